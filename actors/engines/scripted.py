@@ -1,0 +1,87 @@
+"""A deterministic engine without weights: text, latency and faults come from the recipe."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Sequence
+
+from actors.engine import Delta, Message
+from actors.errors import EngineError, EngineUnavailable
+from configs.schema import Sampling, ScriptedModel
+
+WORDS = (  # noqa: SIM905  # reads better than 28 quoted words
+    "the a river stone light moves under old bright quiet green city people carry many small "
+    "questions toward evening because water finds its own level and nobody asked why"
+).split()
+
+
+def create(name: str, model: ScriptedModel, threads: int) -> "ScriptedEngine":  # noqa: ARG001
+    """For the registry."""
+    return ScriptedEngine(name, model)
+
+
+class ScriptedEngine:
+    """Answers with its script. One word is one token; faults are drawn by call number."""
+
+    def __init__(self, name: str, model: ScriptedModel) -> None:
+        self._name = name
+        self._model = model
+        self._calls = 0
+        self._running = False
+
+    async def start(self) -> None:
+        await asyncio.sleep(self._model.start_s)
+        self._running = True
+
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Delta]:
+        await self.check()
+        self._calls += 1
+        draw = random.Random(f"{self._name}/{self._calls}").random()
+        model = self._model
+        if draw < model.fail_share:
+            raise EngineError("the script says that this call fails", model=self._name)
+        if draw < model.fail_share + model.hang_share:
+            await asyncio.Event().wait()
+        words = self._words(messages, sampling)
+        written = words[: sampling.max_tokens]
+        for n, word in enumerate(written):
+            await asyncio.sleep(model.token_s if n else model.first_token_s)
+            await self.check()
+            yield Delta(text=word, logprobs=_logprobs(word, sampling))
+        yield Delta(
+            finish_reason="length" if len(written) < len(words) else "stop",
+            prompt_tokens=len(await self.token_ends(messages)),
+            completion_tokens=len(written),
+        )
+
+    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+        text = prompt if isinstance(prompt, str) else _render(prompt)
+        return [match.end() for match in re.finditer(r"\s*\S+|\s+$", text)]
+
+    async def check(self) -> None:
+        if not self._running:
+            raise EngineUnavailable("the scripted engine is stopped", model=self._name)
+
+    async def stop(self) -> None:
+        self._running = False
+
+    def _words(self, messages: Sequence[Message], sampling: Sampling) -> list[str]:
+        if self._model.text is not None:
+            text = self._model.text
+        else:
+            draw = random.Random(f"{self._name}/{sampling.seed}/{_render(messages)}")
+            text = " ".join(draw.choices(WORDS, k=self._model.tokens))
+        for stop in sampling.stop:
+            text = text.split(stop)[0]
+        return re.findall(r"\s*\S+|\s+$", text)
+
+
+def _render(messages: Sequence[Message]) -> str:
+    return "\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+def _logprobs(word: str, sampling: Sampling) -> tuple[dict[str, object], ...]:
+    if sampling.top_logprobs is None:
+        return ()
+    certain = {"token": word, "logprob": 0.0, "bytes": list(word.encode())}
+    return ({**certain, "top_logprobs": [certain][: sampling.top_logprobs]},)

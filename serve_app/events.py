@@ -1,0 +1,154 @@
+"""What happens while a mixture answers, in order, as plain data.
+
+`Started`, then for each layer `ProposalDelta`, `ProposalDone`, `ProposalDropped` and `StageDone`, then
+`AnswerDelta`, `Answered` and one more `StageDone`, then `AnswerDone`; `Trimmed` where references were
+cut, `Missing` where an aggregator failed. Layers count from 1, places from 0.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from actors.engine import Delta, FinishReason
+from actors.errors import SlimMoAError
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request can be served; work begins. seed: decides the order of references."""
+
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one finished engine call used. role: proposer, aggregator or direct."""
+
+    model: str
+    role: str
+    prompt_tokens: int
+    completion_tokens: int
+    engine_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalDelta:
+    """A proposal grows by `text`."""
+
+    layer: int
+    place: int
+    model: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalDone:
+    """A proposal is complete. text: without its reasoning; seconds: since its layer began."""
+
+    layer: int
+    place: int
+    model: str
+    text: str
+    seconds: float
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A model that should have contributed and did not.
+
+    layer: 0 for the aggregator. cause: `late`, `empty`, or the code of an error.
+    """
+
+    layer: int
+    model: str
+    cause: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalDropped:
+    """A proposer does not contribute. error: what it raised, if it did."""
+
+    place: int
+    missing: Missing
+    error: SlimMoAError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """References were cut to fit into a model's context. layer: 0 for the aggregator."""
+
+    layer: int
+    model: str
+    tokens_removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageDone:
+    """A layer or the aggregator is through. first_s: until its first text; both in seconds."""
+
+    stage: str
+    seconds: float
+    first_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDelta:
+    """The answer grows."""
+
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Whose text the answer is.
+
+    fallback: `aggregator` if another than the recipe's first wrote it, `reference` if it is a proposal
+    as it stands. cut: the deadline ended it early. first_s: seconds of its stage until its first text.
+    call: none for a reference, and where the deadline cut it.
+    """
+
+    model: str
+    finish_reason: FinishReason
+    fallback: Literal["aggregator", "reference"] | None = None
+    cut: bool = False
+    first_s: float | None = None
+    call: Call | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How an answer came about. seed: decided the order of references."""
+
+    seed: int
+    answered: Answered
+    missing: tuple[Missing, ...]
+    trimmed: tuple[Trimmed, ...]
+    stages: tuple[StageDone, ...]
+    calls: tuple[Call, ...]
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the answer was made without something that the recipe asks for."""
+        return bool(self.missing or self.answered.fallback or self.answered.cut)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDone:
+    """The end."""
+
+    summary: Summary
+
+
+Event = (
+    Started
+    | ProposalDelta
+    | ProposalDone
+    | ProposalDropped
+    | Missing
+    | Trimmed
+    | StageDone
+    | AnswerDelta
+    | Answered
+    | AnswerDone
+)

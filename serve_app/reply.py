@@ -1,0 +1,187 @@
+"""Events of an answer -> OpenAI's response objects, whole or in chunks."""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from openai.types import CompletionUsage
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from actors.engine import Delta
+from actors.errors import SlimMoAError
+from serve_app.events import (
+    AnswerDelta,
+    Call,
+    Event,
+    Missing,
+    ProposalDelta,
+    ProposalDone,
+    ProposalDropped,
+    StageDone,
+    Summary,
+    Trimmed,
+)
+
+DONE = "data: [DONE]\n\n"
+KEEPALIVE = ": keep-alive\n\n"
+
+
+class Reply:
+    """Makes one response's objects. model: the name that was asked for; extra: with `moa` events."""
+
+    def __init__(self, request_id: str, model: str, *, extra: bool) -> None:
+        self._head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
+        self._extra = extra
+
+    def role(self) -> str:
+        """The first chunk, sent before any work is done."""
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def event(self, event: Event) -> str:
+        """What a stream says of an event: nothing, a chunk of text, or with `extra` a `moa` object."""
+        if isinstance(event, AnswerDelta):
+            return self._text(event.delta)
+        if self._extra and (moa := moa_event(event)) is not None:
+            return self._sse(choices=[], moa=moa)
+        return ""
+
+    def end(self, summary: Summary, *, include_usage: bool) -> str:
+        """The last chunks: finish reason with the summary, usage if asked for, the end mark."""
+        usage = usage_of(summary.calls)
+        last = self._chunk({}, finish=summary.answered.finish_reason, moa=moa_summary(summary))
+        counted = self._sse(choices=[], usage=usage) if include_usage else ""
+        return last + counted + DONE
+
+    def error(self, error: SlimMoAError) -> str:
+        """The end of a stream that failed after it had begun."""
+        return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
+
+    def whole(self, deltas: Iterable[Delta], events: Iterable[Event], summary: Summary) -> str:
+        """The answer in one piece."""
+        answer = Delta()
+        for delta in deltas:
+            answer = answer.plus(delta)
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+        if answer.reasoning:
+            message["reasoning_content"] = answer.reasoning
+        moa = moa_summary(summary)
+        if self._extra:
+            moa["proposals"] = [moa_event(e) for e in events if isinstance(e, ProposalDone)]
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": summary.answered.finish_reason,
+            "logprobs": _logprobs(answer),
+        }
+        completion = ChatCompletion.model_validate(
+            {
+                **self._head,
+                "object": "chat.completion",
+                "choices": [choice],
+                "usage": usage_of(summary.calls),
+                "moa": moa,
+            }
+        )
+        return completion.model_dump_json(exclude_unset=True)
+
+    def _text(self, delta: Delta) -> str:
+        if not (delta.text or delta.reasoning or delta.logprobs):
+            return ""
+        content: dict[str, Any] = {"content": delta.text} if delta.text else {}
+        if delta.reasoning:
+            content["reasoning_content"] = delta.reasoning
+        return self._chunk(content, logprobs=_logprobs(delta))
+
+    def _chunk(
+        self,
+        delta: dict[str, Any],
+        *,
+        finish: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
+        return self._sse(choices=[choice], **fields)
+
+    def _sse(self, **fields: Any) -> str:
+        chunk = ChatCompletionChunk.model_validate(
+            {**self._head, "object": "chat.completion.chunk", **fields}
+        )
+        return f"data: {chunk.model_dump_json(exclude_unset=True)}\n\n"
+
+
+def usage_of(calls: Iterable[Call]) -> CompletionUsage:
+    """Usage summed over all finished calls, with a breakdown by model and role in `by_model`."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for call in calls:
+        row = rows.setdefault(
+            (call.model, call.role),
+            {"model": call.model, "role": call.role, "calls": 0}
+            | {"prompt_tokens": 0, "completion_tokens": 0, "engine_s": 0.0},
+        )
+        row["calls"] += 1
+        row["prompt_tokens"] += call.prompt_tokens
+        row["completion_tokens"] += call.completion_tokens
+        row["engine_s"] = round(row["engine_s"] + call.engine_s, 4)
+    prompt = sum(row["prompt_tokens"] for row in rows.values())
+    completion = sum(row["completion_tokens"] for row in rows.values())
+    return CompletionUsage.model_validate(
+        {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "by_model": list(rows.values()),
+        }
+    )
+
+
+def moa_summary(summary: Summary) -> dict[str, Any]:
+    """The `moa` object at the end of every answer."""
+    answered = summary.answered
+    return {
+        "type": "summary",
+        "degraded": summary.degraded,
+        "missing": [asdict(missing) for missing in summary.missing],
+        "answered_by": answered.model,
+        "fallback": answered.fallback,
+        "cut": answered.cut,
+        "trimmed": [asdict(trimmed) for trimmed in summary.trimmed],
+        "stages": [_rounded(asdict(stage)) for stage in summary.stages],
+        "seed": summary.seed,
+    }
+
+
+def moa_event(event: Event) -> dict[str, Any] | None:
+    """The `moa` object of an event; None for those that a stream shows otherwise."""
+    match event:
+        case ProposalDelta():
+            return {"type": "proposal.delta", **asdict(event)}
+        case ProposalDone():
+            fields = {k: v for k, v in asdict(event).items() if k != "call"}
+            tokens = {"completion_tokens": event.call.completion_tokens}
+            return _rounded({"type": "proposal.done", **fields, **tokens})
+        case ProposalDropped():
+            return {"type": "proposal.dropped", "place": event.place, **asdict(event.missing)}
+        case Missing():
+            return {"type": "aggregator.failed", **asdict(event)}
+        case Trimmed():
+            return {"type": "trimmed", **asdict(event)}
+        case StageDone():
+            return _rounded({"type": "stage.done", **asdict(event)})
+    return None
+
+
+def error_body(error: SlimMoAError) -> dict[str, Any]:
+    """OpenAI's error envelope, which here also names the model at fault."""
+    fields = {"type": error.kind, "param": error.param, "code": error.code, "model": error.model}
+    return {"error": {"message": error.message, **fields}}
+
+
+def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in fields.items()}
+
+
+def _logprobs(delta: Delta) -> dict[str, Any] | None:
+    return {"content": list(delta.logprobs), "refusal": None} if delta.logprobs else None
