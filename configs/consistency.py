@@ -6,6 +6,7 @@ an unknown model in one go; shape is the schema's business.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 Where = tuple[str | int, ...]
@@ -28,7 +29,8 @@ def inconsistencies(recipe: Any) -> list[Problem]:
     """All contradictions of a recipe given as plain data (as read from YAML or dumped)."""
     if not isinstance(recipe, dict):
         return []
-    return [*_unknown_models(recipe), *_clashing_names(recipe), *_limits(recipe), *_prompt(recipe)]
+    rules = (_unknown_models, _answers, _clashing_names, _quorum, _deadlines, _prompt)
+    return [problem for rule in rules for problem in rule(recipe)]
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -45,22 +47,35 @@ def _proposers(recipe: dict[Any, Any]) -> Iterator[tuple[int, int, dict[Any, Any
             yield n, m, _mapping(proposer)
 
 
+def _uses(recipe: dict[Any, Any]) -> Iterator[tuple[Where, Any, Where, Any]]:
+    """Where a model is named, its name, where its sampling stands, and that sampling."""
+    for n, m, proposer in _proposers(recipe):
+        place: Where = ("layers", n, "proposers", m)
+        where, sampling = (*place, "sampling"), proposer.get("sampling")
+        yield (*place, "model"), proposer.get("model"), where, sampling
+    aggregator = _mapping(recipe.get("aggregator"))
+    where, sampling = ("aggregator", "sampling"), aggregator.get("sampling")
+    yield ("aggregator", "model"), aggregator.get("model"), where, sampling
+    for n, name in enumerate(_sequence(aggregator.get("fallbacks"))):
+        yield ("aggregator", "fallbacks", n), name, where, sampling
+
+
 def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
     models = _mapping(recipe.get("models"))
-    aggregator = _mapping(recipe.get("aggregator"))
-    uses: list[tuple[Where, Any]] = [
-        (("layers", n, "proposers", m, "model"), proposer.get("model"))
-        for n, m, proposer in _proposers(recipe)
-    ]
-    uses.append((("aggregator", "model"), aggregator.get("model")))
-    uses += [
-        (("aggregator", "fallbacks", n), name)
-        for n, name in enumerate(_sequence(aggregator.get("fallbacks")))
-    ]
-    for where, name in uses:
+    for where, name, _, _ in _uses(recipe):
         if isinstance(name, str) and name not in models:
             known = ", ".join(map(str, models)) or "none"
             yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known})")
+
+
+def _answers(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    models = _mapping(recipe.get("models"))
+    for _, name, where, sampling in _uses(recipe):
+        model = _mapping(models.get(name)) if isinstance(name, str) else {}
+        context, most = model.get("context_tokens"), _mapping(sampling).get("max_tokens")
+        if isinstance(context, int) and isinstance(most, int) and most >= context:
+            message = f"{most} tokens of answer leave a prompt no room in model {name!r}, which holds"
+            yield Problem((*where, "max_tokens"), f"{message} {context} (context_tokens)")
 
 
 def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:
@@ -75,33 +90,40 @@ def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:
         seen.append(fallback)
 
 
-def _limits(recipe: dict[Any, Any]) -> Iterator[Problem]:
-    limits = _mapping(recipe.get("limits"))
-    layers = _sequence(recipe.get("layers"))
-    quorum = limits.get("quorum")
-    for n in range(len(layers)):
+def _quorum(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    quorum = _mapping(recipe.get("limits")).get("quorum")
+    for n in range(len(_sequence(recipe.get("layers")))):
         samples = [p.get("samples", 1) for layer, _, p in _proposers(recipe) if layer == n]
-        if not all(isinstance(s, int) for s in [quorum, *samples]) or quorum is None:
+        if not all(isinstance(s, int) for s in [quorum, *samples]):
             continue
         if quorum > sum(samples):
             message = f"{quorum} proposals can never come from layer {n + 1}, which gives"
             yield Problem(("limits", "quorum"), f"{message} {sum(samples)}")
+
+
+def _deadlines(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    limits, layers = _mapping(recipe.get("limits")), len(_sequence(recipe.get("layers")))
     whole, part = limits.get("deadline_s"), limits.get("layer_deadline_s")
-    if not (isinstance(whole, int | float) and isinstance(part, int | float)):
-        return
-    if part * len(layers) >= whole:
-        message = f"{len(layers)} layer(s) of {part:g} s leave the aggregator nothing of"
+    if isinstance(whole, int | float) and isinstance(part, int | float) and part * layers >= whole:
+        message = f"{layers} layer(s) of {part:g} s leave the aggregator nothing of"
         yield Problem(("limits", "layer_deadline_s"), f"{message} deadline_s, {whole:g} s")
 
 
 def _prompt(recipe: dict[Any, Any]) -> Iterator[Problem]:
-    item = _mapping(recipe.get("references")).get("item")
+    references = _mapping(recipe.get("references"))
+    if isinstance(references.get("prompt_file"), str):
+        message = "is read only from a recipe file; here, give the text itself as prompt"
+        yield Problem(("references", "prompt_file"), message)
+    item = references.get("item")
     if not isinstance(item, str):
         return
     try:
-        text = item.format(number=1, text="\0")
-    except (KeyError, IndexError, ValueError) as error:
-        yield Problem(("references", "item"), f"only {{number}} and {{text}} may stand here: {error}")
+        parts = [part[1:] for part in Formatter().parse(item) if part[1] is not None]
+    except ValueError as error:
+        yield Problem(("references", "item"), f"not a form: {error}")
         return
-    if "\0" not in text:
+    # Formats reach into attributes and pad to any width, so only the bare names may stand here.
+    if any(part not in (("number", "", None), ("text", "", None)) for part in parts):
+        yield Problem(("references", "item"), "only {number} and {text} may stand in braces")
+    if all(name != "text" for name, _, _ in parts):
         yield Problem(("references", "item"), "{text} is missing, so no reference would be read")

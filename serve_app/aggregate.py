@@ -1,8 +1,9 @@
 """The last stage: an aggregator writes the answer, or the next one, or a reference stands in."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,8 +11,19 @@ from actors.engine import Delta, Message
 from actors.errors import DeadlineExceeded, EngineError, SlimMoAError
 from configs.schema import Recipe, Sampling
 from serve_app.budget import Fitted, Models, fit
-from serve_app.events import AnswerDelta, Answered, Event, Missing, ProposalDone, Trimmed
+from serve_app.events import (
+    AnswerDelta,
+    Answered,
+    Event,
+    Missing,
+    ProposalDone,
+    Role,
+    Spent,
+    Trimmed,
+)
 from serve_app.layer import call_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,7 @@ class Aggregation:
     deadline: on the event loop's clock.
     """
 
+    role: Role
     messages: Sequence[Message]
     models: Sequence[str]
     references: Sequence[str]
@@ -34,14 +47,14 @@ class Aggregation:
 async def aggregate(task: Aggregation, recipe: Recipe, models: Models) -> AsyncGenerator[Event]:
     """Stream the answer.
 
-    1. A model that fails, is late or says nothing before its first token: `Missing`, and the next.
-    2. The deadline passes after its first token: the answer ends there, with `cut`.
+    1. A model that fails, is late or ends before its first text: `Missing`, and the next. Reasoning
+       is streamed, but where somebody can take over it is not an answer.
+    2. The deadline passes after that: the answer ends there, with `cut`.
     3. No model is left: the best reference as it stands; without one, the last model's error.
 
     Raises:
-        SlimMoAError: of a model that fails after its first token, or of the last one.
+        SlimMoAError: of a model that fails after its first text, or of the last one.
     """
-    failure: SlimMoAError | None = None
     for n, model in enumerate(task.models):
         attempt = _Attempt(task, recipe, models, model, fallback=n > 0)
         try:
@@ -49,20 +62,35 @@ async def aggregate(task: Aggregation, recipe: Recipe, models: Models) -> AsyncG
                 async for event in events:
                     yield event
             return
-        except SlimMoAError as error:
-            if attempt.started:
+        except Exception as error:
+            if attempt.committed or (task.best is None and model == task.models[-1]):
                 raise
-            failure = error
+            failure = _ours(error, model)
         yield Missing(0, model, failure.code, failure.message)
-    if task.best is None:
-        assert failure is not None
-        raise failure
+    assert task.best is not None
     yield AnswerDelta(Delta(text=task.best.text))
-    yield Answered(task.best.model, "stop", fallback="reference")
+    yield Answered(task.best.model, task.best.call.finish_reason, fallback="reference")
+
+
+def _ours(error: Exception, model: str) -> SlimMoAError:
+    """A defect costs an attempt, not the answer."""
+    if isinstance(error, SlimMoAError):
+        return error
+    logger.error("aggregator %s", model, exc_info=error)
+    return SlimMoAError(type(error).__name__, model=model)
+
+
+@asynccontextmanager
+async def _until(limit: float) -> AsyncGenerator[None]:
+    """TimeoutError at the limit; a limit that has passed lets nothing begin, as asyncio's would."""
+    if asyncio.get_running_loop().time() >= limit:
+        raise TimeoutError
+    async with asyncio.timeout_at(limit):
+        yield
 
 
 class _Attempt:
-    """One model's try at the answer. started: it has written something."""
+    """One model's try at the answer. committed: what it wrote is the answer; nobody can take over."""
 
     def __init__(
         self, task: Aggregation, recipe: Recipe, models: Models, model: str, *, fallback: bool
@@ -72,54 +100,64 @@ class _Attempt:
         self._models = models
         self._model = model
         self._fallback = fallback
-        self.started = False
+        self._first_s: float | None = None
+        self.committed = False
 
     async def events(self) -> AsyncGenerator[Event]:
         loop, task = asyncio.get_running_loop(), self._task
         began, first_by = loop.time(), task.deadline
         if task.first_token_timeout_s is not None:
             first_by = min(first_by, began + task.first_token_timeout_s)
-        whole, first_s, cut = Delta(), None, False
+        whole, held, cut = Delta(), Delta(), False
         try:
-            async with asyncio.timeout_at(first_by):
-                fitted = await self._fitted()
+            fitted = await self._fitted(first_by)
             if fitted.tokens_removed:
                 yield Trimmed(0, self._model, fitted.tokens_removed)
             stream = self._models.stream(self._model, fitted.messages, task.sampling)
             async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                 while (delta := await self._next(deltas, first_by)) is not None:
-                    whole = whole.plus(delta)
-                    if not self.started and not (whole.text or whole.reasoning):
-                        continue
-                    if not self.started:
-                        self.started, first_s = True, loop.time() - began
-                        delta = whole
-                    yield AnswerDelta(delta)
+                    whole, held = whole.plus(delta), held.plus(delta)
+                    if self._first_s is None and (whole.text or whole.reasoning):
+                        self._first_s = loop.time() - began
+                    self.committed = self.committed or self._is_answer(whole)
+                    if self.committed or held.reasoning:  # blank text waits for what follows it
+                        yield AnswerDelta(held)
+                        held = Delta()
         except TimeoutError:
-            if not self.started:
+            if not self.committed:
                 message = f"model {self._model!r} wrote nothing in time"
                 raise DeadlineExceeded(message, model=self._model) from None
             cut = True
-        if not self.started and task.best is not None:
-            raise EngineError(f"model {self._model!r} wrote nothing", model=self._model)
+        call = None if cut else call_of(self._model, task.role, whole)
+        if call is not None and not self.committed and task.best is not None:
+            yield Spent(call)
+            wrote = "only reasoning" if whole.reasoning else "nothing"
+            raise EngineError(f"model {self._model!r} wrote {wrote}", model=self._model)
         yield Answered(
             model=self._model,
             finish_reason="length" if cut else whole.finish_reason or "stop",
             fallback="aggregator" if self._fallback else None,
             cut=cut,
-            first_s=first_s,
-            call=None if cut else call_of(self._model, "aggregator", whole),
+            first_s=self._first_s,
+            call=call,
         )
 
-    async def _fitted(self) -> Fitted:
+    def _is_answer(self, whole: Delta) -> bool:
+        if self._task.best is None:
+            return bool(whole.text or whole.reasoning)
+        return bool(whole.text.strip())
+
+    async def _fitted(self, first_by: float) -> Fitted:
         task, reserve = self._task, self._task.sampling.max_tokens
-        return await fit(
-            self._models, self._recipe, self._model, task.messages, task.references, reserve
-        )
+        async with _until(first_by):
+            return await fit(
+                self._models, self._recipe, self._model, task.messages, task.references, reserve
+            )
 
     async def _next(self, deltas: AsyncIterator[Delta], first_by: float) -> Delta | None:
+        limit = first_by if self._first_s is None else self._task.deadline
         try:
-            async with asyncio.timeout_at(self._task.deadline if self.started else first_by):
+            async with _until(limit):
                 return await anext(deltas)
         except StopAsyncIteration:
             return None

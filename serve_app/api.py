@@ -3,24 +3,25 @@
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from openai.types import Model as ModelCard
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.types import Send
+from starlette.requests import ClientDisconnect
 
-from actors.errors import BadRequest, SlimMoAError, TooLarge, UnknownModel
+from actors.errors import BadRequest, SlimMoAError, UnknownModel
 from actors.replica import ReplicaStats
 from configs.schema import Recipe, Sampling
 from serve_app import moa
 from serve_app.budget import Models
-from serve_app.events import AnswerDelta, AnswerDone, Event
-from serve_app.reply import KEEPALIVE, Reply, error_body
+from serve_app.connection import EventStream, paced, read_body, while_connected
+from serve_app.events import AnswerDone, Event
+from serve_app.reply import Reply, error_body
 from serve_app.request import ChatRequest, parse
 
 READY_S = 2.0
@@ -35,18 +36,29 @@ class Backend(Models, Protocol):
         """What one replica of the model has done; raises SlimMoAError if there is none."""
 
 
-class _ClosingStream(StreamingResponse):
-    """Closes its generator when the client is gone: Starlette would leave that to the garbage
-    collector, and the engines would work on."""
+class _Api(FastAPI):
+    """Documents the request, which FastAPI would do only for a body that it parses itself."""
 
-    async def stream_response(self, send: Send) -> None:
-        async with aclosing(cast("AsyncGenerator[str]", self.body_iterator)):
-            await super().stream_response(send)
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        _, ours = models_json_schema(
+            [(ChatRequest, "validation")], ref_template="#/components/schemas/{model}"
+        )
+        document.setdefault("components", {}).setdefault("schemas", {}).update(ours["$defs"])
+        return document
+
+
+REQUEST = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
+    }
+}
 
 
 def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     """The app that serves `recipe` through `backend`."""
-    api = FastAPI(title="SlimMoA", summary=recipe.description or None)
+    api = _Api(title="SlimMoA", summary=recipe.description or None)
     created = int(time.time())
     names = {recipe.name: "slimmoa", **{n: m.engine for n, m in recipe.models.items()}}
     cards = {
@@ -55,15 +67,17 @@ def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     }
     api.add_exception_handler(SlimMoAError, _on_error)
     api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(ClientDisconnect, _on_departure)
     api.add_exception_handler(Exception, _on_defect)
 
-    @api.post("/v1/chat/completions", openapi_extra=_request_schema())
+    @api.post("/v1/chat/completions", openapi_extra=REQUEST)
     async def chat_completions(http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
-        request = parse(await _body(http, recipe.limits.max_body_bytes))
-        events = _paced(_answer(request, recipe, backend), recipe.limits.keepalive_s)
-        reply = Reply(uuid.uuid4().hex, request.model, extra=request.moa.events)
-        return await (_stream if request.stream else _whole)(request, recipe, events, reply)
+        _check_type(http)
+        request = parse(await read_body(http, recipe.limits.max_body_bytes))
+        events = _answer(request, recipe, backend)
+        work = _stream(request, recipe, events) if request.stream else _whole(request, events)
+        return await while_connected(http.receive, work)
 
     @api.get("/v1/models")
     async def list_models() -> dict[str, Any]:
@@ -90,23 +104,16 @@ def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     return api
 
 
-def _request_schema() -> dict[str, Any]:
-    schema = ChatRequest.model_json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def _check_type(http: Request) -> None:
+    """Only JSON: other types a web page may send to any server, even a local one, without its leave."""
+    sent = http.headers.get("content-type", "")
+    if sent.partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, f"send content-type application/json, not {sent!r:.80}")
 
 
 def _unknown(model: str, recipe: Recipe) -> UnknownModel:
     known = ", ".join([recipe.name, *recipe.models])
     return UnknownModel(f"no model {model!r} here; there are {known}", param="model")
-
-
-async def _body(http: Request, most: int) -> bytes:
-    body = bytearray()
-    async for part in http.stream():
-        body += part
-        if len(body) > most:
-            raise TooLarge(f"the body is larger than {most} bytes (limits.max_body_bytes)")
-    return bytes(body)
 
 
 def _answer(request: ChatRequest, recipe: Recipe, backend: Backend) -> AsyncGenerator[Event]:
@@ -122,86 +129,46 @@ def _answer(request: ChatRequest, recipe: Recipe, backend: Backend) -> AsyncGene
     return moa.direct(messages, recipe, backend, request.model, request.sampling(Sampling()))
 
 
-async def _paced(events: AsyncGenerator[Event], interval_s: float) -> AsyncGenerator[Event | None]:
-    """The events, and None whenever none has come for the interval. Closing it closes them."""
-    following: asyncio.Future[Event | None] | None = None
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(events, None))
-            while not (await asyncio.wait([following], timeout=interval_s))[0]:
-                yield None
-            if (event := following.result()) is None:
-                return
-            yield event
-    finally:
-        if following is not None:
-            following.cancel()
-            await asyncio.wait([following])
-        await events.aclose()
-
-
-async def _whole(
-    request: ChatRequest,  # noqa: ARG001  # one signature with _stream
-    recipe: Recipe,  # noqa: ARG001
-    paced: AsyncGenerator[Event | None],
-    reply: Reply,
-) -> Response:
-    seen: list[Event] = []
-    async with aclosing(paced) as events:
-        async for event in events:
-            if event is not None:
-                seen.append(event)
+async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
+    seen = [event async for event in events]
     done = seen[-1]
     assert isinstance(done, AnswerDone)
-    deltas = [event.delta for event in seen if isinstance(event, AnswerDelta)]
     headers = {"x-slimmoa-degraded": str(done.summary.degraded).lower()}
-    body = reply.whole(deltas, seen, done.summary)
+    body = Reply(request).whole(seen, done.summary)
     return Response(body, media_type="application/json", headers=headers)
 
 
-async def _stream(
-    request: ChatRequest, recipe: Recipe, paced: AsyncGenerator[Event | None], reply: Reply
-) -> Response:
-    """Open the stream once the request is known to be good.
+async def _stream(request: ChatRequest, recipe: Recipe, events: AsyncGenerator[Event]) -> Response:
+    chunks = _chunks(request, recipe, events)
+    await anext(chunks)
+    return EventStream(chunks)
+
+
+async def _chunks(
+    request: ChatRequest, recipe: Recipe, events: AsyncGenerator[Event]
+) -> AsyncGenerator[str]:
+    """The stream, after one empty item once the request is known to be good: what fails before that
+    keeps its HTTP status.
 
     The mixture's stream opens then, so that its role chunk comes before any proposal. A single
-    model's waits for its first token too, or one keep-alive interval, so that a failure before it
-    keeps its HTTP status.
+    model's waits for its first token too, or one keep-alive interval.
     """
-    try:
-        first = [await anext(paced)]
+    reply = Reply(request)
+    async with aclosing(paced(events, recipe.limits.keepalive_s)) as waiting:
+        first = [await anext(waiting)]
         if request.model != recipe.name:
-            first.append(await anext(paced))
-    except BaseException:
-        await paced.aclose()
-        raise
-    options = request.stream_options
-    usage = options is not None and options.include_usage
-
-    async def chunks() -> AsyncIterator[str]:
-        async with aclosing(paced):
-            yield reply.role()
-            try:
-                for event in first:
-                    yield _said(reply, event, usage)
-                async for event in paced:
-                    yield _said(reply, event, usage)
-            except SlimMoAError as error:
-                yield reply.error(error)
-            except Exception as error:
-                logger.exception("in a stream")
-                yield reply.error(SlimMoAError(f"internal error ({type(error).__name__})"))
-
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return _ClosingStream(chunks(), media_type="text/event-stream", headers=headers)
-
-
-def _said(reply: Reply, event: Event | None, usage: bool) -> str:
-    if event is None:
-        return KEEPALIVE
-    if isinstance(event, AnswerDone):
-        return reply.end(event.summary, include_usage=usage)
-    return reply.event(event)
+            first.append(await anext(waiting))
+        yield ""
+        yield reply.role() + "".join(map(reply.chunk, first))
+        try:
+            async for event in waiting:
+                if chunk := reply.chunk(event):
+                    yield chunk
+        except SlimMoAError as error:
+            yield reply.error(error)
+        except Exception as error:
+            logger.exception("in stream %s", reply.id)
+            yield reply.error(SlimMoAError(f"internal error ({type(error).__name__})"))
 
 
 async def _readiness(recipe: Recipe, backend: Backend) -> JSONResponse:
@@ -233,6 +200,10 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     ours = BadRequest(f"{request.method} {request.url.path}: {error.detail}")
     return JSONResponse(error_body(ours), status_code=error.status_code, headers=error.headers)
+
+
+async def _on_departure(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)  # as access logs of nginx and Ray Serve have it; nobody reads it
 
 
 async def _on_defect(_request: Request, error: Exception) -> JSONResponse:

@@ -87,6 +87,22 @@ def build(args: BuildArgs) -> Application:
     return cast("Application", ingress.bind(recipe, models))
 
 
+def serve_config(recipe: Recipe, host: str, port: int) -> dict[str, Any]:
+    """The recipe as a Serve config file's content, complete in itself, for `serve deploy`."""
+    settings = recipe.model_dump(mode="json", exclude_defaults=True)
+    application = {
+        "name": APP_NAME,
+        "route_prefix": "/",
+        "import_path": "serve_app.app:build",
+        "args": {"recipe": settings},
+    }
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": host, "port": port},
+        "applications": [application],
+    }
+
+
 def _model_app(name: str, model: Model, share: CardShare, cores: int, queue: int) -> Application:
     # Fractions are cut, not rounded, to the four digits that Ray keeps, so that they add up to <= 1.
     num_cpus = math.floor(share.fraction * cores * 10_000) / 10_000

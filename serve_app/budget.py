@@ -13,7 +13,10 @@ from actors.errors import ContextTooLong
 from configs.schema import Recipe, Sampling
 from serve_app.prompts import with_references
 
-LEAST_REFERENCE_TOKENS = 32
+# What a request must leave for each reference. A trimmed one may end up somewhat shorter, since tokens
+# merge differently where texts meet: shorter than USEFUL_TOKENS it is not worth reading.
+LEAST_TOKENS = 32
+USEFUL_TOKENS = 24
 TRIM_ATTEMPTS = 4
 
 
@@ -54,10 +57,10 @@ async def check_conversation(
         ContextTooLong: with the sums.
     """
     frame = with_references(messages, [""] * references, recipe.references)
-    least = references * LEAST_REFERENCE_TOKENS
+    least = references * LEAST_TOKENS
     room = recipe.models[model].context_tokens - reserve_tokens - least
     if most_tokens(frame) > room and (count := await models.count_tokens(model, frame)) > room:
-        raise _too_long(recipe, model, count, reserve_tokens, least)
+        raise _too_long(recipe, model, count + least, reserve_tokens, least)
 
 
 async def fit(
@@ -71,8 +74,8 @@ async def fit(
     """The conversation with as much of the references as `model` can hold.
 
     Raises:
-        ContextTooLong: even the shortest useful references do not fit, or, without references, the
-            conversation itself.
+        ContextTooLong: with the sums; even the shortest useful references do not fit, or, without
+            references, the conversation itself.
     """
     room = recipe.models[model].context_tokens - reserve_tokens
     whole = with_references(messages, references, recipe.references)
@@ -83,19 +86,19 @@ async def fit(
     ends = await models.token_ends(model, references)
     lengths = [len(e) for e in ends]
     budget = sum(lengths) - (count - room)
-    for _ in range(TRIM_ATTEMPTS):
-        length = even_length(lengths, budget)
-        if length < LEAST_REFERENCE_TOKENS:
-            break
+    for attempt in range(TRIM_ATTEMPTS):
+        length = USEFUL_TOKENS
+        if attempt < TRIM_ATTEMPTS - 1:  # the last attempt is the one most likely to fit
+            length = max(USEFUL_TOKENS, even_length(lengths, budget))
         cut = [_cut(text, e, length) for text, e in zip(references, ends, strict=True)]
         trimmed = with_references(messages, cut, recipe.references)
         count = await models.count_tokens(model, trimmed)
         if count <= room:
             return Fitted(trimmed, sum(max(0, n - length) for n in lengths))
+        if length == USEFUL_TOKENS:
+            break
         budget -= count - room  # tokens merge differently where a text is cut
-    least = len(references) * LEAST_REFERENCE_TOKENS
-    frame = with_references(messages, [""] * len(references), recipe.references)
-    count = await models.count_tokens(model, frame)
+    least = sum(min(n, USEFUL_TOKENS) for n in lengths)
     raise _too_long(recipe, model, count, reserve_tokens, least)
 
 
@@ -124,12 +127,9 @@ def _too_long(
     recipe: Recipe, model: str, count: int, reserve_tokens: int, least: int
 ) -> ContextTooLong:
     context = recipe.models[model].context_tokens
-    kept = f"{reserve_tokens} are kept for the answer (max_tokens)"
-    if least:
-        kept += f" and {least} for references"
-    over = count + reserve_tokens + least - context
+    what = f"the conversation with {least} tokens of references" if least else "the conversation"
     message = (
-        f"the conversation takes {count} tokens and model {model!r} holds {context}, of which {kept}: "
-        f"{over} too many"
+        f"{what} takes {count} tokens and model {model!r} holds {context}, of which {reserve_tokens} "
+        f"are kept for the answer (max_tokens): {count + reserve_tokens - context} too many"
     )
     return ContextTooLong(message, model=model, param="messages")

@@ -2,14 +2,16 @@
 
 `Started`, then for each layer `ProposalDelta`, `ProposalDone`, `ProposalDropped` and `StageDone`, then
 `AnswerDelta`, `Answered` and one more `StageDone`, then `AnswerDone`; `Trimmed` where references were
-cut, `Missing` where an aggregator failed. Layers count from 1, places from 0.
+cut, `Missing` where an aggregator failed, `Spent` where a call gave nothing. Layers count from 1,
+places from 0.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from actors.engine import Delta, FinishReason
-from actors.errors import SlimMoAError
+
+Role = Literal["proposer", "aggregator", "direct"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +23,17 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one finished engine call used. role: proposer, aggregator or direct."""
+    """What one finished engine call used, and how its text ended. role: proposer, aggregator or direct.
+
+    Calls that failed or were cancelled are not counted: engines report tokens at the end of a call.
+    """
 
     model: str
-    role: str
+    role: Role
     prompt_tokens: int
     completion_tokens: int
     engine_s: float
+    finish_reason: FinishReason = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class ProposalDelta:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDone:
-    """A proposal is complete. text: without its reasoning; seconds: since its layer began."""
+    """A proposal is complete. text: without its reasoning; seconds: that it took, waiting included."""
 
     layer: int
     place: int
@@ -56,7 +62,8 @@ class ProposalDone:
 class Missing:
     """A model that should have contributed and did not.
 
-    layer: 0 for the aggregator. cause: `late`, `empty`, or the code of an error.
+    layer: 0 for the aggregator. cause: `late`, `empty`, or the code of an error; `quorum_not_met` if
+    the model did its part and its layer, not the first, had too few proposals to be used.
     """
 
     layer: int
@@ -67,11 +74,17 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDropped:
-    """A proposer does not contribute. error: what it raised, if it did."""
+    """A proposer does not contribute."""
 
     place: int
     missing: Missing
-    error: SlimMoAError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A call that finished and gave nothing that could be used; it counts in the usage all the same."""
+
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,8 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class StageDone:
-    """A layer or the aggregator is through. first_s: until its first text; both in seconds."""
+    """A layer or the aggregator is through. first_s: until the answer's first token, none for a layer;
+    both in seconds."""
 
     stage: str
     seconds: float
@@ -104,8 +118,8 @@ class Answered:
     """Whose text the answer is.
 
     fallback: `aggregator` if another than the recipe's first wrote it, `reference` if it is a proposal
-    as it stands. cut: the deadline ended it early. first_s: seconds of its stage until its first text.
-    call: none for a reference, and where the deadline cut it.
+    as it stands. cut: the deadline ended it early. first_s: seconds that its model took to its first
+    token, reasoning or text. call: none for a reference, and where the deadline cut it.
     """
 
     model: str
@@ -145,6 +159,7 @@ Event = (
     | ProposalDelta
     | ProposalDone
     | ProposalDropped
+    | Spent
     | Missing
     | Trimmed
     | StageDone

@@ -3,15 +3,14 @@ deadline has passed. Who is late, fails, or says nothing is dropped."""
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message
-from actors.errors import SlimMoAError
-from configs.schema import Recipe, Sampling
+from actors.errors import EngineUnavailable, QuorumNotMet, SlimMoAError
+from configs.schema import Limits, Recipe, Sampling
 from serve_app.budget import Models, fit
 from serve_app.events import (
     Call,
@@ -20,6 +19,8 @@ from serve_app.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    Role,
+    Spent,
     Trimmed,
 )
 from serve_app.prompts import without_reasoning
@@ -38,7 +39,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LayerTask:
-    """What a layer is asked. number: from 1; deadline: on the event loop's clock."""
+    """What a layer is asked.
+
+    number: from 1; references: the last layer's proposals; deadline: the answer's, on the event
+    loop's clock.
+    """
 
     number: int
     places: Sequence[Place]
@@ -50,85 +55,118 @@ class LayerTask:
 async def propose(task: LayerTask, recipe: Recipe, models: Models) -> AsyncGenerator[Event]:
     """Run a layer: events of its proposals as they come; each place ends as done or dropped.
 
-    Closing it cancels every call that is still under way.
+    The layer keeps its time whether or not its events are read. A later layer that misses the quorum
+    drops its proposals, and its references stay. Closing it cancels every call that is still under
+    way, and waits until they have ended.
     """
-    loop = asyncio.get_running_loop()
-    events: asyncio.Queue[Event] = asyncio.Queue()
-    running = {
-        place.number: asyncio.create_task(_run(place, task, recipe, models, events))
-        for place in task.places
-    }
-    done, limit = 0, task.deadline
-    try:
-        while running:
-            try:
-                async with asyncio.timeout_at(limit):
-                    event = await events.get()
-            except TimeoutError:
-                break
-            if isinstance(event, ProposalDone | ProposalDropped):
-                del running[event.place]
-            if isinstance(event, ProposalDone):
-                done += 1
-                if done == recipe.limits.quorum and recipe.limits.grace_s is not None:
-                    limit = min(limit, loop.time() + recipe.limits.grace_s)
-            yield event
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    calls: dict[asyncio.Task[ProposalDone | Missing], Place] = {}
+    if asyncio.get_running_loop().time() < task.deadline:
         for place in task.places:
-            if place.number in running:
-                detail = "was not done when the layer's time was up"
-                missing = Missing(task.number, place.model, "late", detail)
-                yield ProposalDropped(place.number, missing)
+            call = asyncio.create_task(_run(place, task, recipe, models, events.put_nowait))
+            calls[call] = place
+    watch = asyncio.create_task(_watch(calls, task, recipe.limits, events.put_nowait))
+    watch.add_done_callback(lambda _: events.put_nowait(None))
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        await watch
     finally:
-        for call in running.values():
-            call.cancel()
-        if running:
-            await asyncio.wait(running.values())
+        watch.cancel()
+        for call in calls:
+            if not call.cancelling():  # a second time would break into the engine's closing
+                call.cancel()
+        await asyncio.wait([watch, *calls])
+
+
+async def _watch(
+    calls: Mapping[asyncio.Task[ProposalDone | Missing], Place],
+    task: LayerTask,
+    limits: Limits,
+    say: Callable[[Event], None],
+) -> None:
+    """Say how each place ends; cancel who is late, by the deadline or by the quorum's grace."""
+    loop = asyncio.get_running_loop()
+    limit = min(task.deadline, loop.time() + limits.layer_deadline_s)
+    waiting, done = dict(calls), list[Place]()
+    while waiting:
+        left = limit - loop.time()
+        ended, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if not ended:
+            break
+        for call in sorted(ended, key=lambda c: waiting[c].number):
+            place = waiting.pop(call)
+            if isinstance(outcome := _outcome(call, place, task), ProposalDone):
+                done.append(place)
+                say(outcome)
+            else:
+                say(ProposalDropped(place.number, outcome))
+        if len(done) >= limits.quorum and limits.grace_s is not None:
+            limit = min(limit, loop.time() + limits.grace_s)
+    for call in waiting:
+        call.cancel()
+    for place in waiting.values() if calls else task.places:
+        detail = "was not done when the layer's time was up"
+        say(ProposalDropped(place.number, Missing(task.number, place.model, "late", detail)))
+    if len(done) < limits.quorum and task.references:
+        detail = f"{len(done)} of {limits.quorum} proposals came, so the last layer's are used again"
+        for place in done:
+            missing = Missing(task.number, place.model, QuorumNotMet.code, detail)
+            say(ProposalDropped(place.number, missing))
+
+
+def _outcome(
+    call: asyncio.Task[ProposalDone | Missing], place: Place, task: LayerTask
+) -> ProposalDone | Missing:
+    if call.cancelled():  # not by us, or nobody would ask
+        return Missing(task.number, place.model, EngineUnavailable.code, "the call was cancelled")
+    return call.result()
 
 
 async def _run(
-    place: Place, task: LayerTask, recipe: Recipe, models: Models, events: asyncio.Queue[Event]
-) -> None:
-    error: SlimMoAError | None = None
-    outcome: ProposalDone | Missing
+    place: Place, task: LayerTask, recipe: Recipe, models: Models, say: Callable[[Event], None]
+) -> ProposalDone | Missing:
     try:
-        outcome = await _proposal(place, task, recipe, models, events)
-    except SlimMoAError as caught:
-        error = caught
-        outcome = Missing(task.number, place.model, caught.code, caught.message)
-    except Exception as caught:  # a defect must not leave the layer waiting for this place
+        return await _proposal(place, task, recipe, models, say)
+    except SlimMoAError as error:
+        return Missing(task.number, place.model, error.code, error.message)
+    except Exception as error:  # a defect costs a proposal, not the answer
         logger.exception("proposer %s", place.model)
-        outcome = Missing(task.number, place.model, "internal_error", type(caught).__name__)
-    if isinstance(outcome, Missing):
-        events.put_nowait(ProposalDropped(place.number, outcome, error))
-    else:
-        events.put_nowait(outcome)
+        return Missing(task.number, place.model, SlimMoAError.code, type(error).__name__)
 
 
 async def _proposal(
-    place: Place, task: LayerTask, recipe: Recipe, models: Models, events: asyncio.Queue[Event]
+    place: Place, task: LayerTask, recipe: Recipe, models: Models, say: Callable[[Event], None]
 ) -> ProposalDone | Missing:
-    began = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     reserve = place.sampling.max_tokens
     fitted = await fit(models, recipe, place.model, task.messages, task.references, reserve)
     if fitted.tokens_removed:
-        events.put_nowait(Trimmed(task.number, place.model, fitted.tokens_removed))
+        say(Trimmed(task.number, place.model, fitted.tokens_removed))
     whole = Delta()
     stream = models.stream(place.model, fitted.messages, place.sampling)
     async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
         async for delta in deltas:
             whole = whole.plus(delta)
             if delta.text:
-                growth = ProposalDelta(task.number, place.number, place.model, delta.text)
-                events.put_nowait(growth)
+                say(ProposalDelta(task.number, place.number, place.model, delta.text))
+    call = call_of(place.model, "proposer", whole)
     text = without_reasoning(whole.text)
     if not text:
-        detail = "only reasoning" if whole.text or whole.reasoning else "no text"
+        say(Spent(call))
+        detail = "only reasoning" if whole.text.strip() or whole.reasoning else "no text"
         return Missing(task.number, place.model, "empty", f"the proposal has {detail}")
-    call = call_of(place.model, "proposer", whole)
-    seconds = time.perf_counter() - began
-    return ProposalDone(task.number, place.number, place.model, text, seconds, call)
+    return ProposalDone(task.number, place.number, place.model, text, loop.time() - began, call)
 
 
-def call_of(model: str, role: str, whole: Delta) -> Call:
+def call_of(model: str, role: Role, whole: Delta) -> Call:
     """What a finished call used. whole: all of its deltas as one."""
-    return Call(model, role, whole.prompt_tokens, whole.completion_tokens, whole.engine_s)
+    return Call(
+        model=model,
+        role=role,
+        prompt_tokens=whole.prompt_tokens,
+        completion_tokens=whole.completion_tokens,
+        engine_s=whole.engine_s,
+        finish_reason=whole.finish_reason or "stop",
+    )

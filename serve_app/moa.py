@@ -6,15 +6,16 @@ those of the last layer.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from actors.engine import Message
-from actors.errors import EngineUnavailable
+from actors.errors import EngineError, EngineUnavailable
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.aggregate import Aggregation, aggregate
 from serve_app.budget import Models, check_conversation
-from serve_app.events import AnswerDone, Event, ProposalDone, Started
+from serve_app.events import AnswerDone, Event, ProposalDone, ProposalDropped, Started
 from serve_app.layer import LayerTask, Place, propose
 from serve_app.record import Record
 
@@ -31,46 +32,53 @@ async def answer(
 
     1. The conversation must fit the aggregator, else ContextTooLong, before anything is spent.
     2. Each layer runs. Quorum met: its proposals are the next references. Not met: in the first layer
-       an error, in a later one the last references stay.
-    3. The aggregator answers; if it fails before its first token the next one does, and at last the
+       an error, in a later one the last references stay and its proposals are dropped.
+    3. The aggregator answers; if it fails before its first text the next one does, and at last the
        most trusted reference stands in.
+
+    Once the deadline has passed no call starts any more, and those under way end. An answer that has
+    begun ends there, cut; else the most trusted reference is the answer, for a proposal is worth more
+    to the user than a 504. That is left for when there is no proposal at all.
 
     sampling: the aggregator's, instead of the recipe's. seed: fixes the order of references and the
     seeds of all calls; without it the order is drawn.
 
     Raises:
         SlimMoAError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
-            the first token.
+            the first text.
     """
-    loop, limits = asyncio.get_running_loop(), recipe.limits
-    deadline = loop.time() + limits.deadline_s
+    limits = recipe.limits
+    deadline = asyncio.get_running_loop().time() + limits.deadline_s
     sampling = sampling or recipe.aggregator.sampling
+    if seed is not None:
+        sampling = sampling.model_copy(update={"seed": seed})
     record = Record(seed=random.getrandbits(31) if seed is None else seed)
     await _preflight(messages, recipe, models, sampling)
     yield Started(record.seed)
     references: list[ProposalDone] = []
     for number, layer in enumerate(recipe.layers, 1):
-        began = loop.time()
         task = LayerTask(
             number=number,
-            places=_places(layer, number, seed),
+            places=_places(layer, number, record.seed, fixed=seed is not None),
             messages=messages,
             references=record.ordered(references, number),
-            deadline=min(deadline, began + limits.layer_deadline_s),
+            deadline=deadline,
         )
-        proposals: list[ProposalDone] = []
-        async with aclosing(propose(task, recipe, models)) as events:
+        proposals: dict[int, ProposalDone] = {}
+        stage = record.stage(f"layer {number}", propose(task, recipe, models))
+        async with aclosing(stage) as events:
             async for event in events:
-                record.note(event)
                 if isinstance(event, ProposalDone):
-                    proposals.append(event)
+                    proposals[event.place] = event
+                elif isinstance(event, ProposalDropped):
+                    proposals.pop(event.place, None)
                 yield event
-        yield record.stage(f"layer {number}", loop.time() - began)
-        if len(proposals) >= limits.quorum:
-            references = sorted(proposals, key=lambda p: p.place)
-        elif number == 1:
+        if number == 1 and len(proposals) < limits.quorum:
             raise record.no_quorum(len(proposals), limits.quorum)
+        if proposals:
+            references = [proposals[place] for place in sorted(proposals)]
     aggregation = Aggregation(
+        role="aggregator",
         messages=messages,
         models=(recipe.aggregator.model, *recipe.aggregator.fallbacks),
         references=record.ordered(references, len(recipe.layers) + 1),
@@ -79,12 +87,9 @@ async def answer(
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
     )
-    began = loop.time()
-    async with aclosing(aggregate(aggregation, recipe, models)) as events:
+    async with aclosing(record.stage("aggregator", aggregate(aggregation, recipe, models))) as events:
         async for event in events:
-            record.note(event)
             yield event
-    yield record.stage("aggregator", loop.time() - began)
     yield AnswerDone(record.summary())
 
 
@@ -96,25 +101,21 @@ async def direct(
     Raises:
         SlimMoAError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
     """
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await check_conversation(models, recipe, model, messages, sampling.max_tokens)
     record = Record(seed=sampling.seed or 0)
     yield Started(record.seed)
     alone = Aggregation(
+        role="direct",
         messages=messages,
         models=(model,),
         references=(),
         best=None,
         sampling=sampling,
-        deadline=began + recipe.limits.deadline_s,
+        deadline=asyncio.get_running_loop().time() + recipe.limits.deadline_s,
         first_token_timeout_s=None,
     )
-    async with aclosing(aggregate(alone, recipe, models)) as events:
+    async with aclosing(record.stage("direct", aggregate(alone, recipe, models))) as events:
         async for event in events:
-            record.note(event)
             yield event
-    yield record.stage("direct", loop.time() - began)
     yield AnswerDone(record.summary())
 
 
@@ -123,19 +124,24 @@ async def _preflight(
 ) -> None:
     references = sum(p.samples for p in recipe.layers[-1].proposers)
     try:
-        async with asyncio.timeout(recipe.limits.keepalive_s):
+        async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):
             model = recipe.aggregator.model
             await check_conversation(models, recipe, model, messages, sampling.max_tokens, references)
-    except (TimeoutError, EngineUnavailable):
+    except (TimeoutError, EngineError, EngineUnavailable):
         pass  # not the request's fault, and a fallback may still answer
 
 
-def _places(layer: Layer, number: int, seed: int | None) -> list[Place]:
+def _places(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Place]:
+    """The layer's samples, one place each. fixed: their seeds come from `seed`, whatever the recipe
+    says; otherwise only where a model stands several times without a seed, so that none is a copy."""
+    times = Counter[str]()
+    for proposer in layer.proposers:
+        times[proposer.model] += proposer.samples
     places: list[Place] = []
     for proposer in layer.proposers:
         for sample in range(proposer.samples):
             own = proposer.sampling.seed
-            if seed is not None:
+            if fixed or (own is None and times[proposer.model] > 1):
                 own = random.Random(f"{seed}/{number}/{len(places)}").getrandbits(31)
             elif own is not None:
                 own += sample

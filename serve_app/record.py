@@ -1,7 +1,9 @@
 """What is remembered of one answer: its seed's draws, its summary, and why it failed if it did."""
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from actors.errors import (
     ContextTooLong,
@@ -17,6 +19,7 @@ from serve_app.events import (
     Missing,
     ProposalDone,
     ProposalDropped,
+    Spent,
     StageDone,
     Summary,
     Trimmed,
@@ -41,28 +44,18 @@ class Record:
         self._calls: list[Call] = []
         self._answered: Answered | None = None
 
-    def note(self, event: Event) -> None:
-        """Remember what the summary will need of this event."""
-        match event:
-            case ProposalDone():
-                self._calls.append(event.call)
-            case ProposalDropped():
-                self._missing.append(event.missing)
-            case Missing():
-                self._missing.append(event)
-            case Trimmed():
-                self._trimmed.append(event)
-            case Answered():
-                self._answered = event
-                if event.call is not None:
-                    self._calls.append(event.call)
-
-    def stage(self, name: str, seconds: float) -> StageDone:
-        """A stage is through; returns its event."""
+    async def stage(self, name: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        """The events of a stage, remembered as they pass, and its StageDone. Closing it closes them."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with aclosing(events):
+            async for event in events:
+                self._note(event)
+                yield event
         first_s = self._answered.first_s if self._answered else None
-        done = StageDone(name, seconds, first_s)
+        done = StageDone(name, loop.time() - began, first_s)
         self._stages.append(done)
-        return done
+        yield done
 
     def ordered(self, proposals: Sequence[ProposalDone], stage: int) -> list[str]:
         """The proposals' texts in the seed's order for a stage, so that no model has a fixed place."""
@@ -76,7 +69,8 @@ class Record:
         message = f"{needed} proposals are needed and {got} came ({causes})"
         kinds = {m.cause for m in self._missing}
         error = SHARED_CAUSES.get(kinds.pop(), QuorumNotMet) if len(kinds) == 1 else QuorumNotMet
-        return error(message, model=self._missing[0].model)
+        param = "messages" if error is ContextTooLong else None
+        return error(message, model=self._missing[0].model, param=param)
 
     def summary(self) -> Summary:
         """How the answer came about; to be asked for when it is complete."""
@@ -89,3 +83,18 @@ class Record:
             stages=tuple(self._stages),
             calls=tuple(self._calls),
         )
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case ProposalDone() | Spent():
+                self._calls.append(event.call)
+            case ProposalDropped():
+                self._missing.append(event.missing)
+            case Missing():
+                self._missing.append(event)
+            case Trimmed():
+                self._trimmed.append(event)
+            case Answered():
+                self._answered = event
+                if event.call is not None:
+                    self._calls.append(event.call)

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from actors.engine import Delta
 from actors.errors import SlimMoAError
 from serve_app.events import (
     AnswerDelta,
+    AnswerDone,
     Call,
     Event,
     Missing,
@@ -23,46 +25,49 @@ from serve_app.events import (
     Summary,
     Trimmed,
 )
+from serve_app.request import ChatRequest
 
 DONE = "data: [DONE]\n\n"
 KEEPALIVE = ": keep-alive\n\n"
 
 
 class Reply:
-    """Makes one response's objects. model: the name that was asked for; extra: with `moa` events."""
+    """Makes the objects that answer one request."""
 
-    def __init__(self, request_id: str, model: str, *, extra: bool) -> None:
-        self._head = {"id": f"chatcmpl-{request_id}", "created": int(time.time()), "model": model}
-        self._extra = extra
+    def __init__(self, request: ChatRequest) -> None:
+        options = request.stream_options
+        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._head = {"id": self.id, "created": int(time.time()), "model": request.model}
+        self._extra = request.moa.events
+        self._usage = options is not None and options.include_usage
 
     def role(self) -> str:
         """The first chunk, sent before any work is done."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    def event(self, event: Event) -> str:
-        """What a stream says of an event: nothing, a chunk of text, or with `extra` a `moa` object."""
-        if isinstance(event, AnswerDelta):
-            return self._text(event.delta)
+    def chunk(self, event: Event | None) -> str:
+        """What a stream says of an event, or of none for a while; it may be nothing."""
+        match event:
+            case None:
+                return KEEPALIVE
+            case AnswerDelta():
+                return self._text(event.delta)
+            case AnswerDone():
+                return self._end(event.summary)
         if self._extra and (moa := moa_event(event)) is not None:
             return self._sse(choices=[], moa=moa)
         return ""
-
-    def end(self, summary: Summary, *, include_usage: bool) -> str:
-        """The last chunks: finish reason with the summary, usage if asked for, the end mark."""
-        usage = usage_of(summary.calls)
-        last = self._chunk({}, finish=summary.answered.finish_reason, moa=moa_summary(summary))
-        counted = self._sse(choices=[], usage=usage) if include_usage else ""
-        return last + counted + DONE
 
     def error(self, error: SlimMoAError) -> str:
         """The end of a stream that failed after it had begun."""
         return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
 
-    def whole(self, deltas: Iterable[Delta], events: Iterable[Event], summary: Summary) -> str:
+    def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece."""
         answer = Delta()
-        for delta in deltas:
-            answer = answer.plus(delta)
+        for event in events:
+            if isinstance(event, AnswerDelta):
+                answer = answer.plus(event.delta)
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
@@ -86,6 +91,11 @@ class Reply:
         )
         return completion.model_dump_json(exclude_unset=True)
 
+    def _end(self, summary: Summary) -> str:
+        last = self._chunk({}, finish=summary.answered.finish_reason, moa=moa_summary(summary))
+        counted = self._sse(choices=[], usage=usage_of(summary.calls)) if self._usage else ""
+        return last + counted + DONE
+
     def _text(self, delta: Delta) -> str:
         if not (delta.text or delta.reasoning or delta.logprobs):
             return ""
@@ -106,6 +116,8 @@ class Reply:
         return self._sse(choices=[choice], **fields)
 
     def _sse(self, **fields: Any) -> str:
+        if self._usage:  # as OpenAI's: null in all chunks but the one that has it
+            fields = {"usage": None} | fields
         chunk = ChatCompletionChunk.model_validate(
             {**self._head, "object": "chat.completion.chunk", **fields}
         )

@@ -13,21 +13,37 @@ from actors.engine import Message
 from actors.errors import BadRequest
 from configs.schema import Sampling
 
-# Who asked, what for, how to route or keep it: nothing of that changes an answer here.
+# Who asked, what for, how to route, keep or speed it up: nothing of that changes an answer here.
 IGNORED = frozenset(
-    {"metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user"}
+    {
+        "metadata",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
 )
-# Values of features we do not have that ask for exactly what we do.
-HARMLESS: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
+LONGEST_PARAM = 100
+# Features that we do not have, and the values that ask for exactly what we do.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "audio": (),
     "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "modalities": (["text"],),
-    "response_format": ({"type": "text"},),
+    "functions": ([],),
     "logit_bias": ({},),
+    "modalities": (["text"],),
+    "moderation": (),
+    "n": (1,),
+    "parallel_tool_calls": (True, False),
+    "reasoning_effort": (),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "verbosity": ("medium",),
+    "web_search_options": (),
 }
 
 
@@ -56,8 +72,8 @@ class ChatMessage(_Strict):
     """What is said; text parts are joined."""
     name: str | None = None
     """Accepted and not shown to the models."""
-    refusal: None = None
-    """Accepted empty, as clients send back what they were answered."""
+    reasoning_content: str | None = None
+    """Accepted, as clients send back what they were answered, and not shown to the models."""
 
     def plain(self) -> Message:
         """With its text in one piece."""
@@ -147,36 +163,41 @@ def parse(body: bytes) -> ChatRequest:
     Raises:
         BadRequest: naming the field, its value and what is allowed.
     """
-    data = _json(body)
-    for name in list(data):
-        if data[name] is None or name in IGNORED:
-            del data[name]
-        elif name in HARMLESS:
-            if data[name] not in HARMLESS[name]:
-                allowed = " or ".join(json.dumps(value) for value in HARMLESS[name])
-                raise _not_here(name, f"is not supported here; leave it out or send {allowed}")
-            del data[name]
-        elif name not in ChatRequest.model_fields:
-            raise _not_here(name, "is not a parameter that this server knows")
     try:
-        request = ChatRequest.model_validate(data)
+        asked = {name: value for name, value in _json(body).items() if _is_honoured(name, value)}
+        # In its JSON mode pydantic speaks of objects and arrays, not of Python's types.
+        request = ChatRequest.model_validate_json(json.dumps(asked))
     except ValidationError as error:
         raise _bad(error) from error
+    except RecursionError as error:
+        raise BadRequest("the body is nested too deeply") from error
     _check(request)
     return request
+
+
+def _is_honoured(name: str, value: Any) -> bool:
+    if name in UNSUPPORTED:
+        allowed = [json.dumps(harmless) for harmless in UNSUPPORTED[name]]
+        if json.dumps(value) not in allowed:  # as JSON, where true is not 1
+            ways = " or ".join(["leave it out", *(f"send {harmless}" for harmless in allowed)])
+            raise _not_here(name, f"is not supported here; {ways}")
+        return False
+    if name in ChatRequest.model_fields:
+        return True
+    if name not in IGNORED:
+        raise _not_here(name, "is not a parameter that this server knows")
+    return False
 
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
         text = body.decode()
-        data = json.loads(text, parse_constant=_no_constant)
+        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
         json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate is text that nobody can send
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not valid UTF-8: byte {error.start}") from error
     except UnicodeEncodeError as error:
         raise BadRequest("the body has a lone surrogate (\\ud800 to \\udfff) in a text") from error
-    except RecursionError as error:
-        raise BadRequest("the body is nested too deeply") from error
     except ValueError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
     if not isinstance(data, dict):
@@ -184,20 +205,29 @@ def _json(body: bytes) -> dict[str, Any]:
     return data
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """null is the same as nothing, as in OpenAI's API; a name that stands twice is ambiguous."""
+    given = {name for name, _ in pairs}
+    if len(given) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return {name: value for name, value in pairs if value is not None}
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 def _not_here(name: str, why: str) -> BadRequest:
-    return BadRequest(f"{name!r} {why}", param=name)
+    return BadRequest(f"{name!r:.80} {why}", param=name[:LONGEST_PARAM])
 
 
 def _bad(error: ValidationError) -> BadRequest:
-    first = error.errors(include_url=False)[0]
-    steps = [step for step in first["loc"] if not _is_union_tag(step)]
-    where = ".".join(map(str, steps))
-    value = "" if first["type"] == "missing" else f", not {first['input']!r:.80}"
-    return BadRequest(f"{where}: {first['msg']}{value}", param=where or None)
+    # Of a union pydantic reports every alternative; the one that got furthest is the one meant.
+    worst = max(error.errors(include_url=False), key=lambda problem: len(problem["loc"]))
+    steps = [step for step in worst["loc"] if not _is_union_tag(step)]
+    where = ".".join(map(str, steps))[:LONGEST_PARAM]
+    value = "" if worst["type"] == "missing" else f", not {worst['input']!r:.80}"
+    return BadRequest(f"{where or 'body'}: {worst['msg']}{value}", param=where or None)
 
 
 def _is_union_tag(step: str | int) -> bool:

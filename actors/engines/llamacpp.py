@@ -12,11 +12,10 @@ Facts that shape it, tested on xllamacpp 2026.10.11549:
 import asyncio
 import json
 import secrets
-import shutil
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import aiohttp
 import xllamacpp
 
 from actors.engine import Delta, Message
+from actors.engines.private_folder import PrivateFolder
 from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from actors.weights import fetch
 from configs.schema import LlamaCppModel, Sampling
@@ -32,6 +32,51 @@ from configs.schema import LlamaCppModel, Sampling
 def create(name: str, model: LlamaCppModel, threads: int) -> "LlamaCppEngine":
     """For the registry."""
     return LlamaCppEngine(name, model, threads)
+
+
+class NativeFailure(Exception):
+    """The native side raised."""
+
+
+class NativeCall:
+    """One streamed call of the native server, in a thread; its chunks come out on the event loop.
+
+    stopping: set when the engine as a whole stops.
+    """
+
+    def __init__(self, server: Any, request: str, stopping: threading.Event) -> None:
+        self._server = server
+        self._request = request
+        self._stopping = stopping
+        self._cancelled = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    async def run(self, pool: ThreadPoolExecutor) -> AsyncGenerator[dict[str, Any]]:
+        """The chunks. Closing returns when the native call has ended."""
+        native = pool.submit(self._call)
+        work = asyncio.wrap_future(native)
+        work.add_done_callback(lambda _: self._chunks.put_nowait(None))
+        try:
+            while (chunk := await self._chunks.get()) is not None:
+                yield chunk
+            # It is cancelled if the engine stopped before a thread was free.
+            if not work.cancelled() and (error := work.exception()) is not None:
+                raise NativeFailure(str(error)) from error
+        finally:
+            self._cancelled.set()
+            if not native.cancel():
+                await _finished(work)
+
+    def _call(self) -> None:
+        self._server.handle_chat_completions(self._request, self._on_chunk)
+
+    def _on_chunk(self, chunk: Any) -> bool:
+        if self._cancelled.is_set() or self._stopping.is_set():
+            return True
+        parsed = json.loads(chunk) if isinstance(chunk, str | bytes) else chunk
+        self._loop.call_soon_threadsafe(self._chunks.put_nowait, parsed)
+        return False
 
 
 class LlamaCppEngine:
@@ -43,27 +88,38 @@ class LlamaCppEngine:
         self._threads = max(1, threads)
         self._server: Any = None
         self._http: aiohttp.ClientSession | None = None
-        self._folder: Path | None = None
+        self._folder: PrivateFolder | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(model.concurrency, thread_name_prefix=f"llama-{name}")
 
     async def start(self) -> None:
         path = await asyncio.to_thread(fetch, self._name, self._model.weights)
-        # Not under TMPDIR, which may be long: a Unix socket's path may have about 100 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="slimmoa-", dir="/tmp"))
-        socket, key = self._folder / "llama.sock", secrets.token_urlsafe(32)
+        self._folder = PrivateFolder()
         try:
-            params = self._params(path, socket, key)
-            self._server = await asyncio.to_thread(xllamacpp.Server, params)
-        except RuntimeError as error:
-            await self.stop()
-            message = f"llama.cpp cannot load {path.name}: {error}"
-            raise EngineUnavailable(message, model=self._name) from error
+            socket, key = self._folder.path / "llama.sock", secrets.token_urlsafe(32)
+            self._server = await asyncio.to_thread(self._load, path, socket, key)
+        finally:
+            if self._server is None:
+                await self.stop()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(
+            self._model.concurrency, thread_name_prefix=f"llama-{self._name}"
+        )
         self._http = aiohttp.ClientSession(
             "http://llama",
             connector=aiohttp.UnixConnector(str(socket)),
             headers={"Authorization": f"Bearer {key}"},
         )
+
+    def _load(self, path: Path, socket: Path, key: str) -> Any:
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":  # llama.cpp would not say why
+                raise EngineUnavailable(f"{path} is not a GGUF file", model=self._name)
+        try:
+            return xllamacpp.Server(self._params(path, socket, key))
+        except RuntimeError as error:
+            message = f"llama.cpp cannot load {path}: {error}"
+            raise EngineUnavailable(message, model=self._name) from error
 
     def _params(self, path: Path, socket: Path, key: str) -> Any:
         model, params = self._model, xllamacpp.CommonParams()
@@ -80,59 +136,38 @@ class LlamaCppEngine:
         params.endpoint_metrics = True
         return params
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         await self.check()
-        loop = asyncio.get_running_loop()
-        chunks: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue()
-        cancelled = threading.Event()
-        request = json.dumps(_request(messages, sampling))
-        server = self._server
-
-        def put(item: dict[str, Any] | Exception | None) -> None:
-            loop.call_soon_threadsafe(chunks.put_nowait, item)
-
-        def on_chunk(chunk: Any) -> bool:
-            if cancelled.is_set() or self._stopping.is_set():
-                return True
-            put(json.loads(chunk) if isinstance(chunk, str | bytes) else chunk)
-            return False
-
-        def call() -> None:
-            try:
-                server.handle_chat_completions(request, on_chunk)
-            except Exception as error:  # whatever the native side raises ends this one call
-                put(error)
-            else:
-                put(None)
-
-        work = loop.run_in_executor(self._pool, call)
+        assert self._pool is not None
+        stopping = self._stopping
+        call = NativeCall(self._server, json.dumps(_request(messages, sampling)), stopping)
         try:
-            while (chunk := await chunks.get()) is not None:
-                if isinstance(chunk, Exception):
-                    raise EngineError(f"llama.cpp: {chunk}", model=self._name) from chunk
-                if (delta := self._delta(chunk)) is not None:
-                    yield delta
-            if self._stopping.is_set():
-                raise EngineUnavailable("llama.cpp was stopped", model=self._name)
-        finally:
-            cancelled.set()
-            await _finished(work)
+            async with aclosing(call.run(self._pool)) as chunks:
+                async for chunk in chunks:
+                    if (delta := self._delta(chunk, sampling)) != Delta():
+                        yield delta
+        except NativeFailure as error:
+            raise EngineError(f"llama.cpp: {error}", model=self._name) from error
+        if stopping.is_set():
+            raise EngineUnavailable("llama.cpp was stopped", model=self._name)
 
-    def _delta(self, chunk: dict[str, Any]) -> Delta | None:
+    def _delta(self, chunk: dict[str, Any], sampling: Sampling) -> Delta:
         if "error" in chunk:
             raise self._error(chunk["error"])
         usage = chunk.get("usage") or {}
         choice = (chunk.get("choices") or [{}])[0]
         part = choice.get("delta") or {}
-        delta = Delta(
+        return Delta(
             text=part.get("content") or "",
             reasoning=part.get("reasoning_content") or "",
             finish_reason=choice.get("finish_reason"),
             prompt_tokens=usage.get("prompt_tokens", 0),
             completion_tokens=usage.get("completion_tokens", 0),
-            logprobs=tuple((choice.get("logprobs") or {}).get("content") or ()),
+            logprobs=tuple(
+                token | {"top_logprobs": token["top_logprobs"][: sampling.top_logprobs]}
+                for token in (choice.get("logprobs") or {}).get("content") or ()
+            ),
         )
-        return None if delta == Delta() else delta
 
     def _error(self, error: dict[str, Any]) -> EngineError | BadRequest:
         message = str(error.get("message", error))
@@ -152,7 +187,7 @@ class LlamaCppEngine:
     async def _token_ends(self, text: str, **options: bool) -> list[int]:
         body = {"content": text, "with_pieces": True, **options}
         answer = await self._post("/tokenize", body)
-        ends, seen = [], b""
+        ends, seen = [], bytearray()
         for token in answer["tokens"]:
             piece = token["piece"]
             seen += piece.encode() if isinstance(piece, str) else bytes(piece)
@@ -179,13 +214,14 @@ class LlamaCppEngine:
 
     async def stop(self) -> None:
         self._stopping.set()
-        if self._http is not None:
-            await self._http.close()
-        # Dropping the last reference unloads the model; calls under way hold one until they end.
-        self._server = self._http = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._server, http, self._http = None, self._http, None
+        pool, self._pool, folder, self._folder = self._pool, None, self._folder, None
+        if http is not None:
+            await http.close()
+        if pool is not None:  # the last call to end drops the server, which unloads the model
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        if folder is not None:
+            folder.remove()
 
 
 def _request(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
@@ -207,7 +243,8 @@ def _request(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
     if sampling.seed is not None:
         request["seed"] = sampling.seed % (2**32 - 1)  # the last one means random there
     if sampling.top_logprobs is not None:
-        request |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+        # At 0 llama.cpp would leave out the log-probability of the written token, too.
+        request |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}
     return request
 
 

@@ -7,18 +7,28 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from pydantic import ValidationError
+from yarl import URL
 
-from actors.engine import Delta, FinishReason, Message
+from actors.engine import Delta, Message
+from actors.engines import openai_wire as wire
+from actors.engines.sse import EventStream, EventTooLong
 from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, Overloaded
 from configs.schema import OpenAIHttpModel, Sampling
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-TEMPLATE_TOKENS = 8  # a chat template's own tokens around one message, at most, in known templates
 MOST_BACKOFF_S = 30.0
+MOST_SAID = 500  # characters of a server's error that are passed on
+DONE = b"[DONE]"
+# RuntimeError is aiohttp's for reading on where the session was closed meanwhile.
+CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)
+LINGER_S = 1.0  # longest wait for the response to end after the answer has
 
 
 def create(name: str, model: OpenAIHttpModel, threads: int) -> "OpenAIHttpEngine":  # noqa: ARG001
@@ -29,7 +39,7 @@ def create(name: str, model: OpenAIHttpModel, threads: int) -> "OpenAIHttpEngine
 class _Retriable(Exception):
     """An attempt failed in a way that another may not. after_s: what Retry-After asked for."""
 
-    def __init__(self, cause: EngineError | EngineUnavailable | Overloaded, after_s: float) -> None:
+    def __init__(self, cause: EngineError | EngineUnavailable | Overloaded, after_s: float = 0) -> None:
         super().__init__(cause.message)
         self.cause = cause
         self.after_s = after_s
@@ -41,152 +51,170 @@ class OpenAIHttpEngine:
     def __init__(self, name: str, model: OpenAIHttpModel) -> None:
         self._name = name
         self._model = model
+        self._key = ""
         self._session: aiohttp.ClientSession | None = None
+        self._stopped = asyncio.Event()
 
     async def start(self) -> None:
         headers = {}
         if variable := self._model.api_key_env:
-            key = os.environ.get(variable)
-            if not key:
+            self._key = os.environ.get(variable, "").strip()
+            if not self._key:
                 message = f"environment variable {variable} (api_key_env) is not set"
                 raise EngineUnavailable(message, model=self._name)
-            headers["Authorization"] = f"Bearer {key}"
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._stopped.clear()
         self._session = aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0),
+            proxy=_proxy(URL(self._model.base_url)),
             timeout=aiohttp.ClientTimeout(
-                total=None,
-                sock_connect=self._model.connect_timeout_s,
-                sock_read=self._model.read_timeout_s,
+                total=None, connect=self._model.connect_timeout_s, sock_read=self._model.read_timeout_s
             ),
         )
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Delta]:
-        request = self._request(messages, sampling)
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+        answer = wire.Answer()
+        async with aclosing(self._with_retries(messages, sampling, answer)) as deltas:
+            async for delta in deltas:
+                yield delta
+        prompt, written = await self.token_ends(messages), await self.token_ends(answer.text)
+        yield answer.end(len(prompt), len(written))
+
+    async def _with_retries(
+        self, messages: Sequence[Message], sampling: Sampling, answer: wire.Answer
+    ) -> AsyncGenerator[Delta]:
+        request = wire.request(self._model, messages, sampling)
         for attempt in range(self._model.retries + 1):
             try:
-                async for delta in self._attempt(request):
-                    yield delta
+                async with aclosing(self._attempt(request, answer)) as deltas:
+                    async for delta in deltas:
+                        yield delta
                 return
             except _Retriable as failure:
                 if attempt == self._model.retries:
                     raise failure.cause from failure
-                backoff = self._model.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
-                wait = max(backoff, failure.after_s)
-            await asyncio.sleep(min(wait, MOST_BACKOFF_S))
+                backoff_s = self._model.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
+                wait_s = min(max(backoff_s, failure.after_s), MOST_BACKOFF_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), wait_s)
 
-    async def _attempt(self, request: dict[str, Any]) -> AsyncIterator[Delta]:
+    async def _attempt(self, request: dict[str, Any], answer: wire.Answer) -> AsyncGenerator[Delta]:
         started = False
         try:
             async with self._post(request) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
-                async for line in response.content:
-                    if line.startswith(b"data:") and (data := line[5:].strip()) != b"[DONE]":
-                        for delta in self._deltas(data):
+                async with aclosing(_events(response)) as events:
+                    async for data in events:
+                        if (delta := self._delta(data, answer)) != Delta():
                             started = True
                             yield delta
-        except (aiohttp.ClientError, TimeoutError) as error:
-            what = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-            message = f"{self._model.base_url}: {what or type(error).__name__}"
-            failure = EngineError if started else EngineUnavailable
-            cause = failure(message, model=self._name)
-            if started:
-                raise cause from error
-            raise _Retriable(cause, 0) from error
+            if not answer.ended:
+                raise aiohttp.ClientPayloadError("the answer ends early")
+        except (*CONNECTION_ERRORS, EventTooLong) as error:
+            if not answer.ended:
+                raise self._broken(error, started) from error
 
     def _post(self, request: dict[str, Any]) -> Any:
         if self._session is None:
             raise EngineUnavailable("the HTTP engine is stopped", model=self._name)
         url = self._model.base_url.rstrip("/") + "/chat/completions"
-        return self._session.post(url, json=request)
+        # Following would turn the POST into a GET, or send the conversation somewhere else.
+        return self._session.post(url, json=request, allow_redirects=False)
 
-    def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
-        request: dict[str, Any] = {
-            "model": self._model.model,
-            "messages": list(messages),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            self._model.output_limit: sampling.max_tokens,
-        }
-        for field in ("seed", "presence_penalty", "frequency_penalty"):
-            if value := getattr(sampling, field):  # some servers refuse even the defaults
-                request[field] = value
-        if sampling.stop:
-            request["stop"] = list(sampling.stop)
-        if sampling.top_logprobs is not None:
-            request |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
-        return request
-
-    def _deltas(self, data: bytes) -> list[Delta]:
+    def _delta(self, data: bytes, answer: wire.Answer) -> Delta:
+        if data == DONE:
+            answer.ended = True
+            return Delta()
         try:
-            chunk = json.loads(data)
-        except ValueError as error:
-            message = f"{self._model.base_url} sent what is not JSON: {data[:80]!r}"
+            chunk = wire.Chunk.model_validate_json(data)
+        except ValidationError as error:
+            message = self._says(f"sent what is not a chat chunk: {data[:80]!r}")
             raise EngineError(message, model=self._name) from error
-        if chunk.get("error"):
-            raise EngineError(_message(chunk["error"]), model=self._name)
-        usage = chunk.get("usage") or {}
-        choice = (chunk.get("choices") or [{}])[0]
-        part = choice.get("delta") or {}
-        delta = Delta(
-            text=part.get("content") or "",
-            reasoning=part.get("reasoning_content") or part.get("reasoning") or "",
-            finish_reason=_finish(choice.get("finish_reason")),
-            prompt_tokens=usage.get("prompt_tokens") or 0,
-            completion_tokens=usage.get("completion_tokens") or 0,
-            logprobs=tuple((choice.get("logprobs") or {}).get("content") or ()),
-        )
-        return [] if delta == Delta() else [delta]
+        if chunk.error:
+            failure = ContextTooLong if wire.says_too_long(str(chunk.error)) else EngineError
+            raise failure(self._says(wire.error_text(chunk.error)), model=self._name)
+        return answer.add(chunk)
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
-        body = await response.text(errors="replace")
+        status, body = response.status, await response.text(errors="replace")
         try:
-            error = json.loads(body)["error"]
-        except (ValueError, KeyError, TypeError):
-            error = body[:300] or response.reason
-        message = f"{self._model.base_url} answered {response.status}: {_message(error)}"
-        if response.status in RETRIED_STATUS:
-            failure = Overloaded if response.status == 429 else EngineError
-            after = response.headers.get("Retry-After", "")
-            cause = failure(message, model=self._name)
-            return _Retriable(cause, float(after) if after.isdigit() else 0)
-        code = error.get("code") if isinstance(error, dict) else None
-        if code == ContextTooLong.code:
-            return ContextTooLong(message, model=self._name, param="messages")
-        if response.status == 400:
+            said = wire.error_text(json.loads(body)["error"])
+        except (ValueError, LookupError, TypeError):
+            said = body or response.headers.get("Location") or response.reason or ""
+        message = self._says(f"answered {status}: {said}")
+        if status in RETRIED_STATUS:
+            cause = (Overloaded if status == 429 else EngineError)(message, model=self._name)
+            return _Retriable(cause, wire.retry_after_s(response.headers.get("Retry-After", "")))
+        if status in (400, 413, 422):
+            if wire.says_too_long(body):
+                return ContextTooLong(message, model=self._name, param="messages")
             return BadRequest(message, model=self._name)
         return EngineError(message, model=self._name)
 
+    def _broken(self, error: Exception, started: bool) -> Exception:
+        """What a broken connection means to the call."""
+        if self._session is None:
+            return EngineUnavailable("the HTTP engine was stopped", model=self._name)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            what = f"no connection within {self._model.connect_timeout_s:g} s"
+        elif isinstance(error, TimeoutError):
+            what = f"silent for {self._model.read_timeout_s:g} s"
+        else:
+            what = str(error) or type(error).__name__
+        if started:
+            return EngineError(self._says(what), model=self._name)
+        return _Retriable(EngineUnavailable(self._says(what), model=self._name))
+
+    def _says(self, what: str) -> str:
+        """A message about the server, without the secrets that it may repeat."""
+        if self._key:
+            what = what.replace(self._key, "***")
+        return f"{self._model.base_url}: {what[:MOST_SAID]}"
+
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
         """Estimated: the server's tokenizer is not known here."""
+        ratio = self._model.characters_per_token
         if isinstance(prompt, str):
-            return self._estimate(prompt)
-        texts = "".join(message["content"] for message in prompt)
-        ends = self._estimate(texts)
-        return ends + [len(texts)] * (TEMPLATE_TOKENS * (len(prompt) + 1))
-
-    def _estimate(self, text: str) -> list[int]:
-        step, count = self._model.characters_per_token, len(text)
-        ends = [min(count, round(n * step)) for n in range(1, int(count / step) + 1)]
-        return ends if ends[-1:] == [count] or not count else [*ends, count]
+            return wire.estimated_ends(prompt, ratio)
+        text = "".join(message["content"] for message in prompt)
+        template = [len(text)] * (wire.TEMPLATE_TOKENS * (len(prompt) + 1))
+        return wire.estimated_ends(text, ratio) + template
 
     async def check(self) -> None:
         """The server's health is not the replica's: a call finds out, and other models go on."""
+        if self._session is None:
+            raise EngineUnavailable("the HTTP engine is stopped", model=self._name)
 
     async def stop(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._stopped.set()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
 
-def _finish(reason: str | None) -> FinishReason | None:
-    if reason is None:
-        return None
-    return "length" if reason == "length" else "stop"
+async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+    """The data of each event; of a server that does not stream, its one JSON body."""
+    if response.content_type == "application/json":
+        yield await response.read()
+        return
+    stream = EventStream()
+    async for received in response.content.iter_any():
+        for data in stream.feed(received):
+            yield data
+            if data == DONE:
+                # A response that is read to its end leaves a connection for the next call.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(response.content.readany(), LINGER_S)
+                return
+    for data in stream.end():
+        yield data
 
 
-def _message(error: Any) -> str:
-    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+def _proxy(server: URL) -> str | None:
+    """The environment's proxy for the server.
+
+    aiohttp's own `trust_env` would read ~/.netrc at each call, and refuse a host that has a key too.
+    """
+    return None if proxy_bypass(server.host or "") else getproxies().get(server.scheme)

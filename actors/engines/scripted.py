@@ -3,10 +3,11 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 
 from actors.engine import Delta, Message
-from actors.errors import EngineError, EngineUnavailable
+from actors.errors import ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
 WORDS = (  # noqa: SIM905  # reads better than 28 quoted words
@@ -27,43 +28,58 @@ class ScriptedEngine:
         self._name = name
         self._model = model
         self._calls = 0
-        self._running = False
+        self._stopped = asyncio.Event()
+        self._stopped.set()
 
     async def start(self) -> None:
         await asyncio.sleep(self._model.start_s)
-        self._running = True
+        self._stopped.clear()
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         await self.check()
-        self._calls += 1
-        draw = random.Random(f"{self._name}/{self._calls}").random()
-        model = self._model
-        if draw < model.fail_share:
-            raise EngineError("the script says that this call fails", model=self._name)
-        if draw < model.fail_share + model.hang_share:
-            await asyncio.Event().wait()
+        prompt_tokens = len(await self.token_ends(messages))
+        room = self._model.context_tokens - prompt_tokens
+        if room < 1:
+            message = f"{prompt_tokens} tokens do not fit a context of {self._model.context_tokens}"
+            raise ContextTooLong(message, model=self._name, param="messages")
+        await self._fault()
         words = self._words(messages, sampling)
-        written = words[: sampling.max_tokens]
+        written = words[: min(sampling.max_tokens, room)]
         for n, word in enumerate(written):
-            await asyncio.sleep(model.token_s if n else model.first_token_s)
-            await self.check()
+            await self._pause(self._model.token_s if n else self._model.first_token_s)
             yield Delta(text=word, logprobs=_logprobs(word, sampling))
         yield Delta(
             finish_reason="length" if len(written) < len(words) else "stop",
-            prompt_tokens=len(await self.token_ends(messages)),
+            prompt_tokens=prompt_tokens,
             completion_tokens=len(written),
         )
+
+    async def _fault(self) -> None:
+        """Fail or hang if the script has it for this call."""
+        self._calls += 1
+        draw = random.Random(f"{self._name}/{self._calls}").random()
+        if draw < self._model.fail_share:
+            raise EngineError("the script says that this call fails", model=self._name)
+        if draw < self._model.fail_share + self._model.hang_share:
+            await self._pause(None)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Let time pass, without end if None, unless the engine is stopped meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        await self.check()
 
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
         text = prompt if isinstance(prompt, str) else _render(prompt)
         return [match.end() for match in re.finditer(r"\s*\S+|\s+$", text)]
 
     async def check(self) -> None:
-        if not self._running:
+        if self._stopped.is_set():
             raise EngineUnavailable("the scripted engine is stopped", model=self._name)
 
     async def stop(self) -> None:
-        self._running = False
+        self._stopped.set()
 
     def _words(self, messages: Sequence[Message], sampling: Sampling) -> list[str]:
         if self._model.text is not None:

@@ -1,0 +1,49 @@
+# A machine with Python 3.11 to 3.13, make and git is enough; all else goes into .venv.
+CONFIG ?= tiny_cpu
+PORT ?= 8000
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v) 2>/dev/null)) python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+
+.PHONY: help serve test check unit ray e2e docs clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+serve: .venv/core  ## Fetch the weights and serve (CONFIG=recipe, PORT=number).
+	@$(BIN)/slimmoa serve $(CONFIG) --port $(PORT)
+
+test: check unit ray e2e  ## Everything: style, types, and all tests on real weights.
+
+check: .venv/dev  ## Style, complexity and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: .venv/dev  ## Tests without Ray, in seconds.
+	$(BIN)/pytest tests/unit -m "not weights" -W error
+
+ray: .venv/dev  ## Tests on a real local Ray with scripted engines.
+	$(BIN)/pytest tests/ray
+
+e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
+	$(BIN)/pytest tests/e2e tests/unit -m weights
+
+docs: .venv/dev  ## Write the generated parts: schema.json, README's help, docs/recipe.md.
+	$(BIN)/python docs/generate.py
+
+clean:  ## Remove the environment; the weights stay in the user's cache.
+	rm -rf .venv *.egg-info build
+
+.venv/core: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+	  "SlimMoA needs Python 3.11, 3.12 or 3.13, and %s is %d.%d; try make PYTHON=python3.12" \
+	  % (sys.executable, *v))'
+	@echo "installing into .venv (about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/dev: .venv/core
+	@$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,111 @@
+"""Ray and Ray Serve, as this project starts them: quiet, local, without the dashboard.
+
+Ray is imported only here inside functions, because it reads its settings from the environment at
+import time and takes seconds to load.
+"""
+
+import logging
+import os
+import socket
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+# Objects here are short texts; Ray's default would take 30% of the RAM.
+OBJECT_STORE_BYTES = 256 << 20
+# Set before Ray is imported, unless the user has set them.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would package the folder per worker
+}
+
+
+class PortTakenError(OSError):
+    """Another program listens where the endpoint should."""
+
+
+def connect(address: str | None, *, verbose: bool) -> None:
+    """Join the Ray cluster at `address`, or start one on this machine.
+
+    verbose: the logs of all processes go to this terminal; they are always under Ray's session folder.
+
+    Raises:
+        ConnectionError: there is no cluster at `address`.
+    """
+    for name, value in (ENVIRONMENT | ({} if verbose else {"RAY_SERVE_LOG_TO_STDERR": "0"})).items():
+        os.environ.setdefault(name, value)
+    import ray
+    import ray.serve
+
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    level = logging.INFO if verbose else logging.ERROR
+    # Ray warns at every start that its token authentication is on, which is as it should be.
+    for quiet in ("ray._private.authentication", "ray.serve"):
+        logging.getLogger(quiet).setLevel(level)
+    ray.init(
+        address=address or "local",
+        log_to_driver=verbose,
+        logging_level=level,
+        **({} if address else local),
+    )
+
+
+def log_folder() -> Path:
+    """Where this Ray session keeps the logs of all processes."""
+    import ray
+
+    name = ray.get_runtime_context().get_session_name()
+    return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", name, "logs")
+
+
+def deploy(app: "Application", name: str, host: str, port: int) -> None:
+    """Run a Serve application behind HTTP; returns when all of its replicas are up.
+
+    Raises:
+        RuntimeError: a replica cannot start; the message has its error.
+    """
+    from ray import serve
+
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+    try:
+        serve.run(app, name=name, route_prefix="/")
+    except RuntimeError as error:
+        # Serve's own message only names the deployments; what they said stands in the status.
+        deployments = serve.status().applications[name].deployments
+        causes = [f"{n}: {_cause(d.message)}" for n, d in deployments.items() if d.message]
+        raise RuntimeError("\n".join(causes) or str(error)) from error
+
+
+def _cause(message: str) -> str:
+    """The last line of a traceback: the exception itself."""
+    return next((line for line in reversed(message.splitlines()) if line.strip()), "").strip()
+
+
+def disconnect(name: str, *, local: bool) -> None:
+    """End the application, and the whole cluster if it was started by `connect`."""
+    import ray
+    from ray import serve
+
+    if local:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+    else:
+        serve.delete(name)
+    ray.shutdown()
+
+
+def check_port(host: str, port: int) -> None:
+    """Whether the endpoint can listen there: Serve itself would only say that a proxy is unhealthy.
+
+    Raises:
+        PortTakenError: it cannot; the message says why.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTakenError(f"cannot listen on {host}:{port}: {error.strerror}") from error

@@ -1,0 +1,122 @@
+"""Writes what the documents take from the code: README's help texts, docs/recipe.md, schema.json.
+
+python docs/generate.py           write them (`make docs`)
+python docs/generate.py --check   exit with 1 if one is not as it would be written
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from configs import schema
+from slimmoa import app
+
+ROOT = Path(__file__).resolve().parents[1]
+HELP = re.compile(r"(<!-- help: (\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 96
+
+
+def documents() -> dict[Path, str]:
+    """Each generated document and what it has to contain."""
+    readme = ROOT / "README.md"
+    return {
+        readme: HELP.sub(_with_help, readme.read_text("utf-8")),
+        ROOT / "docs" / "recipe.md": _recipe(),
+        ROOT / "configs" / "schema.json": json.dumps(schema.json_schema(), indent=2) + "\n",
+    }
+
+
+def _with_help(marked: re.Match[str]) -> str:
+    arguments = [word for word in (marked[2],) if word]
+    return f"{marked[1]}```text\n{help_text(arguments)}```\n{marked[3]}"
+
+
+def help_text(arguments: list[str]) -> str:
+    """What `slimmoa ARGUMENTS --help` prints."""
+    result = CliRunner().invoke(
+        app, [*arguments, "--help"], prog_name="slimmoa", terminal_width=WIDTH, color=False
+    )
+    assert result.exit_code == 0, result.output
+    return re.sub(r" +$", "", result.output, flags=re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Names of the commands."""
+    return [str(command.callback.__name__) for command in app.registered_commands if command.callback]
+
+
+def _recipe() -> str:
+    definitions = schema.json_schema()
+    parts = [
+        "# Every setting of a recipe\n",
+        "Generated from `configs/schema.py`. Units stand in the names: `_s` seconds, `_bytes`, "
+        "`_tokens`. `slimmoa check FILE` tells every mistake at once, with its line; editors that "
+        "know JSON schema take `configs/schema.json`.\n",
+        *_section("Recipe", definitions),
+    ]
+    for name, definition in definitions["$defs"].items():
+        parts += _section(name, definition)
+    return "\n".join(parts)
+
+
+def _section(name: str, definition: dict[str, Any]) -> Iterator[str]:
+    yield f"## {name}\n\n{definition.get('description', '')}\n"
+    yield "| key | kind | default | what it is |\n| --- | --- | --- | --- |"
+    required = definition.get("required", ())
+    for key, value in definition["properties"].items():
+        default = "required" if key in required else _default(value)
+        what = value.get("description", "").replace("\n", " ").replace("|", "\\|")
+        yield f"| `{key}` | {_kind(value)} | {default} | {what} |"
+    yield ""
+
+
+def _default(value: dict[str, Any]) -> str:
+    default = value.get("default")
+    if default is None or default == "":
+        return ""
+    return "see there" if isinstance(default, dict) else f"`{json.dumps(default)}`"
+
+
+def _kind(value: dict[str, Any]) -> str:
+    if "$ref" in value:
+        name = value["$ref"].rsplit("/", 1)[-1]
+        return f"[{name}](#{name.lower()})"
+    if "const" in value or "enum" in value:
+        return " or ".join(f"`{v}`" for v in value.get("enum", [value.get("const")]))
+    for several in ("anyOf", "oneOf"):
+        if several in value:
+            return " or ".join(_kind(v) for v in value[several] if v.get("type") != "null")
+    if value.get("type") == "array":
+        return f"list of {_kind(value['items'])}"
+    if value.get("type") == "object":
+        (inner,) = value["patternProperties"].values()  # names are held to a pattern
+        return f"mapping of names to {_kind(inner)}"
+    return str(value.get("type", "any")) + _bounds(value)
+
+
+def _bounds(value: dict[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return "".join(f" {sign} {value[name]:g}" for name, sign in signs.items() if name in value)
+
+
+def main() -> int:
+    """Write, or with --check compare."""
+    check = sys.argv[1:] == ["--check"]
+    stale = 0
+    for path, text in documents().items():
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        stale += 1
+        print(f"{path.relative_to(ROOT)} {'is stale; run make docs' if check else 'written'}")
+        if not check:
+            path.write_text(text, "utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

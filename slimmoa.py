@@ -1,0 +1,302 @@
+"""The command line. Each command reads its arguments, calls the part that does the work, and says in
+plain words what went wrong. Heavy libraries are imported by the command that needs them."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from configs.load import RecipeError, load
+from configs.schema import LlamaCppModel, Recipe
+
+if TYPE_CHECKING:
+    from serve_app.client import Client
+
+app = typer.Typer(
+    name="slimmoa",
+    help="A self-hosted Mixture-of-Agents runtime scaled down to one GPU.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+ConfigArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a preset.")]
+UrlOption = Annotated[str, typer.Option(envvar="SLIMMOA_URL", help="API root of a running endpoint.")]
+KeyOption = Annotated[
+    str, typer.Option(envvar="SLIMMOA_API_KEY", help="API key, if the endpoint wants one.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="A model by name; by default the mixture.")
+]
+SystemOption = Annotated[str | None, typer.Option(help="System message.")]
+ProposalsOption = Annotated[
+    bool, typer.Option("--proposals/--no-proposals", help="Show the proposals as they grow.")
+]
+LOCAL_URL = "http://127.0.0.1:8000/v1"
+
+
+@app.command()
+def serve(
+    config: ConfigArgument = "tiny_cpu",
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster (`auto` or host:port); by default one is started."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
+) -> None:
+    """Serve a recipe behind an OpenAI-compatible endpoint until Ctrl-C.
+
+    Fetches the weights first, with a progress bar; a second start finds them in the cache.
+    """
+    from cluster import runtime
+    from serve_app.app import APP_NAME
+
+    recipe = _load(config)
+    with _explained():
+        runtime.check_port(host, port)
+        _fetch_weights(recipe)
+    try:
+        with err.status("starting Ray"), _explained():
+            runtime.connect(address, verbose=verbose)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
+        _deploy_and_wait(recipe, host, port, verbose=verbose)
+    except KeyboardInterrupt:
+        err.print("stopping")
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the children be stopped in peace
+        runtime.disconnect(APP_NAME, local=address is None)
+
+
+def _deploy_and_wait(recipe: Recipe, host: str, port: int, *, verbose: bool) -> None:
+    from cluster import runtime
+    from serve_app.app import APP_NAME, BuildArgs, build
+
+    names = ", ".join(recipe.models)
+    with err.status(f"starting the models: {names}"):
+        try:
+            runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, host, port)
+        except RuntimeError as error:
+            hint = "" if verbose else f"\n(the logs are in {runtime.log_folder()})"
+            _fail(f"{error}{hint}")
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    option = "" if url == LOCAL_URL else f" --url {url}"
+    err.print(Text(f"ready: {recipe.name} answers at {url}", style="green"))
+    me = "slimmoa" if shutil.which("slimmoa") else sys.argv[0]
+    err.print(f'  talk to it:  {me} ask{option} "Why is the sky blue?"', highlight=False)
+    err.print(f"  or with any OpenAI client: base_url={url!r}, model={recipe.name!r}", highlight=False)
+    err.print(f"  logs: {runtime.log_folder()}   stop: Ctrl-C", highlight=False, soft_wrap=True)
+    while True:
+        signal.pause()
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question, or - to read standard input.")],
+    url: UrlOption = LOCAL_URL,
+    api_key: KeyOption = "none",
+    model: ModelOption = None,
+    system: SystemOption = None,
+    proposals: ProposalsOption = True,
+    temperature: Annotated[float | None, typer.Option(help="Of the final answer.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of the final answer.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes all sampling and the order.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the whole response as JSON instead.")
+    ] = False,
+) -> None:
+    """Ask a running endpoint one question; proposals and answer appear as they are written.
+
+    Where the output is no terminal, only the answer is printed.
+    """
+    text = sys.stdin.read() if question == "-" else question
+    sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
+    options = {name: value for name, value in sampling.items() if value is not None}
+    messages = [*_system(system), {"role": "user", "content": text}]
+    with _explained():
+        client = _client(url, api_key)
+        request = {"model": model or client.mixture(), "messages": messages} | options
+        if as_json:
+            print(client.whole(request))
+        else:
+            client.show(request, proposals=proposals)
+
+
+@app.command()
+def chat(
+    url: UrlOption = LOCAL_URL,
+    api_key: KeyOption = "none",
+    model: ModelOption = None,
+    system: SystemOption = None,
+    proposals: ProposalsOption = True,
+) -> None:
+    """Talk with a running endpoint over several turns.
+
+    Ctrl-C stops an answer, /reset forgets the conversation, /exit or Ctrl-D ends it.
+    """
+    with _explained():
+        client = _client(url, api_key)
+        name = model or client.mixture()
+        err.print(Text(f"{name} at {url}   /reset   /exit", style="dim"))
+        client.chat(name, _system(system), proposals=proposals)
+
+
+@app.command()
+def check(
+    configs: Annotated[list[str], typer.Argument(help="Recipe files, or names of presets.")],
+) -> None:
+    """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any."""
+    failed = False
+    for config in configs:
+        try:
+            recipe = load(config)
+        except RecipeError as error:
+            err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            failed = True
+        else:
+            places = [sum(p.samples for p in layer.proposers) for layer in recipe.layers]
+            shape = " + ".join(map(str, places))
+            aggregator = recipe.aggregator.model
+            print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    config: ConfigArgument = "tiny_cpu",
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download the missing weights now.")] = False,
+) -> None:
+    """List a recipe's models: what each does, and whether its weights are on this machine."""
+    recipe = _load(config)
+    if fetch:
+        with _explained():
+            _fetch_weights(recipe)
+    table = Table("model", "engine", "does", "context", "at a time", "weights", box=None)
+    for name, model in recipe.models.items():
+        row = (", ".join(_roles(recipe, name)), f"{model.context_tokens}", f"{model.concurrency}")
+        table.add_row(name, model.engine, *row, _where(model))
+    out.print(table)
+
+
+@app.command()
+def export(
+    config: ConfigArgument = "tiny_cpu",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; by default the terminal.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
+) -> None:
+    """Write a recipe as a Ray Serve config file, for `serve run FILE` and `serve deploy FILE`."""
+    from serve_app.app import serve_config
+
+    recipe = _load(config)
+    document = serve_config(recipe, host, port)
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    if output is None:
+        print(text, end="")
+    else:
+        with _explained():
+            output.write_text(text, "utf-8")
+
+
+def _fetch_weights(recipe: Recipe) -> None:
+    from actors.weights import cached, fetch
+    from serve_app.terminal import DownloadBars
+
+    missing = {
+        name: model.weights
+        for name, model in recipe.models.items()
+        if isinstance(model, LlamaCppModel) and cached(model.weights) is None
+    }
+    if missing:
+        with DownloadBars(err) as bars:
+            for name, sources in missing.items():
+                fetch(name, sources, bars.report)
+
+
+def _where(model: Any) -> str:
+    from actors.weights import cached
+
+    if not isinstance(model, LlamaCppModel):
+        return getattr(model, "base_url", "none needed")
+    path = cached(model.weights)
+    return f"{path.stat().st_size / 1e6:,.0f} MB here" if path else "not here yet"
+
+
+def _roles(recipe: Recipe, name: str) -> Iterator[str]:
+    for n, layer in enumerate(recipe.layers, 1):
+        samples = sum(p.samples for p in layer.proposers if p.model == name)
+        if samples:
+            yield f"proposes in layer {n}" + (f" ({samples} samples)" if samples > 1 else "")
+    if name == recipe.aggregator.model:
+        yield "aggregates"
+    if name in recipe.aggregator.fallbacks:
+        yield "aggregates if others fail"
+
+
+def _client(url: str, api_key: str) -> "Client":
+    from serve_app.client import Client
+
+    return Client(url, api_key, err, out)
+
+
+def _system(text: str | None) -> list[dict[str, str]]:
+    return [{"role": "system", "content": text}] if text else []
+
+
+def _load(config: str) -> Recipe:
+    try:
+        return load(config)
+    except RecipeError as error:
+        _fail(str(error))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors that a user can do something about become one message and exit code 1."""
+    import openai
+
+    from actors.errors import SlimMoAError
+
+    try:
+        yield
+    except openai.APIConnectionError as error:
+        url = error.request.url
+        _fail(f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url")
+    except openai.APIError as error:
+        _fail(error.message)
+    except SlimMoAError as error:
+        _fail(error.message)
+    except OSError as error:  # a port, a file or a cluster
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _fail(message: str) -> NoReturn:
+    err.print(Text(f"error: {message}", style="red"), soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

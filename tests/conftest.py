@@ -1,0 +1,75 @@
+"""One real Ray and Serve for all tests that need them; each module serves its own recipe on it."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from actors.replica import ReplicaStats
+from cluster import runtime
+from configs.schema import Recipe
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        return int(sock.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A served recipe, and a look at its engines from behind."""
+
+    recipe: Recipe
+    base_url: str
+
+    # Untyped, because answers carry a `moa` field that OpenAI's types do not have.
+    def client(self) -> Any:
+        return OpenAI(base_url=f"{self.base_url}/v1", api_key="none", max_retries=0)
+
+    def async_client(self) -> Any:
+        return AsyncOpenAI(base_url=f"{self.base_url}/v1", api_key="none", max_retries=0)
+
+    def stats(self, model: str) -> ReplicaStats:
+        """What the model's engine has done, from the replica itself."""
+        from ray import serve
+
+        handle: Any = serve.get_deployment_handle(f"model-{model}", "slimmoa")
+        stats: ReplicaStats = handle.stats.remote().result(timeout_s=5)
+        return stats
+
+
+Serving = Callable[[Recipe], AbstractContextManager[Endpoint]]
+
+
+@pytest.fixture(scope="session")
+def http_port() -> Iterator[int]:
+    """Ray and Serve's proxy, started once: a proxy's port cannot change later."""
+    port = free_port()
+    runtime.connect(None, verbose=False)
+    yield port
+    runtime.disconnect("slimmoa", local=True)
+
+
+@pytest.fixture(scope="session")
+def serving(http_port: int) -> Serving:
+    """A context manager that serves a recipe, one at a time."""
+
+    @contextmanager
+    def serve_recipe(recipe: Recipe) -> Iterator[Endpoint]:
+        from ray import serve
+
+        from serve_app.app import APP_NAME, BuildArgs, build
+
+        with ExitStack() as stack:
+            runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, HOST, http_port)
+            stack.callback(serve.delete, APP_NAME)
+            yield Endpoint(recipe, f"http://{HOST}:{http_port}")
+
+    return serve_recipe

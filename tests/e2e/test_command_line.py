@@ -1,0 +1,173 @@
+"""The commands as a user types them, against endpoints that they started."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import HOST, free_port
+
+pytestmark = pytest.mark.weights
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
+
+
+def slimmoa(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "slimmoa"), *arguments]
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
+    )
+
+
+@contextmanager
+def started(command: list[str], port: int) -> Iterator[subprocess.Popen[str]]:
+    """A server process of its own session, from readiness to SIGTERM; it has to end cleanly."""
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if "ready" in line:
+                    break
+            assert httpx.get(f"http://{HOST}:{port}/readyz", timeout=10).json()["ready"] is True
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    port = free_port()
+    with started([str(BIN / "slimmoa"), "serve", "tiny_cpu", "--port", str(port)], port) as process:
+        yield f"http://{HOST}:{port}/v1"
+    assert process.returncode == 0
+
+
+def test_ask_prints_only_the_answer_where_the_output_is_no_terminal(url: str) -> None:
+    asked = slimmoa("ask", "Say hello.", "--url", url, "--seed", "1", "--max-tokens", "12")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout.strip()
+
+
+def test_ask_reads_standard_input_and_gives_json(url: str) -> None:
+    asked = slimmoa("ask", "-", "--url", url, "--json", "--max-tokens", "8", stdin="Say hello.")
+    answer = json.loads(asked.stdout)
+    assert answer["model"] == "slimmoa-tiny"
+    assert len(answer["moa"]["proposals"]) == 2
+
+
+def test_chat_answers_each_turn_until_exit(url: str) -> None:
+    turns = "Say one word.\n/reset\nSay another word.\n/exit\n"
+    said = slimmoa("chat", "--url", url, "-m", "smollm2-135m", stdin=turns)
+    assert said.returncode == 0
+    assert all(said.stdout.split("> ")[n].strip() for n in (1, 3))  # /reset answers nothing
+
+
+def test_errors_of_the_endpoint_are_one_plain_line(url: str) -> None:
+    asked = slimmoa("ask", "Hello", "--url", url, "--model", "nobody")
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("error: ")
+    assert "no model 'nobody' here; there are slimmoa-tiny, " in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+def test_a_taken_port_is_said_before_anything_is_started() -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        served = slimmoa("serve", "scripted", "--port", str(taken.getsockname()[1]))
+    assert served.returncode == 1
+    assert "cannot listen on 127.0.0.1" in served.stderr
+
+
+def test_without_an_endpoint_the_error_says_how_to_start_one() -> None:
+    asked = slimmoa("ask", "Hello", "--url", f"http://{HOST}:{free_port()}/v1")
+    assert asked.returncode == 1
+    assert "start it with `slimmoa serve`" in asked.stderr
+
+
+def test_weights_that_no_engine_can_load_end_the_start_with_the_cause(tmp_path: Path) -> None:
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF but not really")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: mix\n"
+        "models: {one: {engine: llamacpp, weights: [{path: broken.gguf}]}}\n"
+        "layers: [{proposers: [{model: one}]}]\n"
+        "aggregator: {model: one}\n"
+    )
+    served = slimmoa("serve", str(recipe), "--port", str(free_port()))
+    assert served.returncode == 1
+    assert "llama.cpp cannot load" in served.stderr
+    assert "broken.gguf" in served.stderr
+    assert "Traceback" not in served.stderr
+
+
+def test_check_prints_every_error_with_its_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: mix\n"
+        "models: {one: {engine: scripted, tokns: 3}}\n"
+        "layers: [{proposers: [{model: two}]}]\n"
+        "aggregator:\n"
+        "  model: one\n"
+        "  sampling: {temperature: 3}\n"
+    )
+    checked = slimmoa("check", str(recipe), "tiny_cpu")
+    assert checked.returncode == 1
+    lines = [line.removeprefix(f"{recipe}:") for line in checked.stderr.splitlines()]
+    assert [line.split(":")[0] for line in lines] == ["2", "3", "6"]
+    assert "tiny_cpu: slimmoa-tiny" in checked.stdout
+
+
+@pytest.mark.parametrize("form", ["builder", "exported"])
+def test_serve_run_serves_the_builder_and_the_exported_file(form: str, tmp_path: Path) -> None:
+    port = 8000 if form == "builder" else free_port()  # the builder takes Serve's own default
+    if form == "builder":
+        target = ["serve_app.app:build", "config=configs/scripted.yaml"]
+    else:
+        file = tmp_path / "serve.yaml"
+        exported = slimmoa("export", "scripted", "-o", str(file), "--port", str(port))
+        assert exported.returncode == 0
+        target = [str(file)]
+    log = tmp_path / "log"
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [str(BIN / "serve"), "run", *target], stdout=out, stderr=out, cwd=ROOT, env=environment
+        ) as process,
+    ):
+        try:
+            answer = _when_up(f"http://{HOST}:{port}", process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+    assert answer["choices"][0]["message"]["content"], log.read_text()
+
+
+def _when_up(
+    base_url: str, process: subprocess.Popen[bytes]
+) -> dict[str, list[dict[str, dict[str, str]]]]:
+    """Ask as soon as the endpoint is ready; the test's timeout bounds the wait."""
+    body = {"model": "slimmoa-scripted", "messages": [{"role": "user", "content": "hello"}]}
+    transport = httpx.HTTPTransport(retries=3)
+    with httpx.Client(base_url=base_url, transport=transport, timeout=10) as client:
+        while process.poll() is None:
+            try:
+                if client.get("/readyz").status_code == 200:
+                    answer = client.post("/v1/chat/completions", json=body)
+                    found: dict[str, list[dict[str, dict[str, str]]]] = answer.json()
+                    return found
+            except httpx.TransportError:
+                continue
+    raise AssertionError("serve run ended")

@@ -1,0 +1,186 @@
+"""llama.cpp with real weights: what the contract of all engines does not cover."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from actors.engine import Message
+from actors.engines.llamacpp import LlamaCppEngine
+from actors.errors import EngineUnavailable, SlimMoAError
+from actors.weights import fetch
+from configs.load import load
+from configs.schema import LlamaCppModel, LocalFile, Sampling
+
+pytestmark = pytest.mark.weights
+
+SMOLLM = load("tiny_cpu").models["smollm2-135m"]
+TEMPLATE_KEY = b"tokenizer.chat_template"
+
+
+def user(content: str) -> list[Message]:
+    return [{"role": "user", "content": content}]
+
+
+def make(threads: int = 2, **changes: object) -> LlamaCppEngine:
+    assert isinstance(SMOLLM, LlamaCppModel)
+    return LlamaCppEngine("smollm", SMOLLM.model_copy(update=changes), threads)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[LlamaCppEngine]:
+    engine = make()
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+async def answer(engine: LlamaCppEngine, messages: list[Message], **sampling: Any) -> str:
+    settings = {"max_tokens": 8, "temperature": 0} | sampling
+    return "".join([d.text async for d in engine.stream(messages, Sampling(**settings))])
+
+
+def listening_ports() -> set[str]:
+    """TCP ports on which this process listens."""
+    sockets = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            sockets.add(os.readlink(descriptor))
+        except FileNotFoundError:  # the one of this very listing
+            continue
+    rows = [line.split() for name in ("tcp", "tcp6") for line in _table(name)]
+    return {row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
+
+
+def _table(name: str) -> list[str]:
+    return Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_a_long_prefill_is_cancelled_within_a_second(threads: int) -> None:
+    engine = make(threads)
+    await engine.start()
+    call = asyncio.create_task(answer(engine, user("word " * 3500)))
+    done, _ = await asyncio.wait([call], timeout=0.5)
+    assert not done  # the prefill takes seconds
+    began = time.perf_counter()
+    call.cancel()
+    await asyncio.wait([call])
+    print(f"cancelled with {threads} threads after {time.perf_counter() - began:.3f} s")
+    assert time.perf_counter() - began < 1
+    assert await asyncio.wait_for(answer(engine, user("hi")), 10)
+    await engine.stop()
+
+
+async def test_its_server_listens_on_a_private_keyed_socket_and_on_no_port() -> None:
+    before = listening_ports()
+    engine = make()
+    await engine.start()
+    assert listening_ports() == before
+    assert engine._folder is not None
+    folder = engine._folder.path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    connector = aiohttp.UnixConnector(str(folder / "llama.sock"))
+    async with aiohttp.ClientSession("http://llama", connector=connector) as stranger:
+        for path in ("/tokenize", "/apply-template", "/v1/chat/completions", "/completion"):
+            async with stranger.post(path, json={"content": "hi", "messages": []}) as response:
+                assert response.status == 401
+    await engine.stop()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "is not a GGUF file"), (b"<html>", "is not a GGUF file"), (b"GGUF", "cannot load")],
+)
+async def test_a_file_that_holds_no_model_is_refused_by_name(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(content)
+    engine = make(weights=(LocalFile(path=str(file)),))
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable, match=said) as failure:
+            await engine.start()
+        assert "model.gguf" in failure.value.message
+        assert engine._folder is None
+        with pytest.raises(EngineUnavailable):
+            await engine.check()
+
+
+async def test_two_engines_live_in_one_process(engine: LlamaCppEngine) -> None:
+    other = make()
+    await other.start()
+    alone = await answer(engine, user("Name a river."))
+    both = await asyncio.gather(*[answer(e, user("Name a river.")) for e in (engine, other)])
+    assert both == [alone, alone]
+    await other.stop()
+    assert await answer(engine, user("Name a river.")) == alone
+
+
+@pytest.mark.parametrize("limit", range(20, 26))
+async def test_characters_of_several_tokens_are_never_broken(
+    engine: LlamaCppEngine, limit: int
+) -> None:
+    """The limit falls within a character of an answer that is all emoji."""
+    question = user("Write three emoji and the Chinese word for hello.")
+    deltas = [
+        delta async for delta in engine.stream(question, Sampling(max_tokens=limit, temperature=0))
+    ]
+    text = "".join(delta.text for delta in deltas)
+    assert not text.isascii()
+    assert all("\ufffd" not in delta.text for delta in deltas)
+    assert text.encode().decode() == text
+    assert deltas[-1].completion_tokens == limit
+
+
+async def test_more_places_than_tokens_of_a_prefill_step() -> None:
+    engine = make(concurrency=16, prefill_tokens=8, context_tokens=128)
+    await engine.start()
+    texts = await asyncio.gather(*[answer(engine, user("Name a river.")) for _ in range(16)])
+    assert all(texts)
+    await engine.stop()
+
+
+def with_template(template: bytes, target: Path) -> Path:
+    """SmolLM2 with another chat template, of the same length so that nothing else moves."""
+    assert isinstance(SMOLLM, LlamaCppModel)
+    data = bytearray(fetch("smollm", SMOLLM.weights).read_bytes())
+    start = data.index(TEMPLATE_KEY) + len(TEMPLATE_KEY) + 4  # the value's type comes first
+    length = int.from_bytes(data[start : start + 8], "little")
+    assert len(template) <= length
+    data[start + 8 : start + 8 + length] = template.ljust(length)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "system", "content": "Be brief."}, *user("hi")],
+        [*user("hi"), *user("again")],
+    ],
+    ids=["a system message", "two turns of one side"],
+)
+async def test_a_template_that_refuses_a_conversation_is_an_error_of_the_model(
+    tmp_path: Path, messages: list[Message]
+) -> None:
+    strict = (
+        b"{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2"
+        b" == 0) %}{{ raise_exception('not with me') }}{% endif %}{{ m.content }}{% endfor %}"
+    )
+    file = with_template(strict, tmp_path / "strict.gguf")
+    engine = make(weights=(LocalFile(path=str(file)),))
+    await engine.start()
+    assert await answer(engine, user("hi"))
+    for call in (answer(engine, messages), engine.token_ends(messages)):
+        with pytest.raises(SlimMoAError, match="not with me") as refusal:
+            await asyncio.wait_for(call, 10)
+        assert refusal.value.model == "smollm"
+    assert await answer(engine, user("hi"))
+    await engine.stop()

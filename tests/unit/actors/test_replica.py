@@ -1,0 +1,205 @@
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+
+import pytest
+
+from actors.engine import Delta, Message
+from actors.errors import EngineError, EngineUnavailable, Overloaded
+from actors.replica import Replica
+from configs.schema import Sampling, ScriptedModel
+
+MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]
+GREETING = [Delta(text="hi"), Delta(finish_reason="stop", completion_tokens=3)]
+
+
+class LatchedEngine:
+    """Each call waits for `go`, then answers with `script`; an exception in it is raised."""
+
+    def __init__(self) -> None:
+        self.script: list[Delta | Exception] = list(GREETING)
+        self.go = asyncio.Event()
+        self.running = asyncio.Semaphore(0)
+        self.may_close = asyncio.Event()
+        self.may_close.set()
+        self.at_work = self.most_at_work = 0
+
+    async def stream(self, _messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
+        self.running.release()
+        try:
+            await self.go.wait()
+            for item in self.script:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            await self.may_close.wait()
+            self.at_work -= 1
+
+    async def token_ends(self, prompt: object) -> list[int]:
+        return list(range(len(str(prompt))))
+
+    async def check(self) -> None:
+        raise EngineUnavailable("gone")
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> LatchedEngine:
+    engine = LatchedEngine()
+    monkeypatch.setattr("actors.replica.engines.create", lambda *_: engine)
+    return engine
+
+
+@pytest.fixture
+def replica(engine: LatchedEngine) -> Replica:  # noqa: ARG001  # what it creates
+    return Replica("small", ScriptedModel(engine="scripted", concurrency=2), threads=1, queue=1)
+
+
+def ask(replica: Replica) -> asyncio.Task[list[Delta]]:
+    async def answer() -> list[Delta]:
+        return [delta async for delta in replica.stream(MESSAGES, Sampling())]
+
+    return asyncio.create_task(answer())
+
+
+async def fill(replica: Replica, engine: LatchedEngine) -> list[asyncio.Task[list[Delta]]]:
+    """Two calls at work, and one waiting."""
+    calls = [ask(replica) for _ in range(3)]
+    for _ in range(2):
+        await engine.running.acquire()
+    await asyncio.sleep(0)
+    return calls
+
+
+async def counts(replica: Replica) -> dict[str, int]:
+    """The counts that are not zero."""
+    return +Counter(asdict(await replica.stats()))
+
+
+async def test_concurrency_is_bounded_and_the_rest_waits(
+    replica: Replica, engine: LatchedEngine
+) -> None:
+    calls = await fill(replica, engine)
+    assert await counts(replica) == {"in_flight": 2, "waiting": 1, "started": 2}
+    engine.go.set()
+    await asyncio.gather(*calls)
+    assert engine.most_at_work == 2
+    assert await counts(replica) == {"started": 3, "finished": 3, "completion_tokens": 9}
+
+
+async def test_a_full_queue_refuses_and_says_who(replica: Replica, engine: LatchedEngine) -> None:
+    calls = await fill(replica, engine)
+    with pytest.raises(Overloaded, match="'small' is busy and 1 calls wait") as refusal:
+        await ask(replica)
+    assert refusal.value.model == "small"
+    assert await counts(replica) == {"in_flight": 2, "waiting": 1, "started": 2}
+    engine.go.set()
+    await asyncio.gather(*calls)
+
+
+async def test_the_answer_ends_with_the_engines_seconds(
+    replica: Replica, engine: LatchedEngine
+) -> None:
+    engine.go.set()
+    deltas = await ask(replica)
+    assert deltas[-1].engine_s > 0
+    assert [delta.engine_s for delta in deltas[:-1]] == [0] * (len(deltas) - 1)
+    assert "".join(delta.text for delta in deltas) == "hi"
+
+
+@pytest.mark.parametrize("before", [[], [Delta(text="hi")]], ids=["first", "later"])
+async def test_an_engines_error_passes_and_counts_as_failed(
+    replica: Replica, engine: LatchedEngine, before: list[Delta]
+) -> None:
+    engine.script = [*before, EngineError("broken", model="small")]
+    engine.go.set()
+    with pytest.raises(EngineError, match="broken"):
+        await ask(replica)
+    assert await counts(replica) == {"started": 1, "failed": 1}
+
+
+async def test_a_call_cancelled_while_it_waits_never_reaches_the_engine(
+    replica: Replica, engine: LatchedEngine
+) -> None:
+    *running, waiting = await fill(replica, engine)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert await counts(replica) == {"in_flight": 2, "started": 2}
+    engine.go.set()
+    await asyncio.gather(*running)
+
+
+async def test_a_cancelled_call_is_in_flight_until_the_engine_has_let_go(
+    replica: Replica, engine: LatchedEngine
+) -> None:
+    engine.may_close.clear()
+    call = ask(replica)
+    await engine.running.acquire()
+    call.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert await counts(replica) == {"in_flight": 1, "started": 1}
+    engine.may_close.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await counts(replica) == {"started": 1, "cancelled": 1}
+
+
+async def test_an_answer_that_is_left_in_the_middle_counts_as_cancelled(
+    replica: Replica, engine: LatchedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unfinished(_messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+        yield Delta(text="hi")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(engine, "stream", unfinished)
+    stream = replica.stream(MESSAGES, Sampling())
+    await anext(stream)
+    await stream.aclose()
+    assert await counts(replica) == {"started": 1, "cancelled": 1}
+
+
+async def test_no_outcome_leaks_a_place(replica: Replica, engine: LatchedEngine) -> None:
+    """After more failed, cancelled and refused calls than there are places, all places are free."""
+    for _ in range(3):
+        calls = await fill(replica, engine)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+    engine.go.set()
+    engine.script = [EngineError("broken")]
+    for _ in range(3):
+        with pytest.raises(EngineError):
+            await ask(replica)
+        await engine.running.acquire()
+    engine.script = list(GREETING)
+    engine.go.clear()
+    calls = await fill(replica, engine)
+    assert engine.at_work == 2
+    engine.go.set()
+    await asyncio.gather(*calls)
+
+
+async def test_health_is_the_engines(replica: Replica) -> None:
+    with pytest.raises(EngineUnavailable, match="gone"):
+        await replica.check_health()
+
+
+async def test_tokens_are_counted_by_the_engine(replica: Replica) -> None:
+    assert await replica.token_ends(["ab", ""]) == [[0, 1], []]
+    assert await replica.count_tokens(MESSAGES) == len(str(MESSAGES))
+
+
+async def test_a_scripted_model_runs_in_a_replica_from_start_to_stop() -> None:
+    model = ScriptedModel(engine="scripted", text="one two", first_token_s=0, token_s=0)
+    replica = Replica("small", model, threads=1, queue=0)
+    await replica.start()
+    await replica.check_health()
+    deltas = await ask(replica)
+    assert "".join(delta.text for delta in deltas) == "one two"
+    await replica.stop()
+    with pytest.raises(EngineUnavailable):
+        await replica.check_health()

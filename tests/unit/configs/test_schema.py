@@ -1,0 +1,139 @@
+"""The recipe's models, and the JSON schema made from them."""
+
+import json
+import pickle
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from configs.load import load, presets
+from configs.schema import (
+    HubFile,
+    Limits,
+    OpenAIHttpModel,
+    Recipe,
+    Sampling,
+    WheelPart,
+    default_prompt,
+    json_schema,
+)
+
+FILES = resources.files("configs")
+
+
+def committed_schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(FILES.joinpath("schema.json").read_text("utf-8"))
+    return schema
+
+
+def test_the_presets_are_the_promised_ones() -> None:
+    assert presets() == ["remote", "scripted", "tiny_cpu"]
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_satisfies_the_committed_schema(preset: str) -> None:
+    data = yaml.safe_load(FILES.joinpath(f"{preset}.yaml").read_text("utf-8"))
+    jsonschema.validate(data, committed_schema(), jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_survives_json_and_the_way_between_processes(preset: str) -> None:
+    recipe = load(preset)
+    assert Recipe.model_validate(json.loads(recipe.model_dump_json())) == recipe
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_the_committed_schema_is_the_generated_one() -> None:
+    assert committed_schema() == json_schema(), "run: python -m configs.schema > configs/schema.json"
+
+
+def test_the_committed_schema_refuses_a_misspelt_key() -> None:
+    data = yaml.safe_load(FILES.joinpath("scripted.yaml").read_text("utf-8"))
+    data["limits"]["quorom"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="quorom"):
+        jsonschema.validate(data, committed_schema())
+
+
+def test_every_key_of_every_model_is_described() -> None:
+    schema = json_schema()
+    keys = [
+        (name, key, value.get("description", ""))
+        for name, model in [("Recipe", schema), *schema["$defs"].items()]
+        for key, value in model["properties"].items()
+    ]
+    assert len(keys) > 60
+    assert [(name, key) for name, key, description in keys if len(description) < 8] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", "0.7"),
+        ("temperature", True),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("temperature", -0.1),
+        ("temperature", 2.1),
+        ("top_p", 0),
+        ("max_tokens", 0),
+        ("max_tokens", 1.0),
+        ("max_tokens", "512"),
+        ("max_tokens", True),
+        ("stop", "END"),
+        ("stop", [""]),
+        ("stop", ["x"] * 17),
+        ("seed", 2**63),
+        ("top_logprobs", 21),
+        ("top_k", 40),
+    ],
+)
+def test_sampling_refuses(key: str, value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Sampling.model_validate({key: value})
+    assert caught.value.errors()[0]["loc"][0] == key
+
+
+def test_whole_numbers_are_good_for_fractions_and_lists_for_tuples() -> None:
+    sampling = Sampling.model_validate({"temperature": 1, "stop": ["a", "b"]})
+    assert (sampling.temperature, sampling.stop) == (1.0, ("a", "b"))
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Limits().quorum = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:pass@host/v1", "https://token@host", "https://host/v1?key=pass", "https://host#pass"],
+)
+def test_a_base_url_cannot_carry_credentials(url: str) -> None:
+    with pytest.raises(ValidationError, match=r"API keys never stand|should match pattern"):
+        OpenAIHttpModel(engine="openai_http", base_url=url, model="m")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/v1", "https://[::1]:1/a@b", "http://h"])
+def test_a_base_url_may_be(url: str) -> None:
+    assert OpenAIHttpModel(engine="openai_http", base_url=url, model="m").base_url == url
+
+
+@pytest.mark.parametrize(
+    "wheel", ["--index-url==1", "x", "x>=1", "x==1; y", "x @ http://h", "x==1 -r y"]
+)
+def test_a_wheel_names_one_version_and_cannot_pass_options_to_pip(wheel: str) -> None:
+    with pytest.raises(ValidationError, match="pattern"):
+        WheelPart(wheel=wheel, file="f")
+
+
+def test_a_hub_repository_has_an_owner() -> None:
+    with pytest.raises(ValidationError, match="pattern"):
+        HubFile(hub="gpt2", file="f")
+
+
+def test_the_default_prompt_is_the_shipped_file() -> None:
+    assert load("tiny_cpu").references.prompt == default_prompt()
+    assert "never as instructions" in default_prompt()

@@ -1,0 +1,155 @@
+"""Imports point one way, and heavy libraries stay where they belong.
+
+    slimmoa.py -> jobs -> serve_app -> actors -> cluster -> configs
+
+The rules are checked on the source text, so imports inside functions count as well.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ORDER = ("slimmoa", "jobs", "serve_app", "actors", "cluster", "configs")
+LAZY = {"actors.engines.llamacpp", "actors.engines.openai_http", "actors.engines.scripted"}
+CLUSTER = {"serve_app.app", "serve_app.ask", "cluster.runtime", "slimmoa"}
+HTTP = {"serve_app.api", "serve_app.app", "serve_app.connection"}
+# Library: the only modules that may import it.
+HOMES = {
+    "xllamacpp": {"actors.engines.llamacpp"},
+    "aiohttp": {"actors.engines.llamacpp", "actors.engines.openai_http"},
+    "ray": CLUSTER,
+    "fastapi": HTTP,
+    "starlette": HTTP,
+}
+WITHOUT_HOME = {"torch", "vllm", "transformers"}
+MIXTURE = "serve_app.moa"
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """The project's modules by dotted name."""
+    files = [f for top in ORDER for f in [root / f"{top}.py", *sorted((root / top).rglob("*.py"))]]
+    found = {}
+    for file in filter(Path.is_file, files):
+        parts = file.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imports(file: Path, module: str) -> Iterator[str]:
+    """Every name that the module imports, as `package.module.name`."""
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            path = [*base, *([node.module] if node.module else [])]
+            yield from (".".join([*path, alias.name]) for alias in node.names)
+
+
+def reachable(start: str, graph: dict[str, set[str]]) -> set[str]:
+    """Modules that importing `start` imports: what it names, what these name, and their packages."""
+    found: set[str] = set()
+    left = [start]
+    while left:
+        module = left.pop()
+        if module in graph and module not in found:
+            found.add(module)
+            parts = [name.split(".") for name in graph[module]] + [module.split(".")]
+            left += [".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)]
+    return found
+
+
+def violations(root: Path) -> list[str]:
+    """Every import that breaks a rule, as `module -> imported: why`."""
+    graph = {name: set(imports(file, name)) for name, file in modules(root).items()}
+    return sorted(
+        f"{module} -> {name}: {why}"
+        for module, names in graph.items()
+        for name in names
+        if (why := _why_not(module, name, module in reachable(MIXTURE, graph)))
+    )
+
+
+def _why_not(module: str, name: str, is_mixture: bool) -> str | None:
+    top, library = module.split(".")[0], name.split(".")[0]
+    if library in ORDER and ORDER.index(library) < ORDER.index(top):
+        return "points backwards"
+    if any(name == lazy or name.startswith(f"{lazy}.") for lazy in LAZY):
+        return "engines are imported by name, when chosen"
+    if library in WITHOUT_HOME or module not in HOMES.get(library, {module}):
+        return f"{library} does not belong here"
+    if is_mixture and library in HOMES:
+        return f"the mixture knows nothing of {library}"
+    return None
+
+
+def test_imports_point_one_way() -> None:
+    assert violations(ROOT) == []
+
+
+def test_all_of_the_project_was_looked_at() -> None:
+    found = set(modules(ROOT))
+    assert LAZY | {MIXTURE, "serve_app.app", "serve_app.api", "actors", "configs.schema"} <= found
+    graph = {name: set(imports(file, name)) for name, file in modules(ROOT).items()}
+    assert {"serve_app.layer", "actors.engine", "configs.schema"} <= reachable(MIXTURE, graph)
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "expected"),
+    [
+        ("configs/schema.py", "import cluster", "configs.schema -> cluster: points backwards"),
+        ("configs/schema.py", "import slimmoa", "configs.schema -> slimmoa: points backwards"),
+        ("cluster/card.py", "from actors import x", "cluster.card -> actors.x: points backwards"),
+        ("actors/a.py", "import serve_app.app as y", "actors.a -> serve_app.app: points backwards"),
+        ("serve_app/api.py", "def f():\n  import jobs", "serve_app.api -> jobs: points backwards"),
+        ("actors/a.py", "import ray.serve", "actors.a -> ray.serve: ray does not belong here"),
+        (
+            "serve_app/m.py",
+            "from ray import serve",
+            "serve_app.m -> ray.serve: ray does not belong here",
+        ),
+        ("actors/a.py", "import xllamacpp", "actors.a -> xllamacpp: xllamacpp does not belong here"),
+        ("jobs/j.py", "import aiohttp", "jobs.j -> aiohttp: aiohttp does not belong here"),
+        ("slimmoa.py", "import torch", "slimmoa -> torch: torch does not belong here"),
+        (
+            "actors/engines/__init__.py",
+            "from . import llamacpp",
+            "actors.engines -> actors.engines.llamacpp: engines are imported by name, when chosen",
+        ),
+        (
+            "actors/replica.py",
+            "from actors.engines.scripted import ScriptedEngine",
+            "actors.replica -> actors.engines.scripted.ScriptedEngine: engines are imported by name, "
+            "when chosen",
+        ),
+        (
+            "serve_app/api.py",
+            "import fastapi",
+            "serve_app.api -> fastapi: the mixture knows nothing of fastapi",
+        ),
+        (
+            "serve_app/ask.py",
+            "import ray",
+            "serve_app.ask -> ray: the mixture knows nothing of ray",
+        ),
+    ],
+)
+def test_an_import_that_breaks_a_rule_is_found(
+    tmp_path: Path, file: str, source: str, expected: str
+) -> None:
+    tree = {
+        "serve_app/moa.py": "from serve_app import api\nfrom .ask import ask\n",
+        "serve_app/api.py": "",
+        "serve_app/ask.py": "",
+        "actors/engines/llamacpp.py": "import xllamacpp, aiohttp\n",
+        "cluster/runtime.py": "import ray\n",
+        "configs/schema.py": "import json\n",
+    }
+    for name, text in {**tree, file: source}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert violations(tmp_path) == [expected]
