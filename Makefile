@@ -1,7 +1,10 @@
 # A machine with Python 3.11 to 3.13, make and git is enough; all else goes into .venv.
 CONFIG ?= tiny_cpu
 PORT ?= 8000
-PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v) 2>/dev/null)) python3)
+SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+# The first that really runs and suits: a command of that name can be another tool's stand-in.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c '$(SUITS)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
@@ -36,9 +39,8 @@ clean:  ## Remove the environment; the weights stay in the user's cache.
 	rm -rf .venv *.egg-info build
 
 .venv/core: pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
-	  "SlimMoA needs Python 3.11, 3.12 or 3.13, and %s is %d.%d; try make PYTHON=python3.12" \
-	  % (sys.executable, *v))'
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITS)' || \
+	  { echo "SlimMoA needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "installing into .venv (about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) --editable .
