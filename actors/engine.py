@@ -1,8 +1,9 @@
 """What every engine is: the Engine protocol and the Delta that flows out of it."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, cast
 
 from configs.schema import Sampling
 
@@ -45,6 +46,15 @@ class Delta:
             logprobs=self.logprobs + later.logprobs,
             engine_s=self.engine_s + later.engine_s,
         )
+
+
+async def whole_of(deltas: AsyncIterator[Delta]) -> Delta:
+    """All of an answer as one delta. Cancelled, it closes the answer and waits for that."""
+    whole = Delta()
+    async with aclosing(cast("AsyncGenerator[Delta]", deltas)) as answer:
+        async for delta in answer:
+            whole = whole.plus(delta)
+    return whole
 
 
 class Engine(Protocol):

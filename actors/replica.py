@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from actors import engines
 from actors.coalesce import coalesce
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, whole_of
 from actors.errors import Overloaded
 from configs.schema import Model, Sampling
 
+# A delta over a Ray handle costs milliseconds of two processes, whatever is in it: merged as long as
+# nobody would see it, and longer the more streams there are.
 MERGE_S = 0.02
+DELTAS_PER_S = 400
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +57,22 @@ class Replica:
         await self._engine.start()
         logger.info("model %s is up after %.1f s", self._name, time.perf_counter() - began)
 
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        """The engine's answer in one piece; waits, and raises, as `stream` does."""
+        return await whole_of(self._queued(messages, sampling))
+
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         """The engine's answer; waits while `concurrency` others are in flight.
 
         Raises:
             Overloaded: `queue` others wait already.
         """
+        interval_s = max(MERGE_S, (self._counts["in_flight"] + 1) / DELTAS_PER_S)
+        async with aclosing(coalesce(self._queued(messages, sampling), interval_s)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _queued(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         if self._free.locked() and self._counts["waiting"] >= self._queue:
             waiting = self._counts["waiting"]
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
@@ -70,7 +83,7 @@ class Replica:
         finally:
             self._counts["waiting"] -= 1
         try:
-            async with aclosing(coalesce(self._counted(messages, sampling), MERGE_S)) as deltas:
+            async with aclosing(self._counted(messages, sampling)) as deltas:
                 async for delta in deltas:
                     yield delta
         finally:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGINT
 
@@ -44,11 +44,12 @@ def cpu_counted(requests: int) -> Iterator[None]:
 def _cpu_seconds() -> dict[str, float]:
     seconds: dict[str, float] = {}
     for process in Path("/proc").glob("[0-9]*"):
-        command = (process / "cmdline").read_bytes().partition(b"\0")[0].decode()
-        if command.startswith("ray::"):
-            fields = (process / "stat").read_text().rpartition(")")[2].split()
-            ticks = int(fields[11]) + int(fields[12])
-            seconds[f"{process.name} {command}"] = ticks / os.sysconf("SC_CLK_TCK")
+        with suppress(OSError):  # it may end meanwhile
+            command = (process / "cmdline").read_bytes().partition(b"\0")[0].decode()
+            if command.startswith("ray::"):
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                ticks = int(fields[11]) + int(fields[12])
+                seconds[f"{process.name} {command}"] = ticks / os.sysconf("SC_CLK_TCK")
     return seconds
 
 

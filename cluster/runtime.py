@@ -20,6 +20,10 @@ OBJECT_STORE_BYTES = 256 << 20
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would package the folder per worker
+    "RAY_worker_niceness": "0",  # Ray's 15 lets any other process starve the engines
+    # One event loop per replica: 0.66 to 0.75 of the hand-written throughput (docs/results.md).
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
 
 

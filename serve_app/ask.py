@@ -28,7 +28,10 @@ class HandleModels:
         done = False
         try:
             async for delta in response:
+                done = delta.engine_s > 0  # the last one; its stream's own end comes ms later
                 yield delta
+                if done:
+                    return
             done = True
         except (RayError, RayServeException) as error:
             done = True
@@ -36,6 +39,10 @@ class HandleModels:
         finally:
             if not done:  # leaving the loop does not cancel a call; only this does
                 response.cancel()
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        whole: Delta = await self._call(model, "complete", messages, sampling)
+        return whole
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         count: int = await self._call(model, "count_tokens", messages)

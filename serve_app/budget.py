@@ -20,7 +20,17 @@ USEFUL_TOKENS = 24
 TRIM_ATTEMPTS = 4
 
 
-class Models(Protocol):
+class Tokenizers(Protocol):
+    """Counts with each model's own tokenizer, by the model's name."""
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        """Tokens of the conversation in the model's chat template."""
+
+    async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
+        """Per text, where each of its tokens ends, in characters."""
+
+
+class Models(Tokenizers, Protocol):
     """How the mixture reaches the recipe's models, by name. It knows nothing of where they run."""
 
     def stream(
@@ -28,11 +38,8 @@ class Models(Protocol):
     ) -> AsyncIterator[Delta]:
         """The model's answer; closing the iterator cancels the call."""
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        """Tokens of the conversation in the model's chat template."""
-
-    async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
-        """Per text, where each of its tokens ends, in characters."""
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        """The model's answer in one piece, which costs less on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Fitted:
 
 
 async def check_conversation(
-    models: Models,
+    models: Tokenizers,
     recipe: Recipe,
     model: str,
     messages: Sequence[Message],
@@ -64,7 +71,7 @@ async def check_conversation(
 
 
 async def fit(
-    models: Models,
+    models: Tokenizers,
     recipe: Recipe,
     model: str,
     messages: Sequence[Message],

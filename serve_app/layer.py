@@ -42,7 +42,7 @@ class LayerTask:
     """What a layer is asked.
 
     number: from 1; references: the last layer's proposals; deadline: the answer's, on the event
-    loop's clock.
+    loop's clock; watched: proposals are to be seen as they grow, at some cost.
     """
 
     number: int
@@ -50,6 +50,7 @@ class LayerTask:
     messages: Sequence[Message]
     references: Sequence[str]
     deadline: float
+    watched: bool = True
 
 
 async def propose(task: LayerTask, recipe: Recipe, models: Models) -> AsyncGenerator[Event]:
@@ -144,13 +145,10 @@ async def _proposal(
     fitted = await fit(models, recipe, place.model, task.messages, task.references, reserve)
     if fitted.tokens_removed:
         say(Trimmed(task.number, place.model, fitted.tokens_removed))
-    whole = Delta()
-    stream = models.stream(place.model, fitted.messages, place.sampling)
-    async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
-        async for delta in deltas:
-            whole = whole.plus(delta)
-            if delta.text:
-                say(ProposalDelta(task.number, place.number, place.model, delta.text))
+    if task.watched:
+        whole = await _watched(place, task, models, fitted.messages, say)
+    else:
+        whole = await models.complete(place.model, fitted.messages, place.sampling)
     call = call_of(place.model, "proposer", whole)
     text = without_reasoning(whole.text)
     if not text:
@@ -158,6 +156,23 @@ async def _proposal(
         detail = "only reasoning" if whole.text.strip() or whole.reasoning else "no text"
         return Missing(task.number, place.model, "empty", f"the proposal has {detail}")
     return ProposalDone(task.number, place.number, place.model, text, loop.time() - began, call)
+
+
+async def _watched(
+    place: Place,
+    task: LayerTask,
+    models: Models,
+    messages: Sequence[Message],
+    say: Callable[[Event], None],
+) -> Delta:
+    whole = Delta()
+    stream = models.stream(place.model, messages, place.sampling)
+    async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
+        async for delta in deltas:
+            whole = whole.plus(delta)
+            if delta.text:
+                say(ProposalDelta(task.number, place.number, place.model, delta.text))
+    return whole
 
 
 def call_of(model: str, role: Role, whole: Delta) -> Call:

@@ -27,6 +27,7 @@ async def answer(
     *,
     sampling: Sampling | None = None,
     seed: int | None = None,
+    watched: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing it cancels every engine call.
 
@@ -41,7 +42,7 @@ async def answer(
     to the user than a 504. That is left for when there is no proposal at all.
 
     sampling: the aggregator's, instead of the recipe's. seed: fixes the order of references and the
-    seeds of all calls; without it the order is drawn.
+    seeds of all calls; without it the order is drawn. watched: give `ProposalDelta` events.
 
     Raises:
         SlimMoAError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
@@ -63,6 +64,7 @@ async def answer(
             messages=messages,
             references=record.ordered(references, number),
             deadline=deadline,
+            watched=watched,
         )
         proposals: dict[int, ProposalDone] = {}
         stage = record.stage(f"layer {number}", propose(task, recipe, models))

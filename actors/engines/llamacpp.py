@@ -126,7 +126,8 @@ class LlamaCppEngine:
         params.model.path = str(path)
         params.n_ctx = model.context_tokens * model.concurrency
         params.n_parallel = model.concurrency
-        params.n_batch = params.n_ubatch = model.prefill_tokens
+        # With less than a token per sequence, the native side ends the whole process.
+        params.n_batch = params.n_ubatch = max(model.prefill_tokens, model.concurrency)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
         params.cache_ram_mib = 0  # its default may grow to 8 GB
         params.verbosity = -1

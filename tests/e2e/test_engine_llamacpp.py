@@ -159,28 +159,24 @@ def with_template(template: bytes, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [{"role": "system", "content": "Be brief."}, *user("hi")],
-        [*user("hi"), *user("again")],
-    ],
-    ids=["a system message", "two turns of one side"],
+STRICT = (
+    b"{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0)"
+    b" %}{{ raise_exception('not with me') }}{% endif %}{{ m.content }}{% endfor %}"
 )
-async def test_a_template_that_refuses_a_conversation_is_an_error_of_the_model(
-    tmp_path: Path, messages: list[Message]
-) -> None:
-    strict = (
-        b"{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2"
-        b" == 0) %}{{ raise_exception('not with me') }}{% endif %}{{ m.content }}{% endfor %}"
-    )
-    file = with_template(strict, tmp_path / "strict.gguf")
+
+
+async def test_a_template_that_refuses_a_conversation_is_an_error_of_the_model(tmp_path: Path) -> None:
+    file = with_template(STRICT, tmp_path / "strict.gguf")
     engine = make(weights=(LocalFile(path=str(file)),))
     await engine.start()
-    assert await answer(engine, user("hi"))
-    for call in (answer(engine, messages), engine.token_ends(messages)):
+    two_turns_of_one_side = [*user("hi"), *user("again")]
+    for call in (answer(engine, two_turns_of_one_side), engine.token_ends(two_turns_of_one_side)):
         with pytest.raises(SlimMoAError, match="not with me") as refusal:
             await asyncio.wait_for(call, 10)
         assert refusal.value.model == "smollm"
-    assert await answer(engine, user("hi"))
+    # llama.cpp itself moves a system message that the template refuses into the first turn.
+    system: list[Message] = [{"role": "system", "content": "Be brief."}]
+    assert await answer(engine, system + user("hi"))
+    alone, together = [len(await engine.token_ends(m)) for m in (user("hi"), system + user("hi"))]
+    assert together > alone
     await engine.stop()

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 from starlette.types import Send
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, whole_of
 from actors.replica import Replica, ReplicaStats
 from configs.schema import Recipe, Sampling
 from serve_app.api import create_api
@@ -65,6 +65,9 @@ class Scripted:
     ) -> AsyncIterator[Delta]:
         self.asked.append((model, messages, sampling))
         return self._replicas[model].stream(messages, sampling)
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await whole_of(self.stream(model, messages, sampling))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return await self._replicas[model].count_tokens(messages)
@@ -129,6 +132,9 @@ class Puppets:
         call = Call()
         self._calls[model].put_nowait(call)
         return call.deltas()
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await whole_of(self.stream(model, messages, sampling))
 
     async def count_tokens(self, _model: str, messages: Sequence[Message]) -> int:
         return sum(len(message["content"].split()) for message in messages)

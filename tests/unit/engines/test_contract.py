@@ -234,7 +234,7 @@ class TestEveryEngine:
             assert subject.at_work() == 1
             await deltas.aclose()
             await until(lambda: subject.at_work() == 0)
-        assert len(text(await answer(subject.engine))) > 10
+        assert text(await answer(subject.engine))
 
     async def test_a_cancelled_task_stops_the_work(self, subject: Subject) -> None:
         call = asyncio.create_task(answer(subject.engine, max_tokens=400))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.engine import Delta, FinishReason, Message
+from actors.engine import Delta, FinishReason, Message, whole_of
 from configs.schema import Recipe, Sampling
 from serve_app import moa
 from serve_app.events import AnswerDelta, AnswerDone, Event, ProposalDone, Summary
@@ -99,6 +99,9 @@ class FakeModels:
             if not asked.ended:
                 await asyncio.sleep(self.closing_s)
                 asked.ended = "closed"
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await whole_of(self.stream(model, messages, sampling))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         await _take(self.counting.get(model, 0.0))

@@ -213,3 +213,24 @@ async def test_references_too_long_for_a_proposer_are_trimmed_and_reported(mixtu
     assert asked.text.count("word") == 400 - trimmed.tokens_removed
     assert await mixture.models.count_tokens("c", asked.messages) == 900 - 512
     assert "from b" in asked.text
+
+
+async def test_unwatched_proposals_come_in_one_piece_and_are_the_same(mixture: Mixture) -> None:
+    watched = await mixture.answer(seed=3)
+    unwatched = await mixture.answer(seed=3, watched=False)
+    assert any(isinstance(event, ProposalDelta) for event in watched.events)
+    assert not any(isinstance(event, ProposalDelta) for event in unwatched.events)
+    assert unwatched.text == watched.text
+    assert unwatched.summary.calls == watched.summary.calls
+
+
+async def test_leaving_an_unwatched_layer_closes_its_calls(mixture: Mixture) -> None:
+    mixture.models.scripts["a"] = [None]
+    async with aclosing(moa.answer([], mixture.recipe(), mixture.models, watched=False)) as events:
+        async for event in events:
+            if isinstance(event, ProposalDone):
+                break
+    assert {asked.model: asked.ended for asked in mixture.models.asked} == {
+        "a": "closed",
+        "b": "finished",
+    }
