@@ -1,6 +1,7 @@
 """The command line. Each command reads its arguments, calls the part that does the work, and says in
 plain words what went wrong. Heavy libraries are imported by the command that needs them."""
 
+import json
 import shutil
 import signal
 import sys
@@ -44,6 +45,7 @@ SystemOption = Annotated[str | None, typer.Option(help="System message.")]
 ProposalsOption = Annotated[
     bool, typer.Option("--proposals/--no-proposals", help="Show the proposals as they grow.")
 ]
+TABLE_COLUMNS = 130
 LOCAL_URL = "http://127.0.0.1:8000/v1"
 
 
@@ -87,8 +89,10 @@ def _deploy_and_wait(recipe: Recipe, host: str, port: int, *, verbose: bool) -> 
 
     names = ", ".join(recipe.models)
     with err.status(f"starting the models: {names}"):
+        with _explained():
+            graph = build(BuildArgs(recipe=recipe))
         try:
-            runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, host, port)
+            runtime.deploy(graph, APP_NAME, host, port)
         except RuntimeError as error:
             hint = "" if verbose else f"\n(the logs are in {runtime.log_folder()})"
             _fail(f"{error}{hint}")
@@ -193,6 +197,45 @@ def models(
 
 
 @app.command()
+def plan(
+    config: ConfigArgument = "tiny_cpu",
+    card: Annotated[
+        list[str] | None,
+        typer.Option(help="Plan for this card, not for those that are here; once for each card."),
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(help="Draw the memory map into this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Show what lives where: slots, who is resident and who takes turns, bytes, and predicted speed.
+
+    Exit code 1, with the sums and what would fit, if the models do not fit.
+    """
+    from cluster import draw
+    from cluster.catalog import named
+    from cluster.planner import checkpoints_of
+    from cluster.planner import plan as place
+    from cluster.predict import predict
+    from serve_app.app import cards_of, weights_here
+
+    recipe = _load(config)
+    with _explained():
+        cards = [named(name, n) for n, name in enumerate(card)] if card else cards_of(recipe)
+        checkpoints = checkpoints_of(recipe, weights_here)
+        placement = place(recipe, checkpoints, cards)
+        prediction = predict(recipe, checkpoints, placement)
+        if svg is not None:
+            svg.write_text(draw.svg(placement), "utf-8")
+    if as_json:
+        print(json.dumps(draw.to_json(placement, prediction), indent=2))
+        return
+    # A narrow terminal wraps the lines; cutting the figures would be worse.
+    wide = out if out.width >= TABLE_COLUMNS else Console(width=TABLE_COLUMNS)
+    wide.print(draw.table(placement, prediction))
+    wide.print(draw.memory_map(placement))
+    out.print(draw.summary(placement, prediction), highlight=False)
+
+
+@app.command()
 def export(
     config: ConfigArgument = "tiny_cpu",
     output: Annotated[
@@ -272,6 +315,9 @@ def _explained() -> Iterator[None]:
     import openai
 
     from actors.errors import SlimMoAError
+    from cluster.catalog import UnknownCard
+    from cluster.checkpoint import UnknownCheckpoint
+    from cluster.planner import DoesNotFit
 
     try:
         yield
@@ -282,6 +328,8 @@ def _explained() -> Iterator[None]:
         _fail(error.message)
     except SlimMoAError as error:
         _fail(error.message)
+    except (DoesNotFit, UnknownCard, UnknownCheckpoint) as error:
+        _fail(str(error))
     except OSError as error:  # a port, a file or a cluster
         _fail(str(error))
     except KeyboardInterrupt:

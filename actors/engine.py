@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypedDict, cast
+from typing import Any, Literal, Protocol, TypedDict, cast, runtime_checkable
 
 from configs.schema import Sampling
 
@@ -57,6 +57,21 @@ async def whole_of(deltas: AsyncIterator[Delta]) -> Delta:
     return whole
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of its card one engine may use, as planned.
+
+    threads: CPU threads, on a CPU; on_gpu: the card is one; utilization: the largest share of the
+    card's memory that it takes, start-up check included; kv_cache_memory_bytes: what its KV cache
+    gets of that, 0 if nobody planned it.
+    """
+
+    threads: int = 1
+    on_gpu: bool = False
+    utilization: float = 0.9
+    kv_cache_memory_bytes: int = 0
+
+
 class Engine(Protocol):
     """Runs one model. Knows nothing of mixtures, Ray or HTTP servers.
 
@@ -85,3 +100,18 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """Free everything. Calls under way end with EngineUnavailable."""
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """An engine that can give its card back and take it again. Both are called only when nothing is
+    in flight, and never while another engine of the card does the same.
+
+    Any error means that the engine cannot be used before it is stopped and started again.
+    """
+
+    async def sleep(self) -> None:
+        """Give back the card's memory, all but a residue."""
+
+    async def wake(self) -> None:
+        """Take the memory again; afterwards the next call can be taken."""

@@ -1,19 +1,22 @@
-"""One engine in one process: queues its calls, counts what is in flight, merges its deltas.
+"""One engine in one process: its calls wait for their turn, are counted, and their deltas merged.
 
 A bare class; `serve_app/app.py` makes it a Ray Serve deployment.
 """
 
-import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from actors import engines
 from actors.coalesce import coalesce
-from actors.engine import Delta, Message, whole_of
-from actors.errors import Overloaded
+from actors.engine import Delta, Engine, Message, Share, Sleeper, whole_of
+from actors.errors import EngineUnavailable, Overloaded
+from actors.turns import Keeper, Turns
+from cluster.policy import State
 from configs.schema import Model, Sampling
 
 # A delta over a Ray handle costs milliseconds of two processes, whatever is in it: merged as long as
@@ -38,23 +41,50 @@ class ReplicaStats:
     completion_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A replica's place on a card. member: its name there; keeper: the card's; share: what it may
+    use of it; patience_s: how long its calls wait before they end another's turn."""
+
+    member: str
+    keeper: Keeper
+    share: Share
+    patience_s: float = math.inf
+
+
 class Replica:
     """Holds the engine of model `name`.
 
-    threads: CPU threads that it may use; queue: calls that may wait for it.
+    queue: calls that may wait for it; seat: None for an engine that computes on no card; actor: what
+    the keeper watches, this process's actor handle.
     """
 
-    def __init__(self, name: str, model: Model, threads: int, queue: int) -> None:
+    def __init__(
+        self, name: str, model: Model, queue: int, seat: Seat | None = None, actor: Any = None
+    ) -> None:
         self._name = name
-        self._engine = engines.create(name, model, threads)
-        self._free = asyncio.Semaphore(model.concurrency)
+        self._engine = engines.create(name, model, seat.share if seat else Share())
+        self._turns = Turns(
+            seat.member if seat else name,
+            _Steps(self._engine),
+            seat.keeper if seat else None,
+            concurrency=model.concurrency,
+            patience_s=seat.patience_s if seat else math.inf,
+            replica=actor,
+        )
+        self._seat = seat
         self._queue = queue
         self._counts = dict.fromkeys(ReplicaStats.__slots__, 0)
 
     async def start(self) -> None:
-        """Start the engine."""
+        """Start the engine, when the keeper of its card says so.
+
+        Raises:
+            EngineUnavailable: it cannot start.
+        """
         began = time.perf_counter()
-        await self._engine.start()
+        self._turns.start()
+        await self._turns.started()
         logger.info("model %s is up after %.1f s", self._name, time.perf_counter() - began)
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Delta:
@@ -62,32 +92,24 @@ class Replica:
         return await whole_of(self._queued(messages, sampling))
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        """The engine's answer; waits while `concurrency` others are in flight.
+        """The engine's answer; waits for the model's turn, and for room among `concurrency` others.
 
         Raises:
             Overloaded: `queue` others wait already.
         """
-        interval_s = max(MERGE_S, (self._counts["in_flight"] + 1) / DELTAS_PER_S)
+        interval_s = max(MERGE_S, (self._turns.in_flight + 1) / DELTAS_PER_S)
         async with aclosing(coalesce(self._queued(messages, sampling), interval_s)) as deltas:
             async for delta in deltas:
                 yield delta
 
     async def _queued(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        if self._free.locked() and self._counts["waiting"] >= self._queue:
-            waiting = self._counts["waiting"]
+        if not self._turns.has_room and self._turns.waiting >= self._queue:
+            waiting = self._turns.waiting
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
             raise Overloaded(message, model=self._name)
-        self._counts["waiting"] += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._counts["waiting"] -= 1
-        try:
-            async with aclosing(self._counted(messages, sampling)) as deltas:
-                async for delta in deltas:
-                    yield delta
-        finally:
-            self._free.release()
+        async with self._turns.turn(), aclosing(self._counted(messages, sampling)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def _counted(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         counts, outcome, began = self._counts, "cancelled", time.perf_counter()
@@ -100,8 +122,10 @@ class Replica:
                     yield delta
             yield Delta(engine_s=time.perf_counter() - began)
             outcome = "finished"
-        except Exception:
+        except Exception as error:
             outcome = "failed"
+            if isinstance(error, EngineUnavailable):
+                await self.check_health()
             raise
         finally:
             counts["in_flight"] -= 1
@@ -109,20 +133,59 @@ class Replica:
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of a conversation as the model will see it, template included."""
-        return len(await self._engine.token_ends(messages))
+        return len(await self._token_ends(messages))
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
         """For each text, where its tokens end, in characters."""
-        return [await self._engine.token_ends(text) for text in texts]
+        return [await self._token_ends(text) for text in texts]
+
+    async def _token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+        try:
+            return await self._engine.token_ends(prompt)
+        except EngineUnavailable:
+            if self._turns.state is State.RESIDENT:
+                raise
+        async with self._turns.turn():  # some engines' tokenizers sleep with them
+            return await self._engine.token_ends(prompt)
 
     async def stats(self) -> ReplicaStats:
         """What it has done and what is in flight."""
-        return ReplicaStats(**self._counts)
+        return ReplicaStats(**self._counts | {"waiting": self._turns.waiting})
 
     async def check_health(self) -> None:
-        """For Ray Serve: raises when the engine is gone, and then the replica is replaced."""
-        await self._engine.check()
+        """For Ray Serve: raises when the engine is gone and only a new replica can bring it back."""
+        if self._turns.state is not State.RESIDENT:
+            return  # the keeper makes it start, sleep or wake
+        try:
+            await self._engine.check()
+        except EngineUnavailable:
+            if self._seat is None:
+                raise
+            self._turns.engine_failed()  # the keeper has it made anew, when the card is free
 
     async def stop(self) -> None:
         """Stop the engine."""
+        await self._turns.stop()
+        await self._engine.stop()
+
+
+class _Steps:
+    """What the keeper may have done to an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def start(self) -> None:
+        await self._engine.start()
+
+    async def sleep(self) -> None:
+        if isinstance(self._engine, Sleeper):
+            await self._engine.sleep()
+
+    async def wake(self) -> None:
+        if isinstance(self._engine, Sleeper):
+            await self._engine.wake()
+
+    async def restart(self) -> None:
+        """An engine that failed is stopped; the keeper then has it started."""
         await self._engine.stop()

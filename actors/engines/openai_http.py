@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, Share
 from actors.engines import openai_wire as wire
 from actors.engines.sse import EventStream, EventTooLong
 from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, Overloaded
@@ -31,7 +31,7 @@ CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)
 LINGER_S = 1.0  # longest wait for the response to end after the answer has
 
 
-def create(name: str, model: OpenAIHttpModel, threads: int) -> "OpenAIHttpEngine":  # noqa: ARG001
+def create(name: str, model: OpenAIHttpModel, share: Share) -> "OpenAIHttpEngine":  # noqa: ARG001
     """For the registry."""
     return OpenAIHttpEngine(name, model)
 

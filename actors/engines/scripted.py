@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, Share
 from actors.errors import ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
@@ -16,7 +16,7 @@ WORDS = (  # noqa: SIM905  # reads better than 28 quoted words
 ).split()
 
 
-def create(name: str, model: ScriptedModel, threads: int) -> "ScriptedEngine":  # noqa: ARG001
+def create(name: str, model: ScriptedModel, share: Share) -> "ScriptedEngine":  # noqa: ARG001
     """For the registry."""
     return ScriptedEngine(name, model)
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actors.engine import Message
+from actors.engine import Message, Share
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.errors import EngineUnavailable, SlimMoAError
 from actors.weights import fetch
@@ -29,7 +29,7 @@ def user(content: str) -> list[Message]:
 
 def make(threads: int = 2, **changes: object) -> LlamaCppEngine:
     assert isinstance(SMOLLM, LlamaCppModel)
-    return LlamaCppEngine("smollm", SMOLLM.model_copy(update=changes), threads)
+    return LlamaCppEngine("smollm", SMOLLM.model_copy(update=changes), Share(threads=threads))
 
 
 @pytest.fixture

@@ -13,18 +13,30 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ORDER = ("slimmoa", "jobs", "serve_app", "actors", "cluster", "configs")
-LAZY = {"actors.engines.llamacpp", "actors.engines.openai_http", "actors.engines.scripted"}
-CLUSTER = {"serve_app.app", "serve_app.ask", "cluster.runtime", "slimmoa"}
+LAZY = {
+    "actors.engines.llamacpp",
+    "actors.engines.openai_http",
+    "actors.engines.scripted",
+    "actors.engines.vllm",
+}
+CLUSTER = {
+    "actors.ray_keeper",
+    "serve_app.app",
+    "serve_app.ask",
+    "cluster.runtime",
+    "slimmoa",
+}
 HTTP = {"serve_app.api", "serve_app.app", "serve_app.connection"}
 # Library: the only modules that may import it.
 HOMES = {
     "xllamacpp": {"actors.engines.llamacpp"},
     "aiohttp": {"actors.engines.llamacpp", "actors.engines.openai_http"},
     "ray": CLUSTER,
+    "vllm": {"actors.engines.vllm"},
     "fastapi": HTTP,
     "starlette": HTTP,
 }
-WITHOUT_HOME = {"torch", "vllm", "transformers"}
+WITHOUT_HOME = {"torch", "transformers"}
 MIXTURE = "serve_app.moa"
 
 

@@ -39,6 +39,9 @@ class LatchedEngine:
             await self.may_close.wait()
             self.at_work -= 1
 
+    async def start(self) -> None:
+        pass
+
     async def token_ends(self, prompt: object) -> list[int]:
         return list(range(len(str(prompt))))
 
@@ -54,8 +57,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> LatchedEngine:
 
 
 @pytest.fixture
-def replica(engine: LatchedEngine) -> Replica:  # noqa: ARG001  # what it creates
-    return Replica("small", ScriptedModel(engine="scripted", concurrency=2), threads=1, queue=1)
+async def replica(engine: LatchedEngine) -> Replica:  # noqa: ARG001  # what it creates
+    replica = Replica("small", ScriptedModel(engine="scripted", concurrency=2), queue=1)
+    await replica.start()
+    return replica
 
 
 def ask(replica: Replica) -> asyncio.Task[list[Delta]]:
@@ -195,7 +200,7 @@ async def test_tokens_are_counted_by_the_engine(replica: Replica) -> None:
 
 async def test_a_scripted_model_runs_in_a_replica_from_start_to_stop() -> None:
     model = ScriptedModel(engine="scripted", text="one two", first_token_s=0, token_s=0)
-    replica = Replica("small", model, threads=1, queue=0)
+    replica = Replica("small", model, queue=0)
     await replica.start()
     await replica.check_health()
     deltas = await ask(replica)

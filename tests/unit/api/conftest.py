@@ -52,8 +52,7 @@ class Scripted:
 
     def __init__(self, mixture: Recipe) -> None:
         self._replicas = {
-            name: Replica(name, model, 1, mixture.limits.queue)
-            for name, model in mixture.models.items()
+            name: Replica(name, model, mixture.limits.queue) for name, model in mixture.models.items()
         }
         self.asked: list[tuple[str, Sequence[Message], Sampling]] = []
 

@@ -20,7 +20,9 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_limits_it_is_the_whole_machine() -> None:
-    assert this_machine() == card.Card("cpu", TOTAL_BYTES, 8)
+    whole = this_machine()
+    assert (whole.name, whole.total_bytes, whole.cores) == ("cpu", TOTAL_BYTES, 8)
+    assert whole.host_bytes == TOTAL_BYTES
 
 
 def test_affinity_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

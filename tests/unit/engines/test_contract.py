@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from actors import engines
-from actors.engine import Delta, Engine, Message
+from actors.engine import Delta, Engine, Message, Share
 from actors.engines.scripted import ScriptedEngine
 from actors.errors import ContextTooLong, EngineUnavailable
 from configs.load import load
@@ -109,7 +109,9 @@ async def an_http_engine(stack: AsyncExitStack) -> Subject:
         context_tokens=CONTEXT_TOKENS,
         concurrency=CONCURRENCY,
     )
-    return Subject(engines.create("subject", model, 1), lambda: behind.at_work, counts_exactly=False)
+    return Subject(
+        engines.create("subject", model, Share()), lambda: behind.at_work, counts_exactly=False
+    )
 
 
 def event(delta: Delta) -> bytes:
@@ -126,7 +128,7 @@ def event(delta: Delta) -> bytes:
 async def a_llamacpp_engine(_stack: AsyncExitStack) -> Subject:
     smollm = load("tiny_cpu").models["smollm2-135m"]
     changes = {"context_tokens": CONTEXT_TOKENS, "concurrency": CONCURRENCY}
-    engine: Any = engines.create("subject", smollm.model_copy(update=changes), 2)
+    engine: Any = engines.create("subject", smollm.model_copy(update=changes), Share(threads=2))
 
     def at_work() -> int:
         metrics = str(engine._server.handle_metrics())

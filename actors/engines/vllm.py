@@ -1,0 +1,250 @@
+"""vLLM inside the replica: safetensors on a GPU, or on a CPU with a CPU build of vLLM.
+
+Facts that shape it, read in vLLM 0.26 and 0.32 and tested on 0.32 (docs/vllm.md):
+- AsyncLLM runs the model in a child process. When that dies nothing revives it: the replica has to
+  go, and every call and `check` says so.
+- Its memory steps look at the whole card, so start, sleep and wake must be serialised with those of
+  its neighbours. The keeper of the card does that; nothing here knows of neighbours.
+- `sleep` by default aborts what is in flight; level 2 is unsafe for quantized weights; a failed wake
+  leaves the memory half mapped.
+"""
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.exceptions import VLLMValidationError
+from vllm.platforms import current_platform
+from vllm.reasoning import ReasoningParserManager
+from vllm.renderers import ChatParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from actors.engine import Delta, FinishReason, Message, Share
+from actors.engines.vllm_arguments import engine_arguments, environment, sampling_arguments
+from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
+from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
+from actors.folders import fetch_folder
+from cluster.card import Kind
+from cluster.checkpoint import from_folder
+from cluster.footprint import footprint
+from configs.schema import Sampling, VllmModel
+
+PROBE: list[Message] = [{"role": "user", "content": "Count from one to twenty."}]
+PROBE_TOKENS = 8
+
+logger = logging.getLogger(__name__)
+
+
+def create(name: str, model: VllmModel, share: Share) -> "VllmEngine":
+    """For the registry. Without a plan the KV cache holds the whole context of every sequence."""
+    return VllmEngine(name, model, share)
+
+
+class VllmEngine:
+    """One model. It can sleep: `sleep` keeps its weights in host RAM and drops its KV cache.
+
+    On a CPU sleep and wake free nothing, but calls that come in between wait all the same.
+    """
+
+    def __init__(self, name: str, model: VllmModel, share: Share) -> None:
+        self._name = name
+        self._model = model
+        self._share = share
+        self._llm: Any = None
+        self._calls: set[str] = set()
+        self._failure: str | None = "vLLM is not running"
+        self._has_system_role = True
+        self._probe: list[int] | None = None
+
+    async def start(self) -> None:
+        await self.stop()
+        folder = await asyncio.to_thread(fetch_folder, self._name, self._model.weights)
+        try:
+            self._llm = await asyncio.to_thread(self._load, folder)
+            self._failure = None
+            self._has_system_role = await self._takes_system_role()
+            self._probe = await self._answer_probe()  # the first call compiles what is still to compile
+        except Exception as error:  # whatever goes wrong here, there is no engine
+            await self.stop()
+            message = f"vLLM cannot run {folder.name}: {error}; its log has the cause"
+            raise EngineUnavailable(message, model=self._name) from error
+
+    def _load(self, folder: Path) -> AsyncLLM:
+        kind: Kind = "cpu" if current_platform.is_cpu() else "gpu"
+        share = self._share
+        if not share.kv_cache_memory_bytes:
+            kv = footprint(self._model, from_folder(folder), kind).kv
+            share = replace(share, kv_cache_memory_bytes=kv)
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule ours
+        os.environ.update(environment(self._model, share, kind))
+        arguments = engine_arguments(folder, self._model, share, kind)
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+    async def _takes_system_role(self) -> bool:
+        """Whether the chat template knows system messages; Gemma 2's, for one, refuses them."""
+        try:
+            await self._render([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])
+        except BadRequest:
+            return False
+        return True
+
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncGenerator[Delta, None]:
+        llm = self._alive()
+        prompt = await self._render(messages)
+        params = SamplingParams(
+            **sampling_arguments(sampling), output_kind=RequestOutputKind.DELTA, skip_clone=True
+        )
+        splitter = Splitter(self._reasoning_parser(llm))
+        count = 0
+        async with aclosing(self._outputs(llm, prompt, params)) as outputs:
+            async for output in outputs:
+                part = output.outputs[0]
+                count += len(part.token_ids)
+                text, reasoning = splitter.split(part.text, list(part.token_ids))
+                delta = Delta(
+                    text=text,
+                    reasoning=reasoning,
+                    finish_reason=self._finish(part.finish_reason),
+                    prompt_tokens=len(output.prompt_token_ids) if output.finished else 0,
+                    completion_tokens=count if output.finished else 0,
+                    logprobs=logprob_objects(part.logprobs, _written(part), sampling.top_logprobs),
+                )
+                if delta != Delta():
+                    yield delta
+
+    async def _outputs(
+        self, llm: Any, prompt: Any, params: SamplingParams
+    ) -> AsyncGenerator[Any, None]:
+        """vLLM's outputs of one call, its errors as ours. Closing aborts the call in the engine."""
+        call = uuid.uuid4().hex
+        self._calls.add(call)
+        outputs = llm.generate(prompt, params, call)
+        try:
+            async for output in outputs:
+                yield output
+        except EngineDeadError as error:
+            raise self._unavailable("vLLM's engine process died") from error
+        except (VLLMValidationError, ValueError) as error:
+            raise self._refusal(error) from error
+        except Exception as error:  # vLLM's own tree; this one call has failed
+            raise EngineError(f"vLLM: {error}", model=self._name) from error
+        finally:
+            self._calls.discard(call)
+            await outputs.aclose()
+
+    async def _render(self, messages: Sequence[Message]) -> Any:
+        """The conversation as the model sees it, template applied, as tokens."""
+        llm = self._alive()
+        turns = list(messages) if self._has_system_role else fold_system(messages)
+        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+        try:
+            _, (prompt,) = await llm.renderer.render_chat_async([turns], params)
+        except (VLLMValidationError, ValueError) as error:
+            raise self._refusal(error) from error
+        return prompt
+
+    def _refusal(self, error: Exception) -> BadRequest:
+        if getattr(error, "parameter", None) in ("input_tokens", "input_text"):
+            return ContextTooLong(str(error.args[0]), model=self._name, param="messages")
+        return BadRequest(f"vLLM: {error}", model=self._name, param="messages")
+
+    def _finish(self, reason: str | None) -> FinishReason | None:
+        if reason == "abort":
+            raise EngineUnavailable("vLLM was stopped", model=self._name)
+        if reason == "error":
+            raise EngineError("vLLM failed on this call; its log has the cause", model=self._name)
+        return None if reason is None else "length" if reason == "length" else "stop"
+
+    def _reasoning_parser(self, llm: Any) -> Any:
+        if self._model.reasoning_parser is None:
+            return None
+        parser = ReasoningParserManager.get_reasoning_parser(self._model.reasoning_parser)
+        return parser(llm.get_tokenizer())
+
+    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+        tokenizer = self._alive().get_tokenizer()
+        if isinstance(prompt, str):
+            return token_ends(tokenizer, prompt)
+        # Not by `_render`, which refuses what is too long: here it is to be counted.
+        turns = list(prompt) if self._has_system_role else fold_system(prompt)
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return token_ends(tokenizer, text)
+
+    async def check(self) -> None:
+        try:
+            await self._alive().check_health()
+        except EngineDeadError as error:
+            raise self._unavailable("vLLM's engine process died") from error
+
+    async def sleep(self) -> None:
+        """Give the card back, all but a residue, once what is in flight has finished."""
+        try:
+            await self._alive().sleep(level=1, mode="wait")
+        except EngineDeadError as error:
+            raise self._unavailable("vLLM's engine process died falling asleep") from error
+
+    async def wake(self) -> None:
+        """Take the card again. After the first sleep the model must answer as it did before.
+
+        Raises:
+            EngineUnavailable: the engine cannot be used any more, and has to be started anew.
+        """
+        llm = self._alive()
+        try:
+            await llm.wake_up()
+        except Exception as error:  # out of memory, or dead: half mapped memory cannot be mended
+            raise self._unavailable(f"vLLM did not wake up: {error}") from error
+        before, self._probe = self._probe, None
+        if before is not None and (after := await self._answer_probe()) != before:
+            raise self._unavailable(f"after sleep it answers differently: {after}, not {before}")
+
+    async def stop(self) -> None:
+        llm, self._llm = self._llm, None
+        self._failure = "vLLM is stopped"
+        if llm is not None:
+            with suppress(EngineDeadError):
+                await llm.abort(list(self._calls))
+            if llm.output_handler is not None:  # it would take the end of the engine for a failure
+                llm.output_handler.cancel()
+            await asyncio.to_thread(llm.shutdown)
+
+    def _alive(self) -> Any:
+        if self._failure is not None:
+            raise EngineUnavailable(self._failure, model=self._name)
+        return self._llm
+
+    def _unavailable(self, failure: str) -> EngineUnavailable:
+        """Take the engine for lost; `stop` still has to clear it away."""
+        logger.error("model %s: %s", self._name, failure)
+        self._failure = failure
+        return EngineUnavailable(failure, model=self._name)
+
+    async def _answer_probe(self) -> list[int]:
+        """A fixed greedy answer, computed in full: without the prefix cache."""
+        params = SamplingParams(
+            temperature=0,
+            max_tokens=PROBE_TOKENS,
+            ignore_eos=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_reading_prefix_cache=True,
+        )
+        prompt = await self._render(PROBE)
+        async with aclosing(self._outputs(self._alive(), prompt, params)) as outputs:
+            return [token async for output in outputs for token in output.outputs[0].token_ids]
+
+
+def _written(part: Any) -> list[int]:
+    """The tokens of an output that are text: all but the one that ends the model's turn."""
+    ended = part.finish_reason == "stop" and not isinstance(part.stop_reason, str)
+    return list(part.token_ids[:-1] if ended else part.token_ids)

@@ -1,0 +1,85 @@
+"""Pure: (recipe's model, share of a card) -> what vLLM is given. Imports nothing of vLLM."""
+
+from pathlib import Path
+from typing import Any
+
+from actors.engine import Share as Share
+from cluster.card import Kind
+from configs.schema import Sampling, VllmModel
+
+WIDEST_GRAPH = 256  # sequences; larger steps run without a CUDA graph
+
+
+def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -> dict[str, Any]:
+    """Keyword arguments of `vllm.AsyncEngineArgs`.
+
+    Both memory settings are given, always: vLLM's start-up check looks at the utilization alone
+    (0.92 by default, which a card with a neighbour never has free), and its own sizing of the KV
+    cache counts what neighbours allocate meanwhile.
+    """
+    arguments: dict[str, Any] = {
+        "model": str(folder),
+        "quantization": model.quantization,
+        "dtype": model.dtype,
+        "kv_cache_dtype": model.kv_cache_dtype,
+        "load_format": model.load_format,
+        "trust_remote_code": model.trust_remote_code,
+        "enforce_eager": model.eager,
+        "max_model_len": model.context_tokens,
+        "max_num_seqs": model.concurrency,
+        "max_num_batched_tokens": max(model.batch_tokens, model.concurrency),
+        "gpu_memory_utilization": share.utilization,
+        "kv_cache_memory_bytes": share.kv_cache_memory_bytes,
+        "generation_config": "vllm",  # sampling is the recipe's, not the checkpoint's
+        "enable_sleep_mode": kind == "gpu",
+        "disable_log_stats": True,
+        "worker_extension_cls": "actors.engines.vllm_child.FollowsParent",
+    }
+    if kind == "cpu":
+        # vLLM 0.32 dies on a CPU when a step cuts the prompt of a call that has a seed ("CPU Generator
+        # does not use offset"), so a step takes whole prompts there.
+        step = max(model.context_tokens, arguments["max_num_batched_tokens"])
+        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": step}
+    elif not model.eager:
+        sizes = graph_sizes(model.concurrency)
+        arguments["compilation_config"] = {"cudagraph_capture_sizes": sizes}
+    return arguments
+
+
+def graph_sizes(sequences: int) -> list[int]:
+    """Batch sizes to capture CUDA graphs for: powers of two that reach `sequences`, no more.
+
+    vLLM's default goes to 512 in dozens of steps, and graphs stay on the card during sleep.
+    """
+    most = min(sequences, WIDEST_GRAPH)
+    return [*(2**n for n in range((most - 1).bit_length())), most]
+
+
+def environment(model: VllmModel, share: Share, kind: Kind) -> dict[str, str]:
+    """Variables that vLLM and the processes that it starts read."""
+    variables = {"VLLM_NO_USAGE_STATS": "1"}
+    if kind == "cpu":
+        variables |= {
+            "OMP_NUM_THREADS": str(share.threads),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would keep a core from the model
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process less between us and the engine
+        }
+    if kind == "cpu" and model.eager:
+        # Some small functions are compiled all the same, at their first use: the first answer with
+        # logprobs took 17 s.
+        variables["TORCH_COMPILE_DISABLE"] = "1"
+    return variables
+
+
+def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
+    """Keyword arguments of `vllm.SamplingParams`."""
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "stop": list(sampling.stop) or None,
+        "seed": None if sampling.seed is None else sampling.seed % 2**63,  # -1 means random there
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "logprobs": sampling.top_logprobs,
+    }

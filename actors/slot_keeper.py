@@ -1,0 +1,159 @@
+"""The keeper of one card: the single writer of who is awake there, and whose turn it is.
+
+A bare class around `cluster.residency`; `ray_keeper.py` puts it on Ray. It keeps
+nothing that must outlive it: a new keeper learns how things stand from the replicas that join.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.turns import POLL_S, Order, Reply
+from cluster.policy import Policy
+from cluster.residency import Action, CheckAt, Do, Residency, Slot, Snapshot, Verb
+
+logger = logging.getLogger(__name__)
+
+PING_S = 0.5
+"""A dead replica is noticed by then."""
+
+
+@dataclass(slots=True)
+class _Seated:
+    """A replica that has joined. news: set when `order` is no longer the latest."""
+
+    member: str
+    who: str
+    replica: Any
+    number: int = 0
+    order: Do | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    watch: "asyncio.Task[None] | None" = None
+
+
+class SlotKeeper:
+    """Feeds what the replicas of a card tell to `Residency`, and its orders to the replicas.
+
+    alive, kill: how to look after a replica by the handle that it gave.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        policy: Policy | None,
+        alive: Callable[[Any], Awaitable[bool]],
+        kill: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        self._residency = Residency(slots, policy)
+        self._names = {member.name for slot in slots for member in slot.members}
+        self._alive, self._kill = alive, kill
+        self._seated: dict[str, _Seated] = {}
+        self._tickets: dict[str, _Seated] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._kills: set[asyncio.Future[None]] = set()
+        self._orders: Counter[tuple[str, str]] = Counter()
+
+    async def join(self, member: str, who: str, found: Snapshot, replica: Any) -> str | None:
+        """See `turns.Keeper`; a process that has died without notice is forgotten first."""
+        if member not in self._names:
+            raise ValueError(f"no slot of this card has a member {member!r}")
+        old = self._seated.get(member)
+        if old is not None:
+            if old.who != who and old.replica != replica:
+                return None
+            self._forget(old)
+            if old.who != who:
+                self._carry_out(self._residency.left(self._now(), member))
+        ticket, seated = uuid.uuid4().hex, _Seated(member, who, replica)
+        self._seated[member] = self._tickets[ticket] = seated
+        seated.watch = asyncio.create_task(self._watch(seated))
+        now = self._now()
+        self._carry_out(self._residency.joined(now, member, found.shifted(now)))
+        return ticket
+
+    async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
+        """See `turns.Keeper`. Only the queue counts of one that does not know its last order."""
+        seated, now = self._tickets.get(ticket), self._now()
+        if seated is None:
+            return False
+        found = found.shifted(now)
+        if number == seated.number:
+            self._carry_out(self._residency.reported(now, seated.member, found))
+        else:
+            self._carry_out(self._residency.queued(now, seated.member, found.calls))
+        return True
+
+    async def order(self, ticket: str, after: int) -> Reply:
+        """See `turns.Keeper`; answers within POLL_S."""
+        seated = self._tickets.get(ticket)
+        if seated is not None and seated.number <= after:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await seated.news.wait()
+        if self._tickets.get(ticket) is not seated or seated is None:
+            return Reply(known=False)
+        if seated.order is None or seated.number <= after:
+            return Reply(known=True)
+        order = seated.order
+        before_s = order.before - self._now()
+        return Reply(True, Order(seated.number, order.verb, before_s, order.sole))
+
+    async def standing(self) -> dict[str, Snapshot]:
+        """What is believed of every member. Times in it count from now."""
+        now = self._now()
+        return {name: found.shifted(-now) for name, found in self._residency.standing().items()}
+
+    async def orders(self) -> dict[tuple[str, str], int]:
+        """How often each member was given each order (its `Verb`): the swaps are the wakes."""
+        return dict(self._orders)
+
+    async def _watch(self, seated: _Seated) -> None:
+        while True:
+            if not await self._alive(seated.replica):
+                break
+            await asyncio.sleep(PING_S)
+        self._seated.pop(seated.member)
+        seated.watch = None
+        self._forget(seated)
+        self._carry_out(self._residency.left(self._now(), seated.member))
+
+    def _forget(self, seated: _Seated) -> None:
+        if seated.watch is not None:
+            seated.watch.cancel()
+        self._tickets = {
+            ticket: other for ticket, other in self._tickets.items() if other is not seated
+        }
+        seated.news.set()
+
+    def _carry_out(self, actions: Sequence[Action]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for action in actions:
+            match action:
+                case CheckAt(at):
+                    self._timer = asyncio.get_running_loop().call_at(at, self._tick)
+                case Do(verb, member) if (seated := self._seated.get(member)) is not None:
+                    self._orders[member, verb] += 1
+                    if verb is Verb.KILL:
+                        self._end(seated.replica)
+                        continue
+                    seated.number, seated.order = seated.number + 1, action
+                    seated.news.set()
+                    seated.news = asyncio.Event()
+
+    def _end(self, replica: Any) -> None:
+        killing = asyncio.ensure_future(self._kill(replica))
+        self._kills.add(killing)
+        killing.add_done_callback(self._kills.discard)
+
+    def _tick(self) -> None:
+        self._carry_out(self._residency.tick(self._now()))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,110 @@
+"""The header of a GGUF file: its metadata, and how many bytes each tensor has in it.
+
+A parser of our own because the `gguf` package reads every token of the vocabulary into NumPy: 2.6 s
+and 190 MB for a 98 MB file, 10.6 s and 520 MB for a 491 MB file (2 cores), against 0.1 s and
+nothing to install here. Format: docs/gguf.md of ggml.
+"""
+
+import mmap
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+KEPT_ITEMS = 4096  # longer arrays are vocabularies; of them only the length is kept
+
+
+class NotGguf(ValueError):
+    """A file that is not GGUF version 2 or 3, or is cut off in its header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor: its shape, fastest dimension first, and its bytes in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """metadata: of a long array just its length stands there; tensors: in file order."""
+
+    metadata: dict[str, Any]
+    tensors: tuple[Tensor, ...]
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of the file at `path`.
+
+    Raises:
+        NotGguf: see there.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return _header(_Reader(data))
+        except (struct.error, KeyError, UnicodeDecodeError) as error:
+            raise NotGguf(f"{path.name!r} has a broken GGUF header: {error}") from error
+
+
+def _header(reader: "_Reader") -> Header:
+    magic, version = reader.bytes(4), reader.scalar("I")
+    if magic != b"GGUF" or version not in (2, 3):
+        raise NotGguf(f"not a GGUF file of version 2 or 3 (it begins with {magic!r}, {version})")
+    tensor_count, key_count = reader.scalar("Q"), reader.scalar("Q")
+    metadata = {reader.string(): reader.value(reader.scalar("I")) for _ in range(key_count)}
+    infos = [reader.tensor() for _ in range(tensor_count)]
+    alignment = metadata.get("general.alignment", 32)
+    start = -(-reader.at // alignment) * alignment
+    # A tensor ends where the next one begins, so no table of quantization types is needed.
+    ends = [*sorted(offset for _, _, offset in infos), len(reader.data) - start]
+    following = dict(pairwise(ends))
+    tensors = [Tensor(name, shape, following[at] - at) for name, shape, at in infos]
+    if any(tensor.stored_bytes < 0 for tensor in tensors):
+        raise NotGguf("the file ends before its last tensor begins")
+    return Header(metadata, tuple(tensors))
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.at = 0
+
+    def bytes(self, count: int) -> bytes:
+        self.at += count
+        if self.at > len(self.data):
+            raise struct.error("it ends in the middle")
+        return self.data[self.at - count : self.at]
+
+    def scalar(self, form: str) -> Any:
+        (value,) = struct.unpack_from(f"<{form}", self.data, self.at)
+        self.at += struct.calcsize(f"<{form}")
+        return value
+
+    def string(self) -> str:
+        return self.bytes(self.scalar("Q")).decode()
+
+    def value(self, kind: int) -> Any:
+        if kind == STRING:
+            return self.string()
+        if kind != ARRAY:
+            return self.scalar(SCALARS[kind])
+        inner, count = self.scalar("I"), self.scalar("Q")
+        if count <= KEPT_ITEMS:
+            return [self.value(inner) for _ in range(count)]
+        if inner == STRING:
+            for _ in range(count):
+                self.bytes(self.scalar("Q"))
+        else:
+            self.bytes(count * struct.calcsize(f"<{SCALARS[inner]}"))
+        return count
+
+    def tensor(self) -> tuple[str, tuple[int, ...], int]:
+        name, rank = self.string(), self.scalar("I")
+        shape = tuple(self.scalar("Q") for _ in range(rank))
+        self.scalar("I")  # its type
+        return name, shape, self.scalar("Q")

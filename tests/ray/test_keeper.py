@@ -1,0 +1,288 @@
+"""The keeper and its replicas as real Ray actors: each dies in turn, and the others go on.
+
+A recorder is told of every step and call before it begins and after it has ended, and keeps what
+must never be: two awake in the slot, two steps on the card, a call without an engine.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from actors.errors import EngineUnavailable
+from actors.ray_keeper import RayKeeper, RemoteKeeper
+from actors.turns import Turns
+from cluster.policy import Member, Policy
+from cluster.residency import Slot, Verb
+
+MEMBERS = ("a", "b", "c")
+WAIT_S = 30
+
+
+class Recorder:
+    """Who is in which state, what has happened, and what must not have. Latches hold steps."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, str] = {}
+        self._calls: dict[str, int] = {}
+        self._events: list[str] = []
+        self._forbidden: list[str] = []
+        self._latches: dict[str, asyncio.Event] = {}
+        self._failing: set[str] = set()
+        self._news = asyncio.Condition()
+
+    async def note(self, name: str, event: str, engine: str | None, calls: int) -> None:
+        """`name` enters the state `engine` (None: stays), with so many more calls."""
+        if engine is not None:
+            self._engines[name] = engine
+        self._calls[name] = self._calls.get(name, 0) + calls
+        awake = sorted(n for n, state in self._engines.items() if state not in ("gone", "asleep"))
+        busy = sorted(n for n, count in self._calls.items() if count)
+        if len(awake) > 1:
+            self._forbidden.append(f"{name} {event}: awake together: {awake}")
+        if len(busy) > 1 or any(self._engines[n] != "resident" for n in busy):
+            self._forbidden.append(f"{name} {event}: {busy} serve, engines are {self._engines}")
+        self._events.append(f"{name} {event}")
+        async with self._news:
+            self._news.notify_all()
+
+    async def killed(self, name: str) -> None:
+        """The test kills the process of `name` now."""
+        self._engines[name], self._calls[name] = "gone", 0
+
+    async def hold(self, event: str) -> int:
+        """From now on, hold whoever comes to `event`; how many events there were before."""
+        self._latches[event] = asyncio.Event()
+        return len(self._events)
+
+    async def release(self, event: str, fail: bool) -> None:
+        if fail:
+            self._failing.add(event)
+        self._latches.pop(event).set()
+
+    async def passage(self, event: str) -> None:
+        if (latch := self._latches.get(event)) is not None:
+            await latch.wait()
+        if event in self._failing:
+            self._failing.remove(event)
+            raise RuntimeError(f"{event} was told to fail")
+
+    async def seen(self, event: str, since: int) -> None:
+        """Returns once the event has happened after the first `since` ones."""
+        async with self._news:
+            await self._news.wait_for(lambda: event in self._events[since:])
+
+    async def forbidden(self) -> list[str]:
+        return self._forbidden
+
+
+class FakeEngine:
+    def __init__(self, name: str, recorder: Any) -> None:
+        self.name, self.recorder = name, recorder
+
+    async def start(self) -> None:
+        await self._step("start", "waking", "resident")
+
+    async def sleep(self) -> None:
+        await self._step("sleep", "falling asleep", "asleep")
+
+    async def wake(self) -> None:
+        await self._step("wake", "waking", "resident")
+
+    async def restart(self) -> None:
+        await self.recorder.note.remote(self.name, "restart", "gone", 0)
+        os._exit(1)
+
+    async def _step(self, step: str, during: str, after: str) -> None:
+        await self.recorder.note.remote(self.name, step, during, 0)
+        await self.recorder.passage.remote(f"{self.name} {step}")
+        await self.recorder.note.remote(self.name, f"{step} done", after, 0)
+
+
+class Replica:
+    """A model's replica: restarted by Ray when it dies, as Serve would."""
+
+    async def __init__(self, name: str, keeper: Any, recorder: Any) -> None:  # type: ignore[misc]
+        self._name, self._recorder = name, recorder
+        me = ray.get_runtime_context().current_actor
+        engine = FakeEngine(name, recorder)
+        self._turns = Turns(name, engine, RemoteKeeper(keeper), concurrency=2, replica=me)
+        self._turns.start()
+
+    async def call(self, tag: str = "call") -> str:
+        try:
+            async with self._turns.turn():
+                await self._answer(tag)
+        except asyncio.CancelledError:
+            await self._recorder.note.remote(self._name, f"{tag} withdrawn", None, 0)
+            raise
+        return self._name
+
+    async def _answer(self, tag: str) -> None:
+        await self._recorder.note.remote(self._name, tag, None, 1)
+        try:
+            await self._recorder.passage.remote(f"{self._name} {tag}")
+        finally:
+            await self._recorder.note.remote(self._name, f"{tag} done", None, -1)
+
+
+class Cluster:
+    """One card with one slot for a, b and c; a is awake at first."""
+
+    def __init__(self) -> None:
+        actor: Any = ray.remote
+        self.recorder = actor(Recorder).options(num_cpus=0, max_concurrency=1000).remote()
+        slot = Slot("s", tuple(Member(name, i, 0.05, 0.05) for i, name in enumerate(MEMBERS)))
+        self.keeper = (
+            actor(RayKeeper)
+            .options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
+            .remote([slot], Policy(restart_s=2, retry_s=0.1))
+        )
+        replica = actor(Replica).options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
+        self.replicas = {name: replica.remote(name, self.keeper, self.recorder) for name in MEMBERS}
+        self.since = 0
+        for name in MEMBERS:
+            self.begun(f"{name} start done")
+        self.call("a")
+
+    def get(self, *refs: Any) -> Any:
+        return ray.get(list(refs), timeout=WAIT_S)
+
+    def call(self, *names: str) -> None:
+        assert self.get(*(self.replicas[name].call.remote() for name in names)) == list(names)
+
+    def begun(self, event: str) -> None:
+        """Returns once the event has happened after the last `hold`."""
+        self.get(self.recorder.seen.remote(event, self.since))
+
+    def hold(self, event: str) -> None:
+        (self.since,) = self.get(self.recorder.hold.remote(event))
+
+    def release(self, event: str, *, fail: bool = False) -> None:
+        self.get(self.recorder.release.remote(event, fail))
+
+    def kill(self, name: str) -> None:
+        self.get(self.recorder.killed.remote(name))
+        ray.kill(self.replicas[name], no_restart=False)
+
+    def close(self) -> None:
+        for actor in [*self.replicas.values(), self.keeper, self.recorder]:
+            ray.kill(actor)
+
+
+@pytest.fixture(scope="module")
+def _ray(http_port: int) -> None:  # noqa: ARG001  # it starts Ray
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def card(_ray: None) -> Iterator[Cluster]:
+    cluster = Cluster()
+    yield cluster
+    try:
+        cluster.call("a", "b", "c")  # the lock is free, every member answers again
+        assert cluster.get(cluster.recorder.forbidden.remote()) == [[]]
+    finally:
+        cluster.close()
+
+
+def test_killed_asleep_the_others_do_not_even_notice(card: Cluster) -> None:
+    card.hold("a call")
+    serving = card.replicas["a"].call.remote()
+    card.begun("a call")
+    card.kill("b")
+    card.release("a call")
+    assert card.get(serving) == ["a"]
+    card.call("c", "a")
+
+
+def test_killed_waking_the_others_go_on_and_it_comes_back(card: Cluster) -> None:
+    card.hold("b wake")
+    lost = card.replicas["b"].call.remote()
+    card.begun("b wake")
+    other = card.replicas["c"].call.remote()
+    card.kill("b")
+    with pytest.raises(RayActorError):
+        card.get(lost)
+    assert card.get(other) == ["c"]
+
+
+def test_killed_awake_the_slot_passes_on(card: Cluster) -> None:
+    card.kill("a")
+    card.call("b", "c")
+
+
+def test_killed_while_serving_the_caller_is_told_and_the_slot_passes_on(card: Cluster) -> None:
+    card.hold("a call")
+    lost = card.replicas["a"].call.remote()
+    card.begun("a call")
+    other = card.replicas["b"].call.remote()
+    card.kill("a")
+    card.release("a call")
+    with pytest.raises(RayActorError):
+        card.get(lost)
+    assert card.get(other) == ["b"]
+
+
+def test_killed_falling_asleep_the_next_one_is_woken(card: Cluster) -> None:
+    card.hold("a sleep")
+    other = card.replicas["b"].call.remote()
+    card.begun("a sleep")
+    card.kill("a")
+    card.release("a sleep")
+    assert card.get(other) == ["b"]
+
+
+def test_a_keeper_killed_in_a_turn_starts_nothing_until_all_have_rejoined(card: Cluster) -> None:
+    card.hold("a long")
+    serving = card.replicas["a"].call.remote("long")
+    card.begun("a long")
+    other = card.replicas["b"].call.remote()
+    ray.kill(card.keeper, no_restart=False)
+    card.release("a long")
+    assert card.get(serving, other) == ["a", "b"]
+
+
+def test_a_keeper_killed_in_the_middle_of_a_wake_learns_how_it_ended(card: Cluster) -> None:
+    card.hold("b wake")
+    call = card.replicas["b"].call.remote()
+    card.begun("b wake")
+    ray.kill(card.keeper, no_restart=False)
+    other = card.replicas["c"].call.remote()
+    card.release("b wake")
+    assert card.get(call, other) == ["b", "c"]
+
+
+def test_a_client_that_gives_up_while_it_waits_costs_no_swap(card: Cluster) -> None:
+    card.hold("a call")
+    serving = card.replicas["a"].call.remote()
+    card.begun("a call")
+    before = card.get(card.keeper.orders.remote())[0]
+    waiting = card.replicas["b"].call.remote()
+    while card.get(card.keeper.standing.remote())[0]["b"].calls.waiting == 0:
+        pass  # until its wish for a turn has come to the keeper
+    ray.cancel(waiting)
+    card.begun("b call withdrawn")
+    card.release("a call")
+    assert card.get(serving) == ["a"]
+    card.call("a")
+    after = card.get(card.keeper.orders.remote())[0]
+    assert after.get(("b", Verb.WAKE), 0) == before.get(("b", Verb.WAKE), 0)
+
+
+def test_a_failed_wake_ends_the_process_and_a_new_one_answers(card: Cluster) -> None:
+    card.hold("b wake")
+    lost = card.replicas["b"].call.remote()
+    card.begun("b wake")
+    card.release("b wake", fail=True)
+    with pytest.raises((EngineUnavailable, RayActorError)):
+        card.get(lost)
+    card.call("a", "c")
+    card.begun("b restart")
+    card.begun("b start done")
+    card.call("a", "c", "b")

@@ -1,0 +1,60 @@
+"""Recipes and checkpoints of any size, for the planner and what follows from it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cluster.card import GIB, Card
+from cluster.checkpoint import Checkpoint
+from configs.schema import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+MakeCheckpoint = Callable[..., Checkpoint]
+MakeCard = Callable[..., Card]
+
+
+@pytest.fixture(scope="session")
+def make_recipe() -> MakeRecipe:
+    """make_recipe("a", "b", aggregator="c", engine=..., cards={...}, a={"residency": ...})"""
+
+    def make(*proposers: str, aggregator: str, engine: str = "vllm", **more: Any) -> Recipe:
+        cards = more.pop("cards", {})
+        weights = [{"path": "x.gguf" if engine == "llamacpp" else "x"}]
+        base = {"engine": engine, "weights": weights, "concurrency": 2, "context_tokens": 4096}
+        names = dict.fromkeys([*proposers, aggregator])
+        return Recipe.model_validate(
+            {
+                "name": "mix",
+                "models": {name: base | more.get(name, {}) for name in names},
+                "layers": [{"proposers": [{"model": name} for name in proposers]}],
+                "aggregator": {"model": aggregator},
+                "cards": cards,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint() -> MakeCheckpoint:
+    """make_checkpoint(37.0): a dense model with so many GiB of 16-bit weights."""
+
+    def make(weights_gib: float) -> Checkpoint:
+        layers, hidden, vocab = 32, 4096, 32000
+        attention = layers * hidden * (2 * hidden + 2048)
+        weights = int(weights_gib * GIB)
+        ffn = max(1, (weights // 2 - attention - 2 * vocab * hidden) // (3 * layers * hidden))
+        return Checkpoint(weights, layers, hidden, ffn, vocab, 4096, 2048, 2 * vocab * hidden)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_card() -> MakeCard:
+    """make_card(80): a GPU with so many GiB."""
+
+    def make(gib: float, **more: Any) -> Card:
+        return Card("gpu", int(gib * GIB), kind="gpu", bandwidth=1e12, flops=1e14, link=3e10, **more)
+
+    return make

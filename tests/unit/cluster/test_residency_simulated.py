@@ -1,0 +1,517 @@
+"""Residency in virtual time: replicas as they really are, messages that take time, and faults."""
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from cluster.policy import Calls, Member, Policy, State, Turn
+from cluster.residency import Action, CheckAt, Do, Residency, Slot, Snapshot, Verb
+
+LEASE_S = 4.0
+CONCURRENCY = 4
+POLICY = Policy(absent_s=8, stuck_s=60, start_stuck_s=60, restart_s=5, retry_most_s=20)
+AWAKE = (State.WAKING, State.RESIDENT, State.FALLING_ASLEEP, State.FAILED)
+MOVING = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
+
+SIMULATED = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes, and an example is readable
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@dataclass(eq=False)
+class Call:
+    """One call. then: what happens when it has been served."""
+
+    work_s: float
+    patience_s: float = math.inf
+    then: Callable[[], None] = lambda: None
+    arrived: float = math.nan
+    begun: float = math.nan
+    served: bool = False
+    lost: bool = False
+
+
+@dataclass(eq=False)
+class Replica:
+    """The truth: an engine with its queue and its gate, as `actors.turns` keeps them."""
+
+    member: Member
+    state: State = State.STOPPED
+    gate: float = -math.inf
+    waiting: list[Call] = field(default_factory=list)
+    running: list[Call] = field(default_factory=list)
+    seen: int = 0
+    took_s: float | None = None
+    alive: bool = True
+    known: bool = False
+    had_turn: bool = False
+    closed: float = 0.0
+
+    def turn(self) -> Turn:
+        if self.gate == math.inf:
+            return Turn.OPEN
+        admissible = any(call.arrived <= self.gate for call in self.waiting)
+        return Turn.CLOSING if self.running or admissible else Turn.CLOSED
+
+    def snapshot(self) -> Snapshot:
+        oldest = min((call.arrived for call in self.waiting), default=math.inf)
+        due = min((call.arrived + call.patience_s for call in self.waiting), default=math.inf)
+        calls = Calls(len(self.waiting), len(self.running), oldest, due)
+        return Snapshot(self.state, self.turn(), calls, self.took_s)
+
+
+@dataclass
+class Faults:
+    """Shares of starts, sleeps and wakes that fail or never end, until `until`."""
+
+    until: float = 0.0
+    fail: float = 0.0
+    hang: float = 0.0
+
+
+class World:
+    """One card. Every event asserts what must never be."""
+
+    def __init__(self, slots: Sequence[Slot], seed: int, latency_s: float = 0.0) -> None:
+        self.slots, self.rng, self.latency_s = slots, random.Random(seed), latency_s
+        self.now, self.faults, self.boot = 0.0, Faults(), 0
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.numbers = itertools.count()
+        self.replicas = {m.name: Replica(m) for slot in slots for m in slot.members}
+        self.lanes: dict[tuple[str, str], float] = {}
+        self.late_s = dict.fromkeys(self.replicas, 0.0)
+        self.wakes = self.opens = 0
+        self.swap_s = 0.0
+        self.new_keeper()
+
+    def after(self, delay_s: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self.events, (self.now + delay_s, next(self.numbers), what))
+
+    def send(self, name: str, way: str, what: Callable[[], None]) -> None:
+        """A message: late by a random time, but never before the one sent before it."""
+        boot, replica = self.boot, self.replicas[name]
+        if not replica.known and way != "join":
+            return
+        at = max(self.now + self.rng.uniform(0, self.latency_s), self.lanes.get((name, way), 0.0))
+        self.lanes[name, way] = at
+
+        def deliver() -> None:
+            if boot == self.boot and self.replicas[name] is replica and replica.alive:
+                what()
+
+        self.after(at - self.now, deliver)
+
+    def run(self, until: float = 100_000.0) -> None:
+        while self.events and self.events[0][0] <= until:
+            self.now, _, what = heapq.heappop(self.events)
+            what()
+            self.check()
+
+    def check(self) -> None:
+        everyone = self.replicas.values()
+        assert sum(r.state in MOVING for r in everyone) <= 1, "two steps on one card"
+        for slot in self.slots:
+            seats = [self.replicas[m.name] for m in slot.members]
+            assert slot.keeps_loaded or sum(r.state in AWAKE for r in seats) <= 1, "two awake"
+            turns = [r for r in seats if r.turn() is not Turn.CLOSED]
+            assert len(turns) <= 1, "two turns"
+            for replica in seats:
+                if replica not in turns and replica.had_turn:
+                    replica.closed = self.now
+                replica.had_turn = replica in turns
+        asleep = [r for r in everyone if r.state is not State.RESIDENT]
+        assert not any(r.running for r in asleep), "in flight without an engine"
+
+    def new_keeper(self) -> None:
+        """The keeper dies, and with it every lease; a new one knows only the slots."""
+        self.boot += 1
+        self.check_no = -1
+        self.issued = dict.fromkeys(self.replicas, 0)
+        self.residency = Residency(self.slots, POLICY)
+        for name, replica in self.replicas.items():
+            replica.gate, replica.seen, replica.known = -math.inf, 0, False
+            self.send(name, "join", partial(self.join, name))
+
+    def join(self, name: str) -> None:
+        if self.replicas[name].known:
+            return
+        self.replicas[name].known, self.issued[name] = True, 0
+        self.carry_out(self.residency.joined(self.now, name, self.replicas[name].snapshot()))
+
+    def report(self, name: str) -> None:
+        snapshot, seen = self.replicas[name].snapshot(), self.replicas[name].seen
+
+        def arrive() -> None:
+            if seen == self.issued[name]:
+                self.carry_out(self.residency.reported(self.now, name, snapshot))
+            else:
+                self.carry_out(self.residency.queued(self.now, name, snapshot.calls))
+
+        self.send(name, "up", arrive)
+
+    def carry_out(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case CheckAt(at):
+                    self.check_no = number = next(self.numbers)
+                    self.after(max(0.0, at - self.now), partial(self.tick, number))
+                case Do(Verb.KILL, name):
+                    if self.replicas[name].known:
+                        self.die(name)
+                case Do(verb, name, before):
+                    self.issued[name] += 1
+                    number = self.issued[name]
+                    self.send(name, "down", partial(self.take, verb, name, before, number))
+
+    def tick(self, number: int) -> None:
+        if number == self.check_no:  # a later decision set another time
+            self.carry_out(self.residency.tick(self.now))
+
+    def take(self, verb: Verb, name: str, before: float, number: int) -> None:
+        replica = self.replicas[name]
+        replica.seen = number
+        match verb:
+            case Verb.OPEN:
+                assert replica.state is State.RESIDENT
+                replica.gate = math.inf
+                self.opens += 1
+                for call in replica.waiting[:1]:
+                    waits_since = max(call.arrived + call.patience_s, replica.closed)
+                    self.late_s[name] = max(self.late_s[name], self.now - waits_since)
+            case Verb.CLOSE:
+                replica.gate = before
+            case Verb.START | Verb.WAKE:
+                assert replica.state is (State.STOPPED if verb is Verb.START else State.ASLEEP)
+                self.wakes += 1
+                self.step(replica, State.WAKING, State.RESIDENT, replica.member.wake_s)
+            case Verb.SLEEP:
+                assert replica.state is State.RESIDENT
+                assert replica.turn() is Turn.CLOSED, "put to sleep while serving"
+                self.step(replica, State.FALLING_ASLEEP, State.ASLEEP, replica.member.sleep_s)
+            case Verb.RESTART:
+                self.after(self.rng.choice([0.5, 9.0]), lambda: self.restart(replica))
+        self.admit(name)
+
+    def step(self, replica: Replica, while_: State, then: State, seconds: float) -> None:
+        replica.state = while_
+        self.swap_s += seconds
+        fails = self.now < self.faults.until and self.rng.random() < self.faults.fail
+        hangs = self.now < self.faults.until and self.rng.random() < self.faults.hang
+
+        def end() -> None:
+            if replica.alive and replica.state is while_:
+                replica.state, replica.took_s = State.FAILED if fails else then, seconds
+                self.report(replica.member.name)
+
+        if not hangs:
+            self.after(seconds, end)
+
+    def restart(self, replica: Replica) -> None:
+        if replica.alive and replica.state is State.FAILED:
+            replica.state = State.STOPPED
+            self.report(replica.member.name)
+        elif replica.alive and replica.state in MOVING:  # it hangs: only death helps
+            self.die(replica.member.name)
+
+    def die(self, name: str) -> None:
+        """Callers of a dead replica get an error; Serve makes a new one."""
+        old = self.replicas[name]
+        old.alive = False
+        for call in old.waiting + old.running:
+            call.lost = True
+        self.replicas[name] = Replica(old.member)
+
+        def notice() -> None:
+            if not self.replicas[name].known:  # the keeper refuses the new one until the old one left
+                self.carry_out(self.residency.left(self.now, name))
+                self.join(name)
+
+        self.after(self.rng.uniform(0.1, 3), notice)
+
+    def ask(self, name: str, call: Call) -> None:
+        call.arrived = self.now
+        self.replicas[name].waiting.append(call)
+        self.admit(name)
+
+    def cancel(self, name: str, call: Call) -> None:
+        if call in self.replicas[name].waiting:
+            self.replicas[name].waiting.remove(call)
+            call.lost = True
+            self.report(name)
+
+    def admit(self, name: str) -> None:
+        replica = self.replicas[name]
+        while (
+            replica.waiting
+            and len(replica.running) < CONCURRENCY
+            and replica.waiting[0].arrived <= replica.gate
+        ):
+            call = replica.waiting.pop(0)
+            assert replica.state is State.RESIDENT, "started without an engine"
+            replica.running.append(call)
+            call.begun = self.now
+            self.after(call.work_s, partial(self.end, replica, call))
+        self.report(name)
+
+    def end(self, replica: Replica, call: Call) -> None:
+        replica.running.remove(call)
+        if replica.alive:
+            call.served = True
+            self.admit(replica.member.name)
+            call.then()
+
+
+def one_slot(costs: Sequence[tuple[float, float]], *, keeps_loaded: bool = False) -> Slot:
+    members = [Member(chr(97 + i), i, wake_s, sleep_s) for i, (wake_s, sleep_s) in enumerate(costs)]
+    return Slot("s", tuple(members), keeps_loaded)
+
+
+seconds = st.floats(0.05, 5)
+costs = st.lists(st.tuples(seconds, seconds), min_size=2, max_size=4)
+
+
+@settings(SIMULATED, max_examples=500)
+@given(data=st.data(), seed=st.integers(0, 2**32), latency_s=st.sampled_from([0.0, 0.3]))
+def test_nothing_forbidden_happens_and_all_is_served_in_the_end(
+    data: st.DataObject, seed: int, latency_s: float
+) -> None:
+    slots = [one_slot(data.draw(costs), keeps_loaded=data.draw(st.booleans()))]
+    if data.draw(st.booleans()):
+        extra = tuple(Member(f"x{i}", i, 1.0, 0.5) for i in range(data.draw(st.integers(1, 2))))
+        slots.append(Slot("t", extra))
+    world = World(slots, seed, latency_s)
+    world.faults = Faults(
+        until=200, fail=data.draw(st.floats(0, 0.3)), hang=data.draw(st.floats(0, 0.1))
+    )
+    rng, names, calls = random.Random(seed), list(world.replicas), []
+    for _ in range(data.draw(st.integers(1, 40))):
+        call, name, at = (
+            Call(rng.uniform(0, 3), rng.choice([5, 30, math.inf])),
+            rng.choice(names),
+            rng.uniform(0, 200),
+        )
+        calls.append(call)
+        world.after(at, partial(world.ask, name, call))
+        if rng.random() < 0.2:
+            world.after(at + rng.uniform(0, 5), partial(world.cancel, name, call))
+    for _ in range(data.draw(st.integers(0, 3))):
+        world.after(rng.uniform(0, 200), partial(world.die, rng.choice(names)))
+    for _ in range(data.draw(st.integers(0, 2))):
+        world.after(rng.uniform(0, 200), world.new_keeper)
+    world.run()
+    assert [call for call in calls if not (call.served or call.lost)] == []
+    assert not any(r.state in MOVING or r.running for r in world.replicas.values())
+
+
+def settled(slot: Slot, seed: int = 0, latency_s: float = 0.0) -> World:
+    """A world in which every engine has been started once."""
+    world = World([slot], seed, latency_s)
+    world.run()
+    world.wakes = world.opens = 0
+    world.swap_s = 0.0
+    return world
+
+
+def most_late_s(world: World, longest_call_s: float) -> float:
+    """The bound of `cluster.residency` beyond the patience, with the messages' way."""
+    slot = world.slots[0]
+    swap_s = max(m.wake_s for m in slot.members) + max(m.sleep_s for m in slot.members)
+    swap_s = (0.0 if slot.keeps_loaded else swap_s) + 8 * world.latency_s
+    least_s = max(POLICY.least_turn_s, swap_s)
+    return (len(slot.members) - 1) * (least_s + longest_call_s + swap_s) + swap_s
+
+
+@settings(SIMULATED, max_examples=80)
+@given(
+    costs=costs,
+    keeps_loaded=st.booleans(),
+    seed=st.integers(0, 2**32),
+    latency_s=st.sampled_from([0.0, 0.2]),
+    per_s=st.sampled_from([0.3, 2.0, 6.0]),
+)
+def test_a_waiting_member_gets_its_turn_within_the_stated_bound_even_under_overload(
+    costs: list[tuple[float, float]], keeps_loaded: bool, seed: int, latency_s: float, per_s: float
+) -> None:
+    world = settled(one_slot(costs, keeps_loaded=keeps_loaded), seed, latency_s)
+    rng, start, calls = random.Random(seed), world.now, []
+    for _ in range(int(40 * per_s)):
+        call, name = Call(rng.uniform(0.1, 2), 10.0), rng.choice(list(world.replicas))
+        calls.append(call)
+        world.after(rng.uniform(0, 40), partial(world.ask, name, call))
+    world.run()
+    assert world.now > start
+    assert all(call.served for call in calls)
+    bound_s = most_late_s(world, longest_call_s=2.0)
+    assert {name: late_s for name, late_s in world.late_s.items() if late_s > bound_s} == {}
+
+
+def test_a_batch_is_not_starved_by_a_stream_of_impatient_calls() -> None:
+    world = settled(one_slot([(1, 1), (1, 1)]))
+    batch = Call(1.0)
+    world.after(5, lambda: world.ask("b", batch))
+    for i in range(3000):
+        world.after(i / 10, lambda: world.ask("a", Call(0.3, 10.0)))
+    began = world.now
+    world.run()
+    assert batch.served
+    assert batch.begun - began < 15
+
+
+def batch(world: World, rows: int, window: int, seed: int, layers: int = 1) -> None:
+    """Rows, `window` of them at a time: in each, all proposers answer, layer by layer, then the
+    aggregator, the last member."""
+    rng = random.Random(seed)
+    *proposers, aggregator = (m.name for m in world.slots[0].members)
+    left = iter(range(rows))
+
+    def next_row() -> None:
+        if next(left, None) is not None:
+            layer(layers)
+
+    def layer(to_go: int) -> None:
+        missing = set(proposers)
+
+        def answered(name: str) -> None:
+            missing.discard(name)
+            if not missing and to_go > 1:
+                layer(to_go - 1)
+            elif not missing:
+                world.ask(aggregator, Call(rng.uniform(0.1, 1), then=next_row))
+
+        for name in proposers:
+            call = Call(rng.uniform(0.1, 1), then=partial(answered, name))
+            world.after(rng.uniform(0, 0.05), partial(world.ask, name, call))
+
+    for _ in range(window):
+        next_row()
+    world.run()
+    assert next(left, None) is None
+    assert not any(r.waiting or r.running for r in world.replicas.values())
+
+
+@pytest.mark.parametrize("keeps_loaded", [False, True])
+@pytest.mark.parametrize("members", [2, 3, 5])
+@pytest.mark.parametrize("rows", [1, 50, 200])
+def test_a_batch_costs_at_most_one_swap_per_member_and_one_more(
+    rows: int, members: int, keeps_loaded: bool
+) -> None:
+    world = settled(one_slot([(2.0, 1.0)] * members, keeps_loaded=keeps_loaded))
+    batch(world, rows, window=rows, seed=rows)
+    assert (world.opens if keeps_loaded else world.wakes) <= members + 1
+
+
+def test_the_805_prompts_of_alpaca_eval_over_four_proposers_and_an_aggregator_cost_five_swaps() -> None:
+    world = settled(one_slot([(2.0, 1.0)] * 5))
+    batch(world, 805, window=805, seed=805)
+    assert world.wakes <= 5
+
+
+def test_two_layers_cost_no_more_swaps_than_twice_the_proposers_and_the_aggregator() -> None:
+    world = settled(one_slot([(2.0, 1.0)] * 3))
+    batch(world, 100, window=100, seed=1, layers=2)
+    assert world.wakes <= 2 * 2 + 1 + 1
+
+
+@settings(SIMULATED, max_examples=100)
+@given(
+    rows=st.integers(1, 60),
+    window=st.integers(1, 60),
+    members=st.integers(2, 5),
+    keeps_loaded=st.booleans(),
+    seed=st.integers(0, 2**32),
+    latency_s=st.sampled_from([0.0, 0.02]),
+)
+def test_a_batch_with_a_window_costs_one_swap_per_member_and_window(
+    rows: int, window: int, members: int, keeps_loaded: bool, seed: int, latency_s: float
+) -> None:
+    world = settled(one_slot([(2.0, 1.0)] * members, keeps_loaded=keeps_loaded), seed, latency_s)
+    batch(world, rows, window, seed)
+    windows = math.ceil(rows / window)
+    if keeps_loaded:  # turns that cost nothing: they may be one more, for stragglers
+        assert world.opens <= windows * (members + 1) + members
+    else:
+        assert world.wakes <= windows * members + members
+
+
+def least_swap_s(
+    arrivals: Sequence[tuple[float, str]],
+    costs: dict[tuple[str, str], float],
+    awake: str,
+    wait_s: float,
+) -> float:
+    """The least total swap time of any schedule that begins every call at most `wait_s` after it
+    arrived, by brute force. It knows the future, and its calls take no time once they begin: so no
+    real schedule that keeps the same promise swaps less."""
+    names = {name for pair in costs for name in pair}
+    best = math.inf
+
+    def search(now: float, at: str, left: tuple[tuple[float, str], ...], spent: float) -> None:
+        nonlocal best
+        left = tuple((t, name) for t, name in left if name != at or t > now)
+        if spent >= best or any(t + wait_s < now for t, _ in left):
+            return
+        if not left:
+            best = spent
+            return
+        for other in names - {at}:
+            if any(name == other for _, name in left):
+                search(now + costs[at, other], other, left, spent + costs[at, other])
+        if own := [t for t, name in left if name == at]:
+            search(min(own), at, left, spent)
+
+    search(0.0, awake, tuple(arrivals), 0.0)
+    return best
+
+
+def online_and_least_s(
+    costs: Sequence[tuple[float, float]], arrivals: Sequence[tuple[float, str]]
+) -> tuple[float, float]:
+    """Swap time of these calls, and the least that keeps everyone's wait within the longest one."""
+    world = settled(one_slot(costs))
+    calls = [(name, Call(0.01, 30.0)) for _, name in arrivals]
+    for (at, _), (name, call) in zip(arrivals, calls, strict=True):
+        world.after(at, partial(world.ask, name, call))
+    (awake,) = (name for name, r in world.replicas.items() if r.state is State.RESIDENT)
+    began, members = world.now, world.slots[0].members
+    world.run()
+    wait_s = max(call.begun - call.arrived for _, call in calls) + 1e-6
+    pairs = {(a.name, b.name): a.sleep_s + b.wake_s for a in members for b in members if a is not b}
+    exact = [(call.arrived - began, name) for name, call in calls]
+    return world.swap_s, least_swap_s(exact, pairs, awake, wait_s)
+
+
+@settings(SIMULATED, max_examples=300)
+@given(
+    cost=st.tuples(seconds, seconds),
+    arrivals=st.lists(st.tuples(st.floats(0, 60), st.sampled_from("abc")), min_size=1, max_size=8),
+)
+def test_models_of_one_size_swap_at_most_five_times_as_long_as_the_offline_optimum(
+    cost: tuple[float, float], arrivals: list[tuple[float, str]]
+) -> None:
+    # 13,500 random cases gave: median 1.0, 99 of 100 up to 3, at worst 4.
+    online_s, least_s = online_and_least_s([cost] * 3, sorted(arrivals))
+    assert online_s <= 5 * least_s + 1e-6
+
+
+def test_models_of_any_size_swap_on_average_at_most_half_again_as_long_as_the_optimum() -> None:
+    # A single case has no such bound: one swap can cost 100 times another. 7,000 cases gave 1.43.
+    rng, total_s, total_least_s = random.Random(0), 0.0, 0.0
+    for _ in range(400):
+        costs = [(rng.uniform(0.05, 5), rng.uniform(0.05, 5)) for _ in range(rng.choice([2, 3]))]
+        span_s, names = rng.choice([5, 20, 60]), "abc"[: len(costs)]
+        arrivals = [(rng.uniform(0, span_s), rng.choice(names)) for _ in range(rng.randint(1, 8))]
+        online_s, least_s = online_and_least_s(costs, sorted(arrivals))
+        total_s, total_least_s = total_s + online_s, total_least_s + least_s
+    assert total_s <= 1.5 * total_least_s
