@@ -21,7 +21,10 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would package the folder per worker
     "RAY_worker_niceness": "0",  # Ray's 15 lets any other process starve the engines
-    # One event loop per replica: 0.66 to 0.75 of the hand-written throughput (docs/results.md).
+}
+# Set after, so that it holds in the processes that Ray starts and not in this one, where handles are
+# also called outside of an event loop. One loop per replica costs less: docs/results.md.
+REPLICA_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
@@ -44,6 +47,8 @@ def connect(address: str | None, *, verbose: bool) -> None:
     import ray
     import ray.serve
 
+    for name, value in REPLICA_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     level = logging.INFO if verbose else logging.ERROR
     # Ray warns at every start that its token authentication is on, which is as it should be.

@@ -107,8 +107,7 @@ def test_weights_that_no_engine_can_load_end_the_start_with_the_cause(tmp_path: 
     )
     served = slimmoa("serve", str(recipe), "--port", str(free_port()))
     assert served.returncode == 1
-    assert "llama.cpp cannot load" in served.stderr
-    assert "broken.gguf" in served.stderr
+    assert served.stderr.startswith("error: cannot understand 'broken.gguf': not a GGUF file")
     assert "Traceback" not in served.stderr
 
 

@@ -174,8 +174,8 @@ def text(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(1):
+async def until(condition: Callable[[], bool], most_s: float = 1) -> None:
+    async with asyncio.timeout(most_s):
         while not condition():  # noqa: ASYNC110  # native code has no event to wait for
             await asyncio.sleep(0)
 
@@ -240,7 +240,7 @@ class TestEveryEngine:
 
     async def test_a_cancelled_task_stops_the_work(self, subject: Subject) -> None:
         call = asyncio.create_task(answer(subject.engine, max_tokens=400))
-        await until(lambda: subject.at_work() == 1)
+        await until(lambda: subject.at_work() == 1, most_s=10)
         call.cancel()
         await until(lambda: subject.at_work() == 0 and call.done())
         assert call.cancelled()
@@ -253,7 +253,7 @@ class TestEveryEngine:
         running = [
             asyncio.create_task(answer(subject.engine, max_tokens=300)) for _ in range(CONCURRENCY)
         ]
-        await until(lambda: subject.at_work() == CONCURRENCY)
+        await until(lambda: subject.at_work() == CONCURRENCY, most_s=10)
         extra = asyncio.create_task(answer(subject.engine))
         await asyncio.sleep(0)
         extra.cancel()
