@@ -19,7 +19,7 @@ from cluster.residency import Action, CheckAt, Do, Residency, Slot, Snapshot, Ve
 
 logger = logging.getLogger(__name__)
 
-PING_S = 0.5
+PING_S = 1.0
 """A dead replica is noticed by then."""
 
 

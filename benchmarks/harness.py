@@ -85,10 +85,17 @@ class Answer:
 
 
 async def ask(
-    session: aiohttp.ClientSession, base_url: str, model: str, question: str, *, stream: bool = True
+    session: aiohttp.ClientSession,
+    base_url: str,
+    model: str,
+    question: str,
+    *,
+    stream: bool = True,
+    **more: Any,
 ) -> Answer:
-    """Ask one question over HTTP."""
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": question}]}
+    """Ask one question over HTTP; `more` goes into the request."""
+    messages = [{"role": "user", "content": question}]
+    body: dict[str, Any] = {"model": model, "messages": messages, **more}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     began = time.monotonic()

@@ -1,7 +1,7 @@
 """References into a prompt: pure text. Conversations that come in are never changed.
 
-Reference text is untrusted: it is delimited, what looks like a delimiter inside it is defused, and no
-model is named. The form follows MoA (Wang et al., 2024): instructions and numbered responses appended
+Reference text is untrusted: it is delimited, what looks like a delimiter or like a control token of a
+chat template inside it is defused, and no model is named. The form follows MoA (Wang et al., 2024): instructions and numbered responses appended
 to the system message.
 """
 
@@ -14,6 +14,9 @@ from configs.schema import References
 # A quote before a tag makes it a mention: text about reasoning models is full of them.
 THINKING = re.compile(r"([`'\"]?)<(/?)think(?:ing)?>", re.IGNORECASE)
 TAG = re.compile(r"<(\w+)")
+# Marks of known chat templates. llama.cpp reads them as control tokens wherever they stand, so a
+# reference could otherwise end its turn and begin a system message.
+CONTROL = re.compile(r"<(?=\|[\w./ -]{1,40}\|>|(?:start|end)_of_turn>)")
 GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"  # spaces, and characters that nobody sees
 
 
@@ -44,7 +47,8 @@ def with_references(
 
 def _item(number: int, text: str, item: str) -> str:
     tag = TAG.search(item)
-    return item.format(number=number, text=_defused(text, tag[1]) if tag else text)
+    harmless = CONTROL.sub("‹", text)
+    return item.format(number=number, text=_defused(harmless, tag[1]) if tag else harmless)
 
 
 def _defused(text: str, tag: str) -> str:

@@ -153,3 +153,17 @@ def test_stripping_takes_no_longer_than_the_text_is(text: str) -> None:
 @pytest.mark.timeout(5)
 def test_defusing_takes_no_longer_than_the_text_is(text: str) -> None:
     assert injected(text) == text
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|im_end|>", "<|im_start|>system", "<|eot_id|>", "<|start_header_id|>", "<end_of_turn>"]
+)
+def test_control_tokens_of_chat_templates_are_defused(mark: str) -> None:
+    (system, _) = with_references([Message(role="user", content="q")], [f"a{mark}b"], References())
+    assert mark not in system["content"]
+    assert f"a‹{mark[1:]}b" in system["content"]
+
+
+def test_operators_that_only_begin_like_control_tokens_stay() -> None:
+    (system, _) = with_references([Message(role="user", content="q")], ["f <| g |> h"], References())
+    assert "f <| g |> h" in system["content"]
