@@ -27,8 +27,9 @@ CONTACT_S = 3.0
 LEASE_S = 5.0
 """From the sending of an answered poll. Shorter than `Policy.absent_s`: before a new keeper gives
 out a turn, every lease of the old one has run out."""
-REPORT_EVERY_S = 0.02
-"""Counts go out no more often; the end of a step or of a turn goes out at once."""
+REPORT_EVERY_S = 0.25
+"""Counts go out no more often, because a report costs milliseconds that the engines need. What the
+keeper acts on goes out at once: the end of a step or of a turn, the first call, the last one gone."""
 REJOIN_S = 0.05, 1.0
 """First and longest wait between attempts to join."""
 
@@ -107,7 +108,7 @@ class Turns:
         self._sole = False
         self._seen = 0
         self._belongs = False
-        self._told: tuple[State, Turn] | None = None
+        self._told: tuple[State, Turn, bool, bool] | None = None
         self._news, self._urgent, self._moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._took_s: float | None = None
         self._cause = ""
@@ -218,7 +219,7 @@ class Turns:
             await self._news.wait()
             self._news.clear()
             self._urgent.clear()
-            self._told = self._state, self._line.turn
+            self._told = self._essence()
             if not await _in_time(keeper.report(ticket, self._seen, self._snapshot())):
                 raise ConnectionError("the keeper does not know this replica")
             with suppress(TimeoutError):
@@ -245,8 +246,11 @@ class Turns:
 
     def _tell(self) -> None:
         self._news.set()
-        if self._told != (self._state, self._line.turn):
+        if self._told != self._essence():
             self._urgent.set()
+
+    def _essence(self) -> tuple[State, Turn, bool, bool]:
+        return self._state, self._line.turn, self._line.waiting > 0, self._line.running > 0
 
     def _take(self, order: Order) -> None:
         """From here on, reports are of a replica that knows this order."""

@@ -155,9 +155,9 @@ def three_models() -> Recipe:
     base = load("tiny_cpu")
     data = base.model_dump()
     data["models"]["writer"] = data["models"]["smollm2-135m"]
-    data["aggregator"] = {"model": "writer", "sampling": {"temperature": 0.5, "max_tokens": 48}}
+    data["aggregator"] = {"model": "writer", "sampling": {"temperature": 0.5, "max_tokens": 16}}
     for proposer in data["layers"][0]["proposers"]:
-        proposer["sampling"] = {"max_tokens": 48}
+        proposer["sampling"] = {"max_tokens": 16}
     data["cards"] = {"memory_bytes": 1700 << 20, "patience_s": 3600}
     data["limits"] = {"deadline_s": 1800, "layer_deadline_s": 900, "queue": 1000}
     return Recipe.model_validate(data)
