@@ -1,8 +1,8 @@
 """References into a prompt: pure text. Conversations that come in are never changed.
 
 Reference text is untrusted: it is delimited, what looks like a delimiter or like a control token of a
-chat template inside it is defused, and no model is named. The form follows MoA (Wang et al., 2024): instructions and numbered responses appended
-to the system message.
+chat template inside it is defused, and no model is named. The form follows MoA (Wang et al., 2024):
+instructions and numbered responses appended to the system message.
 """
 
 import re
