@@ -16,7 +16,7 @@ THINKING = re.compile(r"([`'\"]?)<(/?)think(?:ing)?>", re.IGNORECASE)
 TAG = re.compile(r"<(\w+)")
 # Marks of known chat templates. llama.cpp reads them as control tokens wherever they stand, so a
 # reference could otherwise end its turn and begin a system message.
-CONTROL = re.compile(r"<(?=\|[\w./ -]{1,40}\|>|(?:start|end)_of_turn>)")
+CONTROL = re.compile(r"<(?=\|[\w./-]{1,40}\|>|(?:start|end)_of_turn>)")
 GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"  # spaces, and characters that nobody sees
 
 
