@@ -143,14 +143,23 @@ def test_serve_run_serves_the_builder_and_the_exported_file(form: str, tmp_path:
     with (
         log.open("w") as out,
         subprocess.Popen(
-            [str(BIN / "serve"), "run", *target], stdout=out, stderr=out, cwd=ROOT, env=environment
+            [str(BIN / "serve"), "run", *target],
+            stdout=out,
+            stderr=out,
+            cwd=ROOT,
+            env=environment,
+            # A shell starts what it puts into the background deaf to Ctrl-C, and so would this be.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process,
     ):
         try:
             answer = _when_up(f"http://{HOST}:{port}", process)
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
+            try:
+                process.wait(timeout=60)
+            finally:
+                process.kill()
     assert answer["choices"][0]["message"]["content"], log.read_text()
 
 
