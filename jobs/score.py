@@ -1,0 +1,216 @@
+"""What verdicts come to: win rates, length-controlled win rates, and mean grades.
+
+A figure carries what it depends on (judge, baseline, date, number of rows, gamed rows, chosen C), and
+says why it is not comparable with AlpacaEval 2's leaderboard, unless it is.
+"""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+from jobs.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
+from jobs.records import Verdict
+from jobs.store import Store
+
+# Names under which the leaderboard's judge goes: the model, and AlpacaEval's settings for it. A judge
+# with another prompt has another name.
+OFFICIAL_JUDGES = ("gpt-4-1106-preview", "weighted_alpaca_eval_gpt4_turbo")
+OFFICIAL_BASELINE = "gpt4_1106_preview"
+OFFICIAL_ROWS = 805
+NOT_COMPARABLE = "not comparable with the leaderboard"
+
+Lengths = Mapping[tuple[int, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A generator's win rate, in percent.
+
+    n: judged rows; missing: rows whose verdict is missing or unusable, in none of the figures;
+    standard_error: of the win rate; lc: the length-controlled win rate, chosen_c the regression's C;
+    mean_length: of all its answers, in characters; reasons: why it is not comparable.
+    """
+
+    generator: str
+    judge: str
+    baseline: str
+    date: str
+    n: int
+    missing: int
+    win_rate: float | None
+    standard_error: float | None
+    lc: float | None
+    chosen_c: float | None
+    gamed_source: str
+    mean_length: float | None
+    reasons: tuple[str, ...]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it may stand beside the leaderboard's figures."""
+        return not self.reasons
+
+    @property
+    def note(self) -> str:
+        """Empty if it is comparable, otherwise that it is not, and why."""
+        return not_comparable(self.reasons)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"comparable": self.comparable, "note": self.note}
+
+
+def score(
+    preferences: Preferences, difficulty: Mapping[int, float] | None, gamed: Gamed | None
+) -> Score:
+    """Without difficulty, or with too few judged rows, there is no length-controlled win rate.
+
+    Raises:
+        PreferencesError: a row has no difficulty.
+    """
+    wins = preferences.wins()
+    lc, chosen_c = None, None
+    if difficulty is not None:
+        lc, chosen_c = _length_controlled(preferences, difficulty, gamed)
+    return Score(
+        generator=preferences.generator,
+        judge=preferences.judge,
+        baseline=preferences.baseline,
+        date=_today(),
+        n=len(wins),
+        missing=len(preferences.preferences) - len(wins) + preferences.unjudged,
+        win_rate=100 * statistics.fmean(wins) if wins else None,
+        standard_error=100 * statistics.stdev(wins) / len(wins) ** 0.5 if len(wins) > 1 else None,
+        lc=lc,
+        chosen_c=chosen_c,
+        gamed_source=gamed.source if gamed else "none",
+        mean_length=statistics.fmean(preferences.len_generator) if preferences.rows else None,
+        reasons=tuple(_reasons(preferences, len(wins), gamed, has_lc=lc is not None)),
+    )
+
+
+def _length_controlled(
+    preferences: Preferences, difficulty: Mapping[int, float], gamed: Gamed | None
+) -> tuple[float, float] | tuple[None, None]:
+    from jobs.length_control import FOLDS, length_controlled  # heavy
+
+    if len(preferences.wins()) < FOLDS:
+        return None, None
+    found = length_controlled(preferences, difficulty, gamed)
+    return found.win_rate, found.c
+
+
+def _reasons(preferences: Preferences, n: int, gamed: Gamed | None, *, has_lc: bool) -> Iterator[str]:
+    if preferences.judge not in OFFICIAL_JUDGES:
+        yield f"judge: {preferences.judge}, not {OFFICIAL_JUDGES[0]}"
+    if preferences.baseline != OFFICIAL_BASELINE:
+        yield f"baseline: {preferences.baseline}, not {OFFICIAL_BASELINE}"
+    if n != OFFICIAL_ROWS:
+        yield f"{n} judged rows, not {OFFICIAL_ROWS}"
+    if has_lc and gamed is None:
+        # Measured over 57 models of the leaderboard: 1.4 points off on average, 13.7 at most.
+        yield "LC without gamed rows, up to 14 points off"
+    elif has_lc and gamed and gamed.source != OFFICIAL_GAMED:
+        yield f"gamed rows: {gamed.source}, not the official file"
+
+
+def not_comparable(reasons: Sequence[str]) -> str:
+    """The words for it, with the reasons, or nothing without any."""
+    return f"{NOT_COMPARABLE} ({'; '.join(reasons)})" if reasons else ""
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def scores_from_store(
+    store: Store,
+    judge: str,
+    baseline: str,
+    difficulty: Mapping[int, float] | None = None,
+    gamed: Gamed | None = None,
+) -> list[Score]:
+    """A score for each generator with verdicts of this judge against this baseline.
+
+    Raises:
+        PreferencesError: a verdict has a value, but an answer is not there; or as `score`.
+    """
+    found = preferences_from_store(store, judge, baseline)
+    return [score(preferences, difficulty, gamed) for preferences in found]
+
+
+def preferences_from_store(store: Store, judge: str, baseline: str) -> Iterator[Preferences]:
+    """A judge's pairwise verdicts by generator. A row without a verdict or an answer is `unjudged`."""
+    ours: Lengths | None = None
+    verdicts = store.verdicts(judge=judge, kind="pairwise", baseline=baseline)
+    for generator, group in groupby(verdicts, key=lambda verdict: verdict.generator):
+        ours = _lengths(store, baseline) if ours is None else ours
+        yield _columns(list(group), ours, _lengths(store, generator), store.row_count())
+
+
+def _lengths(store: Store, generator: str) -> Lengths:
+    return {(answer.row, answer.turn): len(answer.text) for answer in store.answers(generator)}
+
+
+def _columns(verdicts: Sequence[Verdict], ours: Lengths, theirs: Lengths, rows: int) -> Preferences:
+    first = verdicts[0]
+    answered = ours.keys() & theirs.keys()
+    whole = [v for v in verdicts if (v.row, v.turn) in answered]
+    for v in verdicts:
+        if v.value is not None and (v.row, v.turn) not in answered:
+            raise PreferencesError(
+                f"{v.judge!r} judged row {v.row}, turn {v.turn}, but the answer of {v.generator!r} or "
+                f"of {v.baseline!r} is not there"
+            )
+    return Preferences(
+        first.generator,
+        tuple(v.row for v in whole),
+        tuple(v.value for v in whole),
+        tuple(ours[v.row, v.turn] for v in whole),
+        tuple(theirs[v.row, v.turn] for v in whole),
+        first.judge,
+        first.baseline,
+        unjudged=len(verdicts) - len(whole) + rows - len({v.row for v in verdicts}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Grades:
+    """A generator's mean grade, 1 to 10, over all its graded answers.
+
+    n: graded answers; missing: turns whose grade is missing or unusable, in none of the means;
+    turns: for each turn, from 0, how many were graded and their mean.
+    """
+
+    generator: str
+    judge: str
+    date: str
+    n: int
+    missing: int
+    mean: float | None
+    turns: Mapping[int, tuple[int, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        turns = [{"turn": turn, "n": n, "mean": mean} for turn, (n, mean) in self.turns.items()]
+        return asdict(self) | {"turns": turns}
+
+
+def grades_from_store(store: Store, judge: str) -> list[Grades]:
+    """Mean grades of each generator that the judge graded."""
+    turns = sum(len(row.turns) for row in store.rows())
+    verdicts = groupby(store.verdicts(judge=judge, kind="grade"), key=lambda verdict: verdict.generator)
+    return [_grades(generator, judge, turns, group) for generator, group in verdicts]
+
+
+def _grades(generator: str, judge: str, turns: int, verdicts: Iterable[Verdict]) -> Grades:
+    by_turn: dict[int, list[float]] = defaultdict(list)
+    for verdict in verdicts:
+        if verdict.value is not None:
+            by_turn[verdict.turn].append(verdict.value)
+    every = [value for values in by_turn.values() for value in values]
+    means = {turn: (len(by_turn[turn]), statistics.fmean(by_turn[turn])) for turn in sorted(by_turn)}
+    mean = statistics.fmean(every) if every else None
+    return Grades(generator, judge, _today(), len(every), turns - len(every), mean, means)

@@ -1,0 +1,55 @@
+"""Win rates and mean grades as tables in the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+
+from jobs.score import Grades, Score, not_comparable
+
+
+def table(scores: Sequence[Score]) -> Table:
+    """Scores as a table. Why none of them is comparable is said once, below."""
+    shared = [r for r in (scores[0].reasons if scores else ()) if all(r in s.reasons for s in scores)]
+    shown = _empty_table("generator", "n", "win rate ± se", "LC", "mean length", "judge", "notes")
+    shown.title = _each(
+        (f"against {s.baseline}", f"gamed rows: {s.gamed_source}", s.date) for s in scores
+    )
+    shown.caption = not_comparable(shared) or None
+    for each in scores:
+        own = [reason for reason in each.reasons if reason not in shared]
+        notes = [f"{each.missing} missing"] * bool(each.missing) + [not_comparable(own)] * bool(own)
+        rate = f"{_fixed(each.win_rate)} ± {_fixed(each.standard_error)}"
+        length = _fixed(each.mean_length, 0)
+        row = [rate, _fixed(each.lc), length, each.judge, "; ".join(notes)]
+        shown.add_row(each.generator, str(each.n), *row)
+    return shown
+
+
+def grade_table(grades: Sequence[Grades]) -> Table:
+    """Mean grades as a table, with a column for each turn."""
+    turns = sorted({turn for each in grades for turn in each.turns})
+    names = [f"turn {turn + 1}" for turn in turns]
+    shown = _empty_table("generator", "n", "mean", *names, "judge", "notes")
+    shown.title = _each((each.date,) for each in grades)
+    for each in grades:
+        means = [_fixed(each.turns.get(turn, (0, None))[1]) for turn in turns]
+        notes = f"{each.missing} missing" if each.missing else ""
+        shown.add_row(each.generator, str(each.n), _fixed(each.mean), *means, each.judge, notes)
+    return shown
+
+
+def _empty_table(*columns: str) -> Table:
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        shown.add_column(name, justify="left" if name in ("generator", "judge", "notes") else "right")
+    return shown
+
+
+def _each(parts: Iterable[tuple[str, ...]]) -> str:
+    """Every different part, once."""
+    return ", ".join(dict.fromkeys(part for some in parts for part in some))
+
+
+def _fixed(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,130 @@
+"""One thread that writes to one SQLite file, and commits what has gathered in one transaction.
+
+A commit waits for the disk; while it does, the next writes gather. So many small writes cost few waits,
+and each is durable when its writer is told.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+LARGEST_GROUP = 1000
+
+Action = Callable[[sqlite3.Connection], object]
+Outcome = tuple[asyncio.Future[None], Exception | None]
+
+
+class StoreError(ValueError):
+    """A run's store cannot be opened, read or written, or what is written contradicts what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    action: Action
+    waiter: "asyncio.Future[None] | Future[None]"
+
+
+class Writer:
+    """Takes writes from any thread and any event loop, in the order of their arrival.
+
+    A write that fails is rolled back and told to its caller alone. `path` is for messages.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, action: Action) -> None:
+        """Return when the action is durable. A caller that is cancelled does not take it back."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._put(_Write(action, waiter))
+        await waiter
+
+    def write_now(self, action: Action) -> None:
+        """The same, for code without an event loop."""
+        waiter: Future[None] = Future()
+        self._put(_Write(action, waiter))
+        waiter.result()
+
+    def close(self) -> None:
+        """Return when all that was queued is written; later writes are refused."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def _put(self, write: _Write) -> None:
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{self._path} is closed")
+            self._queue.put(write)
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            group = [self._queue.get()]
+            with suppress(Empty):
+                while len(group) < LARGEST_GROUP:
+                    group.append(self._queue.get_nowait())
+            is_open = None not in group
+            self._write([write for write in group if write is not None])
+        self._connection.close()
+
+    def _write(self, group: Sequence[_Write]) -> None:
+        error = self._commit(group)
+        if error is None or len(group) == 1:
+            _tell(group, [error] * len(group))
+        else:  # one of them is to blame; the others shall not suffer
+            _tell(group, [self._commit([write]) for write in group])
+
+    def _commit(self, group: Sequence[_Write]) -> Exception | None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for write in group:
+                write.action(self._connection)
+            self._connection.execute("COMMIT")
+        except Exception as error:
+            with suppress(sqlite3.Error):  # a full disk has rolled back already
+                self._connection.execute("ROLLBACK")
+            return error if isinstance(error, StoreError) else self._error(error)
+        return None
+
+    def _error(self, cause: Exception) -> StoreError:
+        error = StoreError(f"cannot write to {self._path}: {cause}")
+        error.__cause__ = cause
+        return error
+
+
+def _tell(group: Sequence[_Write], errors: Sequence[Exception | None]) -> None:
+    """Wake each event loop once, however many of its writes are done."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
+    for write, error in zip(group, errors, strict=True):
+        if isinstance(write.waiter, Future):
+            _resolve([(write.waiter, error)])
+        else:
+            by_loop.setdefault(write.waiter.get_loop(), []).append((write.waiter, error))
+    for loop, outcomes in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, outcomes)
+
+
+def _resolve(outcomes: "Sequence[Outcome | tuple[Future[None], Exception | None]]") -> None:
+    for waiter, error in outcomes:
+        if waiter.done():  # its caller was cancelled
+            continue
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
