@@ -4,10 +4,11 @@ Ray is imported only here inside functions, because it reads its settings from t
 import time and takes seconds to load.
 """
 
+import io
 import logging
 import os
 import socket
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,13 @@ def disconnect(name: str, *, local: bool) -> None:
     import ray
     from ray import serve
 
-    if local:
-        serve.shutdown()  # type: ignore[no-untyped-call]
-    else:
-        serve.delete(name)
-    ray.shutdown()
+    # Serve ends its controller with calls open, of which Ray then prints that it will retry them.
+    with redirect_stdout(io.StringIO()):
+        if local:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        else:
+            serve.delete(name)
+        ray.shutdown()
 
 
 def check_port(host: str, port: int) -> None:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import httpx
 import pytest
@@ -28,10 +30,12 @@ def slimmoa(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str
 
 
 @contextmanager
-def started(command: list[str], port: int) -> Iterator[subprocess.Popen[str]]:
+def started(
+    command: list[str], port: int, stdout: int | IO[str] = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[str]]:
     """A server process of its own session, from readiness to SIGTERM; it has to end cleanly."""
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT
+        command, stderr=subprocess.PIPE, stdout=stdout, text=True, cwd=ROOT
     ) as process:
         assert process.stderr is not None
         try:
@@ -48,9 +52,13 @@ def started(command: list[str], port: int) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     port = free_port()
-    with started([str(BIN / "slimmoa"), "serve", "tiny_cpu", "--port", str(port)], port) as process:
-        yield f"http://{HOST}:{port}/v1"
-    assert process.returncode == 0
+    command = [str(BIN / "slimmoa"), "serve", "tiny_cpu", "--port", str(port)]
+    with TemporaryFile("w+") as printed:
+        with started(command, port, printed) as process:
+            yield f"http://{HOST}:{port}/v1"
+        assert process.returncode == 0
+        printed.seek(0)
+        assert printed.read() == ""  # what it says of itself goes to stderr, and Ray is kept quiet
 
 
 def test_ask_prints_only_the_answer_where_the_output_is_no_terminal(url: str) -> None:
