@@ -14,7 +14,7 @@ from pathlib import Path
 
 from actors.engine import Message
 from jobs.records import Row
-from serve_app.prompts import CONTROL, GAP
+from serve_app.prompts import BRACKETS, GAP, HARMLESS, without_control
 
 FOLDER = Path(__file__).parent / "prompts"
 BLOCK = re.compile(r"<\|im_start\|>(system|user|assistant)[^\n]*\n(.*?)<\|im_end\|>", re.DOTALL)
@@ -117,7 +117,7 @@ def first_question(row: Row) -> str:
 
 
 def _defused(text: str, tags: str) -> str:
-    harmless = CONTROL.sub("‹", text)
+    harmless = without_control(text)
     if not tags:
         return harmless
-    return re.sub(rf"[<＜﹤](?={GAP}/?{GAP}(?:{tags})\b)", "‹", harmless, flags=re.IGNORECASE)
+    return re.sub(rf"[{BRACKETS}](?={GAP}/?{GAP}(?:{tags})\b)", HARMLESS, harmless, flags=re.IGNORECASE)

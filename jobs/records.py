@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class StoredCall:
     """One finished engine call. key: hash of everything that determines it; seed: its sampling's."""
 
     key: bytes

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from jobs import database, queries, tables
-from jobs.records import Answer, Call, Failure, Generator, Progress, Row, Used, Verdict
+from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
 from jobs.tables import Record
 from jobs.writer import Action, StoreError, Writer
 
@@ -115,11 +115,11 @@ class Store:
         record = self._one(queries.ONE_GENERATOR, name)
         return None if record is None else tables.generator_of(record)
 
-    def call(self, key: bytes) -> Call | None:
+    def call(self, key: bytes) -> StoredCall | None:
         record = self._one(queries.ONE_CALL, key)
         return None if record is None else tables.call_of(record)
 
-    async def keep_call(self, call: Call) -> None:
+    async def keep_call(self, call: StoredCall) -> None:
         """A call that is there already stays as it is."""
         record = tables.call_record(call)
         await self._write(lambda c: c.execute(queries.KEEP_CALL, record))

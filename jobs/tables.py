@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from actors.engine import Delta
-from jobs.records import Answer, Call, Failure, Generator, Progress, Row, Used, Verdict
+from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
 
 Record = tuple[Any, ...]
 
@@ -46,17 +46,17 @@ def row_of(record: Record) -> Row:
     return Row(index, unpacked(turns), unpacked(before), dataset, category, unpacked(references))
 
 
-def call_record(call: Call) -> Record:
+def call_record(call: StoredCall) -> Record:
     whole = call.whole
     tokens = (whole.prompt_tokens, whole.completion_tokens)
     said = (whole.text, whole.reasoning, whole.finish_reason)
     return call.key, call.model, call.seed, *said, *tokens, packed(whole.logprobs), whole.engine_s
 
 
-def call_of(record: Record) -> Call:
+def call_of(record: Record) -> StoredCall:
     key, model, seed, text, reasoning, finish_reason, asked, written, logprobs, engine_s = record
     whole = Delta(text, reasoning, finish_reason, asked, written, unpacked(logprobs), engine_s)
-    return Call(key, model, seed, whole)
+    return StoredCall(key, model, seed, whole)
 
 
 def answer_record(answer: Answer) -> Record:

@@ -17,6 +17,8 @@ TAG = re.compile(r"<(\w+)")
 # Marks of known chat templates. llama.cpp reads them as control tokens wherever they stand, so a
 # reference could otherwise end its turn and begin a system message.
 CONTROL = re.compile(r"<(?=\|[\w./-]{1,40}\|>|(?:start|end)_of_turn>)")
+HARMLESS = "‹"  # in place of a bracket that could begin a mark
+BRACKETS = "<＜﹤"  # those that a model may read as "<"
 GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"  # spaces, and characters that nobody sees
 
 
@@ -47,8 +49,13 @@ def with_references(
 
 def _item(number: int, text: str, item: str) -> str:
     tag = TAG.search(item)
-    harmless = CONTROL.sub("‹", text)
+    harmless = without_control(text)
     return item.format(number=number, text=_defused(harmless, tag[1]) if tag else harmless)
+
+
+def without_control(text: str) -> str:
+    """The text with marks of chat templates made harmless."""
+    return CONTROL.sub(HARMLESS, text)
 
 
 def _defused(text: str, tag: str) -> str:
@@ -56,8 +63,8 @@ def _defused(text: str, tag: str) -> str:
 
     `Promise<Response>` is code, not a delimiter, and stays.
     """
-    pattern = f"[<＜﹤](?={GAP}/{GAP}{tag}|{GAP}{tag}[^<>]*\\d)"
-    return re.sub(pattern, "‹", text, flags=re.IGNORECASE)
+    pattern = f"[{BRACKETS}](?={GAP}/{GAP}{tag}|{GAP}{tag}[^<>]*\\d)"
+    return re.sub(pattern, HARMLESS, text, flags=re.IGNORECASE)
 
 
 def without_reasoning(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from actors.engine import Delta, Message
 from jobs import export as exporting
 from jobs.export import Exported, ExportError, export
-from jobs.records import Answer, Call, Generator, Row, Used
+from jobs.records import Answer, Generator, Row, StoredCall, Used
 from jobs.store import Store, StoreError
 
 RowsOf = Callable[[Path], list[int]]
@@ -41,7 +41,7 @@ async def store(tmp_path: Path) -> Any:
         store.add_generator(Generator("moa", "mixture", "a1"))
         for key in (b"k0", b"k1", b"k2"):
             await store.keep_call(
-                Call(key, "m", 0, Delta(f"text of {key.decode()}", completion_tokens=5))
+                StoredCall(key, "m", 0, Delta(f"text of {key.decode()}", completion_tokens=5))
             )
         used = (Used(0, 0, "m", b"k0"), Used(1, 0, "m", b"k1"), Used(2, 1, "m", b"k2"))
         await store.keep_answer(Answer("moa", 0, 0, "Grüße 👋", used))

@@ -13,7 +13,7 @@ import pytest
 
 from actors.engine import Delta, Message
 from jobs import database, queries
-from jobs.records import Answer, Call, Failure, Generator, Progress, Row, Used, Verdict
+from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
 from jobs.store import FILE, Store, StoreError
 from jobs.writer import Writer
 
@@ -45,7 +45,7 @@ async def test_everything_comes_back_as_it_went_in(store: Store) -> None:
     rich = Row(0, ("Grüße 👋", "a\x00b\nc"), before, "set", "math", ("one", "two"))
     token = {"token": "x", "logprob": -0.5, "top_logprobs": []}
     whole = Delta("text", "why", "length", 7, 9, (token,), 0.25)
-    calls = [Call(b"k1", "m", 2**62, whole), Call(b"k2", "n", None, Delta("plain"))]
+    calls = [StoredCall(b"k1", "m", 2**62, whole), StoredCall(b"k2", "n", None, Delta("plain"))]
     used = (Used(0, 0, "n", b"k2"), Used(1, 1, "m", b"k1"))
     first = Answer("moa", 0, 0, "hi", used, ({"model": "n", "why": "late"},), "length", 1.5, 17e8)
     second = replace(first, turn=1, used=(), missing=())
@@ -222,7 +222,7 @@ def test_several_event_loops_write_at_once(store: Store) -> None:
 async def test_closing_waits_for_what_is_queued(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     waiting = [
-        asyncio.create_task(store.keep_call(Call(b"%d" % n, "m", 0, Delta()))) for n in range(50)
+        asyncio.create_task(store.keep_call(StoredCall(b"%d" % n, "m", 0, Delta()))) for n in range(50)
     ]
     await asyncio.sleep(0)
     waiting[0].cancel()  # who does not wait any more does not take the write back
@@ -266,11 +266,11 @@ FULL = """
 import asyncio, resource, sys
 from pathlib import Path
 from actors.engine import Delta
-from jobs.records import Call
+from jobs.records import StoredCall
 from jobs.store import Store, StoreError
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 with Store.open(Path(sys.argv[1])) as store:
-    keep = lambda key, size: asyncio.run(store.keep_call(Call(key, "m", 0, Delta("x" * size))))
+    keep = lambda key, size: asyncio.run(store.keep_call(StoredCall(key, "m", 0, Delta("x" * size))))
     keep(b"before", 1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:

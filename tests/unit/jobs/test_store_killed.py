@@ -16,7 +16,7 @@ WRITE = f"""
 import asyncio, os, sys
 from pathlib import Path
 from actors.engine import Delta
-from jobs.records import Answer, Call, Generator, Row, Used
+from jobs.records import Answer, StoredCall, Generator, Row, Used
 from jobs.store import Store
 
 def say(text):
@@ -26,7 +26,7 @@ async def lane(store, rows):
     for row in rows:
         keys = [b"%d/%d" % (row.index, place) for place in range(2)]
         for key in keys:
-            await store.keep_call(Call(key, "m", 0, Delta("word " * 200)))
+            await store.keep_call(StoredCall(key, "m", 0, Delta("word " * 200)))
             say("call " + key.decode())
         used = tuple(Used(1, place, "m", key) for place, key in enumerate(keys))
         await store.keep_answer(Answer("moa", row.index, 0, "text", used))
