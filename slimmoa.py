@@ -6,18 +6,18 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from configs.load import RecipeError, load
 from configs.schema import LlamaCppModel, Recipe
+from jobs.cli import bench
+from serve_app.console import err, explained, fail, load_or_fail, out, show
 
 if TYPE_CHECKING:
     from serve_app.client import Client
@@ -30,8 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+
+app.add_typer(bench, name="bench")
 
 ConfigArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a preset.")]
 UrlOption = Annotated[str, typer.Option(envvar="SLIMMOA_URL", help="API root of a running endpoint.")]
@@ -45,7 +45,6 @@ SystemOption = Annotated[str | None, typer.Option(help="System message.")]
 ProposalsOption = Annotated[
     bool, typer.Option("--proposals/--no-proposals", help="Show the proposals as they grow.")
 ]
-TABLE_COLUMNS = 130
 LOCAL_URL = "http://127.0.0.1:8000/v1"
 
 
@@ -65,14 +64,13 @@ def serve(
     Fetches the weights first, with a progress bar; a second start finds them in the cache.
     """
     from cluster import runtime
-    from serve_app.app import APP_NAME
 
-    recipe = _load(config)
-    with _explained():
+    recipe = load_or_fail(config)
+    with explained():
         runtime.check_port(host, port)
         _fetch_weights(recipe)
     try:
-        with err.status("starting Ray"), _explained():
+        with err.status("starting Ray"), explained():
             runtime.connect(address, verbose=verbose)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
         _deploy_and_wait(recipe, host, port, verbose=verbose)
@@ -80,22 +78,22 @@ def serve(
         err.print("stopping")
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the children be stopped in peace
-        runtime.disconnect(APP_NAME, local=address is None)
+        runtime.disconnect(runtime.APP_NAME, local=address is None)
 
 
 def _deploy_and_wait(recipe: Recipe, host: str, port: int, *, verbose: bool) -> None:
     from cluster import runtime
-    from serve_app.app import APP_NAME, BuildArgs, build
+    from serve_app.app import BuildArgs, build
 
     names = ", ".join(recipe.models)
     with err.status(f"starting the models: {names}"):
-        with _explained():
+        with explained():
             graph = build(BuildArgs(recipe=recipe))
         try:
-            runtime.deploy(graph, APP_NAME, host, port)
+            runtime.deploy(graph, runtime.APP_NAME, (host, port))
         except RuntimeError as error:
             hint = "" if verbose else f"\n(the logs are in {runtime.log_folder()})"
-            _fail(f"{error}{hint}")
+            fail(f"{error}{hint}")
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     option = "" if url == LOCAL_URL else f" --url {url}"
     err.print(Text(f"ready: {recipe.name} answers at {url}", style="green"))
@@ -130,7 +128,7 @@ def ask(
     sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     options = {name: value for name, value in sampling.items() if value is not None}
     messages = [*_system(system), {"role": "user", "content": text}]
-    with _explained():
+    with explained():
         client = _client(url, api_key)
         request = {"model": model or client.mixture(), "messages": messages} | options
         if as_json:
@@ -151,7 +149,7 @@ def chat(
 
     Ctrl-C stops an answer, /reset forgets the conversation, /exit or Ctrl-D ends it.
     """
-    with _explained():
+    with explained():
         client = _client(url, api_key)
         name = model or client.mixture()
         err.print(Text(f"{name} at {url}   /reset   /exit", style="dim"))
@@ -185,9 +183,9 @@ def models(
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the missing weights now.")] = False,
 ) -> None:
     """List a recipe's models: what each does, and whether its weights are on this machine."""
-    recipe = _load(config)
+    recipe = load_or_fail(config)
     if fetch:
-        with _explained():
+        with explained():
             _fetch_weights(recipe)
     table = Table("model", "engine", "does", "context", "at a time", "weights", box=None)
     for name, model in recipe.models.items():
@@ -217,8 +215,8 @@ def plan(
     from cluster.predict import predict
     from serve_app.app import cards_of, weights_here
 
-    recipe = _load(config)
-    with _explained():
+    recipe = load_or_fail(config)
+    with explained():
         cards = [named(name, n) for n, name in enumerate(card)] if card else cards_of(recipe)
         checkpoints = checkpoints_of(recipe, weights_here)
         placement = place(recipe, checkpoints, cards)
@@ -228,10 +226,8 @@ def plan(
     if as_json:
         print(json.dumps(draw.to_json(placement, prediction), indent=2))
         return
-    # A narrow terminal wraps the lines; cutting the figures would be worse.
-    wide = out if out.width >= TABLE_COLUMNS else Console(width=TABLE_COLUMNS)
-    wide.print(draw.table(placement, prediction))
-    wide.print(draw.memory_map(placement))
+    show(draw.table(placement, prediction))
+    show(draw.memory_map(placement))
     out.print(draw.summary(placement, prediction), highlight=False)
 
 
@@ -247,13 +243,13 @@ def export(
     """Write a recipe as a Ray Serve config file, for `serve run FILE` and `serve deploy FILE`."""
     from serve_app.app import serve_config
 
-    recipe = _load(config)
+    recipe = load_or_fail(config)
     document = serve_config(recipe, host, port)
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     if output is None:
         print(text, end="")
     else:
-        with _explained():
+        with explained():
             output.write_text(text, "utf-8")
 
 
@@ -300,45 +296,6 @@ def _client(url: str, api_key: str) -> "Client":
 
 def _system(text: str | None) -> list[dict[str, str]]:
     return [{"role": "system", "content": text}] if text else []
-
-
-def _load(config: str) -> Recipe:
-    try:
-        return load(config)
-    except RecipeError as error:
-        _fail(str(error))
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors that a user can do something about become one message and exit code 1."""
-    import openai
-
-    from actors.errors import SlimMoAError
-    from cluster.catalog import UnknownCard
-    from cluster.checkpoint import UnknownCheckpoint
-    from cluster.planner import DoesNotFit
-
-    try:
-        yield
-    except openai.APIConnectionError as error:
-        url = error.request.url
-        _fail(f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url")
-    except openai.APIError as error:
-        _fail(error.message)
-    except SlimMoAError as error:
-        _fail(error.message)
-    except (DoesNotFit, UnknownCard, UnknownCheckpoint) as error:
-        _fail(str(error))
-    except OSError as error:  # a port, a file or a cluster
-        _fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def _fail(message: str) -> NoReturn:
-    err.print(Text(f"error: {message}", style="red"), soft_wrap=True)
-    raise typer.Exit(1)
 
 
 def main() -> None:

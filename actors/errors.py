@@ -7,6 +7,7 @@
     ├── UnknownModel        404  no such model here
     ├── Overloaded          429  queues are full; try again later
     ├── EngineError         502  a model failed
+    │   └── EmptyAnswer     502  a model wrote no text
     ├── EngineUnavailable   503  a model's replica is not there
     ├── QuorumNotMet        503  too few proposals, each cause named in the message
     ├── DeadlineExceeded    504  no answer in time
@@ -82,6 +83,12 @@ class EngineError(SlimMoAError):
 
     status = 502
     code = "engine_error"
+
+
+class EmptyAnswer(EngineError):
+    """A model ended its answer without any text."""
+
+    code = "empty"
 
 
 class EngineUnavailable(SlimMoAError):

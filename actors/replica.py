@@ -72,6 +72,7 @@ class Replica:
             patience_s=seat.patience_s if seat else math.inf,
             replica=actor,
         )
+        self._model = model
         self._seat = seat
         self._queue = queue
         self._counts = dict.fromkeys(ReplicaStats.__slots__, 0)
@@ -87,9 +88,15 @@ class Replica:
         await self._turns.started()
         logger.info("model %s is up after %.1f s", self._name, time.perf_counter() - began)
 
-    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        """The engine's answer in one piece; waits, and raises, as `stream` does."""
-        return await whole_of(self._queued(messages, sampling))
+    async def complete(
+        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None = None
+    ) -> Delta:
+        """The engine's answer in one piece; waits, and raises, as `stream` does.
+
+        patience_s: how long it waits before it ends another model's turn, in place of the recipe's;
+        infinity for a batch, which would rather have few swaps.
+        """
+        return await whole_of(self._queued(messages, sampling, patience_s))
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         """The engine's answer; waits for the model's turn, and for room among `concurrency` others.
@@ -102,12 +109,14 @@ class Replica:
             async for delta in deltas:
                 yield delta
 
-    async def _queued(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+    async def _queued(
+        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None = None
+    ) -> AsyncGenerator[Delta]:
         if not self._turns.has_room and self._turns.waiting >= self._queue:
             waiting = self._turns.waiting
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
             raise Overloaded(message, model=self._name)
-        async with self._turns.turn(), aclosing(self._counted(messages, sampling)) as deltas:
+        async with self._turns.turn(patience_s), aclosing(self._counted(messages, sampling)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -147,6 +156,10 @@ class Replica:
                 raise
         async with self._turns.turn():  # some engines' tokenizers sleep with them
             return await self._engine.token_ends(prompt)
+
+    async def settings(self) -> tuple[Model, int]:
+        """The model as its recipe has it, and how many calls may wait for it."""
+        return self._model, self._queue
 
     async def stats(self) -> ReplicaStats:
         """What it has done and what is in flight."""

@@ -43,7 +43,7 @@ def serving(recipe: Recipe) -> Iterator[str]:
         # Not before `connect`: Ray reads its settings when it is imported.
         from serve_app.app import BuildArgs, build
 
-        runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, HOST, port)
+        runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, (HOST, port))
         yield f"http://{HOST}:{port}"
     finally:
         runtime.disconnect(APP_NAME, local=True)

@@ -19,7 +19,7 @@ QUESTIONS = 8
 
 async def check(bench: Bench) -> AsyncIterator[tuple[Any, ...]]:
     """One question alone, then several at once: the turns should be paid once, not each time."""
-    from serve_app.app import APP_NAME, BuildArgs, build
+    from serve_app.app import BuildArgs, build
 
     recipe = bench.recipe
     port = _free_port()
@@ -27,7 +27,7 @@ async def check(bench: Bench) -> AsyncIterator[tuple[Any, ...]]:
     try:
         began = time.perf_counter()
         application = build(BuildArgs(recipe=recipe))
-        await asyncio.to_thread(runtime.deploy, application, APP_NAME, HOST, port)
+        await asyncio.to_thread(runtime.deploy, application, runtime.APP_NAME, (HOST, port))
         yield "all models started", "", f"{time.perf_counter() - began:.1f} s", None
         url = f"http://{HOST}:{port}/v1/chat/completions"
         alone, answered = await _ask(url, recipe, 1)
@@ -38,7 +38,7 @@ async def check(bench: Bench) -> AsyncIterator[tuple[Any, ...]]:
         good = together < bound
         yield f"{QUESTIONS} questions at once: seconds", f"{bound:.1f} s", f"{together:.1f} s", good
     finally:
-        runtime.disconnect(APP_NAME, local=True)
+        runtime.disconnect(runtime.APP_NAME, local=True)
 
 
 def _free_port() -> int:

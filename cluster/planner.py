@@ -17,11 +17,12 @@ from cluster.checkpoint import (
     from_folder,
     from_gguf,
     from_shapes,
+    scripted,
 )
 from cluster.draft import host_limit, usable_bytes
 from cluster.footprint import footprint, gib, kv_tokens_of
 from cluster.placement import Placement
-from configs.schema import HubFolder, LlamaCppModel, Model, Recipe, VllmModel
+from configs.schema import HubFolder, LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 
 LEAST_PROMPT = 512  # an advised context leaves so many tokens beside the longest answer
 CONTEXT_STEP = 256
@@ -95,6 +96,8 @@ def checkpoints_of(recipe: Recipe, find: Find | None = None) -> dict[str, Checkp
 
 def checkpoint_of(name: str, model: Model, find: Find) -> Checkpoint | None:
     """The facts of one model's weights; None if it has none."""
+    if isinstance(model, ScriptedModel) and model.weight_bytes is not None:
+        return scripted(model.weight_bytes)
     if not isinstance(model, LlamaCppModel | VllmModel):
         return None
     path = find(name, model)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ray.serve import Application
 
+APP_NAME = "slimmoa"
+"""The Serve application that `slimmoa serve` runs."""
+
 # Objects here are short texts; Ray's default would take 30% of the RAM.
 OBJECT_STORE_BYTES = 256 << 20
 # Set before Ray is imported, unless the user has set them.
@@ -27,8 +30,8 @@ ENVIRONMENT = {
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }
-# Set after, so that it holds in the processes that Ray starts and not in this one, where handles are
-# also called outside of an event loop. One loop per replica costs less: docs/results.md.
+# For the processes that Ray starts and not for this one, where handles are also called outside of an
+# event loop. One loop per replica costs less: docs/results.md.
 REPLICA_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
@@ -47,13 +50,15 @@ def connect(address: str | None, *, verbose: bool) -> None:
     Raises:
         ConnectionError: there is no cluster at `address`.
     """
-    for name, value in (ENVIRONMENT | ({} if verbose else {"RAY_SERVE_LOG_TO_STDERR": "0"})).items():
-        os.environ.setdefault(name, value)
+    _set_environment()
+    if not verbose:
+        os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    # This process may be such a one, as the driver of a Ray job is.
+    theirs = {n: os.environ.pop(n, value) for n, value in REPLICA_ENVIRONMENT.items()}
     import ray
     import ray.serve
 
-    for name, value in REPLICA_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(theirs)
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     level = logging.INFO if verbose else logging.ERROR
     # Ray warns at every start that its token authentication is on, which is as it should be.
@@ -67,6 +72,26 @@ def connect(address: str | None, *, verbose: bool) -> None:
     )
 
 
+def _set_environment() -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def local_clusters() -> list[str]:
+    """Addresses of the Ray clusters that run on this machine, those of `slimmoa serve` among them."""
+    _set_environment()
+    from ray._private.services import find_gcs_addresses  # `auto` only finds those of `ray start`
+
+    return sorted(find_gcs_addresses())  # type: ignore[no-untyped-call]
+
+
+def applications() -> list[str]:
+    """Names of the Serve applications that run on the cluster, or are about to."""
+    from ray import serve
+
+    return list(serve.status().applications)
+
+
 def log_folder() -> Path:
     """Where this Ray session keeps the logs of all processes."""
     import ray
@@ -75,17 +100,22 @@ def log_folder() -> Path:
     return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", name, "logs")
 
 
-def deploy(app: "Application", name: str, host: str, port: int) -> None:
-    """Run a Serve application behind HTTP; returns when all of its replicas are up.
+def deploy(app: "Application", name: str, http: tuple[str, int] | None) -> None:
+    """Run a Serve application; returns when all of its replicas are up.
+
+    http: host and port where it answers; None for one that is reached by its handles alone.
 
     Raises:
         RuntimeError: a replica cannot start; the message has its error.
     """
     from ray import serve
 
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+    if http is None:
+        serve.start(proxy_location="Disabled")
+    else:
+        serve.start(proxy_location="HeadOnly", http_options={"host": http[0], "port": http[1]})
     try:
-        serve.run(app, name=name, route_prefix="/")
+        serve.run(app, name=name, route_prefix=None if http is None else "/")
     except RuntimeError as error:
         # Serve's own message only names the deployments; what they said stands in the status.
         deployments = serve.status().applications[name].deployments
@@ -98,8 +128,8 @@ def _cause(message: str) -> str:
     return next((line for line in reversed(message.splitlines()) if line.strip()), "").strip()
 
 
-def disconnect(name: str, *, local: bool) -> None:
-    """End the application, and the whole cluster if it was started by `connect`."""
+def disconnect(name: str | None, *, local: bool) -> None:
+    """End the application, if one is named, and the whole cluster if it was started by `connect`."""
     import ray
     from ray import serve
 
@@ -107,7 +137,7 @@ def disconnect(name: str, *, local: bool) -> None:
     with redirect_stdout(io.StringIO()):
         if local:
             serve.shutdown()  # type: ignore[no-untyped-call]
-        else:
+        elif name is not None:
             serve.delete(name)
         ray.shutdown()
 

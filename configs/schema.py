@@ -232,6 +232,10 @@ class ScriptedModel(ModelBase):
     """Share of calls that fail before their first token, drawn by call number."""
     hang_share: Share = 0
     """Share of calls that never write anything, drawn by call number."""
+    weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
+    """Bytes that it is said to take of a card, where it then takes turns; by default it takes none."""
+    journal: str | None = Field(None, min_length=1)
+    """A file that gets a line of JSON for each call that starts: model, messages, sampling."""
 
 
 class VllmModel(ModelBase):

@@ -1,4 +1,5 @@
-"""Writes what the documents take from the code: README's help texts, docs/recipe.md, schema.json.
+"""Writes what the documents take from the code: README's list of commands, docs/commands.md,
+docs/recipe.md, schema.json.
 
 python docs/generate.py           write them (`make docs`)
 python docs/generate.py --check   exit with 1 if one is not as it would be written
@@ -11,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from typer import Typer
 from typer.testing import CliRunner
 
 from configs import schema
+from jobs.cli import bench
 from slimmoa import app
 
 ROOT = Path(__file__).resolve().parents[1]
-HELP = re.compile(r"(<!-- help: (\w*) -->\n).*?(<!-- end -->)", re.DOTALL)
+HELP = re.compile(r"(<!-- help: ([\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 WIDTH = 96
 
 
@@ -26,14 +29,14 @@ def documents() -> dict[Path, str]:
     readme = ROOT / "README.md"
     return {
         readme: HELP.sub(_with_help, readme.read_text("utf-8")),
+        ROOT / "docs" / "commands.md": _commands(),
         ROOT / "docs" / "recipe.md": _recipe(),
         ROOT / "configs" / "schema.json": json.dumps(schema.json_schema(), indent=2) + "\n",
     }
 
 
 def _with_help(marked: re.Match[str]) -> str:
-    arguments = [word for word in (marked[2],) if word]
-    return f"{marked[1]}```text\n{help_text(arguments)}```\n{marked[3]}"
+    return f"{marked[1]}```text\n{help_text(marked[2].split())}```\n{marked[3]}"
 
 
 def help_text(arguments: list[str]) -> str:
@@ -45,9 +48,22 @@ def help_text(arguments: list[str]) -> str:
     return re.sub(r" +$", "", result.output, flags=re.MULTILINE)
 
 
-def commands() -> list[str]:
-    """Names of the commands."""
-    return [str(command.callback.__name__) for command in app.registered_commands if command.callback]
+def commands() -> list[list[str]]:
+    """Each command, as the words after `slimmoa`."""
+    return [*_names(app, []), *_names(bench, ["bench"])]
+
+
+def _names(group: Typer, before: list[str]) -> list[list[str]]:
+    found = [(c.name, c.callback) for c in group.registered_commands]
+    return [[*before, name or str(call.__name__)] for name, call in found if call is not None]
+
+
+def _commands() -> str:
+    parts = [
+        "# Every command\n\nGenerated from the commands' own help.\n",
+        *(f"## slimmoa {' '.join(c)}\n\n```text\n{help_text(c)}```\n" for c in commands()),
+    ]
+    return "\n".join(parts)
 
 
 def _recipe() -> str:

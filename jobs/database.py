@@ -11,12 +11,12 @@ from pathlib import Path
 
 from jobs.writer import StoreError
 
-VERSION = 1
+VERSION = 2
 BUSY_S = 30.0
 CACHE_KIB = 32 * 1024
-# Keys are random, so calls touch pages all over their index: the more of them one checkpoint carries
-# over, the less each costs. 16 MB beside the store.
-CHECKPOINT_PAGES = 4000
+# Keys are hashes, so calls touch pages all over their index: the more of them one checkpoint carries
+# over, the less each costs. 64 MB beside the store.
+CHECKPOINT_PAGES = 16_000
 
 # Long texts live in rowid tables, which are appended to; their keys are in an index of their own, so
 # that counting and finding reads no text. Small records are stored in the index itself.
@@ -53,8 +53,9 @@ CREATE TABLE used (
 ) WITHOUT ROWID;
 CREATE TABLE failures (
     stage TEXT NOT NULL, generator TEXT NOT NULL, row INTEGER NOT NULL, cause TEXT NOT NULL,
-    detail TEXT NOT NULL, attempts INTEGER NOT NULL, at REAL NOT NULL,
-    PRIMARY KEY (stage, generator, row)
+    detail TEXT NOT NULL, attempts INTEGER NOT NULL, at REAL NOT NULL, judge TEXT NOT NULL,
+    baseline TEXT NOT NULL, turn INTEGER NOT NULL,
+    PRIMARY KEY (stage, generator, row, judge, baseline, turn)
 ) WITHOUT ROWID;
 CREATE TABLE verdicts (
     judge TEXT NOT NULL, kind TEXT NOT NULL, generator TEXT NOT NULL, baseline TEXT NOT NULL,

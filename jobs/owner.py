@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = "run.lock"
+LOOK_S = 0.2  # who asks for the owner holds the lock for a moment
 OWNER = "run.owner.json"
 
 
@@ -28,12 +29,12 @@ def owned(folder: Path, what: str) -> Iterator[None]:
     """Own a run folder, made if it is not there. what: the command, for those who come second.
 
     Raises:
-        RunTaken: it has an owner; at once, nothing is waited for.
+        RunTaken: it has an owner; nothing is waited for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK_S)
     except Timeout:
         raise RunTaken(f"{folder} is in use by {_owner(folder)}") from None
     try:
@@ -43,6 +44,18 @@ def owned(folder: Path, what: str) -> Iterator[None]:
         with suppress(OSError):
             (folder / OWNER).unlink()
         lock.release()
+
+
+def owner_of(folder: Path) -> str | None:
+    """Who owns the run folder now, for people; None if nobody does."""
+    if not (folder / LOCK).exists():
+        return None
+    lock = FileLock(folder / LOCK)
+    try:
+        with lock.acquire(timeout=0):
+            return None
+    except Timeout:
+        return _owner(folder)
 
 
 def _write(file: Path, what: str) -> None:

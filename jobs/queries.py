@@ -55,11 +55,13 @@ missing = excluded.missing, finish_reason = excluded.finish_reason, seconds = ex
 at = excluded.at"""
 FORGET_USED = "DELETE FROM used WHERE generator = ? AND row = ? AND turn = ?"
 KEEP_USED = "INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?)"
-FORGET_FAILURE = "DELETE FROM failures WHERE stage = ? AND generator = ? AND row = ?"
+FORGET_FAILURE = """DELETE FROM failures
+WHERE stage = ? AND generator = ? AND row = ? AND judge = ? AND baseline = ? AND turn = ?"""
 KEEP_FAILURE = f"""INSERT INTO failures VALUES ({marks(FAILURE)})
 ON CONFLICT DO UPDATE SET cause = excluded.cause, detail = excluded.detail, at = excluded.at,
 attempts = attempts + excluded.attempts"""
 KEEP_VERDICT = f"INSERT OR REPLACE INTO verdicts VALUES ({marks(VERDICT)})"
+JUDGEMENTS = "SELECT DISTINCT judge, kind, baseline FROM verdicts ORDER BY judge, kind, baseline"
 KEEP_PROGRESS = f"INSERT INTO progress ({PROGRESS}) VALUES ({marks(PROGRESS)})"
 
 VERDICT_KEY = ("judge", "kind", "generator", "baseline", "row", "turn")
@@ -130,10 +132,11 @@ def keep_answer(connection: sqlite3.Connection, generator: int, answer: Answer) 
     connection.execute(FORGET_USED, which)
     used = [(*which, call.layer, call.place, call.model, call.key) for call in answer.used]
     connection.executemany(KEEP_USED, used)
-    connection.execute(FORGET_FAILURE, ("generate", answer.generator, answer.row))
+    connection.execute(FORGET_FAILURE, ("generate", answer.generator, answer.row, "", "", 0))
 
 
 def keep_verdict(connection: sqlite3.Connection, verdict: Verdict) -> None:
     """Replaces the judge's earlier verdict."""
     connection.execute(KEEP_VERDICT, verdict_record(verdict))
-    connection.execute(FORGET_FAILURE, ("judge", verdict.generator, verdict.row))
+    which = (verdict.generator, verdict.row, verdict.judge, verdict.baseline, verdict.turn)
+    connection.execute(FORGET_FAILURE, ("judge", *which))

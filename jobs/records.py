@@ -74,8 +74,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a generator has no answer to a row. stage: `generate` or `judge`; cause: an error's code;
-    attempts: how often it was tried in all runs."""
+    """Why a generator has no answer to a row, or an answer no verdict.
+
+    stage: `generate` or `judge`; cause: an error's code; attempts: how often it was tried in all runs;
+    judge, baseline, turn: of the verdict that is missing.
+    """
 
     stage: str
     generator: str
@@ -84,6 +87,9 @@ class Failure:
     detail: str
     attempts: int = 1
     at: float = 0.0
+    judge: str = ""
+    baseline: str = ""
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

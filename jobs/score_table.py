@@ -1,11 +1,12 @@
 """Win rates and mean grades as tables in the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
 
 from jobs.score import Grades, Score, not_comparable
+from jobs.verdicts import JudgeSummary
 
 
 def table(scores: Sequence[Score]) -> Table:
@@ -36,6 +37,15 @@ def grade_table(grades: Sequence[Grades]) -> Table:
         means = [_fixed(each.turns.get(turn, (0, None))[1]) for turn in turns]
         notes = f"{each.missing} missing" if each.missing else ""
         shown.add_row(each.generator, str(each.n), _fixed(each.mean), *means, each.judge, notes)
+    return shown
+
+
+def summary_table(found: Mapping[str, JudgeSummary]) -> Table:
+    """How a judge's verdicts stand, a row for each generator."""
+    shown = _empty_table("generator", "judged", "identical", "unusable", "failed", "missing", "judge")
+    for name, each in found.items():
+        counts = (each.judged, each.identical, each.unusable, each.failed, each.missing)
+        shown.add_row(name, *map(str, counts), each.judge)
     return shown
 
 

@@ -153,7 +153,7 @@ class Store:
         return 0 if found is None else int(found[0])
 
     async def keep_failure(self, failure: Failure) -> None:
-        """A failure of the same stage, generator and row is replaced, and its attempts are added."""
+        """A failure of the same is replaced, and its attempts are added."""
         record = tables.failure_record(failure)
         await self._write(lambda c: c.execute(queries.KEEP_FAILURE, record))
 
@@ -163,7 +163,7 @@ class Store:
         return [Failure(*record) for record in found]
 
     async def keep_verdict(self, verdict: Verdict) -> None:
-        """Replaces the judge's earlier verdict, and removes the row's `judge` failure."""
+        """Replaces the judge's earlier verdict, and removes its failure to come to one."""
         await self._write(lambda c: queries.keep_verdict(c, verdict))
 
     def verdicts(
@@ -182,6 +182,10 @@ class Store:
         places = [queries.VERDICT_KEY.index(name) for name in left]
         found = self._pages(page, lambda last: [*values, *(last[p] for p in places)], [*values, *start])
         yield from map(tables.verdict_of, found)
+
+    def judgements(self) -> list[tuple[str, str, str]]:
+        """Which judge judged against which baseline: (judge, kind, baseline)."""
+        return [tuple(record) for record in self._read(queries.JUDGEMENTS)]
 
     def verdict(
         self, judge: str, kind: str, generator: str, baseline: str, row: int, turn: int

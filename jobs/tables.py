@@ -15,7 +15,7 @@ CALL = (
     "engine_s"
 )
 ANSWER = "row, turn, text, missing, finish_reason, seconds, at"
-FAILURE = "stage, generator, row, cause, detail, attempts, at"
+FAILURE = "stage, generator, row, cause, detail, attempts, at, judge, baseline, turn"
 GENERATOR = "name, kind, identity, about"
 VERDICT = "judge, kind, generator, baseline, row, turn, value, cause, switched, call"
 PROGRESS = "at, generator, rows, failed, tokens, calls, reused, swaps"
@@ -82,7 +82,8 @@ def generator_of(record: Record) -> Generator:
 
 def failure_record(failure: Failure) -> Record:
     who = (failure.stage, failure.generator, failure.row)
-    return *who, failure.cause, failure.detail, failure.attempts, failure.at
+    what = (failure.cause, failure.detail, failure.attempts, failure.at)
+    return *who, *what, failure.judge, failure.baseline, failure.turn
 
 
 def verdict_record(verdict: Verdict) -> Record:

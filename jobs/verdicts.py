@@ -118,4 +118,14 @@ def _outcome(verdict: Verdict) -> str:
 
 
 def _failure(case: Verdict, error: SlimMoAError) -> Failure:
-    return Failure("judge", case.generator, case.row, error.code, error.message, at=time.time())
+    return Failure(
+        "judge",
+        case.generator,
+        case.row,
+        error.code,
+        error.message,
+        at=time.time(),
+        judge=case.judge,
+        baseline=case.baseline,
+        turn=case.turn,
+    )

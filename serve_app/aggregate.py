@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message
-from actors.errors import DeadlineExceeded, EngineError, SlimMoAError
+from actors.errors import DeadlineExceeded, EmptyAnswer, SlimMoAError
 from configs.schema import Recipe, Sampling
 from serve_app.budget import Fitted, Models, fit
 from serve_app.events import (
@@ -128,11 +128,11 @@ class _Attempt:
                 message = f"model {self._model!r} wrote nothing in time"
                 raise DeadlineExceeded(message, model=self._model) from None
             cut = True
-        call = None if cut else call_of(self._model, task.role, whole)
+        call = None if cut else call_of(self._model, task.role, whole, task.sampling.seed)
         if call is not None and not self.committed and task.best is not None:
             yield Spent(call)
             wrote = "only reasoning" if whole.reasoning else "nothing"
-            raise EngineError(f"model {self._model!r} wrote {wrote}", model=self._model)
+            raise EmptyAnswer(f"model {self._model!r} wrote {wrote}", model=self._model)
         yield Answered(
             model=self._model,
             finish_reason="length" if cut else whole.finish_reason or "stop",

@@ -31,12 +31,12 @@ from cluster.placement import PlacedCard, Placement
 from cluster.planner import plan_recipe
 from cluster.policy import Member
 from cluster.residency import Slot
+from cluster.runtime import APP_NAME
 from configs.load import load
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.api import create_api
 from serve_app.ask import HandleModels
 
-APP_NAME = "slimmoa"
 INGRESS_REQUESTS = 4096  # Serve's own default is 5; queues are bounded where the engines are
 SHORT_CALLS = 64  # room beside the queue for counting tokens and for readiness
 

@@ -10,14 +10,18 @@ from ray.serve.handle import DeploymentHandle
 from actors.engine import Delta, Message
 from actors.errors import EngineError, EngineUnavailable, Overloaded, SlimMoAError
 from actors.replica import ReplicaStats
-from configs.schema import Sampling
+from configs.schema import Model, Sampling
 
 
 class HandleModels:
-    """`budget.Models` over one Serve handle per model."""
+    """`budget.Models` over one Serve handle per model. patience_s: of whole answers (`complete`), in
+    place of the recipe's."""
 
-    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]]) -> None:
+    def __init__(
+        self, handles: Mapping[str, DeploymentHandle[Any]], patience_s: float | None = None
+    ) -> None:
         self._handles = dict(handles)
+        self._patience_s = patience_s
         self._streams = {name: h.options(stream=True) for name, h in self._handles.items()}
 
     async def stream(
@@ -41,7 +45,7 @@ class HandleModels:
                 response.cancel()
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        whole: Delta = await self._call(model, "complete", messages, sampling)
+        whole: Delta = await self._call(model, "complete", messages, sampling, self._patience_s)
         return whole
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
@@ -56,6 +60,11 @@ class HandleModels:
         """What one replica of the model has done; raises EngineUnavailable if there is none."""
         stats: ReplicaStats = await self._call(model, "stats")
         return stats
+
+    async def settings(self, model: str) -> tuple[Model, int]:
+        """The model as its recipe has it, and how many calls may wait at one replica."""
+        settings: tuple[Model, int] = await self._call(model, "settings")
+        return settings
 
     async def _call(self, model: str, method: str, *arguments: Any) -> Any:
         response = getattr(self._handles[model], method).remote(*arguments)

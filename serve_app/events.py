@@ -23,7 +23,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one finished engine call used, and how its text ended. role: proposer, aggregator or direct.
+    """What one finished engine call used, and how its text ended. role: proposer, aggregator or direct;
+    seed: its sampling's.
 
     Calls that failed or were cancelled are not counted: engines report tokens at the end of a call.
     """
@@ -34,6 +35,7 @@ class Call:
     completion_tokens: int
     engine_s: float
     finish_reason: FinishReason = "stop"
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

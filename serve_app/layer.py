@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message
-from actors.errors import EngineUnavailable, QuorumNotMet, SlimMoAError
+from actors.errors import EmptyAnswer, EngineUnavailable, QuorumNotMet, SlimMoAError
 from configs.schema import Limits, Recipe, Sampling
 from serve_app.budget import Models, fit
 from serve_app.events import (
@@ -149,12 +149,12 @@ async def _proposal(
         whole = await _watched(place, task, models, fitted.messages, say)
     else:
         whole = await models.complete(place.model, fitted.messages, place.sampling)
-    call = call_of(place.model, "proposer", whole)
+    call = call_of(place.model, "proposer", whole, place.sampling.seed)
     text = without_reasoning(whole.text)
     if not text:
         say(Spent(call))
         detail = "only reasoning" if whole.text.strip() or whole.reasoning else "no text"
-        return Missing(task.number, place.model, "empty", f"the proposal has {detail}")
+        return Missing(task.number, place.model, EmptyAnswer.code, f"the proposal has {detail}")
     return ProposalDone(task.number, place.number, place.model, text, loop.time() - began, call)
 
 
@@ -175,8 +175,8 @@ async def _watched(
     return whole
 
 
-def call_of(model: str, role: Role, whole: Delta) -> Call:
-    """What a finished call used. whole: all of its deltas as one."""
+def call_of(model: str, role: Role, whole: Delta, seed: int | None) -> Call:
+    """What a finished call used. whole: all of its deltas as one; seed: its sampling's."""
     return Call(
         model=model,
         role=role,
@@ -184,4 +184,5 @@ def call_of(model: str, role: Role, whole: Delta) -> Call:
         completion_tokens=whole.completion_tokens,
         engine_s=whole.engine_s,
         finish_reason=whole.finish_reason or "stop",
+        seed=seed,
     )

@@ -140,13 +140,22 @@ def _places(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Place]
     for proposer in layer.proposers:
         times[proposer.model] += proposer.samples
     places: list[Place] = []
+    placed = Counter[str]()
     for proposer in layer.proposers:
         for sample in range(proposer.samples):
             own = proposer.sampling.seed
             if fixed or (own is None and times[proposer.model] > 1):
-                own = random.Random(f"{seed}/{number}/{len(places)}").getrandbits(31)
+                own = place_seed(seed, number, proposer.model, placed[proposer.model])
             elif own is not None:
                 own += sample
             sampling = proposer.sampling.model_copy(update={"seed": own})
             places.append(Place(len(places), proposer.model, sampling))
+            placed[proposer.model] += 1
     return places
+
+
+def place_seed(seed: int, layer: int, model: str, sample: int) -> int:
+    """The seed of a proposer's call in an answer with this seed. sample: its number among the model's
+    own in the layer, from 0. Who else stands in the layer has no part in it, so that a mixture with a
+    proposer more or less asks the others for the very same proposals."""
+    return random.Random(f"{seed}/{layer}/{model}/{sample}").getrandbits(31)

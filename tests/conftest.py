@@ -54,7 +54,7 @@ def http_port() -> Iterator[int]:
     port = free_port()
     runtime.connect(None, verbose=False)
     yield port
-    runtime.disconnect("slimmoa", local=True)
+    runtime.disconnect(runtime.APP_NAME, local=True)
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +65,11 @@ def serving(http_port: int) -> Serving:
     def serve_recipe(recipe: Recipe) -> Iterator[Endpoint]:
         from ray import serve
 
-        from serve_app.app import APP_NAME, BuildArgs, build
+        from serve_app.app import BuildArgs, build
 
         with ExitStack() as stack:
-            runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, HOST, http_port)
-            stack.callback(serve.delete, APP_NAME)
+            runtime.deploy(build(BuildArgs(recipe=recipe)), runtime.APP_NAME, (HOST, http_port))
+            stack.callback(serve.delete, runtime.APP_NAME)
             yield Endpoint(recipe, f"http://{HOST}:{http_port}")
 
     return serve_recipe

@@ -1,10 +1,12 @@
 """A deterministic engine without weights: text, latency and faults come from the recipe."""
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from actors.engine import Delta, Message, Share
 from actors.errors import ContextTooLong, EngineError, EngineUnavailable
@@ -42,6 +44,7 @@ class ScriptedEngine:
         if room < 1:
             message = f"{prompt_tokens} tokens do not fit a context of {self._model.context_tokens}"
             raise ContextTooLong(message, model=self._name, param="messages")
+        self._note(messages, sampling)
         await self._fault()
         words = self._words(messages, sampling)
         written = words[: min(sampling.max_tokens, room)]
@@ -53,6 +56,16 @@ class ScriptedEngine:
             prompt_tokens=prompt_tokens,
             completion_tokens=len(written),
         )
+
+    def _note(self, messages: Sequence[Message], sampling: Sampling) -> None:
+        if self._model.journal is not None:
+            call = {
+                "model": self._name,
+                "messages": list(messages),
+                "sampling": sampling.model_dump(mode="json"),
+            }
+            with Path(self._model.journal).open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(call) + "\n")
 
     async def _fault(self) -> None:
         """Fail or hang if the script has it for this call."""

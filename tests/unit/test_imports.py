@@ -24,6 +24,8 @@ CLUSTER = {
     "serve_app.app",
     "serve_app.ask",
     "cluster.runtime",
+    "jobs.graph",
+    "jobs.submit",
     "slimmoa",
 }
 HTTP = {"serve_app.api", "serve_app.app", "serve_app.connection"}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ async def test_an_answer_to_nothing_is_refused(store: Store, wrong: Answer, why:
 async def test_failures_add_up_until_there_is_an_answer(store: Store) -> None:
     store.add_rows([row(0), row(1)])
     failed = Failure("generate", "moa", 0, "engine_error", "boom", at=1.0)
-    judged = Failure("judge", "moa", 0, "timeout", "slow")
+    judged = Failure("judge", "moa", 0, "timeout", "slow", judge="j", baseline="gpt")
     for each in (failed, judged, replace(failed, detail="bang"), replace(failed, row=1)):
         await store.keep_failure(each)
     assert store.failures("generate") == [
@@ -139,6 +140,18 @@ async def test_failures_add_up_until_there_is_an_answer(store: Store) -> None:
     assert store.failures(generator="moa") == [replace(failed, row=1), judged]
     await store.keep_verdict(verdict(0))
     assert store.failures() == [replace(failed, row=1)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"judge": "k"}, {"baseline": "claude"}, {"turn": 1}, {"row": 1}, {"generator": "solo"}]
+)
+async def test_a_verdict_clears_its_own_failure_alone(store: Store, other: dict[str, Any]) -> None:
+    failed = Failure("judge", "moa", 0, "timeout", "slow", judge="j", baseline="gpt", turn=0)
+    others = replace(failed, **other)
+    for each in (failed, others, failed):
+        await store.keep_failure(each)
+    await store.keep_verdict(verdict(0))
+    assert store.failures("judge") == [others]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +179,7 @@ async def test_verdicts_are_found_by_any_of_their_names(store: Store, asked: dic
         (queries.ONE_ANSWER, 3),
         (queries.USED, 5),
         (queries.ANSWERED, 1),
-        (queries.FORGET_FAILURE, 3),
+        (queries.FORGET_FAILURE, 6),
         (queries.FORGET_USED, 3),
         (queries.verdicts(["judge", "kind", "generator", "baseline"])[0], 6),
         (queries.verdicts([])[0], 6),
@@ -244,7 +257,7 @@ def test_a_store_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
         connection.execute("PRAGMA user_version = 7")
     for read_only in (False, True):
-        with pytest.raises(StoreError, match="version 7; this program reads version 1"):
+        with pytest.raises(StoreError, match="version 7; this program reads version 2"):
             Store.open(tmp_path, read_only=read_only)
     (tmp_path / FILE).write_text("no database at all" * 100)
     with pytest.raises(StoreError, match="not a database"):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from actors.engine import Message
-from tests.unit.mixture.conftest import Asked, Mixture
+from tests.unit.mixture.conftest import Mixture
+from tests.unit.scripts import Asked
 
 GOLDEN = Path(__file__).parent / "golden"
 ONE_TURN = [Message(role="user", content="What is the capital of France?")]

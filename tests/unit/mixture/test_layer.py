@@ -17,7 +17,8 @@ from actors.errors import (
 )
 from serve_app import moa
 from serve_app.events import ProposalDelta, ProposalDone, ProposalDropped
-from tests.unit.mixture.conftest import Mixture, Step
+from tests.unit.mixture.conftest import Mixture
+from tests.unit.scripts import Step
 
 
 async def test_every_proposal_reaches_the_aggregator(mixture: Mixture) -> None:

@@ -15,6 +15,7 @@ from configs.schema import Sampling
 from serve_app import moa
 from serve_app.events import AnswerDone, ProposalDone, StageDone, Started, Trimmed
 from tests.unit.mixture.conftest import Mixture
+from tests.unit.scripts import Asked
 
 
 def order(prompt: str) -> list[str]:
@@ -102,6 +103,43 @@ async def test_a_seed_fixes_every_call_and_the_order_of_references(mixture: Mixt
     seeds = [asked.sampling.seed for asked in first]
     assert seeds[-1] == 5
     assert len(set(seeds)) == half
+
+
+def asked_of(asked: Asked) -> tuple[str, str, Sampling]:
+    """A call, as far as an engine knows it."""
+    return asked.model, asked.text, asked.sampling
+
+
+@pytest.mark.parametrize(
+    ("changed", "stay"),
+    [
+        (["b", "c", "b"], "bb c"),  # the first one is left out
+        (["a", "b", "b"], "a bb"),
+        (["a", "b", "c"], "a b c"),  # one place of a model that stands twice
+        (["d", "a", "b", "c", "b"], "a bb c"),  # one more, in front
+        (["a", "b", "c", "b", "b"], "a bb c"),  # one more place of a model
+        (["b", "c", "a", "b"], "a bb c"),
+        (["a", {"model": "b", "samples": 2}, "c"], "a bb c"),
+    ],
+)
+async def test_with_another_proposer_or_one_less_the_others_are_asked_the_very_same(
+    mixture: Mixture, changed: list[str | dict[str, Any]], stay: str
+) -> None:
+    mixture.models.scripts |= {name: [f"from {name}"] for name in "cd"}
+    calls = []
+    for layer in (["a", "b", "c", "b"], changed):
+        mixture.models.asked.clear()
+        await mixture.answer(mixture.recipe(layer), seed=5)
+        calls.append({asked_of(asked) for asked in mixture.models.asked if asked.model != "z"})
+    base, other = calls
+    assert len(base) == 4  # the places of b differ
+    assert Counter(model for model, *_ in base & other) == Counter(stay.replace(" ", ""))
+
+
+async def test_the_same_model_draws_anew_in_the_next_layer(mixture: Mixture) -> None:
+    await mixture.answer(mixture.recipe(["a"], ["a"]), seed=5)
+    first, second = (asked.sampling.seed for asked in mixture.models.calls("a"))
+    assert first != second
 
 
 async def test_every_order_of_references_occurs_and_stages_draw_apart(mixture: Mixture) -> None:

@@ -1,0 +1,125 @@
+"""Ablations: variants of a mixture compared on the same rows, by the same judge.
+
+    quantized     quantized proposers against unquantized ones
+    proposers     what each proposer adds: leave one out, add one
+    aggregators   each candidate as the aggregator, and alone
+    members       the mixture against the models in it, and against Self-MoA on equal calls
+
+All variants are answered together and judged together, so that all rows are in flight at once; only
+Self-MoA waits, for the verdicts say which model it is made of. Imports NumPy, SciPy and scikit-learn.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from configs.schema import Recipe
+from jobs import variants
+from jobs.ablation_plan import PARTS, Ablation, AblationError, Part, Plan, plan
+from jobs.diversity import Diversities, diversities
+from jobs.effects import Wins, against_best, contrast, correlation
+from jobs.families import source
+from jobs.findings import Aggregating, Findings, Gain, Members
+from jobs.score import preferences_from_store, score
+from jobs.store import Store
+from jobs.variants import Variant, calls, proposing
+
+__all__ = ["PARTS", "Ablation", "AblationError", "Findings", "Part", "ablate"]
+
+Generate = Callable[[Sequence[Variant]], Awaitable[None]]
+Judge = Callable[[Sequence[str]], Awaitable[None]]
+
+
+async def ablate(task: Ablation, store: Store, generate: Generate, judge: Judge) -> Findings:
+    """Have made what is missing, and compare.
+
+    generate: answers all rows by these variants; judge: has these generators judged against the
+    baseline. Both find in the store what was there before.
+
+    Raises:
+        VariantError: with unquantized models the recipe is not valid.
+        PreferencesError: a verdict has a value, but an answer is not there.
+    """
+    planned = plan(task)
+    await generate(list(planned.variants.values()))
+    await judge(list(planned.variants))
+    self_moa = _self_moa(planned, _wins(task, store)) if planned.members else None
+    if self_moa is not None:
+        await generate([planned.variants[self_moa]])
+        await judge([self_moa])
+    return _findings(task, planned, store, self_moa)
+
+
+def _wins(task: Ablation, store: Store) -> Wins:
+    return Wins(preferences_from_store(store, task.judge, task.baseline), store.row_count())
+
+
+def _self_moa(planned: Plan, wins: Wins) -> str | None:
+    """Of the best member, if one row at least says who that is."""
+    best = against_best(wins, planned.base.name, planned.members)
+    if not best.n:
+        planned.skipped.append("Self-MoA: no row is judged for all members, so none is the best")
+        return None
+    return planned.add_if_valid(variants.self_moa, best.minus)
+
+
+def _findings(task: Ablation, planned: Plan, store: Store, self_moa: str | None) -> Findings:
+    judged = [
+        preferences
+        for preferences in preferences_from_store(store, task.judge, task.baseline)
+        if preferences.generator in planned.variants
+    ]
+    wins = Wins(judged, store.row_count())
+    measured = _diversities(planned, store)
+    return Findings(
+        recipe=task.recipe.name,
+        judge=task.judge,
+        baseline=task.baseline,
+        date=datetime.now(UTC).date().isoformat(),
+        scores=tuple(score(preferences, None, None) for preferences in judged),
+        quantized=tuple(contrast(wins, *pair) for pair in planned.quantized),
+        gains=tuple(_gains(task.recipe, planned, wins, measured)) if measured else (),
+        diversities=measured,
+        aggregators=tuple(_aggregators(planned, wins)),
+        correlation=correlation(wins, planned.aggregators) if planned.aggregators else None,
+        members=_members(planned, wins, self_moa) if planned.members else None,
+        skipped=tuple(planned.skipped),
+    )
+
+
+def _diversities(planned: Plan, store: Store) -> Diversities | None:
+    compared = [planned.base.name, *(name for pair in planned.gains.values() for name in pair)]
+    return diversities(store, list(dict.fromkeys(compared))) if planned.gains else None
+
+
+def _gains(recipe: Recipe, planned: Plan, wins: Wins, measured: Diversities) -> Iterator[Gain]:
+    proposers = proposing(recipe)
+    for model, (whole, rest) in planned.gains.items():
+        others = [other for other in proposers if other != model]
+        yield Gain(
+            model=model,
+            added=model not in proposers,
+            contrast=contrast(wins, whole, rest),
+            source=source(recipe.models[model], [recipe.models[other] for other in others]),
+            nearest=measured.nearest(model, others),
+            vendi_with=measured.vendi(whole),
+            vendi_without=measured.vendi(rest),
+        )
+
+
+def _aggregators(planned: Plan, wins: Wins) -> Iterator[Aggregating]:
+    base = planned.base.name
+    for model, (alone, by) in planned.aggregators.items():
+        over_base = contrast(wins, by, base) if by != base else None
+        yield Aggregating(model, contrast(wins, by, alone), over_base)
+
+
+def _members(planned: Plan, wins: Wins, self_moa: str | None) -> Members:
+    base = planned.base.name
+    mixtures = [name for name in (base, self_moa) if name is not None]
+    return Members(
+        over_best=against_best(wins, base, planned.members),
+        over_each=tuple(contrast(wins, base, member) for member in planned.members),
+        over_self_moa=contrast(wins, base, self_moa) if self_moa is not None else None,
+        calls={name: calls(planned.variants[name].recipe) for name in mixtures}
+        | dict.fromkeys(planned.members, 1),
+    )

@@ -1,0 +1,144 @@
+"""Which plots a report has, and what is said below each. `prefix` makes a plot's ids its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.effects import Contrast
+from jobs.findings import Findings
+from jobs.report import Judged
+from jobs.report_answer import NORMAL_95
+from jobs.report_facts import Answered
+from jobs.report_plots import Box, Interval, Panel, Side, bars, boxes, intervals, over_time, scatter
+from jobs.report_work import Work
+from jobs.score import Score
+
+Sides = Mapping[str, Side]  # by generator
+HOUR_S, MINUTE_S = 3600, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """title: what it shows, also for those who do not see it; caption: what to read from it."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+def sides(generators: Sequence[Answered]) -> Sides:
+    """The colour of each generator's marks."""
+    kinds: Mapping[str, Side] = {"mixture": "mixture", "model": "member"}
+    return {each.name: kinds.get(each.kind, "other") for each in generators}
+
+
+def win_rates(judged: Judged, colours: Sides, prefix: str) -> Plot | None:
+    """None if there is no win rate yet."""
+    shown = [_interval(each, colours) for each in judged.scores if each.win_rate is not None]
+    if not shown:
+        return None
+    caption = (
+        f"Over {_counts([each.n for each in judged.scores])} judged rows, with 95% intervals. "
+        "At the dashed line the baseline wins as often. All are judged on the same rows, so intervals "
+        "that overlap do not yet say that two are equal."
+    )
+    if any(each.lc is not None for each in judged.scores):
+        caption += " Hollow diamonds: at equal length."
+    title = f"Win rate against {judged.baseline}"
+    svg = intervals(shown, axis="win rate (% of rows)", reference=50, prefix=prefix, label=title)
+    return Plot(title, svg, caption)
+
+
+def _interval(score: Score, colours: Sides) -> Interval:
+    assert score.win_rate is not None
+    side = colours.get(score.generator, "other")
+    if score.standard_error is None:
+        return Interval(score.generator, score.win_rate, side=side, mark=score.lc)
+    margin = NORMAL_95 * score.standard_error
+    low, high = max(0.0, score.win_rate - margin), min(100.0, score.win_rate + margin)
+    return Interval(score.generator, score.win_rate, low, high, side, score.lc)
+
+
+def marginal_gains(findings: Findings, prefix: str) -> Plot | None:
+    """None if the ablation was not about proposers."""
+    shown = [
+        _bar(f"{each.model} (added)" if each.added else each.model, each.contrast)
+        for each in sorted(findings.gains, key=lambda each: -(each.contrast.difference.value or 0))
+        if each.contrast.difference.value is not None
+    ]
+    if not shown:
+        return None
+    title = "Marginal gain of each proposer"
+    svg = bars(shown, axis="mixture with it − without it (points)", prefix=prefix, label=title)
+    counts = _counts([each.contrast.n for each in findings.gains])
+    caption = (
+        f"Points of win rate over {counts} rows, with 95% intervals (paired bootstrap). "
+        "Right of zero the proposer helps; an interval that holds zero does not show that it does."
+    )
+    return Plot(title, svg, caption)
+
+
+def _bar(name: str, contrast: Contrast) -> Interval:
+    difference = contrast.difference
+    return Interval(name, difference.value or 0.0, difference.low, difference.high, "mixture")
+
+
+def aggregators(findings: Findings, prefix: str) -> Plot | None:
+    """None if the ablation was not about aggregators, or nothing of it is judged."""
+    found = [each.over_alone for each in findings.aggregators]
+    points = [
+        (each.other_win_rate, each.win_rate)
+        for each in found
+        if each.other_win_rate is not None and each.win_rate is not None
+    ]
+    if len(points) < len(found) or not points:
+        return None
+    title = "Each candidate alone and as the aggregator"
+    svg = scatter(
+        points, x="alone: win rate (%)", y="as aggregator: win rate (%)", prefix=prefix, label=title
+    )
+    caption = (
+        f"{_counts([each.n for each in found])} rows each; the numbers are those of the table. Above "
+        "the dashed line a model is better at aggregating than alone."
+    )
+    return Plot(title, svg, caption)
+
+
+def lengths(generators: Sequence[Answered], colours: Sides, prefix: str) -> Plot | None:
+    """None before the first answer."""
+    shown = [
+        Box(each.name, each.lengths.percentiles, each.lengths.mean, colours[each.name])
+        for each in generators
+        if each.lengths
+    ]
+    if not shown:
+        return None
+    title = "Length of the answers"
+    svg = boxes(shown, axis="characters", prefix=prefix, label=title)
+    counts = _counts([each.lengths.count for each in generators if each.lengths])
+    caption = (
+        f"{counts} answers of each generator. The middle half is in the box, nine of ten between the "
+        "whiskers, the bar is the median, the diamond the mean. Judges tend to prefer longer answers."
+    )
+    return Plot(title, svg, caption)
+
+
+def work(done: Work, prefix: str) -> Plot:
+    unit, seconds = ("hours", HOUR_S) if done.seconds > 3 * HOUR_S else ("minutes", MINUTE_S)
+    edges = [edge / seconds for edge in done.edges]
+    panels = [
+        Panel("rows answered, all generators", edges, done.rows),
+        Panel("tokens per second", edges, done.tokens_per_s),
+        Panel("swaps so far", edges, done.swaps),
+    ]
+    title = "Work over time"
+    resumed = [at / seconds for at in done.resumed]
+    svg = over_time(panels, resumed=resumed, axis=f"{unit} worked", prefix=prefix, label=title)
+    caption = f"{done.tokens:,} tokens in {done.calls:,} calls and {done.swaps[-1]:,.0f} swaps."
+    if resumed:
+        caption += " Dashed lines: the run was resumed; the time between is cut out."
+    return Plot(title, svg, caption)
+
+
+def _counts(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

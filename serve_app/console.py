@@ -1,0 +1,64 @@
+"""What every command says, and how it fails: in plain words, with exit code 1."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from configs.load import RecipeError, load
+from configs.schema import Recipe
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+TABLE_COLUMNS = 130
+
+
+def show(table: Any) -> None:
+    """Print a table. A narrow terminal wraps its lines; cutting the figures would be worse."""
+    wide = out if out.width >= TABLE_COLUMNS else Console(width=TABLE_COLUMNS)
+    wide.print(table, highlight=False)
+
+
+@contextmanager
+def explained(*errors: type[Exception]) -> Iterator[None]:
+    """Errors that a user can do something about become one message and exit code 1.
+
+    errors: those of the command, beside what all commands share.
+    """
+    import openai
+
+    from actors.errors import SlimMoAError
+    from cluster.catalog import UnknownCard
+    from cluster.checkpoint import UnknownCheckpoint
+    from cluster.planner import DoesNotFit
+
+    try:
+        yield
+    except openai.APIConnectionError as error:
+        url = error.request.url
+        fail(f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url")
+    except (openai.APIError, SlimMoAError) as error:
+        fail(error.message)
+    except (DoesNotFit, UnknownCard, UnknownCheckpoint, OSError) as error:
+        fail(str(error))  # an OSError is of a port, a file or a cluster
+    except errors as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def load_or_fail(config: str) -> Recipe:
+    """A recipe by file or name; its mistakes end the command."""
+    try:
+        return load(config)
+    except RecipeError as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with a message."""
+    err.print(Text(f"error: {message}", style="red"), soft_wrap=True)
+    raise typer.Exit(1)

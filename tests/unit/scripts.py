@@ -1,0 +1,119 @@
+"""Models that follow a script, and a clock that jumps: for tests that wait for nothing."""
+
+import asyncio
+import copy
+import re
+import selectors
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from actors.engine import Delta, FinishReason, Message, whole_of
+from configs.schema import Sampling
+
+# A step of a script: text or a delta to write, an error to raise, seconds to pass, or None: for ever.
+Step = str | Delta | BaseException | float | None
+Script = Sequence[Step] | Callable[["Asked"], Sequence[Step]]
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everything waits, and nothing will ever happen"
+            self.now += max(0.0, timeout)
+        return ready
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer as soon as nothing else is left to do."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+@dataclass
+class Asked:
+    """One engine call as the engine saw it. ended: "", finished, failed or closed."""
+
+    model: str
+    messages: list[Message]
+    sampling: Sampling
+    at: float
+    ended: str = ""
+
+    @property
+    def text(self) -> str:
+        return "\n".join(message["content"] for message in self.messages)
+
+
+@dataclass
+class FakeModels:
+    """`budget.Models` by script. A word is a token, a message costs four more.
+
+    counting: what counting a model's tokens does first. closing_s: how long an engine takes to let go.
+    """
+
+    scripts: dict[str, Script] = field(default_factory=dict)
+    counting: dict[str, Step] = field(default_factory=dict)
+    finish_reason: FinishReason = "stop"
+    closing_s: float = 0
+    asked: list[Asked] = field(default_factory=list)
+
+    async def stream(
+        self, model: str, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncIterator[Delta]:
+        now = asyncio.get_running_loop().time()
+        asked = Asked(model, copy.deepcopy(list(messages)), sampling, now)
+        self.asked.append(asked)
+        script = self.scripts[model]
+        written = 0
+        try:
+            for step in script(asked) if callable(script) else script:
+                if (delta := await _take(step)) is not None:
+                    written += len(delta.text.split())
+                    yield delta
+            read = await self.count_tokens(model, messages)
+            yield Delta(finish_reason=self.finish_reason, prompt_tokens=read, completion_tokens=written)
+            asked.ended = "finished"
+        except Exception:
+            asked.ended = "failed"
+            raise
+        finally:
+            if not asked.ended:
+                await asyncio.sleep(self.closing_s)
+                asked.ended = "closed"
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await whole_of(self.stream(model, messages, sampling))
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        await _take(self.counting.get(model, 0.0))
+        return sum(4 + len(m["content"].split()) for m in messages)
+
+    async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
+        await _take(self.counting.get(model, 0.0))
+        return [[match.end() for match in re.finditer(r"\s*\S+|\s+$", text)] for text in texts]
+
+    def calls(self, model: str) -> list[Asked]:
+        return [asked for asked in self.asked if asked.model == model]
+
+
+async def _take(step: Step) -> Delta | None:
+    match step:
+        case str():
+            return Delta(text=step)
+        case Delta():
+            return step
+        case BaseException():
+            raise step
+        case None:
+            await asyncio.Event().wait()
+        case _:
+            await asyncio.sleep(step)
+    return None
