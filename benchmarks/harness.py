@@ -21,7 +21,6 @@ from cluster import runtime
 from cluster.card import this_machine
 from configs.schema import Recipe
 
-APP_NAME = "slimmoa"
 HOST = "127.0.0.1"
 
 # Of the kind that AlpacaEval asks, written for this project.
@@ -39,10 +38,10 @@ def serving(recipe: Recipe) -> Iterator[str]:
     """Serve a recipe as `slimmoa serve` does, on a Ray of its own; yields the base URL."""
     port = free_port()
     runtime.connect(None, verbose=False)
-    try:
-        # Not before `connect`: Ray reads its settings when it is imported.
-        from serve_app.app import BuildArgs, build
+    # Not before `connect`: Ray reads its settings when it is imported.
+    from serve_app.app import APP_NAME, BuildArgs, build
 
+    try:
         runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, HOST, port)
         yield f"http://{HOST}:{port}"
     finally:
@@ -56,12 +55,19 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-async def stats(model: str) -> ReplicaStats:
-    """What the replica of a model says that its engine has done."""
+async def told(deployment: str, method: str) -> Any:
+    """What a deployment of the app under test answers."""
     from ray import serve
 
-    handle: Any = serve.get_deployment_handle(f"model-{model}", APP_NAME)
-    counts: ReplicaStats = await handle.stats.remote()
+    from serve_app.app import APP_NAME
+
+    handle: Any = serve.get_deployment_handle(deployment, APP_NAME)
+    return await getattr(handle, method).remote()
+
+
+async def stats(model: str) -> ReplicaStats:
+    """What the replica of a model says that its engine has done."""
+    counts: ReplicaStats = await told(f"model-{model}", "stats")
     return counts
 
 
