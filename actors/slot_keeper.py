@@ -7,29 +7,31 @@ nothing that must outlive it: a new keeper learns how things stand from the repl
 import asyncio
 import logging
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.turns import POLL_S, Order, Reply
-from cluster.policy import Policy
+from cluster.policy import Policy, State
 from cluster.residency import Action, CheckAt, Do, Residency, Slot, Snapshot, Verb
 
 logger = logging.getLogger(__name__)
 
-PING_S = 1.0
+PING_S = 2.0
 """A dead replica is noticed by then."""
 
 
 @dataclass(slots=True)
 class _Seated:
-    """A replica that has joined. news: set when `order` is no longer the latest."""
+    """A replica that has joined. state: as it last said; news: set when `order` is no longer the
+    latest."""
 
     member: str
     who: str
     replica: Any
+    state: State
     number: int = 0
     order: Do | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,6 +59,7 @@ class SlotKeeper:
         self._timer: asyncio.TimerHandle | None = None
         self._kills: set[asyncio.Future[None]] = set()
         self._orders: Counter[tuple[str, str]] = Counter()
+        self._step_s: defaultdict[tuple[str, str], float] = defaultdict(float)
 
     async def join(self, member: str, who: str, found: Snapshot, replica: Any) -> str | None:
         """See `turns.Keeper`; a process that has died without notice is forgotten first."""
@@ -69,7 +72,7 @@ class SlotKeeper:
             self._forget(old)
             if old.who != who:
                 self._carry_out(self._residency.left(self._now(), member))
-        ticket, seated = uuid.uuid4().hex, _Seated(member, who, replica)
+        ticket, seated = uuid.uuid4().hex, _Seated(member, who, replica, found.state)
         self._seated[member] = self._tickets[ticket] = seated
         seated.watch = asyncio.create_task(self._watch(seated))
         now = self._now()
@@ -81,6 +84,10 @@ class SlotKeeper:
         seated, now = self._tickets.get(ticket), self._now()
         if seated is None:
             return False
+        if found.state is not seated.state:
+            seated.state = found.state
+            if found.state in (State.RESIDENT, State.ASLEEP):
+                self._step_s[seated.member, found.state] += found.took_s or 0.0
         found = found.shifted(now)
         if number == seated.number:
             self._carry_out(self._residency.reported(now, seated.member, found))
@@ -111,6 +118,10 @@ class SlotKeeper:
     async def orders(self) -> dict[tuple[str, str], int]:
         """How often each member was given each order (its `Verb`): the swaps are the wakes."""
         return dict(self._orders)
+
+    async def step_seconds(self) -> dict[tuple[str, str], float]:
+        """How long each member's engine took to become awake, and asleep (its `State`), in all."""
+        return dict(self._step_s)
 
     async def _watch(self, seated: _Seated) -> None:
         while True:

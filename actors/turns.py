@@ -20,14 +20,14 @@ from actors.line import Line
 from cluster.policy import State, Turn
 from cluster.residency import Snapshot, Verb
 
-POLL_S = 1.0
+POLL_S = 2.0
 """The keeper answers a poll by then, with or without an order."""
 CONTACT_S = 3.0
 """A keeper that has not answered by then is out of reach."""
 LEASE_S = 5.0
 """From the sending of an answered poll. Shorter than `Policy.absent_s`: before a new keeper gives
 out a turn, every lease of the old one has run out."""
-REPORT_EVERY_S = 0.25
+REPORT_EVERY_S = 1.0
 """Counts go out no more often, because a report costs milliseconds that the engines need. What the
 keeper acts on goes out at once: the end of a step or of a turn, the first call, the last one gone."""
 REJOIN_S = 0.05, 1.0

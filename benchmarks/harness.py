@@ -21,7 +21,6 @@ from cluster import runtime
 from cluster.card import this_machine
 from configs.schema import Recipe
 
-APP_NAME = "slimmoa"
 HOST = "127.0.0.1"
 
 # Of the kind that AlpacaEval asks, written for this project.
@@ -43,10 +42,10 @@ def serving(recipe: Recipe) -> Iterator[str]:
         # Not before `connect`: Ray reads its settings when it is imported.
         from serve_app.app import BuildArgs, build
 
-        runtime.deploy(build(BuildArgs(recipe=recipe)), APP_NAME, (HOST, port))
+        runtime.deploy(build(BuildArgs(recipe=recipe)), runtime.APP_NAME, (HOST, port))
         yield f"http://{HOST}:{port}"
     finally:
-        runtime.disconnect(APP_NAME, local=True)
+        runtime.disconnect(runtime.APP_NAME, local=True)
 
 
 def free_port() -> int:
@@ -56,12 +55,17 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-async def stats(model: str) -> ReplicaStats:
-    """What the replica of a model says that its engine has done."""
+async def told(deployment: str, method: str) -> Any:
+    """What a deployment of the app under test answers."""
     from ray import serve
 
-    handle: Any = serve.get_deployment_handle(f"model-{model}", APP_NAME)
-    counts: ReplicaStats = await handle.stats.remote()
+    handle: Any = serve.get_deployment_handle(deployment, runtime.APP_NAME)
+    return await getattr(handle, method).remote()
+
+
+async def stats(model: str) -> ReplicaStats:
+    """What the replica of a model says that its engine has done."""
+    counts: ReplicaStats = await told(f"model-{model}", "stats")
     return counts
 
 

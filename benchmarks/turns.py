@@ -7,8 +7,9 @@
 engine alone in this process with all cores; then the same recipe forced side by side with full
 threads, for the first question only, because that takes minutes.
 `batch`: all questions at once over two proposers and an aggregator in one slot whose memory holds one
-of them, so that every swap unloads and loads; then the same calls to each engine alone. Swaps are
-counted by the keeper. Both need the real weights.
+of them, so that every swap unloads and loads; then the same calls to each engine alone. Swaps and their
+seconds are the keeper's. Tokens show that both did the same work, and `others` is what other programs
+took of the CPU meanwhile. Both need the real weights.
 """
 
 import asyncio
@@ -23,12 +24,15 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from actors.engine import Message, Share, whole_of
+from actors.engine import Delta, Message, Share, whole_of
 from actors.engines import create
-from benchmarks.harness import APP_NAME, QUESTIONS, Answer, Limit, ask, report, serving
+from benchmarks.harness import QUESTIONS, Answer, Limit, ask, report, serving, told
+from benchmarks.others import others_cpu_s
 from cluster.card import this_machine
+from cluster.residency import Verb
 from configs.load import load
 from configs.schema import Recipe, Sampling
+from serve_app.moa import place_seed
 from serve_app.prompts import with_references
 
 SOLO_LIMIT, BATCH_LIMIT, SWAP_LIMIT = 1.1, 1.1, 4
@@ -50,8 +54,8 @@ def calls_of(recipe: Recipe, question: str, answer: Answer) -> list[EngineCall]:
     """The calls behind an answer of a one-layer recipe, made again from its proposals and its seed."""
     messages = [Message(role="user", content=question)]
     calls = []
-    for place, proposer in enumerate(recipe.layers[0].proposers):
-        seed = random.Random(f"{SEED}/1/{place}").getrandbits(31)
+    for proposer in recipe.layers[0].proposers:
+        seed = place_seed(SEED, 1, proposer.model, 0)
         sampling = proposer.sampling.model_copy(update={"seed": seed})
         calls.append(EngineCall(proposer.model, messages, sampling))
     texts = [p["text"] for p in sorted(answer.moa["proposals"], key=lambda p: p["place"])]
@@ -61,9 +65,32 @@ def calls_of(recipe: Recipe, question: str, answer: Answer) -> list[EngineCall]:
     return [*calls, EngineCall(recipe.aggregator.model, prompt, sampling)]
 
 
-async def solo(recipe: Recipe, calls: Sequence[EngineCall], at_once: int) -> list[tuple[str, float]]:
-    """Each engine alone with all cores: (model, seconds) per call, or per model if `at_once` > 1."""
-    taken: list[tuple[str, float]] = []
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What calls took. read, written: their tokens; others_s: CPU seconds of other programs."""
+
+    run: str
+    seconds: float
+    read: int
+    written: int
+    others_s: float
+
+    def row(self, **more: Any) -> dict[str, Any]:
+        """For the table of figures."""
+        row = {"run": self.run, "seconds": self.seconds, "read": self.read, "written": self.written}
+        return row | {"others, s": self.others_s} | more
+
+
+def together(run: str, parts: Sequence[Part]) -> Part:
+    """One after the other."""
+    columns = [(p.seconds, p.read, p.written, p.others_s) for p in parts]
+    seconds, read, written, others_s = map(sum, zip(*columns, strict=True))
+    return Part(run, seconds, read, written, others_s)
+
+
+async def solo(recipe: Recipe, calls: Sequence[EngineCall], at_once: int) -> list[Part]:
+    """Each engine alone with all cores, `at_once` calls at a time; one at a time gives one each."""
+    taken: list[Part] = []
     for name in dict.fromkeys(call.model for call in calls):
         engine = create(name, recipe.models[name], Share(threads=this_machine().cores))
         await engine.start()
@@ -72,24 +99,27 @@ async def solo(recipe: Recipe, calls: Sequence[EngineCall], at_once: int) -> lis
         await whole_of(engine.stream(mine[0].messages, Sampling(max_tokens=1)))
         places = asyncio.Semaphore(at_once)
 
-        async def one(call: EngineCall, engine: Any = engine, places: Any = places) -> float:
+        async def one(call: EngineCall, engine: Any = engine, places: Any = places) -> Delta:
             async with places:
-                began = time.monotonic()
-                await whole_of(engine.stream(call.messages, call.sampling))
-                return time.monotonic() - began
+                return await whole_of(engine.stream(call.messages, call.sampling))
 
-        if at_once == 1:
-            taken += [(name, await one(call)) for call in mine]
-        else:
-            began = time.monotonic()
-            await asyncio.gather(*map(one, mine))
-            taken.append((name, time.monotonic() - began))
+        for group in [mine] if at_once > 1 else [[call] for call in mine]:
+            others_s, began = others_cpu_s(), time.monotonic()
+            wholes = await asyncio.gather(*map(one, group))
+            seconds, others_s = time.monotonic() - began, others_cpu_s() - others_s
+            read, written = (
+                sum(d.prompt_tokens for d in wholes),
+                sum(d.completion_tokens for d in wholes),
+            )
+            taken.append(Part(f"{name} alone", seconds, read, written, others_s))
         await engine.stop()
     return taken
 
 
-async def asked(url: str, recipe: Recipe, questions: Sequence[str], at_once: int) -> list[Answer]:
-    """The answers, and none of them degraded."""
+async def asked(
+    url: str, recipe: Recipe, questions: Sequence[str], at_once: int, run: str = ""
+) -> tuple[list[Answer], Part]:
+    """The answers, and none of them degraded; and what they took."""
     timeout = aiohttp.ClientTimeout(total=1800)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -100,11 +130,14 @@ async def asked(url: str, recipe: Recipe, questions: Sequence[str], at_once: int
             async with places:
                 return await ask(session, url, recipe.name, question, stream=False, **more)
 
+        others_s, began = others_cpu_s(), time.monotonic()
         answers = await asyncio.gather(*map(one, questions))
+        seconds, others_s = time.monotonic() - began, others_cpu_s() - others_s
     for answer in answers:
         if answer.error or answer.moa["degraded"]:
             raise SystemExit(f"no whole answer: {answer.error or answer.moa['missing']}")
-    return answers
+    read, written = (sum(a.usage[k] for a in answers) for k in ("prompt_tokens", "completion_tokens"))
+    return answers, Part(run, seconds, read, written, others_s)
 
 
 def changed(recipe: Recipe, models: dict[str, Any], **changes: Any) -> Recipe:
@@ -125,28 +158,22 @@ def question(
     """One question at a time: in turns, each engine alone, and side by side with full threads."""
     recipe, texts = load("tiny_cpu"), list(islice(cycle(QUESTIONS), questions))
     with serving(recipe) as url:
-        asyncio.run(asked(url, recipe, texts[:1], 1))
-        answers = asyncio.run(asked(url, recipe, texts[-1:] + texts, 1))[1:]
+        asyncio.run(asked(url, recipe, [texts[0], texts[-1]], 1))
+        answers, turns = asyncio.run(asked(url, recipe, texts, 1, "in turns, all cores each"))
     per_answer = [calls_of(recipe, q, a) for q, a in zip(texts, answers, strict=True)]
-    alone_first = asyncio.run(solo(recipe, per_answer[0], 1))
-    alone = alone_first + asyncio.run(
-        solo(recipe, [call for calls in per_answer[1:] for call in calls], 1)
-    )
-    turns_s = sum(a.wall_s for a in answers)
-    solo_s = sum(seconds for _, seconds in alone)
-    rows: list[dict[str, Any]] = [
-        {"run": "in turns, all cores each", "wall s": turns_s, "over solo": turns_s / solo_s},
-        {"run": "each engine alone, same calls", "wall s": solo_s, "over solo": 1.0},
-    ]
+    alone = asyncio.run(solo(recipe, [call for calls in per_answer for call in calls], 1))
+    whole = together("each engine alone, same calls", alone)
+    ratio = turns.seconds / whole.seconds
+    rows = [turns.row(**{"over solo": ratio}), whole.row(**{"over solo": 1.0})]
     if beside:
-        together = changed(recipe, {"residency": "resident", "threads": this_machine().cores})
-        with serving(together) as url:
-            (crowded,) = asyncio.run(asked(url, together, texts[:1], 1))
-        first_s = sum(seconds for _, seconds in alone_first)
-        for run, seconds in (("in turns", answers[0].wall_s), ("side by side", crowded.wall_s)):
-            row = {"run": f"first question {run}", "wall s": seconds, "over solo": seconds / first_s}
-            rows.append(row)
-    limit = Limit("wall time in turns over the engines' solo times", turns_s / solo_s, SOLO_LIMIT)
+        crowd = changed(recipe, {"residency": "resident", "threads": this_machine().cores})
+        with serving(crowd) as url:
+            _, crowded = asyncio.run(asked(url, crowd, texts[:1], 1, "first one, side by side"))
+        rows.append(crowded.row(**{"over solo": ""}))
+        rows.append(
+            {**dict.fromkeys(rows[0], ""), "run": "the same in turns", "seconds": answers[0].wall_s}
+        )
+    limit = Limit("wall time in turns over the engines' solo times", ratio, SOLO_LIMIT)
     report(f"{questions} questions, one at a time", rows, [limit], json)
 
 
@@ -163,13 +190,11 @@ def three_models() -> Recipe:
     return Recipe.model_validate(data)
 
 
-async def keeper_orders() -> dict[tuple[str, str], int]:
-    """How often the keeper gave each order."""
-    from ray import serve
-
-    handle: Any = serve.get_deployment_handle("keeper-0", APP_NAME)
-    orders: dict[tuple[str, str], int] = await handle.orders.remote()
-    return orders
+async def swaps_so_far() -> tuple[int, float]:
+    """How many there were, and the seconds that engines took to fall asleep and to wake."""
+    orders: dict[tuple[str, str], int] = await told("keeper-0", "orders")
+    seconds: dict[tuple[str, str], float] = await told("keeper-0", "step_seconds")
+    return sum(n for (_, verb), n in orders.items() if verb == Verb.WAKE), sum(seconds.values())
 
 
 @app.command()
@@ -182,24 +207,22 @@ def batch(
     recipe = three_models()
     texts = [f"{text} ({n})" for n, text in enumerate(islice(cycle(QUESTIONS), questions), 1)]
     with serving(recipe) as url:
-        before = asyncio.run(keeper_orders())
-        began = time.monotonic()
-        answers = asyncio.run(asked(url, recipe, texts, questions))
-        wall_s = time.monotonic() - began
-        after = asyncio.run(keeper_orders())
-    swaps = sum(n - before.get(key, 0) for key, n in after.items() if key[1] == "wake")
+        before = asyncio.run(swaps_so_far())
+        answers, turns = asyncio.run(asked(url, recipe, texts, questions, "mixture in turns"))
+        after = asyncio.run(swaps_so_far())
+    swaps, swap_s = after[0] - before[0], after[1] - before[1]
     calls = [call for q, a in zip(texts, answers, strict=True) for call in calls_of(recipe, q, a)]
-    at_once = recipe.models["writer"].concurrency
-    alone = asyncio.run(solo(recipe, calls, at_once))
-    solo_s = sum(seconds for _, seconds in alone)
-    rows = [
-        {"run": "mixture in turns", "seconds": wall_s, "swaps": swaps},
-        *({"run": f"{name} alone", "seconds": seconds, "swaps": ""} for name, seconds in alone),
-    ]
+    parts = asyncio.run(solo(recipe, calls, recipe.models["writer"].concurrency))
+    alone = together("all alone", parts)
+    rows = [turns.row(swaps=swaps)]
+    rows.append({**dict.fromkeys(rows[0], ""), "run": "of which swaps", "seconds": swap_s})
+    rows += [part.row(swaps="") for part in (*parts, alone)]
+    allowed_s = BATCH_LIMIT * alone.seconds + swap_s
     limits = [
         Limit("swaps", swaps, SWAP_LIMIT),
-        Limit("wall time over the engines' solo batch time", wall_s / solo_s, BATCH_LIMIT),
+        Limit(f"wall seconds, limit {BATCH_LIMIT} times alone, plus swaps", turns.seconds, allowed_s),
     ]
+    print(f"swaps taken off, over alone: {(turns.seconds - swap_s) / alone.seconds:.3f}")
     report(f"{questions} questions at once, one slot", rows, limits, json)
 
 

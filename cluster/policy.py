@@ -3,8 +3,9 @@
 1. Collate: an open turn goes on while nobody else in the slot waits. When another waits, the calls
    that are here already are still served; later ones wait for the next turn.
 2. Do not swap to save a fraction of a swap: that gate falls no sooner than `linger_share` of the
-   swap's cost after the other began to wait, and a turn that has work lasts `least_costs` swaps. A
-   turn that has run dry lingers for `linger_share` only.
+   swap's cost after the other began to wait, and a turn that has work lasts `least_costs` swaps,
+   counted from the first call to the slot if it idled before: the rest of a batch comes a moment
+   after that. A turn that has run dry lingers for `linger_share` only.
 3. A call out of patience ends the turn after the calls in flight, but not before the turn has
    lasted one swap and `least_turn_s`: under overload nobody is patient, and there must be progress.
 4. Next is the longest queue, ties in the order of the recipe: proposers come before the
@@ -98,7 +99,8 @@ NO_CALLS = Calls()
 
 @dataclass(slots=True)
 class Seat:
-    """What is believed of a member. since: of its state; opened, dry, ended: of its turns."""
+    """What is believed of a member. since: of its state; opened, dry, ended: of its turns.
+    opened is later than the turn's begin if the slot idled: rule 2."""
 
     member: Member
     wake_s: float

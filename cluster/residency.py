@@ -98,6 +98,10 @@ class _Bench:
     missing: set[str] = field(default_factory=set)
     asked: float = math.inf
 
+    def is_idle(self, now: float) -> bool:
+        """Nobody has or wants a call."""
+        return not any(seat.calls.any or seat.wants(now) for seat in self.seats)
+
     def cost_s(self, holder: Seat, rival: Seat) -> float:
         return 0.0 if self.slot.keeps_loaded else holder.sleep_s + rival.wake_s
 
@@ -132,7 +136,7 @@ class Residency:
         seat.cold = found.state is State.WAKING and (seat.cold or seat.state is not State.WAKING)
         self._end(bench, seat, now)
         self._enter(seat, found.state, now)
-        self._count(seat, found.calls, now)
+        self._count(bench, seat, found.calls, now)
         seat.turn, seat.opened = found.turn, now
         if found.state is State.FAILED:
             self._fail(bench, seat, now)
@@ -150,13 +154,13 @@ class Residency:
             self._back_off(seat, now)
         self._end(bench, seat, now)
         self._enter(seat, State.ABSENT, now)
-        self._count(seat, Calls(), now)
+        self._count(bench, seat, Calls(), now)
         return self._decide(now)
 
     def reported(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica that knows of its last order tells how it is."""
         bench, seat = self._seats[name]
-        self._count(seat, found.calls, now)
+        self._count(bench, seat, found.calls, now)
         match seat.state, found.state:
             case before, State.FAILED if before is not State.FAILED:
                 self._fail(bench, seat, now)
@@ -177,7 +181,7 @@ class Residency:
 
     def queued(self, now: float, name: str, calls: Calls) -> list[Action]:
         """The queue of a replica that may not know of its last order yet."""
-        self._count(self._seats[name][1], calls, now)
+        self._count(*self._seats[name], calls, now)
         return self._decide(now)
 
     def tick(self, now: float) -> list[Action]:
@@ -303,9 +307,12 @@ class Residency:
         if seat.state is not state:
             seat.state, seat.since = state, now
 
-    def _count(self, seat: Seat, calls: Calls, now: float) -> None:
+    def _count(self, bench: _Bench, seat: Seat, calls: Calls, now: float) -> None:
         if seat.calls.any and not calls.any:
             seat.dry = now
+        elif calls.any and bench.is_idle(now):
+            for holder in bench.seats:  # whoever it is: a turn that idled begins now, by rule 2
+                holder.opened = now
         seat.calls = calls
 
     def _do(self, verb: Verb, seat: Seat, *, before: float = -math.inf, sole: bool = False) -> None:

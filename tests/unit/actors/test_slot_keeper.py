@@ -112,7 +112,7 @@ def test_the_gate_is_told_in_seconds_from_now(in_virtual_time: Run) -> None:
         assert await it.order(a, after=1) is None
         await asyncio.sleep(7)  # the gate fell at 4 s, two swaps after the turn began
         reply = await it.keeper.order(a, 1)
-        assert reply == Reply(True, Order(2, Verb.CLOSE, before_s=4.0 - 8.0))
+        assert reply == Reply(True, Order(2, Verb.CLOSE, before_s=4.0 - (POLL_S + 7)))
 
     in_virtual_time(scene())
 
@@ -196,6 +196,25 @@ def test_orders_are_counted_so_that_swaps_can_be_seen(in_virtual_time: Run) -> N
         await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
         await asyncio.sleep(1)
         assert await it.keeper.orders() == {("a", Verb.OPEN): 1, ("a", Verb.CLOSE): 1}
+
+    in_virtual_time(scene())
+
+
+def test_the_seconds_of_a_swap_are_counted_once_however_often_they_are_told(
+    in_virtual_time: Run,
+) -> None:
+    async def scene() -> None:
+        it = Scene()
+        a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
+        await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+        await asyncio.sleep(1)
+        await it.keeper.report(a, 2, AWAKE)
+        await it.keeper.report(a, 3, Snapshot(State.FALLING_ASLEEP, took_s=9.0))  # of its last step
+        for _ in range(2):
+            await it.keeper.report(a, 3, Snapshot(State.ASLEEP, took_s=0.5))
+        await it.keeper.report(b, 1, Snapshot(State.RESIDENT, took_s=2.0))
+        expected = {("a", State.ASLEEP): 0.5, ("b", State.RESIDENT): 2.0}
+        assert await it.keeper.step_seconds() == expected
 
     in_virtual_time(scene())
 

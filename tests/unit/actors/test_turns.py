@@ -181,7 +181,7 @@ def test_calls_before_the_gate_are_still_served_and_later_ones_wait_for_the_next
         card = await Card(concurrency=1).up()
         early = [asyncio.create_task(card.call("a", seconds=3)) for _ in range(3)]
         other = asyncio.create_task(card.call("b"))
-        await asyncio.sleep(4)
+        await asyncio.sleep(5)  # the gate falls after 4 s, two swaps after the first call
         late = asyncio.create_task(card.call("a"))
         await asyncio.gather(*early, other, late)
         swap = ["a sleep", "b wake", "b call", "b sleep", "a wake"]

@@ -79,6 +79,23 @@ def test_a_turn_change_of_a_slot_that_keeps_all_loaded_orders_neither_sleep_nor_
     assert residency.reported(100.0, "a", AWAKE) == [Do(Verb.OPEN, "b")]
 
 
+def test_a_turn_that_idled_counts_from_the_first_call_to_its_slot() -> None:
+    residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
+    residency.queued(100.0, "b", Calls(1, oldest=100.0))
+    actions = residency.queued(100.2, "a", Calls(in_flight=1))  # its part of the same batch
+    assert actions == [CheckAt(106.0)]  # two swaps of 3 s each
+    assert residency.tick(106.0)[0] == Do(Verb.CLOSE, "a", before=106.0)
+
+
+def test_calls_that_come_and_go_do_not_begin_a_turn_anew_while_another_waits() -> None:
+    residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
+    residency.queued(100.0, "b", Calls(1, oldest=100.0))
+    for now in (100.1, 102.1, 104.1):
+        residency.queued(now, "a", Calls(in_flight=1))
+        residency.queued(now + 1.9, "a", Calls())
+    assert residency.queued(106.1, "a", Calls(in_flight=1))[0] == Do(Verb.CLOSE, "a", before=106.1)
+
+
 def test_steps_of_two_slots_come_one_after_the_other_in_the_order_in_which_they_were_needed() -> None:
     residency = card(Slot("s", (A,)), Slot("t", (B,)), Slot("u", (C,)), a=ASLEEP, b=ASLEEP, c=ASLEEP)
     assert Do(Verb.WAKE, "b") in residency.queued(100.0, "b", WAITS)
