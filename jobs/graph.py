@@ -1,7 +1,7 @@
 """The Serve application that a job's calls go to: one that runs already, or the job's own.
 
-A job's own is named after its run folder. So a run goes on with what a killed job of it has left, if
-that is whole and suits, and takes it down at last; and two jobs never end one another's models.
+A job's own is named after its run folder. So a run ends what a killed job of it has left, and two jobs
+never end one another's models.
 """
 
 import asyncio
@@ -101,19 +101,19 @@ def graph(
     """
     own = JOB_APP + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     local, found = _connected(own, verbose=verbose)
+    shared = found not in (None, own)
     try:
-        if found not in (None, own):
-            say(f"using the running application {found}")
-            yield asyncio.run(_reached(recipe, found, shared=True))
-        elif found == own and (left := _left(recipe, own)) is not None:
-            say(f"using the models that an earlier job of this run left: {own}")
-            yield left
-        else:
+        if not shared:
+            if found is not None:
+                say("ending the models that an earlier job of this run has left")
+                _end(own)
             say(f"starting the models: {', '.join(recipe.models)}")
             _deploy(recipe, own, in_flight)
-            yield asyncio.run(_reached(recipe, own, shared=False))
+        else:
+            say(f"using the running application {found}")
+        yield asyncio.run(_reached(recipe, found or own, shared=shared))
     finally:
-        runtime.disconnect(own if found in (None, own) else None, local=local)
+        runtime.disconnect(None if shared else own, local=local)
 
 
 def _connected(own: str, *, verbose: bool) -> tuple[bool, str | None]:
@@ -134,20 +134,20 @@ def _connected(own: str, *, verbose: bool) -> tuple[bool, str | None]:
     return True, None
 
 
-def _left(recipe: Recipe, own: str) -> Graph | None:
-    """What an earlier job of the run has left; None if it is not whole, or has other models.
+def _end(own: str) -> None:
+    """End what a killed job has left, in whatever state it is.
 
-    A job can be killed while it starts its models, or while it ends them: they are then started anew.
+    Nothing tells its models that their caller is gone: they would work off all calls that wait, hours
+    of them perhaps, and Serve would let them go on with it for a while even when it ends them.
     """
+    import ray
     from ray import serve
-    from ray.serve.schema import ApplicationStatus
 
-    there = serve.status().applications.get(own)
-    if there is None or there.status is not ApplicationStatus.RUNNING:
-        return None
-    with suppress(GraphRefused):
-        return asyncio.run(_reached(recipe, own, shared=False))
-    return None
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if own in actor["name"]:
+            with suppress(ValueError):  # it has just ended
+                ray.kill(ray.get_actor(**actor))
+    serve.delete(own)
 
 
 def _deploy(recipe: Recipe, name: str, in_flight: int) -> None:
