@@ -91,17 +91,19 @@ async def findings(folder: Path, models: InProcess, rows: int, seed: int) -> Fin
             return await ablate(task(), store, answered, judged)
 
 
-async def findings_of_commands(folder: Path, models: InProcess, rows: int, seed: int) -> Findings:
+async def findings_of_commands(
+    folder: Path, models: InProcess, rows: int, seed: int, port: int = 0
+) -> Findings:
     """As `findings`, by the command line; the models are behind a server in this process.
 
     Raises:
-        SystemExit: a command failed; the message has what it printed.
+        RuntimeError: a command failed; the message has what it printed.
     """
     run_folder = str(folder / "run")
-    async with serving(models) as url:
+    async with serving(models, port) as url:
         files = written(folder, url, rows)
         await command("run", *files, "--out", run_folder, "--alone", BASELINE, "--seed", str(seed))
-        return read(await command("ablate", run_folder, *wanted(), "--json"))
+        return read(await command("ablate", run_folder, *_wanted(), "--json"))
 
 
 def written(folder: Path, url: str, rows: int) -> list[str]:
@@ -113,7 +115,7 @@ def written(folder: Path, url: str, rows: int) -> list[str]:
     return ["--set", str(set_file), "--config", str(recipe_file)]
 
 
-def wanted() -> list[str]:
+def _wanted() -> list[str]:
     """The options of `bench ablate` for all that `task` asks for."""
     unquantized = [f"{model}={whole}" for model, whole in UNQUANTIZED.items()]
     options = {"--part": PARTS, "--candidate": CANDIDATES, "--unquantized": unquantized}
@@ -125,14 +127,14 @@ async def command(*arguments: str) -> str:
     """What `slimmoa bench` prints on its standard output.
 
     Raises:
-        SystemExit: it failed; the message has what it printed.
+        RuntimeError: it failed; the message has what it printed.
     """
     whole = [sys.executable, "-m", "slimmoa", "bench", *arguments]
     pipe = subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*whole, stdout=pipe, stderr=pipe)
     output, errors = await process.communicate()
     if process.returncode != 0:
-        raise SystemExit(f"bench {arguments[0]} ended with {process.returncode}:\n{errors.decode()}")
+        raise RuntimeError(f"bench {arguments[0]} ended with {process.returncode}:\n{errors.decode()}")
     return output.decode()
 
 

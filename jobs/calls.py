@@ -173,7 +173,7 @@ class StoredModels:
         return whole
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         """The answer in one piece: nobody watches a batch."""
         yield await self.complete(model, messages, sampling)

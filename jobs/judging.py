@@ -65,6 +65,7 @@ class OneEngine:
         model: str,  # noqa: ARG002
         messages: Sequence[Message],
         sampling: Sampling,
+        _live: bool = True,
     ) -> AsyncIterator[Delta]:
         return cast("AsyncIterator[Delta]", self._engine.stream(messages, sampling))
 

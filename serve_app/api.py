@@ -123,13 +123,19 @@ def _answer(request: ChatRequest, recipe: Recipe, backend: Backend) -> AsyncGene
             message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
             raise BadRequest(message, param="logprobs")
         sampling = request.sampling(recipe.aggregator.sampling)
-        watched = bool(request.stream and request.moa.events)
         return moa.answer(
-            messages, recipe, backend, sampling=sampling, seed=request.seed, watched=watched
+            messages,
+            recipe,
+            backend,
+            sampling=sampling,
+            seed=request.seed,
+            live=bool(request.stream),
+            watched=bool(request.stream and request.moa.events),
         )
     if request.model not in recipe.models:
         raise _unknown(request.model, recipe)
-    return moa.direct(messages, recipe, backend, request.model, request.sampling(Sampling()))
+    sampling, live = request.sampling(Sampling()), bool(request.stream)
+    return moa.direct(messages, recipe, backend, request.model, sampling, live=live)
 
 
 async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
