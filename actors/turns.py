@@ -12,13 +12,12 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from actors.errors import EngineUnavailable
 from actors.line import Line
+from cluster.orders import Order, Reply, Snapshot, Verb
 from cluster.policy import State, Turn
-from cluster.residency import Snapshot, Verb
 
 POLL_S = 2.0
 """The keeper answers a poll by then, with or without an order."""
@@ -36,24 +35,6 @@ REJOIN_S = 0.05, 1.0
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a replica is to do. before_s: the gate of CLOSE, in seconds from now (so below 0)."""
-
-    number: int
-    verb: Verb
-    before_s: float = -math.inf
-    sole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """To a poll. known: False if the replica has to join (again)."""
-
-    known: bool
-    order: Order | None = None
 
 
 class Keeper(Protocol):
