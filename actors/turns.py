@@ -21,9 +21,9 @@ from cluster.policy import State, Turn
 
 POLL_S = 2.0
 """The keeper answers a poll by then, with or without an order."""
-CONTACT_S = 3.0
-"""A keeper that has not answered by then is out of reach."""
-LEASE_S = 5.0
+CONTACT_S = 4.0
+"""A keeper that has not answered by then is out of reach: a busy machine may take seconds."""
+LEASE_S = 6.0
 """From the sending of an answered poll. Shorter than `Policy.absent_s`: before a new keeper gives
 out a turn, every lease of the old one has run out."""
 REPORT_EVERY_S = 1.0
