@@ -9,9 +9,9 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from ray.serve.exceptions import RayServeException
 
 from actors.slot_keeper import SlotKeeper
-from actors.turns import Reply
+from cluster.orders import Reply, Snapshot
 from cluster.policy import Policy
-from cluster.residency import Slot, Snapshot
+from cluster.residency import Slot
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.turns import POLL_S, Order, Reply
+from actors.turns import POLL_S
+from cluster.orders import Action, CheckAt, Do, Order, Reply, Snapshot, Verb
 from cluster.policy import Policy, State
-from cluster.residency import Action, CheckAt, Do, Residency, Slot, Snapshot, Verb
+from cluster.residency import Residency, Slot
 
 logger = logging.getLogger(__name__)
 

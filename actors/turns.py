@@ -12,19 +12,18 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from actors.errors import EngineUnavailable
 from actors.line import Line
+from cluster.orders import Order, Reply, Snapshot, Verb
 from cluster.policy import State, Turn
-from cluster.residency import Snapshot, Verb
 
 POLL_S = 2.0
 """The keeper answers a poll by then, with or without an order."""
-CONTACT_S = 3.0
-"""A keeper that has not answered by then is out of reach."""
-LEASE_S = 5.0
+CONTACT_S = 4.0
+"""A keeper that has not answered by then is out of reach: a busy machine may take seconds."""
+LEASE_S = 6.0
 """From the sending of an answered poll. Shorter than `Policy.absent_s`: before a new keeper gives
 out a turn, every lease of the old one has run out."""
 REPORT_EVERY_S = 1.0
@@ -36,24 +35,6 @@ REJOIN_S = 0.05, 1.0
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a replica is to do. before_s: the gate of CLOSE, in seconds from now (so below 0)."""
-
-    number: int
-    verb: Verb
-    before_s: float = -math.inf
-    sole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """To a poll. known: False if the replica has to join (again)."""
-
-    known: bool
-    order: Order | None = None
 
 
 class Keeper(Protocol):

@@ -29,7 +29,7 @@ from actors.engines import create
 from benchmarks.harness import QUESTIONS, Answer, Limit, ask, report, serving, told
 from benchmarks.others import others_cpu_s
 from cluster.card import this_machine
-from cluster.residency import Verb
+from cluster.orders import Verb
 from configs.load import load
 from configs.schema import Recipe, Sampling
 from serve_app.moa import place_seed

@@ -22,46 +22,12 @@ the longest call, S the longest swap, with the steps of the card's other slots t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, field
 
-from cluster.policy import NO_CALLS, Calls, Member, Policy, Seat, State, Turn, ending, next_seat
+from cluster.orders import Action, CheckAt, Do, Snapshot, Verb
+from cluster.policy import Calls, Member, Policy, Seat, State, Turn, ending, next_seat
 
 MOVING = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
-
-
-class Verb(StrEnum):
-    """What a member can be told to do. CLOSE: start only calls that arrived before the gate, drain,
-    report. RESTART: make the engine anew, or die. KILL is for the keeper: it did not restart."""
-
-    START = "start"
-    WAKE = "wake"
-    SLEEP = "sleep"
-    OPEN = "open"
-    CLOSE = "close"
-    RESTART = "restart"
-    KILL = "kill"
-
-
-@dataclass(frozen=True, slots=True)
-class Do:
-    """An order to a member. before: the gate of CLOSE. sole: of OPEN, the member has the slot to
-    itself, so that its turn needs no lease."""
-
-    verb: Verb
-    member: str
-    before: float = -math.inf
-    sole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CheckAt:
-    """Call `tick` at this time."""
-
-    at: float
-
-
-Action = Do | CheckAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +37,6 @@ class Slot:
     name: str
     members: tuple[Member, ...]
     keeps_loaded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A replica as it is. took_s: seconds of its last start, sleep or wake."""
-
-    state: State
-    turn: Turn = Turn.CLOSED
-    calls: Calls = NO_CALLS
-    took_s: float | None = None
-
-    def shifted(self, by_s: float) -> "Snapshot":
-        """The same with times of another clock, which shows so much more."""
-        return replace(self, calls=self.calls.shifted(by_s))
 
 
 @dataclass(slots=True)

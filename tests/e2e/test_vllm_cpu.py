@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import pytest_asyncio
 
@@ -21,6 +22,7 @@ from cluster import runtime
 from configs.load import load
 from configs.schema import Recipe, Sampling, VllmModel
 from tests.conftest import Endpoint, Serving
+from tests.e2e import processes
 
 pytestmark = [
     pytest.mark.vllm,
@@ -224,3 +226,25 @@ def test_both_models_ran_on_the_four_bit_kernel(endpoint: Endpoint) -> None:
     files = runtime.log_folder().glob("worker-*.*")
     logs = [file.read_text(errors="replace") for file in files]
     assert sum(KERNEL in log for log in logs) == len(endpoint.recipe.models)
+
+
+def test_a_killed_replica_takes_its_engine_with_it_and_answers_again(endpoint: Endpoint) -> None:
+    killed, other = "smollm2-135m", "qwen2.5-coder-0.5b"
+
+    def answers(model: str) -> bool:
+        try:
+            return bool(
+                endpoint.client()
+                .chat.completions.create(model=model, messages=SKY, max_tokens=4)
+                .choices
+            )
+        except openai.APIStatusError:
+            return False
+
+    assert answers(killed)
+    processes.until(lambda: len(processes.replicas(f"model-{killed}")) == 1)
+    (pid,) = processes.replicas(f"model-{killed}")
+    assert any("EngineCore" in title for title in processes.below(pid).values())
+    processes.kill(pid)  # and see that its engine has gone too
+    assert answers(other)
+    processes.until(lambda: answers(killed), within_s=120)

@@ -17,8 +17,9 @@ from ray.exceptions import RayActorError
 from actors.errors import EngineUnavailable
 from actors.ray_keeper import RayKeeper, RemoteKeeper
 from actors.turns import Turns
+from cluster.orders import Verb
 from cluster.policy import Member, Policy
-from cluster.residency import Slot, Verb
+from cluster.residency import Slot
 
 MEMBERS = ("a", "b", "c")
 WAIT_S = 30

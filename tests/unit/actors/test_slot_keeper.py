@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from actors.slot_keeper import PING_S, SlotKeeper
-from actors.turns import POLL_S, Order, Reply
+from actors.turns import POLL_S
+from cluster.orders import Order, Reply, Snapshot, Verb
 from cluster.policy import Calls, Member, Policy, State, Turn
-from cluster.residency import Slot, Snapshot, Verb
+from cluster.residency import Slot
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 POLICY = Policy(absent_s=8, restart_s=5)

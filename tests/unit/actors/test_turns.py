@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from actors.errors import EngineUnavailable
 from actors.slot_keeper import SlotKeeper
-from actors.turns import LEASE_S, Reply, Turns
+from actors.turns import LEASE_S, Turns
+from cluster.orders import Reply, Snapshot
 from cluster.policy import Member, Policy, State
-from cluster.residency import Slot, Snapshot
+from cluster.residency import Slot
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, None]], None]

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from cluster.orders import CheckAt, Do, Snapshot, Verb
 from cluster.policy import Calls, Ending, Member, Policy, Seat, State, ending, next_seat
-from cluster.residency import CheckAt, Do, Residency, Slot, Snapshot, Verb
+from cluster.residency import Residency, Slot
 
 POLICY = Policy(linger_share=0.1, least_costs=2, least_turn_s=1, settle_s=3, retry_s=1, retry_most_s=4)
 A, B, C = (Member(name, i, wake_s=2.0, sleep_s=1.0) for i, name in enumerate("abc"))

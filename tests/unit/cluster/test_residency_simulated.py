@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from cluster.orders import Action, CheckAt, Do, Snapshot, Verb
 from cluster.policy import Calls, Member, Policy, State, Turn
-from cluster.residency import Action, CheckAt, Do, Residency, Slot, Snapshot, Verb
+from cluster.residency import Residency, Slot
 
 LEASE_S = 4.0
 CONCURRENCY = 4

@@ -1,0 +1,137 @@
+"""Real engines killed in each state, and their keeper, in a slot that holds one of three at a time.
+
+SIGKILL to the processes themselves, questions over HTTP. After each: the other models answer, so the
+card's lock is free; the killed one answers again; no process is left over.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from benchmarks.turns import three_models
+from cluster.orders import Snapshot
+from cluster.policy import State
+from tests.conftest import Endpoint, Serving
+from tests.e2e import processes
+from tests.e2e.processes import WAIT_S, until
+
+pytestmark = pytest.mark.weights
+
+FIRST, SECOND, WRITER = MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "writer")
+KEEPER = "keeper-0"
+DEPLOYMENTS = (*(f"model-{model}" for model in MODELS), KEEPER)
+HELLO: Any = [{"role": "user", "content": "Say hello."}]
+STORY: Any = [{"role": "user", "content": "Write a very long story about a lighthouse."}]
+SETTLED = {State.RESIDENT, State.ASLEEP}
+
+
+class Slot:
+    """The three models behind an endpoint, and what their keeper believes of them."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        from ray import serve
+
+        self.endpoint = endpoint
+        self.keeper: Any = serve.get_deployment_handle(KEEPER, "slimmoa")
+        self.pids: dict[str, int] = {}
+
+    def kill(self, deployment: str) -> None:
+        processes.kill(self.pids[deployment])
+
+    def ask(self, model: str, messages: Any = HELLO, tokens: int = 2) -> Any:
+        return self.endpoint.client().chat.completions.create(
+            model=model, messages=messages, max_tokens=tokens, timeout=WAIT_S
+        )
+
+    def states(self) -> dict[str, State]:
+        """Empty while there is no keeper."""
+        try:
+            found: dict[str, Snapshot] = self.keeper.standing.remote().result(timeout_s=WAIT_S)
+        except (RayError, RayServeException):
+            return {}
+        return {member.partition("/")[0]: snapshot.state for member, snapshot in found.items()}
+
+    def state(self, model: str) -> State | None:
+        return self.states().get(model)
+
+    def in_flight(self, model: str) -> int:
+        return self.endpoint.stats(model).in_flight
+
+    def answers_again(self, model: str) -> bool:
+        try:
+            return bool(self.ask(model).choices)
+        except (openai.APIStatusError, openai.APIConnectionError):
+            return False
+
+
+@pytest.fixture(scope="module")
+def endpoint(serving: Serving) -> Iterator[Endpoint]:
+    with serving(three_models()) as served:
+        yield served
+
+
+@pytest.fixture
+def slot(endpoint: Endpoint) -> Iterator[Slot]:
+    """FIRST is awake, the others sleep; in the end all answer, each from one process."""
+    slot = Slot(endpoint)
+    slot.ask(FIRST)
+    until(lambda: all(len(processes.replicas(name)) == 1 for name in DEPLOYMENTS))
+    slot.pids = {name: processes.replicas(name)[0] for name in DEPLOYMENTS}
+    yield slot
+    for model in MODELS:
+        until(lambda model=model: slot.answers_again(model))  # type: ignore[misc]
+    until(lambda: [state in SETTLED for state in slot.states().values()] == [True] * len(MODELS))
+    until(lambda: all(len(processes.replicas(name)) == 1 for name in DEPLOYMENTS))
+
+
+def test_killed_asleep_the_others_go_on_answering(slot: Slot) -> None:
+    assert slot.state(SECOND) is State.ASLEEP
+    slot.kill(f"model-{SECOND}")
+    assert slot.ask(FIRST).choices
+    assert slot.ask(WRITER).choices
+
+
+def test_killed_waking_the_call_fails_and_the_others_go_on_answering(slot: Slot) -> None:
+    with ThreadPoolExecutor() as pool:
+        lost = pool.submit(slot.ask, SECOND)
+        until(lambda: slot.state(SECOND) is State.WAKING)
+        other = pool.submit(slot.ask, WRITER)
+        slot.kill(f"model-{SECOND}")
+        with pytest.raises(openai.APIStatusError) as told:
+            lost.result()
+        assert told.value.status_code == 503
+        assert other.result().choices
+    assert slot.ask(FIRST).choices
+
+
+def test_killed_awake_the_slot_passes_on(slot: Slot) -> None:
+    until(lambda: slot.state(FIRST) is State.RESIDENT)
+    slot.kill(f"model-{FIRST}")
+    assert slot.ask(SECOND).choices
+    assert slot.ask(WRITER).choices
+
+
+def test_killed_while_it_serves_a_proposer_is_missing_and_the_mixture_still_answers(slot: Slot) -> None:
+    with ThreadPoolExecutor() as pool:
+        question = pool.submit(slot.ask, slot.endpoint.recipe.name, STORY, 16)
+        until(lambda: slot.in_flight(SECOND) > 0)
+        slot.kill(f"model-{SECOND}")
+        answer = question.result()
+    assert answer.choices[0].message.content
+    assert answer.moa["degraded"] is True
+    assert [missing["model"] for missing in answer.moa["missing"]] == [SECOND]
+
+
+def test_a_killed_keeper_ends_no_call_and_the_turns_go_on(slot: Slot) -> None:
+    with ThreadPoolExecutor() as pool:
+        serving = pool.submit(slot.ask, FIRST, STORY, 100)
+        until(lambda: slot.in_flight(FIRST) > 0)
+        other = pool.submit(slot.ask, WRITER)
+        slot.kill(KEEPER)
+        assert serving.result().usage.completion_tokens == 100
+        assert other.result().choices
