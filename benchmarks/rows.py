@@ -5,8 +5,8 @@
 The parts are those of a real run, without Ray: `generate` with a bounded window of rows, the calls over
 the store, three replicas that take turns in one slot under a keeper, and scripted engines that write
 without delay. Figures are per block of a tenth of the rows. Rows end in waves, a window at a time, so a
-block's work is counted in its calls, of which a row takes three. The set is longer than what is measured
-by a window of rows, so that the window is as full in the last block as in the first.
+block's work is counted in its calls, of which a row takes three. The set is longer than what is
+measured by a window of rows, so that the window is as full in the last block as in the first.
 
 On a shared machine a second of CPU does less while the neighbours work, so what a row costs at the end
 is the mean of the last three blocks, against that of the first three.
