@@ -16,7 +16,7 @@ from rich.text import Text
 
 from configs.load import RecipeError, load
 from configs.schema import LlamaCppModel, Recipe
-from jobs.cli import bench
+from jobs.commands.bench import bench
 from serve_app.console import err, explained, fail, load_or_fail, out, show
 
 if TYPE_CHECKING:

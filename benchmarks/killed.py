@@ -29,10 +29,9 @@ import yaml
 from benchmarks.harness import Limit, report, run
 from cluster import runtime
 from configs.schema import Recipe, Sampling
-from jobs import database
 from jobs.graph import JOB_APP
 from jobs.identity import call_key, model_identity
-from jobs.store import FILE, Store
+from jobs.store import FILE, Store, database
 
 T = TypeVar("T")
 

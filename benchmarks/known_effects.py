@@ -40,14 +40,14 @@ from benchmarks.known_models import (
     serving,
     true_win_rate,
 )
-from jobs.ablate import PARTS, Ablation, ablate
-from jobs.ablation_plan import plan
+from jobs.ablation.ablate import PARTS, Ablation, ablate
+from jobs.ablation.effects import CONFIDENCE, Contrast, Estimate
+from jobs.ablation.findings import Findings
+from jobs.ablation.plan import plan
 from jobs.calls import Calls
-from jobs.effects import CONFIDENCE, Contrast, Estimate
-from jobs.findings import Findings
 from jobs.generate import Generation, generate, generator_of
 from jobs.identity import model_identity
-from jobs.judge import Judging, judge
+from jobs.judges.pairwise import Judging, judge
 from jobs.store import Store
 from jobs.variants import Variant, alone, self_moa
 

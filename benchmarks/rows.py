@@ -33,8 +33,9 @@ from actors.engines.scripted import WORDS
 from actors.replica import Replica, Seat
 from actors.slot_keeper import SlotKeeper
 from benchmarks.harness import Limit, report, run
+from cluster.orders import Verb
 from cluster.policy import Member
-from cluster.residency import Slot, Verb
+from cluster.residency import Slot
 from configs.schema import Recipe, Sampling
 from jobs.calls import Calls
 from jobs.generate import Generated, Generation, generate, generator_of

@@ -16,7 +16,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from configs import schema
-from jobs.cli import bench
+from jobs.commands.bench import bench
 from slimmoa import app
 
 ROOT = Path(__file__).resolve().parents[1]

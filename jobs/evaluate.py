@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from configs.schema import Recipe
-from jobs import grade as grading
-from jobs import judge as judging
 from jobs.calls import Calls
-from jobs.judging import RemoteJudge, remote_calls
+from jobs.judges import grade as grading
+from jobs.judges import pairwise as judging
+from jobs.judges.remote import RemoteJudge, remote_calls
+from jobs.judges.verdicts import JudgeSummary
 from jobs.owner import owned
 from jobs.progress import verdict_progress
 from jobs.run import Models, RunError, Task, prepared
 from jobs.store import Store
 from jobs.variants import Variant
-from jobs.verdicts import JudgeSummary
 
 if TYPE_CHECKING:
-    from jobs.ablation_plan import Part
-    from jobs.findings import Findings
+    from jobs.ablation.findings import Findings
+    from jobs.ablation.plan import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def ablated(wanted: Evaluation, parts: Ablating, what: str, console: Console) ->
     Raises:
         As `evaluate`; AblationError, VariantError, PreferencesError.
     """
-    from jobs.ablate import Ablation, ablate  # heavy
+    from jobs.ablation.ablate import Ablation, ablate  # heavy
 
     folder = wanted.task.folder
     with owned(folder, what), Store.open(folder) as store:

@@ -294,6 +294,6 @@ def _for_batch(variant: Variant) -> Variant:
 
 
 if __name__ == "__main__":
-    from jobs.cli import run_alone
+    from jobs.commands.bench import run_alone
 
     run_alone()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.turns import CONTACT_S
 from cluster import runtime
-from cluster.residency import Verb
+from cluster.orders import Verb
 from configs.schema import Model, Recipe
 from jobs.identity import model_identity
 

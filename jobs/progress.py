@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from jobs import records
 from jobs.calls import CallCounts
 from jobs.generate import Generated
+from jobs.judges.verdicts import JudgeSummary
 from jobs.store import Store
-from jobs.verdicts import JudgeSummary
 
 LOG_EVERY_S = 10.0
 FIRST_S, MOST_RECORDS = 2.0, 500

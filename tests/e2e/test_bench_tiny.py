@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from configs.load import load
-from jobs.judge import is_switched
+from jobs.judges.pairwise import is_switched
 from jobs.store import FILE, Store
 from tests.conftest import Serving
 

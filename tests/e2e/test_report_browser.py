@@ -18,7 +18,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from jobs.report import report
-from jobs.report_page import write
+from jobs.report.page import write
 from jobs.store import Store
 from tests.unit.jobs.report_run import begin, made_run
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from configs.schema import Recipe
-from jobs.judge import is_switched
+from jobs.judges.pairwise import is_switched
 from tests.conftest import Endpoint, Serving
 
 ROWS = 24

@@ -14,7 +14,7 @@ from ray.exceptions import ActorUnavailableError
 from ray.serve.schema import ApplicationStatus
 
 from benchmarks.killed import REPLICA, Job, engine_calls, left_processes, processes, whole_rows
-from cluster.residency import Verb
+from cluster.orders import Verb
 from jobs.graph import JOB_APP, Swaps
 from jobs.store import Store
 

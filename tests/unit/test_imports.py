@@ -25,7 +25,7 @@ CLUSTER = {
     "serve_app.ask",
     "cluster.runtime",
     "jobs.graph",
-    "jobs.submit",
+    "jobs.commands.submit",
     "slimmoa",
 }
 HTTP = {"serve_app.api", "serve_app.app", "serve_app.connection"}

@@ -22,7 +22,7 @@ from benchmarks.known_models import (
 )
 from configs.schema import Sampling
 from jobs import variants
-from jobs.judge import SAMPLING, first_wins, prompt
+from jobs.judges.pairwise import SAMPLING, first_wins, prompt
 from jobs.variants import Variant
 from serve_app.prompts import with_references
 

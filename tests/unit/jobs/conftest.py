@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.writer import Action, Writer
+from jobs.store.writer import Action, Writer
 from tests.unit.scripts import JumpingLoop
 
 JUMPING = {"test_calls.py", "test_generate.py"}

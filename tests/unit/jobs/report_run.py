@@ -10,7 +10,7 @@ from pathlib import Path
 from actors.engine import Delta
 from configs.schema import Recipe
 from jobs import variants
-from jobs.ablate import Ablation, ablate
+from jobs.ablation.ablate import Ablation, ablate
 from jobs.generate import generator_of
 from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
 from jobs.store import Store

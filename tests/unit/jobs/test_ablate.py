@@ -11,8 +11,8 @@ from rich.console import Console
 from benchmarks.known_effects import checked, findings
 from benchmarks.known_models import BASELINE, CHARACTERS, InProcess
 from configs.schema import Recipe
-from jobs.ablate import Ablation, AblationError, Findings, ablate
-from jobs.ablation_table import tables
+from jobs.ablation.ablate import Ablation, AblationError, Findings, ablate
+from jobs.ablation.table import tables
 from jobs.records import Answer, Generator, Row, Verdict
 from jobs.store import Store
 from jobs.variants import Variant

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from actors.engine import Delta
-from jobs.diversity import Diversity, Floats, diversities, vendi_score
+from jobs.ablation.diversity import Diversity, Floats, diversities, vendi_score
 from jobs.records import Answer, Generator, Row, StoredCall, Used
 from jobs.store import Store
 

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from jobs.effects import Contrast, Correlation, Estimate, Wins, against_best, contrast, correlation
-from jobs.preferences import Preferences
+from jobs.ablation.effects import (
+    Contrast,
+    Correlation,
+    Estimate,
+    Wins,
+    against_best,
+    contrast,
+    correlation,
+)
+from jobs.scores.preferences import Preferences
 
 ROWS = 400
 

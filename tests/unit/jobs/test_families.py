@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from configs.schema import Model
-from jobs.families import families, source
+from jobs.ablation.families import families, source
 
 
 def model(**data: Any) -> Model:

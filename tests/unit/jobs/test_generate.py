@@ -24,8 +24,8 @@ from jobs.generate import (
 )
 from jobs.records import Answer, Row
 from jobs.store import Store, StoreError
+from jobs.store.writer import Action, Writer
 from jobs.variants import Variant
-from jobs.writer import Action, Writer
 from tests.unit.scripts import Asked, FakeModels, Step
 
 pytestmark = pytest.mark.usefixtures("written_at_once")

@@ -10,11 +10,11 @@ import pytest
 from actors.engine import Delta, FinishReason, Message
 from actors.errors import EngineError
 from configs.schema import Sampling
-from jobs.grade import PROMPTS, Grading, grade, prompts
-from jobs.judge_prompt import PromptError
+from jobs.judges.grade import PROMPTS, Grading, grade, prompts
+from jobs.judges.prompt import PromptError
+from jobs.judges.verdicts import JudgeSummary
 from jobs.records import Answer, Generator, Row, Verdict
 from jobs.store import Store
-from jobs.verdicts import JudgeSummary
 
 
 @dataclass

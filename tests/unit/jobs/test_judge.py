@@ -13,11 +13,11 @@ import pytest
 from actors.engine import Delta, Message
 from actors.errors import BadRequest, EngineUnavailable, Overloaded
 from configs.schema import Sampling
-from jobs import judge_prompt
-from jobs.judge import Judging, first_wins, is_switched, judge
+from jobs.judges import prompt as judge_prompt
+from jobs.judges.pairwise import Judging, first_wins, is_switched, judge
+from jobs.judges.verdicts import JudgeRefused, JudgeSummary
 from jobs.records import Answer, Generator, Row, Verdict
 from jobs.store import Store
-from jobs.verdicts import JudgeRefused, JudgeSummary
 
 # What alpaca_eval's random_seeded_choice draws for these instructions.
 AS_IS, SWITCHED = "Name a lake.", "Name a river."

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import judge_prompt
-from jobs.judge import PLACEHOLDERS, Judging, prompt
-from jobs.judge_prompt import JudgePrompt, PromptError
+from jobs.judges import prompt as judge_prompt
+from jobs.judges.pairwise import PLACEHOLDERS, Judging, prompt
+from jobs.judges.prompt import JudgePrompt, PromptError
 
 TASK = Judging("judge", generator="ours", baseline="base")
 ORIGINAL_FORM = '''<|im_start|>system

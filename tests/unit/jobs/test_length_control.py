@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.length_control import FOLDS, _folds, length_controlled
-from jobs.preferences import (
+from jobs.scores.length_control import FOLDS, _folds, length_controlled
+from jobs.scores.preferences import (
     Gamed,
     Preferences,
     PreferencesError,
@@ -16,7 +16,7 @@ from jobs.preferences import (
     read_gamed,
     read_preferences,
 )
-from jobs.score import Score, score
+from jobs.scores.score import Score, score
 
 DATA = Path(__file__).parents[3] / "../shared/data"
 NEEDED = ("preferences_15models.csv.gz", "leaderboard_alpaca_eval_2.csv", "df_gamed_reconstructed.csv")

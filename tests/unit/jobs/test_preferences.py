@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import preferences
-from jobs.preferences import (
+from jobs.scores import preferences
+from jobs.scores.preferences import (
     Gamed,
     Preferences,
     PreferencesError,

@@ -11,7 +11,7 @@ import pytest
 from actors.engine import Delta
 from jobs.records import Answer, Failure, Generator, Row, StoredCall, Used, Verdict
 from jobs.report import ReportError, report
-from jobs.report_facts import Absence, Exchange, FailureCount, Said, weights
+from jobs.report.facts import Absence, Exchange, FailureCount, Said, weights
 from jobs.store import Store
 from tests.unit.jobs.report_run import recipe
 

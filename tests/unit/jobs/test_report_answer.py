@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from jobs.preferences import Preferences
 from jobs.records import Verdict
-from jobs.report_answer import CHOSEN_ANEW, NOT_COMPARED, Conclusion, from_grades, from_pairs
-from jobs.score import score
+from jobs.report.answer import CHOSEN_ANEW, NOT_COMPARED, Conclusion, from_grades, from_pairs
+from jobs.scores.preferences import Preferences
+from jobs.scores.score import score
 
 ROWS = 200
 

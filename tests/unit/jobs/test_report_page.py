@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.report import Report, report
-from jobs.report_page import HTML, MARKDOWN, html, markdown, write
+from jobs.report.page import HTML, MARKDOWN, html, markdown, write
 from jobs.store import Store
 from tests.unit.jobs.report_run import HOSTILE, begin, made_run
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jobs.report_plots import (
+from jobs.report.plots import (
     NAMESPACE,
     Box,
     Interval,

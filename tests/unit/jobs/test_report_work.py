@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.records import Progress
-from jobs.report_work import BINS, work
+from jobs.report.work import BINS, work
 
 
 def at(second: float, tokens: int, *, name: str = "moa", rows: int = 0, swaps: int = 0) -> Progress:

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from jobs.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
 from jobs.records import Answer, Generator, Row, Verdict
-from jobs.score import grades_from_store, score, scores_from_store
-from jobs.score_table import grade_table, table
+from jobs.scores.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
+from jobs.scores.score import grades_from_store, score, scores_from_store
+from jobs.scores.table import grade_table, table
 from jobs.store import Store
 
 JUDGE, BASELINE = "weighted_alpaca_eval_gpt4_turbo", "gpt4_1106_preview"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from actors.engine import Message
-from jobs.files import BATCH_ROWS
 from jobs.records import Answer, Generator, Row
 from jobs.sets import NAMED, SetError, import_outputs, load_outputs, load_set
+from jobs.sets.files import BATCH_ROWS
 from jobs.store import Store
 
 DATA = Path(__file__).parents[3] / "../shared/data"

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from actors.engine import Delta, Message
-from jobs import database, queries
 from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
-from jobs.store import FILE, Store, StoreError
-from jobs.writer import Writer
+from jobs.store import FILE, Store, StoreError, database, queries
+from jobs.store.writer import Writer
 
 MOA = Generator("moa", "mixture", "a1", {"layers": [["m", "n"]]})
 

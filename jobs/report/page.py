@@ -10,13 +10,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from jobs import report_figures
-from jobs.effects import Contrast, Estimate
-from jobs.findings import Members
+from jobs.ablation.effects import Contrast, Estimate
+from jobs.ablation.findings import Members
 from jobs.report import Judged, Report
-from jobs.report_answer import Conclusion
-from jobs.report_facts import Answered
-from jobs.score import Score, not_comparable
+from jobs.report import figures as report_figures
+from jobs.report.answer import Conclusion
+from jobs.report.facts import Answered
+from jobs.scores.score import Score, not_comparable
 
 TEMPLATES = Path(__file__).parent / "templates"
 HTML, MARKDOWN = "report.html", "report.md"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.options import (
+from jobs.commands.options import (
     AddressOption,
     BaselineOption,
     InFlightOption,
@@ -101,10 +101,10 @@ def ablate(
     Variants are answered and judged on the run's rows; what is stored is not computed again.
     """
     submitted(address)
-    from jobs.ablation_plan import AblationError
+    from jobs.ablation.plan import AblationError
     from jobs.evaluate import Ablating, ablated
     from jobs.generate import RunStopped
-    from jobs.preferences import PreferencesError
+    from jobs.scores.preferences import PreferencesError
     from jobs.variants import VariantError
 
     parts: Any = part or (["quantized"] if unquantized else ["proposers", "aggregators", "members"])
@@ -117,7 +117,7 @@ def ablate(
     if as_json:
         print(json.dumps(findings.to_json(), indent=2))
         return
-    from jobs.ablation_table import tables
+    from jobs.ablation.table import tables
 
     for table in tables(findings):
         show(table)
@@ -146,9 +146,9 @@ def _evaluation(
 
 def _judged(wanted: "Evaluation") -> None:
     from jobs.evaluate import evaluate
-    from jobs.judge_prompt import PromptError
-    from jobs.score_table import summary_table
-    from jobs.verdicts import JudgeRefused
+    from jobs.judges.prompt import PromptError
+    from jobs.judges.verdicts import JudgeRefused
+    from jobs.scores.table import summary_table
 
     with explained(*run_errors(), PromptError, JudgeRefused):
         found = evaluate(wanted, what(), err)

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.writer import StoreError
+from jobs.store.writer import StoreError
 
 VERSION = 2
 BUSY_S = 30.0

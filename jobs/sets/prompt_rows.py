@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 from actors.engine import Message
-from jobs.files import Placed, SetError
 from jobs.records import Row
+from jobs.sets.files import Placed, SetError
 
 COLUMNS = ("messages", "prompt", "instruction", "question", "turns")
 LISTS = ("messages", "turns")

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from jobs.score import Grades, Score, not_comparable
-from jobs.verdicts import JudgeSummary
+from jobs.judges.verdicts import JudgeSummary
+from jobs.scores.score import Grades, Score, not_comparable
 
 
 def table(scores: Sequence[Score]) -> Table:

@@ -7,15 +7,15 @@ from typing import Any
 
 from rich.table import Table
 
-from jobs.preferences import (
+from jobs.scores.preferences import (
     NOT_NAMED,
     Gamed,
     read_difficulty,
     read_gamed,
     read_preferences,
 )
-from jobs.score import Grades, Score, grades_from_store, score, scores_from_store
-from jobs.score_table import grade_table, table
+from jobs.scores.score import Grades, Score, grades_from_store, score, scores_from_store
+from jobs.scores.table import grade_table, table
 from jobs.store import Store
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from jobs.preferences import Gamed, Preferences, PreferencesError
+from jobs.scores.preferences import Gamed, Preferences, PreferencesError
 
 FOLDS = 5
 STRENGTHS = np.logspace(-4, 4, 10)  # scikit-learn's C: the larger, the weaker the L1 penalty

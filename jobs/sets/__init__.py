@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.files import Placed, SetError, records
-from jobs.prompt_rows import COLUMNS, row_of
 from jobs.records import Answer, Generator, Row
+from jobs.sets.files import Placed, SetError, records
+from jobs.sets.prompt_rows import COLUMNS, row_of
 from jobs.store import Store
 
 __all__ = ["NAMED", "LoadedSet", "Output", "SetError", "import_outputs", "load_outputs", "load_set"]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, rankdata
 
-from jobs.preferences import Preferences
+from jobs.scores.preferences import Preferences
 
 MOST_BCA_ROWS = 10_000
 RESAMPLES = 9999

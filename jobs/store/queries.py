@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from jobs.records import Answer, Generator, Row, Verdict
-from jobs.tables import (
+from jobs.store.tables import (
     ANSWER,
     CALL,
     FAILURE,
@@ -21,7 +21,7 @@ from jobs.tables import (
     row_record,
     verdict_record,
 )
-from jobs.writer import StoreError
+from jobs.store.writer import StoreError
 
 PAGE = 500
 T = TypeVar("T")

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jobs import database, queries, tables
 from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
-from jobs.tables import Record
-from jobs.writer import Action, StoreError, Writer
+from jobs.store import database, queries, tables
+from jobs.store.tables import Record
+from jobs.store.writer import Action, StoreError, Writer
 
 __all__ = ["FILE", "Store", "StoreError"]
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.diversity import Diversities
-from jobs.effects import Contrast, Correlation
-from jobs.families import Source
-from jobs.score import Score
+from jobs.ablation.diversity import Diversities
+from jobs.ablation.effects import Contrast, Correlation
+from jobs.ablation.families import Source
+from jobs.scores.score import Score
 
 
 @dataclass(frozen=True, slots=True)

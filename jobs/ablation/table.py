@@ -6,9 +6,9 @@ from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
-from jobs.effects import Contrast, Correlation, Estimate
-from jobs.findings import Aggregating, Findings, Gain, Members
-from jobs.score_table import table
+from jobs.ablation.effects import Contrast, Correlation, Estimate
+from jobs.ablation.findings import Aggregating, Findings, Gain, Members
+from jobs.scores.table import table
 
 TEXT = ("comparison", "proposer", "aggregator", "source", "nearest")
 DIFFERENCE = ("points", "95% interval", "n")

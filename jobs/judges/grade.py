@@ -8,11 +8,11 @@ from pathlib import Path
 
 from actors.engine import Delta, Message
 from configs.schema import Sampling
-from jobs import judge_prompt
-from jobs.judge_prompt import JudgePrompt, PromptError, first_question
+from jobs.judges import prompt as judge_prompt
+from jobs.judges.prompt import JudgePrompt, PromptError, first_question
+from jobs.judges.verdicts import Case, JudgeSummary, OnProgress, StoredCalls, Verdicts
 from jobs.records import Row, Verdict
 from jobs.store import Store
-from jobs.verdicts import Case, JudgeSummary, OnProgress, StoredCalls, Verdicts
 
 TURNS = 2
 RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))

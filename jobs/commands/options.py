@@ -52,7 +52,7 @@ def submitted(address: str | None) -> None:
     """
     if address is None:
         return
-    from jobs.submit import submit
+    from jobs.commands.submit import submit
 
     with explained():
         raise typer.Exit(submit(address, sys.argv[1:]))

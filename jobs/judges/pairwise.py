@@ -17,11 +17,19 @@ from typing import Any
 from actors.engine import Delta
 from actors.errors import SlimMoAError
 from configs.schema import Sampling
-from jobs import judge_prompt
-from jobs.judge_prompt import JudgePrompt, first_question
+from jobs.judges import prompt as judge_prompt
+from jobs.judges.prompt import JudgePrompt, first_question
+from jobs.judges.verdicts import (
+    IDENTICAL,
+    Case,
+    JudgeRefused,
+    JudgeSummary,
+    OnProgress,
+    StoredCalls,
+    Verdicts,
+)
 from jobs.records import Row, Verdict
 from jobs.store import Store
-from jobs.verdicts import IDENTICAL, Case, JudgeRefused, JudgeSummary, OnProgress, StoredCalls, Verdicts
 
 PLACEHOLDERS = ("instruction", "output_1", "output_2")
 SAMPLING = Sampling(temperature=0, max_tokens=1, top_logprobs=5)

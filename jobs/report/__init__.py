@@ -12,14 +12,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from jobs import report_facts
-from jobs.findings import Findings
-from jobs.preferences import Gamed
+from jobs.ablation.findings import Findings
 from jobs.records import Generator
-from jobs.report_answer import Conclusion, from_grades, from_pairs
-from jobs.report_facts import Answered, FailureCount, Member, Sample
-from jobs.report_work import Work, work
-from jobs.score import Grades, Score, grades_from_store, preferences_from_store, score
+from jobs.report import facts as report_facts
+from jobs.report.answer import Conclusion, from_grades, from_pairs
+from jobs.report.facts import Answered, FailureCount, Member, Sample
+from jobs.report.work import Work, work
+from jobs.scores.preferences import Gamed
+from jobs.scores.score import Grades, Score, grades_from_store, preferences_from_store, score
 from jobs.store import Store
 
 Contest = tuple[str, Sequence[str]]  # the mixture, and its members as generators

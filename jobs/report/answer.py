@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.effects import Estimate, Wins, against_best
-from jobs.preferences import Preferences
+from jobs.ablation.effects import Estimate, Wins, against_best
 from jobs.records import Verdict
-from jobs.score import Score
+from jobs.scores.preferences import Preferences
+from jobs.scores.score import Score
 
 Outcome = Literal["better", "worse", "open", "unknown"]
 NORMAL_95 = 1.96

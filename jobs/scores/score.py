@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from jobs.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
 from jobs.records import Verdict
+from jobs.scores.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
 from jobs.store import Store
 
 # Names under which the leaderboard's judge goes: the model, and AlpacaEval's settings for it. A judge
@@ -95,7 +95,7 @@ def score(
 def _length_controlled(
     preferences: Preferences, difficulty: Mapping[int, float], gamed: Gamed | None
 ) -> tuple[float, float] | tuple[None, None]:
-    from jobs.length_control import FOLDS, length_controlled  # heavy
+    from jobs.scores.length_control import FOLDS, length_controlled  # heavy
 
     if len(preferences.wins()) < FOLDS:
         return None, None

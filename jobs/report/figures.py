@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.effects import Contrast
-from jobs.findings import Findings
+from jobs.ablation.effects import Contrast
+from jobs.ablation.findings import Findings
 from jobs.report import Judged
-from jobs.report_answer import NORMAL_95
-from jobs.report_facts import Answered
-from jobs.report_plots import Box, Interval, Panel, Side, bars, boxes, intervals, over_time, scatter
-from jobs.report_work import Work
-from jobs.score import Score
+from jobs.report.answer import NORMAL_95
+from jobs.report.facts import Answered
+from jobs.report.plots import Box, Interval, Panel, Side, bars, boxes, intervals, over_time, scatter
+from jobs.report.work import Work
+from jobs.scores.score import Score
 
 Sides = Mapping[str, Side]  # by generator
 HOUR_S, MINUTE_S = 3600, 60

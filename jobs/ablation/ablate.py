@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 
 from configs.schema import Recipe
 from jobs import variants
-from jobs.ablation_plan import PARTS, Ablation, AblationError, Part, Plan, plan
-from jobs.diversity import Diversities, diversities
-from jobs.effects import Wins, against_best, contrast, correlation
-from jobs.families import source
-from jobs.findings import Aggregating, Findings, Gain, Members
-from jobs.score import preferences_from_store, score
+from jobs.ablation.diversity import Diversities, diversities
+from jobs.ablation.effects import Wins, against_best, contrast, correlation
+from jobs.ablation.families import source
+from jobs.ablation.findings import Aggregating, Findings, Gain, Members
+from jobs.ablation.plan import PARTS, Ablation, AblationError, Part, Plan, plan
+from jobs.scores.score import preferences_from_store, score
 from jobs.store import Store
 from jobs.variants import Variant, calls, proposing
 

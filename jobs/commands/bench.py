@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.judge_cli import ablate, grade, judge
-from jobs.options import (
+from jobs.commands.judged import ablate, grade, judge
+from jobs.commands.options import (
     AddressOption,
     DifficultyOption,
     GamedOption,
@@ -93,7 +93,7 @@ def run(
 @bench.command()
 def status(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Show how far a run is; also while it runs."""
-    from jobs.status import status as look
+    from jobs.commands.status import status as look
     from jobs.store import StoreError
 
     with explained(StoreError):
@@ -164,8 +164,8 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Win rates with their standard errors, length-controlled win rates, and mean grades."""
-    from jobs.preferences import PreferencesError
-    from jobs.scoring import of_file, of_run
+    from jobs.scores.preferences import PreferencesError
+    from jobs.scores.scoring import of_file, of_run
     from jobs.store import StoreError
 
     if (folder is None) == (preferences is None):
@@ -193,11 +193,11 @@ def report(
     gamed: GamedOption = None,
 ) -> None:
     """Write report.html, one page that needs no network, and report.md into the run's folder."""
-    from jobs.preferences import PreferencesError
     from jobs.report import ReportError
     from jobs.report import report as read
-    from jobs.report_page import write
-    from jobs.scoring import files_of
+    from jobs.report.page import write
+    from jobs.scores.preferences import PreferencesError
+    from jobs.scores.scoring import files_of
     from jobs.store import Store, StoreError
 
     errors = (StoreError, PreferencesError, ReportError)
