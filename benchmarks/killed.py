@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -31,7 +31,7 @@ from cluster import runtime
 from configs.schema import Recipe, Sampling
 from jobs.graph import JOB_APP
 from jobs.identity import call_key, model_identity
-from jobs.store import FILE, Store, database
+from jobs.store import FILE, Store, StoreError, database
 
 T = TypeVar("T")
 
@@ -159,9 +159,12 @@ class Job:
         return (pid, title.rsplit(":", 1)[-1].split(".")[0]) if found else None
 
     def _count(self, table: str) -> int:
+        """0 as well before there is a store, and while it is made."""
         if not (self.folder / FILE).is_file():
             return 0
-        return int(self._read(f"SELECT count(*) FROM {table}")[0][0])
+        with suppress(StoreError):
+            return int(self._read(f"SELECT count(*) FROM {table}")[0][0])
+        return 0
 
     def _keys(self) -> list[bytes]:
         return [key for (key,) in self._read("SELECT key FROM calls")]

@@ -69,7 +69,8 @@ class Reporter:
         self._store, self._names, self._counts, self._swaps = store, names, counts, swaps
         self._console = console
         self._meter = Meter(calls)
-        self._at = Generated()
+        answered = sum(store.answered(name) for name in names)
+        self._at = Generated(store.row_count() * len(names), answered)
         self._began = time.monotonic()
         self._swapped, self._swapped_before = 0, 0
         self._bar: tuple[Progress, TaskID] | None = None
