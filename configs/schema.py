@@ -7,27 +7,16 @@ This is the only place of defaults in the project. Units stand in the names: `_s
 import json
 import re
 from importlib import resources
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from configs.base import Many, Name, Seconds, Sha256, Strict
 from configs.consistency import inconsistencies
+from configs.door import Door
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Share = Annotated[float, Field(ge=0, le=1)]
-T = TypeVar("T")
-Many = Annotated[tuple[T, ...], Field(strict=False)]  # YAML and JSON write a tuple as a list
 
 NO_KEYS = (
     "API keys never stand in a recipe: put the key into an environment variable and name that "
@@ -38,14 +27,6 @@ NO_KEYS = (
 def default_prompt() -> str:
     """The aggregation prompt that the package ships: MoA's instructions in our own words."""
     return resources.files("configs").joinpath("aggregate.txt").read_text("utf-8")
-
-
-class Strict(BaseModel):
-    """Base of every setting: unknown keys, other types, later changes, NaN and infinity are refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Sampling(Strict):
@@ -368,6 +349,8 @@ class Recipe(Strict):
     """The cards, and how models share them."""
     limits: Limits = Limits()
     """Deadlines, quorum and sizes."""
+    door: Door = Door()
+    """Who may come in, and how much each may ask for."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

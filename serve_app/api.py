@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from openai.types import Model as ModelCard
 from pydantic.json_schema import models_json_schema
@@ -20,9 +21,13 @@ from configs.schema import Recipe, Sampling
 from serve_app import moa
 from serve_app.budget import Models
 from serve_app.connection import EventStream, paced, read_body, while_connected
+from serve_app.door import Doorkeeper, DoorMiddleware
 from serve_app.events import AnswerDone, Event
+from serve_app.keys import Key
+from serve_app.refusals import DefectMiddleware, refusal
 from serve_app.reply import Reply, error_body
 from serve_app.request import ChatRequest, parse
+from serve_app.trace import trace
 
 READY_S = 2.0
 
@@ -56,8 +61,12 @@ REQUEST = {
 }
 
 
-def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
-    """The app that serves `recipe` through `backend`."""
+def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -> FastAPI:
+    """The app that serves `recipe` through `backend`. env_keys: see `Doorkeeper`.
+
+    Raises:
+        KeysError: the recipe's file of keys cannot be used.
+    """
     api = _Api(title="SlimMoA", summary=recipe.description or None)
     created = int(time.time())
     names = {recipe.name: "slimmoa", **{n: m.engine for n, m in recipe.models.items()}}
@@ -68,7 +77,7 @@ def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     api.add_exception_handler(SlimMoAError, _on_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(ClientDisconnect, _on_departure)
-    api.add_exception_handler(Exception, _on_defect)
+    _guard(api, Doorkeeper(recipe.door, env_keys), recipe.door.cors_origins)
 
     @api.post("/v1/chat/completions", openapi_extra=REQUEST)
     async def chat_completions(http: Request) -> Response:
@@ -102,6 +111,21 @@ def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
         return await _readiness(recipe, backend)
 
     return api
+
+
+def _guard(api: FastAPI, keeper: Doorkeeper, origins: Sequence[str]) -> None:
+    """From the inside out: the last one added is the first to see a request."""
+    api.add_middleware(DoorMiddleware, keeper)
+    if origins:
+        # Without credentials: browsers send keys as the header that a page sets, never by themselves.
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["retry-after", "x-slimmoa-degraded"],
+        )
+    api.add_middleware(DefectMiddleware)
 
 
 def _check_type(http: Request) -> None:
@@ -170,7 +194,7 @@ async def _chunks(
         except SlimMoAError as error:
             yield reply.error(error)
         except Exception as error:
-            logger.exception("in stream %s", reply.id)
+            logger.error("in stream %s: %s", reply.id, trace(error))
             yield reply.error(SlimMoAError(f"internal error ({type(error).__name__})"))
 
 
@@ -195,8 +219,7 @@ async def _readiness(recipe: Recipe, backend: Backend) -> JSONResponse:
 
 async def _on_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SlimMoAError)
-    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
-    return JSONResponse(error_body(error), status_code=error.status, headers=headers)
+    return refusal(error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
@@ -207,8 +230,3 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_departure(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)  # as access logs of nginx and Ray Serve have it; nobody reads it
-
-
-async def _on_defect(_request: Request, error: Exception) -> JSONResponse:
-    ours = SlimMoAError(f"internal error ({type(error).__name__}); the server's log says more")
-    return JSONResponse(error_body(ours), status_code=500)

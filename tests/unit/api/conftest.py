@@ -29,6 +29,8 @@ SCOPE = {
     "path": CHAT,
     "query_string": b"",
     "headers": [(b"content-type", b"application/json")],
+    "server": ("127.0.0.1", 8000),
+    "client": ("127.0.0.1", 50_000),
 }
 MIXTURE: dict[str, Any] = {"model": "mix", "messages": HELLO}
 
@@ -223,7 +225,7 @@ async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API over scripted models, for whole answers."""
     api = create_api(recipe(max_body_bytes=200_000), scripted)
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
