@@ -21,9 +21,10 @@ from configs.schema import Recipe, Sampling
 from serve_app import moa
 from serve_app.budget import Models
 from serve_app.connection import EventStream, paced, read_body, while_connected
-from serve_app.door import Doorkeeper, DoorMiddleware
+from serve_app.door import KEY, Doorkeeper, DoorMiddleware
 from serve_app.events import AnswerDone, Event
 from serve_app.keys import Key
+from serve_app.ledger import Claim, Ledger, counted, needs_of, places_of
 from serve_app.refusals import DefectMiddleware, refusal
 from serve_app.reply import Reply, error_body
 from serve_app.request import ChatRequest, parse
@@ -77,27 +78,32 @@ def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -
     api.add_exception_handler(SlimMoAError, _on_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(ClientDisconnect, _on_departure)
-    _guard(api, Doorkeeper(recipe.door, env_keys), recipe.door.cors_origins)
+    keeper = Doorkeeper(recipe.door, env_keys)
+    _guard(api, keeper, recipe.door.cors_origins)
+    ledger = Ledger(places_of(recipe))
 
     @api.post("/v1/chat/completions", openapi_extra=REQUEST)
     async def chat_completions(http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
         _check_type(http)
         request = parse(await read_body(http, recipe.limits.max_body_bytes))
-        events = _answer(request, recipe, backend)
+        key, clock = http.scope[KEY], asyncio.get_running_loop().time
+        sampling = _sampling(request, recipe, key)
+        needs = needs_of(recipe, request.model) if keeper.knows_several(clock()) else {}
+        claim = Claim(key, needs, sampling.max_tokens)
+        events = counted(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, work)
 
     @api.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        """The mixture under its own name, and every model of it."""
-        return {"object": "list", "data": list(cards.values())}
+    async def list_models(http: Request) -> dict[str, Any]:
+        """The mixture under its own name, and every model of it, as far as the key may ask them."""
+        return {"object": "list", "data": [cards[name] for name in _names(recipe, http.scope[KEY])]}
 
     @api.get("/v1/models/{model}")
-    async def get_model(model: str) -> dict[str, Any]:
+    async def get_model(http: Request, model: str) -> dict[str, Any]:
         """One of them."""
-        if model not in cards:
-            raise _unknown(model, recipe)
+        _check_model(model, recipe, http.scope[KEY])
         return cards[model]
 
     @api.get("/healthz")
@@ -135,25 +141,43 @@ def _check_type(http: Request) -> None:
         raise HTTPException(415, f"send content-type application/json, not {sent!r:.80}")
 
 
-def _unknown(model: str, recipe: Recipe) -> UnknownModel:
-    known = ", ".join([recipe.name, *recipe.models])
-    return UnknownModel(f"no model {model!r} here; there are {known}", param="model")
+def _names(recipe: Recipe, key: Key) -> list[str]:
+    """What a key may ask."""
+    allowed = key.allowance.models
+    return [name for name in (recipe.name, *recipe.models) if allowed is None or name in allowed]
 
 
-def _answer(request: ChatRequest, recipe: Recipe, backend: Backend) -> AsyncGenerator[Event]:
+def _check_model(model: str, recipe: Recipe, key: Key) -> None:
+    names = _names(recipe, key)
+    if model not in names:  # what a key may not ask is not there for it
+        raise UnknownModel(f"no model {model!r} here; there are {', '.join(names)}", param="model")
+
+
+def _sampling(request: ChatRequest, recipe: Recipe, key: Key) -> Sampling:
+    """The answer's sampling: the request's, within the key's allowance."""
+    _check_model(request.model, recipe, key)
+    base = recipe.aggregator.sampling if request.model == recipe.name else Sampling()
+    most = key.allowance.max_tokens
+    if most is not None:
+        base = base.model_copy(update={"max_tokens": min(base.max_tokens, most)})
+    sampling = request.sampling(base)
+    if most is not None and sampling.max_tokens > most:
+        message = f"max_tokens is {sampling.max_tokens}; key {key.name!r} may ask for {most} at most"
+        raise BadRequest(message, param="max_tokens")
+    return sampling
+
+
+def _answer(
+    request: ChatRequest, recipe: Recipe, backend: Backend, sampling: Sampling
+) -> AsyncGenerator[Event]:
     messages = request.conversation()
-    if request.model == recipe.name:
-        if request.logprobs:
-            message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
-            raise BadRequest(message, param="logprobs")
-        sampling = request.sampling(recipe.aggregator.sampling)
-        watched = bool(request.stream and request.moa.events)
-        return moa.answer(
-            messages, recipe, backend, sampling=sampling, seed=request.seed, watched=watched
-        )
-    if request.model not in recipe.models:
-        raise _unknown(request.model, recipe)
-    return moa.direct(messages, recipe, backend, request.model, request.sampling(Sampling()))
+    if request.model != recipe.name:
+        return moa.direct(messages, recipe, backend, request.model, sampling)
+    if request.logprobs:
+        message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
+        raise BadRequest(message, param="logprobs")
+    watched = bool(request.stream and request.moa.events)
+    return moa.answer(messages, recipe, backend, sampling=sampling, seed=request.seed, watched=watched)
 
 
 async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:

@@ -49,8 +49,12 @@ class Doorkeeper:
         """Whether a request needs a key."""
         return self._file is not None or bool(self._env_keys)
 
+    def knows_several(self, now: float) -> bool:
+        """Whether more than one key can come in. now: of a clock in seconds."""
+        return len(self._known_keys(now)) > 1
+
     def admit(self, scope: Scope, now: float) -> Key:
-        """The key of a request, its allowance complete.
+        """The key of a request, its allowance complete. now: of a clock in seconds.
 
         Raises:
             Unauthorized: it has none, several, or one that is not known.
@@ -65,11 +69,13 @@ class Doorkeeper:
         return Key(key.name, key.digest, key.allowance.over(self._door.allowance))
 
     def _known(self, presented: bytes, now: float) -> Key:
-        of_file = () if self._file is None else self._file.current(now)
-        key = match((*self._env_keys, *of_file), presented)
+        key = match(self._known_keys(now), presented)
         if key is None:
             raise Unauthorized("this API key is not known here")
         return key
+
+    def _known_keys(self, now: float) -> tuple[Key, ...]:
+        return self._env_keys + (() if self._file is None else self._file.current(now))
 
 
 class DoorMiddleware:

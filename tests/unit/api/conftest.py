@@ -152,11 +152,13 @@ class Puppets:
 class Exchange:
     """A request to an ASGI app, and its response as it comes. httpx would hand out only a whole one."""
 
-    def __init__(self, api: FastAPI, body: dict[str, Any], send: Send | None = None) -> None:
+    def __init__(
+        self, api: FastAPI, body: dict[str, Any], send: Send | None = None, **scope: Any
+    ) -> None:
         self._sent: asyncio.Queue[Any] = asyncio.Queue()
         self._received: asyncio.Queue[Any] = asyncio.Queue()
         self._received.put_nowait({"type": "http.request", "body": json.dumps(body).encode()})
-        self.app = asyncio.create_task(api(SCOPE.copy(), self._received.get, send or self._sent.put))
+        self.app = asyncio.create_task(api(SCOPE | scope, self._received.get, send or self._sent.put))
 
     async def start(self) -> dict[str, Any]:
         """The message with status and headers."""
