@@ -315,6 +315,10 @@ class Limits(Strict):
     """A silent stream gets a comment this often, so that proxies and clients keep it open."""
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
     """Largest request body; a larger one is refused (413)."""
+    read_timeout_s: Seconds = 30
+    """Longest time for a request body to come in; a slower one is refused (408)."""
+    write_timeout_s: Seconds = 60
+    """Longest time that a stream waits for a client that reads nothing; then its calls end."""
 
 
 class Cards(Strict):

@@ -86,7 +86,8 @@ def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -
     async def chat_completions(http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
         _check_type(http)
-        request = parse(await read_body(http, recipe.limits.max_body_bytes))
+        limits = recipe.limits
+        request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key, clock = http.scope[KEY], asyncio.get_running_loop().time
         sampling = _sampling(request, recipe, key)
         needs = needs_of(recipe, request.model) if keeper.knows_several(clock()) else {}
@@ -192,7 +193,7 @@ async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Respons
 async def _stream(request: ChatRequest, recipe: Recipe, events: AsyncGenerator[Event]) -> Response:
     chunks = _chunks(request, recipe, events)
     await anext(chunks)
-    return EventStream(chunks)
+    return EventStream(chunks, recipe.limits.write_timeout_s)
 
 
 async def _chunks(

@@ -21,6 +21,8 @@ def refusal(error: SlimMoAError) -> JSONResponse:
     headers = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="slimmoa"'
+    elif error.status in (408, 413):
+        headers["Connection"] = "close"  # what is left of the body is no next request
     elif error.status in (429, 503):
         wait_s = error.retry_after_s if isinstance(error, OverAllowance) else LATER_S
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))

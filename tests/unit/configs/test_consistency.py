@@ -51,12 +51,6 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         "'a' is already an aggregator",
     ),
     (("aggregator", "fallbacks"), ["b", "b"], ("aggregator", "fallbacks", 1), "'b' is already an"),
-    (
-        ("door",),
-        {"allowance": {"models": ["a", "x"]}},
-        ("door", "allowance", "models", 1),
-        "'x' is not asked here (there are: ",
-    ),
     (("limits", "quorum"), 3, ("limits", "quorum"), "3 proposals can never come from layer 2, which"),
     (("limits", "layer_deadline_s"), 5, ("limits", "layer_deadline_s"), "2 layer(s) of 5 s leave the"),
     (
@@ -87,6 +81,12 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
     (("references", "item"), "{{text}}", ("references", "item"), "{text} is missing"),
     (("references", "item"), "{text", ("references", "item"), "not a form: expected '}'"),
     (("references", "item"), "} {text}", ("references", "item"), "not a form: Single '}'"),
+    (
+        ("door",),
+        {"allowance": {"models": ["a", "x"]}},
+        ("door", "allowance", "models", 1),
+        "'x' is not asked here (there are: ",
+    ),
 ]
 ONLY_NAMES = [
     "{text.__class__}",
