@@ -232,7 +232,8 @@ async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def _listening(api: FastAPI) -> AsyncIterator[str]:
+async def listening(api: FastAPI) -> AsyncIterator[str]:
+    """The API behind a real server on a free port of this machine; gives its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(api, lifespan="off", log_level="critical"))
         serving = asyncio.create_task(server.serve([listener]))
@@ -248,7 +249,7 @@ async def listen() -> AsyncIterator[Callable[..., Any]]:
     async with AsyncExitStack() as stack:
 
         async def client(api: FastAPI) -> AsyncOpenAI:
-            url = await stack.enter_async_context(_listening(api))
+            url = await stack.enter_async_context(listening(api))
             openai = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
             return await stack.enter_async_context(openai)
 
