@@ -32,7 +32,7 @@ ray: .venv/dev  ## Tests on a real local Ray with scripted engines.
 e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	@# Engines alone first, before Ray takes its share of the cores.
 	$(BIN)/pytest tests/unit -m weights
-	$(BIN)/pytest tests/e2e -m weights
+	$(BIN)/pytest tests/e2e -m "not vllm"
 
 docs: .venv/dev  ## Write the generated parts: schema.json, README's help, docs/recipe.md.
 	$(BIN)/python docs/generate.py

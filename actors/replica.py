@@ -22,6 +22,7 @@ from configs.schema import Model, Sampling
 # A delta over a Ray handle costs milliseconds of two processes, whatever is in it: merged as long as
 # nobody would see it, and longer the more streams there are.
 MERGE_S = 0.02
+WHOLE_MERGE_S = 1.0  # of an answer that nobody reads before it is whole
 DELTAS_PER_S = 400
 
 logger = logging.getLogger(__name__)
@@ -98,13 +99,18 @@ class Replica:
         """
         return await whole_of(self._queued(messages, sampling, patience_s))
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling, live: bool = True
+    ) -> AsyncGenerator[Delta]:
         """The engine's answer; waits for the model's turn, and for room among `concurrency` others.
+
+        live: somebody reads it as it grows; otherwise it comes in pieces of about a second.
 
         Raises:
             Overloaded: `queue` others wait already.
         """
-        interval_s = max(MERGE_S, (self._turns.in_flight + 1) / DELTAS_PER_S)
+        merge_s = MERGE_S if live else WHOLE_MERGE_S
+        interval_s = max(merge_s, (self._turns.in_flight + 1) / DELTAS_PER_S)
         async with aclosing(coalesce(self._queued(messages, sampling), interval_s)) as deltas:
             async for delta in deltas:
                 yield delta

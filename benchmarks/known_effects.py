@@ -1,21 +1,31 @@
 """Ablations of scripted models whose true effects are known: do the findings hold the truth?
 
-    python -m benchmarks.known_effects [--rows 400] [--seed 0] [--json FILE]
+    python -m benchmarks.known_effects [--ray] [--rows 400] [--seed 0] [--json FILE]
 
 Answers and verdicts are made as in any run, but by models in this process (benchmarks/known_models.py);
-the mixture, the store, the judge's prompt and the analysis are the real ones. Each difference stands
-beside the true one, and the share of intervals that miss it is held against a limit.
+the mixture, the store, the judge's prompt and the analysis are the real ones. With --ray the models are
+behind a server, and `slimmoa bench run` and `slimmoa bench ablate` do the rest, each on its own Ray.
+Each difference stands beside the true one, and how many intervals miss it is held against what chance
+allows; calls are counted by the models, and none may be made twice.
 """
 
 import asyncio
+import json
+import subprocess
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+import yaml
+from pydantic import TypeAdapter
+from scipy.stats import binom
 
 from benchmarks.harness import Limit, report, run
 from benchmarks.known_models import (
@@ -27,12 +37,13 @@ from benchmarks.known_models import (
     InProcess,
     questions,
     recipe,
+    serving,
     true_win_rate,
 )
 from jobs.ablate import PARTS, Ablation, ablate
 from jobs.ablation_plan import plan
 from jobs.calls import Calls
-from jobs.effects import Contrast, Estimate
+from jobs.effects import CONFIDENCE, Contrast, Estimate
 from jobs.findings import Findings
 from jobs.generate import Generation, generate, generator_of
 from jobs.identity import model_identity
@@ -40,7 +51,7 @@ from jobs.judge import Judging, judge
 from jobs.store import Store
 from jobs.variants import Variant, alone, self_moa
 
-MISSED_SHARE = 0.15  # of 95% intervals that may miss the truth: of twenty, three
+BY_CHANCE = 0.975  # of all runs miss no more truths than is allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,59 @@ async def findings(folder: Path, models: InProcess, rows: int, seed: int) -> Fin
             return await ablate(task(), store, answered, judged)
 
 
+async def findings_of_commands(
+    folder: Path, models: InProcess, rows: int, seed: int, port: int = 0
+) -> Findings:
+    """As `findings`, by the command line; the models are behind a server in this process.
+
+    Raises:
+        RuntimeError: a command failed; the message has what it printed.
+    """
+    run_folder = str(folder / "run")
+    async with serving(models, port) as url:
+        files = written(folder, url, rows)
+        await command("run", *files, "--out", run_folder, "--alone", BASELINE, "--seed", str(seed))
+        return read(await command("ablate", run_folder, *_wanted(), "--json"))
+
+
+def written(folder: Path, url: str, rows: int) -> list[str]:
+    """The set and the recipe as files, and the options of `bench run` that name them."""
+    set_file, recipe_file = folder / "set.json", folder / "recipe.yaml"
+    set_file.write_text(json.dumps([{"instruction": row.turns[0]} for row in questions(rows)]), "utf-8")
+    settings = recipe(url).model_dump(mode="json", exclude_defaults=True)
+    recipe_file.write_text(yaml.safe_dump(settings), "utf-8")
+    return ["--set", str(set_file), "--config", str(recipe_file)]
+
+
+def _wanted() -> list[str]:
+    """The options of `bench ablate` for all that `task` asks for."""
+    unquantized = [f"{model}={whole}" for model, whole in UNQUANTIZED.items()]
+    options = {"--part": PARTS, "--candidate": CANDIDATES, "--unquantized": unquantized}
+    pairs = [(option, value) for option, values in options.items() for value in values]
+    return ["--judge", JUDGE, "--baseline", BASELINE, *chain.from_iterable(pairs)]
+
+
+async def command(*arguments: str) -> str:
+    """What `slimmoa bench` prints on its standard output.
+
+    Raises:
+        RuntimeError: it failed; the message has what it printed.
+    """
+    whole = [sys.executable, "-m", "slimmoa", "bench", *arguments]
+    pipe = subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*whole, stdout=pipe, stderr=pipe)
+    output, errors = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"bench {arguments[0]} ended with {process.returncode}:\n{errors.decode()}")
+    return output.decode()
+
+
+def read(printed: str) -> Findings:
+    """The findings that `bench ablate --json` printed, without scores and diversities."""
+    without: dict[str, object] = {"scores": (), "diversities": None}
+    return TypeAdapter(Findings).validate_python(json.loads(printed) | without)
+
+
 def task() -> Ablation:
     """All parts."""
     judge_name = Judging(JUDGE, NAME, BASELINE).judge
@@ -101,11 +165,37 @@ def checked(found: Findings) -> list[Checked]:
     return checks
 
 
+def fewest_calls(found: Findings, rows: int) -> Counter[str]:
+    """By model, with nothing made twice.
+
+    A proposal serves all variants and is also what its model answers alone; an aggregation serves one
+    variant; the judge reads each answer once, and before a variant's it is tried.
+    """
+    base, variants = recipe(), list(plan(task()).variants.values())
+    if found.members is not None and found.members.over_self_moa is not None:
+        variants.append(self_moa(base, found.members.over_best.minus))
+    first, last = Counter[str](), Counter[str]()
+    for variant in (*variants, alone(base, BASELINE)):
+        first |= _places(variant)
+        if variant.model is None:
+            last[variant.recipe.aggregator.model] += 1
+    calls = {model: rows * n for model, n in (first + last).items()}
+    return Counter(calls | {JUDGE: (rows + 1) * len(variants)})
+
+
 def true_win_rates() -> dict[str, float]:
     """Percent against the baseline, of every generator that may take part."""
     base = recipe()
     selves = (self_moa(base, model) for model in CANDIDATES)
     return {v.name: true_win_rate(v) for v in (*plan(task()).variants.values(), *selves)}
+
+
+def _places(variant: Variant) -> Counter[str]:
+    """How often each model is asked before there is anything to aggregate."""
+    if variant.model is not None:
+        return Counter([variant.model])
+    (layer,) = variant.recipe.layers
+    return Counter({proposer.model: proposer.samples for proposer in layer.proposers})
 
 
 def _contrasts(found: Findings) -> Iterator[Contrast]:
@@ -123,13 +213,16 @@ def _contrasts(found: Findings) -> Iterator[Contrast]:
 
 def main(
     *,
+    ray: Annotated[bool, typer.Option("--ray", help="By `slimmoa bench`, on real Ray.")] = False,
     rows: Annotated[int, typer.Option(min=2, help="How many to answer.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the run.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Recover known effects."""
+    models, make = InProcess(), findings_of_commands if ray else findings
     with tempfile.TemporaryDirectory() as folder:
-        checks = checked(asyncio.run(findings(Path(folder), InProcess(), rows, seed)))
+        found = asyncio.run(make(Path(folder), models, rows, seed))
+    checks, fewest = checked(found), fewest_calls(found, rows)
     lines = [
         {
             "what": each.what,
@@ -142,9 +235,22 @@ def main(
         }
         for each in checks
     ]
-    missed = sum(not each.held for each in checks) / len(checks)
-    limit = Limit("share of intervals without the truth", missed, MISSED_SHARE)
-    report(f"known effects over {rows} rows, seed {seed}", lines, [limit], json_path)
+    missed = sum(not each.held for each in checks)
+    limits = [
+        Limit("intervals without the truth", missed, allowed(len(checks))),
+        Limit("calls made more than once", (models.calls - fewest).total(), 0),
+        Limit("calls not made", (fewest - models.calls).total(), 0),
+    ]
+    calls = ", ".join(f"{model} {n}" for model, n in sorted(models.calls.items()))
+    print(f"calls, counted by the models: {calls}")
+    by = "slimmoa bench on Ray" if ray else "one process"
+    report(f"known effects over {rows} rows, seed {seed}, by {by}", lines, limits, json_path)
+
+
+def allowed(intervals: int) -> int:
+    """How many may miss the truth by chance, if each does so independently. They share rows, so
+    together they miss by chance somewhat more often."""
+    return int(binom.ppf(BY_CHANCE, intervals, 1 - CONFIDENCE))
 
 
 def _rounded(value: float | None) -> float | str:

@@ -153,7 +153,7 @@ class InProcess:
         return Delta(reply(model, messages, sampling.seed), finish_reason="stop")
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         yield await self.complete(model, messages, sampling)
 

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -51,11 +50,6 @@ class _Room:
 
     places: asyncio.Semaphore
     under_way: dict[bytes, "asyncio.Task[Delta]"] = field(default_factory=dict)
-
-    def ended(self, key: bytes, task: "asyncio.Task[Delta]") -> None:
-        """A call is no longer under way. Its error is looked at even if its callers are gone."""
-        del self.under_way[key]
-        _ = task.cancelled() or task.exception()
 
 
 class Calls:
@@ -120,7 +114,7 @@ class Calls:
             return stored.whole, key, True
         task = asyncio.create_task(self._make(key, model, messages, sampling))
         room.under_way[key] = task
-        task.add_done_callback(partial(room.ended, key))
+        task.add_done_callback(lambda _: room.under_way.pop(key))
         return await asyncio.shield(task), key, False
 
     async def _make(
@@ -179,7 +173,7 @@ class StoredModels:
         return whole
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         """The answer in one piece: nobody watches a batch."""
         yield await self.complete(model, messages, sampling)

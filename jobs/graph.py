@@ -1,7 +1,7 @@
 """The Serve application that a job's calls go to: one that runs already, or the job's own.
 
-A job's own is named after its run folder. So a job that was killed finds what it left behind and takes
-it down at last, and two jobs never end one another's models.
+A job's own is named after its run folder. So a run ends what a killed job of it has left, and two jobs
+never end one another's models.
 """
 
 import asyncio
@@ -9,11 +9,12 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actors.turns import CONTACT_S
 from cluster import runtime
 from cluster.residency import Verb
 from configs.schema import Model, Recipe
@@ -29,18 +30,50 @@ class GraphRefused(RuntimeError):
     """The cluster's application does not suit the job; the message says what differs."""
 
 
+class Swaps:
+    """Counts how often the keepers of an application had an engine woken, since it was first asked.
+
+    A keeper counts from its own start, so a new one from 0. What one that is away has done is counted
+    when it is there again.
+    """
+
+    def __init__(self, keepers: Sequence[Any]) -> None:
+        self._keepers = keepers
+        self._seen: list[int | None] = [None] * len(keepers)
+        self._sum = 0
+
+    async def __call__(self) -> int:
+        """So far. Does not fail, and waits no longer than CONTACT_S."""
+        found = await asyncio.gather(*(_wakes(keeper) for keeper in self._keepers))
+        for n, (wakes, before) in enumerate(zip(found, self._seen, strict=True)):
+            if wakes is None:
+                continue
+            if before is not None:
+                self._sum += wakes - before if wakes >= before else wakes
+            self._seen[n] = wakes
+        return self._sum
+
+
+async def _wakes(keeper: Any) -> int | None:
+    """How many a keeper ordered since its start; None if it is out of reach."""
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        async with asyncio.timeout(CONTACT_S):
+            orders: dict[tuple[str, str], int] = await keeper.orders.remote()
+    except (RayError, RayServeException, TimeoutError):
+        return None
+    return sum(count for (_, verb), count in orders.items() if verb == Verb.WAKE)
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Where a job's calls go. room: the most calls to each model at once; keepers: of the cards."""
+    """Where a job's calls go. room: the most calls to each model at once."""
 
     models: "HandleModels"
     room: Mapping[str, int]
-    keepers: Sequence[Any]
-
-    async def swaps(self) -> int:
-        """How often an engine was woken since the application started."""
-        orders = await asyncio.gather(*(keeper.orders.remote() for keeper in self.keepers))
-        return sum(n for each in orders for (_, verb), n in each.items() if verb == Verb.WAKE)
+    swaps: Swaps
 
 
 @contextmanager
@@ -68,15 +101,19 @@ def graph(
     """
     own = JOB_APP + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     local, found = _connected(own, verbose=verbose)
+    shared = found not in (None, own)
     try:
-        if found is None:
+        if not shared:
+            if found is not None:
+                say("ending the models that an earlier job of this run has left")
+                _end(own)
             say(f"starting the models: {', '.join(recipe.models)}")
             _deploy(recipe, own, in_flight)
         else:
             say(f"using the running application {found}")
-        yield asyncio.run(_reached(recipe, found or own, shared=found not in (None, own)))
+        yield asyncio.run(_reached(recipe, found or own, shared=shared))
     finally:
-        runtime.disconnect(own if found in (None, own) else None, local=local)
+        runtime.disconnect(None if shared else own, local=local)
 
 
 def _connected(own: str, *, verbose: bool) -> tuple[bool, str | None]:
@@ -95,6 +132,22 @@ def _connected(own: str, *, verbose: bool) -> tuple[bool, str | None]:
         runtime.disconnect(None, local=False)
     runtime.connect(None, verbose=verbose)
     return True, None
+
+
+def _end(own: str) -> None:
+    """End what a killed job has left, in whatever state it is.
+
+    Nothing tells its models that their caller is gone: they would work off all calls that wait, hours
+    of them perhaps, and Serve would let them go on with it for a while even when it ends them.
+    """
+    import ray
+    from ray import serve
+
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if own in actor["name"]:
+            with suppress(ValueError):  # it has just ended
+                ray.kill(ray.get_actor(**actor))
+    serve.delete(own)
 
 
 def _deploy(recipe: Recipe, name: str, in_flight: int) -> None:
@@ -130,8 +183,8 @@ async def _reached(recipe: Recipe, name: str, *, shared: bool) -> Graph:
         # Half of a queue that is shared stays free, so that people can still ask.
         places = running.concurrency + (queue // 2 if shared else queue)
         room[model] = max(1, replicas[f"model-{model}"]) * places
-    keepers = [n for n in deployments if n.startswith("keeper-")]
-    return Graph(models, room, [serve.get_deployment_handle(keeper, name) for keeper in keepers])
+    keepers = [serve.get_deployment_handle(n, name) for n in deployments if n.startswith("keeper-")]
+    return Graph(models, room, Swaps(keepers))
 
 
 def _check_same(name: str, model: str, wanted: Model, running: Model) -> None:

@@ -62,9 +62,10 @@ class OneEngine:
 
     def stream(
         self,
-        model: str,
+        model: str,  # noqa: ARG002
         messages: Sequence[Message],
-        sampling: Sampling,  # noqa: ARG002
+        sampling: Sampling,
+        _live: bool = True,
     ) -> AsyncIterator[Delta]:
         return cast("AsyncIterator[Delta]", self._engine.stream(messages, sampling))
 

@@ -158,17 +158,24 @@ class Models:
         task = Generation(variants, seed, self._task.in_flight, self._task.allow_degraded)
         expected = sum(calls_per_row(v) for v in variants) * store.row_count()
         expected -= sum(calls_per_row(v) * store.answered(v.name) for v in variants)
+        store.set_about(calls_expected=expected)  # for `bench status`
         names = [variant.name for variant in variants]
         async with self.calls(store) as calls:
             reporter = Reporter(store, names, expected, calls.counts, self._graph.swaps, self._console)
             with reporter.shown():
                 watch = asyncio.create_task(reporter.watch())
+                watch.add_done_callback(self._watched)
                 try:
                     return await generate(task, store, calls, reporter.note)
                 finally:
                     watch.cancel()
                     await asyncio.gather(watch, return_exceptions=True)
                     await reporter.keep()
+
+    def _watched(self, watch: "asyncio.Task[None]") -> None:
+        """A run whose progress cannot be followed goes on."""
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            self._say(f"progress is no longer kept: {type(error).__name__}: {error}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)

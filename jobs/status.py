@@ -1,7 +1,7 @@
 """How far a run is, read from its store while it runs or later."""
 
-import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.owner import owner_of
-from jobs.progress import Meter, left
+from jobs.progress import Meter, Speed, left
 from jobs.store import Store
 
 SHOWN_FAILURES = 5
@@ -18,46 +18,57 @@ SHOWN_FAILURES = 5
 
 @dataclass(frozen=True, slots=True)
 class GeneratorStatus:
-    """failed: rows whose last attempt failed; tokens_per_s: lately, 0 when nothing runs."""
+    """failed: rows whose last attempt failed."""
 
     name: str
     kind: str
     answered: int
     failed: int
-    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the job has done since it started. made: engine calls; reused: calls that were stored;
+    tokens_per_s: over the last minute; left_s: None while it cannot be told."""
+
+    made: int
+    reused: int
     swaps: int
+    tokens_per_s: float
+    left_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """owner: the job that works on the run, empty if none does; causes: of failures, most frequent
-    first; left_s: unknown while nothing runs."""
+    """owner: the job that works on the run, empty if none does, and then there is no work; causes: of
+    failures, the most frequent first: cause, how many, one detail."""
 
     folder: str
     dataset: str
     rows: int
     owner: str
+    work: Work | None
     generators: tuple[GeneratorStatus, ...]
     causes: tuple[tuple[str, int, str], ...]
-    left_s: float | None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def table(self) -> Group:
         """For the terminal."""
-        head = f"{self.folder}: {self.rows} rows of {self.dataset}"
-        now = f"working: {self.owner}" if self.owner else "nobody works on it"
-        if self.left_s is not None:
-            now += f"; about {left(self.left_s)} left"
-        table = Table("generator", "kind", "answered", "failed", "tokens/s", "swaps", box=None)
+        lines = [f"{self.folder}: {self.rows} rows of {self.dataset}"]
+        lines.append(f"working: {self.owner}" if self.owner else "nobody works on it")
+        if (work := self.work) is not None:
+            parts = [f"{work.made} calls made, {work.reused} reused", f"{work.swaps} swaps"]
+            parts.append(f"{work.tokens_per_s:.0f} tokens/s")
+            parts += [f"about {left(work.left_s)} left"] if work.left_s is not None else []
+            lines.append(", ".join(parts))
+        table = Table("generator", "kind", "answered", "failed", box=None)
         for each in self.generators:
-            done = f"{each.answered}/{self.rows}"
-            speed = f"{each.tokens_per_s:.0f}" if self.owner else "-"
-            table.add_row(each.name, each.kind, done, str(each.failed), speed, str(each.swaps))
+            table.add_row(each.name, each.kind, f"{each.answered}/{self.rows}", str(each.failed))
         causes = [f"  {n} x {cause}, such as: {detail}" for cause, n, detail in self.causes]
         more = [Text("\n".join(["failures:", *causes]))] if causes else []
-        return Group(Text(head), Text(now), table, *more)
+        return Group(Text("\n".join(lines)), table, *more)
 
 
 def status(folder: Path) -> Status:
@@ -67,28 +78,36 @@ def status(folder: Path) -> Status:
         StoreError: there is none.
     """
     with Store.open(folder, read_only=True) as store:
-        rows, owner = store.row_count(), owner_of(folder) or ""
-        generators, lefts = [], []
-        for generator in store.generators():
-            answered = store.answered(generator.name)
-            history = store.progress(generator.name)[-60:]
-            meter, speed = Meter(0), None
-            for seen in history if owner and answered < rows else []:
-                speed = meter.speed(seen.at, seen.calls + seen.reused, seen.tokens)
-            failed = len(store.failures("generate", generator.name))
-            swaps = history[-1].swaps if history else 0
-            tokens_per_s = speed.tokens_per_s if speed else 0.0
-            generators.append(
-                GeneratorStatus(generator.name, generator.kind, answered, failed, tokens_per_s, swaps)
+        owner = owner_of(folder) or ""
+        generators = tuple(
+            GeneratorStatus(
+                generator.name,
+                generator.kind,
+                store.answered(generator.name),
+                len(store.failures("generate", generator.name)),
             )
-            if speed and len(history) > 1 and answered > history[0].rows:
-                rate = (answered - history[0].rows) / max(1e-9, time.time() - history[0].at)
-                lefts.append((rows - answered) / rate)
-        name = store.about().get("set", {}).get("name", "no set")
-        causes = tuple(_causes(store))
-        return Status(
-            str(folder), name, rows, owner, tuple(generators), causes, max(lefts, default=None)
+            for generator in store.generators()
         )
+        name = store.about().get("set", {}).get("name", "no set")
+        work = _work(store) if owner else None
+        causes = tuple(_causes(store))
+        return Status(str(folder), name, store.row_count(), owner, work, generators, causes)
+
+
+def _work(store: Store) -> Work | None:
+    """From the last records of progress; all generators' are alike in this."""
+    history = store.progress()
+    if not history:
+        return None
+    last = history[-1]
+    mine = [seen for seen in history if seen.generator == last.generator]
+    meter = Meter(store.about().get("calls_expected", 0))
+    speed = Speed(0.0, None)
+    for before, seen in pairwise([mine[0], *mine]):
+        if seen.tokens < before.tokens:  # another start
+            meter = Meter(store.about().get("calls_expected", 0))
+        speed = meter.speed(seen.at, seen.calls + seen.reused, seen.tokens)
+    return Work(last.calls, last.reused, last.swaps, speed.tokens_per_s, speed.left_s)
 
 
 def _causes(store: Store) -> list[tuple[str, int, str]]:

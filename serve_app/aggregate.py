@@ -32,7 +32,7 @@ class Aggregation:
     """What is asked of the aggregators.
 
     models: in the order in which they are tried; best: the proposal that stands in for them, if any;
-    deadline: on the event loop's clock.
+    deadline: on the event loop's clock; live: the answer is read as it grows.
     """
 
     role: Role
@@ -43,6 +43,7 @@ class Aggregation:
     sampling: Sampling
     deadline: float
     first_token_timeout_s: float | None
+    live: bool = True
 
 
 async def aggregate(task: Aggregation, recipe: Recipe, models: Models) -> AsyncGenerator[Event]:
@@ -114,7 +115,7 @@ class _Attempt:
             fitted = await self._fitted(first_by)
             if fitted.tokens_removed:
                 yield Trimmed(0, self._model, fitted.tokens_removed)
-            stream = self._models.stream(self._model, fitted.messages, task.sampling)
+            stream = self._models.stream(self._model, fitted.messages, task.sampling, task.live)
             async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                 while (delta := await self._next(deltas, first_by)) is not None:
                     whole, held = whole.plus(delta), held.plus(delta)

@@ -172,13 +172,21 @@ def _answer(
     request: ChatRequest, recipe: Recipe, backend: Backend, sampling: Sampling
 ) -> AsyncGenerator[Event]:
     messages = request.conversation()
+    live = bool(request.stream)
     if request.model != recipe.name:
-        return moa.direct(messages, recipe, backend, request.model, sampling)
+        return moa.direct(messages, recipe, backend, request.model, sampling, live=live)
     if request.logprobs:
         message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
         raise BadRequest(message, param="logprobs")
-    watched = bool(request.stream and request.moa.events)
-    return moa.answer(messages, recipe, backend, sampling=sampling, seed=request.seed, watched=watched)
+    return moa.answer(
+        messages,
+        recipe,
+        backend,
+        sampling=sampling,
+        seed=request.seed,
+        live=live,
+        watched=live and request.moa.events,
+    )
 
 
 async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:

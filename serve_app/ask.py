@@ -25,10 +25,10 @@ class HandleModels:
         self._streams = {name: h.options(stream=True) for name, h in self._handles.items()}
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, live: bool = True
     ) -> AsyncIterator[Delta]:
         # Serve types the call as either kind of response; a streaming handle gives this one.
-        response: Any = self._streams[model].stream.remote(messages, sampling)
+        response: Any = self._streams[model].stream.remote(messages, sampling, live)
         done = False
         try:
             async for delta in response:

@@ -27,6 +27,7 @@ async def answer(
     *,
     sampling: Sampling | None = None,
     seed: int | None = None,
+    live: bool = True,
     watched: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing it cancels every engine call.
@@ -42,7 +43,8 @@ async def answer(
     to the user than a 504. That is left for when there is no proposal at all.
 
     sampling: the aggregator's, instead of the recipe's. seed: fixes the order of references and the
-    seeds of all calls; without it the order is drawn. watched: give `ProposalDelta` events.
+    seeds of all calls; without it the order is drawn. live: the answer is read as it grows. watched:
+    give `ProposalDelta` events.
 
     Raises:
         SlimMoAError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
@@ -88,6 +90,7 @@ async def answer(
         sampling=sampling,
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
+        live=live,
     )
     async with aclosing(record.stage("aggregator", aggregate(aggregation, recipe, models))) as events:
         async for event in events:
@@ -96,9 +99,17 @@ async def answer(
 
 
 async def direct(
-    messages: Sequence[Message], recipe: Recipe, models: Models, model: str, sampling: Sampling
+    messages: Sequence[Message],
+    recipe: Recipe,
+    models: Models,
+    model: str,
+    sampling: Sampling,
+    *,
+    live: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
+
+    live: the answer is read as it grows.
 
     Raises:
         SlimMoAError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
@@ -114,6 +125,7 @@ async def direct(
         sampling=sampling,
         deadline=asyncio.get_running_loop().time() + recipe.limits.deadline_s,
         first_token_timeout_s=None,
+        live=live,
     )
     async with aclosing(record.stage("direct", aggregate(alone, recipe, models))) as events:
         async for event in events:

@@ -36,17 +36,32 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def installed() -> Path:
-    """A folder with the script that looks, and its browser."""
+    """A folder with the script that looks, and its browser, unpacked."""
     content = b"".join((SOURCES / name).read_bytes() for name in FILES)
     folder = user_cache_path("slimmoa") / f"browser-{hashlib.sha256(content).hexdigest()[:12]}"
-    # npm writes this file last.
-    if not (folder / "node_modules" / ".package-lock.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            shutil.copy(SOURCES / name, folder)
-        npm = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(npm, cwd=folder, check=True, timeout=240)
-    return folder
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".browser-", dir=folder.parent))
+    for name in FILES:
+        shutil.copy(SOURCES / name, partial)
+    run(partial, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+    run(partial, "node", "look.mjs", partial)
+    return partial.rename(folder)
+
+
+def run(folder: Path, *command: str | Path) -> str:
+    """What a command prints. The browser unpacks itself into the folder, unless it has."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=240,
+        text=True,
+    )
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +85,7 @@ def views(
     """What the browser saw, by page and screen."""
     folder = tmp_path_factory.mktemp("screenshots")
     print(f"screenshots: {folder}")
-    with tempfile.TemporaryDirectory() as unpacked:
-        done = subprocess.run(
-            ["node", "look.mjs", folder, *pages],
-            cwd=installed,
-            env=os.environ | {"TMPDIR": unpacked},  # where the browser unpacks itself
-            stdout=subprocess.PIPE,
-            check=True,
-            timeout=240,
-        )
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(run(installed, "node", "look.mjs", folder, *pages))
     assert len(found) == 8
     return found
 

@@ -66,7 +66,7 @@ class FakeModels:
     asked: list[Asked] = field(default_factory=list)
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         now = asyncio.get_running_loop().time()
         asked = Asked(model, copy.deepcopy(list(messages)), sampling, now)

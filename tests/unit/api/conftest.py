@@ -62,7 +62,7 @@ class Scripted:
         await asyncio.gather(*(replica.start() for replica in self._replicas.values()))
 
     def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         self.asked.append((model, messages, sampling))
         return self._replicas[model].stream(messages, sampling)
@@ -128,7 +128,7 @@ class Puppets:
         call.end(prompt_tokens=10, completion_tokens=2)
 
     def stream(
-        self, model: str, _messages: Sequence[Message], _sampling: Sampling
+        self, model: str, _messages: Sequence[Message], _sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         call = Call()
         self._calls[model].put_nowait(call)

@@ -19,7 +19,7 @@ async def test_rows_are_answered_and_looked_at_block_by_block(tmp_path: Path) ->
     assert len({used.key for answer in answers for used in answer.used}) == 44 * rows.CALLS_PER_ROW
     blocks = rows.per_block(samples)
     assert [block["rows"] for block in blocks] == list(range(4, 41, 4))
-    assert sum(block["swaps"] for block in blocks) > len(blocks)
+    assert sum(block["swaps"] for block in blocks) > 0
     assert all(block["database MB"] > 0 and block["peak MB"] > 0 for block in blocks)
 
 

@@ -108,14 +108,15 @@ async def test_two_who_share_a_call_share_its_error(calls: Calls, models: FakeMo
     assert len(models.asked) == 2
 
 
+@pytest.mark.parametrize("goes", [0, 1])
 async def test_a_caller_who_goes_does_not_take_the_call_along(
-    calls: Calls, models: FakeModels, store: Store
+    calls: Calls, models: FakeModels, store: Store, goes: int
 ) -> None:
-    gone, stays = start(calls), start(calls)
+    both = start(calls), start(calls)
     await asyncio.sleep(0.5)
-    gone.cancel()
-    assert await stays == "from a"
-    assert gone.cancelled()
+    both[goes].cancel()
+    assert await both[1 - goes] == "from a"
+    assert both[goes].cancelled()
     alone = start(calls, seed=2)
     await asyncio.sleep(0.5)
     alone.cancel()
@@ -222,12 +223,13 @@ async def test_only_the_time_counts_in_which_the_model_is_away(
     assert len(models.asked) == 4
 
 
+@pytest.mark.parametrize("other", [Overloaded("full"), EngineError("broken")])
 async def test_a_model_that_comes_and_goes_is_not_away_in_between(
-    calls: Calls, models: FakeModels
+    calls: Calls, models: FakeModels, other: Exception
 ) -> None:
     away: list[Step] = [EngineUnavailable("away")]
-    full: list[Step] = [RETRIES.unavailable_s, Overloaded("full")]
-    by_attempt(models, "a", [away, full, away, full, away, ["back"]])
+    there: list[Step] = [RETRIES.unavailable_s, other]
+    by_attempt(models, "a", [away, there, away, there, away, ["back"]])
     assert await ask(calls) == "back"
 
 

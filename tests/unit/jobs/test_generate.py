@@ -220,18 +220,14 @@ async def test_a_fault_does_not_lose_what_the_others_of_its_layer_write(bench: B
 
 async def test_degraded_answers_are_kept_where_they_are_allowed(bench: Bench) -> None:
     bench.store.add_rows([Row(0, ("one", "two")), Row(1, ("whole",))])
-    bench.models.scripts["a"] = lambda asked: (
-        says(asked) if question(asked) == "whole" else [EngineError("broken")]
-    )
+    bench.models.scripts["a"] = fails_on("one", EngineError("broken"))
     done = await bench.run(allow_degraded=True)
     assert done == Generated(rows=2, answered=2, degraded=1)
-    first, second, whole = bench.answers()
-    for answer in (first, second):
-        [missing] = answer.missing
-        assert missing["layer"] == 1
-        assert (missing["model"], missing["cause"]) == ("a", "engine_error")
-        assert [used.model for used in answer.used] == ["z", "b"]
-    assert whole.missing == ()
+    first, *others = bench.answers()
+    [missing] = first.missing
+    assert (missing["layer"], missing["model"], missing["cause"]) == (1, "a", "engine_error")
+    assert [used.model for used in first.used] == ["z", "b"]
+    assert [(len(answer.used), answer.missing) for answer in others] == [(3, ()), (3, ())]
 
 
 async def test_an_empty_proposal_is_the_models_own_and_makes_no_row_fail(bench: Bench) -> None:
@@ -242,6 +238,15 @@ async def test_an_empty_proposal_is_the_models_own_and_makes_no_row_fail(bench: 
     assert [(m["model"], m["cause"]) for m in answer.missing] == [("a", "empty")]
     assert [(used.layer, used.place, used.model) for used in answer.used] == [(0, 0, "z"), (1, 1, "b")]
     assert await bench.run() == Generated(rows=1, answered=1)
+
+
+async def test_a_layer_without_its_quorum_is_no_part_of_an_answer(bench: Bench) -> None:
+    bench.ask("q0")
+    bench.models.scripts["c"] = [""]
+    await bench.run(variants.mixture(recipe(["a", "b"], ["a", "c"], limits={"quorum": 2})))
+    [answer] = bench.answers()
+    assert [(used.layer, used.model) for used in answer.used] == [(0, "z"), (1, "a"), (1, "b")]
+    assert [m["cause"] for m in answer.missing] == ["empty", "quorum_not_met"]
 
 
 async def test_a_proposal_that_does_not_fit_makes_no_row_fail(bench: Bench) -> None:

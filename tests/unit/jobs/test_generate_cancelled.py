@@ -49,7 +49,7 @@ class Engines:
         return Delta(f"{model} {sampling.seed}", finish_reason="stop", completion_tokens=2)
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         yield await self.complete(model, messages, sampling)
 

@@ -94,13 +94,10 @@ def test_failures_are_counted_by_cause(store: Store, tmp_path: Path) -> None:
 
     asyncio.run(fail())
     found = report(store, tmp_path)
-    counts = [
-        (each.stage, each.cause, each.rows, each.attempts, each.detail) for each in found.failures
-    ]
-    assert counts == [
-        ("generate", "engine_error", 2, 4, "row 2"),
-        ("judge", "overloaded", 1, 1, "judge"),
-    ]
+    assert found.failures == (
+        FailureCount("generate", "", "trio", "engine_error", 2, 4, "row 2"),
+        FailureCount("judge", "tiny", "trio", "overloaded", 2, 2, "x"),
+    )
     assert found.generators[0].failed == 2
 
 

@@ -143,14 +143,14 @@ async def test_failures_add_up_until_there_is_an_answer(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"judge": "k"}, {"baseline": "claude"}, {"turn": 1}, {"row": 1}, {"generator": "solo"}]
+    "other", [{"judge": "k"}, {"baseline": "claude"}, {"turn": 0}, {"row": 1}, {"generator": "solo"}]
 )
 async def test_a_verdict_clears_its_own_failure_alone(store: Store, other: dict[str, Any]) -> None:
-    failed = Failure("judge", "moa", 0, "timeout", "slow", judge="j", baseline="gpt", turn=0)
+    failed = Failure("judge", "moa", 0, "timeout", "slow", judge="j", baseline="gpt", turn=1)
     others = replace(failed, **other)
     for each in (failed, others, failed):
         await store.keep_failure(each)
-    await store.keep_verdict(verdict(0))
+    await store.keep_verdict(replace(verdict(0), turn=1))
     assert store.failures("judge") == [others]
 
 

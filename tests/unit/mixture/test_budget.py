@@ -32,7 +32,7 @@ class Counter:
         self.counted = 0
 
     def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
     ) -> AsyncIterator[Delta]:
         raise NotImplementedError
 
