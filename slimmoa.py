@@ -17,7 +17,7 @@ from rich.text import Text
 from configs.load import RecipeError, load
 from configs.schema import LlamaCppModel, Recipe
 from jobs.commands.bench import bench
-from serve_app.console import err, explained, fail, load_or_fail, out, show
+from serve_app.console import err, explained, fail, guarded, load_or_fail, out, show
 
 if TYPE_CHECKING:
     from serve_app.client import Client
@@ -31,6 +31,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
+keys = typer.Typer(help="API keys of an endpoint.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 app.add_typer(bench, name="bench")
 
 ConfigArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a preset.")]
@@ -45,6 +47,13 @@ SystemOption = Annotated[str | None, typer.Option(help="System message.")]
 ProposalsOption = Annotated[
     bool, typer.Option("--proposals/--no-proposals", help="Show the proposals as they grow.")
 ]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option("--keys", help="File of API keys as hashes; `slimmoa keys new` makes its lines."),
+]
+NoKeysOption = Annotated[
+    bool, typer.Option("--no-keys", help="Answer everybody who reaches the port, without a key.")
+]
 LOCAL_URL = "http://127.0.0.1:8000/v1"
 
 
@@ -58,14 +67,17 @@ def serve(
         typer.Option(help="A running Ray cluster (`auto` or host:port); by default one is started."),
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
+    keys_file: KeysOption = None,
+    no_keys: NoKeysOption = False,
 ) -> None:
     """Serve a recipe behind an OpenAI-compatible endpoint until Ctrl-C.
 
-    Fetches the weights first, with a progress bar; a second start finds them in the cache.
+    Fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
+    also come from SLIMMOA_API_KEYS, separated by commas. Without keys it serves this machine only.
     """
     from cluster import runtime
 
-    recipe = load_or_fail(config)
+    recipe = guarded(load_or_fail(config), host, keys_file, no_keys=no_keys)
     with explained():
         runtime.check_port(host, port)
         _fetch_weights(recipe)
@@ -239,11 +251,16 @@ def export(
     ] = None,
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
+    keys_file: KeysOption = None,
+    no_keys: NoKeysOption = False,
 ) -> None:
-    """Write a recipe as a Ray Serve config file, for `serve run FILE` and `serve deploy FILE`."""
+    """Write a recipe as a Ray Serve config file, for `serve run FILE` and `serve deploy FILE`.
+
+    It holds no keys: the file of keys, or SLIMMOA_API_KEYS, has to be where it is deployed.
+    """
     from serve_app.app import serve_config
 
-    recipe = load_or_fail(config)
+    recipe = guarded(load_or_fail(config), host, keys_file, no_keys=no_keys)
     document = serve_config(recipe, host, port)
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     if output is None:
@@ -251,6 +268,23 @@ def export(
     else:
         with explained():
             output.write_text(text, "utf-8")
+
+
+@keys.command("new")
+def new_key(
+    name: Annotated[str, typer.Option(help="Whose key it is; limits are counted by it.")],
+) -> None:
+    """Make a key. It is shown once, on the terminal; the line with its hash is printed, so that
+    `slimmoa keys new --name alice >> keys.yaml` lets it in.
+    """
+    from serve_app.keys import KeysError, line_of
+    from serve_app.keys import new_key as fresh
+
+    key = fresh()
+    with explained(KeysError):
+        line = line_of(name, key)
+    err.print(f"the key, for its owner; it is kept nowhere:\n{key}", highlight=False, markup=False)
+    print(line)
 
 
 def _fetch_weights(recipe: Recipe) -> None:

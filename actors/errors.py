@@ -3,9 +3,13 @@
     SlimMoAError            base; never raised itself
     ├── BadRequest          400  the request cannot be served as it is
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
+    │   ├── SlowBody        408  the body did not come in time
     │   └── TooLarge        413  the body is over the limit
+    ├── Unauthorized        401  no key, or none that is known
+    ├── Forbidden           403  nobody may, from there
     ├── UnknownModel        404  no such model here
     ├── Overloaded          429  queues are full; try again later
+    │   └── OverAllowance   429  the key has used up what it is allowed
     ├── EngineError         502  a model failed
     │   └── EmptyAnswer     502  a model wrote no text
     ├── EngineUnavailable   503  a model's replica is not there
@@ -62,6 +66,29 @@ class TooLarge(BadRequest):
     code = "request_too_large"
 
 
+class SlowBody(BadRequest):
+    """The request body did not come in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class Unauthorized(SlimMoAError):
+    """The request has no API key, several, or one that is not known. The message never quotes it."""
+
+    status = 401
+    kind = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(SlimMoAError):
+    """Without keys only this machine may ask, and the request came from elsewhere."""
+
+    status = 403
+    kind = "invalid_request_error"
+    code = "permission_denied"
+
+
 class UnknownModel(SlimMoAError):
     """The request names a model that is not served here."""
 
@@ -76,6 +103,23 @@ class Overloaded(SlimMoAError):
     status = 429
     kind = "rate_limit_error"
     code = "overloaded"
+
+
+class OverAllowance(Overloaded):
+    """A key's limit is reached. retry_after_s: when it will not be."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        model: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, model=model, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(SlimMoAError):

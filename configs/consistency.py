@@ -29,7 +29,7 @@ def inconsistencies(recipe: Any) -> list[Problem]:
     """All contradictions of a recipe given as plain data (as read from YAML or dumped)."""
     if not isinstance(recipe, dict):
         return []
-    rules = (_unknown_models, _answers, _clashing_names, _quorum, _deadlines, _prompt)
+    rules = (_unknown_models, _allowed, _answers, _clashing_names, _quorum, _deadlines, _prompt)
     return [problem for rule in rules for problem in rule(recipe)]
 
 
@@ -66,6 +66,15 @@ def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
         if isinstance(name, str) and name not in models:
             known = ", ".join(map(str, models)) or "none"
             yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known})")
+
+
+def _allowed(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    known = [recipe.get("name"), *_mapping(recipe.get("models"))]
+    allowance = _mapping(_mapping(recipe.get("door")).get("allowance"))
+    for n, name in enumerate(_sequence(allowance.get("models"))):
+        if isinstance(name, str) and name not in known:
+            message = f"{name!r} is not asked here (there are: {', '.join(map(str, known))})"
+            yield Problem(("door", "allowance", "models", n), message)
 
 
 def _answers(recipe: dict[Any, Any]) -> Iterator[Problem]:

@@ -103,6 +103,9 @@ def _read_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
     references = data.get("references")
     if isinstance(references, dict) and isinstance(references.get("prompt_file"), str):
         yield from _read_prompt(references, folder)
+    door = data.get("door")
+    if isinstance(door, dict) and door.get("keys_file") and isinstance(door["keys_file"], str):
+        door["keys_file"] = str(folder / os.path.expanduser(door["keys_file"]))
     models = data.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         weights = model.get("weights") if isinstance(model, dict) else None
@@ -114,9 +117,13 @@ def _read_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
 
 def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:
     where = ("references", "prompt_file")
-    file = folder / os.path.expanduser(references.pop("prompt_file"))
+    file = folder / references.pop("prompt_file")
     if "prompt" in references:
         yield Problem(where, "give either prompt or prompt_file")
+    # Its text goes to every model, on other machines too, so it can be no file but one of the recipe's.
+    if not _is_below(file, folder):
+        yield Problem(where, f"{str(file)!r} is not in the recipe's folder")
+        return
     if not file.is_file():
         yield Problem(where, f"there is no file {str(file)!r}")
         return
@@ -129,6 +136,13 @@ def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:
         references["prompt"] = prompt
     else:
         yield Problem(where, f"{str(file)!r} is empty")
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    try:
+        return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
+    except ValueError:  # a text with a zero byte is no path
+        return False
 
 
 def _from_pydantic(error: ValidationError, data: dict[str, Any]) -> list[Problem]:

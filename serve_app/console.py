@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -56,6 +57,30 @@ def load_or_fail(config: str) -> Recipe:
         return load(config)
     except RecipeError as error:
         fail(str(error))
+
+
+def guarded(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) -> Recipe:
+    """The recipe with the door that a command line asks for. An interface that others can reach is
+    refused without keys, unless that is said; so are keys that cannot be used."""
+    from configs.door import is_loopback
+    from serve_app.keys import VARIABLE, KeyFile, KeysError, environment_keys
+
+    said = {"keys_file": str(keys.resolve())} if keys else {"open": True} if no_keys else {}
+    door = recipe.door.model_copy(update=said)
+    try:
+        has_keys = bool(environment_keys()) or door.keys_file is not None
+        if door.keys_file is not None:
+            KeyFile(Path(door.keys_file), door.reload_s)
+    except KeysError as error:
+        fail(str(error))
+    if no_keys and has_keys:
+        fail(f"--no-keys, and there are keys: by --keys, door.keys_file or {VARIABLE}; choose one")
+    if not (has_keys or door.open or is_loopback(host)):
+        fail(
+            f"{host} can be reached by others, and there are no API keys: give a file with --keys "
+            f"(`slimmoa keys new` makes its lines) or {VARIABLE}, or say --no-keys to serve everybody"
+        )
+    return recipe.model_copy(update={"door": door})
 
 
 def fail(message: str) -> NoReturn:

@@ -24,6 +24,7 @@ from serve_app.events import (
     Trimmed,
 )
 from serve_app.prompts import without_reasoning
+from serve_app.trace import trace
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ async def _run(
     except SlimMoAError as error:
         return Missing(task.number, place.model, error.code, error.message)
     except Exception as error:  # a defect costs a proposal, not the answer
-        logger.exception("proposer %s", place.model)
+        logger.error("proposer %s: %s", place.model, trace(error))
         return Missing(task.number, place.model, SlimMoAError.code, type(error).__name__)
 
 

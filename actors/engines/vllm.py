@@ -67,7 +67,9 @@ class VllmEngine:
 
     async def start(self) -> None:
         await self.stop()
-        folder = await asyncio.to_thread(fetch_folder, self._name, self._model.weights)
+        weights = self._model.load_format != "dummy"
+        sources = self._model.weights
+        folder = await asyncio.to_thread(fetch_folder, self._name, sources, weights=weights)
         try:
             self._llm = await asyncio.to_thread(self._load, folder)
             self._failure = None

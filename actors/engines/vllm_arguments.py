@@ -22,7 +22,8 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
         "quantization": model.quantization,
         "dtype": model.dtype,
         "kv_cache_dtype": model.kv_cache_dtype,
-        "load_format": model.load_format,
+        # "auto" would fall back to pickles.
+        "load_format": "dummy" if model.load_format == "dummy" else "safetensors",
         "trust_remote_code": model.trust_remote_code,
         "enforce_eager": model.eager,
         "max_model_len": model.context_tokens,

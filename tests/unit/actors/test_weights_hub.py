@@ -148,5 +148,5 @@ def test_a_file_name_cannot_leave_the_cache(
 
     monkeypatch.setattr(Hub, "files", Everything())
     with pytest.raises(WeightsError, match="o/n: Invalid filename"):
-        fetch("m", [HubFile(hub="o/n", file=name)])
+        fetch("m", [SOURCE.model_copy(update={"file": name})])  # a recipe could not say it
     assert [f for f in tmp_path.rglob("*") if f.name == "evil"] == []

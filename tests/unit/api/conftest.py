@@ -29,6 +29,8 @@ SCOPE = {
     "path": CHAT,
     "query_string": b"",
     "headers": [(b"content-type", b"application/json")],
+    "server": ("127.0.0.1", 8000),
+    "client": ("127.0.0.1", 50_000),
 }
 MIXTURE: dict[str, Any] = {"model": "mix", "messages": HELLO}
 
@@ -150,11 +152,13 @@ class Puppets:
 class Exchange:
     """A request to an ASGI app, and its response as it comes. httpx would hand out only a whole one."""
 
-    def __init__(self, api: FastAPI, body: dict[str, Any], send: Send | None = None) -> None:
+    def __init__(
+        self, api: FastAPI, body: dict[str, Any], send: Send | None = None, **scope: Any
+    ) -> None:
         self._sent: asyncio.Queue[Any] = asyncio.Queue()
         self._received: asyncio.Queue[Any] = asyncio.Queue()
         self._received.put_nowait({"type": "http.request", "body": json.dumps(body).encode()})
-        self.app = asyncio.create_task(api(SCOPE.copy(), self._received.get, send or self._sent.put))
+        self.app = asyncio.create_task(api(SCOPE | scope, self._received.get, send or self._sent.put))
 
     async def start(self) -> dict[str, Any]:
         """The message with status and headers."""
@@ -223,12 +227,13 @@ async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API over scripted models, for whole answers."""
     api = create_api(recipe(max_body_bytes=200_000), scripted)
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
 @asynccontextmanager
-async def _listening(api: FastAPI) -> AsyncIterator[str]:
+async def listening(api: FastAPI) -> AsyncIterator[str]:
+    """The API behind a real server on a free port of this machine; gives its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(api, lifespan="off", log_level="critical"))
         serving = asyncio.create_task(server.serve([listener]))
@@ -244,7 +249,7 @@ async def listen() -> AsyncIterator[Callable[..., Any]]:
     async with AsyncExitStack() as stack:
 
         async def client(api: FastAPI) -> AsyncOpenAI:
-            url = await stack.enter_async_context(_listening(api))
+            url = await stack.enter_async_context(listening(api))
             openai = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
             return await stack.enter_async_context(openai)
 

@@ -1,5 +1,6 @@
 """Requests that cannot be served: each is refused for what is wrong with it, and harms no other."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -188,6 +189,25 @@ async def test_a_body_without_end_is_read_no_further_than_the_limit(scripted: Sc
     await create_api(recipe(max_body_bytes=2500), scripted)(SCOPE.copy(), receive, send)
     assert sent[0]["status"] == 413
     assert read == 3
+
+
+@pytest.mark.parametrize("drips", [False, True])
+async def test_a_body_that_does_not_come_in_time_is_refused(scripted: Scripted, drips: bool) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait() if not drips else await asyncio.sleep(0.001)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await create_api(recipe(read_timeout_s=0.05), scripted)(SCOPE.copy(), receive, send)
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    error = json.loads(sent[1]["body"])["error"]
+    assert error["message"] == "the body did not come within 0.05 s (limits.read_timeout_s)"
+    assert error["code"] == "request_timeout"
 
 
 async def test_a_client_that_leaves_within_its_body_is_no_error(scripted: Scripted) -> None:

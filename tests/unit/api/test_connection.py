@@ -10,9 +10,11 @@ import pytest
 from serve_app.api import create_api
 from serve_app.connection import paced
 from tests.unit.api.conftest import MIXTURE, Exchange, Puppets, recipe
+from tests.unit.scripts import JumpingLoop
 
 Ask = Callable[..., Exchange]
 LONG_S = 60
+DIRECT = MIXTURE | {"model": "one", "stream": True}
 
 
 @pytest.mark.parametrize("fields", [{"stream": True}, {}], ids=["streamed", "whole"])
@@ -76,6 +78,45 @@ async def test_a_real_server_closes_every_call_of_a_client_that_leaves(
         asking.cancel()
     for call in calls:
         await call.closed.wait()
+
+
+@pytest.mark.parametrize("at", ["http.response.start", "http.response.body"])
+async def test_a_client_that_reads_nothing_for_too_long_closes_every_call(
+    puppets: Puppets, ask: Ask, at: str
+) -> None:
+    async def send(message: Any) -> None:
+        if message["type"] == at:
+            await asyncio.Event().wait()
+
+    exchange = ask({"write_timeout_s": 0.01}, stream=True, model="one", send=send)
+    call = await puppets.call("one")
+    call.say("some text")
+    await exchange.app
+    assert call.closed.is_set()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_client_that_reads_slowly_but_in_time_is_waited_for() -> None:
+    """Each send takes nearly the limit, all of them together many times that."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(9)
+        sent.append(message)
+
+    async def scene() -> None:
+        puppets = Puppets()
+        exchange = Exchange(create_api(recipe(write_timeout_s=10), puppets), DIRECT, send)
+        call = await puppets.call("one")
+        for _ in range(4):
+            call.say("text")
+        call.end()
+        await exchange.app
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(scene())
+    assert sum(b'"text"' in message.get("body", b"") for message in sent) == 4
+    assert sent[-1]["more_body"] is False
 
 
 class Source:

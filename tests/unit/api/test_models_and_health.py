@@ -17,7 +17,7 @@ from tests.unit.api.conftest import CHAT, MIXTURE, Puppets, recipe
 @pytest.fixture
 async def client(puppets: Puppets) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(create_api(recipe(quorum=2), puppets))
-    return httpx.AsyncClient(transport=transport, base_url="http://api")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 async def test_the_mixture_and_every_model_are_listed(client: httpx.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """What files say of a model: every byte of their tensors, and the shape."""
 
 import json
+import pickle
 import struct
 from itertools import accumulate
 from pathlib import Path
@@ -200,3 +201,10 @@ def test_mixtures_of_experts_read_what_their_tokens_hit() -> None:
 def test_caches_are_as_wide_as_the_attention(keys: dict[str, Any], width: int, windows: int) -> None:
     found = from_config(LLAMA | keys, 10_000, 0)
     assert (found.kv_width, found.window_layers) == (width, windows)
+
+
+def test_a_pickle_by_the_name_of_a_gguf_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.gguf"
+    path.write_bytes(pickle.dumps({"weight": list(range(100))}))
+    with pytest.raises(NotGguf, match="not a GGUF file"):
+        read_header(path)

@@ -81,6 +81,12 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
     (("references", "item"), "{{text}}", ("references", "item"), "{text} is missing"),
     (("references", "item"), "{text", ("references", "item"), "not a form: expected '}'"),
     (("references", "item"), "} {text}", ("references", "item"), "not a form: Single '}'"),
+    (
+        ("door",),
+        {"allowance": {"models": ["a", "x"]}},
+        ("door", "allowance", "models", 1),
+        "'x' is not asked here (there are: ",
+    ),
 ]
 ONLY_NAMES = [
     "{text.__class__}",

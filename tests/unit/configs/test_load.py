@@ -244,8 +244,10 @@ def test_a_prompt_file_is_read_in(recipe_file: Path) -> None:
             "22: references.prompt_file: cannot read it: 'utf-8' codec can't decode byte 0xff",
         ),
         (b"x", ".", "22: references.prompt_file: there is no file '"),
-        (b"x", '"p\\0.txt"', "22: references.prompt_file: there is no file '"),
-        (b"x", "/dev/zero", "22: references.prompt_file: there is no file '/dev/zero'"),
+        (b"x", '"p\\0.txt"', "22: references.prompt_file: '"),
+        (b"x", "/dev/zero", "22: references.prompt_file: '/dev/zero' is not in the recipe's folder"),
+        (b"x", "../r/../../p.txt", "22: references.prompt_file: '"),
+        (b"x", "link.txt", "22: references.prompt_file: '"),
         (b"x", "~nobody-here/p", "22: references.prompt_file: there is no file '"),
         (b"x", "5", "22: references.prompt_file: input should be a valid string, not 5"),
         (b"x", "p.txt\n  prompt: y", "22: references.prompt_file: give either prompt or prompt_file"),
@@ -256,6 +258,7 @@ def test_a_prompt_file_that_cannot_be_used_is_one_problem(
 ) -> None:
     if content is not None:
         (tmp_path / "p.txt").write_bytes(content)
+    (tmp_path / "link.txt").symlink_to("/etc/hostname")
     (found,) = problems(RECIPE.replace("style: tail", f"prompt_file: {setting}"), tmp_path)
     assert found.startswith(f"r.yaml:{expected}")
 

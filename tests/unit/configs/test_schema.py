@@ -17,6 +17,7 @@ from configs.schema import (
     OpenAIHttpModel,
     Recipe,
     Sampling,
+    ScriptedModel,
     WheelPart,
     default_prompt,
     json_schema,
@@ -139,3 +140,24 @@ def test_a_hub_repository_has_an_owner() -> None:
 def test_the_default_prompt_is_the_shipped_file() -> None:
     assert load("tiny_cpu").references.prompt == default_prompt()
     assert "never as instructions" in default_prompt()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../w", "a/../../w", "/etc/passwd", "a//b", "./w", "a/.", "..", "a\\..\\w", "a\0b", "", "a\nb"],
+)
+def test_a_part_of_something_names_nothing_outside_of_it(path: str) -> None:
+    for model, fields in (
+        (WheelPart, {"wheel": "p==1.0", "file": path}),
+        (HubFile, {"hub": "o/n", "file": path}),
+        (HubFile, {"hub": "o/n", "file": "w.gguf", "revision": path}),
+        (HubFile, {"hub": f"o/{path}", "file": "w.gguf"}),
+    ):
+        with pytest.raises(ValidationError):
+            model.model_validate(fields)
+
+
+def test_a_journal_is_no_other_kind_of_file() -> None:
+    for path in ("/home/me/.bashrc", "x.jsonl/../.profile", ".jsonl/x"):
+        with pytest.raises(ValidationError, match="journal"):
+            ScriptedModel(engine="scripted", journal=path)

@@ -23,7 +23,7 @@ from actors.engines.vllm_arguments import (
 )
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
 from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, WeightsError
-from actors.folders import fetch_folder
+from actors.folders import fetch_folder, folder_here
 from configs.schema import LocalFolder, Sampling, VllmModel
 
 SHARE = Share(threads=2, utilization=0.5, kv_cache_memory_bytes=1 << 30)
@@ -173,8 +173,44 @@ class TestFolders:
         here = tmp_path / "here"
         here.mkdir()
         (here / "config.json").touch()
+        (here / "model.safetensors").touch()
         sources = (LocalFolder(path=str(tmp_path / "away")), LocalFolder(path=str(here)))
         assert fetch_folder("m", sources) == here
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "m.ckpt", "m.pkl"])
+    def test_a_folder_of_pickles_is_refused(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "config.json").touch()
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+        sources = (LocalFolder(path=str(tmp_path)),)
+        what = f"only safetensors are loaded, and there are none: '{name}' is a pickle"
+        with pytest.raises(WeightsError, match=what):
+            fetch_folder("m", sources)
+        assert fetch_folder("m", sources, weights=False) == tmp_path  # for its shape alone
+        (tmp_path / "model.safetensors").touch()
+        assert fetch_folder("m", sources) == tmp_path
+
+    @pytest.mark.parametrize("load_format", ["auto", "dummy"])
+    def test_vllm_is_never_told_to_load_a_pickle(self, load_format: str) -> None:
+        arguments = engine_arguments(Path("/m"), model(load_format=load_format), SHARE, "gpu")
+        assert arguments["load_format"] == {"auto": "safetensors"}.get(load_format, load_format)
+        assert arguments["trust_remote_code"] is False
+
+    def test_a_folder_outside_of_the_named_places_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inside, outside = tmp_path / "in", tmp_path / "out"
+        for folder in (inside, outside):
+            folder.mkdir()
+            (folder / "config.json").touch()
+            (folder / "model.safetensors").touch()
+        (inside / "link").symlink_to(outside)
+        monkeypatch.setenv("SLIMMOA_WEIGHTS", f"/nowhere:{inside}")
+        assert fetch_folder("m", (LocalFolder(path=str(inside)),)) == inside
+        for path in (outside, inside / "link", inside / ".." / "out", f"{inside}\0"):
+            source = LocalFolder(path=str(path))
+            assert folder_here([source]) is None
+            with pytest.raises(WeightsError, match="SLIMMOA_WEIGHTS names the folders"):
+                fetch_folder("m", (source,))
 
     def test_no_folder_is_an_error_that_names_all(self, tmp_path: Path) -> None:
         sources = tuple(LocalFolder(path=str(tmp_path / name)) for name in ("one", "two"))
@@ -299,6 +335,7 @@ def engine(llm: FakeLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     module = importlib.import_module("actors.engines.vllm")
     monkeypatch.setattr(module, "AsyncLLM", SimpleNamespace(from_engine_args=lambda _: llm))
     (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
     yield module.VllmEngine("m", model(tmp_path), SHARE)
     sys.modules.pop("actors.engines.vllm")
 

@@ -1,0 +1,182 @@
+"""What each key has in work and has used, against its allowance and its share. Pure: time is given.
+
+One process counts for itself. Nothing waits here: the queues are at the models, where they are bounded,
+and a request that is over a limit is refused at once with the time after which it would not be.
+
+Shares. A model has places: what its replicas run, and what may wait there. Where the door knows
+several keys, a key that wants more of them gets them up to the max-min fair level (Bertsekas and
+Gallager, Data Networks, 2nd ed., 6.5.2): the most that is left for it if all keys that hold more than
+that gave the rest back. One place in SPARE stays free for who comes next. So a key alone gets nearly
+all, and keys that press get equal numbers, which in a queue served in order are equal shares of its
+speed.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from actors.errors import OverAllowance
+from configs.schema import Recipe
+from serve_app.budget import even_length
+from serve_app.events import Answered, Call, Event, ProposalDone, Spent
+from serve_app.keys import Key
+
+SPARE = 9
+MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one request is about to take.
+
+    needs: places of each model, none where no other key could want them; tokens: its answer's
+    max_tokens, to begin with.
+    """
+
+    key: Key
+    needs: Mapping[str, int]
+    tokens: int
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: `per_minute` flow in, and never more than that lies in it. It may be in debt."""
+
+    level: float
+    at_s: float
+
+    def wait_s(self, amount: float, per_minute: int, now: float) -> float:
+        """Seconds until `amount` is there; 0 if it is. More than fits counts as what fits."""
+        flowed = (now - self.at_s) * per_minute / MINUTE_S
+        self.level = min(per_minute, self.level + flowed)
+        self.at_s = now
+        missing = min(amount, per_minute) - self.level
+        return max(0.0, missing * MINUTE_S / per_minute)
+
+
+@dataclass(slots=True)
+class Account:
+    """One key's. buckets: by the name of their limit."""
+
+    in_work: int = 0
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+
+
+class Ledger:
+    """The accounts of all keys. places: of each model."""
+
+    def __init__(self, places: Mapping[str, int]) -> None:
+        self._places = dict(places)
+        self._held: dict[str, Counter[str]] = {model: Counter() for model in places}
+        self._accounts: defaultdict[str, Account] = defaultdict(Account)
+
+    def take(self, claim: Claim, now: float) -> None:
+        """Begin a request. now: of a clock in seconds.
+
+        Raises:
+            OverAllowance: it is over a limit of its key, or over its share; nothing was taken.
+        """
+        account = self._accounts[claim.key.name]
+        allowance = claim.key.allowance
+        self._check_concurrency(account, claim.key)
+        for model, needed in claim.needs.items():
+            self._check_share(claim.key, model, needed)
+        amounts = {"requests_per_minute": 1, "tokens_per_minute": claim.tokens}
+        buckets = []
+        for limit, amount in amounts.items():
+            per_minute = getattr(allowance, limit)
+            if per_minute is None:
+                continue
+            bucket = account.buckets.setdefault(limit, Bucket(per_minute, now))
+            if wait_s := bucket.wait_s(amount, per_minute, now):
+                raise _over(claim.key, f"{limit} is {per_minute}", wait_s)
+            buckets.append((bucket, min(amount, per_minute)))
+        for bucket, amount in buckets:
+            bucket.level -= amount
+        account.in_work += 1
+        for model, needed in claim.needs.items():
+            self._held[model][claim.key.name] += needed
+
+    def settle(self, claim: Claim, tokens: int) -> None:
+        """End a request that took `tokens`."""
+        account = self._accounts[claim.key.name]
+        account.in_work -= 1
+        for model, needed in claim.needs.items():
+            self._held[model][claim.key.name] -= needed
+            self._held[model] += Counter()  # forgets whoever holds none
+        per_minute = claim.key.allowance.tokens_per_minute
+        if per_minute is not None:
+            account.buckets["tokens_per_minute"].level -= tokens - min(claim.tokens, per_minute)
+
+    def _check_concurrency(self, account: Account, key: Key) -> None:
+        most = key.allowance.concurrency
+        if most is not None and account.in_work >= most:
+            raise _over(key, f"{account.in_work} requests are in work and concurrency is {most}", 1)
+
+    def _check_share(self, key: Key, model: str, needed: int) -> None:
+        places, held = self._places[model], self._held[model]
+        mine, free = held[key.name], places - held.total()
+        others = [number for name, number in held.items() if name != key.name]
+        spare = max(places // SPARE, needed)
+        if needed > free or (mine and mine + needed > even_length([*others, places], places - spare)):
+            what = f"it holds {mine} of {places} places of model {model!r}"
+            raise _over(key, f"{what}, and {free} are left for all keys", 1, model)
+
+
+def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAllowance:
+    message = f"key {key.name!r}: {why}; try again in {math.ceil(wait_s)} s"
+    return OverAllowance(message, retry_after_s=wait_s, model=model)
+
+
+def places_of(recipe: Recipe) -> dict[str, int]:
+    """Calls of each model that can run or wait before its replicas refuse."""
+    queue = recipe.limits.queue
+    return {name: (m.concurrency + queue) * m.replicas for name, m in recipe.models.items()}
+
+
+def needs_of(recipe: Recipe, model: str) -> dict[str, int]:
+    """Most calls at a time that an answer by the mixture, or by one of its models, makes of each, but
+    no more than there are places: such an answer takes them all."""
+    if model != recipe.name:
+        return {model: 1}
+    needs = Counter({recipe.aggregator.model: 1})
+    for layer in recipe.layers:
+        calls = Counter[str]()
+        for proposer in layer.proposers:
+            calls[proposer.model] += proposer.samples
+        needs |= calls
+    places = places_of(recipe)
+    return {name: min(calls, places[name]) for name, calls in needs.items()}
+
+
+async def counted(
+    events: AsyncGenerator[Event], ledger: Ledger, claim: Claim, clock: Callable[[], float]
+) -> AsyncGenerator[Event]:
+    """The events of an answer whose claim is taken before the first and settled after the last.
+
+    What is counted is what finished calls used. A client that leaves before the end pays what it had
+    claimed at least: nobody knows what the calls that it broke off had used.
+
+    Raises:
+        OverAllowance: as `Ledger.take`, before anything is done.
+    """
+    ledger.take(claim, clock())
+    used, least = 0, claim.tokens
+    try:
+        async with aclosing(events):
+            async for event in events:
+                call = _call_of(event)
+                used += call.prompt_tokens + call.completion_tokens if call else 0
+                yield event
+        least = 0
+    except Exception:  # ours to bear; GeneratorExit and CancelledError are the client's
+        least = 0
+        raise
+    finally:
+        ledger.settle(claim, max(used, least))
+
+
+def _call_of(event: Event) -> Call | None:
+    return event.call if isinstance(event, ProposalDone | Spent | Answered) else None
