@@ -39,6 +39,7 @@ class Reply:
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
         self._head = {"id": self.id, "created": int(time.time()), "model": request.model}
         self._extra = request.moa.events
+        self._ignored = list(request.ignored)
         self._usage = options is not None and options.include_usage
 
     def role(self) -> str:
@@ -71,7 +72,7 @@ class Reply:
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
-        moa = moa_summary(summary)
+        moa = self._moa(summary)
         if self._extra:
             moa["proposals"] = [moa_event(e) for e in events if isinstance(e, ProposalDone)]
         choice = {
@@ -91,8 +92,11 @@ class Reply:
         )
         return completion.model_dump_json(exclude_unset=True)
 
+    def _moa(self, summary: Summary) -> dict[str, Any]:
+        return moa_summary(summary) | ({"ignored": self._ignored} if self._ignored else {})
+
     def _end(self, summary: Summary) -> str:
-        last = self._chunk({}, finish=summary.answered.finish_reason, moa=moa_summary(summary))
+        last = self._chunk({}, finish=summary.answered.finish_reason, moa=self._moa(summary))
         counted = self._sse(choices=[], usage=usage_of(summary.calls)) if self._usage else ""
         return last + counted + DONE
 
