@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from openai.types import Model as ModelCard
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -21,6 +20,7 @@ from serve_app import moa
 from serve_app.budget import Models
 from serve_app.connection import EventStream, paced, read_body, while_connected
 from serve_app.events import AnswerDone, Event
+from serve_app.openapi import DescribedApi
 from serve_app.reply import Reply, error_body
 from serve_app.request import ChatRequest, parse
 
@@ -36,29 +36,9 @@ class Backend(Models, Protocol):
         """What one replica of the model has done; raises SlimMoAError if there is none."""
 
 
-class _Api(FastAPI):
-    """Documents the request, which FastAPI would do only for a body that it parses itself."""
-
-    def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        _, ours = models_json_schema(
-            [(ChatRequest, "validation")], ref_template="#/components/schemas/{model}"
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(ours["$defs"])
-        return document
-
-
-REQUEST = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
-    }
-}
-
-
 def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     """The app that serves `recipe` through `backend`."""
-    api = _Api(title="SlimMoA", summary=recipe.description or None)
+    api = DescribedApi(recipe)
     created = int(time.time())
     names = {recipe.name: "slimmoa", **{n: m.engine for n, m in recipe.models.items()}}
     cards = {
@@ -70,7 +50,7 @@ def create_api(recipe: Recipe, backend: Backend) -> FastAPI:
     api.add_exception_handler(ClientDisconnect, _on_departure)
     api.add_exception_handler(Exception, _on_defect)
 
-    @api.post("/v1/chat/completions", openapi_extra=REQUEST)
+    @api.post("/v1/chat/completions")
     async def chat_completions(http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
         _check_type(http)

@@ -9,6 +9,7 @@ from typing import Any
 
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import BaseModel, ConfigDict
 
 from actors.engine import Delta
 from actors.errors import SlimMoAError
@@ -29,6 +30,29 @@ from serve_app.request import ChatRequest
 
 DONE = "data: [DONE]\n\n"
 KEEPALIVE = ": keep-alive\n\n"
+
+
+class ErrorObject(BaseModel):
+    """OpenAI's error object, which here also names the model at fault."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    message: str
+    """The text for people."""
+    type: str
+    """OpenAI's class of errors."""
+    param: str | None
+    """The request's parameter at fault, if one is."""
+    code: str
+    """The cause, for programs."""
+    model: str | None
+    """The model at fault, if one is."""
+
+
+class ErrorReply(BaseModel):
+    """Every answer that is an error."""
+
+    error: ErrorObject
 
 
 class Reply:
@@ -190,9 +214,11 @@ def moa_event(event: Event) -> dict[str, Any] | None:
 
 
 def error_body(error: SlimMoAError) -> dict[str, Any]:
-    """OpenAI's error envelope, which here also names the model at fault."""
-    fields = {"type": error.kind, "param": error.param, "code": error.code, "model": error.model}
-    return {"error": {"message": error.message, **fields}}
+    """An ErrorReply as JSON's objects."""
+    said = ErrorObject(
+        message=error.message, type=error.kind, param=error.param, code=error.code, model=error.model
+    )
+    return ErrorReply(error=said).model_dump()
 
 
 def _rounded(fields: dict[str, Any]) -> dict[str, Any]:

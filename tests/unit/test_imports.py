@@ -28,7 +28,7 @@ CLUSTER = {
     "jobs.submit",
     "slimmoa",
 }
-HTTP = {"serve_app.api", "serve_app.app", "serve_app.connection"}
+HTTP = {"serve_app.api", "serve_app.app", "serve_app.connection", "serve_app.openapi"}
 # Library: the only modules that may import it.
 HOMES = {
     "xllamacpp": {"actors.engines.llamacpp"},
