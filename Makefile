@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check unit ray e2e docs vllm test-vllm clean
+.PHONY: help serve test check unit ray clients e2e docs vllm test-vllm clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ help:  ## Show this list.
 serve: .venv/core  ## Fetch the weights and serve (CONFIG=recipe, PORT=number).
 	@$(BIN)/slimmoa serve $(CONFIG) --port $(PORT)
 
-test: check unit ray e2e  ## Everything: style, types, and all tests on real weights.
+test: check unit ray clients e2e  ## Everything: style, types, and all tests on real weights.
 
 check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/ruff check .
@@ -28,6 +28,9 @@ unit: .venv/dev  ## Tests without Ray, in seconds.
 
 ray: .venv/dev  ## Tests on a real local Ray with scripted engines.
 	$(BIN)/pytest tests/ray
+
+clients: .venv/dev  ## OpenAI's clients, LangChain, LiteLLM and Open WebUI's requests against a real server.
+	$(BIN)/pytest tests/clients
 
 e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	@# Engines alone first, before Ray takes its share of the cores.

@@ -11,7 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from openai.types import Model as ModelCard
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -25,6 +24,7 @@ from serve_app.door import KEY, Doorkeeper, DoorMiddleware
 from serve_app.events import AnswerDone, Event
 from serve_app.keys import Key
 from serve_app.ledger import Claim, Ledger, counted, needs_of, places_of
+from serve_app.openapi import DescribedApi
 from serve_app.refusals import DefectMiddleware, refusal
 from serve_app.reply import Reply, error_body
 from serve_app.request import ChatRequest, parse
@@ -42,33 +42,13 @@ class Backend(Models, Protocol):
         """What one replica of the model has done; raises SlimMoAError if there is none."""
 
 
-class _Api(FastAPI):
-    """Documents the request, which FastAPI would do only for a body that it parses itself."""
-
-    def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        _, ours = models_json_schema(
-            [(ChatRequest, "validation")], ref_template="#/components/schemas/{model}"
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(ours["$defs"])
-        return document
-
-
-REQUEST = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
-    }
-}
-
-
 def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -> FastAPI:
     """The app that serves `recipe` through `backend`. env_keys: see `Doorkeeper`.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
     """
-    api = _Api(title="SlimMoA", summary=recipe.description or None)
+    api = DescribedApi(recipe)
     created = int(time.time())
     names = {recipe.name: "slimmoa", **{n: m.engine for n, m in recipe.models.items()}}
     cards = {
@@ -82,7 +62,7 @@ def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -
     _guard(api, keeper, recipe.door.cors_origins)
     ledger = Ledger(places_of(recipe))
 
-    @api.post("/v1/chat/completions", openapi_extra=REQUEST)
+    @api.post("/v1/chat/completions")
     async def chat_completions(http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
         _check_type(http)

@@ -9,6 +9,7 @@ from typing import Any
 
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import BaseModel, ConfigDict
 
 from actors.engine import Delta
 from actors.errors import SlimMoAError
@@ -31,6 +32,29 @@ DONE = "data: [DONE]\n\n"
 KEEPALIVE = ": keep-alive\n\n"
 
 
+class ErrorObject(BaseModel):
+    """OpenAI's error object, which here also names the model at fault."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    message: str
+    """The text for people."""
+    type: str
+    """OpenAI's class of errors."""
+    param: str | None
+    """The request's parameter at fault, if one is."""
+    code: str
+    """The cause, for programs."""
+    model: str | None
+    """The model at fault, if one is."""
+
+
+class ErrorReply(BaseModel):
+    """Every answer that is an error."""
+
+    error: ErrorObject
+
+
 class Reply:
     """Makes the objects that answer one request."""
 
@@ -39,6 +63,7 @@ class Reply:
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
         self._head = {"id": self.id, "created": int(time.time()), "model": request.model}
         self._extra = request.moa.events
+        self._ignored = list(request.ignored)
         self._usage = options is not None and options.include_usage
 
     def role(self) -> str:
@@ -71,7 +96,7 @@ class Reply:
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
-        moa = moa_summary(summary)
+        moa = self._moa(summary)
         if self._extra:
             moa["proposals"] = [moa_event(e) for e in events if isinstance(e, ProposalDone)]
         choice = {
@@ -91,8 +116,11 @@ class Reply:
         )
         return completion.model_dump_json(exclude_unset=True)
 
+    def _moa(self, summary: Summary) -> dict[str, Any]:
+        return moa_summary(summary) | ({"ignored": self._ignored} if self._ignored else {})
+
     def _end(self, summary: Summary) -> str:
-        last = self._chunk({}, finish=summary.answered.finish_reason, moa=moa_summary(summary))
+        last = self._chunk({}, finish=summary.answered.finish_reason, moa=self._moa(summary))
         counted = self._sse(choices=[], usage=usage_of(summary.calls)) if self._usage else ""
         return last + counted + DONE
 
@@ -186,9 +214,11 @@ def moa_event(event: Event) -> dict[str, Any] | None:
 
 
 def error_body(error: SlimMoAError) -> dict[str, Any]:
-    """OpenAI's error envelope, which here also names the model at fault."""
-    fields = {"type": error.kind, "param": error.param, "code": error.code, "model": error.model}
-    return {"error": {"message": error.message, **fields}}
+    """An ErrorReply as JSON's objects."""
+    said = ErrorObject(
+        message=error.message, type=error.kind, param=error.param, code=error.code, model=error.model
+    )
+    return ErrorReply(error=said).model_dump()
 
 
 def _rounded(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """A chat completion request: bytes -> ChatRequest, or an error that names the field at fault.
 
 Parameters that OpenAI's clients send are honoured, ignored where they change nothing about the answer
-(IGNORED), or refused by name.
+(IGNORED), declined where they offer what a model may leave (OFFERS), or refused by name.
 """
 
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from actors.engine import Message
 from actors.errors import BadRequest
@@ -27,12 +27,14 @@ IGNORED = frozenset(
         "user",
     }
 )
+# Tools that a model may call or leave, and the models here always leave. Open WebUI offers its own with
+# every question, so refusing them would refuse it; the answer says that they were ignored.
+OFFERS = frozenset({"functions", "tools"})
 LONGEST_PARAM = 100
 # Features that we do not have, and the values that ask for exactly what we do.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "function_call": ("none", "auto"),
-    "functions": ([],),
     "logit_bias": ({},),
     "modalities": (["text"],),
     "moderation": (),
@@ -41,7 +43,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (),
     "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
@@ -133,6 +134,12 @@ class ChatRequest(_Strict):
     """So many of the likeliest alternatives; needs logprobs."""
     moa: MoaOptions = MoaOptions()
     """What SlimMoA adds."""
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names of the offers (OFFERS) that the request made and that no model here saw."""
+        return self._ignored
 
     def conversation(self) -> list[Message]:
         """The messages as engines take them."""
@@ -164,7 +171,8 @@ def parse(body: bytes) -> ChatRequest:
         BadRequest: naming the field, its value and what is allowed.
     """
     try:
-        asked = {name: value for name, value in _json(body).items() if _is_honoured(name, value)}
+        said = _json(body)
+        asked = {name: value for name, value in said.items() if _is_honoured(name, value)}
         # In its JSON mode pydantic speaks of objects and arrays, not of Python's types.
         request = ChatRequest.model_validate_json(json.dumps(asked))
     except ValidationError as error:
@@ -172,6 +180,7 @@ def parse(body: bytes) -> ChatRequest:
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
     _check(request)
+    request._ignored = tuple(sorted(name for name in OFFERS if said.get(name)))
     return request
 
 
@@ -181,6 +190,10 @@ def _is_honoured(name: str, value: Any) -> bool:
         if json.dumps(value) not in allowed:  # as JSON, where true is not 1
             ways = " or ".join(["leave it out", *(f"send {harmless}" for harmless in allowed)])
             raise _not_here(name, f"is not supported here; {ways}")
+        return False
+    if name in OFFERS:
+        if not isinstance(value, list):
+            raise _not_here(name, "has to be an array")
         return False
     if name in ChatRequest.model_fields:
         return True

@@ -33,6 +33,7 @@ HTTP = {
     "serve_app.app",
     "serve_app.connection",
     "serve_app.door",
+    "serve_app.openapi",
     "serve_app.refusals",
 }
 # Library: the only modules that may import it.

@@ -10,6 +10,7 @@ import pytest
 from serve_app.api import create_api
 from tests.unit.api.conftest import CHAT, HELLO, MIXTURE, SCOPE, Scripted, recipe
 
+TOOL = {"type": "function", "function": {"name": "clock"}}
 JSON = {"content-type": "application/json"}
 
 
@@ -127,7 +128,8 @@ async def test_a_body_that_is_no_json_object_is_refused(
         (body(model="one", top_logprobs=1), "top_logprobs", "needs logprobs"),
         (body(model="one", logprobs=True, top_logprobs=21), "top_logprobs", "less than or equal to 20"),
         (body(n=2), "n", "'n' is not supported here; leave it out or send 1"),
-        (body(tools=[{"type": "function"}]), "tools", "leave it out or send []"),
+        (body(tools=[TOOL], tool_choice="required"), "tool_choice", 'send "none" or send "auto"'),
+        (body(tools=TOOL), "tools", "has to be an array"),
         (body(audio={"voice": "alloy"}), "audio", "is not supported here; leave it out"),
         (body(response_format={"type": "json_object"}), "response_format", 'send {"type": "text"}'),
         (body(logit_bias={"50256": -100}), "logit_bias", "leave it out or send {}"),

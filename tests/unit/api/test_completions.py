@@ -45,6 +45,18 @@ async def test_the_mixture_answers_with_the_aggregators_text(http: httpx.AsyncCl
     assert "proposals" not in moa
 
 
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+async def test_tools_that_may_be_left_are_left_and_the_answer_says_so(
+    http: httpx.AsyncClient, choice: str | None
+) -> None:
+    tools = [{"type": "function", "function": {"name": "clock", "parameters": {}}}]
+    answer = await completion(http, seed=1, tools=tools, tool_choice=choice)
+    assert extra(answer, "moa")["ignored"] == ["tools"]
+    without = await completion(http, seed=1, tools=[])
+    assert answer.choices == without.choices
+    assert "ignored" not in extra(without, "moa")
+
+
 async def test_usage_sums_all_calls_and_breaks_them_down_by_model(http: httpx.AsyncClient) -> None:
     usage = (await completion(http)).usage
     assert usage is not None

@@ -8,9 +8,10 @@ import jsonschema
 import pytest
 from openai.types import Model
 
-from actors.errors import EngineUnavailable
+from actors.errors import EngineError, EngineUnavailable
 from serve_app import api as api_module
 from serve_app.api import create_api
+from serve_app.reply import error_body
 from tests.unit.api.conftest import CHAT, MIXTURE, Puppets, recipe
 
 
@@ -75,6 +76,26 @@ async def test_the_document_describes_the_request(client: httpx.AsyncClient) -> 
     validator.validate(MIXTURE | {"stream": True, "stream_options": {"include_usage": True}})
     for wrong in ({"temperature": 3}, {"messages": [{"role": "tool"}]}, {"moa": {"x": 1}}):
         assert not validator.is_valid(MIXTURE | wrong)
+
+
+async def test_the_document_has_the_answers_and_every_error(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    answers = document["paths"][CHAT]["post"]["responses"]
+    assert set(answers["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert set(answers) == {"200", "400", "404", "413", "415", "429", "502", "503", "504"}
+    validator = jsonschema.Draft202012Validator(
+        document | answers["502"]["content"]["application/json"]["schema"]
+    )
+    validator.validate(error_body(EngineError("it broke", model="one")))
+    assert not validator.is_valid({"error": "it broke"})
+
+
+async def test_the_document_knows_the_models(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    asked = document["components"]["schemas"]["ChatRequest"]["properties"]["model"]
+    assert asked["enum"] == ["mix", "one", "two", "writer"]
+    (parameter,) = document["paths"]["/v1/models/{model}"]["get"]["parameters"]
+    assert parameter["schema"]["enum"] == asked["enum"]
 
 
 async def test_every_reference_in_the_document_resolves(client: httpx.AsyncClient) -> None:
