@@ -15,7 +15,7 @@ from benchmarks.known_effects import (
 from benchmarks.known_models import InProcess, recipe
 from tests.conftest import HOST, Serving, free_port
 
-ROWS, SEED = 60, 0
+ROWS, SEED = 30, 0
 LARGE = 8  # percent points
 
 
