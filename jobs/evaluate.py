@@ -17,7 +17,7 @@ from jobs.judges.remote import RemoteJudge, remote_calls
 from jobs.judges.verdicts import JudgeSummary
 from jobs.owner import owned
 from jobs.progress import verdict_progress
-from jobs.run import Models, RunError, Task, prepared
+from jobs.run import RunError, RunModels, Task, prepared
 from jobs.store import Store
 from jobs.variants import Variant
 
@@ -71,7 +71,7 @@ def evaluate(wanted: Evaluation, what: str, console: Console) -> dict[str, Judge
         recipe, _ = prepared(store, wanted.task)
         names = _generators(store, wanted)
         _check_judge(recipe, wanted)
-        with nullcontext() if wanted.remote else Models(wanted.task, recipe, console) as models:
+        with nullcontext() if wanted.remote else RunModels(wanted.task, recipe, console) as models:
             work = _Judge(wanted, store, models, console)
             return asyncio.run(work.all(names))
 
@@ -89,7 +89,7 @@ def ablated(wanted: Evaluation, parts: Ablating, what: str, console: Console) ->
         recipe, seed = prepared(store, wanted.task)
         _generators(store, wanted)
         _check_judge(recipe, wanted)
-        with Models(wanted.task, recipe, console) as models:
+        with RunModels(wanted.task, recipe, console) as models:
             base = models.named(store, recipe, seed)
             work = _Judge(wanted, store, models, console)
             task = Ablation(
@@ -111,7 +111,7 @@ class _Judge:
     """Judges one generator after another."""
 
     def __init__(
-        self, wanted: Evaluation, store: Store, models: Models | None, console: Console
+        self, wanted: Evaluation, store: Store, models: RunModels | None, console: Console
     ) -> None:
         self._wanted, self._store, self._models, self._console = wanted, store, models, console
         remote = wanted.remote

@@ -56,7 +56,7 @@ def run(task: Task, what: str, console: Console) -> Generated:
     with owned(task.folder, what), Store.open(task.folder) as store:
         recipe, seed = prepared(store, task)
         variants = [mixture(recipe), *(alone(recipe, member) for member in task.members)]
-        with Models(task, recipe, console) as models:
+        with RunModels(task, recipe, console) as models:
             # Not before: a recipe whose models were refused shall not become the run's.
             kept = recipe.model_dump(mode="json", exclude_defaults=True)
             store.set_about(recipe=kept, seed=seed)
@@ -108,7 +108,7 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
     )
 
 
-class Models:
+class RunModels:
     """A recipe's models, ready for a run's calls; use as a context manager."""
 
     def __init__(self, task: Task, recipe: Recipe, console: Console) -> None:
@@ -121,7 +121,7 @@ class Models:
             say=self._say,
         )
 
-    def __enter__(self) -> "Models":
+    def __enter__(self) -> "RunModels":
         self._graph: Graph = self._open.__enter__()
         # Ray's own handler would end this process in the midst of a write.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,0 +1,1 @@
+"""`slimmoa bench`: what its commands read and print."""

@@ -1,0 +1,1 @@
+"""Judges: pairs, grades, their prompts, and the way of verdicts into the store."""

@@ -1,0 +1,1 @@
+"""Figures of verdicts: win rates, length-controlled win rates, mean grades."""
