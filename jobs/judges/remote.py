@@ -12,8 +12,6 @@ from jobs.calls import Calls
 from jobs.identity import model_identity
 from jobs.store import Store
 
-IN_FLIGHT = 256
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteJudge:
