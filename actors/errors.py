@@ -13,6 +13,7 @@
     ├── EngineError         502  a model failed
     │   └── EmptyAnswer     502  a model wrote no text
     ├── EngineUnavailable   503  a model's replica is not there
+    │   └── ServerUnreachable 503  the server that a model runs on does not answer
     ├── QuorumNotMet        503  too few proposals, each cause named in the message
     ├── DeadlineExceeded    504  no answer in time
     └── WeightsError        500  weights cannot be had; raised at start, not by requests
@@ -140,6 +141,12 @@ class EngineUnavailable(SlimMoAError):
 
     status = 503
     code = "engine_unavailable"
+
+
+class ServerUnreachable(EngineUnavailable):
+    """The server on which a model runs does not answer; its engine has tried as often as it may."""
+
+    code = "server_unreachable"
 
 
 class QuorumNotMet(SlimMoAError):

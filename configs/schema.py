@@ -221,7 +221,7 @@ class ScriptedModel(ModelBase):
     weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
     """Bytes that it is said to take of a card, where it then takes turns; by default it takes none."""
     journal: str | None = Field(None, pattern=r"\.jsonl$")
-    """A file (.jsonl) that gets a line for each call that starts: model, messages, sampling."""
+    """A file (.jsonl) that gets a line for each call that starts: model, messages, sampling, pid."""
 
 
 class VllmModel(ModelBase):

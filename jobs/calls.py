@@ -156,7 +156,7 @@ class Calls:
 
 
 class StoredModels:
-    """`budget.Models` of one answer over `Calls`.
+    """`retry.Replicated` of one answer over `Calls`.
 
     keys: of its calls, by model and seed; all_stored: none of them had to be waited for.
     """
@@ -177,6 +177,10 @@ class StoredModels:
     ) -> AsyncIterator[Delta]:
         """The answer in one piece: nobody watches a batch."""
         yield await self.complete(model, messages, sampling)
+
+    async def is_there(self, _model: str) -> bool:
+        """No: its calls have waited for their model already, as long as `Retries` has it."""
+        return False
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return await self._calls.patiently(lambda: self._calls.models.count_tokens(model, messages))

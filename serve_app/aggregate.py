@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message
-from actors.errors import DeadlineExceeded, EmptyAnswer, SlimMoAError
+from actors.errors import DeadlineExceeded, EmptyAnswer, EngineUnavailable, SlimMoAError
 from configs.schema import Recipe, Sampling
-from serve_app.budget import Fitted, Models, fit
+from serve_app.budget import Fitted, fit
 from serve_app.events import (
     AnswerDelta,
     Answered,
     Event,
     Missing,
     ProposalDone,
+    Retried,
     Role,
     Spent,
     Trimmed,
 )
 from serve_app.layer import call_of
+from serve_app.retry import Replicated, Retries
 from serve_app.trace import trace
 
 logger = logging.getLogger(__name__)
@@ -46,11 +48,12 @@ class Aggregation:
     live: bool = True
 
 
-async def aggregate(task: Aggregation, recipe: Recipe, models: Models) -> AsyncGenerator[Event]:
+async def aggregate(task: Aggregation, recipe: Recipe, models: Replicated) -> AsyncGenerator[Event]:
     """Stream the answer.
 
     1. A model that fails, is late or ends before its first text: `Missing`, and the next. Reasoning
-       is streamed, but where somebody can take over it is not an answer.
+       is streamed, but where somebody can take over it is not an answer. If it was the replica that
+       was lost, another one of the same model tries first: `Retried`, within the same limits of time.
     2. The deadline passes after that: the answer ends there, with `cut`.
     3. No model is left: the best reference as it stands; without one, the last model's error.
 
@@ -58,14 +61,14 @@ async def aggregate(task: Aggregation, recipe: Recipe, models: Models) -> AsyncG
         SlimMoAError: of a model that fails after its first text, or of the last one.
     """
     for n, model in enumerate(task.models):
-        attempt = _Attempt(task, recipe, models, model, fallback=n > 0)
+        writer = _Writer(task, recipe, models, model, fallback=n > 0)
         try:
-            async with aclosing(attempt.events()) as events:
+            async with aclosing(writer.events()) as events:
                 async for event in events:
                     yield event
             return
         except Exception as error:
-            if attempt.committed or (task.best is None and model == task.models[-1]):
+            if writer.committed or (task.best is None and model == task.models[-1]):
                 raise
             failure = _ours(error, model)
         yield Missing(0, model, failure.code, failure.message)
@@ -75,7 +78,7 @@ async def aggregate(task: Aggregation, recipe: Recipe, models: Models) -> AsyncG
 
 
 def _ours(error: Exception, model: str) -> SlimMoAError:
-    """A defect costs an attempt, not the answer."""
+    """A defect costs a model its try, not the answer."""
     if isinstance(error, SlimMoAError):
         return error
     logger.error("aggregator %s: %s", model, trace(error))
@@ -91,37 +94,34 @@ async def _until(limit: float) -> AsyncGenerator[None]:
         yield
 
 
-class _Attempt:
-    """One model's try at the answer. committed: what it wrote is the answer; nobody can take over."""
+class _Writer:
+    """One model's tries at the answer. committed: what it wrote is the answer; nobody can take over."""
 
     def __init__(
-        self, task: Aggregation, recipe: Recipe, models: Models, model: str, *, fallback: bool
+        self, task: Aggregation, recipe: Recipe, models: Replicated, model: str, *, fallback: bool
     ) -> None:
         self._task = task
         self._recipe = recipe
         self._models = models
         self._model = model
         self._fallback = fallback
+        self._retries = Retries(models, model)
+        self._began = asyncio.get_running_loop().time()
         self._first_s: float | None = None
         self.committed = False
 
     async def events(self) -> AsyncGenerator[Event]:
-        loop, task = asyncio.get_running_loop(), self._task
-        began, first_by = loop.time(), task.deadline
-        if task.first_token_timeout_s is not None:
-            first_by = min(first_by, began + task.first_token_timeout_s)
+        task = self._task
         whole, held, cut = Delta(), Delta(), False
         try:
-            fitted = await self._fitted(first_by)
-            if fitted.tokens_removed:
-                yield Trimmed(0, self._model, fitted.tokens_removed)
-            stream = self._models.stream(self._model, fitted.messages, task.sampling, task.live)
-            async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
-                while (delta := await self._next(deltas, first_by)) is not None:
-                    whole, held = whole.plus(delta), held.plus(delta)
-                    if self._first_s is None and (whole.text or whole.reasoning):
-                        self._first_s = loop.time() - began
-                    self.committed = self.committed or self._is_answer(whole)
+            async with aclosing(self._written()) as written:
+                async for came in written:
+                    if not isinstance(came, Delta):
+                        whole = held = Delta()
+                        yield came
+                        continue
+                    whole, held = whole.plus(came), held.plus(came)
+                    self._note(whole)
                     if self.committed or held.reasoning:  # blank text waits for what follows it
                         yield AnswerDelta(held)
                         held = Delta()
@@ -144,22 +144,62 @@ class _Attempt:
             call=call,
         )
 
+    def _note(self, whole: Delta) -> None:
+        if self._first_s is None and (whole.text or whole.reasoning):
+            self._first_s = asyncio.get_running_loop().time() - self._began
+        self.committed = self.committed or self._is_answer(whole)
+
     def _is_answer(self, whole: Delta) -> bool:
         if self._task.best is None:
             return bool(whole.text or whole.reasoning)
         return bool(whole.text.strip())
 
-    async def _fitted(self, first_by: float) -> Fitted:
+    async def _written(self) -> AsyncGenerator[Delta | Trimmed | Retried]:
+        """What the model writes; after anything that is not a Delta, it begins."""
+        task, fitted = self._task, None
+        while True:
+            try:
+                if fitted is None:
+                    fitted = await self._fitted()
+                    if fitted.tokens_removed:
+                        yield Trimmed(0, self._model, fitted.tokens_removed)
+                stream = self._models.stream(self._model, fitted.messages, task.sampling, task.live)
+                async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
+                    while (delta := await self._next(deltas)) is not None:
+                        yield delta
+                return
+            except EngineUnavailable as error:
+                if self.committed or not await self._allows(error):
+                    raise
+                lost = error
+            yield Retried(0, self._model, lost.message)
+
+    async def _allows(self, error: EngineUnavailable) -> bool:
+        """Whether there is time, and a replica, to try again."""
+        try:
+            async with _until(self._limit):
+                return await self._retries.allow(error)
+        except TimeoutError:
+            return False
+
+    async def _fitted(self) -> Fitted:
         task, reserve = self._task, self._task.sampling.max_tokens
-        async with _until(first_by):
+        async with _until(self._limit):
             return await fit(
                 self._models, self._recipe, self._model, task.messages, task.references, reserve
             )
 
-    async def _next(self, deltas: AsyncIterator[Delta], first_by: float) -> Delta | None:
-        limit = first_by if self._first_s is None else self._task.deadline
+    async def _next(self, deltas: AsyncIterator[Delta]) -> Delta | None:
         try:
-            async with _until(limit):
+            async with _until(self._limit):
                 return await anext(deltas)
         except StopAsyncIteration:
             return None
+
+    @property
+    def _limit(self) -> float:
+        """On the loop's clock; that of the first token counts over all tries."""
+        deadline, first_s = self._task.deadline, self._task.first_token_timeout_s
+        if self._first_s is not None or first_s is None:
+            return deadline
+        return min(deadline, self._began + first_s)

@@ -18,7 +18,6 @@ from actors.errors import BadRequest, SlimMoAError, UnknownModel
 from actors.replica import ReplicaStats
 from configs.schema import Recipe, Sampling
 from serve_app import moa
-from serve_app.budget import Models
 from serve_app.connection import EventStream, paced, read_body, while_connected
 from serve_app.door import KEY, Doorkeeper, DoorMiddleware
 from serve_app.events import AnswerDone, Event
@@ -28,6 +27,7 @@ from serve_app.openapi import DescribedApi
 from serve_app.refusals import DefectMiddleware, refusal
 from serve_app.reply import Reply, error_body
 from serve_app.request import ChatRequest, parse
+from serve_app.retry import Replicated
 from serve_app.trace import trace
 
 READY_S = 2.0
@@ -35,7 +35,7 @@ READY_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class Backend(Models, Protocol):
+class Backend(Replicated, Protocol):
     """The recipe's models, and whether they are there."""
 
     async def stats(self, model: str) -> ReplicaStats:

@@ -1,5 +1,6 @@
 """The mixture's way to its models over Ray Serve handles; Ray's errors become ours here."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,13 @@ from actors.errors import EngineError, EngineUnavailable, Overloaded, SlimMoAErr
 from actors.replica import ReplicaStats
 from configs.schema import Model, Sampling
 
+PROBE_S = 2.0
+"""A replica that is up answers within milliseconds, or within this on a busy machine. Where there is
+none, Serve would have the call wait for ever."""
+
 
 class HandleModels:
-    """`budget.Models` over one Serve handle per model. patience_s: of whole answers (`complete`), in
+    """`retry.Replicated` over one Serve handle per model. patience_s: of whole answers (`complete`), in
     place of the recipe's."""
 
     def __init__(
@@ -40,6 +45,11 @@ class HandleModels:
         except (RayError, RayServeException) as error:
             done = True
             raise as_ours(error, model) from error
+        except asyncio.CancelledError:
+            if _we_are_cancelled():
+                raise
+            done = True
+            raise _cancelled_there(model) from None
         finally:
             if not done:  # leaving the loop does not cancel a call; only this does
                 response.cancel()
@@ -55,6 +65,16 @@ class HandleModels:
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         ends: list[list[int]] = await self._call(model, "token_ends", texts)
         return ends
+
+    async def is_there(self, model: str) -> bool:
+        """Whether a replica of the model answers within `PROBE_S`. One whose engine is made anew does;
+        calls wait there until it is back."""
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.settings(model)
+        except (TimeoutError, SlimMoAError):
+            return False
+        return True
 
     async def stats(self, model: str) -> ReplicaStats:
         """What one replica of the model has done; raises EngineUnavailable if there is none."""
@@ -72,9 +92,24 @@ class HandleModels:
             return await response
         except (RayError, RayServeException) as error:
             raise as_ours(error, model) from error
+        except asyncio.CancelledError:
+            response.cancel()
+            if _we_are_cancelled():
+                raise
+            raise _cancelled_there(model) from None
         except BaseException:
             response.cancel()
             raise
+
+
+def _we_are_cancelled() -> bool:
+    """Serve raises CancelledError also where the replica's side of a call was cancelled."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _cancelled_there(model: str) -> EngineUnavailable:
+    return EngineUnavailable(f"the replica of model {model!r} cancelled the call", model=model)
 
 
 def as_ours(error: Exception, model: str) -> SlimMoAError:

@@ -2,8 +2,8 @@
 
 `Started`, then for each layer `ProposalDelta`, `ProposalDone`, `ProposalDropped` and `StageDone`, then
 `AnswerDelta`, `Answered` and one more `StageDone`, then `AnswerDone`; `Trimmed` where references were
-cut, `Missing` where an aggregator failed, `Spent` where a call gave nothing. Layers count from 1,
-places from 0.
+cut, `Retried` where a replica was lost, `Missing` where an aggregator failed, `Spent` where a call gave
+nothing. Layers count from 1, places from 0.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDelta:
-    """A proposal grows by `text`."""
+    """A proposal grows by `text`. One that is written anew, because its replica was lost, grows where
+    it goes beyond what was shown, and not at all if it begins otherwise: ProposalDone has the text."""
 
     layer: int
     place: int
@@ -71,6 +72,15 @@ class Missing:
     layer: int
     model: str
     cause: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """A call was lost with its replica and is made again on another. layer: 0 for the aggregator."""
+
+    layer: int
+    model: str
     detail: str
 
 
@@ -140,6 +150,7 @@ class Summary:
     answered: Answered
     missing: tuple[Missing, ...]
     trimmed: tuple[Trimmed, ...]
+    retried: tuple[Retried, ...]
     stages: tuple[StageDone, ...]
     calls: tuple[Call, ...]
 
@@ -162,6 +173,7 @@ Event = (
     | ProposalDone
     | ProposalDropped
     | Spent
+    | Retried
     | Missing
     | Trimmed
     | StageDone

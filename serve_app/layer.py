@@ -1,5 +1,6 @@
 """One layer: its proposers answer side by side until all are through, or the quorum's grace or the
-deadline has passed. Who is late, fails, or says nothing is dropped."""
+deadline has passed. Who is late, fails, or says nothing is dropped. A call that is lost with its
+replica is made again first."""
 
 import asyncio
 import logging
@@ -19,11 +20,13 @@ from serve_app.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    Retried,
     Role,
     Spent,
     Trimmed,
 )
 from serve_app.prompts import without_reasoning
+from serve_app.retry import Replicated, Retries
 from serve_app.trace import trace
 
 logger = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ class LayerTask:
     watched: bool = True
 
 
-async def propose(task: LayerTask, recipe: Recipe, models: Models) -> AsyncGenerator[Event]:
+async def propose(task: LayerTask, recipe: Recipe, models: Replicated) -> AsyncGenerator[Event]:
     """Run a layer: events of its proposals as they come; each place ends as done or dropped.
 
     The layer keeps its time whether or not its events are read. A later layer that misses the quorum
@@ -126,7 +129,7 @@ def _outcome(
 
 
 async def _run(
-    place: Place, task: LayerTask, recipe: Recipe, models: Models, say: Callable[[Event], None]
+    place: Place, task: LayerTask, recipe: Recipe, models: Replicated, say: Callable[[Event], None]
 ) -> ProposalDone | Missing:
     try:
         return await _proposal(place, task, recipe, models, say)
@@ -138,18 +141,28 @@ async def _run(
 
 
 async def _proposal(
-    place: Place, task: LayerTask, recipe: Recipe, models: Models, say: Callable[[Event], None]
+    place: Place, task: LayerTask, recipe: Recipe, models: Replicated, say: Callable[[Event], None]
 ) -> ProposalDone | Missing:
     loop = asyncio.get_running_loop()
     began = loop.time()
     reserve = place.sampling.max_tokens
-    fitted = await fit(models, recipe, place.model, task.messages, task.references, reserve)
+    retries = Retries(models, place.model)
+
+    def lost(error: EngineUnavailable) -> None:
+        say(Retried(task.number, place.model, error.message))
+
+    fitted = await retries.of(
+        lambda: fit(models, recipe, place.model, task.messages, task.references, reserve), lost
+    )
     if fitted.tokens_removed:
         say(Trimmed(task.number, place.model, fitted.tokens_removed))
     if task.watched:
-        whole = await _watched(place, task, models, fitted.messages, say)
+        watched = _Watched(place, task, models, fitted.messages, say)
+        whole = await retries.of(watched.proposal, lost)
     else:
-        whole = await models.complete(place.model, fitted.messages, place.sampling)
+        whole = await retries.of(
+            lambda: models.complete(place.model, fitted.messages, place.sampling), lost
+        )
     call = call_of(place.model, "proposer", whole, place.sampling.seed)
     text = without_reasoning(whole.text)
     if not text:
@@ -159,21 +172,35 @@ async def _proposal(
     return ProposalDone(task.number, place.number, place.model, text, loop.time() - began, call)
 
 
-async def _watched(
-    place: Place,
-    task: LayerTask,
-    models: Models,
-    messages: Sequence[Message],
-    say: Callable[[Event], None],
-) -> Delta:
-    whole = Delta()
-    stream = models.stream(place.model, messages, place.sampling)
-    async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
-        async for delta in deltas:
-            whole = whole.plus(delta)
-            if delta.text:
-                say(ProposalDelta(task.number, place.number, place.model, delta.text))
-    return whole
+class _Watched:
+    """A proposal that is seen as it grows, however often it is begun."""
+
+    def __init__(
+        self,
+        place: Place,
+        task: LayerTask,
+        models: Models,
+        messages: Sequence[Message],
+        say: Callable[[Event], None],
+    ) -> None:
+        self._place, self._task, self._models = place, task, models
+        self._messages, self._say = messages, say
+        self._shown = ""
+
+    async def proposal(self) -> Delta:
+        whole, place = Delta(), self._place
+        stream = self._models.stream(place.model, self._messages, place.sampling)
+        async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
+            async for delta in deltas:
+                whole = whole.plus(delta)
+                self._show(whole.text)
+        return whole
+
+    def _show(self, text: str) -> None:
+        if len(text) > len(self._shown) and text.startswith(self._shown):
+            more = text[len(self._shown) :]
+            self._shown = text
+            self._say(ProposalDelta(self._task.number, self._place.number, self._place.model, more))
 
 
 def call_of(model: str, role: Role, whole: Delta, seed: int | None) -> Call:

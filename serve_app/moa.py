@@ -14,16 +14,17 @@ from actors.engine import Message
 from actors.errors import EngineError, EngineUnavailable
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.aggregate import Aggregation, aggregate
-from serve_app.budget import Models, check_conversation
+from serve_app.budget import Tokenizers, check_conversation
 from serve_app.events import AnswerDone, Event, ProposalDone, ProposalDropped, Started
 from serve_app.layer import LayerTask, Place, propose
 from serve_app.record import Record
+from serve_app.retry import Replicated
 
 
 async def answer(
     messages: Sequence[Message],
     recipe: Recipe,
-    models: Models,
+    models: Replicated,
     *,
     sampling: Sampling | None = None,
     seed: int | None = None,
@@ -101,7 +102,7 @@ async def answer(
 async def direct(
     messages: Sequence[Message],
     recipe: Recipe,
-    models: Models,
+    models: Replicated,
     model: str,
     sampling: Sampling,
     *,
@@ -134,7 +135,7 @@ async def direct(
 
 
 async def _preflight(
-    messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling
+    messages: Sequence[Message], recipe: Recipe, models: Tokenizers, sampling: Sampling
 ) -> None:
     references = sum(p.samples for p in recipe.layers[-1].proposers)
     try:

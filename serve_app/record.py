@@ -19,6 +19,7 @@ from serve_app.events import (
     Missing,
     ProposalDone,
     ProposalDropped,
+    Retried,
     Spent,
     StageDone,
     Summary,
@@ -40,6 +41,7 @@ class Record:
         self.seed = seed
         self._missing: list[Missing] = []
         self._trimmed: list[Trimmed] = []
+        self._retried: list[Retried] = []
         self._stages: list[StageDone] = []
         self._calls: list[Call] = []
         self._answered: Answered | None = None
@@ -80,6 +82,7 @@ class Record:
             answered=self._answered,
             missing=tuple(self._missing),
             trimmed=tuple(self._trimmed),
+            retried=tuple(self._retried),
             stages=tuple(self._stages),
             calls=tuple(self._calls),
         )
@@ -94,6 +97,8 @@ class Record:
                 self._missing.append(event)
             case Trimmed():
                 self._trimmed.append(event)
+            case Retried():
+                self._retried.append(event)
             case Answered():
                 self._answered = event
                 if event.call is not None:

@@ -22,6 +22,7 @@ from serve_app.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    Retried,
     StageDone,
     Summary,
     Trimmed,
@@ -188,6 +189,7 @@ def moa_summary(summary: Summary) -> dict[str, Any]:
         "fallback": answered.fallback,
         "cut": answered.cut,
         "trimmed": [asdict(trimmed) for trimmed in summary.trimmed],
+        "retried": [asdict(retried) for retried in summary.retried],
         "stages": [_rounded(asdict(stage)) for stage in summary.stages],
         "seed": summary.seed,
     }
@@ -208,6 +210,8 @@ def moa_event(event: Event) -> dict[str, Any] | None:
             return {"type": "aggregator.failed", **asdict(event)}
         case Trimmed():
             return {"type": "trimmed", **asdict(event)}
+        case Retried():
+            return {"type": "retried", **asdict(event)}
         case StageDone():
             return _rounded({"type": "stage.done", **asdict(event)})
     return None

@@ -19,7 +19,14 @@ from yarl import URL
 from actors.engine import Delta, Message, Share
 from actors.engines import openai_wire as wire
 from actors.engines.sse import EventStream, EventTooLong
-from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, Overloaded
+from actors.errors import (
+    BadRequest,
+    ContextTooLong,
+    EngineError,
+    EngineUnavailable,
+    Overloaded,
+    ServerUnreachable,
+)
 from configs.schema import OpenAIHttpModel, Sampling
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
@@ -39,7 +46,7 @@ def create(name: str, model: OpenAIHttpModel, share: Share) -> "OpenAIHttpEngine
 class _Retriable(Exception):
     """An attempt failed in a way that another may not. after_s: what Retry-After asked for."""
 
-    def __init__(self, cause: EngineError | EngineUnavailable | Overloaded, after_s: float = 0) -> None:
+    def __init__(self, cause: EngineError | ServerUnreachable | Overloaded, after_s: float = 0) -> None:
         super().__init__(cause.message)
         self.cause = cause
         self.after_s = after_s
@@ -165,7 +172,7 @@ class OpenAIHttpEngine:
             what = str(error) or type(error).__name__
         if started:
             return EngineError(self._says(what), model=self._name)
-        return _Retriable(EngineUnavailable(self._says(what), model=self._name))
+        return _Retriable(ServerUnreachable(self._says(what), model=self._name))
 
     def _says(self, what: str) -> str:
         """A message about the server, without the secrets that it may repeat."""

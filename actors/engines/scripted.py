@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -63,6 +64,7 @@ class ScriptedEngine:
                 "model": self._name,
                 "messages": list(messages),
                 "sampling": sampling.model_dump(mode="json"),
+                "pid": os.getpid(),
             }
             with Path(self._model.journal).open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(call) + "\n")

@@ -54,13 +54,15 @@ class Asked:
 
 @dataclass
 class FakeModels:
-    """`budget.Models` by script. A word is a token, a message costs four more.
+    """`retry.Replicated` by script. A word is a token, a message costs four more.
 
-    counting: what counting a model's tokens does first. closing_s: how long an engine takes to let go.
+    counting: what counting a model's tokens does first. probing: what a probe of it does first; without
+    an entry no replica answers. closing_s: how long an engine takes to let go.
     """
 
     scripts: dict[str, Script] = field(default_factory=dict)
     counting: dict[str, Step] = field(default_factory=dict)
+    probing: dict[str, Step] = field(default_factory=dict)
     finish_reason: FinishReason = "stop"
     closing_s: float = 0
     asked: list[Asked] = field(default_factory=list)
@@ -99,6 +101,11 @@ class FakeModels:
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         await _take(self.counting.get(model, 0.0))
         return [[match.end() for match in re.finditer(r"\s*\S+|\s+$", text)] for text in texts]
+
+    async def is_there(self, model: str) -> bool:
+        if model in self.probing:
+            await _take(self.probing[model])
+        return model in self.probing
 
     def calls(self, model: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.model == model]

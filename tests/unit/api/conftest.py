@@ -76,6 +76,9 @@ class Scripted:
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._replicas[model].token_ends(texts)
 
+    async def is_there(self, _model: str) -> bool:
+        return True
+
     async def stats(self, model: str) -> ReplicaStats:
         return await self._replicas[model].stats()
 
@@ -142,6 +145,9 @@ class Puppets:
 
     async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
         return [[n + 1 for n in range(len(text))] for text in texts]
+
+    async def is_there(self, _model: str) -> bool:
+        return False
 
     async def stats(self, model: str) -> ReplicaStats:
         if error := self.down.get(model):

@@ -21,6 +21,7 @@ from actors.errors import (
     EngineError,
     EngineUnavailable,
     Overloaded,
+    ServerUnreachable,
     SlimMoAError,
 )
 from configs.schema import OpenAIHttpModel, Sampling
@@ -300,11 +301,11 @@ EARLY_FAULTS: list[tuple[Reply, type[SlimMoAError], str]] = [
     (refusal(502), EngineError, "answered 502"),
     (refusal(503), EngineError, "answered 503"),
     (refusal(504), EngineError, "answered 504"),
-    (whole(""), EngineUnavailable, "ends early"),
-    (whole("<html>hello</html>", "text/html"), EngineUnavailable, "ends early"),
-    (piecewise(then=disconnect), EngineUnavailable, "/v1: ."),
-    (piecewise(": comment\n\n", then=disconnect), EngineUnavailable, "/v1: ."),
-    (hang, EngineUnavailable, r"silent for 0\.05 s"),
+    (whole(""), ServerUnreachable, "ends early"),
+    (whole("<html>hello</html>", "text/html"), ServerUnreachable, "ends early"),
+    (piecewise(then=disconnect), ServerUnreachable, "/v1: ."),
+    (piecewise(": comment\n\n", then=disconnect), ServerUnreachable, "/v1: ."),
+    (hang, ServerUnreachable, r"silent for 0\.05 s"),
 ]
 
 
