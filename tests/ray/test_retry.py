@@ -41,7 +41,7 @@ def endpoint(serving: Serving, journals: Path) -> Iterator[Endpoint]:
             },
             "layers": [{"proposers": [{"model": "quick"}, {"model": "slow"}]}],
             "aggregator": {"model": "writer", "sampling": {"max_tokens": 400}},
-            "limits": {"deadline_s": DEADLINE_S, "keepalive_s": 0.2},
+            "limits": {"deadline_s": DEADLINE_S, "layer_deadline_s": 30, "keepalive_s": 0.2},
         }
     )
     with serving(recipe) as served:
