@@ -58,7 +58,7 @@ async def aggregate(task: Aggregation, recipe: Recipe, models: Replicated) -> As
     3. No model is left: the best reference as it stands; without one, the last model's error.
 
     Raises:
-        SlimMoAError: of a model that fails after its first text, or of the last one.
+        SlimMoAError: of a model that fails after its first text was read, or of the last one.
     """
     for n, model in enumerate(task.models):
         writer = _Writer(task, recipe, models, model, fallback=n > 0)
@@ -68,7 +68,7 @@ async def aggregate(task: Aggregation, recipe: Recipe, models: Replicated) -> As
                     yield event
             return
         except Exception as error:
-            if writer.committed or (task.best is None and model == task.models[-1]):
+            if writer.shown or (task.best is None and model == task.models[-1]):
                 raise
             failure = _ours(error, model)
         yield Missing(0, model, failure.code, failure.message)
@@ -122,7 +122,8 @@ class _Writer:
                         continue
                     whole, held = whole.plus(came), held.plus(came)
                     self._note(whole)
-                    if self.committed or held.reasoning:  # blank text waits for what follows it
+                    # Blank text waits for what follows it; what nobody reads as it grows, for the end.
+                    if task.live and (self.committed or held.reasoning):
                         yield AnswerDelta(held)
                         held = Delta()
         except TimeoutError:
@@ -135,6 +136,8 @@ class _Writer:
             yield Spent(call)
             wrote = "only reasoning" if whole.reasoning else "nothing"
             raise EmptyAnswer(f"model {self._model!r} wrote {wrote}", model=self._model)
+        if held.text or held.reasoning:
+            yield AnswerDelta(held)
         yield Answered(
             model=self._model,
             finish_reason="length" if cut else whole.finish_reason or "stop",
@@ -143,6 +146,11 @@ class _Writer:
             first_s=self._first_s,
             call=call,
         )
+
+    @property
+    def shown(self) -> bool:
+        """Whether somebody has read of the answer: nothing can be taken back then."""
+        return self.committed and self._task.live
 
     def _note(self, whole: Delta) -> None:
         if self._first_s is None and (whole.text or whole.reasoning):
@@ -169,9 +177,9 @@ class _Writer:
                         yield delta
                 return
             except EngineUnavailable as error:
-                if self.committed or not await self._allows(error):
+                if self.shown or not await self._allows(error):
                     raise
-                lost = error
+                lost, self.committed = error, False
             yield Retried(0, self._model, lost.message)
 
     async def _allows(self, error: EngineUnavailable) -> bool:

@@ -145,7 +145,7 @@ async def test_after_its_attempts_the_next_aggregator_answers(mixture: Mixture) 
     assert len(mixture.models.calls("z")) == ATTEMPTS
 
 
-async def test_an_aggregator_lost_after_its_first_text_is_an_error(mixture: Mixture) -> None:
+async def test_an_aggregator_lost_after_its_first_text_was_read_is_an_error(mixture: Mixture) -> None:
     mixture.models.scripts["y"] = ["from y"]
     by_attempt(mixture, "z", ["half an ", LOST], ["never asked"])
     seen: list[object] = []
@@ -160,6 +160,16 @@ async def test_an_aggregator_lost_after_its_first_text_is_an_error(mixture: Mixt
     assert [e.delta.text for e in seen if isinstance(e, AnswerDelta)] == ["half an "]
     assert not any(isinstance(e, Retried) for e in seen)
     assert len(mixture.models.calls("z")) == 1
+
+
+async def test_what_nobody_has_read_yet_is_asked_for_again_even_after_its_first_text(
+    mixture: Mixture,
+) -> None:
+    by_attempt(mixture, "z", ["half an ", LOST], [Delta(reasoning="hm"), "the ", "answer"])
+    outcome = await mixture.answer(mixture.recipe(aggregator=AGGREGATORS), live=False)
+    [delta] = [e.delta for e in outcome.events if isinstance(e, AnswerDelta)]
+    assert (delta.text, delta.reasoning) == ("the answer", "hm")
+    assert (outcome.summary.answered.model, outcome.summary.degraded) == ("z", False)
 
 
 async def test_the_first_tokens_time_is_one_for_all_attempts(mixture: Mixture) -> None:
