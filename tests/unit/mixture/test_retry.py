@@ -165,6 +165,7 @@ async def test_an_aggregator_lost_after_its_first_text_was_read_is_an_error(mixt
 async def test_what_nobody_has_read_yet_is_asked_for_again_even_after_its_first_text(
     mixture: Mixture,
 ) -> None:
+    mixture.models.scripts["y"] = ["from y"]
     by_attempt(mixture, "z", ["half an ", LOST], [Delta(reasoning="hm"), "the ", "answer"])
     outcome = await mixture.answer(mixture.recipe(aggregator=AGGREGATORS), live=False)
     [delta] = [e.delta for e in outcome.events if isinstance(e, AnswerDelta)]
