@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import ray
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
@@ -31,13 +31,15 @@ from cluster.placement import PlacedCard, Placement
 from cluster.planner import plan_recipe
 from cluster.policy import Member
 from cluster.residency import Slot
-from cluster.runtime import APP_NAME
+from cluster.runtime import APP_NAME, await_gpus
 from configs.load import load
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.api import create_api
 from serve_app.ask import HandleModels
 from serve_app.keys import Key, environment_keys
 
+INGRESS = "ingress"
+"""The deployment of the HTTP entry."""
 INGRESS_REQUESTS = 4096  # Serve's own default is 5; queues are bounded where the engines are
 SHORT_CALLS = 64  # room beside the queue for counting tokens and for readiness
 
@@ -51,6 +53,8 @@ class BuildArgs(BaseModel):
     """Path of a recipe, or a preset's name."""
     recipe: Recipe | None = None
     """The recipe itself, as `slimmoa export` writes it."""
+    min_gpus: int = Field(0, ge=0)
+    """Plan only once the nodes have so many GPUs: nodes may join after the recipe was deployed."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "BuildArgs":
@@ -112,6 +116,8 @@ def build(args: BuildArgs) -> Application:
         KeysError: the API keys of the environment cannot be used.
     """
     recipe = args.recipe or load(args.config or "")
+    if args.min_gpus:
+        await_gpus(args.min_gpus)
     placement = plan_recipe(recipe, cards_of(recipe), find=weights_of)
     keepers = [
         _keeper_app(number, placed, recipe) if placed.slots else None
@@ -120,7 +126,7 @@ def build(args: BuildArgs) -> Application:
     models = {name: _model_app(name, recipe, placement, keepers) for name in recipe.models}
     ingress: Any = serve.deployment(
         serve.ingress()(Ingress),
-        name="ingress",
+        name=INGRESS,
         max_ongoing_requests=INGRESS_REQUESTS,
         ray_actor_options={"num_cpus": 0},
     )
@@ -128,17 +134,23 @@ def build(args: BuildArgs) -> Application:
     return cast("Application", ingress.bind(recipe, models, environment_keys()))
 
 
-def serve_config(recipe: Recipe, host: str, port: int) -> dict[str, Any]:
-    """The recipe as a Serve config file's content, complete in itself, for `serve deploy`."""
+def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) -> dict[str, Any]:
+    """The recipe as a Serve config file's content, complete in itself, for `serve deploy`.
+
+    ingresses: replicas of the HTTP entry. With several, not only the head node listens, but every node
+    with a replica, so that a load balancer finds another when one is lost.
+    """
     settings = recipe.model_dump(mode="json", exclude_defaults=True)
-    application = {
+    application: dict[str, Any] = {
         "name": APP_NAME,
         "route_prefix": "/",
         "import_path": "serve_app.app:build",
         "args": {"recipe": settings},
     }
+    if ingresses > 1:
+        application["deployments"] = [{"name": INGRESS, "num_replicas": ingresses}]
     return {
-        "proxy_location": "HeadOnly",
+        "proxy_location": "HeadOnly" if ingresses == 1 else "EveryNode",
         "http_options": {"host": host, "port": port},
         "applications": [application],
     }
