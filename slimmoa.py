@@ -85,7 +85,7 @@ def serve(
         with err.status("starting Ray"), explained():
             runtime.connect(address, verbose=verbose)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
-        _deploy_and_wait(recipe, host, port, verbose=verbose)
+        _deploy_and_wait(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
     except KeyboardInterrupt:
         err.print("stopping")
     finally:
@@ -93,14 +93,16 @@ def serve(
         runtime.disconnect(runtime.APP_NAME, local=address is None)
 
 
-def _deploy_and_wait(recipe: Recipe, host: str, port: int, *, verbose: bool) -> None:
+def _deploy_and_wait(
+    recipe: Recipe, host: str, port: int, *, follow_nodes: bool, verbose: bool
+) -> None:
     from cluster import runtime
     from serve_app.app import BuildArgs, build
 
     names = ", ".join(recipe.models)
     with err.status(f"starting the models: {names}"):
         with explained():
-            graph = build(BuildArgs(recipe=recipe))
+            graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes))
         try:
             runtime.deploy(graph, runtime.APP_NAME, (host, port))
         except RuntimeError as error:

@@ -15,7 +15,8 @@ from actors import engines
 from actors.coalesce import coalesce
 from actors.engine import Delta, Engine, Message, Share, Sleeper, whole_of
 from actors.errors import EngineUnavailable, Overloaded
-from actors.turns import Keeper, Turns
+from actors.seats import Seat
+from actors.turns import Turns
 from cluster.policy import State
 from configs.schema import Model, Sampling
 
@@ -42,17 +43,6 @@ class ReplicaStats:
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """A replica's place on a card. member: its name there; keeper: the card's; share: what it may
-    use of it; patience_s: how long its calls wait before they end another's turn."""
-
-    member: str
-    keeper: Keeper
-    share: Share
-    patience_s: float = math.inf
-
-
 class Replica:
     """Holds the engine of model `name`.
 
@@ -72,6 +62,7 @@ class Replica:
             concurrency=model.concurrency,
             patience_s=seat.patience_s if seat else math.inf,
             replica=actor,
+            who=seat.who if seat else None,
         )
         self._model = model
         self._seat = seat

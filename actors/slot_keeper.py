@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 PING_S = 2.0
 """A dead replica is noticed by then."""
+EMPTY_S = 30.0
+"""A keeper without replicas ends after that."""
 
 
 @dataclass(slots=True)
@@ -42,7 +44,8 @@ class _Seated:
 class SlotKeeper:
     """Feeds what the replicas of a card tell to `Residency`, and its orders to the replicas.
 
-    alive, kill: how to look after a replica by the handle that it gave.
+    alive, kill: how to look after a replica by the handle that it gave; retire: what to do when none
+    has been here for EMPTY_S.
     """
 
     def __init__(
@@ -51,14 +54,16 @@ class SlotKeeper:
         policy: Policy | None,
         alive: Callable[[Any], Awaitable[bool]],
         kill: Callable[[Any], Awaitable[None]],
+        retire: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._residency = Residency(slots, policy)
         self._names = {member.name for slot in slots for member in slot.members}
-        self._alive, self._kill = alive, kill
+        self._alive, self._kill, self._retire = alive, kill, retire
+        self._empty: asyncio.TimerHandle | None = None
         self._seated: dict[str, _Seated] = {}
         self._tickets: dict[str, _Seated] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._kills: set[asyncio.Future[None]] = set()
+        self._deeds: set[asyncio.Future[None]] = set()
         self._orders: Counter[tuple[str, str]] = Counter()
         self._step_s: defaultdict[tuple[str, str], float] = defaultdict(float)
 
@@ -73,6 +78,8 @@ class SlotKeeper:
             self._forget(old)
             if old.who != who:
                 self._carry_out(self._residency.left(self._now(), member))
+        if self._empty is not None:
+            self._empty.cancel()
         ticket, seated = uuid.uuid4().hex, _Seated(member, who, replica, found.state)
         self._seated[member] = self._tickets[ticket] = seated
         seated.watch = asyncio.create_task(self._watch(seated))
@@ -133,6 +140,8 @@ class SlotKeeper:
         seated.watch = None
         self._forget(seated)
         self._carry_out(self._residency.left(self._now(), seated.member))
+        if not self._seated:
+            self._empty = asyncio.get_running_loop().call_later(EMPTY_S, self._leave)
 
     def _forget(self, seated: _Seated) -> None:
         if seated.watch is not None:
@@ -153,16 +162,20 @@ class SlotKeeper:
                 case Do(verb, member) if (seated := self._seated.get(member)) is not None:
                     self._orders[member, verb] += 1
                     if verb is Verb.KILL:
-                        self._end(seated.replica)
+                        self._do(self._kill(seated.replica))
                         continue
                     seated.number, seated.order = seated.number + 1, action
                     seated.news.set()
                     seated.news = asyncio.Event()
 
-    def _end(self, replica: Any) -> None:
-        killing = asyncio.ensure_future(self._kill(replica))
-        self._kills.add(killing)
-        killing.add_done_callback(self._kills.discard)
+    def _leave(self) -> None:
+        if self._retire is not None:
+            self._do(self._retire())
+
+    def _do(self, deed: Awaitable[None]) -> None:
+        doing = asyncio.ensure_future(deed)
+        self._deeds.add(doing)
+        doing.add_done_callback(self._deeds.discard)
 
     def _tick(self) -> None:
         self._carry_out(self._residency.tick(self._now()))

@@ -68,7 +68,8 @@ class Turns:
     """Lets the calls of one member run in its turns, and its engine start, sleep and wake on order.
 
     keeper: None for an engine that computes on no card: it starts at once and its turn never ends.
-    replica: what the keeper watches and, if need be, kills; an actor's handle.
+    replica: what the keeper watches and, if need be, kills; an actor's handle; who: under which it
+    has joined before, if it has.
     """
 
     def __init__(
@@ -80,10 +81,11 @@ class Turns:
         concurrency: int,
         patience_s: float = math.inf,
         replica: Any = None,
+        who: str | None = None,
     ) -> None:
         self._member, self._steps, self._keeper, self._replica = member, steps, keeper, replica
         self._patience_s = patience_s
-        self._who = uuid.uuid4().hex
+        self._who = who or uuid.uuid4().hex
         self._line = Line(concurrency, self._tell)
         self._state = State.STOPPED
         self._sole = False
@@ -186,7 +188,7 @@ class Turns:
         """Join, then report and obey until the keeper is out of reach or does not know us."""
         sent, self._seen = asyncio.get_running_loop().time(), 0
         joining = keeper.join(self._member, self._who, self._snapshot(), self._replica)
-        ticket = await _in_time(joining)
+        ticket = await in_time(joining)
         if ticket is None:
             raise ConnectionError("another replica still has this place")
         self._belongs = True
@@ -201,7 +203,7 @@ class Turns:
             self._news.clear()
             self._urgent.clear()
             self._told = self._essence()
-            if not await _in_time(keeper.report(ticket, self._seen, self._snapshot())):
+            if not await in_time(keeper.report(ticket, self._seen, self._snapshot())):
                 raise ConnectionError("the keeper does not know this replica")
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_EVERY_S):
@@ -210,7 +212,7 @@ class Turns:
     async def _obey(self, keeper: Keeper, ticket: str) -> None:
         while True:
             sent = asyncio.get_running_loop().time()
-            reply = await _in_time(keeper.order(ticket, self._seen))
+            reply = await in_time(keeper.order(ticket, self._seen))
             if not reply.known:
                 raise ConnectionError("the keeper does not know this replica")
             self._renew(sent)
@@ -288,6 +290,7 @@ class Turns:
         return EngineUnavailable(f"{message}: {self._cause}" if self._cause else message)
 
 
-async def _in_time(answer: Awaitable[T]) -> T:
+async def in_time(answer: Awaitable[T]) -> T:
+    """A keeper's answer; TimeoutError after CONTACT_S."""
     async with asyncio.timeout(CONTACT_S):  # Python 3.11's wait_for can swallow a cancellation
         return await answer

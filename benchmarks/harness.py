@@ -42,7 +42,8 @@ def serving(recipe: Recipe) -> Iterator[str]:
         # Not before `connect`: Ray reads its settings when it is imported.
         from serve_app.app import BuildArgs, build
 
-        runtime.deploy(build(BuildArgs(recipe=recipe)), runtime.APP_NAME, (HOST, port))
+        graph = build(BuildArgs(recipe=recipe, follow_nodes=False))
+        runtime.deploy(graph, runtime.APP_NAME, (HOST, port))
         yield f"http://{HOST}:{port}"
     finally:
         runtime.disconnect(runtime.APP_NAME, local=True)

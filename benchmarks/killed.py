@@ -38,7 +38,8 @@ T = TypeVar("T")
 REPLICA = f"ray::ServeReplica:{JOB_APP}"
 DRIVER = "driver"
 # What is killed, in turn, and how its process calls itself; the driver is our own child.
-KINDS = {DRIVER: "", "model": ":model-", "keeper": ":keeper-", "controller": "ray::ServeController"}
+KINDS = {DRIVER: "", "model": ":model-"}
+KINDS |= {"keeper": "ray::RayKeeper", "controller": "ray::ServeController"}
 CALLS_PER_ROW = 3
 IN_FLIGHT = 64
 POLL_S = 0.01

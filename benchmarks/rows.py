@@ -30,7 +30,8 @@ import typer
 
 from actors.engine import Delta, Message, Share
 from actors.engines.scripted import WORDS
-from actors.replica import Replica, Seat
+from actors.replica import Replica
+from actors.seats import Seat
 from actors.slot_keeper import SlotKeeper
 from benchmarks.harness import Limit, report, run
 from cluster.orders import Verb

@@ -26,7 +26,7 @@ async def check(bench: Bench) -> AsyncIterator[tuple[Any, ...]]:
     runtime.connect(None, verbose=False)
     try:
         began = time.perf_counter()
-        application = build(BuildArgs(recipe=recipe))
+        application = build(BuildArgs(recipe=recipe, follow_nodes=False))
         await asyncio.to_thread(runtime.deploy, application, runtime.APP_NAME, (HOST, port))
         yield "all models started", "", f"{time.perf_counter() - began:.1f} s", None
         url = f"http://{HOST}:{port}/v1/chat/completions"

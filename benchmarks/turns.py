@@ -26,8 +26,9 @@ import typer
 
 from actors.engine import Delta, Message, Share, whole_of
 from actors.engines import create
-from benchmarks.harness import QUESTIONS, Answer, Limit, ask, report, serving, told
+from benchmarks.harness import QUESTIONS, Answer, Limit, ask, report, serving
 from benchmarks.others import others_cpu_s
+from cluster import runtime
 from cluster.card import this_machine
 from cluster.orders import Verb
 from configs.load import load
@@ -192,8 +193,11 @@ def three_models() -> Recipe:
 
 async def swaps_so_far() -> tuple[int, float]:
     """How many there were, and the seconds that engines took to fall asleep and to wake."""
-    orders: dict[tuple[str, str], int] = await told("keeper-0", "orders")
-    seconds: dict[tuple[str, str], float] = await told("keeper-0", "step_seconds")
+    from actors.ray_keeper import keepers
+
+    (keeper,) = keepers(runtime.APP_NAME).values()
+    orders: dict[tuple[str, str], int] = await keeper.orders.remote()
+    seconds: dict[tuple[str, str], float] = await keeper.step_seconds.remote()
     return sum(n for (_, verb), n in orders.items() if verb == Verb.WAKE), sum(seconds.values())
 
 

@@ -44,6 +44,12 @@ class Card:
     capability: str | None = None
     node: str = ""
     index: int = 0
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Numbers of the GPUs that it is made of."""
+        return (self.index,)
+
     host_bytes: int | None = None
 
 

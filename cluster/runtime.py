@@ -9,10 +9,14 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cluster.card import Card
+from cluster.inventory import detect
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -40,6 +44,8 @@ ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "2000",
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "1",  # look for new files twice a second, not 10 times
 }
+DETECT_S = 60.0
+"""Longest wait for the nodes to tell of their cards."""
 # For the processes that Ray starts and not for this one, where handles are also called outside of an
 # event loop. One loop per replica costs less: docs/results.md.
 REPLICA_ENVIRONMENT = {
@@ -66,7 +72,7 @@ def connect(address: str | None, *, verbose: bool) -> None:
     Raises:
         ConnectionError: there is no cluster at `address`.
     """
-    _set_environment()
+    set_environment()
     if not verbose:
         os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     # This process may be such a one, as the driver of a Ray job is.
@@ -88,14 +94,15 @@ def connect(address: str | None, *, verbose: bool) -> None:
     )
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
+    """Ray's settings, for this process and those that it starts. Before Ray is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def local_clusters() -> list[str]:
     """Addresses of the Ray clusters that run on this machine, those of `slimmoa serve` among them."""
-    _set_environment()
+    set_environment()
     from ray._private.services import find_gcs_addresses  # `auto` only finds those of `ray start`
 
     return sorted(find_gcs_addresses())  # type: ignore[no-untyped-call]
@@ -103,15 +110,53 @@ def local_clusters() -> list[str]:
 
 def await_gpus(count: int) -> None:
     """Returns once the nodes of the cluster that this process is in have `count` GPUs to give out."""
-    import ray
-
-    resources: Callable[[], Mapping[str, float]] = ray.cluster_resources
     said = -1
-    while (there := int(resources().get("GPU", 0))) < count:
+    while (there := sum(int(n["Resources"].get("GPU", 0)) for n in alive_nodes())) < count:
         if there != said:
             said = there
             logger.warning("waiting for nodes to join: the cluster has %d of %d GPUs", there, count)
         time.sleep(JOIN_POLL_S)
+
+
+def cards() -> list[Card]:
+    """The cards of all nodes of the cluster, each as its own node finds them; `node` is Ray's ID.
+
+    A node whose Ray has no GPU or no CPU to give out has no such card.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = {node["NodeID"]: node["Resources"] for node in alive_nodes()}
+    here = ray.get_runtime_context().get_node_id()
+    task: Any = ray.remote(detect)
+    asked = {
+        node: task.options(
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        ).remote()
+        for node in nodes
+        if node != here
+    }
+    lists = dict(zip(asked, ray.get(list(asked.values()), timeout=DETECT_S), strict=True))
+    lists[here] = detect()
+    return [card for node, has in nodes.items() for card in _given_out(node, has, lists[node])]
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Ray's records of the nodes that are there."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _given_out(node: str, resources: Mapping[str, float], cards: Sequence[Card]) -> Iterator[Card]:
+    """What Ray may give out of a node's cards: it can have been started with less."""
+    cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    for card in cards:
+        if card.kind == "gpu" and gpus > 0:
+            gpus -= 1
+            yield replace(card, node=node)
+        elif card.kind == "cpu" and cores > 0:
+            yield replace(card, node=node, cores=min(card.cores, cores))
 
 
 def applications() -> list[str]:

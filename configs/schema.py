@@ -135,6 +135,11 @@ FolderSource = Annotated[
 ]
 
 
+class Replicas(Strict):
+    min: int = 1
+    max: int | None = None
+
+
 class ModelBase(Strict):
     """What every model has, whichever engine runs it."""
 

@@ -57,12 +57,11 @@ class Swaps:
 async def _wakes(keeper: Any) -> int | None:
     """How many a keeper ordered since its start; None if it is out of reach."""
     from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
 
     try:
         async with asyncio.timeout(CONTACT_S):
             orders: dict[tuple[str, str], int] = await keeper.orders.remote()
-    except (RayError, RayServeException, TimeoutError):
+    except (RayError, TimeoutError):
         return None
     return sum(count for (_, verb), count in orders.items() if verb == Verb.WAKE)
 
@@ -108,7 +107,7 @@ def graph(
                 say("ending the models that an earlier job of this run has left")
                 _end(own)
             say(f"starting the models: {', '.join(recipe.models)}")
-            _deploy(recipe, own, in_flight)
+            _deploy(recipe, own, in_flight, follow_nodes=not local)
         else:
             say(f"using the running application {found}")
         yield asyncio.run(_reached(recipe, found or own, shared=shared))
@@ -150,20 +149,21 @@ def _end(own: str) -> None:
     serve.delete(own)
 
 
-def _deploy(recipe: Recipe, name: str, in_flight: int) -> None:
+def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) -> None:
     from serve_app.app import BuildArgs, build
 
     places = max(sum(p.samples for p in layer.proposers) for layer in recipe.layers)
     queue = min(100_000, max(recipe.limits.queue, in_flight * places))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
-    runtime.deploy(build(BuildArgs(recipe=longer)), name, None)
+    runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name, None)
 
 
 async def _reached(recipe: Recipe, name: str, *, shared: bool) -> Graph:
     """The application's models, found to be the recipe's. shared: others may use it too."""
     from ray import serve
 
+    from actors.ray_keeper import keepers
     from serve_app.ask import HandleModels
 
     deployments = serve.status().applications[name].deployments
@@ -183,8 +183,7 @@ async def _reached(recipe: Recipe, name: str, *, shared: bool) -> Graph:
         # Half of a queue that is shared stays free, so that people can still ask.
         places = running.concurrency + (queue // 2 if shared else queue)
         room[model] = max(1, replicas[f"model-{model}"]) * places
-    keepers = [serve.get_deployment_handle(n, name) for n in deployments if n.startswith("keeper-")]
-    return Graph(models, room, Swaps(keepers))
+    return Graph(models, room, Swaps(list(keepers(name).values())))
 
 
 def _check_same(name: str, model: str, wanted: Model, running: Model) -> None:

@@ -6,8 +6,7 @@ No `from __future__ import annotations` here: Serve reads the builder's annotati
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,28 +15,37 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 
-from actors.engine import Share
 from actors.folders import folder_here
-from actors.ray_keeper import RayKeeper, RemoteKeeper
-from actors.replica import Replica, Seat
+from actors.replica import Replica
+from actors.seats import claimed
 from actors.weights import cached, fetch
-from cluster import placement
+from cluster import runtime
 from cluster.card import Card
 from cluster.catalog import named
 from cluster.inventory import detect
-from cluster.placement import PlacedCard, Placement
+from cluster.placement import Placement
 from cluster.planner import plan_recipe
-from cluster.policy import Member
-from cluster.residency import Slot
-from cluster.runtime import APP_NAME, await_gpus
+from cluster.runtime import APP_NAME
+from cluster.spread import Spread, cards_on, spread
 from configs.load import load
-from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
+from configs.schema import LlamaCppModel, Model, Recipe, Replicas, VllmModel
 from serve_app.api import create_api
 from serve_app.ask import HandleModels
 from serve_app.keys import Key, environment_keys
+from serve_app.scaling import FollowNodes
+from serve_app.seating import Seating, seating
 
+NODE_LABEL = "ray.io/node-id"
+HEALTH_S = 2.0
+"""A replica that has died is replaced by then."""
+UPSCALE_S = 5.0
+"""Where a recipe has replicas follow the load: so long must it last. Serve's own is 30 s."""
+MOST_REPLICAS = 10_000
+NODE_LOST_S = 10.0
+"""A node that is away for longer is not waited for."""
 INGRESS = "ingress"
 """The deployment of the HTTP entry."""
 INGRESS_REQUESTS = 4096  # Serve's own default is 5; queues are bounded where the engines are
@@ -55,6 +63,8 @@ class BuildArgs(BaseModel):
     """The recipe itself, as `slimmoa export` writes it."""
     min_gpus: int = Field(0, ge=0)
     """Plan only once the nodes have so many GPUs: nodes may join after the recipe was deployed."""
+    follow_nodes: bool = True
+    """Whether models get more and fewer replicas as nodes join and leave the cluster."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "BuildArgs":
@@ -63,30 +73,20 @@ class BuildArgs(BaseModel):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One replica's seat, before it is taken. keeper: the card's; card: its number there."""
-
-    member: str
-    keeper: Any
-    share: Share
-    patience_s: float
-    card: int | None = None
-
-
 class ModelReplica(Replica):
-    """A Replica as Serve constructs and ends it. It takes the seat of its rank."""
+    """A Replica as Serve constructs and ends it. It takes a free seat of its model on its node."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, name: str, model: Model, queue: int, seats: list[Assignment]
+        self, name: str, model: Model, queue: int, seating: Seating | None
     ) -> None:
-        seat = None
-        if seats:
-            mine = seats[serve.get_replica_context().rank.rank]
-            if mine.card is not None:  # Ray may have chosen another card than the plan
-                os.environ["CUDA_VISIBLE_DEVICES"] = str(mine.card)
-            seat = Seat(mine.member, RemoteKeeper(mine.keeper), mine.share, mine.patience_s)
-        super().__init__(name, model, queue, seat, ray.get_runtime_context().current_actor)
+        ray_context, seat = ray.get_runtime_context(), None
+        if seating is not None:
+            app = serve.get_replica_context().app_name
+            seats = seating.here(app, ray_context.get_node_id())
+            seat = await claimed(name, seats, ray_context.current_actor)
+            if seat.gpus is not None:  # Ray may have chosen another card than the plan
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, seat.gpus))
+        super().__init__(name, model, queue, seat, ray_context.current_actor)
         await self.start()
 
     async def __del__(self) -> None:
@@ -117,13 +117,11 @@ def build(args: BuildArgs) -> Application:
     """
     recipe = args.recipe or load(args.config or "")
     if args.min_gpus:
-        await_gpus(args.min_gpus)
+        runtime.await_gpus(args.min_gpus)
     placement = plan_recipe(recipe, cards_of(recipe), find=weights_of)
-    keepers = [
-        _keeper_app(number, placed, recipe) if placed.slots else None
-        for number, placed in enumerate(placement.cards)
-    ]
-    models = {name: _model_app(name, recipe, placement, keepers) for name in recipe.models}
+    models = {
+        name: _model_app(name, recipe, placement, follow=args.follow_nodes) for name in recipe.models
+    }
     ingress: Any = serve.deployment(
         serve.ingress()(Ingress),
         name=INGRESS,
@@ -157,10 +155,12 @@ def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) ->
 
 
 def cards_of(recipe: Recipe) -> list[Card]:
-    """The cards that the recipe names, or else those of this machine."""
+    """The cards that the recipe names, or else those of the cluster, or of this machine."""
+    found = runtime.cards() if ray.is_initialized() else detect()
+    node = next((card.node for card in found), "")
     if recipe.cards.names:
-        return [named(name, number) for number, name in enumerate(recipe.cards.names)]
-    return [replace(card, cores=_cores(card)) if card.kind == "cpu" else card for card in detect()]
+        return [replace(named(name, n), node=node) for n, name in enumerate(recipe.cards.names)]
+    return found
 
 
 def weights_here(_name: str, model: Model) -> Path | None:
@@ -178,62 +178,69 @@ def weights_of(name: str, model: Model) -> Path | None:
     return weights_here(name, model)
 
 
-def _keeper_app(number: int, placed: PlacedCard, recipe: Recipe) -> Application:
-    order = list(recipe.models)
-    slots = [
-        Slot(
-            f"{number}.{n}",
-            tuple(Member(member_name(m), order.index(m.model)) for m in slot.members),
-            keeps_loaded=slot.keeps_loaded and placed.card.kind == "cpu",
-        )
-        for n, slot in enumerate(placed.slots)
-    ]
-    deployment: Any = serve.deployment(
-        RayKeeper,
-        name=f"keeper-{number}",
-        max_ongoing_requests=INGRESS_REQUESTS,
-        health_check_period_s=1,
-        ray_actor_options={"num_cpus": 0},
-    )
-    return cast("Application", deployment.bind(slots))
-
-
-def member_name(member: placement.Member) -> str:
-    """The name under which a replica is known to its keeper."""
-    return f"{member.model}/{member.replica}"
-
-
-def _model_app(
-    name: str, recipe: Recipe, plan: Placement, keepers: Sequence[Application | None]
-) -> Application:
-    model, queue = recipe.models[name], recipe.limits.queue
-    seats, options = [], {"num_cpus": 0.0}
-    for seat in plan.seats(name):
-        card, member = plan.cards[seat.card].card, seat.member
-        on_gpu = card.kind == "gpu"
-        share = Share(member.threads, on_gpu, member.utilization, member.kv_cache_memory_bytes)
-        index = card.index if on_gpu else None
-        patience_s = recipe.cards.patience_s
-        keeper = keepers[seat.card]
-        seats.append(Assignment(member_name(member), keeper, share, patience_s, index))
-        # Fractions are cut, not rounded, to the four digits that Ray keeps, so they add up to <= 1.
-        whole = card.cores if card.kind == "cpu" else 1
-        amount = math.floor(member.fraction * whole * 10_000) / 10_000
-        options = {"num_cpus": amount} if card.kind == "cpu" else {"num_cpus": 0, "num_gpus": amount}
+def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> Application:
+    model, queue, where = recipe.models[name], recipe.limits.queue, spread(plan, name)
+    options: dict[str, Any] = {"num_replicas": model.replicas, "ray_actor_options": {"num_cpus": 0}}
+    seats = None
+    if where is not None:
+        seats = seating(recipe, plan, where)
+        options = _placed(plan, where, Replicas(min=model.replicas), follow=follow)
     deployment: Any = serve.deployment(
         ModelReplica,
         name=f"model-{name}",
-        num_replicas=len(seats) or model.replicas,
         max_ongoing_requests=model.concurrency + queue + SHORT_CALLS,
-        ray_actor_options=options,
+        health_check_period_s=HEALTH_S,
+        **options,
     )
     return cast("Application", deployment.bind(name, model, queue, seats))
 
 
-def _cores(card: Card) -> int:
-    """Cores of this machine that Ray may give out: it can have been started with fewer."""
-    if not ray.is_initialized():
-        return card.cores
-    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"].get("CPU", 0) for node in alive]
-    return min(card.cores, int(max(nodes, default=card.cores)) or card.cores)
+def _placed(plan: Placement, where: Spread, replicas: Replicas, *, follow: bool) -> dict[str, Any]:
+    """What makes Ray and Serve place a model's replicas where its seats are."""
+    seats = [seat for seats in where.seats.values() for seat in seats]
+    first = seats[0]
+    card = plan.cards[first.card].card
+    on_gpu = card.kind == "gpu"
+    # Fractions are cut, not rounded, to the four digits that Ray keeps, so they add up to <= 1.
+    amount = math.floor(first.member.fraction * (1 if on_gpu else card.cores) * 10_000) / 10_000
+    actor: dict[str, Any] = {"num_cpus": 0, "num_gpus": amount} if on_gpu else {"num_cpus": amount}
+    options: dict[str, Any] = {"ray_actor_options": actor}
+    if follow or len(where.seats) > 1:
+        options["max_replicas_per_node"] = where.most_on_a_node
+        if where.allowed is not None:
+            actor["label_selector"] = {NODE_LABEL: where.allowed}
+    if replicas.max is None and follow:
+        options["autoscaling_config"] = _following(plan, where, len(seats))
+    elif replicas.max is not None and replicas.min < replicas.max:
+        options["autoscaling_config"] = AutoscalingConfig(
+            min_replicas=replicas.min,
+            max_replicas=replicas.max,
+            initial_replicas=len(seats),
+            target_ongoing_requests=first.member.sequences,
+            upscale_delay_s=UPSCALE_S,
+        )
+    else:
+        options["num_replicas"] = len(seats)
+    return options
+
+
+def _following(plan: Placement, where: Spread, count: int) -> AutoscalingConfig:
+    pattern = cards_on(plan, where.pattern)
+    gpus = sum(len(card.indices) for card in pattern if card.kind == "gpu")
+    known = {node: len(seats) for node, seats in where.seats.items()}
+    arguments = {
+        "seats": known | dict.fromkeys(where.others, 0),
+        "joining": len(where.joining),
+        "resource": "GPU" if gpus else "CPU",
+        "amount": gpus or pattern[0].cores,
+    }
+    policy: Any = AutoscalingPolicy
+    policy = policy(policy_function=FollowNodes, policy_kwargs=arguments)
+    return AutoscalingConfig(
+        min_replicas=1,
+        max_replicas=MOST_REPLICAS,
+        initial_replicas=count,
+        policy=policy,
+        upscale_delay_s=0,
+        downscale_delay_s=NODE_LOST_S,
+    )

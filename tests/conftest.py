@@ -68,7 +68,8 @@ def serving(http_port: int) -> Serving:
         from serve_app.app import BuildArgs, build
 
         with ExitStack() as stack:
-            runtime.deploy(build(BuildArgs(recipe=recipe)), runtime.APP_NAME, (HOST, http_port))
+            graph = build(BuildArgs(recipe=recipe, follow_nodes=False))
+            runtime.deploy(graph, runtime.APP_NAME, (HOST, http_port))
             stack.callback(serve.delete, runtime.APP_NAME)
             yield Endpoint(recipe, f"http://{HOST}:{http_port}")
 

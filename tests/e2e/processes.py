@@ -36,7 +36,16 @@ def below(top: int) -> dict[int, str]:
 def replicas(deployment: str) -> list[int]:
     """The processes of a deployment that this process serves. One that is in the middle of a call is
     not found if there is a dot in its name: Ray cuts its title there."""
-    title = f"ray::ServeReplica:slimmoa:{deployment}."  # Ray adds the method that runs, if one does
+    return _actors(f"ServeReplica:slimmoa:{deployment}")
+
+
+def keepers() -> list[int]:
+    """The processes of the keepers below this one."""
+    return _actors("RayKeeper")
+
+
+def _actors(name: str) -> list[int]:
+    title = f"ray::{name}."  # Ray adds the method that runs, if one does
     return [pid for pid, said in below(os.getpid()).items() if f"{said.strip()}.".startswith(title)]
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import openai
 import pytest
+import ray
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 
+from actors.ray_keeper import keepers
 from benchmarks.turns import three_models
 from cluster.orders import Snapshot
 from cluster.policy import State
+from cluster.runtime import APP_NAME
 from tests.conftest import Endpoint, Serving
 from tests.e2e import processes
 from tests.e2e.processes import WAIT_S, until
@@ -23,8 +25,7 @@ from tests.e2e.processes import WAIT_S, until
 pytestmark = pytest.mark.weights
 
 FIRST, SECOND, WRITER = MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "writer")
-KEEPER = "keeper-0"
-DEPLOYMENTS = (*(f"model-{model}" for model in MODELS), KEEPER)
+KEEPER = "keeper"
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
 STORY: Any = [{"role": "user", "content": "Write a very long story about a lighthouse."}]
 SETTLED = {State.RESIDENT, State.ASLEEP}
@@ -34,11 +35,15 @@ class Slot:
     """The three models behind an endpoint, and what their keeper believes of them."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        from ray import serve
-
         self.endpoint = endpoint
-        self.keeper: Any = serve.get_deployment_handle(KEEPER, "slimmoa")
         self.pids: dict[str, int] = {}
+
+    def is_whole(self) -> bool:
+        """Each model and the keeper has one process; `pids` then has them."""
+        found = {f"model-{model}": processes.replicas(f"model-{model}") for model in MODELS}
+        found[KEEPER] = processes.keepers()
+        self.pids = {name: pids[0] for name, pids in found.items() if len(pids) == 1}
+        return len(self.pids) == len(found)
 
     def kill(self, deployment: str) -> None:
         processes.kill(self.pids[deployment])
@@ -51,8 +56,9 @@ class Slot:
     def states(self) -> dict[str, State]:
         """Empty while there is no keeper."""
         try:
-            found: dict[str, Snapshot] = self.keeper.standing.remote().result(timeout_s=WAIT_S)
-        except (RayError, RayServeException):
+            (keeper,) = keepers(APP_NAME).values()
+            found: dict[str, Snapshot] = ray.get(keeper.standing.remote(), timeout=WAIT_S)
+        except RayError:
             return {}
         return {member.partition("/")[0]: snapshot.state for member, snapshot in found.items()}
 
@@ -80,13 +86,12 @@ def slot(endpoint: Endpoint) -> Iterator[Slot]:
     """FIRST is awake, the others sleep; in the end all answer, each from one process."""
     slot = Slot(endpoint)
     slot.ask(FIRST)
-    until(lambda: all(len(processes.replicas(name)) == 1 for name in DEPLOYMENTS))
-    slot.pids = {name: processes.replicas(name)[0] for name in DEPLOYMENTS}
+    until(slot.is_whole)
     yield slot
     for model in MODELS:
         until(lambda model=model: slot.answers_again(model))  # type: ignore[misc]
     until(lambda: [state in SETTLED for state in slot.states().values()] == [True] * len(MODELS))
-    until(lambda: all(len(processes.replicas(name)) == 1 for name in DEPLOYMENTS))
+    until(slot.is_whole)
 
 
 def test_killed_asleep_the_others_go_on_answering(slot: Slot) -> None:

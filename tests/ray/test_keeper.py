@@ -112,7 +112,7 @@ class Replica:
         self._name, self._recorder = name, recorder
         me = ray.get_runtime_context().current_actor
         engine = FakeEngine(name, recorder)
-        self._turns = Turns(name, engine, RemoteKeeper(keeper), concurrency=2, replica=me)
+        self._turns = Turns(name, engine, RemoteKeeper(lambda: keeper), concurrency=2, replica=me)
         self._turns.start()
 
     async def call(self, tag: str = "call") -> str:

@@ -31,7 +31,7 @@ def test_each_kind_of_process_is_killed_once_and_every_row_is_answered_once(tmp_
     figures = json.loads(file.read_text("utf-8"))
     assert [limit["name"] for limit in figures["limits"] if not limit["held"]] == []
     killed = [row["of"].split("-")[0] for row in figures["rows"]]
-    assert killed == ["driver", "model", "keeper", "ServeController"]
+    assert killed == ["driver", "model", "RayKeeper", "ServeController"]
 
 
 def model_starts() -> bool:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
@@ -59,8 +58,9 @@ def test_the_deployments_that_the_files_set_are_those_of_the_graph() -> None:
 def test_a_plan_waits_for_the_nodes_that_bring_its_gpus(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen = iter([{"CPU": 4.0}, {"CPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 3.0}])
-    monkeypatch.setattr(ray, "cluster_resources", lambda: next(seen))
+    head, one, two = ({"Resources": {"CPU": 4.0} | more} for more in ({}, {"GPU": 1.0}, {"GPU": 2.0}))
+    seen = iter([[head], [head], [head, one], [head, one, two]])
+    monkeypatch.setattr(runtime, "alive_nodes", lambda: next(seen))
     monkeypatch.setattr(runtime, "JOIN_POLL_S", 0)
     runtime.await_gpus(2)
     assert next(seen, None) is None

@@ -23,6 +23,7 @@ CLUSTER = {
     "actors.ray_keeper",
     "serve_app.app",
     "serve_app.ask",
+    "serve_app.scaling",
     "cluster.runtime",
     "jobs.graph",
     "jobs.commands.submit",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.slot_keeper import PING_S, SlotKeeper
+from actors.slot_keeper import EMPTY_S, PING_S, SlotKeeper
 from actors.turns import POLL_S
 from cluster.orders import Order, Reply, Snapshot, Verb
 from cluster.policy import Calls, Member, Policy, State, Turn
@@ -24,14 +24,18 @@ class Scene:
     def __init__(self) -> None:
         self.dead: set[str] = set()
         self.killed: list[str] = []
+        self.retired = 0
         slot = Slot("s", (Member("a", 0, 1.0, 1.0), Member("b", 1, 1.0, 1.0)))
-        self.keeper = SlotKeeper([slot], POLICY, self._alive, self._kill)
+        self.keeper = SlotKeeper([slot], POLICY, self._alive, self._kill, self._retire)
 
     async def _alive(self, replica: str) -> bool:
         return replica not in self.dead
 
     async def _kill(self, replica: str) -> None:
         self.killed.append(replica)
+
+    async def _retire(self) -> None:
+        self.retired += 1
 
     async def join(self, name: str, found: Snapshot) -> str:
         ticket = await self.keeper.join(name, name, found, name)
@@ -224,5 +228,23 @@ def test_a_member_of_no_slot_is_refused_by_name(in_virtual_time: Run) -> None:
     async def scene() -> None:
         with pytest.raises(ValueError, match="'c'"):
             await Scene().keeper.join("c", "c", STOPPED, "c")
+
+    in_virtual_time(scene())
+
+
+def test_a_keeper_without_replicas_ends_after_a_while_unless_one_comes(in_virtual_time: Run) -> None:
+    async def scene() -> None:
+        it = Scene()
+        await it.join("a", AWAKE)
+        await asyncio.sleep(2 * EMPTY_S)
+        assert it.retired == 0, "it has a replica"
+        it.dead.add("a")
+        await asyncio.sleep(PING_S + EMPTY_S / 2)
+        await it.join("b", STOPPED)
+        await asyncio.sleep(2 * EMPTY_S)
+        assert it.retired == 0, "another has come in time"
+        it.dead.add("b")
+        await asyncio.sleep(PING_S + EMPTY_S)
+        assert it.retired == 1
 
     in_virtual_time(scene())
