@@ -106,6 +106,14 @@ def test_the_manifest_serves_the_file_for_several_nodes() -> None:
     assert served == read(CONFIGS / "serve" / "several_nodes.yaml")
 
 
+def test_the_plan_waits_for_no_more_gpus_than_the_fewest_pods_bring() -> None:
+    (application,) = yaml.safe_load(manifest()["spec"]["serveConfigV2"])["applications"]
+    (group,) = groups(manifest())
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    brought = group["minReplicas"] * int(limits["nvidia.com/gpu"])
+    assert 1 <= application["args"]["min_gpus"] <= brought
+
+
 def test_the_manifest_has_the_ray_that_is_installed_and_its_token() -> None:
     cluster = manifest()["spec"]["rayClusterConfig"]
     assert cluster["rayVersion"] == RAY.version
