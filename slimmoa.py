@@ -253,6 +253,10 @@ def export(
     ] = None,
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
+    ingresses: Annotated[
+        int,
+        typer.Option(min=1, help="HTTP entries; with several, every node with a replica listens."),
+    ] = 1,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
 ) -> None:
@@ -263,7 +267,7 @@ def export(
     from serve_app.app import serve_config
 
     recipe = guarded(load_or_fail(config), host, keys_file, no_keys=no_keys)
-    document = serve_config(recipe, host, port)
+    document = serve_config(recipe, host, port, ingresses=ingresses)
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     if output is None:
         print(text, end="")

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, redirect_stdout
 from dataclasses import replace
@@ -51,6 +52,12 @@ REPLICA_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
+
+
+JOIN_POLL_S = 1.0
+"""Between two looks for nodes that have joined: Ray has no call that waits for one."""
+
+logger = logging.getLogger(__name__)
 
 
 class PortTakenError(OSError):
@@ -99,6 +106,16 @@ def local_clusters() -> list[str]:
     from ray._private.services import find_gcs_addresses  # `auto` only finds those of `ray start`
 
     return sorted(find_gcs_addresses())  # type: ignore[no-untyped-call]
+
+
+def await_gpus(count: int) -> None:
+    """Returns once the nodes of the cluster that this process is in have `count` GPUs to give out."""
+    said = -1
+    while (there := sum(int(n["Resources"].get("GPU", 0)) for n in alive_nodes())) < count:
+        if there != said:
+            said = there
+            logger.warning("waiting for nodes to join: the cluster has %d of %d GPUs", there, count)
+        time.sleep(JOIN_POLL_S)
 
 
 def cards() -> list[Card]:

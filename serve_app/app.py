@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import ray
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -46,6 +46,8 @@ UPSCALE_S = 5.0
 MOST_REPLICAS = 10_000
 NODE_LOST_S = 10.0
 """A node that is away for longer is not waited for."""
+INGRESS = "ingress"
+"""The deployment of the HTTP entry."""
 INGRESS_REQUESTS = 4096  # Serve's own default is 5; queues are bounded where the engines are
 SHORT_CALLS = 64  # room beside the queue for counting tokens and for readiness
 
@@ -59,6 +61,8 @@ class BuildArgs(BaseModel):
     """Path of a recipe, or a preset's name."""
     recipe: Recipe | None = None
     """The recipe itself, as `slimmoa export` writes it."""
+    min_gpus: int = Field(0, ge=0)
+    """Plan only once the nodes have so many GPUs: nodes may join after the recipe was deployed."""
     follow_nodes: bool = True
     """Whether models get more and fewer replicas as nodes join and leave the cluster."""
 
@@ -112,13 +116,15 @@ def build(args: BuildArgs) -> Application:
         KeysError: the API keys of the environment cannot be used.
     """
     recipe = args.recipe or load(args.config or "")
+    if args.min_gpus:
+        runtime.await_gpus(args.min_gpus)
     placement = plan_recipe(recipe, cards_of(recipe), find=weights_of)
     models = {
         name: _model_app(name, recipe, placement, follow=args.follow_nodes) for name in recipe.models
     }
     ingress: Any = serve.deployment(
         serve.ingress()(Ingress),
-        name="ingress",
+        name=INGRESS,
         max_ongoing_requests=INGRESS_REQUESTS,
         ray_actor_options={"num_cpus": 0},
     )
@@ -126,17 +132,23 @@ def build(args: BuildArgs) -> Application:
     return cast("Application", ingress.bind(recipe, models, environment_keys()))
 
 
-def serve_config(recipe: Recipe, host: str, port: int) -> dict[str, Any]:
-    """The recipe as a Serve config file's content, complete in itself, for `serve deploy`."""
+def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) -> dict[str, Any]:
+    """The recipe as a Serve config file's content, complete in itself, for `serve deploy`.
+
+    ingresses: replicas of the HTTP entry. With several, not only the head node listens, but every node
+    with a replica, so that a load balancer finds another when one is lost.
+    """
     settings = recipe.model_dump(mode="json", exclude_defaults=True)
-    application = {
+    application: dict[str, Any] = {
         "name": APP_NAME,
         "route_prefix": "/",
         "import_path": "serve_app.app:build",
         "args": {"recipe": settings},
     }
+    if ingresses > 1:
+        application["deployments"] = [{"name": INGRESS, "num_replicas": ingresses}]
     return {
-        "proxy_location": "HeadOnly",
+        "proxy_location": "HeadOnly" if ingresses == 1 else "EveryNode",
         "http_options": {"host": host, "port": port},
         "applications": [application],
     }

@@ -1,0 +1,76 @@
+"""The Serve config files in configs/serve/, and the cluster launcher's, as Ray itself reads them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.serve.schema import ServeDeploySchema
+
+from cluster import runtime
+from configs.load import load, presets
+from serve_app.app import BuildArgs, build, serve_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SERVE = sorted((CONFIGS / "serve").glob("*.yaml"))
+INGRESSES = {"cpu": 1, "one_card": 1, "one_node": 2, "several_nodes": 2}
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("file", SERVE, ids=lambda file: file.stem)
+def test_a_serve_file_is_what_export_writes_but_for_the_recipe_by_name(file: Path) -> None:
+    document = read(file)
+    ServeDeploySchema.model_validate(document)
+    (application,) = document["applications"]
+    arguments = BuildArgs.model_validate(application["args"])
+    assert arguments.config in presets()
+    recipe, http = load(arguments.config), document["http_options"]
+    written = serve_config(recipe, http["host"], http["port"], ingresses=INGRESSES[file.stem])
+    written["applications"][0]["args"] = application["args"]
+    assert document == written  # Serve's own schema lets unknown keys pass
+
+
+def test_one_recipe_serves_one_card_several_and_several_nodes() -> None:
+    arguments = [
+        read(CONFIGS / "serve" / f"{name}.yaml")["applications"][0]["args"] for name in INGRESSES
+    ]
+    assert {argument["config"] for argument in arguments[1:]} == {"slim_moa_a100"}
+
+
+def test_only_the_file_for_a_load_balancer_listens_to_others() -> None:
+    hosts = {file.stem: read(file)["http_options"]["host"] for file in SERVE}
+    assert hosts == dict.fromkeys(INGRESSES, "127.0.0.1") | {"several_nodes": "0.0.0.0"}
+    assert not load("slim_moa_a100").door.open  # so that whoever has no key gets 401 or 403
+
+
+def test_the_deployments_that_the_files_set_are_those_of_the_graph() -> None:
+    graph = build(BuildArgs(config="scripted"))
+    (set_by_export,) = serve_config(load("scripted"), "::1", 1, ingresses=2)["applications"][0][
+        "deployments"
+    ]
+    assert graph._bound_deployment.name == set_by_export["name"]
+
+
+def test_a_plan_waits_for_the_nodes_that_bring_its_gpus(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, one, two = ({"Resources": {"CPU": 4.0} | more} for more in ({}, {"GPU": 1.0}, {"GPU": 2.0}))
+    seen = iter([[head], [head], [head, one], [head, one, two]])
+    monkeypatch.setattr(runtime, "alive_nodes", lambda: next(seen))
+    monkeypatch.setattr(runtime, "JOIN_POLL_S", 0)
+    runtime.await_gpus(2)
+    assert next(seen, None) is None
+    assert [record.args for record in caplog.records] == [(0, 2), (1, 2)]  # each number once
+
+
+def test_the_launcher_keeps_every_worker_that_its_file_names() -> None:
+    document = read(CONFIGS / "clusters" / "ray_up.yaml")
+    prepared = prepare_config(document)
+    validate_config(prepared)
+    workers = prepared["available_node_types"]["local.cluster.node"]
+    count = len(document["provider"]["worker_ips"])
+    assert (workers["min_workers"], workers["max_workers"]) == (count, count)
