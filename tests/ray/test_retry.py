@@ -77,7 +77,7 @@ def kills(endpoint: Endpoint, journals: Path) -> Kills:  # noqa: ARG001  # of th
     def up() -> bool:
         states = [d.replica_states for d in serve.status().applications["slimmoa"].deployments.values()]
         counts = sum((Counter({str(s): n for s, n in each.items()}) for each in states), Counter[str]())
-        return counts == {"RUNNING": 8}
+        return counts == {"RUNNING": 7}
 
     until(up)
     return Kills(journals)
