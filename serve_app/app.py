@@ -31,7 +31,7 @@ from cluster.planner import plan_recipe
 from cluster.runtime import APP_NAME
 from cluster.spread import Spread, cards_on, spread
 from configs.load import load
-from configs.schema import LlamaCppModel, Model, Recipe, Replicas, VllmModel
+from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.api import create_api
 from serve_app.ask import HandleModels
 from serve_app.keys import Key, environment_keys
@@ -180,11 +180,12 @@ def weights_of(name: str, model: Model) -> Path | None:
 
 def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> Application:
     model, queue, where = recipe.models[name], recipe.limits.queue, spread(plan, name)
-    options: dict[str, Any] = {"num_replicas": model.replicas.min, "ray_actor_options": {"num_cpus": 0}}
+    options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
+    options |= _by_load(model, model.replicas.min) or {"num_replicas": model.replicas.min}
     seats = None
     if where is not None:
         seats = seating(recipe, plan, where)
-        options = _placed(plan, where, model.replicas, follow=follow)
+        options = _placed(plan, where, model, follow=follow)
     deployment: Any = serve.deployment(
         ModelReplica,
         name=f"model-{name}",
@@ -195,7 +196,7 @@ def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> A
     return cast("Application", deployment.bind(name, model, queue, seats))
 
 
-def _placed(plan: Placement, where: Spread, replicas: Replicas, *, follow: bool) -> dict[str, Any]:
+def _placed(plan: Placement, where: Spread, model: Model, *, follow: bool) -> dict[str, Any]:
     """What makes Ray and Serve place a model's replicas where its seats are."""
     seats = [seat for seats in where.seats.values() for seat in seats]
     first = seats[0]
@@ -209,19 +210,24 @@ def _placed(plan: Placement, where: Spread, replicas: Replicas, *, follow: bool)
         options["max_replicas_per_node"] = where.most_on_a_node
         if where.allowed is not None:
             actor["label_selector"] = {NODE_LABEL: where.allowed}
-    if replicas.max is None and follow:
-        options["autoscaling_config"] = _following(plan, where, len(seats))
-    elif replicas.max is not None and replicas.min < replicas.max:
-        options["autoscaling_config"] = AutoscalingConfig(
-            min_replicas=replicas.min,
-            max_replicas=replicas.max,
-            initial_replicas=len(seats),
-            target_ongoing_requests=first.member.sequences,
-            upscale_delay_s=UPSCALE_S,
-        )
-    else:
-        options["num_replicas"] = len(seats)
-    return options
+    if model.replicas.max is None and follow:
+        return options | {"autoscaling_config": _following(plan, where, len(seats))}
+    return options | (_by_load(model, len(seats)) or {"num_replicas": len(seats)})
+
+
+def _by_load(model: Model, count: int) -> dict[str, Any] | None:
+    """Replicas that follow the load, `count` at first, where the recipe leaves that open."""
+    least, most = model.replicas.min, model.replicas.max
+    if most is None or least == most:
+        return None
+    scaling = AutoscalingConfig(
+        min_replicas=least,
+        max_replicas=most,
+        initial_replicas=count,
+        target_ongoing_requests=model.concurrency,
+        upscale_delay_s=UPSCALE_S,
+    )
+    return {"autoscaling_config": scaling}
 
 
 def _following(plan: Placement, where: Spread, count: int) -> AutoscalingConfig:
