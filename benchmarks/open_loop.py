@@ -142,10 +142,32 @@ def saturated(pool: ProcessPoolExecutor, load: Load, clients: int, seconds: floa
     return per_s
 
 
-def outcomes(file: Path) -> list[Outcome]:
-    """Those that are there now."""
-    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-    return [OUTCOME.validate_json(line) for line in lines]
+class Outcomes:
+    """Those of a load so far, in the order in which they came. file: as `offer` has it."""
+
+    def __init__(self, load: Load, file: Path) -> None:
+        self._load, self._file, self._read = load, file, 0
+        self._found: list[Outcome] = []
+
+    def __call__(self) -> list[Outcome]:
+        """All that have come by now."""
+        if self._file.exists():
+            with self._file.open("rb") as file:
+                file.seek(self._read)
+                lines = file.read().split(b"\n")[:-1]
+            self._read += sum(len(line) + 1 for line in lines)
+            self._found += [OUTCOME.validate_json(line) for line in lines]
+        return list(self._found)
+
+    def has_all_due(self, before: float) -> bool:
+        """Whether all requests have ended that were due before a moment of the monotonic clock."""
+        found = self()
+        if not found:
+            return False
+        start = found[0].due - self._load.due_s[found[0].number]
+        return sum(outcome.due < before for outcome in found) == sum(
+            start + due_s < before for due_s in self._load.due_s
+        )
 
 
 def _in_loop(work: Callable[..., Any], *arguments: Any) -> Any:

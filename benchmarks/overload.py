@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.harness import Limit, percentile, report, run, serving
-from benchmarks.open_loop import Load, Outcome, arrivals, client_process, offer, outcomes, saturated
+from benchmarks.open_loop import Load, Outcome, Outcomes, arrivals, client_process, offer, saturated
 from configs.load import load as load_recipe
 from configs.schema import Recipe
 
@@ -101,8 +101,9 @@ def main(
         for share in (BELOW, ABOVE):
             due_s = arrivals(share * capacity, seconds, seed)
             file = Path(folder, f"{share}.jsonl")
-            offer(pool, replace(idle, due_s=due_s), file).result()
-            rows.append(figures(share * capacity, outcomes(file)))
+            offered = replace(idle, due_s=due_s)
+            offer(pool, offered, file).result()
+            rows.append(figures(share * capacity, Outcomes(offered, file)()))
     title = f"Overload: capacity {capacity:.2f} answers/s, {seconds:g} s each, seed {seed}"
     below, above = rows
     table = [

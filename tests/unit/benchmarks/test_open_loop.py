@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from benchmarks import open_loop
-from benchmarks.open_loop import HUNG, LOST, Load, Outcome, arrivals, outcomes, question
+from benchmarks.open_loop import HUNG, LOST, OUTCOME, Load, Outcome, Outcomes, arrivals, question
 
 MOA = {"degraded": False, "cut": False}
 ALL_AT_ONCE = (0.0, 0.0, 0.0, 0.0)
@@ -73,7 +73,7 @@ async def offered(
             await open_loop._offer(load, file)
         finally:
             server.release.set()
-    return outcomes(file)
+    return Outcomes(load, file)()
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +139,16 @@ def test_arrivals_come_at_the_rate_and_are_the_same_for_the_same_seed() -> None:
     assert 9_600 < len(moments) < 10_400  # four standard deviations
     assert list(moments) == sorted(moments)
     assert moments[-1] < 1000
+
+
+def test_a_moment_is_past_when_all_that_was_due_before_it_has_ended(tmp_path: Path) -> None:
+    file = tmp_path / "outcomes"
+    so_far = Outcomes(Load("", "mix", (1.0, 2.0, 3.0), 30), file)
+    assert (so_far(), so_far.has_all_due(before=101.5)) == ([], False)
+    lines = [OUTCOME.dump_json(Outcome(n, 101.0 + n, 110.0, ())) + b"\n" for n in (2, 0)]
+    file.write_bytes(lines[0] + lines[1][:9])
+    assert [outcome.number for outcome in so_far()] == [2], "half a line is not read"
+    file.write_bytes(b"".join(lines))
+    assert [outcome.number for outcome in so_far()] == [2, 0]
+    assert so_far.has_all_due(before=101.5)
+    assert not so_far.has_all_due(before=102.5), "number 1 has not ended"
