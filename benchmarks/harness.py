@@ -82,6 +82,7 @@ class Answer:
     usage: dict[str, Any] = field(default_factory=dict)
     moa: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    retry_after: str | None = None
 
     @property
     def wall_s(self) -> float:
@@ -105,7 +106,7 @@ async def ask(
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     began = time.monotonic()
     async with session.post(f"{base_url}/v1/chat/completions", json=body) as response:
-        answer = Answer(response.status, began)
+        answer = Answer(response.status, began, retry_after=response.headers.get("Retry-After"))
         if response.status != 200:
             answer.error = await response.text()
         elif stream:

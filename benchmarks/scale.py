@@ -85,9 +85,9 @@ class Nodes:
                 )
             )
 
-    def lose(self) -> None:
-        """One node and all that runs on it is killed."""
-        self._cluster.remove_node(self._nodes.pop(), allow_graceful=False)
+    def lose(self, which: int = -1) -> None:
+        """One node, by default the last that has joined, and all that runs on it is killed."""
+        self._cluster.remove_node(self._nodes.pop(which), allow_graceful=False)
 
     def close(self) -> None:
         """End all of it."""

@@ -1,0 +1,191 @@
+"""Load at 70% of capacity while every kind of process is killed, one after another, in random order.
+
+    python -m benchmarks.chaos [--minutes 30] [--seed 1] [--json FILE] [--plot FILE.svg]
+
+A simulated cluster (two nodes with a card each, and a head without) serves three proposers and an
+aggregator, two replicas of each, and two ingresses. SIGKILL hits a model's actor, the server of an
+engine that runs outside of its replica, a keeper, an ingress, Serve's controller, a proxy and a node;
+the next one comes when all is whole again. Clients are OpenAI's own, with its two retries, and every
+second answer is streamed. Each answer is compared with what the mixture makes of the proposals that it
+says came: the scripted models draw their words from model, seed and prompt.
+"""
+
+import asyncio
+import itertools
+import math
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.chaos_cluster import KINDS, Chaos, Killed, busy, chaos, replica_stats
+from benchmarks.chaos_figures import Blow, draw, rows, share, wrong
+from benchmarks.chaos_models import DEADLINE_S, SLOTS
+from benchmarks.harness import Limit, report, run
+from benchmarks.memory import MemoryLog, growth
+from benchmarks.open_loop import (
+    Load,
+    Outcome,
+    Outcomes,
+    arrivals,
+    client_process,
+    offer,
+    saturated,
+)
+
+LOAD = 0.7
+AVAILABLE = 0.99
+FLAT = 1.1
+CLIENTS = 4 * SLOTS
+PAUSE_S = (2.0, 6.0)
+LAST_S = 15.0
+"""No kill comes so shortly before the end."""
+WHOLE_S = 90.0
+POLL_S = 0.5
+CAPACITY_S = 10.0
+ERROR_CHARACTERS = 200
+DRAINED_S = 10.0
+
+say = partial(print, flush=True)
+
+
+def in_turn(chance: random.Random) -> Iterator[str]:
+    """All kinds in random order, and again in another."""
+    for _ in itertools.count():
+        yield from chance.sample(KINDS, len(KINDS))
+
+
+class Run:
+    """One run: the load goes on in its own process while this one kills."""
+
+    def __init__(self, target: Chaos, found: Outcomes, seconds: float, seed: int) -> None:
+        self._target = target
+        self._found = found
+        self._end = time.monotonic() + seconds
+        self._chance = random.Random(seed)
+        self._killed: list[tuple[Killed, float | None]] = []
+        self.memory = MemoryLog()
+
+    def go(self, load: Future[None]) -> list[Blow]:
+        """Kill until the end, and return when the load has ended too."""
+        kinds = in_turn(self._chance)
+        self._pause()
+        while time.monotonic() < self._end - LAST_S and not load.done():
+            killed = self._target.kill(next(kinds), self._chance)
+            if killed is not None:
+                whole = self._until(lambda: not self._target.lacks(), WHOLE_S)
+                self._killed.append((killed, time.monotonic() if whole else None))
+                self._tell()
+                self._pause()
+        self._until(load.done, math.inf)
+        load.result()
+        untils = [killed.at for killed, _ in self._killed[1:]] + [self._end]
+        return [Blow(k, w, until) for (k, w), until in zip(self._killed, untils, strict=True)]
+
+    def _pause(self) -> None:
+        """Let what the last kill has done to requests end, and a while of peace pass."""
+        now = time.monotonic()
+        self._until(lambda: self._found.has_all_due(now), self._end - LAST_S - now)
+        until = time.monotonic() + self._chance.uniform(*PAUSE_S)
+        self._until(lambda: time.monotonic() > until, math.inf)
+
+    def _until(self, look: Callable[[], bool], give_up_s: float) -> bool:
+        """Whether it came to that in time. The memory is looked at meanwhile."""
+        give_up = time.monotonic() + give_up_s
+        while not (done := look()) and time.monotonic() < give_up:
+            self.memory.look(self._target.processes())
+            time.sleep(POLL_S)
+        return done
+
+    def _tell(self) -> None:
+        killed, whole_at = self._killed[-1]
+        found = self._found()
+        failed = sum(not outcome.is_answered for outcome in found)
+        degraded = sum(outcome.is_degraded for outcome in found)
+        again = sum(len(outcome.attempts) > 1 for outcome in found)
+        took = "not whole" if whole_at is None else f"whole after {whole_at - killed.at:.1f} s"
+        say(
+            f"{self._end - time.monotonic():.0f} s left: {killed.kind} killed ({killed.what}), {took}; "
+            f"{len(found)} requests ended: {again} retried, {degraded} degraded, {failed} failed"
+        )
+
+
+def leaks(pool: ProcessPoolExecutor, load: Load, target: Chaos, folder: Path) -> list[str]:
+    """What is held though no request is there: calls at replicas, and places that a full burst and
+    calls to each model do not get."""
+    give_up = time.monotonic() + DRAINED_S
+    while (held := busy(replica_stats())) and time.monotonic() < give_up:
+        time.sleep(1.0)
+    asked = {load.model: 2 * SLOTS} | dict.fromkeys(target.recipe.models, SLOTS)
+    for model, count in asked.items():
+        file = folder / f"{model}.jsonl"
+        burst = replace(load, model=model, due_s=(0.0,) * count)
+        offer(pool, burst, file).result()
+        refused = sum(not o.is_answered or o.is_degraded for o in Outcomes(burst, file)())
+        held += [f"{refused} of {count} places of {model}"] if refused else []
+    return held
+
+
+def limits_of(
+    found: Sequence[Outcome], expected: int, faults: dict[str, int], memory: MemoryLog
+) -> list[Limit]:
+    """What a run must hold. expected: requests that were offered; faults: those that may not be."""
+    retried = share(found, lambda o: o.is_answered)
+    limits = [Limit("share answered, with the client's retries", retried, AVAILABLE, at_least=True)]
+    limits += [Limit(name, count, 0) for name, count in faults.items()]
+    limits.append(Limit("requests without an outcome", expected - len(found), 0))
+    for name, lasting in {"processes that lasted": True, "all processes": False}.items():
+        ratio = growth(memory.samples, lasting=lasting)
+        limits.append(Limit(f"memory of {name}, last third over first", ratio, FLAT))
+    return limits
+
+
+def main(
+    *,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Of load.")] = 30,
+    seed: Annotated[int, typer.Option(help="Of the arrivals, and of what is killed.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the run here (.svg, .png).")] = None,
+) -> None:
+    """Kill every kind of process under load; setting up takes about a minute."""
+    seconds = 60 * minutes
+    with tempfile.TemporaryDirectory(prefix="slimmoa-chaos-") as name, client_process() as pool:
+        folder = Path(name)
+        with chaos() as target:
+            idle = Load(target.url, target.recipe.name, (), DEADLINE_S)
+            capacity = saturated(pool, idle, CLIENTS, min(CAPACITY_S, seconds / 24))
+            say(f"capacity {capacity:.2f} answers/s; load at {LOAD:g} of it for {seconds:g} s")
+            due_s = arrivals(LOAD * capacity, seconds, seed)
+            load = replace(idle, due_s=due_s, client="openai", streamed=True)
+            so_far = Outcomes(load, folder / "outcomes.jsonl")
+            going = Run(target, so_far, seconds, seed)
+            blows = going.go(offer(pool, load, folder / "outcomes.jsonl"))
+            held = leaks(pool, idle, target, folder)
+        found = so_far()
+    for error, times in Counter(o.error[:ERROR_CHARACTERS] for o in found if o.error).most_common():
+        say(f"{times} failed: {error}")
+    mistaken = asyncio.run(wrong(found, target.recipe))
+    for what in [*held, *map(str, mistaken)]:
+        say(f"leaked or wrong: {what}")
+    if plot:
+        draw(plot, found, blows, min(o.due for o in found))
+    faults = {
+        "wrong answers": len(mistaken),
+        "hung requests": sum(outcome.is_hung for outcome in found),
+        "leaked slots": len(held),
+        "kills after which not all came back": sum(blow.whole_at is None for blow in blows),
+    }
+    title = f"Chaos: {minutes:g} minutes at {LOAD:g} x {capacity:.2f} answers/s, seed {seed}"
+    report(title, rows(found, blows), limits_of(found, len(due_s), faults, going.memory), json)
+
+
+if __name__ == "__main__":
+    run(main)
