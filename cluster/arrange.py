@@ -69,9 +69,9 @@ def _units(
     for order, (name, model) in enumerate(recipe.models.items()):
         if name in checkpoints:
             kind = home(model, cards)
-            work = counts[name] * checkpoints[name].read_bytes(1) / model.replicas
+            work = counts[name] * checkpoints[name].read_bytes(1) / model.replicas.min
             needs = footprint(model, checkpoints[name], kind)
-            for n in range(model.replicas):
+            for n in range(model.replicas.min):
                 yield Unit(name, n, order, needs, work, kind)
 
 
@@ -165,14 +165,17 @@ def _with_replicas(
     """Rule 4: of each model at most one on a card, the one with the most work per replica first."""
     found = {draft.number: draft for draft in drafts}
     firsts = [u for u in units if u.replica == 0 and recipe.models[u.model].residency != "turns"]
-    counts = {unit.model: recipe.models[unit.model].replicas for unit in firsts}
+    replicas = {unit.model: recipe.models[unit.model].replicas for unit in firsts}
+    counts = {model: wanted.min for model, wanted in replicas.items()}
+    most = {model: wanted.max or math.inf for model, wanted in replicas.items()}
     work = {unit.model: unit.work * counts[unit.model] for unit in firsts}
     for n, card in enumerate(cards):
         if n in found and found[n].units:
             continue
         draft = found[n] = Draft(n, card, usable_bytes(recipe, card), held=False)
         while card.kind == "gpu":
-            takers = [u for u in firsts if not draft.has(u) and draft.takes_resident(u)]
+            more = [u for u in firsts if counts[u.model] < most[u.model] and not draft.has(u)]
+            takers = [u for u in more if draft.takes_resident(u)]
             if not takers:
                 break
             busiest = max(takers, key=lambda u: (work[u.model] / counts[u.model], -u.order))

@@ -9,7 +9,15 @@ import re
 from importlib import resources
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from configs.base import Below, Many, Name, Seconds, Sha256, Strict
@@ -135,9 +143,42 @@ FolderSource = Annotated[
 ]
 
 
+MOST_REPLICAS = 64
+
+
 class Replicas(Strict):
-    min: int = 1
+    """How many replicas of a model there are. A number alone means exactly so many."""
+
+    min: int = Field(1, ge=1, le=MOST_REPLICAS)
+    """Fewest; it does not fit where there is no room for them."""
     max: int | None = None
+    """Most; by default as many as find room on cards that would stand idle."""
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            ctx = {"max": self.max, "min": self.min}
+            raise PydanticCustomError("order", "max ({max}) has to be at least min ({min})", ctx)
+        return self
+
+    @model_serializer
+    def _written(self) -> int | dict[str, int]:
+        if self.min == self.max:
+            return self.min
+        return {"min": self.min} if self.max is None else {"min": self.min, "max": self.max}
+
+
+def _exactly(value: Any) -> Any:
+    if type(value) is int:
+        return {"min": value, "max": value}
+    if isinstance(value, dict | Replicas):
+        return value
+    raise PydanticCustomError(
+        "replicas", "this has to be a whole number, or a mapping with min and max"
+    )
+
+
+Number = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
 class ModelBase(Strict):
@@ -147,8 +188,11 @@ class ModelBase(Strict):
     """Tokens that one sequence may hold, prompt and answer together."""
     concurrency: int = Field(4, ge=1, le=1024)
     """Sequences that one replica runs at a time; further ones wait."""
-    replicas: int = Field(1, ge=1, le=64)
-    """Fewest replicas of the model. GPUs that would stand idle get more."""
+    replicas: Annotated[
+        Replicas, BeforeValidator(_exactly, json_schema_input_type=Number | Replicas)
+    ] = Replicas()
+    """`{min, max}`, or a number for exactly so many. By default one, and more on cards that would
+    stand idle."""
     residency: Literal["auto", "resident", "turns"] = "auto"
     """`resident`: always awake, in a slot of its own; `turns`: shares a slot; by default as planned."""
 

@@ -180,11 +180,11 @@ def weights_of(name: str, model: Model) -> Path | None:
 
 def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> Application:
     model, queue, where = recipe.models[name], recipe.limits.queue, spread(plan, name)
-    options: dict[str, Any] = {"num_replicas": model.replicas, "ray_actor_options": {"num_cpus": 0}}
+    options: dict[str, Any] = {"num_replicas": model.replicas.min, "ray_actor_options": {"num_cpus": 0}}
     seats = None
     if where is not None:
         seats = seating(recipe, plan, where)
-        options = _placed(plan, where, Replicas(min=model.replicas), follow=follow)
+        options = _placed(plan, where, model.replicas, follow=follow)
     deployment: Any = serve.deployment(
         ModelReplica,
         name=f"model-{name}",

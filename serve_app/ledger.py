@@ -133,7 +133,7 @@ def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAl
 def places_of(recipe: Recipe) -> dict[str, int]:
     """Calls of each model that can run or wait before its replicas refuse."""
     queue = recipe.limits.queue
-    return {name: (m.concurrency + queue) * m.replicas for name, m in recipe.models.items()}
+    return {name: (m.concurrency + queue) * m.replicas.min for name, m in recipe.models.items()}
 
 
 def needs_of(recipe: Recipe, model: str) -> dict[str, int]:

@@ -126,6 +126,19 @@ def test_idle_cards_get_replicas_of_the_busiest(
     assert [seat.member.replica for seat in found.seats("big2")] == [0, 1, 2]
 
 
+def test_idle_cards_get_no_more_replicas_than_the_recipe_has(
+    make_recipe: MakeRecipe, sizes: dict[str, Any], make_card: MakeCard
+) -> None:
+    most = {
+        "big1": {"replicas": 1},
+        "big2": {"replicas": {"max": 2}},
+        "small": {"replicas": {"min": 2}},
+    }
+    recipe = make_recipe("big1", "big2", "big3", aggregator="small", **most)
+    found = plan(recipe, sizes, [make_card(80, index=n) for n in range(9)])
+    assert [len(found.seats(name)) for name in recipe.models] == [1, 2, 7, 7]
+
+
 def test_least_replicas_are_placed_even_on_one_card(
     make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
 ) -> None:

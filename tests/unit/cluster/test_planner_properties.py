@@ -58,7 +58,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def expected_replicas(recipe: Recipe) -> dict[str, int]:
-    return {name: model.replicas for name, model in recipe.models.items()}
+    return {name: model.replicas.min for name, model in recipe.models.items()}
 
 
 @settings(max_examples=150, deadline=None)

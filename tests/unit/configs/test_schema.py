@@ -161,3 +161,47 @@ def test_a_journal_is_no_other_kind_of_file() -> None:
     for path in ("/home/me/.bashrc", "x.jsonl/../.profile", ".jsonl/x"):
         with pytest.raises(ValidationError, match="journal"):
             ScriptedModel(engine="scripted", journal=path)
+
+
+@pytest.mark.parametrize(
+    ("given", "least", "most", "written"),
+    [
+        (3, 3, 3, 3),
+        ({"min": 2, "max": 2}, 2, 2, 2),
+        ({"min": 2}, 2, None, {"min": 2}),
+        ({"max": 4}, 1, 4, {"min": 1, "max": 4}),
+    ],
+)
+def test_replicas_are_a_number_or_a_range_and_are_written_as_short(
+    given: Any, least: int, most: int | None, written: Any
+) -> None:
+    model = ScriptedModel.model_validate({"engine": "scripted", "replicas": given})
+    assert (model.replicas.min, model.replicas.max) == (least, most)
+    dumped = model.model_dump(mode="json", exclude_defaults=True)
+    assert dumped == {"engine": "scripted", "replicas": written}
+    assert ScriptedModel.model_validate(dumped) == model
+    schema = ScriptedModel.model_json_schema()
+    jsonschema.validate(written, schema["properties"]["replicas"] | {"$defs": schema["$defs"]})
+
+
+def test_unsaid_replicas_stay_unsaid() -> None:
+    model = ScriptedModel.model_validate({"engine": "scripted"})
+    assert (model.replicas.min, model.replicas.max) == (1, None)
+    assert "replicas" not in model.model_dump(exclude_defaults=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (0, "greater than or equal to 1"),
+        (65, "less than or equal to 64"),
+        ({"min": 3, "max": 2}, r"max \(2\) has to be at least min \(3\)"),
+        ({"max": 0}, r"max \(0\) has to be at least min \(1\)"),
+        (True, "a whole number, or a mapping with min and max"),
+        ("3", "a whole number, or a mapping with min and max"),
+    ],
+)
+def test_replicas_refuse(given: Any, expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected) as caught:
+        ScriptedModel.model_validate({"engine": "scripted", "replicas": given})
+    assert caught.value.error_count() == 1
