@@ -1,6 +1,7 @@
 """Cards: what is detected, and what can be named."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -91,6 +92,28 @@ def test_without_a_driver_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -
 def test_without_nvml_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert [c.kind for c in inventory.detect()] == ["cpu"]
+
+
+@pytest.mark.usefixtures("nvml")
+def test_cards_named_in_the_environment_take_the_place_of_those_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLIMMOA_CARDS", "A100-80GB, l4")
+    first, second = inventory.detect()
+    assert (first.name, second.name) == ("A100-80GB", "L4")
+    assert first.node == second.node == card.this_machine().node
+    assert replace(first, node="") == CARDS["A100-80GB"]
+    monkeypatch.setenv("SLIMMOA_CARDS", "")
+    assert [c.name for c in inventory.detect()] == list(FakeNvml.names)
+
+
+@pytest.mark.parametrize("names", ["A100-80GB,A1000", "A100-80GB,"])
+def test_an_unknown_name_in_the_environment_lists_the_known(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIMMOA_CARDS", names)
+    with pytest.raises(UnknownCard, match=r"no card '(A1000)?' in the catalog; it has: A100-40GB"):
+        inventory.detect()
 
 
 @pytest.mark.parametrize(
