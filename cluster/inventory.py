@@ -61,7 +61,7 @@ def _gpu(nvml: Any, index: int) -> Card:
         link=known.link if known else None,
         capability=f"{major}.{minor}",
         node=socket.gethostname(),
-        index=index,
+        indices=(index,),
         host_bytes=this_machine().total_bytes,
     )
 

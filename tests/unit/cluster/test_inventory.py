@@ -62,7 +62,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
 
 def test_gpus_are_listed_without_what_the_driver_reserves(nvml: FakeNvml) -> None:
     first, second = inventory.detect()
-    assert (first.name, first.kind, first.index) == ("NVIDIA A100-SXM4-80GB", "gpu", 0)
+    assert (first.name, first.kind, first.indices) == ("NVIDIA A100-SXM4-80GB", "gpu", (0,))
     assert first.total_bytes == (81920 - 767) * MIB
     assert first.free_bytes == 70000 * MIB
     assert (first.bandwidth, first.capability) == (CARDS["A100-80GB"].bandwidth, "8.0")
@@ -71,14 +71,14 @@ def test_gpus_are_listed_without_what_the_driver_reserves(nvml: FakeNvml) -> Non
 
 
 @pytest.mark.parametrize(
-    ("visible", "indexes"), [("1", [1]), ("GPU-0ab", [0]), ("", []), ("0,1", [0, 1])]
+    ("visible", "numbers"), [("1", [1]), ("GPU-0ab", [0]), ("", []), ("0,1", [0, 1])]
 )
 @pytest.mark.usefixtures("nvml")
 def test_only_visible_gpus_are_listed(
-    visible: str, indexes: list[int], monkeypatch: pytest.MonkeyPatch
+    visible: str, numbers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [gpu.index for gpu in inventory.gpus()] == indexes
+    assert [gpu.indices for gpu in inventory.gpus()] == [(n,) for n in numbers]
 
 
 def test_without_a_driver_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_an_unknown_name_lists_the_known() -> None:
 
 def test_names_ignore_case_and_take_a_number() -> None:
     assert named("rtx-4090", 3).name == "RTX-4090"
-    assert named("rtx-4090", 3).index == 3
+    assert named("rtx-4090", 3).indices == (3,)
 
 
 @pytest.mark.parametrize("known", CARDS.values(), ids=lambda c: c.name)

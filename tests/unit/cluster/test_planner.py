@@ -53,7 +53,7 @@ def sizes(make_checkpoint: MakeCheckpoint) -> dict[str, Any]:
 def test_as_many_stay_awake_as_fit(
     gib: list[float], expected: Any, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    found = plan(mix, sizes, [make_card(g, index=n) for n, g in enumerate(gib)])
+    found = plan(mix, sizes, [make_card(g, indices=(n,)) for n, g in enumerate(gib)])
     assert [sorted(card) for card in slots(found)] == [sorted(card) for card in expected]
 
 
@@ -114,7 +114,7 @@ def test_both_of_vllms_settings_stay_within_the_slot(
 def test_idle_cards_get_replicas_of_the_busiest(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    found = plan(mix, sizes, [make_card(80, index=n) for n in range(5)])
+    found = plan(mix, sizes, [make_card(80, indices=(n,)) for n in range(5)])
     assert found.longest_turns == 1
     assert slots(found) == [
         [["big1"], ["big2"]],
@@ -135,7 +135,7 @@ def test_idle_cards_get_no_more_replicas_than_the_recipe_has(
         "small": {"replicas": {"min": 2}},
     }
     recipe = make_recipe("big1", "big2", "big3", aggregator="small", **most)
-    found = plan(recipe, sizes, [make_card(80, index=n) for n in range(9)])
+    found = plan(recipe, sizes, [make_card(80, indices=(n,)) for n in range(9)])
     assert [len(found.seats(name)) for name in recipe.models] == [1, 2, 7, 7]
 
 
