@@ -220,7 +220,8 @@ def plan(
 ) -> None:
     """Show what lives where: slots, who is resident and who takes turns, bytes, and predicted speed.
 
-    Exit code 1, with the sums and what would fit, if the models do not fit.
+    Exit code 1, with the sums and what would fit, if the models do not fit. SLIMMOA_CARDS names cards
+    (A100-80GB,A100-80GB) that take the place of those of a machine, in `serve` too.
     """
     from cluster import draw
     from cluster.catalog import named

@@ -25,7 +25,7 @@ class Meter:
     def used_bytes(self) -> int:
         """Now. Shared pages of RAM count once per process that maps them."""
         if self._card.kind == "gpu":
-            memory = _nvml_memory(self._card.index)
+            memory = _nvml_memory(self._card.indices[0])
             return int(memory.used)
         here = psutil.Process()
         used = 0

@@ -20,7 +20,7 @@ import psutil
 from actors.replica import ReplicaStats
 from benchmarks.chaos_models import CARDS, REMOTE, recipe
 from benchmarks.harness import HOST, free_port
-from benchmarks.scale import Nodes, cluster
+from benchmarks.scale import CARD, Nodes, cluster
 from cluster import runtime
 from cluster.policy import State
 from configs.schema import Recipe
@@ -147,7 +147,7 @@ def chaos() -> Iterator[Chaos]:
     """A head without cards and CARDS nodes with one each, all of this machine; the mixture on it."""
     server = EngineServer()
     try:
-        with cluster(CARDS) as nodes:
+        with cluster(*[CARD] * CARDS) as nodes:
             yield Chaos(nodes, server)
     finally:
         server.kill()

@@ -89,7 +89,7 @@ def main(
 ) -> None:
     """Capacity, then load at 90% of it and at three times it; about three minutes."""
     mixture = load_recipe(config) if config else recipe()
-    busiest = max(model.concurrency * model.replicas for model in mixture.models.values())
+    busiest = max(model.concurrency * model.replicas.min for model in mixture.models.values())
     rows = []
     with (
         tempfile.TemporaryDirectory(prefix="slimmoa-overload-") as folder,

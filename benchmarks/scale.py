@@ -6,6 +6,7 @@ figure is a ratio within one run.
 
     python -m benchmarks.scale cards        throughput against the linear ideal
     python -m benchmarks.scale nodes        a node joins under load, and one is lost
+    python -m benchmarks.scale sizes        nodes whose cards differ in size
 """
 
 import asyncio
@@ -24,10 +25,11 @@ import typer
 
 from benchmarks.harness import HOST, Answer, Limit, ask, free_port, report
 from cluster import runtime
+from cluster.planner import plan_recipe
 from cluster.policy import State
 from configs.schema import Recipe
 
-CARD = "A100-80GB"
+CARD, SMALL_CARD = "A100-80GB", "RTX-4090"
 MODEL_BYTES = 16_000_000_000
 PROPOSERS = ("first", "second", "third")
 WRITER = "writer"
@@ -73,7 +75,7 @@ class Nodes:
         self.address: str = self._cluster.address
         self._nodes: list[Any] = []
 
-    def add(self, count: int = 1) -> None:
+    def add(self, count: int = 1, card: str = CARD) -> None:
         """Have `count` more nodes join."""
         for _ in range(count):
             self._nodes.append(
@@ -81,7 +83,7 @@ class Nodes:
                     num_cpus=1,
                     num_gpus=1,
                     object_store_memory=runtime.OBJECT_STORE_BYTES,
-                    env_vars={"SLIMMOA_CARDS": CARD},
+                    env_vars={"SLIMMOA_CARDS": card},
                 )
             )
 
@@ -95,12 +97,13 @@ class Nodes:
 
 
 @contextmanager
-def cluster(cards: int) -> Iterator[Nodes]:
-    """A cluster with so many cards, joined."""
+def cluster(*cards: str) -> Iterator[Nodes]:
+    """A cluster with a node for each of these cards, joined."""
     runtime.set_environment()
     nodes = Nodes()
     try:
-        nodes.add(cards)
+        for card in cards:
+            nodes.add(card=card)
         runtime.connect(nodes.address, verbose=False)
         yield nodes
     finally:
@@ -177,7 +180,7 @@ def cards(
     """Throughput of the mixture on 1, 2, 4 and 8 cards against that of one card times their number."""
     mixture, rows, limits = recipe(call_s), list[dict[str, Any]](), list[Limit]()
     for count in counts or (1, 2, 4, 8):
-        with cluster(count), served(mixture) as url:
+        with cluster(*[CARD] * count), served(mixture) as url:
             placed = seated()
             clients = 4 * CONCURRENCY * count  # each answer is in one of two stages, and as many wait
             answers = asyncio.run(load_for(url, clients, 2 * seconds, "question"))
@@ -196,6 +199,35 @@ def cards(
     share = per_card[-1] / per_card[0]
     limits.append(Limit("throughput per card, the most cards over one", share, LIMIT, at_least=True))
     report(f"Engine calls of {call_s:g} s, {CONCURRENCY} at a time per replica", rows, limits, json)
+
+
+@app.command()
+def sizes(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="Of load.")] = 10,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+) -> None:
+    """One large card and two small ones, of a node each: a model that fits only on the large one."""
+    data = recipe(1.0).model_dump()
+    data["models"]["first"]["weight_bytes"] = 4 * MODEL_BYTES
+    mixture, rows = Recipe.model_validate(data), list[dict[str, Any]]()
+    with cluster(CARD, SMALL_CARD, SMALL_CARD), served(mixture) as url:
+        from serve_app.app import cards_of, weights_here
+
+        plan = plan_recipe(mixture, cards_of(mixture), weights_here)
+        found = seated()
+        for placed in plan.cards:
+            wanted = sorted(m.model for slot in placed.slots for m in slot.members)
+            here = sorted(found.get(placed.card.node, []))
+            rows.append({"card": placed.card.name, "planned": " ".join(wanted)})
+            rows[-1] |= {"seated": " ".join(here), "as planned": int(wanted == here)}
+        answers = asyncio.run(load_for(url, 4 * CONCURRENCY, seconds, "question"))
+    failed = sum(not is_whole(answer) for answer in answers)
+    limits = [
+        Limit("cards as planned", sum(row["as planned"] for row in rows), len(rows), at_least=True),
+        Limit(f"failed or degraded of {len(answers)} answers", failed, 0),
+    ]
+    report("Cards of different sizes", rows, limits, json)
 
 
 @dataclass(slots=True)
@@ -218,7 +250,7 @@ def nodes(
     """Two nodes under load; a third joins, and then one of the first is killed."""
     mixture = recipe(call_s)
     phases = [Phase("two nodes", 2), Phase("a third has joined", 3), Phase("one was killed", 2)]
-    with cluster(2) as found, served(mixture) as url:
+    with cluster(CARD, CARD) as found, served(mixture) as url:
         asyncio.run(load_for(url, 4 * CONCURRENCY, seconds / 4, "warm"))
         answers, took_s = _changing(found, url, phases, seconds, mixture)
     rates = [rate(answers, phase.begin, phase.end) for phase in phases]

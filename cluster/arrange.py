@@ -7,13 +7,15 @@
    cores are what is scarce, so all its models share one slot.
 3. Of those that fit, take the one whose fullest slot has the fewest members, then the fewest that
    take turns. Sets of fewer cards are tried too, so that one more card never makes it worse.
-4. A GPU that is left over gets replicas of the busiest models.
+4. A card that is left over gets replicas of the busiest models, one of each at most. On a GPU they
+   are residents; where none can be, as on a CPU, they share a slot of turns.
 
 Every replica has the whole context of each of its sequences reserved, so nothing that is planned is
 ever preempted. What is left of a card stays free: the estimates have not met it yet.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -80,7 +82,7 @@ def _card_sets(cards: Sequence[Card]) -> Iterator[list[int]]:
     order = sorted(range(len(cards)), key=lambda n: (-cards[n].total_bytes, n))
     alike: dict[Card, list[int]] = {}
     for n in order:
-        alike.setdefault(replace(cards[n], index=0), []).append(n)
+        alike.setdefault(replace(cards[n], indices=()), []).append(n)
     groups = list(alike.values())
     if math.prod(len(group) + 1 for group in groups) > MOST_CARD_SETS:
         yield from (order[:count] for count in range(len(order), -1, -1))
@@ -162,23 +164,42 @@ def _host_suffices(recipe: Recipe, drafts: Sequence[Draft]) -> bool:
 def _with_replicas(
     recipe: Recipe, units: Sequence[Unit], cards: Sequence[Card], drafts: Sequence[Draft]
 ) -> list[Draft]:
-    """Rule 4: of each model at most one on a card, the one with the most work per replica first."""
-    found = {draft.number: draft for draft in drafts}
-    firsts = [u for u in units if u.replica == 0 and recipe.models[u.model].residency != "turns"]
-    replicas = {unit.model: recipe.models[unit.model].replicas for unit in firsts}
-    counts = {model: wanted.min for model, wanted in replicas.items()}
-    most = {model: wanted.max or math.inf for model, wanted in replicas.items()}
-    work = {unit.model: unit.work * counts[unit.model] for unit in firsts}
-    for n, card in enumerate(cards):
-        if n in found and found[n].units:
-            continue
-        draft = found[n] = Draft(n, card, usable_bytes(recipe, card), held=False)
-        while card.kind == "gpu":
-            more = [u for u in firsts if counts[u.model] < most[u.model] and not draft.has(u)]
-            takers = [u for u in more if draft.takes_resident(u)]
-            if not takers:
-                break
-            busiest = max(takers, key=lambda u: (work[u.model] / counts[u.model], -u.order))
-            draft.residents.append(replace(busiest, replica=counts[busiest.model]))
-            counts[busiest.model] += 1
-    return [found[n] for n in range(len(cards))]
+    """Rule 4. The model with the most work per replica comes first."""
+    used = {draft.number: draft for draft in drafts if draft.units}
+    whole = [
+        used.get(n) or Draft(n, card, usable_bytes(recipe, card), held=card.kind == "cpu")
+        for n, card in enumerate(cards)
+    ]
+    counts = Counter(unit.model for unit in units)
+    work = {unit.model: unit.work * counts[unit.model] for unit in units}
+    firsts = [unit for unit in units if unit.replica == 0]
+    most = {u.model: recipe.models[u.model].replicas.max or math.inf for u in firsts}
+    for draft in (draft for draft in whole if draft.number not in used):
+        for resident in (True, False):
+            while takers := [
+                unit
+                for unit in firsts
+                if counts[unit.model] < most[unit.model]
+                and _takes(recipe, whole, draft, unit, resident)
+            ]:
+                busiest = max(takers, key=lambda u: (work[u.model] / counts[u.model], -u.order))
+                place = draft.residents if resident else draft.turns
+                place.append(replace(busiest, replica=counts[busiest.model]))
+                counts[busiest.model] += 1
+    return whole
+
+
+def _takes(recipe: Recipe, drafts: Sequence[Draft], draft: Draft, unit: Unit, resident: bool) -> bool:
+    """Whether a card that would stand idle takes one more replica of this model, as a resident or in
+    its slot of turns."""
+    wants, on_gpu = recipe.models[unit.model].residency, draft.card.kind == "gpu"
+    if draft.has(unit):
+        return False
+    if resident:
+        awake = wants == "resident" or (on_gpu and wants == "auto")
+        return awake and draft.takes_resident(unit)
+    if wants == "resident" or (on_gpu and draft.residents):
+        return False
+    others = [other for other in drafts if other is not draft]
+    trial = replace(draft, turns=[*draft.turns, unit])
+    return draft.takes_turn(unit) and _host_suffices(recipe, [*others, trial])

@@ -29,8 +29,8 @@ class Card:
     name: what people call it; total_bytes: its memory, as its driver gives it to programs;
     cores: CPU cores that compute on it; free_bytes: what is free now, None if nobody looked;
     bandwidth, link: bytes per second of its memory, and from host RAM; flops: dense bf16 operations
-    per second; None: unknown. capability: CUDA's. node: the machine it is in; index: its number
-    there; host_bytes: that machine's RAM, None if unknown.
+    per second; None: unknown. capability: CUDA's. node: the machine it is in; indices: the numbers
+    there of the GPUs that it is made of; host_bytes: that machine's RAM, None if unknown.
     """
 
     name: str
@@ -43,13 +43,7 @@ class Card:
     link: float | None = None
     capability: str | None = None
     node: str = ""
-    index: int = 0
-
-    @property
-    def indices(self) -> tuple[int, ...]:
-        """Numbers of the GPUs that it is made of."""
-        return (self.index,)
-
+    indices: tuple[int, ...] = (0,)
     host_bytes: int | None = None
 
 

@@ -68,7 +68,7 @@ def named(name: str, index: int = 0) -> Card:
     """
     for known, card in CARDS.items():
         if known.casefold() == name.casefold():
-            return replace(card, index=index)
+            return replace(card, indices=(index,))
     raise UnknownCard(f"no card {name!r} in the catalog; it has: {', '.join(CARDS)}")
 
 

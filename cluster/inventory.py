@@ -1,18 +1,29 @@
-"""The cards of this machine: its GPUs as NVML shows them, or else its CPU."""
+"""The cards of this machine: its GPUs as NVML shows them, or else its CPU.
+
+SLIMMOA_CARDS names others in their place (`A100-80GB,A100-80GB`), to try out placements, and on the
+nodes of a simulated cluster.
+"""
 
 import os
 import socket
+from dataclasses import replace
 from typing import Any
 
 from cluster.card import Card, this_machine
 from cluster.catalog import like, named
 
+VARIABLE = "SLIMMOA_CARDS"
+
 
 def detect() -> list[Card]:
-    """The cards of this machine: its GPUs, or else its CPU."""
-    names = os.environ.get("SLIMMOA_CARDS", "").split(",")
-    if any(names):
-        return [named(name, number) for number, name in enumerate(names)]
+    """The cards of this machine: those that SLIMMOA_CARDS names, else its GPUs, else its CPU.
+
+    Raises:
+        UnknownCard: SLIMMOA_CARDS has a name that the catalog lacks.
+    """
+    if names := os.environ.get(VARIABLE):
+        cards = [named(name.strip(), n) for n, name in enumerate(names.split(","))]
+        return [replace(card, node=socket.gethostname()) for card in cards]
     return gpus() or [this_machine()]
 
 
@@ -50,7 +61,7 @@ def _gpu(nvml: Any, index: int) -> Card:
         link=known.link if known else None,
         capability=f"{major}.{minor}",
         node=socket.gethostname(),
-        index=index,
+        indices=(index,),
         host_bytes=this_machine().total_bytes,
     )
 

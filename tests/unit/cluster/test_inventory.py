@@ -1,6 +1,7 @@
 """Cards: what is detected, and what can be named."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -61,7 +62,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
 
 def test_gpus_are_listed_without_what_the_driver_reserves(nvml: FakeNvml) -> None:
     first, second = inventory.detect()
-    assert (first.name, first.kind, first.index) == ("NVIDIA A100-SXM4-80GB", "gpu", 0)
+    assert (first.name, first.kind, first.indices) == ("NVIDIA A100-SXM4-80GB", "gpu", (0,))
     assert first.total_bytes == (81920 - 767) * MIB
     assert first.free_bytes == 70000 * MIB
     assert (first.bandwidth, first.capability) == (CARDS["A100-80GB"].bandwidth, "8.0")
@@ -70,14 +71,14 @@ def test_gpus_are_listed_without_what_the_driver_reserves(nvml: FakeNvml) -> Non
 
 
 @pytest.mark.parametrize(
-    ("visible", "indexes"), [("1", [1]), ("GPU-0ab", [0]), ("", []), ("0,1", [0, 1])]
+    ("visible", "numbers"), [("1", [1]), ("GPU-0ab", [0]), ("", []), ("0,1", [0, 1])]
 )
 @pytest.mark.usefixtures("nvml")
 def test_only_visible_gpus_are_listed(
-    visible: str, indexes: list[int], monkeypatch: pytest.MonkeyPatch
+    visible: str, numbers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [gpu.index for gpu in inventory.gpus()] == indexes
+    assert [gpu.indices for gpu in inventory.gpus()] == [(n,) for n in numbers]
 
 
 def test_without_a_driver_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +92,28 @@ def test_without_a_driver_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -
 def test_without_nvml_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert [c.kind for c in inventory.detect()] == ["cpu"]
+
+
+@pytest.mark.usefixtures("nvml")
+def test_cards_named_in_the_environment_take_the_place_of_those_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLIMMOA_CARDS", "A100-80GB, l4")
+    first, second = inventory.detect()
+    assert (first.name, second.name) == ("A100-80GB", "L4")
+    assert first.node == second.node == card.this_machine().node
+    assert replace(first, node="") == CARDS["A100-80GB"]
+    monkeypatch.setenv("SLIMMOA_CARDS", "")
+    assert [c.name for c in inventory.detect()] == list(FakeNvml.names)
+
+
+@pytest.mark.parametrize("names", ["A100-80GB,A1000", "A100-80GB,"])
+def test_an_unknown_name_in_the_environment_lists_the_known(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIMMOA_CARDS", names)
+    with pytest.raises(UnknownCard, match=r"no card '(A1000)?' in the catalog; it has: A100-40GB"):
+        inventory.detect()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +141,7 @@ def test_an_unknown_name_lists_the_known() -> None:
 
 def test_names_ignore_case_and_take_a_number() -> None:
     assert named("rtx-4090", 3).name == "RTX-4090"
-    assert named("rtx-4090", 3).index == 3
+    assert named("rtx-4090", 3).indices == (3,)
 
 
 @pytest.mark.parametrize("known", CARDS.values(), ids=lambda c: c.name)

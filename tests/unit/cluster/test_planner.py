@@ -53,7 +53,7 @@ def sizes(make_checkpoint: MakeCheckpoint) -> dict[str, Any]:
 def test_as_many_stay_awake_as_fit(
     gib: list[float], expected: Any, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    found = plan(mix, sizes, [make_card(g, index=n) for n, g in enumerate(gib)])
+    found = plan(mix, sizes, [make_card(g, indices=(n,)) for n, g in enumerate(gib)])
     assert [sorted(card) for card in slots(found)] == [sorted(card) for card in expected]
 
 
@@ -114,7 +114,7 @@ def test_both_of_vllms_settings_stay_within_the_slot(
 def test_idle_cards_get_replicas_of_the_busiest(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    found = plan(mix, sizes, [make_card(80, index=n) for n in range(5)])
+    found = plan(mix, sizes, [make_card(80, indices=(n,)) for n in range(5)])
     assert found.longest_turns == 1
     assert slots(found) == [
         [["big1"], ["big2"]],
@@ -135,7 +135,7 @@ def test_idle_cards_get_no_more_replicas_than_the_recipe_has(
         "small": {"replicas": {"min": 2}},
     }
     recipe = make_recipe("big1", "big2", "big3", aggregator="small", **most)
-    found = plan(recipe, sizes, [make_card(80, index=n) for n in range(9)])
+    found = plan(recipe, sizes, [make_card(80, indices=(n,)) for n in range(9)])
     assert [len(found.seats(name)) for name in recipe.models] == [1, 2, 7, 7]
 
 
@@ -179,13 +179,15 @@ def test_sleepers_need_host_ram(
     assert enough.host_bytes == (("n", 3 * 36 * GIB),)
 
 
-def test_a_card_whose_host_cannot_hold_sleepers_is_left_to_others(
+def test_a_card_whose_host_cannot_hold_sleepers_gets_one_model_that_never_sleeps(
     make_recipe: MakeRecipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
     turns = {name: {"residency": "turns"} for name in sizes}
     recipe = make_recipe("big1", "big2", "big3", aggregator="small", **turns)
     cards = [make_card(80, node="a"), make_card(80, node="b", host_bytes=16 * GIB)]
-    assert slots(plan(recipe, sizes, cards)) == [[["big1", "big2", "big3", "small"]], []]
+    found = plan(recipe, sizes, cards)
+    assert slots(found) == [[["big1", "big2", "big3", "small"]], [["big1"]]]
+    assert found.host_bytes == (("a", (3 * 36 + 16) * GIB), ("b", 0))
 
 
 def test_on_a_cpu_all_take_turns_with_all_cores(
@@ -206,6 +208,28 @@ def test_on_a_cpu_models_are_unloaded_when_they_do_not_all_fit(
     (slot,) = plan(recipe, {n: make_checkpoint(4) for n in "ab"}, [CPU]).cards[0].slots
     assert not slot.keeps_loaded
     assert slot.total_bytes < 9 * GIB
+
+
+def test_idle_machines_without_a_gpu_get_all_that_they_can_hold_loaded(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
+) -> None:
+    wants = {"b": {"residency": "resident"}, "c": {"replicas": {"max": 2}}}
+    recipe = make_recipe("a", "b", "c", aggregator="a", engine="llamacpp", **wants)
+    machines = [replace(CPU, node=f"{n}") for n in range(4)] + [replace(CPU, total_bytes=4 * GIB)]
+    found = plan(recipe, {n: make_checkpoint(2) for n in "abc"}, machines)
+    assert slots(found) == [[["b"], ["a"]], [["c"]], [["b"], ["a", "c"]], [["b"], ["a"]], []]
+    assert found.cards[2].slots[1].keeps_loaded
+    assert [seat.member.replica for seat in found.seats("a")] == [0, 1, 2]
+
+
+def test_models_that_are_to_take_turns_do_so_on_idle_gpus_too(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    turns = {name: {"residency": "turns"} for name in "ab"}
+    recipe = make_recipe("a", "b", aggregator="judge", **turns, judge={"replicas": 1})
+    sizes = {"a": make_checkpoint(16), "b": make_checkpoint(8), "judge": make_checkpoint(20)}
+    found = plan(recipe, sizes, [make_card(48, indices=(n,)) for n in range(4)])
+    assert slots(found) == [[["judge"], ["a"]], [["b"]], [["a", "b"]], [["a", "b"]]]
 
 
 def test_residents_of_a_cpu_divide_its_cores_unless_told_otherwise(

@@ -1,16 +1,18 @@
 """What holds of every plan, over recipes, sizes and cards drawn at random."""
 
+import math
 import random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.arrange import arrange
+from cluster.arrange import arrange, home
 from cluster.card import GIB, Card
 from cluster.catalog import named
 from cluster.checkpoint import Checkpoint
 from cluster.draft import host_limit, usable_bytes
+from cluster.footprint import footprint
 from cluster.placement import Placement
 from cluster.planner import DoesNotFit, plan, with_bits
 from configs.schema import Recipe
@@ -26,7 +28,7 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
         "weights": [{"path": "x"}],
         "context_tokens": draw(st.sampled_from([2048, 4096, 8192])),
         "concurrency": draw(st.integers(1, 16)),
-        "replicas": draw(st.sampled_from([1, 1, 1, 2])),
+        "replicas": draw(st.sampled_from([{}, {}, {}, 1, 2, {"min": 2}, {"max": 2}])),
         "residency": draw(st.sampled_from(["auto", "auto", "auto", "resident", "turns"])),
     }
 
@@ -57,10 +59,6 @@ def cases(draw: st.DrawFn) -> Case:
     return Recipe.model_validate(recipe), checkpoints, draw(st.lists(cards(), min_size=1, max_size=4))
 
 
-def expected_replicas(recipe: Recipe) -> dict[str, int]:
-    return {name: model.replicas.min for name, model in recipe.models.items()}
-
-
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_every_plan_stays_within_its_cards_and_places_every_model(case: Case) -> None:
@@ -77,12 +75,35 @@ def test_every_plan_stays_within_its_cards_and_places_every_model(case: Case) ->
                 held = sum(left) if slot.keeps_loaded else 0
                 assert awake.awake + held <= slot.total_bytes
     counts = {name: len(placement.seats(name)) for name in recipe.models}
-    assert all(counts[name] >= least for name, least in expected_replicas(recipe).items())
+    for name, model in recipe.models.items():
+        assert model.replicas.min <= counts[name] <= (model.replicas.max or counts[name])
+        replicas = [seat.member.replica for seat in placement.seats(name)]
+        assert replicas == list(range(counts[name]))
     limits = {placed.card.node: host_limit(recipe, placed.card) for placed in placement.cards}
     assert all(needed <= limits[node] for node, needed in placement.host_bytes)
     for seat in placement.seats():
         turns = placement.cards[seat.card].slots[seat.slot].takes_turns
         assert not (turns and recipe.models[seat.member.model].residency == "resident")
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_no_card_stands_idle_that_could_hold_one_more_replica(case: Case) -> None:
+    recipe, checkpoints, here = case
+    placement = arrange(recipe, checkpoints, here)
+    if placement is None:
+        return
+    for placed in placement.cards:
+        models = [member.model for slot in placed.slots for member in slot.members]
+        if any(
+            m.replica >= recipe.models[m.model].replicas.min for s in placed.slots for m in s.members
+        ):
+            assert len(set(models)) == len(models)
+        for name, model in recipe.models.items():
+            more = len(placement.seats(name)) < (model.replicas.max or math.inf)
+            if not models and more and home(model, here) == placed.card.kind:
+                needs = footprint(model, checkpoints[name], placed.card.kind)
+                assert needs.awake > usable_bytes(recipe, placed.card)
 
 
 @settings(max_examples=150, deadline=None)
@@ -105,8 +126,16 @@ def test_fractions_add_up_to_one_card_and_pack_in_any_order(case: Case, seed: in
             free[min(fitting, key=lambda n: free[n])] -= fraction
 
 
-def turns(placement: Placement) -> tuple[int, int]:
-    return placement.longest_turns, placement.turn_takers
+def turns(recipe: Recipe, placement: Placement) -> tuple[int, int]:
+    """How long turns are and how many take them, where replicas are that the recipe asks for."""
+    least = {name: model.replicas.min for name, model in recipe.models.items()}
+    slots = [
+        len(slot.members)
+        for placed in placement.cards
+        for slot in placed.slots
+        if any(member.replica < least[member.model] for member in slot.members)
+    ]
+    return max(slots, default=0), sum(length for length in slots if length > 1)
 
 
 @settings(max_examples=150, deadline=None)
@@ -120,7 +149,7 @@ def test_one_more_card_is_never_worse(case: Case, extra: Card, where: int) -> No
     if before is None:
         return
     assert after is not None
-    assert turns(after) <= turns(before)
+    assert turns(recipe, after) <= turns(recipe, before)
 
 
 @settings(max_examples=100, deadline=None)
