@@ -358,8 +358,10 @@ class Limits(Strict):
     """Fewest proposals of a layer to go on with."""
     grace_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """Time for the rest once the quorum is there; by default until the layer's deadline."""
-    queue: int = Field(64, ge=0, le=100_000)
-    """Calls that may wait at one replica beyond its concurrency; further ones are refused (429)."""
+    queue: int | None = Field(None, ge=0, le=100_000)
+    """Calls that may wait at one replica beyond its concurrency; what comes then is refused (429). By
+    default so many that waiting about doubles the time of an answer: the concurrency, times one less
+    than twice the stages (the layers, and the aggregator)."""
     keepalive_s: Seconds = 5
     """A silent stream gets a comment this often, so that proxies and clients keep it open."""
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
@@ -404,6 +406,16 @@ class Recipe(Strict):
     """Deadlines, quorum and sizes."""
     door: Door = Door()
     """Who may come in, and how much each may ask for."""
+
+    def queue_of(self, model: str) -> int:
+        """How many calls may wait at one replica of a model.
+
+        An answer in work is in one stage at a time, so stages * concurrency answers keep all stages
+        busy, and as many again wait (Little's law: twice as many in work take twice as long).
+        """
+        if self.limits.queue is not None:
+            return self.limits.queue
+        return (2 * (len(self.layers) + 1) - 1) * self.models[model].concurrency
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

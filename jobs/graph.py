@@ -153,7 +153,7 @@ def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) ->
     from serve_app.app import BuildArgs, build
 
     places = max(sum(p.samples for p in layer.proposers) for layer in recipe.layers)
-    queue = min(100_000, max(recipe.limits.queue, in_flight * places))
+    queue = min(100_000, max(in_flight * places, *map(recipe.queue_of, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
     runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name, None)

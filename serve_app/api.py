@@ -18,6 +18,7 @@ from actors.errors import BadRequest, SlimMoAError, UnknownModel
 from actors.replica import ReplicaStats
 from configs.schema import Recipe, Sampling
 from serve_app import moa
+from serve_app.census import Census, Count
 from serve_app.connection import EventStream, paced, read_body, while_connected
 from serve_app.door import KEY, Doorkeeper, DoorMiddleware
 from serve_app.events import AnswerDone, Event
@@ -42,8 +43,10 @@ class Backend(Replicated, Protocol):
         """What one replica of the model has done; raises SlimMoAError if there is none."""
 
 
-def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -> FastAPI:
-    """The app that serves `recipe` through `backend`. env_keys: see `Doorkeeper`.
+def create_api(
+    recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = (), count: Count | None = None
+) -> FastAPI:
+    """The app that serves `recipe` through `backend`. env_keys: see `Doorkeeper`; count: see `Census`.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
@@ -61,6 +64,8 @@ def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -
     keeper = Doorkeeper(recipe.door, env_keys)
     _guard(api, keeper, recipe.door.cors_origins)
     ledger = Ledger(places_of(recipe))
+    ledger.count({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
+    census = Census(ledger, count)
 
     @api.post("/v1/chat/completions")
     async def chat_completions(http: Request) -> Response:
@@ -70,8 +75,9 @@ def create_api(recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = ()) -
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key, clock = http.scope[KEY], asyncio.get_running_loop().time
         sampling = _sampling(request, recipe, key)
-        needs = needs_of(recipe, request.model) if keeper.knows_several(clock()) else {}
-        claim = Claim(key, needs, sampling.max_tokens)
+        await census.keep()
+        needs, several = needs_of(recipe, request.model), keeper.knows_several(clock())
+        claim = Claim(key, needs, sampling.max_tokens, has_rivals=several)
         events = counted(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, work)

@@ -4,9 +4,12 @@ The only file that makes deployments. Classes here add to the bare ones just wha
 No `from __future__ import annotations` here: Serve reads the builder's annotation.
 """
 
+import asyncio
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +37,7 @@ from configs.load import load
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.api import create_api
 from serve_app.ask import HandleModels
+from serve_app.census import Running
 from serve_app.keys import Key, environment_keys
 from serve_app.scaling import FollowNodes
 from serve_app.seating import Seating, seating
@@ -44,6 +48,7 @@ HEALTH_S = 2.0
 UPSCALE_S = 5.0
 """Where a recipe has replicas follow the load: so long must it last. Serve's own is 30 s."""
 MOST_REPLICAS = 10_000
+UNEVEN = 2
 NODE_LOST_S = 10.0
 """A node that is away for longer is not waited for."""
 INGRESS = "ingress"
@@ -100,10 +105,23 @@ class Ingress:
     def __init__(
         self, recipe: Recipe, handles: dict[str, DeploymentHandle[Any]], env_keys: tuple[Key, ...]
     ) -> None:
-        self._api = create_api(recipe, HandleModels(handles), env_keys)
+        app = serve.get_replica_context().app_name
+        count = partial(_running, app, {f"model-{name}": name for name in recipe.models})
+        self._api = create_api(recipe, HandleModels(handles), env_keys, count)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api
+
+
+async def _running(app: str, names: Mapping[str, str]) -> Running:
+    """The replicas of an application that run. names: of the models, by deployment."""
+    status = await asyncio.to_thread(serve.status)
+    deployments = status.applications[app].deployments
+    counts = {
+        name: sum(n for state, n in each.replica_states.items() if state == "RUNNING")
+        for name, each in deployments.items()
+    }
+    return Running({names[n]: count for n, count in counts.items() if n in names}, counts[INGRESS])
 
 
 def build(args: BuildArgs) -> Application:
@@ -179,7 +197,9 @@ def weights_of(name: str, model: Model) -> Path | None:
 
 
 def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> Application:
-    model, queue, where = recipe.models[name], recipe.limits.queue, spread(plan, name)
+    model, where = recipe.models[name], spread(plan, name)
+    # The ingress keeps the recipe's bound over all replicas; the router may be uneven between them.
+    queue = UNEVEN * recipe.queue_of(name)
     options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
     options |= _by_load(model, model.replicas.min) or {"num_replicas": model.replicas.min}
     seats = None

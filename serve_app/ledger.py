@@ -1,14 +1,18 @@
 """What each key has in work and has used, against its allowance and its share. Pure: time is given.
 
-One process counts for itself. Nothing waits here: the queues are at the models, where they are bounded,
-and a request that is over a limit is refused at once with the time after which it would not be.
+One process counts for itself; of several ingresses each gives out its part of all there is. Nothing
+waits here: the queues are at the models, and a request that is over a limit is refused at once with the
+time after which it would not be.
 
-Shares. A model has places: what its replicas run, and what may wait there. Where the door knows
-several keys, a key that wants more of them gets them up to the max-min fair level (Bertsekas and
-Gallager, Data Networks, 2nd ed., 6.5.2): the most that is left for it if all keys that hold more than
-that gave the rest back. One place in SPARE stays free for who comes next. So a key alone gets nearly
-all, and keys that press get equal numbers, which in a queue served in order are equal shares of its
-speed.
+Places. A model has as many as its replicas run calls, and as may wait there. An answer takes its places
+of all models before it begins, so one that was let in is not refused half way, and how long it waits is
+bounded by how many there are.
+
+Shares. Where the door knows several keys, a key that wants more of them gets them up to the max-min
+fair level (Bertsekas and Gallager, Data Networks, 2nd ed., 6.5.2): the most that is left for it if all
+keys that hold more than that gave the rest back. One place in SPARE stays free for who comes next. So a
+key alone gets nearly all, and keys that press get equal numbers, which in a queue served in order are
+equal shares of its speed.
 """
 
 import math
@@ -17,7 +21,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from actors.errors import OverAllowance
+from actors.errors import OverAllowance, Overloaded
 from configs.schema import Recipe
 from serve_app.budget import even_length
 from serve_app.events import Answered, Call, Event, ProposalDone, Spent
@@ -31,13 +35,14 @@ MINUTE_S = 60.0
 class Claim:
     """What one request is about to take.
 
-    needs: places of each model, none where no other key could want them; tokens: its answer's
-    max_tokens, to begin with.
+    needs: places of each model; tokens: its answer's max_tokens, to begin with; has_rivals: other keys
+    could want these places.
     """
 
     key: Key
     needs: Mapping[str, int]
     tokens: int
+    has_rivals: bool = True
 
 
 @dataclass(slots=True)
@@ -65,30 +70,46 @@ class Account:
 
 
 class Ledger:
-    """The accounts of all keys. places: of each model."""
+    """The accounts of all keys. places: of one replica of each model."""
 
     def __init__(self, places: Mapping[str, int]) -> None:
+        self._each = dict(places)
         self._places = dict(places)
+        self._parts = 1
         self._held: dict[str, Counter[str]] = {model: Counter() for model in places}
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
+
+    def count(self, replicas: Mapping[str, int], ingresses: int) -> None:
+        """So many replicas of each model run, and so many ingresses, each of which has a ledger.
+
+        Parts are rounded up, so that all ledgers together give out a little more, never less.
+        """
+        self._parts = max(1, ingresses)
+        for model, each in self._each.items():
+            self._places[model] = self._part(each * max(1, replicas.get(model, 1)))
+
+    def _part(self, of_all: int) -> int:
+        return -(-of_all // self._parts)
 
     def take(self, claim: Claim, now: float) -> None:
         """Begin a request. now: of a clock in seconds.
 
         Raises:
             OverAllowance: it is over a limit of its key, or over its share; nothing was taken.
+            Overloaded: there are no places left, whosever they are; nothing was taken.
         """
         account = self._accounts[claim.key.name]
         allowance = claim.key.allowance
         self._check_concurrency(account, claim.key)
         for model, needed in claim.needs.items():
-            self._check_share(claim.key, model, needed)
+            self._check_places(claim, model, needed)
         amounts = {"requests_per_minute": 1, "tokens_per_minute": claim.tokens}
         buckets = []
         for limit, amount in amounts.items():
             per_minute = getattr(allowance, limit)
             if per_minute is None:
                 continue
+            per_minute = self._part(per_minute)
             bucket = account.buckets.setdefault(limit, Bucket(per_minute, now))
             if wait_s := bucket.wait_s(amount, per_minute, now):
                 raise _over(claim.key, f"{limit} is {per_minute}", wait_s)
@@ -108,21 +129,28 @@ class Ledger:
             self._held[model] += Counter()  # forgets whoever holds none
         per_minute = claim.key.allowance.tokens_per_minute
         if per_minute is not None:
+            per_minute = self._part(per_minute)
             account.buckets["tokens_per_minute"].level -= tokens - min(claim.tokens, per_minute)
 
     def _check_concurrency(self, account: Account, key: Key) -> None:
         most = key.allowance.concurrency
-        if most is not None and account.in_work >= most:
+        if most is not None and account.in_work >= self._part(most):
             raise _over(key, f"{account.in_work} requests are in work and concurrency is {most}", 1)
 
-    def _check_share(self, key: Key, model: str, needed: int) -> None:
-        places, held = self._places[model], self._held[model]
+    def _check_places(self, claim: Claim, model: str, needed: int) -> None:
+        places, held, key = self._places[model], self._held[model], claim.key
         mine, free = held[key.name], places - held.total()
+        if not claim.has_rivals:
+            if needed > free and held.total():  # who wants more than there is gets all
+                message = f"{held.total()} of {places} places of model {model!r} are taken"
+                raise Overloaded(message, model=model)
+            return
         others = [number for name, number in held.items() if name != key.name]
         spare = max(places // SPARE, needed)
-        if needed > free or (mine and mine + needed > even_length([*others, places], places - spare)):
+        full = needed > free and held.total()
+        if full or (mine and mine + needed > even_length([*others, places], places - spare)):
             what = f"it holds {mine} of {places} places of model {model!r}"
-            raise _over(key, f"{what}, and {free} are left for all keys", 1, model)
+            raise _over(key, f"{what}, and {max(0, free)} are left for all keys", 1, model)
 
 
 def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAllowance:
@@ -131,9 +159,8 @@ def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAl
 
 
 def places_of(recipe: Recipe) -> dict[str, int]:
-    """Calls of each model that can run or wait before its replicas refuse."""
-    queue = recipe.limits.queue
-    return {name: (m.concurrency + queue) * m.replicas.min for name, m in recipe.models.items()}
+    """Calls of each model that can run or wait at one of its replicas."""
+    return {name: model.concurrency + recipe.queue_of(name) for name, model in recipe.models.items()}
 
 
 def needs_of(recipe: Recipe, model: str) -> dict[str, int]:

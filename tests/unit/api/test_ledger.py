@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.errors import EngineError, OverAllowance
+from actors.errors import EngineError, OverAllowance, Overloaded
 from configs.door import Allowance
 from configs.schema import Recipe
 from serve_app.events import Answered, Call, Event, ProposalDone, Spent, Started
@@ -275,3 +275,69 @@ class TestCounted:
             await anext(counted(events_of(ValueError("begun")), ledger, none, lambda: 0.0))
         ledger.settle(none, 0)
         ledger.take(none, 0)
+
+
+def alone(needs: int) -> Claim:
+    return Claim(Key("all", b"", Allowance()), {"m": needs}, 10, has_rivals=False)
+
+
+def test_without_rivals_all_places_are_given_out_and_then_the_models_are_overloaded() -> None:
+    ledger = Ledger({"m": 4})
+    for _ in range(2):
+        ledger.take(alone(2), 0)
+    with pytest.raises(Overloaded, match="4 of 4 places of model 'm' are taken") as refused:
+        ledger.take(alone(1), 0)
+    assert not isinstance(refused.value, OverAllowance)
+    ledger.settle(alone(2), 0)
+    ledger.take(alone(1), 0)
+
+
+def test_who_wants_more_than_there_is_gets_in_when_nobody_else_is() -> None:
+    ledger = Ledger({"m": 4})
+    ledger.take(alone(9), 0)
+    with pytest.raises(Overloaded):
+        ledger.take(alone(1), 0)
+    ledger.settle(alone(9), 0)
+    ledger.take(alone(1), 0)
+
+
+def test_places_grow_and_shrink_with_the_replicas() -> None:
+    ledger = Ledger({"m": 2})
+    ledger.count({"m": 3}, ingresses=1)
+    for _ in range(6):
+        ledger.take(alone(1), 0)
+    ledger.count({"m": 0}, ingresses=1)
+    for _ in range(4):
+        with pytest.raises(Overloaded):
+            ledger.take(alone(1), 0)
+        ledger.settle(alone(1), 0)
+    with pytest.raises(Overloaded):
+        ledger.take(alone(1), 0)
+    ledger.settle(alone(1), 0)
+    ledger.take(alone(1), 0)
+
+
+@given(st.integers(1, 100), st.integers(1, 8), st.integers(1, 8))
+def test_the_ledgers_of_several_ingresses_give_out_all_there_is_and_little_more(
+    each: int, replicas: int, ingresses: int
+) -> None:
+    given_out = 0
+    for _ in range(ingresses):
+        ledger = Ledger({"m": each})
+        ledger.count({"m": replicas}, ingresses)
+        while given_out < 2 * each * replicas + ingresses:
+            try:
+                ledger.take(alone(1), 0)
+            except Overloaded:
+                break
+            given_out += 1
+    assert each * replicas <= given_out < each * replicas + ingresses
+
+
+def test_a_keys_limits_are_divided_among_ingresses() -> None:
+    ledger, five = Ledger({}), claim(concurrency=5)
+    ledger.count({}, ingresses=2)
+    assert [wait_s(ledger, five, 0) for _ in range(4)] == [0, 0, 0, 1]
+    ledger, six = Ledger({}), claim(requests_per_minute=6)
+    ledger.count({}, ingresses=2)
+    assert [wait_s(ledger, six, 0) for _ in range(4)] == [0, 0, 0, 20]
