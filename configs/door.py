@@ -12,8 +12,8 @@ Origin = Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.\[\]:-]+)$")]
 
 
 class Allowance(Strict):
-    """How much one key may ask for; what is not stated is not limited. Each ingress replica counts for
-    itself, so that with several a key has this much at each."""
+    """How much one key may ask for; what is not stated is not limited. Of several ingress
+    replicas each gives out its part of it, rounded up."""
 
     concurrency: Count | None = None
     """Answers in work at a time; a further request is refused at once (429)."""
