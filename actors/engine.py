@@ -63,13 +63,14 @@ class Share:
 
     threads: CPU threads, on a CPU; on_gpu: the card is one; utilization: the largest share of the
     card's memory that it takes, start-up check included; kv_cache_memory_bytes: what its KV cache
-    gets of that, 0 if nobody planned it.
+    gets of that, 0 if nobody planned it; gpus: that the card is made of, over which it is split.
     """
 
     threads: int = 1
     on_gpu: bool = False
     utilization: float = 0.9
     kv_cache_memory_bytes: int = 0
+    gpus: int = 1
 
 
 class Engine(Protocol):

@@ -1,4 +1,5 @@
 """Pure: the search for the best placement of given models on given cards; `planner.py` asks it.
+All GPUs are equally wide: single ones, or joined ones of as many GPUs each (`joining.py`).
 
 1. Rank the models by how much they gain from staying awake: the aggregator, then the small ones; or
    just the small ones. A recipe's `residency` overrides this.
@@ -24,6 +25,7 @@ from cluster.card import Card, Kind
 from cluster.checkpoint import Checkpoint
 from cluster.draft import Draft, Unit, finished, host_limit, parked_bytes, usable_bytes
 from cluster.footprint import footprint
+from cluster.joining import width_of
 from cluster.placement import Placement
 from configs.schema import LlamaCppModel, Model, Recipe
 
@@ -67,12 +69,12 @@ def arrange(
 def _units(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
 ) -> Iterator[Unit]:
-    counts = calls(recipe)
+    counts, gpus = calls(recipe), width_of(cards)
     for order, (name, model) in enumerate(recipe.models.items()):
         if name in checkpoints:
             kind = home(model, cards)
             work = counts[name] * checkpoints[name].read_bytes(1) / model.replicas.min
-            needs = footprint(model, checkpoints[name], kind)
+            needs = footprint(model, checkpoints[name], kind, gpus if kind == "gpu" else 1)
             for n in range(model.replicas.min):
                 yield Unit(name, n, order, needs, work, kind)
 

@@ -30,7 +30,8 @@ class Checkpoint:
     weight_bytes: of all tensors; lookup_bytes: of those, the input embeddings, of which a token
     reads one row; query_width: heads times their size; kv_width: values that one token leaves in
     the cache of one layer; ffn: width of one expert; window_tokens: what `window_layers` of the
-    layers see; most_tokens: the longest context it was made for, 0 if unknown.
+    layers see; most_tokens: the longest context it was made for; heads: of queries; kv_heads: of
+    keys and values in the cache; 0 if unknown.
     """
 
     weight_bytes: int
@@ -46,6 +47,8 @@ class Checkpoint:
     window_tokens: int = 0
     window_layers: int = 0
     most_tokens: int = 0
+    heads: int = 0
+    kv_heads: int = 0
 
     @property
     def quantized(self) -> bool:
@@ -72,6 +75,14 @@ class Checkpoint:
         hit = 1 - (1 - self.experts_used / self.experts) ** tokens
         every = self._expert * self.experts
         return read * (1 - (1 - hit) * every / (every + self._dense + self.vocab * self.hidden))
+
+    def splits(self, gpus: int) -> bool:
+        """Whether vLLM can split it over so many GPUs: each takes whole heads, or, of keys and values,
+        a copy of one, and an equal part of every expert (vllm/distributed/utils.py: divide)."""
+        if not self.heads:
+            return True
+        cached = self.kv_heads % gpus == 0 or gpus % self.kv_heads == 0
+        return cached and self.heads % gpus == 0 and self.ffn % gpus == 0
 
     @property
     def _dense(self) -> int:
@@ -131,6 +142,8 @@ def from_config(config: dict[str, Any], weight_bytes: int, lookup_bytes: int) ->
         window_tokens=config["sliding_window"] if windows else 0,
         window_layers=windows,
         most_tokens=config.get("max_position_embeddings") or 0,
+        heads=heads,
+        kv_heads=1 if config.get("kv_lora_rank") else config.get("num_key_value_heads") or heads,
     )
 
 

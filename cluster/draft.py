@@ -70,10 +70,11 @@ def slot_bytes(units: Sequence[Unit], held: bool) -> int:
 def usable_bytes(recipe: Recipe, card: Card) -> int:
     """What a card gives to engines: not the reserve, nor what others use, nor beyond the recipe's."""
     share, least = GPU_RESERVE if card.kind == "gpu" else CPU_RESERVE
-    usable = card.total_bytes - max(least, math.ceil(share * card.total_bytes))
+    gpus = len(card.indices)
+    usable = card.total_bytes - max(gpus * least, math.ceil(share * card.total_bytes))
     if card.free_bytes is not None:
         usable = min(usable, card.free_bytes)
-    return max(0, min(usable, recipe.cards.memory_bytes or usable))
+    return max(0, min(usable, gpus * (recipe.cards.memory_bytes or usable)))
 
 
 def host_limit(recipe: Recipe, card: Card) -> float:
@@ -122,19 +123,27 @@ def _placed(recipe: Recipe, draft: Draft, drafts: Sequence[Draft]) -> PlacedCard
 
 
 def _fraction(draft: Draft, group: Sequence[Unit], groups: int, drafts: Sequence[Draft]) -> float:
-    """A replica's share of a card, for Ray's books.
+    """What Ray books for a replica: GPUs, or a share of a CPU's cores.
 
     On one card: its slot's share over the slot's members. On several, Ray chooses the card by itself
     and never moves anything, so unequal fractions can block each other (0.5, 0.7, 0.5, 0.3 do not
-    all fit on two cards in that order): there all get the same, and every order fits.
+    all fit on two cards in that order): there all get the same, and every order fits. So on a joined
+    card, for Ray knows its GPUs one by one: whole ones if there are enough, else equal parts of one.
     """
     used = [other for other in drafts if other.units and other.card.kind == draft.card.kind]
+    most, gpus = max(len(other.units) for other in used), len(draft.card.indices)
+    if gpus > 1:
+        return _cut(gpus // most if most <= gpus else 1 / math.ceil(most / gpus))
     if len(used) > 1:
-        share = 1 / max(len(other.units) for other in used)
+        share = 1 / most
     elif draft.card.kind == "cpu":
         share = 1 / (groups * len(group))
     else:
         share = slot_bytes(group, draft.held) / draft.usable / len(group)
+    return _cut(share)
+
+
+def _cut(share: float) -> float:
     return math.floor(share * RAY_DIGITS) / RAY_DIGITS
 
 
@@ -150,5 +159,5 @@ def _member(recipe: Recipe, unit: Unit, card: Card, fraction: float, threads: in
         sequences=needs.sequences,
         threads=getattr(recipe.models[unit.model], "threads", None) or threads,
         fraction=fraction,
-        utilization=math.floor(needs.awake / card.total_bytes * RAY_DIGITS) / RAY_DIGITS,
+        utilization=_cut(needs.awake / card.total_bytes),
     )

@@ -65,6 +65,9 @@ def summary(placement: Placement, prediction: Prediction | None = None) -> str:
         for node, needed in placement.host_bytes
         if needed
     ]
+    if placement.left_out:
+        names = ", ".join(f"{card.name} ({card.indices[0]})" for card in placement.left_out)
+        lines.append(f"not used, for the others are joined: {names}")
     if placement.elsewhere:
         lines.append(f"on no card: {', '.join(placement.elsewhere)}")
     if prediction:

@@ -14,6 +14,10 @@ from configs.schema import LlamaCppModel, Model, VllmModel
 # "non_torch_memory" on top (vllm#12126, vllm#14452). An engine asleep was seen to hold 1.1 GB in
 # all (vllm#32714): this and the graphs of a small model.
 CUDA_CONTEXT = 768 * MIB
+# On each GPU that a model is split over: NCCL's buffers and vLLM's own, for sums over GPUs. Llama-3-8B
+# on two GPUs of 80 GB instead of one showed 1.8 GiB more of "non_torch_memory" on each, half the
+# weights and as many activations (vllm#10511); GPUs of 24 GB showed 0.2 GiB in all (vllm#14447).
+SUMS = GIB
 # vLLM: "Estimated CUDA graph memory: 0.36 GiB" for 16 sizes (gpustack/runner#251), 0.11 to 0.17 GiB
 # for small models. They stay on the card during sleep unless offloaded (facts.md A2).
 GRAPHS_PER_LAYER = 8 * MIB
@@ -66,12 +70,13 @@ class Footprint:
         return self.residue if self.sleeps else self.awake
 
 
-def footprint(model: Model, checkpoint: Checkpoint, kind: Kind) -> Footprint:
-    """The footprint of one replica of `model` on a card of that kind."""
+def footprint(model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1) -> Footprint:
+    """The footprint of one replica of `model` on a card of that kind, made of so many GPUs: the sum
+    over all of them, which have equal parts of it."""
     if isinstance(model, LlamaCppModel):
         return _llamacpp(model, checkpoint, kind)
     if isinstance(model, VllmModel):
-        return _vllm(model, checkpoint, kind)
+        return _vllm(model, checkpoint, kind, gpus)
     return Footprint(checkpoint.weight_bytes, 0, model.concurrency, 0, 0)
 
 
@@ -90,7 +95,7 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
     return rows * checkpoint.kv_width * value_bytes
 
 
-def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind) -> Footprint:
+def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Footprint:
     values = 1 if model.kv_cache_dtype == "fp8" else 4 if model.dtype == "float32" else 2
     padded = _padded(checkpoint)
     # On a CPU a prompt is never cut: the engine's step is at least a whole context (vllm_arguments).
@@ -102,12 +107,15 @@ def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind) -> Footprint:
     step = STEP_FACTOR * batch * width * 2
     sampler = model.concurrency * checkpoint.vocab * SAMPLER_BYTES
     graphs = 0 if model.eager else checkpoint.layers * GRAPHS_PER_LAYER
+    left = CUDA_CONTEXT + graphs + (SUMS if gpus > 1 else 0)
+    # A head of keys and values is never cut: where there are fewer than GPUs, several hold the same.
+    copies = max(1, gpus // (checkpoint.kv_heads or gpus))
     return Footprint(
         weights=checkpoint.weight_bytes,
-        kv=sequence * kv_tokens // model.context_tokens + slack,
+        kv=copies * (sequence * kv_tokens // model.context_tokens + slack),
         sequences=model.concurrency,
-        activations=int(step) + sampler,
-        residue=CUDA_CONTEXT + graphs if kind == "gpu" else CPU_RUNTIME,
+        activations=gpus * (int(step) + sampler),
+        residue=gpus * left if kind == "gpu" else CPU_RUNTIME,
         parked=checkpoint.weight_bytes if kind == "gpu" else 0,
         sleeps=kind == "gpu",
     )

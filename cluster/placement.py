@@ -10,8 +10,8 @@ class Member:
     """One replica of a model in its slot.
 
     weights, kv, activations, residue: bytes, as in Footprint; sequences: how many run at a time;
-    threads: CPU threads for its turn; fraction: of the card, for Ray's books; utilization and
-    kv_cache_memory_bytes: vLLM's two settings, always to be given together.
+    threads: CPU threads for its turn; fraction: what Ray books for it, in GPUs, or as a share of a
+    CPU's cores; utilization: awake bytes over those of the card.
     """
 
     model: str
@@ -73,12 +73,14 @@ class Location:
 @dataclass(frozen=True, slots=True)
 class Placement:
     """cards: all of them, unused ones too; elsewhere: models that take no card; host_bytes: RAM
-    that sleeping models need, by node."""
+    that sleeping models need, by node; left_out: cards that are none of `cards`, for they could not
+    be joined as the others are."""
 
     recipe: str
     cards: tuple[PlacedCard, ...]
     elsewhere: tuple[str, ...] = ()
     host_bytes: tuple[tuple[str, int], ...] = ()
+    left_out: tuple[Card, ...] = ()
 
     def seats(self, model: str | None = None) -> tuple[Location, ...]:
         """All replicas, or those of one model, the first replica first."""

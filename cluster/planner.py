@@ -1,11 +1,13 @@
 """(recipe, checkpoints, cards) -> Placement, or DoesNotFit with the sums and what would fit.
 
+What fits on no single GPU is split over 2, 4 or 8 of a node, as few as it takes (`joining.py`).
 `plan` is pure. `plan_recipe` first reads the facts of the weights: from files that are here, else
 from the bundled shapes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from cluster.arrange import arrange, home
@@ -21,6 +23,7 @@ from cluster.checkpoint import (
 )
 from cluster.draft import host_limit, usable_bytes
 from cluster.footprint import footprint, gib, kv_tokens_of
+from cluster.joining import WIDTHS, joined, left_out, obstacle, wanted, widths
 from cluster.placement import Placement
 from configs.schema import HubFolder, LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 
@@ -35,12 +38,12 @@ Find = Callable[[str, Model], Path | None]
 @dataclass(frozen=True, slots=True)
 class Advice:
     """A change with which it fits. changes: per model, the keys of the recipe and their new values;
-    bits: per model, the bits per weight of another checkpoint; card: another card."""
+    bits: per model, the bits per weight of another checkpoint; cards: other cards, all of them."""
 
     text: str
     changes: tuple[Change, ...] = ()
     bits: tuple[tuple[str, float], ...] = ()
-    card: str | None = None
+    cards: tuple[Card, ...] = ()
 
     def applied(self, recipe: Recipe) -> Recipe:
         """The recipe with the changes."""
@@ -64,7 +67,7 @@ def plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[
     Raises:
         DoesNotFit: see there.
     """
-    placement = arrange(recipe, checkpoints, cards)
+    placement = _placed(recipe, checkpoints, cards)
     if placement is not None:
         return placement
     advice = tuple(_advice(recipe, checkpoints, cards))
@@ -73,6 +76,16 @@ def plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[
         lines.append("Fewer sequences or shorter contexts are not enough.")
     lines += [f"It fits {a.text}." for a in advice]
     raise DoesNotFit("\n".join(lines), advice=advice)
+
+
+def _placed(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
+) -> Placement | None:
+    for width in widths(recipe, checkpoints, cards):
+        wide = joined(cards, width)
+        if (placement := arrange(recipe, checkpoints, wide)) is not None:
+            return replace(placement, left_out=left_out(cards, wide))
+    return None
 
 
 def plan_recipe(recipe: Recipe, cards: Sequence[Card], find: Find | None = None) -> Placement:
@@ -137,24 +150,53 @@ def _sums(
         limit = host_limit(recipe, card)
         host = "" if limit == float("inf") else f", and {gib(limit)} of host RAM to sleep in"
         yield f"  {card.name}: {gib(usable_bytes(recipe, card))} of {gib(card.total_bytes)}{host}"
+    yield from _split_sums(recipe, checkpoints, cards)
+
+
+def _split_sums(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
+) -> Iterator[str]:
+    for width in (width for width in wanted(recipe, cards) if width > 1):
+        if why := obstacle(recipe, checkpoints, cards, width):
+            yield f"They cannot be split over {width} GPUs: {why}."
+            continue
+        names = [name for name in checkpoints if home(recipe.models[name], cards) == "gpu"]
+        needs = {n: footprint(recipe.models[n], checkpoints[n], "gpu", width) for n in names}
+        takes = ", ".join(f"{name} {gib(need.awake)}" for name, need in needs.items())
+        room = {c.name: usable_bytes(recipe, c) for c in joined(cards, width) if c.kind == "gpu"}
+        have = ", ".join(f"{name} has {gib(usable)}" for name, usable in room.items())
+        yield f"Nor split over {width} GPUs, where the runtime counts on each: {takes}; {have}."
 
 
 def _advice(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
 ) -> Iterator[Advice]:
-    """The nearest change of the recipe, if one is enough; else of the checkpoint. And a card."""
+    """The nearest change of the recipe, if one is enough; else of the checkpoint. And cards."""
     advice = _smaller_recipe(recipe, checkpoints, cards) or _fewer_bits(recipe, checkpoints, cards)
     if advice is not None:
         yield advice
-    if any(card.kind == "gpu" for card in cards):
-        yield from _a_card(recipe, checkpoints)
+    gpus = [card for card in cards if card.kind == "gpu"]
+    if not gpus:
+        return
+    largest = max(gpus, key=lambda card: card.total_bytes)
+    catalog = sorted(CARDS.values(), key=lambda card: card.total_bytes)
+    more = _first_that_fits(recipe, checkpoints, [largest], WIDTHS[1:])
+    one = _first_that_fits(recipe, checkpoints, catalog, WIDTHS[:1])
+    other = None if more or one else _first_that_fits(recipe, checkpoints, catalog, WIDTHS[1:])
+    yield from (found for found in (more, one, other) if found is not None)
 
 
-def _a_card(recipe: Recipe, checkpoints: Mapping[str, Checkpoint]) -> Iterator[Advice]:
-    for card in sorted(CARDS.values(), key=lambda card: card.total_bytes):
-        if arrange(recipe, checkpoints, [card]) is not None:
-            yield Advice(f"on one {card.name}", card=card.name)
-            return
+def _first_that_fits(
+    recipe: Recipe,
+    checkpoints: Mapping[str, Checkpoint],
+    kinds: Sequence[Card],
+    counts: Sequence[int],
+) -> Advice | None:
+    for count, kind in product(counts, kinds):
+        cards = tuple(replace(kind, indices=(n,)) for n in range(count))
+        if _placed(recipe, checkpoints, cards) is not None:
+            return Advice(f"on {'one' if count == 1 else count} {kind.name}", cards=cards)
+    return None
 
 
 def _smaller_recipe(
@@ -179,7 +221,7 @@ def _fits(
     cards: Sequence[Card],
 ) -> bool:
     changed = Advice("", changes=tuple(changes)).applied(recipe)
-    return arrange(changed, checkpoints, cards) is not None
+    return _placed(changed, checkpoints, cards) is not None
 
 
 def _cuts(recipe: Recipe, names: Sequence[str]) -> Iterator[list[Change]]:
@@ -231,7 +273,7 @@ def _fewer_bits(
         if checkpoints[name].bits > 2 * FOUR_BITS - 1:
             smaller[name] = with_bits(checkpoints[name], FOUR_BITS)
             bits.append((name, FOUR_BITS))
-            if arrange(recipe, smaller, cards) is not None:
+            if _placed(recipe, smaller, cards) is not None:
                 names = ", ".join(name for name, _ in bits)
                 text = f"with 4-bit checkpoints (about {FOUR_BITS} bits per weight) of {names}"
                 return Advice(text, bits=tuple(bits))

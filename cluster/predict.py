@@ -1,7 +1,8 @@
 """A prediction from the roofline: bytes over bandwidth, operations over rate, weights over the link.
 
 It is arithmetic with stated efficiencies, not a measurement. Engines that share a card share its
-bandwidth, so their times add up; cards work side by side.
+bandwidth, so their times add up; cards work side by side. A joined card is taken for as fast as its
+GPUs together: what they wait for each other's sums is not counted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

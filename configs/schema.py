@@ -378,9 +378,12 @@ class Cards(Strict):
     names: Many[Name] = ()
     """Cards by name (`A100-80GB`), to plan for another machine; by default those that are here."""
     memory_bytes: int | None = Field(None, ge=1)
-    """Most bytes to use of each card; by default all but a reserve."""
+    """Most bytes to use of each GPU, or of the RAM; by default all but a reserve."""
     host_memory_bytes: int | None = Field(None, ge=1)
     """Most bytes of host RAM for the weights of sleeping models; by default most of what is there."""
+    tensor_parallel: Literal[1, 2, 4, 8] | None = None
+    """Over how many GPUs of a node each model of vLLM is split; by default as few as it takes. They
+    then count as one card, with slots of its own."""
     patience_s: Seconds = 30
     """A call that waits longer than this for its model ends the turn of the awake one."""
 

@@ -12,6 +12,7 @@ from cluster import placement
 from cluster.card import Card
 from cluster.footprint import gib
 from cluster.inventory import detect
+from cluster.joining import joined, width_of
 from cluster.placement import Location, PlacedCard, Placement
 from cluster.policy import Member
 from cluster.residency import Slot
@@ -56,7 +57,7 @@ class Seating:
         """
         if node in self.berths:
             return [berth.seat(app, node) for berth in self.berths[node]]
-        found = detect()
+        found = joined(detect(), width_of(self.cards))
         for number, wanted in enumerate(self.cards):
             if number >= len(found) or not _holds(found[number], wanted):
                 has = ", ".join(f"{card.name} of {gib(card.total_bytes)}" for card in found)
@@ -89,7 +90,13 @@ def _berth(recipe: Recipe, plan: Placement, seat: Location) -> Berth:
         member=member_name(member),
         card=cards_on(plan, placed.card.node).index(placed.card),
         slots=_slots(recipe, placed),
-        share=Share(member.threads, on_gpu, member.utilization, member.kv_cache_memory_bytes),
+        share=Share(
+            member.threads,
+            on_gpu,
+            member.utilization,
+            member.kv_cache_memory_bytes,
+            len(placed.card.indices),
+        ),
         patience_s=recipe.cards.patience_s,
         gpus=placed.card.indices if on_gpu else None,
     )

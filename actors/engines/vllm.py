@@ -29,7 +29,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from actors.engine import Delta, FinishReason, Message, Share
-from actors.engines.vllm_arguments import engine_arguments, environment, sampling_arguments
+from actors.engines.vllm_arguments import REPLICA, engine_arguments, environment, sampling_arguments
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
 from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from actors.folders import fetch_folder
@@ -84,10 +84,11 @@ class VllmEngine:
         kind: Kind = "cpu" if current_platform.is_cpu() else "gpu"
         share = self._share
         if not share.kv_cache_memory_bytes:
-            kv = footprint(self._model, from_folder(folder), kind).kv
+            kv = footprint(self._model, from_folder(folder), kind, share.gpus).kv
             share = replace(share, kv_cache_memory_bytes=kv)
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule ours
         os.environ.update(environment(self._model, share, kind))
+        os.environ[REPLICA] = str(os.getpid())
         arguments = engine_arguments(folder, self._model, share, kind)
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 

@@ -7,6 +7,7 @@ from actors.engine import Share as Share
 from cluster.card import Kind
 from configs.schema import Sampling, VllmModel
 
+REPLICA = "SLIMMOA_REPLICA_PID"  # variable: the process that vLLM's must not outlive
 WIDEST_GRAPH = 256  # sequences; larger steps run without a CUDA graph
 
 
@@ -30,12 +31,15 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
         "max_num_seqs": model.concurrency,
         "max_num_batched_tokens": max(model.batch_tokens, model.concurrency),
         "gpu_memory_utilization": share.utilization,
-        "kv_cache_memory_bytes": share.kv_cache_memory_bytes,
+        "kv_cache_memory_bytes": share.kv_cache_memory_bytes // share.gpus,  # it is of each GPU
         "generation_config": "vllm",  # sampling is the recipe's, not the checkpoint's
         "enable_sleep_mode": kind == "gpu",
         "disable_log_stats": True,
         "worker_extension_cls": "actors.engines.vllm_child.FollowsParent",
     }
+    if share.gpus > 1:
+        # By its own choice vLLM would start Ray actors where it finds a placement group.
+        arguments |= {"tensor_parallel_size": share.gpus, "distributed_executor_backend": "mp"}
     if kind == "cpu":
         # vLLM 0.32 dies on a CPU when a step cuts the prompt of a call that has a seed ("CPU Generator
         # does not use offset"), so a step takes whole prompts there.

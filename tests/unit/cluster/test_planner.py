@@ -264,12 +264,14 @@ def test_a_refusal_has_the_sums_and_the_nearest_change(
     message = str(caught.value)
     assert "big1: 57.9 GiB = weights 36.0 GiB + KV 20.0 GiB (163840 tokens) + runtime" in message
     assert "gpu: 47.0 GiB of 48.0 GiB" in message
-    change, card = caught.value.advice
+    change, more, card = caught.value.advice
+    assert (len(more.cards), len(card.cards)) == (2, 1)
+    assert plan(recipe, sizes, more.cards)
     assert {key for _, key, _ in change.changes} == {"concurrency"}
     (count,) = {value for _, _, value in change.changes}
     assert isinstance(count, int)
     assert f"models.big1.concurrency: {count}" in message
-    assert card.card is not None
+    assert plan(recipe, sizes, card.cards)
     assert plan(change.applied(recipe), sizes, [make_card(48)]).longest_turns == 4
     more = replace(change, changes=tuple((m, k, count + 1) for m, k, _ in change.changes))
     with pytest.raises(DoesNotFit):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from cluster.arrange import arrange, home
 from cluster.card import GIB, Card
-from cluster.catalog import named
 from cluster.checkpoint import Checkpoint
 from cluster.draft import host_limit, usable_bytes
 from cluster.footprint import footprint
@@ -169,5 +168,5 @@ def test_advice_really_fits_when_it_is_taken(case: Case) -> None:
     except DoesNotFit as refusal:
         for advice in refusal.advice:
             smaller = {n: with_bits(checkpoints[n], bits) for n, bits in advice.bits}
-            there = [named(advice.card)] if advice.card else here
+            there = advice.cards or here
             assert plan(advice.applied(recipe), checkpoints | smaller, there)

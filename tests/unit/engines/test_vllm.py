@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from actors.engine import Delta, Message, Share
 from actors.engines.vllm_arguments import (
+    REPLICA,
     engine_arguments,
     environment,
     graph_sizes,
@@ -67,6 +69,15 @@ class TestArguments:
     )
     def test_graphs_reach_the_concurrency_in_few_steps(self, sequences: int, sizes: list[int]) -> None:
         assert graph_sizes(sequences) == sizes
+
+    def test_a_model_is_split_over_the_gpus_of_its_card(self) -> None:
+        share = replace(SHARE, gpus=4)
+        arguments = engine_arguments(Path("/m"), model(), share, "gpu")
+        assert arguments["tensor_parallel_size"] == 4
+        assert arguments["distributed_executor_backend"] == "mp"
+        assert arguments["kv_cache_memory_bytes"] == (1 << 30) // 4
+        assert arguments["gpu_memory_utilization"] == 0.5
+        assert "tensor_parallel_size" not in engine_arguments(Path("/m"), model(), SHARE, "gpu")
 
     def test_threads_are_set_on_a_cpu_only(self) -> None:
         assert environment(model(), SHARE, "cpu")["OMP_NUM_THREADS"] == "2"
@@ -221,14 +232,19 @@ class TestFolders:
         assert failure.value.model == "m"
 
 
-def test_the_child_process_does_not_outlive_its_parent() -> None:
-    parent = (
-        "import subprocess, sys, time;"
-        "child = 'import actors.engines.vllm_child, time; print(1, flush=True); time.sleep(60)';"
-        "subprocess.Popen([sys.executable, '-c', child]);"
+CHILD = "import actors.engines.vllm_child, time; print(1, flush=True); time.sleep(60)"
+CORE = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
+
+
+@pytest.mark.parametrize("child", [CHILD, CORE], ids=["on one GPU", "on several"])
+def test_no_process_of_vllm_outlives_the_replica(child: str) -> None:
+    replica = (
+        "import os, subprocess, sys, time;"
+        f"os.environ['{REPLICA}'] = str(os.getpid());"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}]);"
         "time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", replica], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"
         process.kill()
