@@ -12,6 +12,7 @@ from benchmarks.open_loop import Outcome, is_streamed
 from configs.schema import Recipe
 
 BIN_S = 2.0
+HEADROOM = 1.4  # over the bars, for the names of what was killed
 COLOURS = {"whole": "#2a7f62", "degraded": "#e0a030", "failed": "#c0392b"}
 
 
@@ -115,12 +116,17 @@ def draw(file: Path, found: Sequence[Outcome], blows: Sequence[Blow], began: flo
         label=list(kinds),
         color=list(COLOURS.values()),
     )
-    top = axes.get_ylim()[1]
+    top = HEADROOM * axes.get_ylim()[1]
     for blow in blows:
         at = blow.killed.at - began
         axes.axvline(at, color="#444444", linewidth=0.6)
-        axes.text(at, top, blow.killed.kind, rotation=90, fontsize=6, va="top", ha="right")
-    axes.set(xlabel="seconds", ylabel="requests per second, after retries", xlim=(0, edges[-1]))
+        axes.text(at, top, blow.killed.kind, rotation=90, fontsize=8, va="top", ha="right")
+    axes.set(
+        xlabel="seconds",
+        ylabel="requests per second, after retries",
+        xlim=(0, edges[-1]),
+        ylim=(0, top),
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     figure.savefig(file)
