@@ -1,13 +1,14 @@
 """Load at 70% of capacity while every kind of process is killed, one after another, in random order.
 
-    python -m benchmarks.chaos [--minutes 30] [--seed 1] [--json FILE] [--plot FILE.svg]
+    python -m benchmarks.chaos [--minutes 30] [--pause-s 15] [--seed 1] [--json FILE] [--plot FILE.svg]
 
 A simulated cluster (two nodes with a card each, and a head without) serves three proposers and an
 aggregator, two replicas of each, and two ingresses. SIGKILL hits a model's actor, the server of an
 engine that runs outside of its replica, a keeper, an ingress, Serve's controller, a proxy and a node;
-the next one comes when all is whole again. Clients are OpenAI's own, with its two retries, and every
-second answer is streamed. Each answer is compared with what the mixture makes of the proposals that it
-says came: the scripted models draw their words from model, seed and prompt.
+the next one comes when all is whole again, the requests of that time have ended, and a while has
+passed. Clients are OpenAI's own, with its two retries, and every second answer is streamed. Each answer
+is compared with what the mixture makes of the proposals that it says came: the scripted models draw
+their words from model, seed and prompt.
 """
 
 import asyncio
@@ -45,7 +46,6 @@ LOAD = 0.7
 AVAILABLE = 0.99
 FLAT = 1.1
 CLIENTS = 4 * SLOTS
-PAUSE_S = (2.0, 6.0)
 LAST_S = 15.0
 """No kill comes so shortly before the end."""
 WHOLE_S = 90.0
@@ -66,7 +66,10 @@ def in_turn(chance: random.Random) -> Iterator[str]:
 class Run:
     """One run: the load goes on in its own process while this one kills."""
 
-    def __init__(self, target: Chaos, found: Outcomes, seconds: float, seed: int) -> None:
+    def __init__(
+        self, target: Chaos, found: Outcomes, seconds: float, pause_s: float, seed: int
+    ) -> None:
+        self._pause_s = pause_s
         self._target = target
         self._found = found
         self._end = time.monotonic() + seconds
@@ -94,7 +97,7 @@ class Run:
         """Let what the last kill has done to requests end, and a while of peace pass."""
         now = time.monotonic()
         self._until(lambda: self._found.has_all_due(now), self._end - LAST_S - now)
-        until = time.monotonic() + self._chance.uniform(*PAUSE_S)
+        until = time.monotonic() + self._chance.uniform(0, 2 * self._pause_s)
         self._until(lambda: time.monotonic() > until, math.inf)
 
     def _until(self, look: Callable[[], bool], give_up_s: float) -> bool:
@@ -151,6 +154,7 @@ def limits_of(
 def main(
     *,
     minutes: Annotated[float, typer.Option(min=0.5, help="Of load.")] = 30,
+    pause_s: Annotated[float, typer.Option(min=0, help="Of peace before a kill, on average.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the arrivals, and of what is killed.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the run here (.svg, .png).")] = None,
@@ -166,7 +170,7 @@ def main(
             due_s = arrivals(LOAD * capacity, seconds, seed)
             load = replace(idle, due_s=due_s, client="openai", streamed=True)
             so_far = Outcomes(load, folder / "outcomes.jsonl")
-            going = Run(target, so_far, seconds, seed)
+            going = Run(target, so_far, seconds, pause_s, seed)
             blows = going.go(offer(pool, load, folder / "outcomes.jsonl"))
             held = leaks(pool, idle, target, folder)
         found = so_far()

@@ -96,24 +96,26 @@ class Chaos:
     def kill(self, kind: str, chance: random.Random) -> Killed | None:
         """Kill one process of a kind; servers and nodes are started again after a while. None if there
         is none at this moment."""
+        at = time.monotonic()
         if kind == SERVER:
-            killed = Killed(kind, f"process {self._server.kill()}", time.monotonic())
+            what = f"process {self._server.kill()}"
             time.sleep(SERVER_AWAY_S)
             self._server.start()
-            return killed
-        if kind == NODE:
-            which, at = chance.randrange(CARDS), time.monotonic()
+        elif kind == NODE:
+            which = chance.randrange(CARDS)
+            what = f"worker node {which}"
             self._nodes.lose(which)
             time.sleep(NODE_AWAY_S)
             self._nodes.add()
-            return Killed(kind, f"worker node {which}", at)
-        found = [(p, t) for p, t in self.processes().items() if t.startswith(TITLES[kind])]
-        if not found:
-            return None
-        process, title = chance.choice(sorted(found, key=lambda pair: pair[0].pid))
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
-        return Killed(kind, f"{_short(title)}, process {process.pid}", time.monotonic())
+        else:
+            found = [(p, t) for p, t in self.processes().items() if t.startswith(TITLES[kind])]
+            if not found:
+                return None
+            process, title = chance.choice(sorted(found, key=lambda pair: pair[0].pid))
+            what, at = f"{_short(title)}, process {process.pid}", time.monotonic()
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        return Killed(kind, what, at)
 
     def processes(self) -> dict[psutil.Process, str]:
         """All of the cluster's that live, as they call themselves; also those whose parent has died."""

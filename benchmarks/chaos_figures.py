@@ -8,10 +8,11 @@ from typing import Any
 from benchmarks.chaos_cluster import KINDS, Killed
 from benchmarks.chaos_models import Oracle
 from benchmarks.harness import percentile
-from benchmarks.open_loop import Outcome
+from benchmarks.open_loop import Outcome, is_streamed
 from configs.schema import Recipe
 
 BIN_S = 2.0
+HEADROOM = 1.4  # over the bars, for the names of what was killed
 COLOURS = {"whole": "#2a7f62", "degraded": "#e0a030", "failed": "#c0392b"}
 
 
@@ -31,6 +32,10 @@ class Blow:
         ends = [end for o in found if o.due < whole_at and (end := last_bad(o)) is not None]
         return max((end - self.killed.at for end in ends if end > self.killed.at), default=0.0)
 
+    def concerns(self, outcome: Outcome) -> bool:
+        """Whether it is the last kill that a request could have felt."""
+        return self.killed.at < outcome.ended <= self.until
+
 
 def last_bad(outcome: Outcome) -> float | None:
     """When the last attempt of a request ended that did not bring a whole answer."""
@@ -49,10 +54,10 @@ def row(name: str, found: Sequence[Outcome], blows: Sequence[Blow]) -> dict[str,
     row["raw"] = share(found, lambda o: o.is_answered and len(o.attempts) == 1)
     row["retried"] = share(found, lambda o: o.is_answered)
     row["degraded"] = share(found, lambda o: o.is_degraded)
-    row |= {"p50 s": percentile(walls, 0.5), "p99 s": percentile(walls, 0.99)} if walls else {}
+    row |= {f"p{n} s": percentile(walls, n / 100) if walls else "" for n in (50, 99)}
     bad = [blow.bad_s(found) for blow in blows]
     whole = [(b.whole_at or b.until) - b.killed.at for b in blows]
-    for what, spans in {"good after s": bad, "whole after s": whole}.items():
+    for what, spans in {"good s": bad, "whole s": whole}.items():
         row[f"{what} p50"] = percentile(spans, 0.5) if spans else ""
         row[f"{what} max"] = max(spans, default="")
     return row
@@ -64,15 +69,17 @@ def share(found: Sequence[Outcome], has: Any) -> float:
 
 
 def rows(found: Sequence[Outcome], blows: Sequence[Blow]) -> list[dict[str, Any]]:
-    """One for each kind that was killed, and one for the whole run. Requests belong to the last kill
-    before they were due."""
+    """One for each kind that was killed, with the requests that ended between such a kill and the next
+    one; one for the whole run, and two for its parts."""
     table = []
     for kind in KINDS:
         own = [blow for blow in blows if blow.killed.kind == kind]
-        theirs = [o for o in found if any(b.killed.at <= o.due < b.until for b in own)]
-        if theirs:
-            table.append(row(kind, theirs, own))
-    return [*table, row("all", found, blows)]
+        if own:
+            table.append(row(kind, [o for o in found if any(b.concerns(o) for b in own)], own))
+    table.append(row("all", found, blows))
+    for name, streamed in {"all, streamed": True, "all, not streamed": False}.items():
+        table.append(row(name, [o for o in found if is_streamed(o.number) == streamed], ()))
+    return table
 
 
 async def wrong(found: Sequence[Outcome], mixture: Recipe) -> list[Outcome]:
@@ -109,12 +116,17 @@ def draw(file: Path, found: Sequence[Outcome], blows: Sequence[Blow], began: flo
         label=list(kinds),
         color=list(COLOURS.values()),
     )
-    top = axes.get_ylim()[1]
+    top = HEADROOM * axes.get_ylim()[1]
     for blow in blows:
         at = blow.killed.at - began
         axes.axvline(at, color="#444444", linewidth=0.6)
-        axes.text(at, top, blow.killed.kind, rotation=90, fontsize=6, va="top", ha="right")
-    axes.set(xlabel="seconds", ylabel="requests per second, after retries", xlim=(0, edges[-1]))
+        axes.text(at, top, blow.killed.kind, rotation=90, fontsize=8, va="top", ha="right")
+    axes.set(
+        xlabel="seconds",
+        ylabel="requests per second, after retries",
+        xlim=(0, edges[-1]),
+        ylim=(0, top),
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     figure.savefig(file)

@@ -120,6 +120,11 @@ def question(number: int) -> str:
     return f"Request {number}: {QUESTIONS[number % len(QUESTIONS)]}"
 
 
+def is_streamed(number: int) -> bool:
+    """Whether the answer is, where a load streams any."""
+    return number % 2 == 1
+
+
 @contextmanager
 def client_process() -> Iterator[ProcessPoolExecutor]:
     """A process for clients, which shares no interpreter with Ray's driver."""
@@ -197,7 +202,7 @@ async def _ask_when_due(asker: Asker, number: int, due: float) -> Outcome:
 async def _aiohttp(load: Load) -> AsyncIterator[Asker]:
     async def asker(number: int, due: float) -> Outcome:
         began = time.monotonic()
-        stream = load.streamed and number % 2 == 1
+        stream = load.streamed and is_streamed(number)
         try:
             async with asyncio.timeout(load.deadline_s + LATE_S):
                 answer = await ask(
@@ -267,7 +272,7 @@ async def _asked(client: Any, load: Load, number: int) -> tuple[str, dict[str, A
         RemoteProtocolError: it ended early.
     """
     messages = [{"role": "user", "content": question(number)}]
-    create, stream = client.chat.completions.create, load.streamed and number % 2 == 1
+    create, stream = client.chat.completions.create, load.streamed and is_streamed(number)
     answer = await create(model=load.model, messages=messages, seed=number, stream=stream)
     if not stream:
         return answer.choices[0].message.content, answer.moa
