@@ -13,8 +13,9 @@ from actors.turns import Keeper, in_time
 from cluster.orders import Snapshot
 from cluster.policy import State
 
-CLAIM_S = 60.0
-"""A replica whose place another one holds waits so long for it: the other may be on its way out."""
+CLAIM_S = 30.0
+"""A replica whose seat another one holds waits so long for it: the other may be on its way out, which
+Serve lets last 20 s. Then Serve starts it again, on another node perhaps."""
 CLAIM_EVERY_S = 0.25
 
 

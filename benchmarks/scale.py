@@ -75,15 +75,15 @@ class Nodes:
         self.address: str = self._cluster.address
         self._nodes: list[Any] = []
 
-    def add(self, count: int = 1, card: str = CARD) -> None:
-        """Have `count` more nodes join."""
+    def add(self, count: int = 1, cards: str = CARD) -> None:
+        """Have `count` more nodes join, each with these cards."""
         for _ in range(count):
             self._nodes.append(
                 self._cluster.add_node(
                     num_cpus=1,
-                    num_gpus=1,
+                    num_gpus=len(cards.split(",")),
                     object_store_memory=runtime.OBJECT_STORE_BYTES,
-                    env_vars={"SLIMMOA_CARDS": card},
+                    env_vars={"SLIMMOA_CARDS": cards},
                 )
             )
 
@@ -97,13 +97,13 @@ class Nodes:
 
 
 @contextmanager
-def cluster(*cards: str) -> Iterator[Nodes]:
-    """A cluster with a node for each of these cards, joined."""
+def cluster(*nodes_cards: str) -> Iterator[Nodes]:
+    """A cluster with a node for each of these lists of cards, joined."""
     runtime.set_environment()
     nodes = Nodes()
     try:
-        for card in cards:
-            nodes.add(card=card)
+        for cards in nodes_cards:
+            nodes.add(cards=cards)
         runtime.connect(nodes.address, verbose=False)
         yield nodes
     finally:
@@ -204,27 +204,29 @@ def cards(
 @app.command()
 def sizes(
     *,
+    nodes: Annotated[list[str] | None, typer.Option(help="Cards of a node; once for each.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Of load.")] = 10,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
-    """One large card and two small ones, of a node each: a model that fits only on the large one."""
+    """A model that fits only on a large card, by default with two small ones, of a node each."""
     data = recipe(1.0).model_dump()
     data["models"]["first"]["weight_bytes"] = 4 * MODEL_BYTES
     mixture, rows = Recipe.model_validate(data), list[dict[str, Any]]()
-    with cluster(CARD, SMALL_CARD, SMALL_CARD), served(mixture) as url:
+    with cluster(*(nodes or (CARD, SMALL_CARD, SMALL_CARD))), served(mixture) as url:
         from serve_app.app import cards_of, weights_here
 
         plan = plan_recipe(mixture, cards_of(mixture), weights_here)
         found = seated()
-        for placed in plan.cards:
-            wanted = sorted(m.model for slot in placed.slots for m in slot.members)
-            here = sorted(found.get(placed.card.node, []))
-            rows.append({"card": placed.card.name, "planned": " ".join(wanted)})
-            rows[-1] |= {"seated": " ".join(here), "as planned": int(wanted == here)}
+        for node in dict.fromkeys(placed.card.node for placed in plan.cards):
+            here = [placed for placed in plan.cards if placed.card.node == node]
+            wanted = sorted(m.model for p in here for slot in p.slots for m in slot.members)
+            rows.append({"node's cards": ", ".join(placed.card.name for placed in here)})
+            rows[-1] |= {"planned": " ".join(wanted), "seated": " ".join(sorted(found.get(node, [])))}
+            rows[-1] |= {"as planned": int(wanted == sorted(found.get(node, [])))}
         answers = asyncio.run(load_for(url, 4 * CONCURRENCY, seconds, "question"))
     failed = sum(not is_whole(answer) for answer in answers)
     limits = [
-        Limit("cards as planned", sum(row["as planned"] for row in rows), len(rows), at_least=True),
+        Limit("nodes as planned", sum(row["as planned"] for row in rows), len(rows), at_least=True),
         Limit(f"failed or degraded of {len(answers)} answers", failed, 0),
     ]
     report("Cards of different sizes", rows, limits, json)
