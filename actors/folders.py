@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 
 from actors.errors import WeightsError
 from actors.places import check_allowed, is_allowed
-from configs.schema import FolderSource, HubFolder, LocalFolder
+from configs.weights import FolderSource, HubFolder, LocalFolder
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # What engines read; other formats of the same weights would double the download.

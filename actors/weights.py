@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 
 from actors.errors import WeightsError
 from actors.places import check_allowed, is_allowed
-from configs.schema import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
+from configs.weights import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
 
 BLOCK_BYTES = 1 << 20
 HUB_PROBE_S = 3.0

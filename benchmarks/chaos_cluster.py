@@ -20,7 +20,7 @@ import psutil
 from actors.replica import ReplicaStats
 from benchmarks.chaos_models import CARDS, REMOTE, recipe
 from benchmarks.harness import HOST, free_port
-from benchmarks.scale import CARD, Nodes, cluster
+from benchmarks.simulated import CARD, Nodes, cluster
 from cluster import runtime
 from cluster.policy import State
 from configs.schema import Recipe

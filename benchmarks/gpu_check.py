@@ -26,7 +26,8 @@ from cluster.checkpoint import shapes
 from cluster.inventory import detect
 from cluster.planner import plan_recipe
 from configs.load import load
-from configs.schema import LocalFolder, Recipe, VllmModel
+from configs.schema import Recipe, VllmModel
+from configs.weights import LocalFolder
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 TINY_MODEL = {

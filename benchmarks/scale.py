@@ -24,12 +24,13 @@ import aiohttp
 import typer
 
 from benchmarks.harness import HOST, Answer, Limit, ask, free_port, report
+from benchmarks.simulated import CARD, Nodes, cluster
 from cluster import runtime
 from cluster.planner import plan_recipe
 from cluster.policy import State
 from configs.schema import Recipe
 
-CARD, SMALL_CARD = "A100-80GB", "RTX-4090"
+SMALL_CARD = "RTX-4090"
 MODEL_BYTES = 16_000_000_000
 PROPOSERS = ("first", "second", "third")
 WRITER = "writer"
@@ -60,55 +61,6 @@ def recipe(call_s: float) -> Recipe:
             "aggregator": {"model": WRITER},
         }
     )
-
-
-class Nodes:
-    """A cluster of this machine: a head without cards, and nodes with one card each."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self._cluster: Any = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "object_store_memory": runtime.OBJECT_STORE_BYTES},
-        )
-        self.address: str = self._cluster.address
-        self._nodes: list[Any] = []
-
-    def add(self, count: int = 1, cards: str = CARD) -> None:
-        """Have `count` more nodes join, each with these cards."""
-        for _ in range(count):
-            self._nodes.append(
-                self._cluster.add_node(
-                    num_cpus=1,
-                    num_gpus=len(cards.split(",")),
-                    object_store_memory=runtime.OBJECT_STORE_BYTES,
-                    env_vars={"SLIMMOA_CARDS": cards},
-                )
-            )
-
-    def lose(self, which: int = -1) -> None:
-        """One node, by default the last that has joined, and all that runs on it is killed."""
-        self._cluster.remove_node(self._nodes.pop(which), allow_graceful=False)
-
-    def close(self) -> None:
-        """End all of it."""
-        self._cluster.shutdown()
-
-
-@contextmanager
-def cluster(*nodes_cards: str) -> Iterator[Nodes]:
-    """A cluster with a node for each of these lists of cards, joined."""
-    runtime.set_environment()
-    nodes = Nodes()
-    try:
-        for cards in nodes_cards:
-            nodes.add(cards=cards)
-        runtime.connect(nodes.address, verbose=False)
-        yield nodes
-    finally:
-        runtime.disconnect(None, local=True)
-        nodes.close()
 
 
 @contextmanager

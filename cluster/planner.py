@@ -25,7 +25,8 @@ from cluster.draft import host_limit, usable_bytes
 from cluster.footprint import footprint, gib, kv_tokens_of
 from cluster.joining import WIDTHS, joined, left_out, obstacle, wanted, widths
 from cluster.placement import Placement
-from configs.schema import HubFolder, LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
+from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
+from configs.weights import HubFolder
 
 LEAST_PROMPT = 512  # an advised context leaves so many tokens beside the longest answer
 CONTEXT_STEP = 256

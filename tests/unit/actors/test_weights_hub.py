@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from actors.errors import WeightsError
 from actors.weights import cache_folder, cached, fetch
-from configs.schema import HubFile, LocalFile, WheelFiles, WheelPart
+from configs.weights import HubFile, LocalFile, WheelFiles, WheelPart
 
 WHOLE = b"the weights"
 SHA = hashlib.sha256(WHOLE).hexdigest()

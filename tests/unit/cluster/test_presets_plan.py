@@ -8,7 +8,8 @@ from cluster.checkpoint import shapes
 from cluster.placement import Placement
 from cluster.planner import DoesNotFit, checkpoints_of, plan_recipe
 from configs.load import load, presets
-from configs.schema import HubFolder, VllmModel
+from configs.schema import VllmModel
+from configs.weights import HubFolder
 
 MEANT_FOR = {
     "slim_moa_a100": ("A100-80GB", 4),

@@ -12,16 +12,15 @@ from pydantic import ValidationError
 
 from configs.load import load, presets
 from configs.schema import (
-    HubFile,
     Limits,
     OpenAIHttpModel,
     Recipe,
     Sampling,
     ScriptedModel,
-    WheelPart,
     default_prompt,
     json_schema,
 )
+from configs.weights import HubFile, WheelPart
 
 FILES = resources.files("configs")
 

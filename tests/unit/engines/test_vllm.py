@@ -26,7 +26,8 @@ from actors.engines.vllm_arguments import (
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
 from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, WeightsError
 from actors.folders import fetch_folder, folder_here
-from configs.schema import LocalFolder, Sampling, VllmModel
+from configs.schema import Sampling, VllmModel
+from configs.weights import LocalFolder
 
 SHARE = Share(threads=2, utilization=0.5, kv_cache_memory_bytes=1 << 30)
 QUESTION: list[Message] = [{"role": "user", "content": "hi"}]
