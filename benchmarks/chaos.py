@@ -1,9 +1,10 @@
 """Load at 70% of capacity while every kind of process is killed, one after another, in random order.
 
-    python -m benchmarks.chaos [--minutes 30] [--pause-s 15] [--seed 1] [--json FILE] [--plot FILE.svg]
+    python -m benchmarks.chaos [--minutes 30] [--cards 2] [--seed 1] [--json FILE] [--plot FILE.svg]
 
-A simulated cluster (two nodes with a card each, and a head without) serves three proposers and an
-aggregator, two replicas of each, and two ingresses. SIGKILL hits a model's actor, the server of an
+A simulated cluster (nodes with a card each, and a head without) serves three proposers and an
+aggregator, a replica of each per card, and two ingresses. With two cards the load is 1.4 times what is
+left when a node is lost, with four 0.93 times. SIGKILL hits a model's actor, the server of an
 engine that runs outside of its replica, a keeper, an ingress, Serve's controller, a proxy and a node;
 the next one comes when all is whole again, the requests of that time have ended, and a while has
 passed. Clients are OpenAI's own, with its two retries, and every second answer is streamed. Each answer
@@ -17,6 +18,7 @@ import math
 import random
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -29,23 +31,17 @@ import typer
 
 from benchmarks.chaos_cluster import KINDS, Chaos, Killed, busy, chaos, replica_stats
 from benchmarks.chaos_figures import Blow, draw, rows, share, wrong
-from benchmarks.chaos_models import DEADLINE_S, SLOTS
+from benchmarks.chaos_models import DEADLINE_S, slots
 from benchmarks.harness import Limit, report, run
 from benchmarks.memory import MemoryLog, growth
-from benchmarks.open_loop import (
-    Load,
-    Outcome,
-    Outcomes,
-    arrivals,
-    client_process,
-    offer,
-    saturated,
-)
+from benchmarks.open_loop import Load, Outcomes, arrivals, client_process, offer, saturated
+from benchmarks.outcome import Outcome
 
 LOAD = 0.7
 AVAILABLE = 0.99
 FLAT = 1.1
-CLIENTS = 4 * SLOTS
+CROWD = 16
+"""Requests at once for each slot: more than can run and wait."""
 LAST_S = 15.0
 """No kill comes so shortly before the end."""
 WHOLE_S = 90.0
@@ -121,20 +117,32 @@ class Run:
         )
 
 
-def leaks(pool: ProcessPoolExecutor, load: Load, target: Chaos, folder: Path) -> list[str]:
-    """What is held though no request is there: calls at replicas, and places that a full burst and
-    calls to each model do not get."""
-    give_up = time.monotonic() + DRAINED_S
-    while (held := busy(replica_stats())) and time.monotonic() < give_up:
-        time.sleep(1.0)
-    asked = {load.model: 2 * SLOTS} | dict.fromkeys(target.recipe.models, SLOTS)
-    for model, count in asked.items():
-        file = folder / f"{model}.jsonl"
-        burst = replace(load, model=model, due_s=(0.0,) * count)
-        offer(pool, burst, file).result()
-        refused = sum(not o.is_answered or o.is_degraded for o in Outcomes(burst, file)())
-        held += [f"{refused} of {count} places of {model}"] if refused else []
-    return held
+class Slots:
+    """What there is room for, before and after: whether anything is held though nobody asks."""
+
+    def __init__(self, pool: ProcessPoolExecutor, idle: Load, target: Chaos, folder: Path) -> None:
+        self._pool, self._idle, self._target, self._folder = pool, idle, target, folder
+        self._let_in = self._burst(idle.model, CROWD)
+
+    def leaked(self) -> list[str]:
+        """Calls at replicas; places that a crowd no longer gets; models that do not answer."""
+        give_up = time.monotonic() + DRAINED_S
+        while (held := busy(replica_stats())) and time.monotonic() < give_up:
+            time.sleep(POLL_S)
+        lost = self._let_in - self._burst(self._idle.model, CROWD)
+        held += [f"{lost} of {self._let_in} places of the mixture"] if lost > 0 else []
+        wanted = slots(self._target.cards)
+        for model in self._target.recipe.models:
+            if lost := wanted - self._burst(model, 1):
+                held.append(f"{lost} of {wanted} slots of {model}")
+        return held
+
+    def _burst(self, model: str, per_slot: int) -> int:
+        """How many are let in of so many at once, while none of them can have ended."""
+        due_s = (0.0,) * (per_slot * slots(self._target.cards))
+        burst, file = replace(self._idle, model=model, due_s=due_s), self._folder / uuid.uuid4().hex
+        offer(self._pool, burst, file).result()
+        return sum(outcome.is_answered for outcome in Outcomes(burst, file)())
 
 
 def limits_of(
@@ -154,6 +162,7 @@ def limits_of(
 def main(
     *,
     minutes: Annotated[float, typer.Option(min=0.5, help="Of load.")] = 30,
+    cards: Annotated[int, typer.Option(min=2, help="And nodes; engines are the slower.")] = 2,
     pause_s: Annotated[float, typer.Option(min=0, help="Of peace before a kill, on average.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the arrivals, and of what is killed.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
@@ -163,16 +172,17 @@ def main(
     seconds = 60 * minutes
     with tempfile.TemporaryDirectory(prefix="slimmoa-chaos-") as name, client_process() as pool:
         folder = Path(name)
-        with chaos() as target:
+        with chaos(cards) as target:
             idle = Load(target.url, target.recipe.name, (), DEADLINE_S)
-            capacity = saturated(pool, idle, CLIENTS, min(CAPACITY_S, seconds / 24))
+            capacity = saturated(pool, idle, 4 * slots(cards), min(CAPACITY_S, seconds / 24))
             say(f"capacity {capacity:.2f} answers/s; load at {LOAD:g} of it for {seconds:g} s")
+            room = Slots(pool, idle, target, folder)
             due_s = arrivals(LOAD * capacity, seconds, seed)
             load = replace(idle, due_s=due_s, client="openai", streamed=True)
             so_far = Outcomes(load, folder / "outcomes.jsonl")
             going = Run(target, so_far, seconds, pause_s, seed)
             blows = going.go(offer(pool, load, folder / "outcomes.jsonl"))
-            held = leaks(pool, idle, target, folder)
+            held = room.leaked()
         found = so_far()
     for error, times in Counter(o.error[:ERROR_CHARACTERS] for o in found if o.error).most_common():
         say(f"{times} failed: {error}")

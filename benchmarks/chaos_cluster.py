@@ -18,7 +18,7 @@ from urllib.request import urlopen
 import psutil
 
 from actors.replica import ReplicaStats
-from benchmarks.chaos_models import CARDS, REMOTE, recipe
+from benchmarks.chaos_models import REMOTE, recipe
 from benchmarks.harness import HOST, free_port
 from benchmarks.simulated import CARD, Nodes, cluster
 from cluster import runtime
@@ -45,15 +45,16 @@ class EngineServer:
     """A child process that answers as model REMOTE: it stands for an engine that does not run inside
     its replica, as vLLM's processes and other servers do not."""
 
-    def __init__(self) -> None:
+    def __init__(self, cards: int) -> None:
         self._port = free_port()
+        self._cards = cards
         self.url = f"http://{HOST}:{self._port}"
         self.start()
 
     def start(self) -> None:
         """Start the process, the first or the next one."""
-        command = [sys.executable, "-m", "benchmarks.chaos_models", str(self._port)]
-        self._process = subprocess.Popen(command)
+        command = [sys.executable, "-m", "benchmarks.chaos_models"]
+        self._process = subprocess.Popen([*command, str(self._port), str(self._cards)])
 
     def kill(self) -> int:
         """SIGKILL; its process ID."""
@@ -83,15 +84,16 @@ class Killed:
 class Chaos:
     """A cluster that serves the mixture, whose processes can be killed."""
 
-    def __init__(self, nodes: Nodes, server: EngineServer) -> None:
+    def __init__(self, nodes: Nodes, server: EngineServer, cards: int) -> None:
         self._nodes = nodes
         self._server = server
-        self.recipe = recipe(server.url)
+        self.cards = cards
+        self.recipe = recipe(server.url, cards)
         self.url = _deployed(self.recipe)
         self._seen: dict[psutil.Process, str] = {}
-        replicas = {f"{REPLICA}model-{name}": CARDS for name in self.recipe.models}
+        replicas = {f"{REPLICA}model-{name}": cards for name in self.recipe.models}
         self._wanted = replicas | {TITLES["ingress"]: INGRESSES}
-        self._wanted |= {TITLES["keeper"]: CARDS, TITLES["controller"]: 1}
+        self._wanted |= {TITLES["keeper"]: cards, TITLES["controller"]: 1}
 
     def kill(self, kind: str, chance: random.Random) -> Killed | None:
         """Kill one process of a kind; servers and nodes are started again after a while. None if there
@@ -102,7 +104,7 @@ class Chaos:
             time.sleep(SERVER_AWAY_S)
             self._server.start()
         elif kind == NODE:
-            which = chance.randrange(CARDS)
+            which = chance.randrange(self.cards)
             what = f"worker node {which}"
             self._nodes.lose(which)
             time.sleep(NODE_AWAY_S)
@@ -141,16 +143,35 @@ class Chaos:
         if not self._server.is_up:
             return "the engine server"
         proxies = sum(title.startswith(TITLES["proxy"]) for title in titles)
-        return _lack_of_serve(self._wanted, proxies) or _lack_of_seats()
+        return _lack_of_serve(self._wanted, proxies) or self._lack_of_seats()
+
+    def _lack_of_seats(self) -> str:
+        """Which model has fewer engines that are awake than cards."""
+        import ray
+        from ray.exceptions import RayError
+
+        from actors.ray_keeper import keepers
+
+        awake = Counter[str]()
+        for keeper in keepers(runtime.APP_NAME).values():
+            with suppress(RayError):  # of a card that is gone, or being restarted
+                standing = ray.get(keeper.standing.remote(), timeout=ASK_S)
+                awake.update(
+                    name.partition("/")[0]
+                    for name, found in standing.items()
+                    if found.state is State.RESIDENT
+                )
+        seated = (name for name in self.recipe.models if name != REMOTE)
+        return next((f"an engine of {name}" for name in seated if awake[name] < self.cards), "")
 
 
 @contextmanager
-def chaos() -> Iterator[Chaos]:
-    """A head without cards and CARDS nodes with one each, all of this machine; the mixture on it."""
-    server = EngineServer()
+def chaos(cards: int) -> Iterator[Chaos]:
+    """A head without cards and nodes with one each, all of this machine; the mixture on it."""
+    server = EngineServer(cards)
     try:
-        with cluster(*[CARD] * CARDS) as nodes:
-            yield Chaos(nodes, server)
+        with cluster(*[CARD] * cards) as nodes:
+            yield Chaos(nodes, server, cards)
     finally:
         server.kill()
 
@@ -194,24 +215,6 @@ def _lack_of_serve(wanted: dict[str, int], proxies: int) -> str:
             if deployment.replica_states.get(ReplicaState.RUNNING, 0) < count:
                 return f"a running replica of {name}"
     return ""
-
-
-def _lack_of_seats() -> str:
-    """Which models have fewer engines that are awake than cards."""
-    import ray
-    from ray.exceptions import RayError
-
-    from actors.ray_keeper import keepers
-
-    awake = Counter[str]()
-    for keeper in keepers(runtime.APP_NAME).values():
-        with suppress(RayError):  # of a card that is gone, or being restarted
-            standing = ray.get(keeper.standing.remote(), timeout=ASK_S)
-            awake.update(
-                name.partition("/")[0] for name, s in standing.items() if s.state is State.RESIDENT
-            )
-    short = [name for name in recipe("http://unused").models if name != REMOTE and awake[name] < CARDS]
-    return f"an engine of {short[0]}" if short else ""
 
 
 def replica_stats() -> list[tuple[str, ReplicaStats]]:

@@ -8,7 +8,8 @@ from typing import Any
 from benchmarks.chaos_cluster import KINDS, Killed
 from benchmarks.chaos_models import Oracle
 from benchmarks.harness import percentile
-from benchmarks.open_loop import Outcome, is_streamed
+from benchmarks.open_loop import is_streamed
+from benchmarks.outcome import Outcome
 from configs.schema import Recipe
 
 BIN_S = 2.0

@@ -1,12 +1,13 @@
 """The mixture of the chaos run, whose every answer can be computed: its recipe, one model's server, and
 what a request must be answered.
 
-    python -m benchmarks.chaos_models PORT      the server of model REMOTE, scripted as the others are
+    python -m benchmarks.chaos_models PORT CARDS     the server of model REMOTE, scripted as the others
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any
 
 import uvicorn
 
@@ -22,27 +23,36 @@ from serve_app.api import create_api
 from serve_app.events import AnswerDelta
 
 PROPOSERS, REMOTE, WRITER = ("first", "second"), "remote", "writer"
-CARDS = 4  # so that the load, 70% of what all can carry, is less than what is left without one
 CONCURRENCY = 4
-CALL_S = 2.0
+PER_S = 8.0
+"""Answers per second of all cards: what more of them bring, slower engines take, for all run here."""
 MODEL_BYTES = 16_000_000_000
 DEADLINE_S, LAYER_DEADLINE_S = 30.0, 15.0
-PACE = {"tokens": 11, "first_token_s": CALL_S / 2, "token_s": CALL_S / 20}
-SLOTS = CARDS * CONCURRENCY
-"""Calls of each model that run at a time."""
+TOKENS = 11
 
 
-def recipe(server_url: str) -> Recipe:
-    """Two proposers and an aggregator with a seat on each of CARDS, and a proposer behind a server,
-    which stands for an engine that runs outside of its replica."""
-    places = {"concurrency": CONCURRENCY}
-    seated = {"engine": "scripted", "weight_bytes": MODEL_BYTES} | places | PACE
+def slots(cards: int) -> int:
+    """Calls of each model that run at a time."""
+    return cards * CONCURRENCY
+
+
+def scripted(cards: int) -> dict[str, Any]:
+    """The settings of an engine, so that this many cards give PER_S."""
+    call_s = slots(cards) / PER_S
+    pace = {"first_token_s": call_s / 2, "token_s": call_s / 2 / (TOKENS - 1)}
+    return {"engine": "scripted", "concurrency": CONCURRENCY, "tokens": TOKENS} | pace
+
+
+def recipe(server_url: str, cards: int) -> Recipe:
+    """Two proposers and an aggregator with a seat on each card, and a proposer behind a server, which
+    stands for an engine that runs outside of its replica."""
+    seated = scripted(cards) | {"weight_bytes": MODEL_BYTES}
     remote = {"engine": "openai_http", "base_url": f"{server_url}/v1", "model": REMOTE}
+    shared = {"concurrency": CONCURRENCY, "replicas": cards}
     return Recipe.model_validate(
         {
             "name": "mix",
-            "models": dict.fromkeys((*PROPOSERS, WRITER), seated)
-            | {REMOTE: remote | places | {"replicas": CARDS}},
+            "models": dict.fromkeys((*PROPOSERS, WRITER), seated) | {REMOTE: remote | shared},
             "layers": [{"proposers": [{"model": name} for name in (*PROPOSERS, REMOTE)]}],
             "aggregator": {"model": WRITER},
             "limits": {"deadline_s": DEADLINE_S, "layer_deadline_s": LAYER_DEADLINE_S},
@@ -94,7 +104,7 @@ class Oracle:
 
     def __init__(self, mixture: Recipe) -> None:
         self._recipe = mixture
-        at_once = {"engine": "scripted"} | PACE | {"first_token_s": 0, "token_s": 0}
+        at_once = scripted(1) | {"first_token_s": 0, "token_s": 0}
         self._engines = Engines(ScriptedModel.model_validate(at_once), list(mixture.models))
 
     async def start(self) -> None:
@@ -110,24 +120,23 @@ class Oracle:
         return "".join([e.delta.text async for e in events if isinstance(e, AnswerDelta)])
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, cards: int) -> None:
     """Answer as model REMOTE until the process ends."""
-    model = {"engine": "scripted", "concurrency": SLOTS} | PACE
     alone = Recipe.model_validate(
         {
             "name": "server",
-            "models": {REMOTE: model},
+            "models": {REMOTE: scripted(cards) | {"concurrency": slots(cards)}},
             "layers": [{"proposers": [{"model": REMOTE}]}],
             "aggregator": {"model": REMOTE},
         }
     )
-    scripted = alone.models[REMOTE]
-    assert isinstance(scripted, ScriptedModel)
-    engines = Engines(scripted, [REMOTE])
+    model = alone.models[REMOTE]
+    assert isinstance(model, ScriptedModel)
+    engines = Engines(model, [REMOTE])
     await engines.start()
     settings = uvicorn.Config(create_api(alone, engines), HOST, port, log_level="error")
     await uvicorn.Server(settings).serve()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(*map(int, sys.argv[1:])))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -22,15 +22,13 @@ import aiohttp
 import httpx2
 import uvloop
 from openai import APIConnectionError, APIError, AsyncOpenAI
-from pydantic import TypeAdapter
 
 from benchmarks.harness import QUESTIONS, ask
+from benchmarks.outcome import HUNG, LOST, OUTCOME, Attempt, Outcome
 
-LOST, HUNG = 0, -1  # statuses of attempts that got no HTTP status
 LATE_S = 5.0
 """An attempt that has not ended so long after the mixture's deadline hangs."""
-START_S = 1.0
-STAGGER_S = 3.0
+START_S, STAGGER_S = 1.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,61 +47,6 @@ class Load:
     streamed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One HTTP request. status: LOST if the connection broke, HUNG if it was given up; times on the
-    monotonic clock; retry_after: the header of that name."""
-
-    status: int
-    began: float
-    ended: float
-    retry_after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a request. error: why there is no whole answer; moa: the answer's own account."""
-
-    number: int
-    due: float
-    ended: float
-    attempts: tuple[Attempt, ...]
-    text: str = ""
-    moa: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-
-    @property
-    def status(self) -> int:
-        """Of the last attempt."""
-        return self.attempts[-1].status
-
-    @property
-    def is_answered(self) -> bool:
-        """With an answer, from its beginning to its end."""
-        return self.status == 200 and not self.error
-
-    @property
-    def is_hung(self) -> bool:
-        """One of its attempts had to be given up."""
-        return any(attempt.status == HUNG for attempt in self.attempts)
-
-    @property
-    def is_degraded(self) -> bool:
-        """Answered, without all that the recipe asks for."""
-        return self.is_answered and bool(self.moa.get("degraded") or self.moa.get("cut"))
-
-    @property
-    def is_whole_at_once(self) -> bool:
-        """Answered at the first attempt, with every proposal."""
-        return self.is_answered and len(self.attempts) == 1 and not self.is_degraded
-
-    @property
-    def wall_s(self) -> float:
-        """From the moment when it was due to the end of its last attempt."""
-        return self.ended - self.due
-
-
-OUTCOME = TypeAdapter(Outcome)
 Asker = Callable[[int, float], Awaitable[Outcome]]
 _attempts: ContextVar[list[Attempt]] = ContextVar("attempts")
 
@@ -116,7 +59,7 @@ def arrivals(per_s: float, seconds: float, seed: int) -> tuple[float, ...]:
 
 
 def question(number: int) -> str:
-    """What request `number` asks; no other asks the same."""
+    """What only request `number` asks."""
     return f"Request {number}: {QUESTIONS[number % len(QUESTIONS)]}"
 
 
@@ -211,8 +154,8 @@ async def _aiohttp(load: Load) -> AsyncIterator[Asker]:
         except (aiohttp.ClientError, TimeoutError) as error:
             status, ended = HUNG if isinstance(error, TimeoutError) else LOST, time.monotonic()
             return Outcome(number, due, ended, (Attempt(status, began, ended),), error=repr(error))
-        attempt = Attempt(answer.status, began, answer.ended, answer.retry_after)
-        return Outcome(number, due, answer.ended, (attempt,), answer.text, answer.moa, answer.error)
+        attempts = (Attempt(answer.status, began, answer.ended, answer.retry_after),)
+        return Outcome(number, due, answer.ended, attempts, answer.text, answer.moa, answer.error)
 
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -254,8 +197,7 @@ async def _openai(load: Load) -> AsyncIterator[Asker]:
             error = "the stream did not end"
         except (APIError, httpx2.HTTPError) as failure:
             error = f"{type(failure).__name__}: {failure}"
-            if isinstance(failure, APIConnectionError) and failure.__cause__ is not None:
-                error += f" ({failure.__cause__!r})"
+            error += f" ({failure.__cause__!r})" if isinstance(failure, APIConnectionError) else ""
         return Outcome(number, due, time.monotonic(), tuple(attempts), text, moa, error)
 
     give_up_s = load.deadline_s + LATE_S

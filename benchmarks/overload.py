@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.harness import Limit, percentile, report, run, serving
-from benchmarks.open_loop import Load, Outcome, Outcomes, arrivals, client_process, offer, saturated
+from benchmarks.open_loop import Load, Outcomes, arrivals, client_process, offer, saturated
+from benchmarks.outcome import Outcome
 from configs.load import load as load_recipe
 from configs.schema import Recipe
 

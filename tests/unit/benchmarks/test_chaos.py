@@ -11,9 +11,9 @@ from benchmarks.chaos_cluster import KINDS, Killed
 from benchmarks.chaos_figures import Blow, draw, rows, wrong
 from benchmarks.chaos_models import Oracle, recipe
 from benchmarks.memory import MemoryLog, Sample, growth
-from benchmarks.open_loop import LOST, Attempt, Outcome
+from benchmarks.outcome import LOST, Attempt, Outcome
 
-MIXTURE = recipe("http://unused")
+MIXTURE = recipe("http://unused", 2)
 
 
 def outcome(due: float, ended: float, *statuses: int, number: int = 0, **more: Any) -> Outcome:

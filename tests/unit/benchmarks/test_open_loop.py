@@ -11,7 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from benchmarks import open_loop
-from benchmarks.open_loop import HUNG, LOST, OUTCOME, Load, Outcome, Outcomes, arrivals, question
+from benchmarks.open_loop import Load, Outcomes, arrivals, question
+from benchmarks.outcome import HUNG, LOST, OUTCOME, Outcome
 
 MOA = {"degraded": False, "cut": False}
 ALL_AT_ONCE = (0.0, 0.0, 0.0, 0.0)

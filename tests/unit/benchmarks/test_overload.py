@@ -1,6 +1,6 @@
 """The figures of the overload benchmark, on outcomes that are made up."""
 
-from benchmarks.open_loop import HUNG, Attempt, Outcome
+from benchmarks.outcome import HUNG, Attempt, Outcome
 from benchmarks.overload import figures, limits_of
 
 
