@@ -8,8 +8,9 @@ from pathlib import Path
 from benchmarks.chaos_cluster import KINDS
 
 ALLOWED_TO_MISS = {"share answered, with the client's retries"}
-"""Seven kills in two minutes break more than the limit, which is for half an hour, allows."""
-AVAILABLE = 0.95
+"""Seven kills in two minutes break more than the limit, which is for half an hour, allows; and while one
+of two nodes is away, the load is more than the other can carry, so a part is refused."""
+AVAILABLE = 0.75
 
 
 def test_no_kill_makes_an_answer_wrong_a_request_hang_or_a_slot_leak(tmp_path: Path) -> None:

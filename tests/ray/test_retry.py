@@ -88,8 +88,7 @@ def ask(endpoint: Endpoint, question: str, model: str = "mix", **fields: Any) ->
     return endpoint.client().chat.completions.create(model=model, messages=messages, **fields)
 
 
-@pytest.mark.parametrize("model", ["slow", "writer"])
-@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize(("model", "watched"), [("slow", True), ("writer", False)])
 def test_a_replica_killed_before_its_first_token_costs_time_and_not_the_answer(
     endpoint: Endpoint, kills: Kills, model: str, watched: bool
 ) -> None:
