@@ -31,8 +31,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would package the folder per worker
     "RAY_worker_niceness": "0",  # Ray's 15 lets any other process starve the engines
-    # A node that is lost is found dead after 3 s instead of 15: until then calls to it wait. One that is
-    # busy is not, since each of three looks may take 10 s.
+    # A node that is lost is found dead after 3 s instead of 15: until then calls to it wait. One that
+    # is busy is not, since each of three looks may take 10 s.
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
     # What Ray does by the clock makes engines that use all cores wait for their slowest thread: 9% of

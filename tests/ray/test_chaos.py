@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.chaos_cluster import KINDS
 
 ALLOWED_TO_MISS = {"share answered, with the client's retries"}
-"""Seven kills in two minutes break more than the limit, which is for half an hour, allows; and while one
-of two nodes is away, the load is more than the other can carry, so a part is refused."""
+"""Seven kills in two minutes break more than the limit, which is for half an hour, allows; and while
+one of two nodes is away, the load is more than the other can carry, so a part is refused."""
 AVAILABLE = 0.75
 
 
