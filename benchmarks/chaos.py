@@ -31,7 +31,7 @@ import typer
 
 from benchmarks.chaos_cluster import KINDS, Chaos, Killed, busy, chaos, replica_stats
 from benchmarks.chaos_figures import Blow, draw, rows, share, wrong
-from benchmarks.chaos_models import DEADLINE_S, slots
+from benchmarks.chaos_models import DEADLINE_S, call_s, slots
 from benchmarks.harness import Limit, report, run
 from benchmarks.memory import MemoryLog, growth
 from benchmarks.open_loop import Load, Outcomes, arrivals, client_process, offer, saturated
@@ -46,7 +46,8 @@ LAST_S = 15.0
 """No kill comes so shortly before the end."""
 WHOLE_S = 90.0
 POLL_S = 0.5
-CAPACITY_S = 10.0
+CAPACITY_CALLS = 5
+"""Capacity is measured over the time of so many engine calls."""
 ERROR_CHARACTERS = 200
 DRAINED_S = 10.0
 
@@ -174,7 +175,7 @@ def main(
         folder = Path(name)
         with chaos(cards) as target:
             idle = Load(target.url, target.recipe.name, (), DEADLINE_S)
-            capacity = saturated(pool, idle, 4 * slots(cards), min(CAPACITY_S, seconds / 24))
+            capacity = saturated(pool, idle, 4 * slots(cards), CAPACITY_CALLS * call_s(cards))
             say(f"capacity {capacity:.2f} answers/s; load at {LOAD:g} of it for {seconds:g} s")
             room = Slots(pool, idle, target, folder)
             due_s = arrivals(LOAD * capacity, seconds, seed)

@@ -36,10 +36,15 @@ def slots(cards: int) -> int:
     return cards * CONCURRENCY
 
 
+def call_s(cards: int) -> float:
+    """Seconds that an engine takes for a call, so that all together give PER_S."""
+    return slots(cards) / PER_S
+
+
 def scripted(cards: int) -> dict[str, Any]:
-    """The settings of an engine, so that this many cards give PER_S."""
-    call_s = slots(cards) / PER_S
-    pace = {"first_token_s": call_s / 2, "token_s": call_s / 2 / (TOKENS - 1)}
+    """The settings of an engine."""
+    half_s = call_s(cards) / 2
+    pace = {"first_token_s": half_s, "token_s": half_s / (TOKENS - 1)}
     return {"engine": "scripted", "concurrency": CONCURRENCY, "tokens": TOKENS} | pace
 
 
