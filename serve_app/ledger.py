@@ -164,8 +164,7 @@ def places_of(recipe: Recipe) -> dict[str, int]:
 
 
 def needs_of(recipe: Recipe, model: str) -> dict[str, int]:
-    """Most calls at a time that an answer by the mixture, or by one of its models, makes of each, but
-    no more than there are places: such an answer takes them all."""
+    """Most calls at a time that an answer by the mixture, or by one of its models, makes of each."""
     if model != recipe.name:
         return {model: 1}
     needs = Counter({recipe.aggregator.model: 1})
@@ -174,8 +173,7 @@ def needs_of(recipe: Recipe, model: str) -> dict[str, int]:
         for proposer in layer.proposers:
             calls[proposer.model] += proposer.samples
         needs |= calls
-    places = places_of(recipe)
-    return {name: min(calls, places[name]) for name, calls in needs.items()}
+    return dict(needs)
 
 
 async def counted(

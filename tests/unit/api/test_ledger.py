@@ -1,6 +1,7 @@
 """Limits and shares of keys, in virtual time."""
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -215,9 +216,9 @@ def test_an_answer_needs_the_widest_layer_of_each_model_at_a_time() -> None:
     twice = [{"proposers": [{"model": "one", "samples": 2}, {"model": "one"}]}] * 2
     wide = [{"proposers": [{"model": "writer", "samples": 9}]}]
     mixture = Recipe.model_validate(
-        settings | {"layers": [*twice, *wide], "limits": {"layer_deadline_s": 9, "queue": 0}}
+        settings | {"layers": [*twice, *wide], "limits": {"layer_deadline_s": 9}}
     )
-    assert needs_of(mixture, "mix") == {"one": 3, "writer": 4}  # 9 at a time can never be there
+    assert needs_of(mixture, "mix") == {"one": 3, "writer": 9}
     assert needs_of(mixture, "one") == {"one": 1}
 
 
@@ -299,6 +300,21 @@ def test_who_wants_more_than_there_is_gets_in_when_nobody_else_is() -> None:
         ledger.take(alone(1), 0)
     ledger.settle(alone(9), 0)
     ledger.take(alone(1), 0)
+
+
+@given(st.integers(1, 20), st.integers(1, 12), st.integers(1, 6), st.booleans())
+def test_answers_that_are_in_together_never_make_more_calls_than_replicas_hold(
+    needed: int, each: int, replicas: int, has_rivals: bool
+) -> None:
+    ledger, taken = Ledger({"m": each}), 0
+    ledger.count({"m": replicas}, ingresses=1)
+    for number in range(each * replicas + 1):
+        key = Key(str(number), b"", Allowance())
+        with suppress(Overloaded):
+            ledger.take(Claim(key, {"m": needed}, 10, has_rivals), 0)
+            taken += 1
+    assert taken == 1 or taken * needed <= each * replicas
+    assert taken >= 1
 
 
 def test_places_grow_and_shrink_with_the_replicas() -> None:
