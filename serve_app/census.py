@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from serve_app.ledger import Ledger
 
-LOOK_S = 5.0
-"""Nobody counts while no request comes, and no more often than this."""
+LOOK_S = 2.0
+"""Nobody counts while no request comes, and no more often than this: until then an ingress that is left
+alone gives out no more than its part."""
 FIRST_S = 2.0
 """The first request waits so long for the first count."""
 
