@@ -129,21 +129,24 @@ def cards() -> list[Card]:
     A node whose Ray has no GPU or no CPU to give out has no such card.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = {node["NodeID"]: node["Resources"] for node in alive_nodes()}
     here = ray.get_runtime_context().get_node_id()
-    task: Any = ray.remote(detect)
-    asked = {
-        node: task.options(
-            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote()
-        for node in nodes
-        if node != here
-    }
+    asked = {node: detection(node) for node in nodes if node != here}
     lists = dict(zip(asked, ray.get(list(asked.values()), timeout=DETECT_S), strict=True))
     lists[here] = detect()
     return [card for node, has in nodes.items() for card in _given_out(node, has, lists[node])]
+
+
+def detection(node: str) -> Any:
+    """A reference to the cards of a node, as a task there finds them. An actor cannot look for itself:
+    Ray shows it only the GPUs that it was given."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task: Any = ray.remote(detect)
+    here = NodeAffinitySchedulingStrategy(node, soft=False)
+    return task.options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 def alive_nodes() -> list[dict[str, Any]]:

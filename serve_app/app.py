@@ -87,7 +87,7 @@ class ModelReplica(Replica):
         ray_context, seat = ray.get_runtime_context(), None
         if seating is not None:
             app = serve.get_replica_context().app_name
-            seats = seating.here(app, ray_context.get_node_id())
+            seats = await seating.on(ray_context.get_node_id(), app, runtime.detection)
             seat = await claimed(name, seats, ray_context.current_actor)
             if seat.gpus is not None:  # Ray may have chosen another card than the plan
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, seat.gpus))

@@ -1,7 +1,7 @@
 """The seats of a model as its replicas get them: on the nodes of the plan, and on those that join."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from actors.engine import Share
@@ -11,13 +11,14 @@ from actors.seats import Seat
 from cluster import placement
 from cluster.card import Card
 from cluster.footprint import gib
-from cluster.inventory import detect
 from cluster.joining import joined, width_of
 from cluster.placement import Location, PlacedCard, Placement
 from cluster.policy import Member
 from cluster.residency import Slot
 from cluster.spread import Spread, cards_on
 from configs.schema import Recipe
+
+Detect = Callable[[str], Awaitable[Sequence[Card]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,15 @@ class Seating:
     joining: tuple[Berth, ...]
     cards: tuple[Card, ...]
 
-    def here(self, app: str, node: str) -> list[Seat]:
-        """The model's seats on a node, which is this one.
+    async def on(self, node: str, app: str, detect: Detect) -> list[Seat]:
+        """The model's seats on a node. detect: finds the cards of one that is in no plan.
 
         Raises:
             EngineUnavailable: the node is in no plan, and has other cards.
         """
         if node in self.berths:
             return [berth.seat(app, node) for berth in self.berths[node]]
-        found = joined(detect(), width_of(self.cards))
+        found = joined(await detect(node), width_of(self.cards))
         for number, wanted in enumerate(self.cards):
             if number >= len(found) or not _holds(found[number], wanted):
                 has = ", ".join(f"{card.name} of {gib(card.total_bytes)}" for card in found)
