@@ -122,7 +122,7 @@ def checkpoint_of(name: str, model: Model, find: Find) -> Checkpoint | None:
             return shape
     raise UnknownCheckpoint(
         f"how large model {name!r} is cannot be told before its weights are here "
-        "(run `slimmoa fetch`), for no shape of it is bundled"
+        "(run `slimmoa models RECIPE --fetch`), for no shape of it is bundled"
     )
 
 

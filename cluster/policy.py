@@ -98,7 +98,7 @@ NO_CALLS = Calls()
 
 
 @dataclass(slots=True)
-class Seat:
+class Standing:
     """What is believed of a member. since: of its state; opened, dry, ended: of its turns.
     opened is later than the turn's begin if the slot idled: rule 2."""
 
@@ -129,19 +129,28 @@ class Seat:
         return self.calls.oldest if self.calls.waiting else self.since
 
 
-def next_seat(seats: Sequence[Seat], last: Seat | None, now: float) -> Seat | None:
+def next_turn(standings: Sequence[Standing], last: Standing | None, now: float) -> Standing | None:
     """Rule 4. `last` had the last turn, and gets the next one only if nobody else wants it."""
-    wanting = [seat for seat in seats if seat.wants(now)]
-    others = [seat for seat in wanting if seat is not last] or wanting
-    first = [seat for seat in others if seat.calls.due <= now or seat.passed >= len(seats)]
+    wanting = [standing for standing in standings if standing.wants(now)]
+    others = [standing for standing in wanting if standing is not last] or wanting
+    first = [
+        standing
+        for standing in others
+        if standing.calls.due <= now or standing.passed >= len(standings)
+    ]
     if first:
-        return min(first, key=lambda seat: (seat.ended, seat.waits_since, seat.member.order))
+        return min(
+            first, key=lambda standing: (standing.ended, standing.waits_since, standing.member.order)
+        )
     return max(others, key=_pull, default=None)
 
 
-def _pull(seat: Seat) -> tuple[int, int]:
+def _pull(standing: Standing) -> tuple[int, int]:
     # Engines that nobody waits for yet start backwards, so that the first proposer is left awake.
-    return seat.calls.waiting, -seat.member.order if seat.calls.waiting else seat.member.order
+    return (
+        standing.calls.waiting,
+        -standing.member.order if standing.calls.waiting else standing.member.order,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +162,13 @@ class Ending:
     hard_at: float
 
 
-def ending(holder: Seat, rivals: Sequence[Seat], cost_s: float, policy: Policy) -> Ending:
+def ending(holder: Standing, rivals: Sequence[Standing], cost_s: float, policy: Policy) -> Ending:
     """When the turn of `holder` ends, if `rivals` want the slot and a swap costs `cost_s`."""
     linger_s = policy.linger_share * cost_s
-    waited_since = min(seat.waits_since for seat in rivals)
+    waited_since = min(standing.waits_since for standing in rivals)
     if holder.calls.any:
         soft_at = max(waited_since + linger_s, holder.opened + policy.least_costs * cost_s)
     else:
         soft_at = max(waited_since, holder.dry) + linger_s
-    due = min(seat.calls.due for seat in rivals)
+    due = min(standing.calls.due for standing in rivals)
     return Ending(soft_at, max(due, holder.opened + max(policy.least_turn_s, cost_s)))

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.orders import Action, CheckAt, Do, Snapshot, Verb
-from cluster.policy import Calls, Member, Policy, Seat, State, Turn, ending, next_seat
+from cluster.policy import Calls, Member, Policy, Standing, State, Turn, ending, next_turn
 
 MOVING = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
 
@@ -41,24 +41,24 @@ class Slot:
 
 @dataclass(slots=True)
 class _Bench:
-    """A slot with its seats. last: who had the last turn; missing: who has not shown itself to this
+    """A slot with its standings. last: who had the last turn; missing: who has not shown itself to this
     keeper; asked: since when it needs a step of an engine."""
 
     slot: Slot
-    seats: list[Seat]
-    last: Seat | None = None
+    standings: list[Standing]
+    last: Standing | None = None
     missing: set[str] = field(default_factory=set)
     asked: float = math.inf
 
     def is_idle(self, now: float) -> bool:
         """Nobody has or wants a call."""
-        return not any(seat.calls.any or seat.wants(now) for seat in self.seats)
+        return not any(standing.calls.any or standing.wants(now) for standing in self.standings)
 
-    def cost_s(self, holder: Seat, rival: Seat) -> float:
+    def cost_s(self, holder: Standing, rival: Standing) -> float:
         return 0.0 if self.slot.keeps_loaded else holder.sleep_s + rival.wake_s
 
 
-_Step = tuple[Callable[[Seat, float], None], Seat]
+_Step = tuple[Callable[[Standing, float], None], Standing]
 
 
 class Residency:
@@ -67,11 +67,11 @@ class Residency:
     def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
         self._benches = [
-            _Bench(slot, [Seat(m, m.wake_s, m.sleep_s) for m in slot.members]) for slot in slots
+            _Bench(slot, [Standing(m, m.wake_s, m.sleep_s) for m in slot.members]) for slot in slots
         ]
-        self._seats = {s.member.name: (b, s) for b in self._benches for s in b.seats}
+        self._standings = {s.member.name: (b, s) for b in self._benches for s in b.standings}
         for bench in self._benches:
-            bench.missing = {seat.member.name for seat in bench.seats}
+            bench.missing = {standing.member.name for standing in bench.standings}
         self._absent_at = math.inf
         self._settled_at = -math.inf
         self._actions: list[Action] = []
@@ -79,61 +79,63 @@ class Residency:
 
     def standing(self) -> dict[str, Snapshot]:
         """What is believed of every member."""
-        return {name: Snapshot(s.state, s.turn, s.calls) for name, (_, s) in self._seats.items()}
+        return {name: Snapshot(s.state, s.turn, s.calls) for name, (_, s) in self._standings.items()}
 
     def joined(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica shows itself, new or not, as it is: its turn is open only if `found` says so."""
-        bench, seat = self._seats[name]
+        bench, standing = self._standings[name]
         bench.missing.discard(name)
-        seat.cold = found.state is State.WAKING and (seat.cold or seat.state is not State.WAKING)
-        self._end(bench, seat, now)
-        self._enter(seat, found.state, now)
-        self._count(bench, seat, found.calls, now)
-        seat.turn, seat.opened = found.turn, now
+        standing.cold = found.state is State.WAKING and (
+            standing.cold or standing.state is not State.WAKING
+        )
+        self._end(bench, standing, now)
+        self._enter(standing, found.state, now)
+        self._count(bench, standing, found.calls, now)
+        standing.turn, standing.opened = found.turn, now
         if found.state is State.FAILED:
-            self._fail(bench, seat, now)
-        elif found.turn is Turn.OPEN and len(bench.seats) > 1:
-            self._close(seat, -math.inf)
+            self._fail(bench, standing, now)
+        elif found.turn is Turn.OPEN and len(bench.standings) > 1:
+            self._close(standing, -math.inf)
         return self._decide(now)
 
     def left(self, now: float, name: str) -> list[Action]:
         """The replica is dead."""
-        bench, seat = self._seats[name]
+        bench, standing = self._standings[name]
         bench.missing.discard(name)
-        if seat.state not in (State.ABSENT, State.STOPPED):
+        if standing.state not in (State.ABSENT, State.STOPPED):
             self._settled_at = now + self._policy.settle_s
-        if seat.state is State.WAKING:
-            self._back_off(seat, now)
-        self._end(bench, seat, now)
-        self._enter(seat, State.ABSENT, now)
-        self._count(bench, seat, Calls(), now)
+        if standing.state is State.WAKING:
+            self._back_off(standing, now)
+        self._end(bench, standing, now)
+        self._enter(standing, State.ABSENT, now)
+        self._count(bench, standing, Calls(), now)
         return self._decide(now)
 
     def reported(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica that knows of its last order tells how it is."""
-        bench, seat = self._seats[name]
-        self._count(bench, seat, found.calls, now)
-        match seat.state, found.state:
+        bench, standing = self._standings[name]
+        self._count(bench, standing, found.calls, now)
+        match standing.state, found.state:
             case before, State.FAILED if before is not State.FAILED:
-                self._fail(bench, seat, now)
+                self._fail(bench, standing, now)
             case State.WAKING, State.RESIDENT:
-                if found.took_s is not None and not seat.cold:
-                    seat.wake_s = found.took_s
-                seat.failures = 0
-                self._enter(seat, State.RESIDENT, now)
+                if found.took_s is not None and not standing.cold:
+                    standing.wake_s = found.took_s
+                standing.failures = 0
+                self._enter(standing, State.RESIDENT, now)
             case State.FALLING_ASLEEP, State.ASLEEP:
-                seat.sleep_s = seat.sleep_s if found.took_s is None else found.took_s
-                self._enter(seat, State.ASLEEP, now)
+                standing.sleep_s = standing.sleep_s if found.took_s is None else found.took_s
+                self._enter(standing, State.ASLEEP, now)
             case State.FAILED, State.STOPPED:
                 self._settled_at = now + self._policy.settle_s
-                self._enter(seat, State.STOPPED, now)
-        if seat.turn is Turn.CLOSING and found.turn is Turn.CLOSED:
-            self._end(bench, seat, now)
+                self._enter(standing, State.STOPPED, now)
+        if standing.turn is Turn.CLOSING and found.turn is Turn.CLOSED:
+            self._end(bench, standing, now)
         return self._decide(now)
 
     def queued(self, now: float, name: str, calls: Calls) -> list[Action]:
         """The queue of a replica that may not know of its last order yet."""
-        self._count(*self._seats[name], calls, now)
+        self._count(*self._standings[name], calls, now)
         return self._decide(now)
 
     def tick(self, now: float) -> list[Action]:
@@ -145,8 +147,8 @@ class Residency:
             self._absent_at = now + self._policy.absent_s
         self._check_at = math.inf
         for bench in self._benches:
-            for seat in bench.seats:
-                self._give_up(bench, seat, now)
+            for standing in bench.standings:
+                self._give_up(bench, standing, now)
         self._step(now, {id(bench): self._turns(bench, now) for bench in self._benches})
         actions, self._actions = self._actions, []
         return actions + ([CheckAt(self._check_at)] if self._check_at < math.inf else [])
@@ -164,16 +166,18 @@ class Residency:
         """Open and close turns of a slot. Returns the step of an engine that it needs next."""
         if bench.missing and not self._is_due(now, self._absent_at):
             return None
-        holder = next((seat for seat in bench.seats if seat.turn is not Turn.CLOSED), None)
-        for seat in bench.seats:
-            self._is_due(now, seat.retry_at)
+        holder = next(
+            (standing for standing in bench.standings if standing.turn is not Turn.CLOSED), None
+        )
+        for standing in bench.standings:
+            self._is_due(now, standing.retry_at)
         if holder is not None:
             self._end_turn(bench, holder, now)
             return None
-        chosen = next_seat(bench.seats, bench.last, now) or self._idle_choice(bench)
+        chosen = next_turn(bench.standings, bench.last, now) or self._idle_choice(bench)
         if chosen is None:
             return None
-        surplus = [s for s in bench.seats if s is not chosen and s.state is State.RESIDENT]
+        surplus = [s for s in bench.standings if s is not chosen and s.state is State.RESIDENT]
         if surplus and not bench.slot.keeps_loaded:
             return self._sleep, surplus[0]
         if chosen.state in (State.ASLEEP, State.STOPPED):
@@ -182,14 +186,14 @@ class Residency:
             self._open(bench, chosen, now)
         return None
 
-    def _idle_choice(self, bench: _Bench) -> Seat | None:
+    def _idle_choice(self, bench: _Bench) -> Standing | None:
         """Whose turn is open while nobody wants one: calls that come then need not wait for us."""
-        awake = [seat for seat in bench.seats if seat.state is State.RESIDENT]
+        awake = [standing for standing in bench.standings if standing.state is State.RESIDENT]
         return bench.last if bench.last in awake else next(iter(awake), None)
 
-    def _end_turn(self, bench: _Bench, holder: Seat, now: float) -> None:
-        rivals = [s for s in bench.seats if s is not holder and s.wants(now)]
-        chosen = next_seat(rivals, None, now)
+    def _end_turn(self, bench: _Bench, holder: Standing, now: float) -> None:
+        rivals = [s for s in bench.standings if s is not holder and s.wants(now)]
+        chosen = next_turn(rivals, None, now)
         swaps = not bench.slot.keeps_loaded or (chosen and chosen.state is State.STOPPED)
         if chosen is None or (swaps and not self._card_is_free(now)):
             return
@@ -203,72 +207,87 @@ class Residency:
         missing = any(bench.missing for bench in self._benches)
         if missing and not self._is_due(now, self._absent_at):
             return False
-        moving = any(seat.state in MOVING for _, seat in self._seats.values())
+        moving = any(standing.state in MOVING for _, standing in self._standings.values())
         return self._is_due(now, self._settled_at) and not moving
 
-    def _open(self, bench: _Bench, seat: Seat, now: float) -> None:
-        for other in bench.seats:
-            other.passed = other.passed + 1 if other is not seat and other.wants(now) else other.passed
-        seat.turn, seat.gate, seat.opened, seat.dry, seat.passed = Turn.OPEN, math.inf, now, now, 0
-        self._do(Verb.OPEN, seat, sole=len(bench.seats) == 1)
-        self._end_turn(bench, seat, now)
+    def _open(self, bench: _Bench, standing: Standing, now: float) -> None:
+        for other in bench.standings:
+            other.passed = (
+                other.passed + 1 if other is not standing and other.wants(now) else other.passed
+            )
+        standing.turn, standing.gate, standing.opened, standing.dry, standing.passed = (
+            Turn.OPEN,
+            math.inf,
+            now,
+            now,
+            0,
+        )
+        self._do(Verb.OPEN, standing, sole=len(bench.standings) == 1)
+        self._end_turn(bench, standing, now)
 
-    def _close(self, seat: Seat, before: float) -> None:
-        seat.turn, seat.gate = Turn.CLOSING, before
-        self._do(Verb.CLOSE, seat, before=before)
+    def _close(self, standing: Standing, before: float) -> None:
+        standing.turn, standing.gate = Turn.CLOSING, before
+        self._do(Verb.CLOSE, standing, before=before)
 
-    def _end(self, bench: _Bench, seat: Seat, now: float) -> None:
-        if seat.turn is not Turn.CLOSED:
-            seat.turn, seat.gate, seat.ended, bench.last = Turn.CLOSED, -math.inf, now, seat
+    def _end(self, bench: _Bench, standing: Standing, now: float) -> None:
+        if standing.turn is not Turn.CLOSED:
+            standing.turn, standing.gate, standing.ended, bench.last = (
+                Turn.CLOSED,
+                -math.inf,
+                now,
+                standing,
+            )
 
-    def _wake(self, seat: Seat, now: float) -> None:
-        seat.cold = seat.state is State.STOPPED
-        self._do(Verb.START if seat.cold else Verb.WAKE, seat)
-        self._enter(seat, State.WAKING, now)
-        self._give_up(self._seats[seat.member.name][0], seat, now)
+    def _wake(self, standing: Standing, now: float) -> None:
+        standing.cold = standing.state is State.STOPPED
+        self._do(Verb.START if standing.cold else Verb.WAKE, standing)
+        self._enter(standing, State.WAKING, now)
+        self._give_up(self._standings[standing.member.name][0], standing, now)
 
-    def _sleep(self, seat: Seat, now: float) -> None:
-        self._do(Verb.SLEEP, seat)
-        self._enter(seat, State.FALLING_ASLEEP, now)
-        self._give_up(self._seats[seat.member.name][0], seat, now)
+    def _sleep(self, standing: Standing, now: float) -> None:
+        self._do(Verb.SLEEP, standing)
+        self._enter(standing, State.FALLING_ASLEEP, now)
+        self._give_up(self._standings[standing.member.name][0], standing, now)
 
-    def _fail(self, bench: _Bench, seat: Seat, now: float) -> None:
-        self._back_off(seat, now)
-        self._end(bench, seat, now)
-        self._enter(seat, State.FAILED, now)
-        self._do(Verb.RESTART, seat)
+    def _fail(self, bench: _Bench, standing: Standing, now: float) -> None:
+        self._back_off(standing, now)
+        self._end(bench, standing, now)
+        self._enter(standing, State.FAILED, now)
+        self._do(Verb.RESTART, standing)
 
-    def _back_off(self, seat: Seat, now: float) -> None:
-        wait_s = min(self._policy.retry_most_s, self._policy.retry_s * 2.0**seat.failures)
-        seat.failures, seat.retry_at = min(seat.failures + 1, 30), now + wait_s
+    def _back_off(self, standing: Standing, now: float) -> None:
+        wait_s = min(self._policy.retry_most_s, self._policy.retry_s * 2.0**standing.failures)
+        standing.failures, standing.retry_at = min(standing.failures + 1, 30), now + wait_s
 
-    def _give_up(self, bench: _Bench, seat: Seat, now: float) -> None:
+    def _give_up(self, bench: _Bench, standing: Standing, now: float) -> None:
         """Nothing is waited for without end: not a start, sleep or wake, and not a restart."""
         policy = self._policy
-        if seat.state is State.FAILED and self._is_due(now, seat.since + policy.restart_s):
-            self._do(Verb.KILL, seat)
-            seat.since = now
+        if standing.state is State.FAILED and self._is_due(now, standing.since + policy.restart_s):
+            self._do(Verb.KILL, standing)
+            standing.since = now
             self._is_due(now, now + policy.restart_s)
-        elif seat.state in (State.WAKING, State.FALLING_ASLEEP):
-            longest_s = policy.start_stuck_s if seat.cold else policy.stuck_s
-            if self._is_due(now, seat.since + longest_s):
-                self._fail(bench, seat, now)
+        elif standing.state in (State.WAKING, State.FALLING_ASLEEP):
+            longest_s = policy.start_stuck_s if standing.cold else policy.stuck_s
+            if self._is_due(now, standing.since + longest_s):
+                self._fail(bench, standing, now)
                 self._is_due(now, now + policy.restart_s)
 
-    def _enter(self, seat: Seat, state: State, now: float) -> None:
-        if seat.state is not state:
-            seat.state, seat.since = state, now
+    def _enter(self, standing: Standing, state: State, now: float) -> None:
+        if standing.state is not state:
+            standing.state, standing.since = state, now
 
-    def _count(self, bench: _Bench, seat: Seat, calls: Calls, now: float) -> None:
-        if seat.calls.any and not calls.any:
-            seat.dry = now
+    def _count(self, bench: _Bench, standing: Standing, calls: Calls, now: float) -> None:
+        if standing.calls.any and not calls.any:
+            standing.dry = now
         elif calls.any and bench.is_idle(now):
-            for holder in bench.seats:  # whoever it is: a turn that idled begins now, by rule 2
+            for holder in bench.standings:  # whoever it is: a turn that idled begins now, by rule 2
                 holder.opened = now
-        seat.calls = calls
+        standing.calls = calls
 
-    def _do(self, verb: Verb, seat: Seat, *, before: float = -math.inf, sole: bool = False) -> None:
-        self._actions.append(Do(verb, seat.member.name, before, sole))
+    def _do(
+        self, verb: Verb, standing: Standing, *, before: float = -math.inf, sole: bool = False
+    ) -> None:
+        self._actions.append(Do(verb, standing.member.name, before, sole))
 
     def _is_due(self, now: float, at: float) -> bool:
         """Whether `at` has come; if not, asks to be called then."""

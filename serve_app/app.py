@@ -47,7 +47,8 @@ HEALTH_S = 2.0
 """A replica that has died is replaced by then."""
 UPSCALE_S = 5.0
 """Where a recipe has replicas follow the load: so long must it last. Serve's own is 30 s."""
-MOST_REPLICAS = 10_000
+UNBOUNDED = 10_000
+"""Serve wants a number of replicas at most, where only the nodes bound it."""
 UNEVEN = 2
 NODE_LOST_S = 10.0
 """A node that is away for longer is not waited for."""
@@ -198,7 +199,7 @@ def weights_of(name: str, model: Model) -> Path | None:
 
 def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> Application:
     model, where = recipe.models[name], spread(plan, name)
-    # The ingress keeps the recipe's bound over all replicas; the router may be uneven between them.
+    # The ingress keeps the recipe's bound over all replicas, between which the router may be uneven.
     queue = UNEVEN * recipe.queue_of(name)
     options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
     options |= _by_load(model, model.replicas.min) or {"num_replicas": model.replicas.min}
@@ -264,7 +265,7 @@ def _following(plan: Placement, where: Spread, count: int) -> AutoscalingConfig:
     policy = policy(policy_function=FollowNodes, policy_kwargs=arguments)
     return AutoscalingConfig(
         min_replicas=1,
-        max_replicas=MOST_REPLICAS,
+        max_replicas=UNBOUNDED,
         initial_replicas=count,
         policy=policy,
         upscale_delay_s=0,

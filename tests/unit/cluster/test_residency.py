@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cluster.orders import CheckAt, Do, Snapshot, Verb
-from cluster.policy import Calls, Ending, Member, Policy, Seat, State, ending, next_seat
+from cluster.policy import Calls, Ending, Member, Policy, Standing, State, ending, next_turn
 from cluster.residency import Residency, Slot
 
 POLICY = Policy(linger_share=0.1, least_costs=2, least_turn_s=1, settle_s=3, retry_s=1, retry_most_s=4)
@@ -16,34 +16,36 @@ AWAKE, ASLEEP, STOPPED, FAILED = (
 WAITS = Calls(waiting=1, oldest=100.0, due=130.0)
 
 
-def seat(member: Member, waiting: int = 0, *, due: float = math.inf, ended: float = 0.0) -> Seat:
+def standing(
+    member: Member, waiting: int = 0, *, due: float = math.inf, ended: float = 0.0
+) -> Standing:
     calls = Calls(waiting, oldest=0.0 if waiting else math.inf, due=due)
-    return Seat(member, 2.0, 1.0, state=State.ASLEEP, calls=calls, ended=ended)
+    return Standing(member, 2.0, 1.0, state=State.ASLEEP, calls=calls, ended=ended)
 
 
 @pytest.mark.parametrize(
-    ("seats", "last", "chosen"),
+    ("standings", "last", "chosen"),
     [
-        ([seat(A), seat(B)], None, None),
-        ([seat(A, 1), seat(B, 1)], None, "a"),  # the order of the recipe
-        ([seat(A, 1), seat(B, 2)], None, "b"),  # the longest queue
-        ([seat(A, 9), seat(B, 1)], "a", "b"),  # not twice in a row
-        ([seat(A, 9), seat(B)], "a", "a"),  # unless nobody else waits
-        ([seat(A, 9), seat(B, 1, due=5.0)], None, "b"),  # out of patience
-        ([seat(A, 1, due=4.0, ended=2.0), seat(B, 1, due=5.0, ended=1.0)], None, "b"),
-        ([seat(A, 9), seat(B, 1, due=99.0)], None, "a"),
+        ([standing(A), standing(B)], None, None),
+        ([standing(A, 1), standing(B, 1)], None, "a"),  # the order of the recipe
+        ([standing(A, 1), standing(B, 2)], None, "b"),  # the longest queue
+        ([standing(A, 9), standing(B, 1)], "a", "b"),  # not twice in a row
+        ([standing(A, 9), standing(B)], "a", "a"),  # unless nobody else waits
+        ([standing(A, 9), standing(B, 1, due=5.0)], None, "b"),  # out of patience
+        ([standing(A, 1, due=4.0, ended=2.0), standing(B, 1, due=5.0, ended=1.0)], None, "b"),
+        ([standing(A, 9), standing(B, 1, due=99.0)], None, "a"),
     ],
 )
-def test_next(seats: list[Seat], last: str | None, chosen: str | None) -> None:
-    before = next((s for s in seats if s.member.name == last), None)
-    found = next_seat(seats, before, now=10.0)
+def test_next(standings: list[Standing], last: str | None, chosen: str | None) -> None:
+    before = next((s for s in standings if s.member.name == last), None)
+    found = next_turn(standings, before, now=10.0)
     assert (found and found.member.name) == chosen
 
 
 def test_a_member_passed_over_as_often_as_there_are_members_comes_next() -> None:
-    long, short = seat(A, 9), seat(B, 1)
+    long, short = standing(A, 9), standing(B, 1)
     short.passed = 2
-    assert next_seat([long, short], None, now=10.0) is short
+    assert next_turn([long, short], None, now=10.0) is short
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,8 @@ def test_a_member_passed_over_as_often_as_there_are_members_comes_next() -> None
     ],
 )
 def test_when_a_turn_ends(holder: Calls, opened: float, dry: float, cost_s: float, end: Ending) -> None:
-    ours = Seat(A, 2.0, 1.0, state=State.RESIDENT, calls=holder, opened=opened, dry=dry)
-    rival = Seat(B, 2.0, 1.0, state=State.ASLEEP, calls=WAITS)
+    ours = Standing(A, 2.0, 1.0, state=State.RESIDENT, calls=holder, opened=opened, dry=dry)
+    rival = Standing(B, 2.0, 1.0, state=State.ASLEEP, calls=WAITS)
     found = ending(ours, [rival], cost_s, POLICY)
     assert (found.soft_at, found.hard_at) == pytest.approx((end.soft_at, end.hard_at))
 
