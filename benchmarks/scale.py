@@ -39,6 +39,7 @@ LIMIT = 0.9
 WAIT_S = 30
 STAGGER_S = 3.0
 LOOK_S = 0.5
+REFUSED = 429
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
 
@@ -95,7 +96,9 @@ async def load(url: str, clients: int, tag: str, stop: threading.Event) -> list[
         await asyncio.sleep(number * STAGGER_S / clients)  # or answers come in bursts for ever
         while not stop.is_set():
             question = f"{tag} {next(numbers)}"
-            answers.append(await ask(session, url, "mix", question, stream=False))
+            answers.append(answer := await ask(session, url, "mix", question, stream=False))
+            if answer.status == REFUSED:
+                await asyncio.sleep(float(answer.retry_after or 1))
 
     answers: list[Answer] = []
     connector = aiohttp.TCPConnector(limit=0)
@@ -212,9 +215,11 @@ def nodes(
         {"phase": phase.name, "cards": phase.cards, "answers/s": per_s}
         for phase, per_s in zip(phases, rates, strict=True)
     ]
-    failed = sum(a.status != 200 or bool(a.error) for a in answers)
+    refused = sum(a.status == REFUSED for a in answers)
+    failed = sum(a.status != 200 or bool(a.error) for a in answers) - refused
     degraded = sum(a.status == 200 and not is_whole(a) for a in answers)
     rows.append({"phase": f"of {len(answers)} answers degraded", "cards": "", "answers/s": degraded})
+    rows.append({"phase": "refused, and asked later", "cards": "", "answers/s": refused})
     rows.append({"phase": "seconds until the joined node served", "cards": "", "answers/s": took_s})
     gain = rates[1] / rates[0]
     limits = [
@@ -231,7 +236,7 @@ def _changing(
     only, so the clients run in another."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(asyncio.run, load(url, 4 * CONCURRENCY * 3, "question", stop))
+        asking = pool.submit(asyncio.run, load(url, 4 * CONCURRENCY * 2, "question", stop))
         try:
             _last(phases[0], seconds)
             began = time.monotonic()
