@@ -255,8 +255,7 @@ def export(
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
     ingresses: Annotated[
-        int,
-        typer.Option(min=1, help="HTTP entries; with several, every node with a replica listens."),
+        int, typer.Option(min=1, help="HTTP entries; several are on different nodes, which all listen.")
     ] = 1,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,

@@ -25,16 +25,18 @@ from cluster import runtime
 from cluster.policy import State
 from configs.schema import Recipe
 
+INGRESS, PROXY, SERVER, NODE = "ingress", "proxy", "engine server", "node"
 REPLICA = f"ray::ServeReplica:{runtime.APP_NAME}:"
 TITLES = {
     "model actor": f"{REPLICA}model-",
     "keeper": "ray::RayKeeper",
-    "ingress": f"{REPLICA}ingress",
+    INGRESS: f"{REPLICA}ingress",
     "controller": "ray::ServeController",
-    "proxy": "ray::ProxyActor",
+    PROXY: "ray::ProxyActor",
 }
-SERVER, NODE = "engine server", "node"
 KINDS = (*TITLES, SERVER, NODE)
+HOLD_CONNECTIONS = {INGRESS, PROXY, NODE}
+"""Kinds whose processes are between a client and its answer."""
 INGRESSES = 2
 ASK_S = 2.0
 SERVER_AWAY_S, NODE_AWAY_S = 1.0, 8.0
@@ -92,7 +94,7 @@ class Chaos:
         self.url = _deployed(self.recipe)
         self._seen: dict[psutil.Process, str] = {}
         replicas = {f"{REPLICA}model-{name}": cards for name in self.recipe.models}
-        self._wanted = replicas | {TITLES["ingress"]: INGRESSES}
+        self._wanted = replicas | {TITLES[INGRESS]: INGRESSES}
         self._wanted |= {TITLES["keeper"]: cards, TITLES["controller"]: 1}
 
     def kill(self, kind: str, chance: random.Random) -> Killed | None:
@@ -134,6 +136,15 @@ class Chaos:
                 del self._seen[process]  # ended, or not yet reaped
         return dict(self._seen)
 
+    def ingress_nodes(self) -> set[str]:
+        """The nodes that ingresses run on."""
+        from ray.serve.context import _get_global_client
+
+        client: Any = _get_global_client()
+        apps = client.get_serve_details()["applications"]
+        replicas = apps[runtime.APP_NAME]["deployments"][INGRESS]["replicas"]
+        return {replica["node_id"] for replica in replicas}
+
     def lacks(self) -> str:
         """What is not as it was in the beginning; empty if all is."""
         titles = list(self.processes().values())
@@ -142,7 +153,7 @@ class Chaos:
                 return f"a process of {_short(wanted)}"
         if not self._server.is_up:
             return "the engine server"
-        proxies = sum(title.startswith(TITLES["proxy"]) for title in titles)
+        proxies = sum(title.startswith(TITLES[PROXY]) for title in titles)
         return _lack_of_serve(self._wanted, proxies) or self._lack_of_seats()
 
     def _lack_of_seats(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos_cluster import KINDS, Killed
+from benchmarks.chaos_cluster import HOLD_CONNECTIONS, KINDS, Killed
 from benchmarks.chaos_models import Oracle
 from benchmarks.harness import percentile
 from benchmarks.open_loop import is_streamed
@@ -45,15 +45,26 @@ def last_bad(outcome: Outcome) -> float | None:
     return outcome.attempts[-2].ended if len(outcome.attempts) > 1 else None
 
 
+def lost_connections(
+    found: Sequence[Outcome], blows: Sequence[Blow], *, explained: bool
+) -> list[Outcome]:
+    """Requests that lost their connection, by the kill of a process that held it or for no such reason.
+    A stream that has begun cannot be asked for again by a client's library."""
+    killers = [blow for blow in blows if blow.killed.kind in HOLD_CONNECTIONS]
+    return [o for o in found if o.is_lost and any(k.concerns(o) for k in killers) == explained]
+
+
 def row(name: str, found: Sequence[Outcome], blows: Sequence[Blow]) -> dict[str, Any]:
     """The figures of the requests that were due in a part of the run, and of its kills.
 
-    raw and retried: shares that were answered at the first attempt, and at last.
+    raw and retried: shares that were answered at the first attempt, and at last; lost: with their
+    connection.
     """
     walls = [outcome.wall_s for outcome in found if outcome.is_answered]
     row: dict[str, Any] = {"killed": name, "times": len(blows), "requests": len(found)}
     row["raw"] = share(found, lambda o: o.is_answered and len(o.attempts) == 1)
     row["retried"] = share(found, lambda o: o.is_answered)
+    row["lost"] = share(found, lambda o: o.is_lost)
     row["degraded"] = share(found, lambda o: o.is_degraded)
     row |= {f"p{n} s": percentile(walls, n / 100) if walls else "" for n in (50, 99)}
     bad = [blow.bad_s(found) for blow in blows]

@@ -195,9 +195,12 @@ async def _openai(load: Load) -> AsyncIterator[Asker]:
         except TimeoutError:
             attempts[-1] = Attempt(HUNG, attempts[-1].began, time.monotonic())
             error = "the stream did not end"
-        except (APIError, httpx2.HTTPError) as failure:
+        except (APIConnectionError, httpx2.HTTPError) as failure:
+            if attempts[-1].status > 0:  # a stream that had begun
+                attempts[-1] = Attempt(LOST, attempts[-1].began, time.monotonic())
+            error = f"{type(failure).__name__}: {failure} ({failure.__cause__!r})"
+        except APIError as failure:
             error = f"{type(failure).__name__}: {failure}"
-            error += f" ({failure.__cause__!r})" if isinstance(failure, APIConnectionError) else ""
         return Outcome(number, due, time.monotonic(), tuple(attempts), text, moa, error)
 
     give_up_s = load.deadline_s + LATE_S

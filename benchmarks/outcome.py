@@ -42,6 +42,11 @@ class Outcome:
         return self.status == 200 and not self.error
 
     @property
+    def is_lost(self) -> bool:
+        """Its connection broke, at the last attempt or while its stream went on."""
+        return self.status == LOST
+
+    @property
     def is_hung(self) -> bool:
         """One of its attempts had to be given up."""
         return any(attempt.status == HUNG for attempt in self.attempts)

@@ -44,7 +44,8 @@ from serve_app.seating import Seating, seating
 
 NODE_LABEL = "ray.io/node-id"
 HEALTH_S = 2.0
-"""A replica that has died is replaced by then."""
+"""A replica that has died, an ingress too, is found so soon. Until then the ingresses that are left
+divide the places with it: with Serve's own 10 s they refused what they had room for."""
 UPSCALE_S = 5.0
 """Where a recipe has replicas follow the load: so long must it last. Serve's own is 30 s."""
 UNBOUNDED = 10_000
@@ -54,6 +55,8 @@ NODE_LOST_S = 10.0
 """A node that is away for longer is not waited for."""
 INGRESS = "ingress"
 """The deployment of the HTTP entry."""
+ALIVE = {"RUNNING", "RECOVERING", "UPDATING", "PENDING_MIGRATION"}
+"""States of replicas that answer. A controller that has died finds all of them again as RECOVERING."""
 INGRESS_REQUESTS = 4096  # Serve's own default is 5; queues are bounded where the engines are
 SHORT_CALLS = 64  # room beside the queue for counting tokens and for readiness
 
@@ -71,6 +74,8 @@ class BuildArgs(BaseModel):
     """Plan only once the nodes have so many GPUs: nodes may join after the recipe was deployed."""
     follow_nodes: bool = True
     """Whether models get more and fewer replicas as nodes join and leave the cluster."""
+    ingresses: int = Field(1, ge=1)
+    """Replicas of the HTTP entry, on nodes of their own where there are so many when it is deployed."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "BuildArgs":
@@ -119,7 +124,7 @@ async def _running(app: str, names: Mapping[str, str]) -> Running:
     status = await asyncio.to_thread(serve.status)
     deployments = status.applications[app].deployments
     counts = {
-        name: sum(n for state, n in each.replica_states.items() if state == "RUNNING")
+        name: sum(n for state, n in each.replica_states.items() if state in ALIVE)
         for name, each in deployments.items()
     }
     return Running({names[n]: count for n, count in counts.items() if n in names}, counts[INGRESS])
@@ -145,10 +150,22 @@ def build(args: BuildArgs) -> Application:
         serve.ingress()(Ingress),
         name=INGRESS,
         max_ongoing_requests=INGRESS_REQUESTS,
+        health_check_period_s=HEALTH_S,
         ray_actor_options={"num_cpus": 0},
+        **_apart(args.ingresses),
     )
     # As hashes, and from here: an ingress may start again where the variable is not set.
     return cast("Application", ingress.bind(recipe, models, environment_keys()))
+
+
+def _apart(ingresses: int) -> dict[str, Any]:
+    """How many ingresses, and what has Serve spread them. It would put one that comes again anywhere,
+    and a node that is lost would take all of them with it."""
+    options = {"num_replicas": ingresses}
+    if ingresses > 1:
+        nodes = len(runtime.alive_nodes()) if ray.is_initialized() else 1
+        options["max_replicas_per_node"] = math.ceil(ingresses / nodes)
+    return options
 
 
 def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) -> dict[str, Any]:
@@ -162,10 +179,8 @@ def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) ->
         "name": APP_NAME,
         "route_prefix": "/",
         "import_path": "serve_app.app:build",
-        "args": {"recipe": settings},
+        "args": {"recipe": settings} | ({"ingresses": ingresses} if ingresses > 1 else {}),
     }
-    if ingresses > 1:
-        application["deployments"] = [{"name": INGRESS, "num_replicas": ingresses}]
     return {
         "proxy_location": "HeadOnly" if ingresses == 1 else "EveryNode",
         "http_options": {"host": host, "port": port},

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
 from cluster import runtime
+from cluster.inventory import detect
 from configs.load import load, presets
+from serve_app import app
 from serve_app.app import BuildArgs, build, serve_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -29,7 +32,10 @@ def test_a_serve_file_is_what_export_writes_but_for_the_recipe_by_name(file: Pat
     arguments = BuildArgs.model_validate(application["args"])
     assert arguments.config in presets()
     recipe, http = load(arguments.config), document["http_options"]
-    written = serve_config(recipe, http["host"], http["port"], ingresses=INGRESSES[file.stem])
+    ingresses = INGRESSES[file.stem]
+    written = serve_config(recipe, http["host"], http["port"], ingresses=ingresses)
+    exported = BuildArgs.model_validate(written["applications"][0]["args"])
+    assert exported.ingresses == arguments.ingresses == ingresses
     written["applications"][0]["args"] = application["args"]
     assert document == written  # Serve's own schema lets unknown keys pass
 
@@ -47,12 +53,16 @@ def test_only_the_file_for_a_load_balancer_listens_to_others() -> None:
     assert not load("slim_moa_a100").door.open  # so that whoever has no key gets 401 or 403
 
 
-def test_the_deployments_that_the_files_set_are_those_of_the_graph() -> None:
-    graph = build(BuildArgs(config="scripted"))
-    (set_by_export,) = serve_config(load("scripted"), "::1", 1, ingresses=2)["applications"][0][
-        "deployments"
-    ]
-    assert graph._bound_deployment.name == set_by_export["name"]
+@pytest.mark.parametrize(("nodes", "together"), [(1, 3), (2, 2), (3, 1), (9, 1)])
+def test_ingresses_are_on_nodes_of_their_own_where_there_are_so_many(
+    monkeypatch: pytest.MonkeyPatch, nodes: int, together: int
+) -> None:
+    monkeypatch.setattr(runtime, "alive_nodes", lambda: [{}] * nodes)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(app, "cards_of", lambda _: detect())
+    ingress = build(BuildArgs(config="scripted", ingresses=3))._bound_deployment
+    assert ingress.num_replicas == 3
+    assert ingress._replica_config.max_replicas_per_node == together
 
 
 def test_a_plan_waits_for_the_nodes_that_bring_its_gpus(

@@ -1,18 +1,23 @@
 """What a RayService of KubeRay may say, strictly: an unknown key is an error, where the API server of
 Kubernetes drops it in silence.
 
-KubeRay's own keys are those of its reference of ray.io/v1 as of 1.6 (docs.ray.io, "KubeRay CRD API
-reference"), less what is deprecated or no user's to set. No package holds the CRD itself. What KubeRay
-takes from Kubernetes, such as the templates of pods, is held to Kubernetes' own OpenAPI schemas.
+KubeRay's own keys are those of its CRD (`helm-chart/kuberay-operator/crds/ray.io_rayservices.yaml` in
+ray-project/kuberay at 02a80a6f, version v1, read there key by key; no package holds it), less what is
+deprecated or no user's to set. The rules that a CRD cannot say are its operator's
+(`ray-operator/controllers/ray/utils/validation.go` at 0074504f). What KubeRay takes from Kubernetes,
+such as the templates of pods, is held to Kubernetes' own OpenAPI schemas.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import kubernetes_validate
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 KUBERNETES = "1.31"
 """Not the newest release, so that the manifest suits clusters that are behind."""
+FIRST_WITH_TOKENS = "2.52.0"
+RESOURCES = {"num-cpus", "num-gpus", "memory", "resources"}
+"""Parameters of `ray start` that `resources` of a group says too."""
 
 
 def check_resource(resource: dict[str, Any]) -> None:
@@ -34,7 +39,13 @@ def _pod_template(template: dict[str, Any]) -> dict[str, Any]:
 
 def _service(service: dict[str, Any]) -> dict[str, Any]:
     check_resource({"apiVersion": "v1", "kind": "Service"} | service)
+    if "name" in service.get("metadata", {}):
+        raise ValueError("metadata.name: KubeRay names the service")
     return service
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 PodTemplate = Annotated[dict[str, Any], AfterValidator(_pod_template)]
@@ -55,33 +66,40 @@ class AuthOptions(Keys):
 
 
 class Metadata(Keys):
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+    name: str = Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=47)
     namespace: str | None = None
     labels: Texts = {}
     annotations: Texts = {}
 
 
-class HeadGroup(Keys):
+class Group(Keys):
     template: PodTemplate
     rayStartParams: Texts  # noqa: N815
-    serviceType: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None  # noqa: N815
-    headService: Service | None = None  # noqa: N815
-    enableIngress: bool = False  # noqa: N815
     resources: Texts = {}
     labels: Texts = {}
 
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.resources and (twice := RESOURCES & self.rayStartParams.keys()):
+            raise ValueError(f"resources and rayStartParams both say {', '.join(sorted(twice))}")
+        if "labels" in self.rayStartParams:
+            raise ValueError("rayStartParams.labels: labels of the group say them")
+        return self
 
-class WorkerGroup(Keys):
-    template: PodTemplate
+
+class HeadGroup(Group):
+    serviceType: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None  # noqa: N815
+    headService: Service | None = None  # noqa: N815
+    enableIngress: bool = False  # noqa: N815
+
+
+class WorkerGroup(Group):
     groupName: str = Field(min_length=1)  # noqa: N815
-    rayStartParams: Texts  # noqa: N815
     replicas: Count = 0
     minReplicas: Count  # noqa: N815
     maxReplicas: Count  # noqa: N815
     numOfHosts: Count = 1  # noqa: N815
     idleTimeoutSeconds: Count | None = None  # noqa: N815
-    resources: Texts = {}
-    labels: Texts = {}
 
 
 class Cluster(Keys):
@@ -93,9 +111,16 @@ class Cluster(Keys):
     headServiceAnnotations: Texts = {}  # noqa: N815
     suspend: bool = False
 
+    @model_validator(mode="after")
+    def _knows_tokens(self) -> Self:
+        mode = "disabled" if self.authOptions is None else self.authOptions.mode
+        if mode == "token" and _numbers(self.rayVersion or "0") < _numbers(FIRST_WITH_TOKENS):
+            raise ValueError(f"rayVersion: tokens need {FIRST_WITH_TOKENS} or newer")
+        return self
+
 
 class UpgradeStrategy(Keys):
-    type: Literal["NewCluster", "NewClusterWithIncrementalUpgrade", "None"]
+    type: Literal["NewCluster", "None"]
 
 
 class Spec(Keys):

@@ -53,14 +53,27 @@ def test_the_manifest_is_a_ray_service() -> None:
     RayService.model_validate(manifest())
 
 
-def misspelled(path: str) -> Any:
-    """The manifest with an s behind one key; path: to it, as `a.0.b`."""
-    document = manifest()
+def above(document: Any, path: str) -> tuple[Any, str]:
+    """The mapping that a path, as `a.0.b`, leads to the last key of, and that key."""
     *way, last = path.split(".")
-    place = document
     for step in way:
-        place = place[int(step) if isinstance(place, list) else step]
-    place[f"{last}s"] = place.pop(last)
+        document = document[int(step) if isinstance(document, list) else step]
+    return document, last
+
+
+def misspelled(path: str) -> Any:
+    """The manifest with an s behind one key."""
+    document = manifest()
+    place, key = above(document, path)
+    place[f"{key}s"] = place.pop(key)
+    return document
+
+
+def changed(path: str, value: Any) -> Any:
+    """The manifest with another value at one place."""
+    document = manifest()
+    place, key = above(document, path)
+    place[key] = value
     return document
 
 
@@ -99,6 +112,24 @@ def test_parameters_of_ray_start_are_texts(key: str, value: object) -> None:
     document["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParams"][key] = value
     with pytest.raises(ValidationError, match=key):
         RayService.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("metadata.name", "7moa", "pattern"),
+        ("metadata.name", "s" * 48, "at most 47"),
+        ("spec.rayClusterConfig.rayVersion", "2.51.2", "tokens need 2.52.0"),
+        ("spec.upgradeStrategy.type", "Recreate", "'NewCluster' or 'None'"),
+        (f"{HEAD}.resources", {"CPU": "0"}, "both say num-cpus"),
+        (f"{HEAD}.headService", {"metadata": {"name": "head"}}, "KubeRay names the service"),
+        (f"{WORKERS}.rayStartParams.labels", "a=b", "labels of the group"),
+        (f"{WORKERS}.template.spec.containers", None, "containers"),
+    ],
+)
+def test_what_kuberays_operator_refuses_is_no_ray_service(path: str, value: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RayService.model_validate(changed(path, value))
 
 
 def test_the_manifest_serves_the_file_for_several_nodes() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.chaos import in_turn, limits_of
 from benchmarks.chaos_cluster import KINDS, Killed
-from benchmarks.chaos_figures import Blow, draw, rows, wrong
+from benchmarks.chaos_figures import Blow, draw, lost_connections, rows, wrong
 from benchmarks.chaos_models import Oracle, recipe
 from benchmarks.memory import MemoryLog, Sample, growth
 from benchmarks.outcome import LOST, Attempt, Outcome
@@ -94,9 +94,24 @@ def test_each_limit_can_be_missed() -> None:
     process: Any = object()
     memory.samples = [Sample(at, {process: 100 + 10 * at}) for at in range(9)]
     found = [outcome(0, 1, 200), outcome(0, 1, 503)]
-    limits = limits_of(found, 3, {"wrong answers": 1}, memory)
-    assert len(limits) == 5
+    limits = limits_of(found, [], {"wrong answers": 1}, memory)
+    assert len(limits) == 4
     assert not any(limit.held for limit in limits)
+
+
+def test_a_connection_that_was_killed_is_not_the_limit_s_but_one_lost_without_a_kill_is() -> None:
+    statuses = ((200, LOST), (503,), (200,), (200,))
+    found = [outcome(0, 11 + n, *each, number=n) for n, each in enumerate(statuses)]
+    lost = found[0]
+    memory, process = MemoryLog(), object()
+    memory.samples = [Sample(0, {process: 100})]  # type: ignore[dict-item]
+    for kind in KINDS:
+        blows = [blow(kind, 10, 15, 20)]
+        explained = [lost] if kind in {"ingress", "proxy", "node"} else []
+        assert lost_connections(found, blows, explained=True) == explained
+        assert lost_connections(found, blows, explained=False) == ([] if explained else [lost])
+        answered = limits_of(found, blows, {}, memory)[0].value
+        assert answered == (pytest.approx(2 / 3) if explained else 0.5)
 
 
 def test_all_kinds_are_killed_before_one_is_again() -> None:
