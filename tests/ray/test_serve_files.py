@@ -1,11 +1,15 @@
-"""The Serve config files in configs/serve/, and the cluster launcher's, as Ray itself reads them."""
+"""The Serve config files in configs/serve/, and the cluster launcher's, as Ray itself reads them; and
+what the graph makes of a cluster, without one."""
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 import yaml
+from ray import serve
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
@@ -14,6 +18,7 @@ from cluster.inventory import detect
 from configs.load import load, presets
 from serve_app import app
 from serve_app.app import BuildArgs, build, serve_config
+from serve_app.census import Running
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SERVE = sorted((CONFIGS / "serve").glob("*.yaml"))
@@ -63,6 +68,20 @@ def test_ingresses_are_on_nodes_of_their_own_where_there_are_so_many(
     ingress = build(BuildArgs(config="scripted", ingresses=3))._bound_deployment
     assert ingress.num_replicas == 3
     assert ingress._replica_config.max_replicas_per_node == together
+
+
+def test_replicas_that_a_new_controller_finds_count_and_those_that_start_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = {
+        "ingress": {"RUNNING": 1, "STARTING": 1},
+        "model-m": {"RECOVERING": 2, "RUNNING": 1, "STOPPING": 4},
+    }
+    deployments = {n: SimpleNamespace(replica_states=each) for n, each in states.items()}
+    status = SimpleNamespace(applications={"slimmoa": SimpleNamespace(deployments=deployments)})
+    monkeypatch.setattr(serve, "status", lambda: status)
+    counted = asyncio.run(app._running("slimmoa", {"model-m": "m"}))
+    assert counted == Running({"m": 3}, ingresses=1)
 
 
 def test_a_plan_waits_for_the_nodes_that_bring_its_gpus(
