@@ -13,6 +13,7 @@
     ├── EngineError         502  a model failed
     │   └── EmptyAnswer     502  a model wrote no text
     ├── EngineUnavailable   503  a model's replica is not there
+    │   ├── NoReplica         503  none of the model's replicas runs
     │   └── ServerUnreachable 503  the server that a model runs on does not answer
     ├── QuorumNotMet        503  too few proposals, each cause named in the message
     ├── DeadlineExceeded    504  no answer in time
@@ -141,6 +142,12 @@ class EngineUnavailable(SlimMoAError):
 
     status = 503
     code = "engine_unavailable"
+
+
+class NoReplica(EngineUnavailable):
+    """No replica of the model runs: to ask again now would be to wait for one."""
+
+    code = "no_replica"
 
 
 class ServerUnreachable(EngineUnavailable):

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,24 +37,29 @@ class Seat:
 async def claimed(model: str, seats: Sequence[Seat], replica: Any) -> Seat:
     """The first of these seats that is free, taken. replica: what its keeper watches.
 
-    A keeper lets no two replicas be the same member, so asking all of them in order is enough.
+    A keeper lets no two replicas be the same member, so asking all of them in order is enough. One that
+    does not answer is asked again before the next: it may have given the seat, and a seat that is held
+    by somebody who sits elsewhere would stop its card.
 
     Raises:
         EngineUnavailable: there is none, or all are held by others for too long.
     """
     who, refused = uuid.uuid4().hex, "no seat of it is planned here"
+    left = deque(seats)
     try:
         async with asyncio.timeout(CLAIM_S):
-            while seats:
-                for seat in seats:
-                    try:
-                        joining = seat.keeper.join(seat.member, who, Snapshot(State.STOPPED), replica)
-                        if await in_time(joining) is not None:
-                            return replace(seat, who=who)
-                    except (ConnectionError, TimeoutError) as lost:
-                        refused = f"the keeper of its card is out of reach: {lost or 'no answer'}"
-                    else:
-                        refused = "all of its seats here are taken"
+            while left:
+                try:
+                    joining = left[0].keeper.join(left[0].member, who, Snapshot(State.STOPPED), replica)
+                    if await in_time(joining) is not None:
+                        return replace(left[0], who=who)
+                except (ConnectionError, TimeoutError) as lost:
+                    refused = f"the keeper of its card is out of reach: {lost or 'no answer'}"
+                else:
+                    refused = "all of its seats here are taken"
+                    left.rotate(-1)
+                    if left[0] is not seats[0]:
+                        continue
                 await asyncio.sleep(CLAIM_EVERY_S)
     except TimeoutError:
         pass

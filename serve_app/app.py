@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,6 +45,9 @@ NODE_LABEL = "ray.io/node-id"
 HEALTH_S = 2.0
 """A replica that has died, an ingress too, is found so soon. Until then the ingresses that are left
 divide the places with it: with Serve's own 10 s they refused what they had room for."""
+BUSY = 0.8
+"""Share of a replica's calls above which another one is wanted. No more may be let in than can run, so
+that it has to be less than all."""
 UPSCALE_S = 5.0
 """Where a recipe has replicas follow the load: so long must it last. Serve's own is 30 s."""
 UNBOUNDED = 10_000
@@ -74,6 +76,9 @@ class BuildArgs(BaseModel):
     """Plan only once the nodes have so many GPUs: nodes may join after the recipe was deployed."""
     follow_nodes: bool = True
     """Whether models get more and fewer replicas as nodes join and leave the cluster."""
+    revision: int = 0
+    """Another number has the recipe planned anew, and its keys read. Serve builds an application again
+    only where these settings differ."""
     ingresses: int = Field(1, ge=1)
     """Replicas of the HTTP entry, on nodes of their own where there are so many when it is deployed."""
 
@@ -111,9 +116,15 @@ class Ingress:
     def __init__(
         self, recipe: Recipe, handles: dict[str, DeploymentHandle[Any]], env_keys: tuple[Key, ...]
     ) -> None:
-        app = serve.get_replica_context().app_name
-        count = partial(_running, app, {f"model-{name}": name for name in recipe.models})
-        self._api = create_api(recipe, HandleModels(handles), env_keys, count)
+        self._app: str = serve.get_replica_context().app_name
+        self._models = HandleModels(handles)
+        self._names = {f"model-{name}": name for name in recipe.models}
+        self._api = create_api(recipe, self._models, env_keys, self._count)
+
+    async def _count(self) -> Running:
+        running = await _running(self._app, self._names)
+        self._models.gone = {model for model, replicas in running.models.items() if not replicas}
+        return running
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api
@@ -260,7 +271,7 @@ def _by_load(model: Model, count: int) -> dict[str, Any] | None:
         min_replicas=least,
         max_replicas=most,
         initial_replicas=count,
-        target_ongoing_requests=model.concurrency,
+        target_ongoing_requests=BUSY * model.concurrency,
         upscale_delay_s=UPSCALE_S,
     )
     return {"autoscaling_config": scaling}

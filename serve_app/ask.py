@@ -1,7 +1,7 @@
 """The mixture's way to its models over Ray Serve handles; Ray's errors become ours here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -9,7 +9,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from actors.engine import Delta, Message
-from actors.errors import EngineError, EngineUnavailable, Overloaded, SlimMoAError
+from actors.errors import EngineError, EngineUnavailable, NoReplica, Overloaded, SlimMoAError
 from actors.replica import ReplicaStats
 from configs.schema import Model, Sampling
 
@@ -27,11 +27,14 @@ class HandleModels:
     ) -> None:
         self._handles = dict(handles)
         self._patience_s = patience_s
+        self.gone: Collection[str] = ()
+        """Models of which no replica runs. Serve would have their calls wait until one does."""
         self._streams = {name: h.options(stream=True) for name, h in self._handles.items()}
 
     async def stream(
         self, model: str, messages: Sequence[Message], sampling: Sampling, live: bool = True
     ) -> AsyncIterator[Delta]:
+        self._check(model)
         # Serve types the call as either kind of response; a streaming handle gives this one.
         response: Any = self._streams[model].stream.remote(messages, sampling, live)
         done = False
@@ -55,14 +58,17 @@ class HandleModels:
                 response.cancel()
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        self._check(model)
         whole: Delta = await self._call(model, "complete", messages, sampling, self._patience_s)
         return whole
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        self._check(model)
         count: int = await self._call(model, "count_tokens", messages)
         return count
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
+        self._check(model)
         ends: list[list[int]] = await self._call(model, "token_ends", texts)
         return ends
 
@@ -85,6 +91,10 @@ class HandleModels:
         """The model as its recipe has it, and how many calls may wait at one replica."""
         settings: tuple[Model, int] = await self._call(model, "settings")
         return settings
+
+    def _check(self, model: str) -> None:
+        if model in self.gone:
+            raise NoReplica(f"no replica of model {model!r} runs", model=model)
 
     async def _call(self, model: str, method: str, *arguments: Any) -> Any:
         response = getattr(self._handles[model], method).remote(*arguments)

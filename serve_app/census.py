@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ from serve_app.ledger import Ledger
 LOOK_S = 2.0
 """Nobody counts while no request comes, and no more often than this: until then an ingress that is left
 alone gives out no more than its part."""
-FIRST_S = 2.0
-"""The first request waits so long for the first count."""
+STALE_S = 3 * LOOK_S
+"""A count that is older is none."""
+WAIT_S = 2.0
+"""Requests that come without a count wait for it until its look has lasted so long."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +35,20 @@ class Census:
 
     def __init__(self, ledger: Ledger, count: Count | None) -> None:
         self._ledger, self._count = ledger, count
-        self._looked_at: float | None = None
+        self._looked_at = self._counted_at = -math.inf
         self._look: asyncio.Task[None] | None = None
 
     async def keep(self) -> None:
-        """Call for each request. Only the first one waits, and none fails for it."""
-        now, first = asyncio.get_running_loop().time(), self._looked_at is None
+        """Call for each request. It returns at once where there is a count, and none fails for it."""
         if self._count is None:
             return
-        if self._looked_at is None or now - self._looked_at >= LOOK_S:
+        now = asyncio.get_running_loop().time()
+        if self._look is None or (self._look.done() and now - self._looked_at >= LOOK_S):
             self._looked_at = now
             self._look = asyncio.create_task(self._counted(self._count))
-        if first and self._look is not None:
-            await asyncio.wait([self._look], timeout=FIRST_S)
+        wait_s = self._looked_at + WAIT_S - now
+        if now - self._counted_at > STALE_S and wait_s > 0:
+            await asyncio.wait([self._look], timeout=wait_s)
 
     async def _counted(self, count: Count) -> None:
         try:
@@ -52,4 +56,5 @@ class Census:
         except Exception:
             logger.exception("the replicas could not be counted")
         else:
+            self._counted_at = asyncio.get_running_loop().time()
             self._ledger.count(running.models, running.ingresses)

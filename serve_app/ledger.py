@@ -91,8 +91,9 @@ class Ledger:
     def _part(self, of_all: int) -> int:
         return -(-of_all // self._parts)
 
-    def take(self, claim: Claim, now: float) -> None:
-        """Begin a request. now: of a clock in seconds.
+    def take(self, claim: Claim, now: float) -> int:
+        """Begin a request. now: of a clock in seconds. Returns the tokens of the key's minute that it
+        took.
 
         Raises:
             OverAllowance: it is over a limit of its key, or over its share; nothing was taken.
@@ -104,7 +105,7 @@ class Ledger:
         for model, needed in claim.needs.items():
             self._check_places(claim, model, needed)
         amounts = {"requests_per_minute": 1, "tokens_per_minute": claim.tokens}
-        buckets = []
+        buckets, taken = [], dict.fromkeys(amounts, 0)
         for limit, amount in amounts.items():
             per_minute = getattr(allowance, limit)
             if per_minute is None:
@@ -112,30 +113,32 @@ class Ledger:
             per_minute = self._part(per_minute)
             bucket = account.buckets.setdefault(limit, Bucket(per_minute, now))
             if wait_s := bucket.wait_s(amount, per_minute, now):
-                raise _over(claim.key, f"{limit} is {per_minute}", wait_s)
-            buckets.append((bucket, min(amount, per_minute)))
+                raise _over(claim.key, f"{limit} is {per_minute} here", wait_s)
+            taken[limit] = min(amount, per_minute)
+            buckets.append((bucket, taken[limit]))
         for bucket, amount in buckets:
             bucket.level -= amount
         account.in_work += 1
         for model, needed in claim.needs.items():
             self._held[model][claim.key.name] += needed
+        return taken["tokens_per_minute"]
 
-    def settle(self, claim: Claim, tokens: int) -> None:
-        """End a request that took `tokens`."""
+    def settle(self, claim: Claim, taken: int, used: int) -> None:
+        """End a request. taken: as `take` said; used: tokens in all."""
         account = self._accounts[claim.key.name]
         account.in_work -= 1
         for model, needed in claim.needs.items():
             self._held[model][claim.key.name] -= needed
             self._held[model] += Counter()  # forgets whoever holds none
-        per_minute = claim.key.allowance.tokens_per_minute
-        if per_minute is not None:
-            per_minute = self._part(per_minute)
-            account.buckets["tokens_per_minute"].level -= tokens - min(claim.tokens, per_minute)
+        if claim.key.allowance.tokens_per_minute is not None:
+            account.buckets["tokens_per_minute"].level -= used - taken
 
     def _check_concurrency(self, account: Account, key: Key) -> None:
         most = key.allowance.concurrency
-        if most is not None and account.in_work >= self._part(most):
-            raise _over(key, f"{account.in_work} requests are in work and concurrency is {most}", 1)
+        if most is not None and account.in_work >= (most := self._part(most)):
+            raise _over(
+                key, f"{account.in_work} requests are in work and concurrency is {most} here", 1
+            )
 
     def _check_places(self, claim: Claim, model: str, needed: int) -> None:
         places, held, key = self._places[model], self._held[model], claim.key
@@ -187,7 +190,7 @@ async def counted(
     Raises:
         OverAllowance: as `Ledger.take`, before anything is done.
     """
-    ledger.take(claim, clock())
+    taken = ledger.take(claim, clock())
     used, least = 0, claim.tokens
     try:
         async with aclosing(events):
@@ -200,7 +203,7 @@ async def counted(
         least = 0
         raise
     finally:
-        ledger.settle(claim, max(used, least))
+        ledger.settle(claim, taken, max(used, least))
 
 
 def _call_of(event: Event) -> Call | None:

@@ -1,8 +1,9 @@
 """A call whose replica is lost is made again on another one.
 
 Only what can be lost with a replica is asked for again: EngineUnavailable. A model that answers with
-an error, is overloaded or late would be so again, and ServerUnreachable comes from an engine that has
-tried again itself. Ray Serve makes a call again only as long as no replica has accepted it.
+an error, is overloaded or late would be so again, ServerUnreachable comes from an engine that has
+tried again itself, and NoReplica says that there is none. Ray Serve makes a call again only as long as
+no replica has accepted it.
 
 Nothing is waited for but a short probe. While no replica answers, its error is the call's: a proposer
 is dropped, the next aggregator takes over. Nor does the probe choose the replica; Serve sends no more
@@ -14,7 +15,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from actors.errors import EngineUnavailable, ServerUnreachable
+from actors.errors import EngineUnavailable, NoReplica, ServerUnreachable
 from serve_app.budget import Models
 
 ATTEMPTS = 3
@@ -57,7 +58,7 @@ class Retries:
 
     async def allow(self, error: EngineUnavailable) -> bool:
         """Whether to make the call that failed with this error again. Returns when it is time."""
-        if isinstance(error, ServerUnreachable) or not self._left:
+        if isinstance(error, ServerUnreachable | NoReplica) or not self._left:
             return False
         self._left -= 1
         if not await self._models.is_there(self._model):

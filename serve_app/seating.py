@@ -64,8 +64,8 @@ class Seating:
                 has = ", ".join(f"{card.name} of {gib(card.total_bytes)}" for card in found)
                 raise EngineUnavailable(
                     f"a node has joined whose cards ({has}) hold less than those that are planned for "
-                    f"(card {number}: {wanted.name} of {gib(wanted.total_bytes)}); deploy again to "
-                    "have them planned"
+                    f"(card {number}: {wanted.name} of {gib(wanted.total_bytes)}); deploy with another "
+                    "`revision` to have them planned"
                 )
         return [berth.seat(app, node, found) for berth in self.joining]
 

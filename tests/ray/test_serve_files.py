@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import ray
 import yaml
@@ -70,18 +71,55 @@ def test_ingresses_are_on_nodes_of_their_own_where_there_are_so_many(
     assert ingress._replica_config.max_replicas_per_node == together
 
 
+def has_replicas(monkeypatch: pytest.MonkeyPatch, **states: dict[str, int]) -> None:
+    """Have Serve say so of the ingress and of models, by deployment."""
+    deployments = {
+        name.replace("_", "-"): SimpleNamespace(replica_states=each) for name, each in states.items()
+    }
+    status = SimpleNamespace(applications={"slimmoa": SimpleNamespace(deployments=deployments)})
+    monkeypatch.setattr(serve, "status", lambda: status)
+
+
 def test_replicas_that_a_new_controller_finds_count_and_those_that_start_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    states = {
-        "ingress": {"RUNNING": 1, "STARTING": 1},
-        "model-m": {"RECOVERING": 2, "RUNNING": 1, "STOPPING": 4},
-    }
-    deployments = {n: SimpleNamespace(replica_states=each) for n, each in states.items()}
-    status = SimpleNamespace(applications={"slimmoa": SimpleNamespace(deployments=deployments)})
-    monkeypatch.setattr(serve, "status", lambda: status)
+    has_replicas(
+        monkeypatch,
+        ingress={"RUNNING": 1, "STARTING": 1},
+        model_m={"RECOVERING": 2, "RUNNING": 1, "STOPPING": 4},
+    )
     counted = asyncio.run(app._running("slimmoa", {"model-m": "m"}))
     assert counted == Running({"m": 3}, ingresses=1)
+
+
+class Unasked:
+    """A Serve handle that is never called."""
+
+    def options(self, **_: Any) -> "Unasked":
+        return self
+
+
+def test_a_model_of_which_no_replica_runs_is_missing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(app_name="slimmoa"))
+    recipe = load("scripted")
+    handles: Any = dict.fromkeys(recipe.models, Unasked())
+    gone = {f"model_{name.replace('-', '_')}": {"STARTING": 1} for name in recipe.models}
+    has_replicas(monkeypatch, ingress={"RUNNING": 1}, **gone)
+    ingress = app.Ingress(recipe, handles, ())
+
+    async def refused(model: str, stream: bool) -> httpx.Response:
+        api = httpx.ASGITransport(ingress.__serve_build_asgi_app__(), client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=api, base_url="http://127.0.0.1") as client:
+            messages = [{"role": "user", "content": "hello"}]
+            body = {"model": model, "messages": messages, "stream": stream}
+            return await client.post("/v1/chat/completions", json=body)
+
+    for model in recipe.models:
+        answer = asyncio.run(refused(model, stream=True))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_replica")
+    whole = asyncio.run(refused(recipe.name, stream=False))
+    assert (whole.status_code, whole.json()["error"]["code"]) == (503, "quorum_not_met")
+    assert "no replica of model" in whole.text
 
 
 def test_a_plan_waits_for_the_nodes_that_bring_its_gpus(

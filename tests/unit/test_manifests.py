@@ -155,7 +155,8 @@ def test_every_process_of_a_cluster_gets_rays_settings() -> None:
     settings = ray_env()
     assert settings.pop("RAY_AUTH_MODE") == "token"  # by authOptions in the manifest
     assert settings.items() <= (ENVIRONMENT | REPLICA_ENVIRONMENT).items()
-    assert settings.keys() >= REPLICA_ENVIRONMENT.keys() | {"RAY_worker_niceness"}
+    found_dead = {name for name in ENVIRONMENT if "health_check" in name.lower()}
+    assert settings.keys() >= REPLICA_ENVIRONMENT.keys() | found_dead | {"RAY_worker_niceness"}
     for pod in pods(manifest()):
         given = {v["name"]: v.get("value") for v in pod["containers"][0]["env"]}
         assert settings.items() <= given.items()

@@ -16,14 +16,20 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Keeper:
-    """Its members, and who holds each. away: it does not answer."""
+    """Its members, and who holds each. away: it does not answer; late_s: what its first answer takes,
+    which nobody can stop."""
 
-    def __init__(self, held: dict[str, str | None], *, away: bool = False) -> None:
-        self.held, self.away = held, away
+    def __init__(self, held: dict[str, str | None], *, away: bool = False, late_s: float = 0) -> None:
+        self.held, self.away, self._late_s = held, away, late_s
 
     async def join(self, member: str, who: str, _found: Snapshot, _replica: Any) -> str | None:
         if self.away:
             raise ConnectionError("ActorDiedError")
+        late_s, self._late_s = self._late_s, 0
+        return await asyncio.shield(asyncio.create_task(self._joined(member, who, late_s)))
+
+    async def _joined(self, member: str, who: str, late_s: float) -> str | None:
+        await asyncio.sleep(late_s)
         if self.held[member] not in (None, who):
             return None
         self.held[member] = who
@@ -46,6 +52,17 @@ def test_it_takes_the_first_seat_that_nobody_holds(in_virtual_time: Run) -> None
         seat = await claimed("a", seats(keeper), "me")
         assert seat.member == "a/1"
         assert keeper.held == {"a/0": "another", "a/1": seat.who, "a/2": None}
+
+    in_virtual_time(scene())
+
+
+def test_a_seat_that_is_given_late_is_the_one_that_is_taken(in_virtual_time: Run) -> None:
+    async def scene() -> None:
+        slow, quick = Keeper({"a/0": None}, late_s=CLAIM_S / 2), Keeper({"a/1": None})
+        seat = await claimed("a", [*seats(slow), *seats(quick)], "me")
+        assert seat.member == "a/0"
+        await asyncio.sleep(CLAIM_S)
+        assert (slow.held, quick.held) == ({"a/0": seat.who}, {"a/1": None})
 
     in_virtual_time(scene())
 

@@ -34,7 +34,7 @@ def wait_s(ledger: Ledger, wanted: Claim, now: float) -> float:
 def test_concurrency_is_refused_at_once_until_one_ends() -> None:
     ledger, two = Ledger({}), claim(concurrency=2)
     assert [wait_s(ledger, two, 0) for _ in range(3)] == [0, 0, 1]
-    ledger.settle(two, 0)
+    ledger.settle(two, 0, 0)
     assert wait_s(ledger, two, 0) == 0
     assert wait_s(ledger, claim("bob", concurrency=2), 0) == 0
 
@@ -51,9 +51,9 @@ def test_requests_may_come_all_at_once_and_then_one_by_one() -> None:
 def test_tokens_are_claimed_first_and_settled_after() -> None:
     ledger, hundred = Ledger({}), claim(tokens=40, tokens_per_minute=120)
     ledger.take(hundred, 0)  # 80 left
-    ledger.settle(hundred, 10)  # 110
+    ledger.settle(hundred, 40, 10)  # 110
     ledger.take(hundred, 0)  # 70
-    ledger.settle(hundred, 170)  # it used more than it had claimed: 60 in debt
+    ledger.settle(hundred, 40, 170)  # it used more than it had claimed: 60 in debt
     assert wait_s(ledger, hundred, 0) == pytest.approx(50)  # 100 tokens at 2 a second
     assert wait_s(ledger, hundred, 50) == 0
 
@@ -61,7 +61,7 @@ def test_tokens_are_claimed_first_and_settled_after() -> None:
 def test_a_claim_that_never_fits_waits_for_a_full_minute_only() -> None:
     ledger, large = Ledger({}), claim(tokens=1000, tokens_per_minute=60)
     assert wait_s(ledger, large, 0) == 0
-    ledger.settle(large, 60)
+    ledger.settle(large, 60, 60)
     assert wait_s(ledger, large, 0) == 60
     assert wait_s(ledger, large, 60) == 0
 
@@ -85,7 +85,7 @@ def test_the_message_names_the_key_the_limit_and_when() -> None:
     ledger, one = Ledger({"m": 2}), claim(needs=1, requests_per_minute=1)
     ledger.take(one, 0)
     with pytest.raises(
-        OverAllowance, match=r"key 'alice': requests_per_minute is 1; try again in 60 s"
+        OverAllowance, match=r"key 'alice': requests_per_minute is 1 here; try again in 60 s"
     ):
         ledger.take(claim(requests_per_minute=1), 0)
     with pytest.raises(
@@ -128,7 +128,7 @@ def test_after_the_wait_that_is_told_a_request_is_taken(
             now += wait * (1 + 1e-9) + 1e-9
             waits += 1
         assert waits <= 2  # one limit can be told after the other
-        ledger.settle(one, tokens)
+        ledger.settle(one, min(tokens, 4 * per_minute), tokens)
 
 
 class Press:
@@ -152,7 +152,7 @@ class Press:
 
     def end_one(self) -> None:
         done = self.line.pop(0)
-        self.ledger.settle(done, 0)
+        self.ledger.settle(done, 0, 0)
         self.served.append(done.key.name)
 
     def held(self, name: str) -> int:
@@ -274,7 +274,7 @@ class TestCounted:
         ledger.take(none, 0)
         with pytest.raises(OverAllowance):
             await anext(counted(events_of(ValueError("begun")), ledger, none, lambda: 0.0))
-        ledger.settle(none, 0)
+        ledger.settle(none, 0, 0)
         ledger.take(none, 0)
 
 
@@ -289,7 +289,7 @@ def test_without_rivals_all_places_are_given_out_and_then_the_models_are_overloa
     with pytest.raises(Overloaded, match="4 of 4 places of model 'm' are taken") as refused:
         ledger.take(alone(1), 0)
     assert not isinstance(refused.value, OverAllowance)
-    ledger.settle(alone(2), 0)
+    ledger.settle(alone(2), 0, 0)
     ledger.take(alone(1), 0)
 
 
@@ -298,7 +298,7 @@ def test_who_wants_more_than_there_is_gets_in_when_nobody_else_is() -> None:
     ledger.take(alone(9), 0)
     with pytest.raises(Overloaded):
         ledger.take(alone(1), 0)
-    ledger.settle(alone(9), 0)
+    ledger.settle(alone(9), 0, 0)
     ledger.take(alone(1), 0)
 
 
@@ -326,10 +326,10 @@ def test_places_grow_and_shrink_with_the_replicas() -> None:
     for _ in range(4):
         with pytest.raises(Overloaded):
             ledger.take(alone(1), 0)
-        ledger.settle(alone(1), 0)
+        ledger.settle(alone(1), 0, 0)
     with pytest.raises(Overloaded):
         ledger.take(alone(1), 0)
-    ledger.settle(alone(1), 0)
+    ledger.settle(alone(1), 0, 0)
     ledger.take(alone(1), 0)
 
 
@@ -357,3 +357,26 @@ def test_a_keys_limits_are_divided_among_ingresses() -> None:
     ledger, six = Ledger({}), claim(requests_per_minute=6)
     ledger.count({}, ingresses=2)
     assert [wait_s(ledger, six, 0) for _ in range(4)] == [0, 0, 0, 20]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_an_answer_pays_what_it_used_though_an_ingress_came_or_went_meanwhile(
+    before: int, after: int
+) -> None:
+    ledger, large = Ledger({}), claim(tokens=80, tokens_per_minute=100)
+    ledger.count({}, before)
+    taken = ledger.take(large, 0)
+    ledger.count({}, after)
+    ledger.settle(large, taken, 10)
+    ten_used = claim(tokens=100 // after, tokens_per_minute=100)
+    missing = 100 // after - min(100 // before - 10, 100 // after)
+    assert wait_s(ledger, ten_used, 0) == pytest.approx(missing * 60 / (100 // after))
+
+
+def test_a_refusal_names_the_part_of_a_limit_that_is_given_out_here() -> None:
+    ledger, five = Ledger({}), claim(concurrency=5)
+    ledger.count({}, ingresses=2)
+    for _ in range(3):
+        ledger.take(five, 0)
+    with pytest.raises(OverAllowance, match="3 requests are in work and concurrency is 3 here"):
+        ledger.take(five, 0)

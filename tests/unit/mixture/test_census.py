@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from serve_app.census import FIRST_S, LOOK_S, Census, Running
+from serve_app.census import LOOK_S, STALE_S, WAIT_S, Census, Running
 from serve_app.ledger import Ledger
 
 
@@ -30,32 +30,55 @@ class Look:
         return Running({"m": self.looks}, 2)
 
 
-async def test_the_first_request_waits_and_the_others_look_now_and_then() -> None:
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_requests_wait_for_the_first_count_and_then_no_more() -> None:
     ledger, look = Told(), Look(takes_s=0.5)
-    census = Census(ledger, look)
-    await census.keep()
-    assert ledger.told == [({"m": 1}, 2)]
+    census, began = Census(ledger, look), now()
+    await asyncio.gather(*(census.keep() for _ in range(3)))
+    assert ledger.told == [({"m": 1}, 2)], "of all that came before there was a count"
+    assert now() - began == 0.5
     for _ in range(10):
         await census.keep()
     assert look.looks == 1
     await asyncio.sleep(LOOK_S)
-    began = asyncio.get_running_loop().time()
+    began = now()
     await census.keep()
-    assert asyncio.get_running_loop().time() == began, "only the first waits"
+    assert now() == began
     await asyncio.sleep(1)
     assert ledger.told[1:] == [({"m": 2}, 2)]
 
 
-async def test_a_look_that_takes_long_or_fails_costs_no_request() -> None:
-    ledger = Told()
-    slow = Census(ledger, Look(takes_s=60))
-    began = asyncio.get_running_loop().time()
+async def test_a_count_from_before_a_long_silence_is_none() -> None:
+    ledger, look = Told(), Look(takes_s=0.5)
+    census = Census(ledger, look)
+    await census.keep()
+    await asyncio.sleep(10 * STALE_S)
+    await census.keep()
+    assert ledger.told == [({"m": 1}, 2), ({"m": 2}, 2)]
+
+
+async def test_a_look_that_takes_long_holds_up_nobody_who_comes_later() -> None:
+    ledger, look = Told(), Look(takes_s=60)
+    slow, began = Census(ledger, look), now()
     await slow.keep()
-    assert asyncio.get_running_loop().time() - began == FIRST_S
+    assert now() - began == WAIT_S
+    await asyncio.sleep(LOOK_S)
+    for _ in range(3):
+        await slow.keep()
+    assert now() - began == WAIT_S + LOOK_S
+    assert look.looks == 1, "nor is another one begun beside it"
+    await asyncio.sleep(60)
+    assert ledger.told == [({"m": 1}, 2)]
+
+
+async def test_a_look_that_fails_costs_no_request() -> None:
+    ledger = Told()
     failing = Census(ledger, Look(fails=1))
     await failing.keep()
+    assert ledger.told == []
     await asyncio.sleep(LOOK_S)
     await failing.keep()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
     assert ledger.told == [({"m": 2}, 2)]

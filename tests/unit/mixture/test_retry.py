@@ -8,6 +8,7 @@ from actors.engine import Delta
 from actors.errors import (
     EngineError,
     EngineUnavailable,
+    NoReplica,
     Overloaded,
     ServerUnreachable,
     SlimMoAError,
@@ -63,7 +64,14 @@ async def test_a_call_is_made_so_often_and_no_more(mixture: Mixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [EngineError("boom"), Overloaded("full"), ServerUnreachable("far away"), ValueError("odd")]
+    "error",
+    [
+        EngineError("boom"),
+        Overloaded("full"),
+        ServerUnreachable("far away"),
+        NoReplica("gone"),
+        ValueError("odd"),
+    ],
 )
 async def test_what_was_not_lost_with_its_replica_is_not_asked_again(
     mixture: Mixture, error: Exception
