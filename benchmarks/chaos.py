@@ -31,7 +31,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.chaos_cluster import INGRESSES, KINDS, Chaos, Killed, busy, chaos, replica_stats
-from benchmarks.chaos_figures import Blow, draw, lost_connections, rows, share, wrong
+from benchmarks.chaos_figures import Blow, cut, draw, rows, share, wrong
 from benchmarks.chaos_models import DEADLINE_S, call_s, slots
 from benchmarks.harness import Limit, report, run
 from benchmarks.memory import MemoryLog, growth
@@ -39,7 +39,7 @@ from benchmarks.open_loop import Load, Outcomes, arrivals, client_process, offer
 from benchmarks.outcome import Outcome
 
 LOAD = 0.7
-ANSWERED, AVAILABLE = "share answered, but for connections that were killed", 0.99
+ANSWERED, AVAILABLE = "share answered, but for streams whose connection was killed", 0.99
 FLAT = 1.1
 CROWD = 16
 """Requests at once for each slot: more than can run and wait."""
@@ -154,7 +154,7 @@ def limits_of(
     found: Sequence[Outcome], blows: Sequence[Blow], faults: dict[str, int], memory: MemoryLog
 ) -> list[Limit]:
     """What a run must hold. faults: those that may not be."""
-    killed = {o.number for o in lost_connections(found, blows, explained=True)}
+    killed = {o.number for o in cut(found, blows, explained=True)}
     others = [o for o in found if o.number not in killed]
     answered = share(others, lambda o: o.is_answered)
     limits = [Limit(ANSWERED, answered, AVAILABLE, at_least=True)]
@@ -201,7 +201,7 @@ def main(
         "wrong answers": len(mistaken),
         "hung requests": sum(outcome.is_hung for outcome in found),
         "leaked slots": len(held),
-        "connections lost without a kill": len(lost_connections(found, blows, explained=False)),
+        "streams cut without a kill": len(cut(found, blows, explained=False)),
         "kills after which not all came back": sum(blow.whole_at is None for blow in blows),
         "times that ingresses shared a node": going.together,
         "requests without an outcome": len(due_s) - len(found),

@@ -137,13 +137,13 @@ class Chaos:
         return dict(self._seen)
 
     def ingress_nodes(self) -> set[str]:
-        """The nodes that ingresses run on."""
+        """The nodes on which an ingress runs."""
         from ray.serve.context import _get_global_client
 
         client: Any = _get_global_client()
         apps = client.get_serve_details()["applications"]
         replicas = apps[runtime.APP_NAME]["deployments"][INGRESS]["replicas"]
-        return {replica["node_id"] for replica in replicas}
+        return {replica["node_id"] for replica in replicas if replica["state"] == "RUNNING"}
 
     def lacks(self) -> str:
         """What is not as it was in the beginning; empty if all is."""

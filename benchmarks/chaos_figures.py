@@ -45,26 +45,28 @@ def last_bad(outcome: Outcome) -> float | None:
     return outcome.attempts[-2].ended if len(outcome.attempts) > 1 else None
 
 
-def lost_connections(
-    found: Sequence[Outcome], blows: Sequence[Blow], *, explained: bool
-) -> list[Outcome]:
-    """Requests that lost their connection, by the kill of a process that held it or for no such reason.
-    A stream that has begun cannot be asked for again by a client's library."""
+def cut(found: Sequence[Outcome], blows: Sequence[Blow], *, explained: bool) -> list[Outcome]:
+    """Streams that were cut: by the kill of a process that held their connection, which was open then,
+    or for no such reason. No library of a client asks again for a stream that has begun."""
     killers = [blow for blow in blows if blow.killed.kind in HOLD_CONNECTIONS]
-    return [o for o in found if o.is_lost and any(k.concerns(o) for k in killers) == explained]
+    return [o for o in found if o.cut and any(_cuts(blow, o) for blow in killers) == explained]
+
+
+def _cuts(blow: Blow, outcome: Outcome) -> bool:
+    return outcome.attempts[-1].began < blow.killed.at and blow.concerns(outcome)
 
 
 def row(name: str, found: Sequence[Outcome], blows: Sequence[Blow]) -> dict[str, Any]:
     """The figures of the requests that were due in a part of the run, and of its kills.
 
-    raw and retried: shares that were answered at the first attempt, and at last; lost: with their
-    connection.
+    raw and retried: shares that were answered at the first attempt, and at last; cut: streams
+    that broke.
     """
     walls = [outcome.wall_s for outcome in found if outcome.is_answered]
     row: dict[str, Any] = {"killed": name, "times": len(blows), "requests": len(found)}
     row["raw"] = share(found, lambda o: o.is_answered and len(o.attempts) == 1)
     row["retried"] = share(found, lambda o: o.is_answered)
-    row["lost"] = share(found, lambda o: o.is_lost)
+    row["cut"] = share(found, lambda o: o.cut)
     row["degraded"] = share(found, lambda o: o.is_degraded)
     row |= {f"p{n} s": percentile(walls, n / 100) if walls else "" for n in (50, 99)}
     bad = [blow.bad_s(found) for blow in blows]

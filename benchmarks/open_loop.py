@@ -189,19 +189,18 @@ async def _openai(load: Load) -> AsyncIterator[Asker]:
     async def asker(number: int, due: float) -> Outcome:
         attempts: list[Attempt] = []
         _attempts.set(attempts)
-        text, moa, error = "", dict[str, Any](), ""
+        text, moa, error, cut = "", dict[str, Any](), "", False
         try:
             text, moa = await _asked(client, load, number)
         except TimeoutError:
             attempts[-1] = Attempt(HUNG, attempts[-1].began, time.monotonic())
             error = "the stream did not end"
         except (APIConnectionError, httpx2.HTTPError) as failure:
-            if attempts[-1].status > 0:  # a stream that had begun
-                attempts[-1] = Attempt(LOST, attempts[-1].began, time.monotonic())
+            cut = attempts[-1].status > 0
             error = f"{type(failure).__name__}: {failure} ({failure.__cause__!r})"
         except APIError as failure:
             error = f"{type(failure).__name__}: {failure}"
-        return Outcome(number, due, time.monotonic(), tuple(attempts), text, moa, error)
+        return Outcome(number, due, time.monotonic(), tuple(attempts), text, moa, error, cut)
 
     give_up_s = load.deadline_s + LATE_S
     http = httpx2.AsyncClient(transport=_Noting(), timeout=httpx2.Timeout(give_up_s))

@@ -21,7 +21,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a request. error: why there is no whole answer; moa: the answer's own account."""
+    """What came of a request. error: why there is no whole answer; moa: the answer's own account; cut:
+    its stream had begun when the connection broke."""
 
     number: int
     due: float
@@ -30,6 +31,7 @@ class Outcome:
     text: str = ""
     moa: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    cut: bool = False
 
     @property
     def status(self) -> int:
@@ -40,11 +42,6 @@ class Outcome:
     def is_answered(self) -> bool:
         """With an answer, from its beginning to its end."""
         return self.status == 200 and not self.error
-
-    @property
-    def is_lost(self) -> bool:
-        """Its connection broke, at the last attempt or while its stream went on."""
-        return self.status == LOST
 
     @property
     def is_hung(self) -> bool:

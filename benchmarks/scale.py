@@ -40,6 +40,9 @@ WAIT_S = 30
 STAGGER_S = 3.0
 LOOK_S = 0.5
 REFUSED = 429
+FOUND_DEAD_S = 10.0
+MOST_CALLS = 3
+"""An answer takes two calls, one after the other; no model that is not there is waited for."""
 
 app = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None)
 
@@ -163,11 +166,13 @@ def sizes(
     seconds: Annotated[float, typer.Option(min=1, help="Of load.")] = 10,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
-    """A model that fits only on a large card, by default with two small ones, of a node each."""
+    """A model that fits only on a large card, by default with two small ones, of a node each; then the
+    first node is lost, for good."""
     data = recipe(1.0).model_dump()
     data["models"]["first"]["weight_bytes"] = 4 * MODEL_BYTES
+    data["aggregator"]["fallbacks"] = PROPOSERS
     mixture, rows = Recipe.model_validate(data), list[dict[str, Any]]()
-    with cluster(*(nodes or (CARD, SMALL_CARD, SMALL_CARD))), served(mixture) as url:
+    with cluster(*(nodes or (CARD, SMALL_CARD, SMALL_CARD))) as joined, served(mixture) as url:
         from serve_app.app import cards_of, weights_here
 
         plan = plan_recipe(mixture, cards_of(mixture), weights_here)
@@ -179,8 +184,15 @@ def sizes(
             rows[-1] |= {"planned": " ".join(wanted), "seated": " ".join(sorted(found.get(node, [])))}
             rows[-1] |= {"as planned": int(wanted == sorted(found.get(node, [])))}
         answers = asyncio.run(load_for(url, 4 * CONCURRENCY, seconds, "question"))
+        joined.lose(0)
+        time.sleep(FOUND_DEAD_S)
+        left = asyncio.run(load_for(url, 1, seconds, "what is left"))
     failed = sum(not is_whole(answer) for answer in answers)
+    lost = sum(answer.status != 200 or bool(answer.error) for answer in left)
+    slowest = max(answer.ended - answer.began for answer in left)
     limits = [
+        Limit(f"lost of {len(left)} answers without the first node", lost, 0),
+        Limit("seconds of the slowest of them", slowest, MOST_CALLS * 1.0),
         Limit("nodes as planned", sum(row["as planned"] for row in rows), len(rows), at_least=True),
         Limit(f"failed or degraded of {len(answers)} answers", failed, 0),
     ]

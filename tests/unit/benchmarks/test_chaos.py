@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.chaos import in_turn, limits_of
 from benchmarks.chaos_cluster import KINDS, Killed
-from benchmarks.chaos_figures import Blow, draw, lost_connections, rows, wrong
+from benchmarks.chaos_figures import Blow, cut, draw, rows, wrong
 from benchmarks.chaos_models import Oracle, recipe
 from benchmarks.memory import MemoryLog, Sample, growth
 from benchmarks.outcome import LOST, Attempt, Outcome
@@ -99,19 +99,18 @@ def test_each_limit_can_be_missed() -> None:
     assert not any(limit.held for limit in limits)
 
 
-def test_a_connection_that_was_killed_is_not_the_limit_s_but_one_lost_without_a_kill_is() -> None:
-    statuses = ((200, LOST), (503,), (200,), (200,))
-    found = [outcome(0, 11 + n, *each, number=n) for n, each in enumerate(statuses)]
-    lost = found[0]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_that_a_kill_has_cut_is_not_the_limit_s_but_any_other_is(kind: str) -> None:
+    before = outcome(9, 11, 200, number=1, error="broke", cut=True)
+    later = outcome(11, 12, 200, number=2, error="broke", cut=True)
+    refused = outcome(9, 13, LOST, LOST, LOST, number=3, error="refused")
+    found = [before, later, refused, outcome(0, 14, 200, number=4)]
     memory, process = MemoryLog(), object()
     memory.samples = [Sample(0, {process: 100})]  # type: ignore[dict-item]
-    for kind in KINDS:
-        blows = [blow(kind, 10, 15, 20)]
-        explained = [lost] if kind in {"ingress", "proxy", "node"} else []
-        assert lost_connections(found, blows, explained=True) == explained
-        assert lost_connections(found, blows, explained=False) == ([] if explained else [lost])
-        answered = limits_of(found, blows, {}, memory)[0].value
-        assert answered == (pytest.approx(2 / 3) if explained else 0.5)
+    blows, holds = [blow(kind, 10, 15, 20)], kind in {"ingress", "proxy", "node"}
+    assert cut(found, blows, explained=True) == ([before] if holds else [])
+    assert cut(found, blows, explained=False) == ([later] if holds else [before, later])
+    assert limits_of(found, blows, {}, memory)[0].value == pytest.approx(1 / 3 if holds else 1 / 4)
 
 
 def test_all_kinds_are_killed_before_one_is_again() -> None:

@@ -126,7 +126,7 @@ async def test_a_stream_that_ends_early_is_no_answer(tmp_path: Path) -> None:
     )
     [streamed] = [outcome for outcome in found if outcome.number == 1]
     assert not streamed.is_answered
-    assert streamed.is_lost
+    assert streamed.cut
     assert "ended before" in streamed.error
 
 
