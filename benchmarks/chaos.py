@@ -195,13 +195,17 @@ def main(
     mistaken = asyncio.run(wrong(found, target.recipe))
     for what in [*held, *map(str, mistaken)]:
         say(f"leaked or wrong: {what}")
+    odd = cut(found, blows, explained=False)
+    for outcome in odd:
+        kills = [f"{b.killed.kind} at {b.killed.at:.2f}" for b in blows if b.concerns(outcome)]
+        say(f"cut without a kill: {outcome.attempts[-1]}; the last one was of {kills or 'none'}")
     if plot:
         draw(plot, found, blows, min(o.due for o in found))
     faults = {
         "wrong answers": len(mistaken),
         "hung requests": sum(outcome.is_hung for outcome in found),
         "leaked slots": len(held),
-        "streams cut without a kill": len(cut(found, blows, explained=False)),
+        "streams cut without a kill": len(odd),
         "kills after which not all came back": sum(blow.whole_at is None for blow in blows),
         "times that ingresses shared a node": going.together,
         "requests without an outcome": len(due_s) - len(found),

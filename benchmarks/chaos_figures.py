@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos_cluster import HOLD_CONNECTIONS, KINDS, Killed
+from benchmarks.chaos_cluster import HOLD_CONNECTIONS, KINDS, NODE, Killed
 from benchmarks.chaos_models import Oracle
 from benchmarks.harness import percentile
 from benchmarks.open_loop import is_streamed
 from benchmarks.outcome import Outcome
 from configs.schema import Recipe
 
+DYING_S = 3.0
+"""The processes of a node outlive its raylet by up to so long, and take requests."""
 BIN_S = 2.0
 HEADROOM = 1.4  # over the bars, for the names of what was killed
 COLOURS = {"whole": "#2a7f62", "degraded": "#e0a030", "failed": "#c0392b"}
@@ -53,7 +55,8 @@ def cut(found: Sequence[Outcome], blows: Sequence[Blow], *, explained: bool) -> 
 
 
 def _cuts(blow: Blow, outcome: Outcome) -> bool:
-    return outcome.attempts[-1].began < blow.killed.at and blow.concerns(outcome)
+    gone_at = blow.killed.at + (DYING_S if blow.killed.kind == NODE else 0)
+    return outcome.attempts[-1].began < gone_at and blow.concerns(outcome)
 
 
 def row(name: str, found: Sequence[Outcome], blows: Sequence[Blow]) -> dict[str, Any]:

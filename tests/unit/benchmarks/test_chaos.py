@@ -102,7 +102,7 @@ def test_each_limit_can_be_missed() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_that_a_kill_has_cut_is_not_the_limit_s_but_any_other_is(kind: str) -> None:
     before = outcome(9, 11, 200, number=1, error="broke", cut=True)
-    later = outcome(11, 12, 200, number=2, error="broke", cut=True)
+    later = outcome(13.5, 14, 200, number=2, error="broke", cut=True)
     refused = outcome(9, 13, LOST, LOST, LOST, number=3, error="refused")
     found = [before, later, refused, outcome(0, 14, 200, number=4)]
     memory, process = MemoryLog(), object()
@@ -111,6 +111,12 @@ def test_a_stream_that_a_kill_has_cut_is_not_the_limit_s_but_any_other_is(kind: 
     assert cut(found, blows, explained=True) == ([before] if holds else [])
     assert cut(found, blows, explained=False) == ([later] if holds else [before, later])
     assert limits_of(found, blows, {}, memory)[0].value == pytest.approx(1 / 3 if holds else 1 / 4)
+
+
+def test_a_node_s_processes_may_cut_what_began_while_they_were_dying() -> None:
+    dying = outcome(12, 12.5, 200, error="broke", cut=True)
+    assert cut([dying], [blow("node", 10, 15, 20)], explained=True) == [dying]
+    assert cut([dying], [blow("proxy", 10, 15, 20)], explained=False) == [dying]
 
 
 def test_all_kinds_are_killed_before_one_is_again() -> None:
