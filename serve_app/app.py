@@ -76,7 +76,7 @@ class BuildArgs(BaseModel):
     """Plan only once the nodes have so many GPUs: nodes may join after the recipe was deployed."""
     follow_nodes: bool = True
     """Whether models get more and fewer replicas as nodes join and leave the cluster."""
-    revision: int = 0
+    replan: int = 0
     """Another number has the recipe planned anew, and its keys read. Serve builds an application again
     only where these settings differ."""
     ingresses: int = Field(1, ge=1)

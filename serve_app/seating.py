@@ -65,7 +65,7 @@ class Seating:
                 raise EngineUnavailable(
                     f"a node has joined whose cards ({has}) hold less than those that are planned for "
                     f"(card {number}: {wanted.name} of {gib(wanted.total_bytes)}); deploy with another "
-                    "`revision` to have them planned"
+                    "`replan` to have them planned"
                 )
         return [berth.seat(app, node, found) for berth in self.joining]
 

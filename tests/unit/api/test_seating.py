@@ -55,4 +55,4 @@ async def test_a_node_that_joins_has_the_same_on_its_own_gpus_joined_as_the_plan
 async def test_a_node_whose_cards_hold_less_is_refused_by_name(cards: tuple[Card, ...]) -> None:
     with pytest.raises(EngineUnavailable, match="that are planned for") as told:
         await SEATING.on("new", "app", having(*cards))
-    assert "deploy with another `revision`" in told.value.message
+    assert "deploy with another `replan`" in told.value.message
