@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 
 from serve_app.ledger import Ledger
@@ -45,7 +46,9 @@ class Census:
         now = asyncio.get_running_loop().time()
         if self._look is None or (self._look.done() and now - self._looked_at >= LOOK_S):
             self._looked_at = now
-            self._look = asyncio.create_task(self._counted(self._count))
+            # In a context of its own: in that of the request that began it, what it asks of Ray would
+            # be cancelled with that request when its client leaves, and the count be lost to all.
+            self._look = asyncio.create_task(self._counted(self._count), context=Context())
         wait_s = self._looked_at + WAIT_S - now
         if now - self._counted_at > STALE_S and wait_s > 0:
             await asyncio.wait([self._look], timeout=wait_s)

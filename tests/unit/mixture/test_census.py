@@ -1,6 +1,7 @@
 """When replicas are counted, and what becomes of a count that fails."""
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 from serve_app.census import LOOK_S, STALE_S, WAIT_S, Census, Running
@@ -72,6 +73,19 @@ async def test_a_look_that_takes_long_holds_up_nobody_who_comes_later() -> None:
     assert look.looks == 1, "nor is another one begun beside it"
     await asyncio.sleep(60)
     assert ledger.told == [({"m": 1}, 2)]
+
+
+async def test_a_look_is_of_all_requests_and_not_of_the_one_that_began_it() -> None:
+    request: ContextVar[str | None] = ContextVar("request", default=None)
+    ours: list[str | None] = []
+
+    async def look() -> Running:
+        ours.append(request.get())
+        return Running({}, 1)
+
+    request.set("Ray cancels what is asked on behalf of a cancelled call")
+    await Census(Told(), look).keep()
+    assert ours == [None]
 
 
 async def test_a_look_that_fails_costs_no_request() -> None:
