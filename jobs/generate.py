@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
-from actors.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, SlimMoAError
+from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, SlimMoAError
 from configs.schema import Recipe, Sampling
-from jobs.calls import Calls, StoredModels
 from jobs.identity import short_hash
 from jobs.records import Answer, Failure, Generator, Row, Used
 from jobs.store import Store
+from jobs.stored_calls import Calls, StoredModels
 from jobs.variants import Variant
-from serve_app.events import (
+from serve_app.mixture.events import (
     AnswerDelta,
     AnswerDone,
     Call,
@@ -32,8 +32,8 @@ from serve_app.events import (
     StageDone,
     Summary,
 )
-from serve_app.moa import answer, direct, place_seed
-from serve_app.prompts import without_reasoning
+from serve_app.mixture.moa import answer, direct, place_seed
+from serve_app.mixture.references import without_reasoning
 
 # What a model did of its own, and would do again; `quorum_not_met` only follows from the others. Such
 # an answer is whole, though not all took part. For any other cause the next run tries the row again.
@@ -291,9 +291,3 @@ def _for_batch(variant: Variant) -> Variant:
     aggregator = recipe.aggregator.model_copy(update={"first_token_timeout_s": None})
     changes = {"limits": limits, "aggregator": aggregator}
     return replace(variant, recipe=recipe.model_copy(update=changes))
-
-
-if __name__ == "__main__":
-    from jobs.commands.bench import run_alone
-
-    run_alone()

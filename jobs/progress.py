@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from jobs import records
-from jobs.calls import CallCounts
 from jobs.generate import Generated
 from jobs.judges.verdicts import JudgeSummary
 from jobs.store import Store
+from jobs.stored_calls import CallCounts
 
 LOG_EVERY_S = 10.0
 FIRST_S, MOST_RECORDS = 2.0, 500

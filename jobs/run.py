@@ -14,14 +14,14 @@ from typing import Any
 from rich.console import Console
 
 from configs.schema import Recipe
-from jobs.calls import Calls
+from jobs.folder_lock import owned
 from jobs.generate import Generated, Generation, generate, generator_of
-from jobs.graph import Graph, graph
 from jobs.identity import model_identity
-from jobs.owner import owned
+from jobs.model_app import Graph, graph
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
 from jobs.store import Store, StoreError
+from jobs.stored_calls import Calls
 from jobs.variants import Variant, alone, mixture
 
 

@@ -20,26 +20,26 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 
-from actors.folders import folder_here
+from actors.keeper.registration import claimed
 from actors.replica import Replica
-from actors.seats import claimed
-from actors.weights import cached, fetch
-from cluster import runtime
-from cluster.card import Card
-from cluster.catalog import named
-from cluster.inventory import detect
-from cluster.placement import Placement
-from cluster.planner import plan_recipe
-from cluster.runtime import APP_NAME
-from cluster.spread import Spread, cards_on, spread
+from actors.weights.files import cached, fetch
+from actors.weights.folders import folder_here
+from cluster import ray_runtime
+from cluster.cards.card import Card
+from cluster.cards.catalog import named
+from cluster.cards.detect import detect
+from cluster.plan.by_node import Spread, cards_on, spread
+from cluster.plan.placement import Placement
+from cluster.plan.planner import plan_recipe
+from cluster.ray_runtime import APP_NAME
 from configs.load import load
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
-from serve_app.api import create_api
-from serve_app.ask import HandleModels
-from serve_app.census import Running
-from serve_app.keys import Key, environment_keys
-from serve_app.scaling import FollowNodes
-from serve_app.seating import Seating, seating
+from serve_app.access.api_keys import Key, environment_keys
+from serve_app.access.replica_counts import Running
+from serve_app.assignment import Seating, seating
+from serve_app.follow_nodes import FollowNodes
+from serve_app.handles import HandleModels
+from serve_app.http.api import create_api
 
 NODE_LABEL = "ray.io/node-id"
 HEALTH_S = 2.0
@@ -98,7 +98,7 @@ class ModelReplica(Replica):
         ray_context, seat = ray.get_runtime_context(), None
         if seating is not None:
             app = serve.get_replica_context().app_name
-            seats = await seating.on(ray_context.get_node_id(), app, runtime.detection)
+            seats = await seating.on(ray_context.get_node_id(), app, ray_runtime.detection)
             seat = await claimed(name, seats, ray_context.current_actor)
             if seat.gpus is not None:  # Ray may have chosen another card than the plan
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, seat.gpus))
@@ -152,7 +152,7 @@ def build(args: BuildArgs) -> Application:
     """
     recipe = args.recipe or load(args.config or "")
     if args.min_gpus:
-        runtime.await_gpus(args.min_gpus)
+        ray_runtime.await_gpus(args.min_gpus)
     placement = plan_recipe(recipe, cards_of(recipe), find=weights_of)
     models = {
         name: _model_app(name, recipe, placement, follow=args.follow_nodes) for name in recipe.models
@@ -174,7 +174,7 @@ def _apart(ingresses: int) -> dict[str, Any]:
     and a node that is lost would take all of them with it."""
     options = {"num_replicas": ingresses}
     if ingresses > 1:
-        nodes = len(runtime.alive_nodes()) if ray.is_initialized() else 1
+        nodes = len(ray_runtime.alive_nodes()) if ray.is_initialized() else 1
         options["max_replicas_per_node"] = math.ceil(ingresses / nodes)
     return options
 
@@ -201,7 +201,7 @@ def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) ->
 
 def cards_of(recipe: Recipe) -> list[Card]:
     """The cards that the recipe names, or else those of the cluster, or of this machine."""
-    found = runtime.cards() if ray.is_initialized() else detect()
+    found = ray_runtime.cards() if ray.is_initialized() else detect()
     node = next((card.node for card in found), "")
     if recipe.cards.names:
         return [replace(named(name, n), node=node) for n, name in enumerate(recipe.cards.names)]

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from actors.replica import ReplicaStats
-from cluster import runtime
+from cluster import ray_runtime
 from configs.schema import Recipe
 
 HOST = "127.0.0.1"
@@ -52,9 +52,9 @@ Serving = Callable[[Recipe], AbstractContextManager[Endpoint]]
 def http_port() -> Iterator[int]:
     """Ray and Serve's proxy, started once: a proxy's port cannot change later."""
     port = free_port()
-    runtime.connect(None, verbose=False)
+    ray_runtime.connect(None, verbose=False)
     yield port
-    runtime.disconnect(runtime.APP_NAME, local=True)
+    ray_runtime.disconnect(ray_runtime.APP_NAME, local=True)
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +69,8 @@ def serving(http_port: int) -> Serving:
 
         with ExitStack() as stack:
             graph = build(BuildArgs(recipe=recipe, follow_nodes=False))
-            runtime.deploy(graph, runtime.APP_NAME, (HOST, http_port))
-            stack.callback(serve.delete, runtime.APP_NAME)
+            ray_runtime.deploy(graph, ray_runtime.APP_NAME, (HOST, http_port))
+            stack.callback(serve.delete, ray_runtime.APP_NAME)
             yield Endpoint(recipe, f"http://{HOST}:{http_port}")
 
     return serve_recipe

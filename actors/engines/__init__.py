@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import cast
 
 from actors.engine import Engine, Share
-from actors.errors import EngineUnavailable
+from configs.errors import EngineUnavailable
 from configs.schema import Model
 
 # Each module has `create(name, model, share) -> Engine`.

@@ -24,8 +24,8 @@ import xllamacpp
 
 from actors.engine import Delta, Message, Share
 from actors.engines.private_folder import PrivateFolder
-from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
-from actors.weights import fetch
+from actors.weights.files import fetch
+from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling
 
 

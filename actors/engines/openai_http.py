@@ -19,7 +19,7 @@ from yarl import URL
 from actors.engine import Delta, Message, Share
 from actors.engines import openai_wire as wire
 from actors.engines.sse import EventStream, EventTooLong
-from actors.errors import (
+from configs.errors import (
     BadRequest,
     ContextTooLong,
     EngineError,

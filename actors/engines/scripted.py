@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from actors.engine import Delta, Message, Share
-from actors.errors import ContextTooLong, EngineError, EngineUnavailable
+from configs.errors import ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
 WORDS = (  # noqa: SIM905  # reads better than 28 quoted words

@@ -31,11 +31,11 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from actors.engine import Delta, FinishReason, Message, Share
 from actors.engines.vllm_arguments import REPLICA, engine_arguments, environment, sampling_arguments
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
-from actors.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
-from actors.folders import fetch_folder
-from cluster.card import Kind
-from cluster.checkpoint import from_folder
-from cluster.footprint import footprint
+from actors.weights.folders import fetch_folder
+from cluster.cards.card import Kind
+from cluster.plan.checkpoint import from_folder
+from cluster.plan.footprint import footprint
+from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling, VllmModel
 
 PROBE: list[Message] = [{"role": "user", "content": "Count from one to twenty."}]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Share as Share
-from cluster.card import Kind
+from cluster.cards.card import Kind
 from configs.schema import Sampling, VllmModel
 
 REPLICA = "SLIMMOA_REPLICA_PID"  # variable: the process that vLLM's must not outlive

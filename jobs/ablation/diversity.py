@@ -20,7 +20,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from jobs.records import Answer, Used
 from jobs.store import Store
-from serve_app.prompts import without_reasoning
+from serve_app.mixture.references import without_reasoning
 
 GRAM = 4
 FEATURES = 2**20

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Delta
-from actors.errors import SlimMoAError
+from configs.errors import SlimMoAError
 from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
 from jobs.judges.prompt import JudgePrompt, first_question

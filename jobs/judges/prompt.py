@@ -14,7 +14,7 @@ from pathlib import Path
 
 from actors.engine import Message
 from jobs.records import Row
-from serve_app.prompts import BRACKETS, GAP, HARMLESS, without_control
+from serve_app.mixture.references import BRACKETS, GAP, HARMLESS, without_control
 
 FOLDER = Path(__file__).parent / "prompts"
 BLOCK = re.compile(r"<\|im_start\|>(system|user|assistant)[^\n]*\n(.*?)<\|im_end\|>", re.DOTALL)

@@ -8,9 +8,9 @@ from typing import cast
 from actors import engines
 from actors.engine import Delta, Engine, Message, Share, whole_of
 from configs.schema import OpenAIHttpModel, Sampling
-from jobs.calls import Calls
 from jobs.identity import model_identity
 from jobs.store import Store
+from jobs.stored_calls import Calls
 
 
 @dataclass(frozen=True, slots=True)

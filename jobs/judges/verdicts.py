@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from actors.engine import Delta, Message
-from actors.errors import SlimMoAError
+from configs.errors import SlimMoAError
 from configs.schema import Sampling
 from jobs.records import Failure, Row, Verdict
 from jobs.store import Store

@@ -13,11 +13,11 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
-from actors.ray_keeper import keepers
-from benchmarks.turns import three_models
-from cluster.orders import Snapshot
-from cluster.policy import State
-from cluster.runtime import APP_NAME
+from actors.keeper.ray_keeper import keepers
+from benchmarks.speed.turns import three_models
+from cluster.ray_runtime import APP_NAME
+from cluster.residency.messages import Snapshot
+from cluster.residency.policy import State
 from tests.conftest import Endpoint, Serving
 from tests.e2e import processes
 from tests.e2e.processes import WAIT_S, until

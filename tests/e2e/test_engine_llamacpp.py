@@ -12,8 +12,8 @@ import pytest
 
 from actors.engine import Message, Share
 from actors.engines.llamacpp import LlamaCppEngine
-from actors.errors import EngineUnavailable, SlimMoAError
-from actors.weights import fetch
+from actors.weights.files import fetch
+from configs.errors import EngineUnavailable, SlimMoAError
 from configs.load import load
 from configs.schema import LlamaCppModel, Sampling
 from configs.weights import LocalFile

@@ -20,7 +20,7 @@ from platformdirs import user_cache_path
 from jobs.report import report
 from jobs.report.page import write
 from jobs.store import Store
-from tests.unit.jobs.report_run import begin, made_run
+from tests.unit.jobs.report.report_run import begin, made_run
 
 SOURCES = Path(__file__).parent / "browser"
 FILES = ("package.json", "package-lock.json", "look.mjs")

@@ -1,7 +1,7 @@
 """Two real vLLM engines on this CPU, with weights really quantized to 4 bits, in Ray Serve.
 
 Needs vLLM (docs/vllm.md) and makes the checkpoints of `vllm_cpu.yaml` if they are not there yet.
-The contract that all engines keep is tests/unit/engines/test_contract.py; here is what it leaves out.
+The contract that all engines keep is tests/unit/actors/engines/test_contract.py; here is the rest.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ import pytest
 import pytest_asyncio
 
 from actors.engine import Delta, Message, Share
-from actors.errors import ContextTooLong, EngineUnavailable
-from cluster import runtime
+from cluster import ray_runtime
+from configs.errors import ContextTooLong, EngineUnavailable
 from configs.load import load
 from configs.schema import Recipe, Sampling, VllmModel
 from tests.conftest import Endpoint, Serving
@@ -37,7 +37,7 @@ CONTEXT_TOKENS = 512
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
     """The preset, with its checkpoints made."""
-    from benchmarks.quantize import quantize_model
+    from benchmarks.real_cards.quantize import quantize_model
 
     recipe = load("vllm_cpu")
     for name, model in recipe.models.items():
@@ -223,7 +223,7 @@ def test_two_quantized_models_propose_and_one_answers(endpoint: Endpoint) -> Non
 
 
 def test_both_models_ran_on_the_four_bit_kernel(endpoint: Endpoint) -> None:
-    files = runtime.log_folder().glob("worker-*.*")
+    files = ray_runtime.log_folder().glob("worker-*.*")
     logs = [file.read_text(errors="replace") for file in files]
     assert sum(KERNEL in log for log in logs) == len(endpoint.recipe.models)
 

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.chaos import ANSWERED
-from benchmarks.chaos_cluster import KINDS
+from benchmarks.faults.chaos import ANSWERED
+from benchmarks.faults.chaos_cluster import KINDS
 
 ALLOWED_TO_MISS = {ANSWERED}
 """Seven kills in two minutes break more than the limit, which is for half an hour, allows; and while
@@ -17,7 +17,7 @@ AVAILABLE = 0.75
 def test_no_kill_makes_an_answer_wrong_a_request_hang_or_a_slot_leak(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     # With this seed the node, whose requests take longest to end, is killed first.
-    command = [sys.executable, "-m", "benchmarks.chaos", "--minutes", "2", "--cards", "2"]
+    command = [sys.executable, "-m", "benchmarks.faults.chaos", "--minutes", "2", "--cards", "2"]
     done = subprocess.run(
         [*command, "--pause-s", "2", "--seed", "2", "--json", str(file)],
         capture_output=True,

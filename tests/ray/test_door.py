@@ -15,7 +15,7 @@ import pytest
 from openai import OpenAI
 
 from configs.schema import Recipe
-from serve_app.keys import new_key
+from serve_app.access.api_keys import new_key
 from tests.conftest import Endpoint, Serving
 from tests.wire import CLOSE, Wire, ambiguous, asked, attempt, head, post, smuggled
 

@@ -2,7 +2,7 @@
 
 import schemathesis
 
-from benchmarks.fuzz import CASE_S, RECIPE, fuzz
+from benchmarks.faults.fuzz import CASE_S, RECIPE, fuzz
 from tests.conftest import Serving
 
 

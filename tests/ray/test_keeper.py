@@ -14,12 +14,12 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from actors.errors import EngineUnavailable
-from actors.ray_keeper import RayKeeper, RemoteKeeper
-from actors.turns import Turns
-from cluster.orders import Verb
-from cluster.policy import Member, Policy
-from cluster.residency import Slot
+from actors.keeper.ray_keeper import RayKeeper, RemoteKeeper
+from actors.keeper.replica_turns import Turns
+from cluster.residency.messages import Verb
+from cluster.residency.policy import Member, Policy
+from cluster.residency.scheduler import Slot
+from configs.errors import EngineUnavailable
 
 MEMBERS = ("a", "b", "c")
 WAIT_S = 30

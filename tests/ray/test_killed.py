@@ -13,9 +13,9 @@ from ray import serve
 from ray.exceptions import ActorUnavailableError
 from ray.serve.schema import ApplicationStatus
 
-from benchmarks.killed import REPLICA, Job, engine_calls, left_processes, processes, whole_rows
-from cluster.orders import Verb
-from jobs.graph import JOB_APP, Swaps
+from benchmarks.faults.killed import REPLICA, Job, engine_calls, left_processes, processes, whole_rows
+from cluster.residency.messages import Verb
+from jobs.model_app import JOB_APP, Swaps
 from jobs.store import Store
 
 ROWS, KILLS = 60, 4
@@ -23,7 +23,8 @@ ROWS, KILLS = 60, 4
 
 def test_each_kind_of_process_is_killed_once_and_every_row_is_answered_once(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "benchmarks.killed", "--rows", str(ROWS), "--kills", str(KILLS)]
+    command = [sys.executable, "-m", "benchmarks.faults.killed"]
+    command += ["--rows", str(ROWS), "--kills", str(KILLS)]
     done = subprocess.run(
         [*command, "--json", str(file)], capture_output=True, text=True, timeout=250, check=False
     )

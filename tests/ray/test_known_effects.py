@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.known_effects import (
+from benchmarks.quality.known_effects import (
     Checked,
     checked,
     fewest_calls,
     findings,
     findings_of_commands,
 )
-from benchmarks.known_models import InProcess, recipe
+from benchmarks.quality.known_models import InProcess, recipe
 from tests.conftest import HOST, Serving, free_port
 
 ROWS, SEED = 30, 0

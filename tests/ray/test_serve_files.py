@@ -14,12 +14,12 @@ from ray import serve
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
-from cluster import runtime
-from cluster.inventory import detect
+from cluster import ray_runtime
+from cluster.cards.detect import detect
 from configs.load import load, presets
 from serve_app import app
+from serve_app.access.replica_counts import Running
 from serve_app.app import BuildArgs, build, serve_config
-from serve_app.census import Running
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SERVE = sorted((CONFIGS / "serve").glob("*.yaml"))
@@ -63,7 +63,7 @@ def test_only_the_file_for_a_load_balancer_listens_to_others() -> None:
 def test_ingresses_are_on_nodes_of_their_own_where_there_are_so_many(
     monkeypatch: pytest.MonkeyPatch, nodes: int, together: int
 ) -> None:
-    monkeypatch.setattr(runtime, "alive_nodes", lambda: [{}] * nodes)
+    monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: [{}] * nodes)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(app, "cards_of", lambda _: detect())
     ingress = build(BuildArgs(config="scripted", ingresses=3))._bound_deployment
@@ -127,9 +127,9 @@ def test_a_plan_waits_for_the_nodes_that_bring_its_gpus(
 ) -> None:
     head, one, two = ({"Resources": {"CPU": 4.0} | more} for more in ({}, {"GPU": 1.0}, {"GPU": 2.0}))
     seen = iter([[head], [head], [head, one], [head, one, two]])
-    monkeypatch.setattr(runtime, "alive_nodes", lambda: next(seen))
-    monkeypatch.setattr(runtime, "JOIN_POLL_S", 0)
-    runtime.await_gpus(2)
+    monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: next(seen))
+    monkeypatch.setattr(ray_runtime, "JOIN_POLL_S", 0)
+    ray_runtime.await_gpus(2)
     assert next(seen, None) is None
     assert [record.args for record in caplog.records] == [(0, 2), (1, 2)]  # each number once
 

@@ -1,6 +1,6 @@
 """Imports point one way, and heavy libraries stay where they belong.
 
-    slimmoa.py -> jobs -> serve_app -> actors -> cluster -> configs
+    cli -> jobs -> serve_app -> actors -> cluster -> configs
 
 The rules are checked on the source text, so imports inside functions count as well.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ORDER = ("slimmoa", "jobs", "serve_app", "actors", "cluster", "configs")
+ORDER = ("cli", "jobs", "serve_app", "actors", "cluster", "configs")
 LAZY = {
     "actors.engines.llamacpp",
     "actors.engines.openai_http",
@@ -20,22 +20,21 @@ LAZY = {
     "actors.engines.vllm",
 }
 CLUSTER = {
-    "actors.ray_keeper",
+    "actors.keeper.ray_keeper",
     "serve_app.app",
-    "serve_app.ask",
-    "serve_app.scaling",
-    "cluster.runtime",
-    "jobs.graph",
-    "jobs.commands.submit",
-    "slimmoa",
+    "serve_app.handles",
+    "serve_app.follow_nodes",
+    "cluster.ray_runtime",
+    "jobs.model_app",
+    "cli.ray_job",
 }
 HTTP = {
-    "serve_app.api",
+    "serve_app.http.api",
     "serve_app.app",
-    "serve_app.connection",
-    "serve_app.door",
-    "serve_app.openapi",
-    "serve_app.refusals",
+    "serve_app.http.connection",
+    "serve_app.access.auth",
+    "serve_app.http.openapi",
+    "serve_app.error_response",
 }
 # Library: the only modules that may import it.
 HOMES = {
@@ -47,7 +46,7 @@ HOMES = {
     "starlette": HTTP,
 }
 WITHOUT_HOME = {"torch", "transformers"}
-MIXTURE = "serve_app.moa"
+MIXTURE = "serve_app.mixture.moa"
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -115,19 +114,27 @@ def test_imports_point_one_way() -> None:
 
 def test_all_of_the_project_was_looked_at() -> None:
     found = set(modules(ROOT))
-    assert LAZY | {MIXTURE, "serve_app.app", "serve_app.api", "actors", "configs.schema"} <= found
+    assert LAZY | {MIXTURE, "serve_app.app", "serve_app.http.api", "actors", "configs.schema"} <= found
     graph = {name: set(imports(file, name)) for name, file in modules(ROOT).items()}
-    assert {"serve_app.layer", "actors.engine", "configs.schema"} <= reachable(MIXTURE, graph)
+    assert {"serve_app.mixture.layer", "actors.engine", "configs.schema"} <= reachable(MIXTURE, graph)
 
 
 @pytest.mark.parametrize(
     ("file", "source", "expected"),
     [
         ("configs/schema.py", "import cluster", "configs.schema -> cluster: points backwards"),
-        ("configs/schema.py", "import slimmoa", "configs.schema -> slimmoa: points backwards"),
-        ("cluster/card.py", "from actors import x", "cluster.card -> actors.x: points backwards"),
+        ("configs/schema.py", "import cli", "configs.schema -> cli: points backwards"),
+        (
+            "cluster/cards/card.py",
+            "from actors import x",
+            "cluster.cards.card -> actors.x: points backwards",
+        ),
         ("actors/a.py", "import serve_app.app as y", "actors.a -> serve_app.app: points backwards"),
-        ("serve_app/api.py", "def f():\n  import jobs", "serve_app.api -> jobs: points backwards"),
+        (
+            "serve_app/http/api.py",
+            "def f():\n  import jobs",
+            "serve_app.http.api -> jobs: points backwards",
+        ),
         ("actors/a.py", "import ray.serve", "actors.a -> ray.serve: ray does not belong here"),
         (
             "serve_app/m.py",
@@ -136,7 +143,7 @@ def test_all_of_the_project_was_looked_at() -> None:
         ),
         ("actors/a.py", "import xllamacpp", "actors.a -> xllamacpp: xllamacpp does not belong here"),
         ("jobs/j.py", "import aiohttp", "jobs.j -> aiohttp: aiohttp does not belong here"),
-        ("slimmoa.py", "import torch", "slimmoa -> torch: torch does not belong here"),
+        ("cli/main.py", "import torch", "cli.main -> torch: torch does not belong here"),
         (
             "actors/engines/__init__.py",
             "from . import llamacpp",
@@ -149,14 +156,14 @@ def test_all_of_the_project_was_looked_at() -> None:
             "when chosen",
         ),
         (
-            "serve_app/api.py",
+            "serve_app/http/api.py",
             "import fastapi",
-            "serve_app.api -> fastapi: the mixture knows nothing of fastapi",
+            "serve_app.http.api -> fastapi: the mixture knows nothing of fastapi",
         ),
         (
-            "serve_app/ask.py",
+            "serve_app/handles.py",
             "import ray",
-            "serve_app.ask -> ray: the mixture knows nothing of ray",
+            "serve_app.handles -> ray: the mixture knows nothing of ray",
         ),
     ],
 )
@@ -164,11 +171,11 @@ def test_an_import_that_breaks_a_rule_is_found(
     tmp_path: Path, file: str, source: str, expected: str
 ) -> None:
     tree = {
-        "serve_app/moa.py": "from serve_app import api\nfrom .ask import ask\n",
-        "serve_app/api.py": "",
-        "serve_app/ask.py": "",
+        "serve_app/mixture/moa.py": "from serve_app.http import api\nfrom ..handles import ask\n",
+        "serve_app/http/api.py": "",
+        "serve_app/handles.py": "",
         "actors/engines/llamacpp.py": "import xllamacpp, aiohttp\n",
-        "cluster/runtime.py": "import ray\n",
+        "cluster/ray_runtime.py": "import ray\n",
         "configs/schema.py": "import json\n",
     }
     for name, text in {**tree, file: source}.items():

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from cluster.runtime import ENVIRONMENT, OBJECT_STORE_BYTES, REPLICA_ENVIRONMENT
+from cluster.ray_runtime import ENVIRONMENT, OBJECT_STORE_BYTES, REPLICA_ENVIRONMENT
 from tests.unit.kuberay import RayService
 
 CONFIGS = Path(__file__).parents[2] / "configs"

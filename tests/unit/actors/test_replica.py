@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pytest
 
 from actors.engine import Delta, Message
-from actors.errors import EngineError, EngineUnavailable, Overloaded
 from actors.replica import Replica
+from configs.errors import EngineError, EngineUnavailable, Overloaded
 from configs.schema import Sampling, ScriptedModel
 
 MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos import in_turn, limits_of
-from benchmarks.chaos_cluster import KINDS, Killed
-from benchmarks.chaos_figures import Blow, cut, draw, rows, wrong
-from benchmarks.chaos_models import Oracle, recipe
-from benchmarks.memory import MemoryLog, Sample, growth
-from benchmarks.outcome import LOST, Attempt, Outcome
+from benchmarks.faults.chaos import in_turn, limits_of
+from benchmarks.faults.chaos_cluster import KINDS, Killed
+from benchmarks.faults.chaos_figures import Blow, cut, draw, rows, wrong
+from benchmarks.faults.chaos_models import Oracle, recipe
+from benchmarks.shared.memory import MemoryLog, Sample, growth
+from benchmarks.shared.outcome import LOST, Attempt, Outcome
 
 MIXTURE = recipe("http://unused", 2)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.known_effects import allowed, checked, fewest_calls, findings, read, written
-from benchmarks.known_models import InProcess, questions, recipe
+from benchmarks.quality.known_effects import allowed, checked, fewest_calls, findings, read, written
+from benchmarks.quality.known_models import InProcess, questions, recipe
 from configs.schema import Recipe
 from jobs.sets import load_set
 

@@ -7,7 +7,7 @@ import pytest
 
 from actors.engine import Delta, Message, Share, whole_of
 from actors.engines import create
-from benchmarks.known_models import (
+from benchmarks.quality.known_models import (
     BASELINE,
     CHARACTERS,
     JUDGE,
@@ -24,7 +24,7 @@ from configs.schema import Sampling
 from jobs import variants
 from jobs.judges.pairwise import SAMPLING, first_wins, prompt
 from jobs.variants import Variant
-from serve_app.prompts import with_references
+from serve_app.mixture.references import with_references
 
 ASKED = [Message(role="user", content="Question 1")]
 SAMPLES = 2000

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from benchmarks import open_loop
-from benchmarks.open_loop import Load, Outcomes, arrivals, question
-from benchmarks.outcome import HUNG, LOST, OUTCOME, Outcome
+from benchmarks.shared import open_loop
+from benchmarks.shared.open_loop import Load, Outcomes, arrivals, question
+from benchmarks.shared.outcome import HUNG, LOST, OUTCOME, Outcome
 
 MOA = {"degraded": False, "cut": False}
 ALL_AT_ONCE = (0.0, 0.0, 0.0, 0.0)

@@ -1,7 +1,7 @@
 """The figures of the overload benchmark, on outcomes that are made up."""
 
-from benchmarks.outcome import HUNG, Attempt, Outcome
-from benchmarks.overload import figures, limits_of
+from benchmarks.shared.outcome import HUNG, Attempt, Outcome
+from benchmarks.speed.overload import figures, limits_of
 
 
 def ended(wall_s: float, status: int = 200, retry_after: str | None = None) -> Outcome:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmarks import rows
+from benchmarks.speed import rows
 from jobs.store import Store
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cluster.card import GIB, Card
-from cluster.checkpoint import Checkpoint
+from cluster.cards.card import GIB, Card
+from cluster.plan.checkpoint import Checkpoint
 from configs.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from actors.engine import Message
-from actors.errors import ContextTooLong, EngineError, EngineUnavailable
+from configs.errors import ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Recipe
 from jobs import variants
-from jobs.calls import Calls, Retries
 from jobs.generate import (
     FAILURES_IN_A_ROW,
     Generated,
@@ -25,10 +24,11 @@ from jobs.generate import (
 from jobs.records import Answer, Row
 from jobs.store import Store, StoreError
 from jobs.store.writer import Action, Writer
+from jobs.stored_calls import Calls, Retries
 from jobs.variants import Variant
 from tests.unit.scripts import Asked, FakeModels, Step
 
-pytestmark = pytest.mark.usefixtures("written_at_once")
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("written_at_once")]
 
 
 def recipe(*layers: Sequence[Any], **parts: Any) -> Recipe:

@@ -10,10 +10,10 @@ import pytest
 
 from actors.engine import Delta, Message
 from configs.schema import Recipe, Sampling
-from jobs.calls import Calls
 from jobs.generate import Generated, Generation, generate, generator_of
 from jobs.records import Row
 from jobs.store import Store
+from jobs.stored_calls import Calls
 from jobs.variants import mixture
 
 ROWS, TURNS = 12, 2

@@ -1,0 +1,131 @@
+"""The keeper of a card and its replicas on Ray: how they reach, watch and end one another.
+
+A keeper is a named actor on the node of its card, made by whichever replica comes first, so that a
+node that joins brings its own and one that is lost takes nothing of the others with it. Ray itself
+starts it again when it dies. It belongs to nobody, and ends when no replica is left.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.keeper.card_keeper import SlotKeeper
+from cluster.residency.messages import Reply, Snapshot
+from cluster.residency.policy import Policy
+from cluster.residency.scheduler import Slot
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "slimmoa"
+MOST_POLLS = 1000
+"""Calls at once: every replica has one poll open, and others beside it."""
+
+
+async def is_alive(replica: Any) -> bool:
+    """Whether an actor lives. One that is busy or starting answers later, and that is no death."""
+    try:
+        await replica.__ray_ready__.remote()
+    except ActorUnavailableError:
+        return True
+    except RayActorError:
+        return False
+    except RayError:
+        logger.exception("a replica could not be pinged")
+    return True
+
+
+async def kill(replica: Any) -> None:
+    """End an actor's process; who made it makes another."""
+    ray.kill(replica, no_restart=False)
+
+
+class RayKeeper(SlotKeeper):
+    """The keeper of a card, whose replicas are Ray actors."""
+
+    def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
+        super().__init__(slots, policy, is_alive, kill, retire)
+
+
+async def retire() -> None:
+    """End this very actor for good."""
+    ray.kill(ray.get_runtime_context().current_actor)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCard:
+    """A card as its keeper is made from it. app: the Serve application's name; node: Ray's ID of the
+    node; name: tells it from that node's other cards, and from other plans for the same card."""
+
+    app: str
+    node: str
+    name: str
+    slots: tuple[Slot, ...]
+
+    def keeper(self) -> Any:
+        """The handle of its keeper, which is made if there is none."""
+        actor: Any = ray.remote(RayKeeper)
+        options = actor.options(
+            name=f"{_prefix(self.app)}{self.node}:{self.name}",
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=MOST_POLLS,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
+        )
+        return options.remote(self.slots)
+
+
+def keepers(app: str) -> dict[str, Any]:
+    """The handles of all keepers that an application has now, by name: `keeper:APP:NODE:CARD:PLAN`."""
+    found = {}
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(_prefix(app)):
+            with suppress(ValueError):  # it has just ended
+                found[actor["name"]] = ray.get_actor(**actor)
+    return found
+
+
+def _prefix(app: str) -> str:
+    return f"keeper:{app}:"
+
+
+class RemoteKeeper:
+    """`turns.Keeper` over the handle of the actor. find: gives the handle, and another one when that
+    actor has ended."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+        self._actor: Any = None
+
+    async def join(self, member: str, who: str, found: Snapshot, replica: Any) -> str | None:
+        ticket: str | None = await self._call("join", member, who, found, replica)
+        return ticket
+
+    async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
+        known: bool = await self._call("report", ticket, number, found)
+        return known
+
+    async def order(self, ticket: str, after: int) -> Reply:
+        reply: Reply = await self._call("order", ticket, after)
+        return reply
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            if self._actor is None:
+                self._actor = self._find()
+            answer: Awaitable[Any] = getattr(self._actor, method).remote(*arguments)
+            return await answer
+        except RayError as error:
+            if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+                raise  # the keeper answered, with an error of its own
+            if not isinstance(error, ActorUnavailableError):
+                self._actor = None
+            raise ConnectionError(type(error).__name__) from error

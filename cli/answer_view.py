@@ -1,0 +1,189 @@
+"""An answer in a terminal as it comes about: proposals as they grow, then the answer's own tokens."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+from openai.types.chat import ChatCompletionChunk
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.spinner import Spinner
+from rich.text import Text
+
+from actors.weights import files
+
+TAIL_CHARACTERS = 200
+
+
+@dataclass(slots=True)
+class _Proposal:
+    """One proposal as far as it is known. ending: what became of it, once something did."""
+
+    model: str
+    text: str = ""
+    ending: str = ""
+    dropped: bool = False
+
+
+class AnswerView:
+    """Shows one streamed answer. console: for people; out: gets the answer's text alone.
+
+    With `proposals` false, or where `console` is no terminal, nothing moves and only the answer and a
+    note about what is missing from it are shown.
+    """
+
+    def __init__(self, console: Console, out: Console, *, proposals: bool) -> None:
+        self._console = console
+        self._out = out
+        self._moving = console.is_terminal
+        self._with_proposals = proposals and console.is_terminal
+        self._layer: dict[int, _Proposal] = {}
+        self._live: Live | None = None
+        self._summary: dict[str, Any] | None = None
+        self._total_tokens = 0
+
+    def show(self, chunks: Iterable[ChatCompletionChunk]) -> str:
+        """Show the chunks as they come; returns the answer's text."""
+        answer: list[str] = []
+        try:
+            self._wait("waiting for the models")
+            for chunk in chunks:
+                if moa := (chunk.model_extra or {}).get("moa"):
+                    self._note(moa)
+                if chunk.usage is not None:
+                    self._total_tokens = chunk.usage.total_tokens
+                for choice in chunk.choices:
+                    if choice.delta.content:
+                        self._stop()
+                        answer.append(choice.delta.content)
+                        self._write(choice.delta.content)
+        finally:
+            self._stop()
+            if answer:
+                self._write("\n")
+        self._footer()
+        return "".join(answer)
+
+    def _write(self, text: str) -> None:
+        self._out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        self._out.file.flush()
+
+    def _note(self, moa: dict[str, Any]) -> None:
+        match moa["type"]:
+            case "proposal.delta":
+                self._proposal(moa).text += moa["text"]
+            case "proposal.done":
+                tokens, seconds = moa["completion_tokens"], moa["seconds"]
+                proposal = self._proposal(moa)
+                proposal.text, proposal.ending = moa["text"], f"{tokens} tokens, {seconds:.1f} s"
+            case "proposal.dropped":
+                proposal = self._proposal(moa)
+                proposal.ending, proposal.dropped = f"{moa['cause']}: {moa['detail']}", True
+            case "stage.done" if moa["stage"].startswith("layer"):
+                self._layer_done(moa["stage"])
+                return
+            case "summary":
+                self._summary = moa
+                return
+        self._refresh()
+
+    def _proposal(self, moa: dict[str, Any]) -> _Proposal:
+        return self._layer.setdefault(moa["place"], _Proposal(moa["model"]))
+
+    def _layer_done(self, stage: str) -> None:
+        self._stop()
+        if self._with_proposals:
+            for _, proposal in sorted(self._layer.items()):
+                self._console.print(_panel(stage, proposal))
+        self._layer = {}
+        self._wait("the next stage reads the proposals")
+
+    def _wait(self, what: str) -> None:
+        if self._moving:
+            self._live = Live(Spinner("dots", what), console=self._console, transient=True)
+            self._live.start()
+
+    def _refresh(self) -> None:
+        if self._live is not None and self._layer and self._with_proposals:
+            self._live.update(Group(*(_progress(p) for _, p in sorted(self._layer.items()))))
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _footer(self) -> None:
+        if (summary := self._summary) is None:
+            return
+        if summary["degraded"]:
+            self._console.print(Text(f"degraded: {_why_degraded(summary)}", style="yellow"))
+        if self._moving:
+            seconds = sum(stage["seconds"] for stage in summary["stages"])
+            tokens = f"{self._total_tokens} tokens in all"
+            line = f"answered by {summary['answered_by']} in {seconds:.1f} s, {tokens}"
+            self._console.print(Text(line, style="dim"))
+
+
+def _progress(proposal: _Proposal) -> RenderableType:
+    if proposal.ending:
+        mark, style = ("✗", "red") if proposal.dropped else ("✓", "green")
+        return Text(f"{mark} {proposal.model}  {proposal.ending}", style=style)
+    tail = " ".join(proposal.text.split())[-TAIL_CHARACTERS:]
+    return Group(Spinner("dots", Text(proposal.model, style="cyan")), Text(f"  {tail}", style="dim"))
+
+
+def _panel(stage: str, proposal: _Proposal) -> Panel:
+    body = Text("not used" if proposal.dropped else proposal.text)
+    style = "red" if proposal.dropped else "cyan"
+    title = Text(f"{stage}: {proposal.model}")
+    return Panel(
+        body, title=title, subtitle=Text(proposal.ending), border_style=style, title_align="left"
+    )
+
+
+def _why_degraded(summary: dict[str, Any]) -> str:
+    causes = [f"{m['model']} is missing ({m['cause']})" for m in summary["missing"]]
+    if summary["fallback"]:
+        causes.append(f"{summary['answered_by']} stood in for the aggregator")
+    if summary["cut"]:
+        causes.append("the deadline cut the answer")
+    return "; ".join(causes)
+
+
+class DownloadBars:
+    """One progress bar per download or checksum; use it as a context."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self._bars.stop()
+
+    def report(self, progress: files.Progress) -> None:
+        """Show how far something is."""
+        if progress.what not in self._tasks:
+            self._tasks[progress.what] = self._bars.add_task(progress.what)
+        total = progress.total_bytes or None
+        self._bars.update(self._tasks[progress.what], completed=progress.done_bytes, total=total)

@@ -1,0 +1,230 @@
+"""`slimmoa bench`: a set of prompts to answers, verdicts, scores, ablations and a report.
+
+Each command reads its arguments and calls the part that does the work. Heavy libraries are imported by
+the command that needs them.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.bench_judge import ablate, grade, judge
+from cli.bench_options import (
+    AddressOption,
+    DifficultyOption,
+    GamedOption,
+    InFlightOption,
+    JsonOption,
+    RunArgument,
+    VerboseOption,
+    must_be_run,
+    run_errors,
+    submitted,
+    what,
+)
+from cli.console import err, explained, fail, load_or_fail, show
+
+if TYPE_CHECKING:
+    from configs.schema import Recipe
+    from jobs.store import Store
+
+bench = typer.Typer(
+    help="Benchmark sets: answer, judge, score, ablate, report. All of a run is in one folder.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@bench.command()
+def run(
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the run; made, or gone on with.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option("--set", help="alpaca_eval, mt_bench, arena_hard, or a file of prompts."),
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="Recipe file, or the name of a preset.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the set's first rows.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="The file's column with the prompts, if several could be.")
+    ] = None,
+    members: Annotated[
+        bool, typer.Option("--members", help="Also answer with each model of the mixture alone.")
+    ] = False,
+    alone: Annotated[
+        list[str] | None, typer.Option(help="Also answer with this model alone; may be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all sampling; 0 by default.")] = None,
+    in_flight: InFlightOption = 1024,
+    allow_degraded: Annotated[
+        bool, typer.Option(help="Also keep answers that faults of engines made poorer.")
+    ] = False,
+    address: AddressOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Answer a set with a mixture. Interrupted, the same command goes on; nothing is computed twice.
+
+    Uses the models of a running `slimmoa serve`, or else starts them and takes them down.
+    """
+    submitted(address)
+    from jobs.generate import RunStopped, models_of
+    from jobs.run import Task
+    from jobs.run import run as start
+    from jobs.sets import SetError, load_set
+    from jobs.variants import mixture
+
+    recipe = None if config is None else load_or_fail(config)
+    with explained(*run_errors(), SetError, RunStopped):
+        loaded = None if dataset is None else load_set(dataset, limit, column)
+        also = list(alone or ())
+        if members:
+            also += sorted(models_of(mixture(recipe or _recipe_of(folder))) - set(also))
+        task = Task(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
+        done = start(task, what(), err)
+    degraded = f", {done.degraded} without a model that failed" if done.degraded else ""
+    err.print(f"{done.answered} of {done.rows} answers are there{degraded}: {folder}", highlight=False)
+    if done.failed:
+        fail(
+            f"{done.failed} rows failed (slimmoa bench status {folder}); the same command retries them"
+        )
+
+
+@bench.command()
+def status(folder: RunArgument, as_json: JsonOption = False) -> None:
+    """Show how far a run is; also while it runs."""
+    from cli.bench_status import status as look
+    from jobs.store import StoreError
+
+    with explained(StoreError):
+        found = look(folder)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        show(found.table())
+
+
+@bench.command("import")
+def import_(
+    folder: RunArgument,
+    file: Annotated[Path, typer.Argument(help="Outputs: instruction or index, and output.")],
+    name: Annotated[str, typer.Option(help="What the generator is called in this run.")],
+) -> None:
+    """Add a file of outputs as a generator: a baseline, or somebody else's model."""
+    from jobs.folder_lock import RunTaken, owned
+    from jobs.sets import SetError, import_outputs
+    from jobs.store import Store, StoreError
+
+    with explained(SetError, StoreError, RunTaken):
+        must_be_run(folder)
+        with owned(folder, what()), Store.open(folder) as store:
+            unused = import_outputs(store, file, name)
+            count = store.answered(name)
+    more = f"; {unused} outputs are of no row" if unused else ""
+    err.print(f"{count} answers of {name}{more}", highlight=False)
+
+
+@bench.command()
+def export(
+    folder: RunArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    generator: Annotated[str | None, typer.Option(help="Whose answers; the mixture's.")] = None,
+    form: Annotated[
+        str, typer.Option(help="alpaca_eval (model_outputs.json), jsonl or parquet.")
+    ] = "alpaca_eval",
+    allow_partial: Annotated[bool, typer.Option(help="Leave out rows without an answer.")] = False,
+) -> None:
+    """Write a generator's answers into a file."""
+    from jobs.export import ExportError
+    from jobs.export import export as write
+    from jobs.store import Store, StoreError
+
+    with explained(ExportError, StoreError), Store.open(folder, read_only=True) as store:
+        name = generator or _mixture_of(store)
+        done = write(store, name, output, form, allow_partial=allow_partial)
+    err.print(f"{done.rows} answers of {name}: {output}", highlight=False)
+
+
+bench.command()(judge)
+bench.command()(grade)
+
+
+@bench.command()
+def score(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of a run; none with --preferences.")
+    ] = None,
+    preferences: Annotated[
+        Path | None, typer.Option(help="Published judgements (CSV), instead of a run's.")
+    ] = None,
+    difficulty: DifficultyOption = None,
+    gamed: GamedOption = None,
+    judge: Annotated[str | None, typer.Option(help="Only this judge's verdicts.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Only those against this baseline.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Win rates with their standard errors, length-controlled win rates, and mean grades."""
+    from jobs.scores.preferences import PreferencesError
+    from jobs.scores.scoring import of_file, of_run
+    from jobs.store import StoreError
+
+    if (folder is None) == (preferences is None):
+        fail("give either the folder of a run or --preferences")
+    with explained(PreferencesError, StoreError):
+        if preferences is not None:
+            found = of_file(preferences, difficulty, gamed, judge, baseline)
+        else:
+            assert folder is not None
+            found = of_run(folder, difficulty, gamed, judge, baseline)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    for table in found.tables():
+        show(table)
+
+
+bench.command()(ablate)
+
+
+@bench.command()
+def report(
+    folder: RunArgument,
+    difficulty: DifficultyOption = None,
+    gamed: GamedOption = None,
+) -> None:
+    """Write report.html, one page that needs no network, and report.md into the run's folder."""
+    from jobs.report import ReportError
+    from jobs.report import report as read
+    from jobs.report.page import write
+    from jobs.scores.preferences import PreferencesError
+    from jobs.scores.scoring import files_of
+    from jobs.store import Store, StoreError
+
+    errors = (StoreError, PreferencesError, ReportError)
+    with explained(*errors), Store.open(folder, read_only=True) as store:
+        hard, gamed_rows = files_of(difficulty, gamed)
+        found = read(store, folder, difficulty=hard, gamed=gamed_rows)
+        written = write(found, folder)
+    for path in written:
+        err.print(str(path), highlight=False)
+
+
+def _recipe_of(folder: Path) -> "Recipe":
+    from configs.schema import Recipe
+    from jobs.run import RunError
+    from jobs.store import Store
+
+    must_be_run(folder)
+    with Store.open(folder, read_only=True) as store:
+        if (kept := store.about().get("recipe")) is None:
+            raise RunError(f"{folder} is a new run: give --config, the recipe")
+        return Recipe.model_validate(kept)
+
+
+def _mixture_of(store: "Store") -> str:
+    """The run's only mixture; without one, or with several, the command ends."""
+    names = [generator.name for generator in store.generators()]
+    mixtures = [g.name for g in store.generators() if g.kind == "mixture"]
+    if len(mixtures) != 1:
+        fail(f"--generator: say whose answers: {', '.join(names) or 'the run has none'}")
+    return mixtures[0]

@@ -1,0 +1,164 @@
+"""The commands of `slimmoa bench` that ask a judge."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.bench_options import (
+    AddressOption,
+    BaselineOption,
+    InFlightOption,
+    JsonOption,
+    JudgeKeyOption,
+    JudgeOption,
+    JudgeUrlOption,
+    PromptOption,
+    RunArgument,
+    VerboseOption,
+    must_be_run,
+    run_errors,
+    submitted,
+    what,
+)
+from cli.console import err, explained, fail, show
+
+if TYPE_CHECKING:
+    from jobs.judging import Evaluation
+
+
+def judge(
+    folder: RunArgument,
+    judge: JudgeOption,
+    baseline: BaselineOption,
+    generator: Annotated[
+        list[str] | None, typer.Option(help="Whose answers; all others' by default. Repeatable.")
+    ] = None,
+    prompt: PromptOption = None,
+    judge_url: JudgeUrlOption = None,
+    judge_key_env: JudgeKeyOption = None,
+    in_flight: InFlightOption = 256,
+    address: AddressOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Have a judge prefer each answer or the baseline's, as AlpacaEval 2 does.
+
+    Verdicts that are there are not asked for again. A judge must give log-probabilities.
+    """
+    submitted(address)
+    where = (judge_url, judge_key_env, prompt, in_flight)
+    _judged(_evaluation(folder, judge, baseline, generator, *where, verbose=verbose))
+
+
+def grade(
+    folder: RunArgument,
+    judge: JudgeOption,
+    generator: Annotated[
+        list[str] | None, typer.Option(help="Whose answers; all of them by default. Repeatable.")
+    ] = None,
+    prompt: PromptOption = None,
+    judge_url: JudgeUrlOption = None,
+    judge_key_env: JudgeKeyOption = None,
+    in_flight: InFlightOption = 256,
+    address: AddressOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns."""
+    submitted(address)
+    where = (judge_url, judge_key_env, prompt, in_flight)
+    _judged(_evaluation(folder, judge, None, generator, *where, verbose=verbose))
+
+
+def ablate(
+    folder: RunArgument,
+    judge: JudgeOption,
+    baseline: BaselineOption,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="proposers, aggregators, members or quantized; the first three by default. Repeatable."
+        ),
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help="A model to add as proposer and to aggregate with; all by default."),
+    ] = None,
+    unquantized: Annotated[
+        list[str] | None,
+        typer.Option(help="QUANTIZED=UNQUANTIZED, two models of the recipe. Repeatable."),
+    ] = None,
+    prompt: PromptOption = None,
+    judge_url: JudgeUrlOption = None,
+    judge_key_env: JudgeKeyOption = None,
+    in_flight: InFlightOption = 1024,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """What each proposer, aggregator and the mixture itself add, with paired bootstrap intervals.
+
+    Variants are answered and judged on the run's rows; what is stored is not computed again.
+    """
+    submitted(address)
+    from jobs.ablation.plan import AblationError
+    from jobs.generate import RunStopped
+    from jobs.judging import Ablating, ablated
+    from jobs.scores.preferences import PreferencesError
+    from jobs.variants import VariantError
+
+    parts: Any = part or (["quantized"] if unquantized else ["proposers", "aggregators", "members"])
+    pairs = dict(_pair(text) for text in unquantized or ())
+    where = (judge_url, judge_key_env, prompt, in_flight)
+    wanted = _evaluation(folder, judge, baseline, None, *where, verbose=verbose)
+    errors = (*run_errors(), RunStopped, AblationError, VariantError, PreferencesError)
+    with explained(*errors):
+        findings = ablated(wanted, Ablating(parts, candidate, pairs), what(), err)
+    if as_json:
+        print(json.dumps(findings.to_json(), indent=2))
+        return
+    from jobs.ablation.table import tables
+
+    for table in tables(findings):
+        show(table)
+
+
+def _evaluation(
+    folder: Path,
+    judge: str,
+    baseline: str | None,
+    generators: list[str] | None,
+    url: str | None,
+    key_env: str | None,
+    prompt: Path | None,
+    in_flight: int,
+    *,
+    verbose: bool,
+) -> "Evaluation":
+    from jobs.judging import Evaluation
+    from jobs.run import Task
+
+    must_be_run(folder)
+    task = Task(folder, in_flight=in_flight, verbose=verbose)
+    names = tuple(generators or ())
+    return Evaluation(task, judge, baseline, names, url, key_env, prompt, in_flight)
+
+
+def _judged(wanted: "Evaluation") -> None:
+    from jobs.judges.prompt import PromptError
+    from jobs.judges.verdicts import JudgeRefused
+    from jobs.judging import evaluate
+    from jobs.scores.table import summary_table
+
+    with explained(*run_errors(), PromptError, JudgeRefused):
+        found = evaluate(wanted, what(), err)
+    show(summary_table(found))
+    if any(each.failed for each in found.values()):
+        fail("some calls of the judge failed; the same command retries them")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    quantized, sign, unquantized = text.partition("=")
+    if not (sign and quantized and unquantized):
+        fail(f"--unquantized: {text!r} is not QUANTIZED=UNQUANTIZED, two models of the recipe")
+    return quantized, unquantized

@@ -1,0 +1,78 @@
+"""Options that several commands of `slimmoa bench` share, and what each of them does first."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import explained, fail
+
+RunArgument = Annotated[Path, typer.Argument(help="Folder of the run.")]
+JudgeOption = Annotated[
+    str, typer.Option(help="A model of the run's recipe, or with --judge-url one of that server.")
+]
+BaselineOption = Annotated[
+    str, typer.Option(help="Generator of the other answers: a model, a mixture or an imported file.")
+]
+JudgeUrlOption = Annotated[
+    str | None, typer.Option(help="API root of an OpenAI-compatible server that has the judge.")
+]
+JudgeKeyOption = Annotated[
+    str | None, typer.Option(help="Environment variable that holds that server's API key.")
+]
+PromptOption = Annotated[
+    Path | None, typer.Option(help="The judge's prompt from a file, instead of ours.")
+]
+DifficultyOption = Annotated[
+    Path | None, typer.Option(help="instruction_difficulty.csv, for length-controlled win rates.")
+]
+GamedOption = Annotated[
+    Path | None, typer.Option(help="df_gamed.csv, which length control is regularised with.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+InFlightOption = Annotated[int, typer.Option(min=1, help="Most answers in flight at once.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Submit as a Ray job: http://HOST:8265 of the cluster, or `auto`."),
+]
+VerboseOption = Annotated[bool, typer.Option(help="Show the logs of all processes.")]
+
+
+def what() -> str:
+    """The command as it was given."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def submitted(address: str | None) -> None:
+    """With an address, hand this very command to the cluster, follow its log, and end as it ends.
+
+    To be called before anything that imports Ray, which reads its settings when it is imported.
+    """
+    if address is None:
+        return
+    from cli.ray_job import submit
+
+    with explained():
+        raise typer.Exit(submit(address, sys.argv[1:]))
+
+
+def must_be_run(folder: Path) -> None:
+    """End the command if the folder holds no run: a misspelt one shall not become a new one."""
+    from jobs.store import FILE
+
+    if not (folder / FILE).is_file():
+        fail(f"no run in {folder}: there is no {FILE} (slimmoa bench run makes one)")
+
+
+def run_errors() -> tuple[type[Exception], ...]:
+    """What can go wrong with a run and its models."""
+    from pydantic import ValidationError
+
+    from jobs.folder_lock import RunTaken
+    from jobs.model_app import GraphRefused
+    from jobs.run import RunError
+    from jobs.store import StoreError
+
+    return RunTaken, RunError, StoreError, GraphRefused, ValidationError

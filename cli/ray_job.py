@@ -1,0 +1,75 @@
+"""A command as a Ray job: submitted, followed, and ended as the job ends."""
+
+import asyncio
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from cli.console import err
+
+OPTION = "--address"
+
+
+def submit(address: str, arguments: Sequence[str]) -> int:
+    """Run `slimmoa ARGUMENTS` as a job of the cluster at `address`, in this folder; its exit code.
+
+    Ctrl-C leaves the job running. The folder must be there on the cluster's head node too, for a run
+    is a folder.
+
+    Raises:
+        ConnectionError: there is no cluster.
+    """
+    _use_token()
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    from ray.exceptions import RayError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        job = client.submit_job(entrypoint=entrypoint(arguments))
+    except (RuntimeError, ConnectionError, RayError) as error:
+        raise ConnectionError(f"--address: cannot submit a job to {address}: {error}") from error
+    err.print(f"job {job}: ray job logs {job}, ray job stop {job}", highlight=False)
+    try:
+        asyncio.run(_follow(client, job))
+    except KeyboardInterrupt:
+        err.print(Text(f"job {job} goes on"))
+        return 130
+    done = client.get_job_info(job)
+    err.print(f"job {job}: {str(done.status).lower()}", highlight=False)
+    return done.driver_exit_code or (0 if str(done.status) == "SUCCEEDED" else 1)
+
+
+def _use_token() -> None:
+    """As the `ray` command does, before Ray is imported: where there is a token, it is used."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def entrypoint(arguments: Sequence[str]) -> str:
+    """The job's shell command: this command without its address."""
+    rest = _without_address(list(arguments))
+    # The same Python where it is there too, as in a cluster on one machine or one image.
+    python = f'"$(command -v {shlex.quote(sys.executable)} || echo python)"'
+    return f"cd {shlex.quote(os.getcwd())} && exec {python} -m cli {shlex.join(rest)}"
+
+
+def _without_address(arguments: list[str]) -> list[str]:
+    for n, argument in enumerate(arguments):
+        if argument == OPTION:
+            return arguments[:n] + arguments[n + 2 :]
+        if argument.startswith(f"{OPTION}="):
+            return arguments[:n] + arguments[n + 1 :]
+    return arguments
+
+
+async def _follow(client: Any, job: str) -> None:
+    async for lines in client.tail_job_logs(job):
+        print(lines, end="", flush=True)

@@ -1,1 +1,0 @@
-"""`slimmoa bench`: what its commands read and print."""

@@ -1,0 +1,254 @@
+"""The HTTP engine against local servers that behave well and oddly."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from actors.engine import Delta
+from actors.engines import openai_http, openai_wire
+from actors.engines.openai_http import OpenAIHttpEngine
+from configs.errors import (
+    EngineUnavailable,
+)
+from configs.schema import Sampling
+from tests.unit.actors.engines.http_servers import (
+    DONE,
+    HELLO,
+    MESSAGES,
+    USAGE,
+    Connect,
+    Reply,
+    Server,
+    answer,
+    chunk,
+    hang,
+    model,
+    piecewise,
+    refusal,
+    text,
+    whole,
+)
+
+LONG = "x" * 300_000
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(HELLO, "Hello", id="as OpenAI does it"),
+        pytest.param(HELLO.replace("\n", "\r\n"), "Hello", id="CRLF"),
+        pytest.param(HELLO.replace("data: ", "data:"), "Hello", id="no space"),
+        pytest.param(": wait\n\n" + HELLO.replace("data:", ": x\ndata:"), "Hello", id="comments"),
+        pytest.param(HELLO.replace("data:", "event: e\nid: 1\ndata:"), "Hello", id="other fields"),
+        pytest.param(HELLO.replace(', "delta"', ',\ndata: "delta"'), "Hello", id="lines of one event"),
+        pytest.param(chunk(LONG) + chunk(finish="stop") + DONE, LONG, id="a long line"),
+        pytest.param(chunk("Hello", "stop"), "Hello", id="no [DONE]"),
+        pytest.param(chunk("Hello") + DONE, "Hello", id="no finish_reason"),
+        pytest.param(HELLO.rstrip(), "Hello", id="no last blank line"),
+        pytest.param(HELLO + chunk("more"), "Hello", id="more after [DONE]"),
+        pytest.param(chunk(None) + HELLO, "Hello", id="a first chunk without text"),
+        pytest.param('data: {"choices": null}\n\ndata: {}\n\n' + HELLO, "Hello", id="empty chunks"),
+        pytest.param(chunk("你好 👩‍👩‍👧‍👦", "stop"), "你好 👩‍👩‍👧‍👦", id="beyond ASCII"),
+        pytest.param(chunk(finish="stop") + DONE, "", id="an empty answer"),
+    ],
+)
+@pytest.mark.parametrize("content_type", ["text/event-stream", "text/plain"])
+async def test_streams_of_many_servers_are_read(
+    connect: Connect, body: str, expected: str, content_type: str
+) -> None:
+    engine, _ = await connect(whole(body, content_type))
+    deltas = await answer(engine)
+    assert text(deltas) == expected
+    assert [d.finish_reason for d in deltas if d.finish_reason] == ["stop"]
+    assert deltas[-1].prompt_tokens > 0
+
+
+async def test_a_character_cut_between_packets_stays_whole(connect: Connect) -> None:
+    raw = json.dumps({"choices": [{"delta": {"content": "é你👩‍👧"}}]}, ensure_ascii=False).encode()
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for n in range(len(raw)):
+            await response.write((b"data: " if n == 0 else b"") + raw[n : n + 1])
+        await response.write(f"\n\n{DONE}".encode())
+        return response
+
+    engine, _ = await connect(reply)
+    assert text(await answer(engine)) == "é你👩‍👧"
+
+
+async def test_a_compressed_stream_is_read(connect: Connect) -> None:
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.Response(body=HELLO.encode(), content_type="text/event-stream")
+        response.enable_compression(web.ContentCoding.gzip)
+        assert "gzip" in request.headers["Accept-Encoding"]
+        return response
+
+    engine, _ = await connect(reply)
+    assert text(await answer(engine)) == "Hello"
+
+
+async def test_a_server_that_does_not_stream_is_read_all_the_same(connect: Connect) -> None:
+    message = {"role": "assistant", "content": "Hello", "reasoning_content": "hm"}
+    body = {"choices": [{"message": message, "finish_reason": "length"}], "usage": USAGE}
+    engine, _ = await connect(whole(json.dumps(body), "application/json"))
+    assert await answer(engine) == [
+        Delta(text="Hello", reasoning="hm", finish_reason="length"),
+        Delta(prompt_tokens=7, completion_tokens=2),
+    ]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+async def test_reasoning_is_kept_apart(connect: Connect, name: str) -> None:
+    thinking = f'data: {{"choices": [{{"delta": {{"{name}": "hm"}}}}]}}\n\n'
+    engine, _ = await connect(whole(thinking + HELLO))
+    deltas = await answer(engine)
+    assert (deltas[0], text(deltas)) == (Delta(reasoning="hm"), "Hello")
+
+
+async def test_usage_that_grows_with_each_chunk_counts_once(connect: Connect) -> None:
+    usages = [{"prompt_tokens": 7, "completion_tokens": n} for n in (1, 2)]
+    body = chunk("a", usage=usages[0]) + chunk("b", "stop", usage=usages[1]) + DONE
+    engine, _ = await connect(whole(body))
+    deltas = await answer(engine)
+    assert [(d.prompt_tokens, d.completion_tokens) for d in deltas] == [(0, 0), (0, 0), (7, 2)]
+
+
+async def test_counts_that_the_server_does_not_give_are_estimated(connect: Connect) -> None:
+    engine, _ = await connect(whole(chunk("a" * 30, "stop") + DONE), characters_per_token=3)
+    last = (await answer(engine))[-1]
+    assert last.completion_tokens == 10
+    assert last.prompt_tokens == len(await engine.token_ends(MESSAGES))
+
+
+async def test_closing_early_closes_the_connection(connect: Connect) -> None:
+    gone = asyncio.Event()
+
+    async def until_gone(request: web.Request) -> None:
+        try:
+            await hang(request)
+        finally:
+            gone.set()
+
+    engine, _ = await connect(piecewise(chunk("Hel"), then=until_gone))
+    deltas = engine.stream(MESSAGES, Sampling())
+    await anext(deltas)
+    await deltas.aclose()
+    await asyncio.wait_for(gone.wait(), 1)
+
+
+async def test_one_connection_serves_one_call_after_the_other(connect: Connect) -> None:
+    engine, server = await connect(piecewise(chunk("Hel"), chunk("lo", "stop"), DONE))
+    for _ in range(3):
+        assert text(await answer(engine)) == "Hello"
+    assert len(set(server.peers)) == 1
+
+
+async def test_a_response_that_never_ends_does_not_hold_up_the_answer(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_http, "LINGER_S", 0.01)
+    engine, _ = await connect(piecewise(HELLO, then=hang))
+    async with asyncio.timeout(1):
+        assert text(await answer(engine)) == "Hello"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [refusal(429, **{"Retry-After": "30"}), hang, piecewise(": comment\n\n", then=hang)],
+    ids=["waiting to retry", "waiting for an answer", "waiting for a token"],
+)
+async def test_stopping_ends_a_waiting_call_at_once(connect: Connect, reply: Reply) -> None:
+    asked = asyncio.Event()
+
+    async def first(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        return await reply(request)
+
+    engine, server = await connect(first)
+    call = asyncio.create_task(answer(engine))
+    await asked.wait()
+    await asyncio.sleep(0)
+    await engine.stop()
+    with pytest.raises(EngineUnavailable, match="stopped"):
+        await asyncio.wait_for(call, 1)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("sampling", "sent"),
+    [
+        ({"seed": 0}, {"seed": 0}),
+        ({"seed": -1}, {"seed": -1}),
+        ({"stop": ["a", "b"]}, {"stop": ["a", "b"]}),
+        ({"top_logprobs": 0}, {"logprobs": True, "top_logprobs": 0}),
+        ({"presence_penalty": -2}, {"presence_penalty": -2}),
+        ({"frequency_penalty": 0.5}, {"frequency_penalty": 0.5}),
+        ({"temperature": 0, "top_p": 0.1}, {"temperature": 0, "top_p": 0.1}),
+        ({"max_tokens": 3}, {"max_tokens": 3}),
+    ],
+)
+async def test_sampling_is_sent_and_defaults_of_penalties_are_not(
+    connect: Connect, sampling: dict[str, object], sent: dict[str, object]
+) -> None:
+    engine, server = await connect(whole(HELLO))
+    await answer(engine, **sampling)
+    always = {
+        "model": "m",
+        "messages": MESSAGES,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.7,
+        "top_p": 1,
+        "max_tokens": 512,
+    }
+    assert server.bodies == [always | sent]
+
+
+async def test_the_output_limit_goes_under_the_name_that_the_server_knows(connect: Connect) -> None:
+    engine, server = await connect(whole(HELLO), output_limit="max_completion_tokens")
+    await answer(engine, max_tokens=3)
+    assert server.bodies[0]["max_completion_tokens"] == 3
+    assert "max_tokens" not in server.bodies[0]
+
+
+async def test_logprobs_pass_as_they_are(connect: Connect) -> None:
+    token = {"token": "Hel", "logprob": -0.5, "bytes": [72, 101, 108], "top_logprobs": []}
+    choice = {"delta": {"content": "Hel"}, "logprobs": {"content": [token]}, "finish_reason": "stop"}
+    engine, _ = await connect(whole(f"data: {json.dumps({'choices': [choice]})}\n\n"))
+    assert (await answer(engine))[0].logprobs == (token,)
+
+
+async def test_the_environments_proxy_is_used_where_it_is_meant(
+    serve: Callable[[Server], Awaitable[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Server(whole(HELLO))
+    monkeypatch.setenv("http_proxy", await serve(proxy))
+    monkeypatch.setenv("no_proxy", "near.invalid")
+    for host, uses in [("far.invalid", 1), ("near.invalid", 0)]:
+        engine = OpenAIHttpEngine("far", model(base_url=f"http://{host}/v1", retries=0))
+        await engine.start()
+        if uses:
+            assert text(await answer(engine)) == "Hello"
+        else:
+            with pytest.raises(EngineUnavailable, match="Cannot connect"):
+                await answer(engine)
+        await engine.stop()
+    assert [request.headers["Host"] for request in proxy.requests] == ["far.invalid"]
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1, 2.5, 3, 20])
+@pytest.mark.parametrize("sample", ["", "a", "hello world", "你好世界", "naïve", "a👩‍👩‍👧‍👦b"])
+def test_estimated_tokens_cover_the_text_and_a_cut_keeps_their_number(
+    sample: str, ratio: float
+) -> None:
+    ends = openai_wire.estimated_ends(sample, ratio)
+    assert ends == sorted(ends)
+    assert ends[-1:] == ([len(sample)] if sample else [])
+    assert len(ends) >= sum(not character.isascii() for character in sample)
+    for n, end in enumerate(ends, 1):
+        assert len(openai_wire.estimated_ends(sample[:end], ratio)) <= n

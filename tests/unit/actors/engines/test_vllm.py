@@ -1,0 +1,457 @@
+"""The vLLM engine without vLLM: what it is given, what becomes of its outputs, how its ends are met.
+
+Real engines are in tests/e2e/test_vllm_cpu.py. Here a stand-in fails in ways that they do not.
+"""
+
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from actors.engine import Delta, Message, Share
+from actors.engines.vllm_arguments import (
+    REPLICA,
+    engine_arguments,
+    environment,
+    graph_sizes,
+    sampling_arguments,
+)
+from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
+from actors.weights.folders import fetch_folder, folder_here
+from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, WeightsError
+from configs.schema import Sampling, VllmModel
+from configs.weights import LocalFolder
+
+SHARE = Share(threads=2, utilization=0.5, kv_cache_memory_bytes=1 << 30)
+QUESTION: list[Message] = [{"role": "user", "content": "hi"}]
+
+
+def model(folder: Path = Path("/models/m"), **settings: Any) -> VllmModel:
+    return VllmModel(engine="vllm", weights=(LocalFolder(path=str(folder)),), **settings)
+
+
+class TestArguments:
+    @pytest.mark.parametrize("kind", ["cpu", "gpu"])
+    def test_both_memory_settings_are_always_given(self, kind: Any) -> None:
+        arguments = engine_arguments(Path("/m"), model(), SHARE, kind)
+        assert arguments["gpu_memory_utilization"] == 0.5
+        assert arguments["kv_cache_memory_bytes"] == 1 << 30
+        assert arguments["enable_sleep_mode"] is (kind == "gpu")
+
+    def test_a_step_holds_at_least_one_token_of_each_sequence(self) -> None:
+        arguments = engine_arguments(Path("/m"), model(batch_tokens=32, concurrency=64), SHARE, "gpu")
+        assert arguments["max_num_batched_tokens"] == 64
+
+    def test_on_a_cpu_a_step_takes_whole_prompts(self) -> None:
+        arguments = engine_arguments(Path("/m"), model(batch_tokens=32), SHARE, "cpu")
+        assert arguments["enable_chunked_prefill"] is False
+        assert arguments["max_num_batched_tokens"] == model().context_tokens
+
+    @pytest.mark.parametrize(("kind", "eager"), [("cpu", False), ("gpu", True)])
+    def test_without_graphs_none_are_named(self, kind: Any, eager: bool) -> None:
+        assert "compilation_config" not in engine_arguments(Path("/m"), model(eager=eager), SHARE, kind)
+
+    @pytest.mark.parametrize(
+        ("sequences", "sizes"),
+        [
+            (1, [1]),
+            (2, [1, 2]),
+            (4, [1, 2, 4]),
+            (24, [1, 2, 4, 8, 16, 24]),
+            (1024, [1, 2, 4, 8, 16, 32, 64, 128, 256]),
+        ],
+    )
+    def test_graphs_reach_the_concurrency_in_few_steps(self, sequences: int, sizes: list[int]) -> None:
+        assert graph_sizes(sequences) == sizes
+
+    def test_a_model_is_split_over_the_gpus_of_its_card(self) -> None:
+        share = replace(SHARE, gpus=4)
+        arguments = engine_arguments(Path("/m"), model(), share, "gpu")
+        assert arguments["tensor_parallel_size"] == 4
+        assert arguments["distributed_executor_backend"] == "mp"
+        assert arguments["kv_cache_memory_bytes"] == (1 << 30) // 4
+        assert arguments["gpu_memory_utilization"] == 0.5
+        assert "tensor_parallel_size" not in engine_arguments(Path("/m"), model(), SHARE, "gpu")
+
+    def test_threads_are_set_on_a_cpu_only(self) -> None:
+        assert environment(model(), SHARE, "cpu")["OMP_NUM_THREADS"] == "2"
+        assert "OMP_NUM_THREADS" not in environment(model(), SHARE, "gpu")
+
+    @pytest.mark.parametrize(
+        ("kind", "eager", "compiles"), [("cpu", True, False), ("cpu", False, True), ("gpu", True, True)]
+    )
+    def test_an_eager_engine_on_a_cpu_compiles_nothing(
+        self, kind: Any, eager: bool, compiles: bool
+    ) -> None:
+        variables = environment(model(eager=eager), SHARE, kind)
+        assert ("TORCH_COMPILE_DISABLE" not in variables) is compiles
+
+    @pytest.mark.parametrize(
+        ("seed", "given"), [(None, None), (0, 0), (7, 7), (-1, 2**63 - 1), (-(2**63), 0)]
+    )
+    def test_every_seed_is_one_that_vllm_takes_for_a_seed(
+        self, seed: int | None, given: int | None
+    ) -> None:
+        assert sampling_arguments(Sampling(seed=seed))["seed"] == given
+
+
+class TestText:
+    def test_reasoning_is_told_from_text_by_the_parser(self) -> None:
+        seen = []
+
+        class Parser:
+            def extract_reasoning_streaming(self, *parts: Any) -> Any:
+                seen.append(parts)
+                before, _, new, *_ = parts
+                if new == "</think>":
+                    return None
+                thinking = "</think>" not in before
+                return SimpleNamespace(
+                    content=None if thinking else new, reasoning=new if thinking else None
+                )
+
+        splitter = Splitter(Parser())
+        parts = [splitter.split(text, [n]) for n, text in enumerate(["so", "</think>", "yes"])]
+        assert parts == [("", "so"), ("", ""), ("yes", "")]
+        assert seen[-1] == ("so</think>", "so</think>yes", "yes", [0, 1], [0, 1, 2], [2])
+
+    def test_without_a_parser_all_is_text(self) -> None:
+        assert Splitter(None).split("<think>", [1]) == ("<think>", "")
+
+    @pytest.mark.parametrize(
+        ("roles", "folded"),
+        [
+            ([("system", "a"), ("user", "b")], [("user", "a\n\nb")]),
+            ([("user", "a"), ("assistant", "b")], [("user", "a"), ("assistant", "b")]),
+            (
+                [("user", "a"), ("assistant", "b"), ("system", "c"), ("user", "d")],
+                [("user", "a"), ("assistant", "b"), ("user", "c\n\nd")],
+            ),
+            ([("system", "a"), ("system", "b")], [("user", "a\n\nb")]),
+        ],
+    )
+    def test_system_messages_go_in_front_of_the_next_user_message(
+        self, roles: list[tuple[str, str]], folded: list[tuple[str, str]]
+    ) -> None:
+        messages: list[Message] = [{"role": role, "content": text} for role, text in roles]
+        assert [(m["role"], m["content"]) for m in fold_system(messages)] == folded
+        assert [(m["role"], m["content"]) for m in messages] == roles
+
+    @pytest.mark.parametrize(("most", "rivals"), [(0, []), (1, ["b"]), (2, ["b", "é"])])
+    def test_logprobs_name_the_likeliest_rivals(self, most: int, rivals: list[str]) -> None:
+        def one(text: str, logprob: float, rank: int) -> Any:
+            return SimpleNamespace(decoded_token=text, logprob=logprob, rank=rank)
+
+        position = {5: one("é", -float("inf"), 2), 6: one("b", -0.5, 1)}
+        (found,) = logprob_objects([position], [5], most)
+        assert (found["token"], found["logprob"], found["bytes"]) == ("é", -9999.0, [195, 169])
+        assert [rival["token"] for rival in found["top_logprobs"]] == rivals
+
+    @pytest.mark.parametrize(
+        ("offsets", "text", "ends"),
+        [
+            ([(0, 2), (2, 4)], "abcd", [2, 4]),
+            ([(0, 1), (0, 1), (0, 1)], "🎉", [0, 0, 1]),  # one character in three tokens
+            ([(0, 1), (1, 2), (1, 2), (2, 4)], "a你bc", [1, 1, 2, 4]),
+            ([(0, 2), (3, 5)], "ab cd", [2, 5]),  # offsets that leave a space out
+            ([], "", []),
+        ],
+    )
+    def test_a_shared_character_ends_with_the_last_of_its_tokens(
+        self, offsets: list[tuple[int, int]], text: str, ends: list[int]
+    ) -> None:
+        class Fast:
+            is_fast = True
+
+            def __call__(self, *_: Any, **__: Any) -> Any:
+                return {"offset_mapping": offsets}
+
+        assert token_ends(Fast(), text) == ends
+
+    def test_a_tokenizer_without_offsets_still_counts_exactly(self) -> None:
+        slow = SimpleNamespace(encode=lambda text, **_: text.split())
+        assert token_ends(slow, "a bcd") == [2, 5]
+
+
+class TestFolders:
+    def test_the_first_folder_that_is_there_is_taken(self, tmp_path: Path) -> None:
+        here = tmp_path / "here"
+        here.mkdir()
+        (here / "config.json").touch()
+        (here / "model.safetensors").touch()
+        sources = (LocalFolder(path=str(tmp_path / "away")), LocalFolder(path=str(here)))
+        assert fetch_folder("m", sources) == here
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "m.ckpt", "m.pkl"])
+    def test_a_folder_of_pickles_is_refused(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "config.json").touch()
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+        sources = (LocalFolder(path=str(tmp_path)),)
+        what = f"only safetensors are loaded, and there are none: '{name}' is a pickle"
+        with pytest.raises(WeightsError, match=what):
+            fetch_folder("m", sources)
+        assert fetch_folder("m", sources, weights=False) == tmp_path  # for its shape alone
+        (tmp_path / "model.safetensors").touch()
+        assert fetch_folder("m", sources) == tmp_path
+
+    @pytest.mark.parametrize("load_format", ["auto", "dummy"])
+    def test_vllm_is_never_told_to_load_a_pickle(self, load_format: str) -> None:
+        arguments = engine_arguments(Path("/m"), model(load_format=load_format), SHARE, "gpu")
+        assert arguments["load_format"] == {"auto": "safetensors"}.get(load_format, load_format)
+        assert arguments["trust_remote_code"] is False
+
+    def test_a_folder_outside_of_the_named_places_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inside, outside = tmp_path / "in", tmp_path / "out"
+        for folder in (inside, outside):
+            folder.mkdir()
+            (folder / "config.json").touch()
+            (folder / "model.safetensors").touch()
+        (inside / "link").symlink_to(outside)
+        monkeypatch.setenv("SLIMMOA_WEIGHTS", f"/nowhere:{inside}")
+        assert fetch_folder("m", (LocalFolder(path=str(inside)),)) == inside
+        for path in (outside, inside / "link", inside / ".." / "out", f"{inside}\0"):
+            source = LocalFolder(path=str(path))
+            assert folder_here([source]) is None
+            with pytest.raises(WeightsError, match="SLIMMOA_WEIGHTS names the folders"):
+                fetch_folder("m", (source,))
+
+    def test_no_folder_is_an_error_that_names_all(self, tmp_path: Path) -> None:
+        sources = tuple(LocalFolder(path=str(tmp_path / name)) for name in ("one", "two"))
+        with pytest.raises(
+            WeightsError, match=r"'m'.*one: there is no config.json; .*two: "
+        ) as failure:
+            fetch_folder("m", sources)
+        assert failure.value.model == "m"
+
+
+CHILD = "import actors.engines.vllm_child, time; print(1, flush=True); time.sleep(60)"
+CORE = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
+
+
+@pytest.mark.parametrize("child", [CHILD, CORE], ids=["on one GPU", "on several"])
+def test_no_process_of_vllm_outlives_the_replica(child: str) -> None:
+    replica = (
+        "import os, subprocess, sys, time;"
+        f"os.environ['{REPLICA}'] = str(os.getpid());"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}]);"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", replica], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        process.kill()
+        began = time.monotonic()
+        assert process.stdout.read() == b""  # at the end of the last process that has the pipe
+        assert time.monotonic() - began < 5
+
+
+class Invalid(Exception):
+    """Stands for VLLMValidationError."""
+
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class Dead(Exception):
+    """Stands for EngineDeadError."""
+
+
+class FakeLLM:
+    """Stands for AsyncLLM. answers: tokens of each call in order; an exception is raised."""
+
+    answers: list[list[int] | Exception]
+    wakes: Exception | None = None
+    health: Exception | None = None
+    refusal: Exception | None = None
+    knows_system = True
+    finish = "stop"
+    output_handler = None
+
+    def __init__(self) -> None:
+        self.renderer = self
+        self.asked: list[Any] = []
+        self.done: list[str] = []
+
+    async def render_chat_async(self, conversations: list[list[Message]], _: Any) -> Any:
+        (messages,) = conversations
+        if messages[0]["role"] == "system" and not self.knows_system:
+            raise ValueError("System role not supported")
+        if self.refusal is not None and messages == QUESTION:
+            raise self.refusal
+        return None, (messages,)
+
+    async def generate(self, prompt: Any, *_: Any) -> AsyncGenerator[Any]:
+        self.asked.append(prompt)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        part = SimpleNamespace(
+            token_ids=answer, text="yes", finish_reason=self.finish, stop_reason=None, logprobs=None
+        )
+        yield SimpleNamespace(outputs=[part], prompt_token_ids=[1, 2, 3], finished=True)
+
+    async def check_health(self) -> None:
+        if self.health is not None:
+            raise self.health
+
+    async def sleep(self, **options: Any) -> None:
+        self.done.append(f"sleep {options['level']} {options['mode']}")
+
+    async def wake_up(self) -> None:
+        if self.wakes is not None:
+            raise self.wakes
+        self.done.append("wake")
+
+    async def abort(self, calls: list[str]) -> None:
+        self.done.append(f"abort {len(calls)}")
+
+    def shutdown(self) -> None:
+        self.done.append("shutdown")
+
+
+FAKES: dict[str, dict[str, Any]] = {
+    "vllm": {"AsyncEngineArgs": dict, "SamplingParams": dict},
+    "vllm.exceptions": {"VLLMValidationError": Invalid},
+    "vllm.platforms": {"current_platform": SimpleNamespace(is_cpu=lambda: True)},
+    "vllm.reasoning": {"ReasoningParserManager": None},
+    "vllm.renderers": {"ChatParams": dict},
+    "vllm.sampling_params": {"RequestOutputKind": SimpleNamespace(DELTA=1, FINAL_ONLY=2)},
+    "vllm.v1": {},
+    "vllm.v1.engine": {},
+    "vllm.v1.engine.async_llm": {"AsyncLLM": None},
+    "vllm.v1.engine.exceptions": {"EngineDeadError": Dead},
+}
+
+
+@pytest.fixture
+def llm() -> FakeLLM:
+    llm = FakeLLM()
+    llm.answers = [[1, 2]]  # of the probe at the start
+    return llm
+
+
+@pytest.fixture
+def engine(llm: FakeLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name, members in FAKES.items():
+        fake = ModuleType(name)
+        vars(fake).update(members)
+        monkeypatch.setitem(sys.modules, name, fake)
+    monkeypatch.delitem(sys.modules, "actors.engines.vllm", raising=False)
+    for variable in environment(model(eager=True), SHARE, "cpu"):
+        monkeypatch.setenv(variable, "")  # so that it is put back
+    module = importlib.import_module("actors.engines.vllm")
+    monkeypatch.setattr(module, "AsyncLLM", SimpleNamespace(from_engine_args=lambda _: llm))
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
+    yield module.VllmEngine("m", model(tmp_path), SHARE)
+    sys.modules.pop("actors.engines.vllm")
+
+
+async def answer(engine: Any) -> list[Delta]:
+    return [delta async for delta in engine.stream(QUESTION, Sampling())]
+
+
+class TestEngine:
+    async def test_after_the_first_sleep_it_must_answer_as_before(
+        self, engine: Any, llm: FakeLLM
+    ) -> None:
+        llm.answers += [[1, 2]]
+        await engine.start()
+        for _ in range(2):
+            await engine.sleep()
+            await engine.wake()
+        assert llm.done == ["sleep 1 wait", "wake"] * 2
+        assert len(llm.asked) == 2  # the probe: at the start, and after the first wake only
+
+    async def test_another_answer_after_sleep_makes_it_unavailable(
+        self, engine: Any, llm: FakeLLM
+    ) -> None:
+        llm.answers += [[1, 3], [4]]
+        await engine.start()
+        await engine.sleep()
+        with pytest.raises(EngineUnavailable, match=r"\[1, 3\], not \[1, 2\]"):
+            await engine.wake()
+        with pytest.raises(EngineUnavailable, match="answers differently"):
+            await engine.check()
+        with pytest.raises(EngineUnavailable, match="answers differently"):
+            await answer(engine)
+        await engine.stop()
+        assert llm.done[-1] == "shutdown"
+
+    async def test_a_failed_wake_makes_it_unavailable(self, engine: Any, llm: FakeLLM) -> None:
+        llm.wakes = RuntimeError("CUDA out of memory")
+        await engine.start()
+        await engine.sleep()
+        for call in (engine.wake(), engine.check(), engine.sleep()):
+            with pytest.raises(EngineUnavailable, match="CUDA out of memory") as failure:
+                await call
+            assert failure.value.model == "m"
+
+    async def test_a_dead_engine_fails_calls_and_checks(self, engine: Any, llm: FakeLLM) -> None:
+        llm.answers += [Dead()]
+        llm.health = Dead()
+        await engine.start()
+        for call in (answer(engine), engine.check()):
+            with pytest.raises(EngineUnavailable, match="died"):
+                await call
+
+    async def test_one_failed_call_leaves_the_engine_alone(self, engine: Any, llm: FakeLLM) -> None:
+        llm.answers += [RuntimeError("boom"), [5]]
+        await engine.start()
+        with pytest.raises(EngineError, match="boom"):
+            await answer(engine)
+        assert (await answer(engine))[-1] == Delta("yes", "", "stop", 3, 1)
+
+    @pytest.mark.parametrize(
+        ("finish", "error"), [("abort", EngineUnavailable), ("error", EngineError)]
+    )
+    async def test_an_answer_that_did_not_finish_is_an_error(
+        self, engine: Any, llm: FakeLLM, finish: str, error: type[Exception]
+    ) -> None:
+        await engine.start()
+        llm.finish, llm.answers = finish, [[5]]
+        with pytest.raises(error):
+            await answer(engine)
+
+    @pytest.mark.parametrize(
+        ("refusal", "error"),
+        [
+            (Invalid("at most 512 tokens", "input_tokens"), ContextTooLong),
+            (Invalid("top_p"), BadRequest),
+            (ValueError("roles must alternate"), BadRequest),
+        ],
+    )
+    async def test_a_refused_conversation_is_the_callers_fault(
+        self, engine: Any, llm: FakeLLM, refusal: Exception, error: type[Exception]
+    ) -> None:
+        llm.refusal = refusal
+        await engine.start()
+        with pytest.raises(error, match=str(refusal)) as failure:
+            await answer(engine)
+        assert type(failure.value) is error
+        await engine.check()
+
+    async def test_a_template_without_system_role_gets_none(self, engine: Any, llm: FakeLLM) -> None:
+        llm.knows_system, llm.answers = False, [[1], [2]]
+        await engine.start()
+        system: Message = {"role": "system", "content": "be brief"}
+        assert [d async for d in engine.stream([system, *QUESTION], Sampling())]
+        assert llm.asked[-1] == [{"role": "user", "content": "be brief\n\nhi"}]
+
+    async def test_a_start_that_fails_leaves_nothing_behind(self, engine: Any, llm: FakeLLM) -> None:
+        llm.answers = [RuntimeError("no kernel image")]
+        with pytest.raises(EngineUnavailable, match="no kernel image"):
+            await engine.start()
+        assert llm.done == ["abort 0", "shutdown"]
+        with pytest.raises(EngineUnavailable):
+            await engine.check()

@@ -1,0 +1,102 @@
+"""How a replica comes to its seat, with keepers that are played by hand, in virtual time."""
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from actors.engine import Share
+from actors.keeper.registration import CLAIM_S, Seat, claimed
+from cluster.residency.messages import Reply, Snapshot
+from configs.errors import EngineUnavailable
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Keeper:
+    """Its members, and who holds each. away: it does not answer; late_s: what its first answer takes,
+    which nobody can stop."""
+
+    def __init__(self, held: dict[str, str | None], *, away: bool = False, late_s: float = 0) -> None:
+        self.held, self.away, self._late_s = held, away, late_s
+
+    async def join(self, member: str, who: str, _found: Snapshot, _replica: Any) -> str | None:
+        if self.away:
+            raise ConnectionError("ActorDiedError")
+        late_s, self._late_s = self._late_s, 0
+        return await asyncio.shield(asyncio.create_task(self._joined(member, who, late_s)))
+
+    async def _joined(self, member: str, who: str, late_s: float) -> str | None:
+        await asyncio.sleep(late_s)
+        if self.held[member] not in (None, who):
+            return None
+        self.held[member] = who
+        return f"ticket of {who}"
+
+    async def report(self, *_: Any) -> bool:
+        raise AssertionError
+
+    async def order(self, *_: Any) -> Reply:
+        raise AssertionError
+
+
+def seats(keeper: Keeper) -> list[Seat]:
+    return [Seat(member, keeper, Share()) for member in keeper.held]
+
+
+def test_it_takes_the_first_seat_that_nobody_holds(in_virtual_time: Run) -> None:
+    async def scene() -> None:
+        keeper = Keeper({"a/0": "another", "a/1": None, "a/2": None})
+        seat = await claimed("a", seats(keeper), "me")
+        assert seat.member == "a/1"
+        assert keeper.held == {"a/0": "another", "a/1": seat.who, "a/2": None}
+
+    in_virtual_time(scene())
+
+
+def test_a_seat_that_is_given_late_is_the_one_that_is_taken(in_virtual_time: Run) -> None:
+    async def scene() -> None:
+        slow, quick = Keeper({"a/0": None}, late_s=CLAIM_S / 2), Keeper({"a/1": None})
+        seat = await claimed("a", [*seats(slow), *seats(quick)], "me")
+        assert seat.member == "a/0"
+        await asyncio.sleep(CLAIM_S)
+        assert (slow.held, quick.held) == ({"a/0": seat.who}, {"a/1": None})
+
+    in_virtual_time(scene())
+
+
+def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_away(
+    in_virtual_time: Run,
+) -> None:
+    async def scene() -> None:
+        keeper = Keeper({"a/0": "the last one"}, away=True)
+        claim = asyncio.create_task(claimed("a", seats(keeper), "me"))
+        await asyncio.sleep(CLAIM_S / 4)
+        keeper.away = False
+        await asyncio.sleep(CLAIM_S / 4)
+        assert not claim.done()
+        keeper.held["a/0"] = None
+        assert (await claim).member == "a/0"
+
+    in_virtual_time(scene())
+
+
+@pytest.mark.parametrize(
+    ("keeper", "why", "after"),
+    [
+        (Keeper({}), "no seat of it is planned here", 0),
+        (Keeper({"a/0": "another"}), "all of its seats here are taken", CLAIM_S),
+        (Keeper({"a/0": None}, away=True), "out of reach: ActorDiedError", CLAIM_S),
+    ],
+)
+def test_it_gives_up_and_says_why(in_virtual_time: Run, keeper: Keeper, why: str, after: float) -> None:
+    async def scene() -> None:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(EngineUnavailable, match=why) as told:
+            await claimed("a", seats(keeper), "me")
+        assert told.value.model == "a"
+        assert math.isclose(asyncio.get_running_loop().time() - began, after, abs_tol=0.01)
+
+    in_virtual_time(scene())

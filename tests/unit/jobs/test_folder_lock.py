@@ -1,0 +1,68 @@
+import getpass
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.folder_lock import OWNER, RunTaken, owned
+
+HOLD = """
+import sys
+from pathlib import Path
+from jobs.folder_lock import owned
+with owned(Path(sys.argv[1]), "bench run --set x"):
+    print("owned", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(folder: Path) -> "subprocess.Popen[str]":
+    """Another process that owns the folder until its standard input ends."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "owned\n"
+    return child
+
+
+def test_a_second_job_is_refused_with_the_owners_name(tmp_path: Path) -> None:
+    with holder(tmp_path) as child:
+        with pytest.raises(RunTaken) as refused, owned(tmp_path, "bench judge"):
+            pass
+        child.communicate()
+    user = f"{getpass.getuser()}@{socket.gethostname()}"
+    assert f"in use by {user}, process {child.pid}, since 20" in str(refused.value)
+    assert str(refused.value).endswith(": bench run --set x")
+    with owned(tmp_path, "bench judge"):
+        assert f'"pid": {os.getpid()}' in (tmp_path / OWNER).read_text()
+
+
+def test_a_killed_owner_leaves_the_folder_free(tmp_path: Path) -> None:
+    with holder(tmp_path) as child:
+        child.send_signal(signal.SIGKILL)
+    assert (tmp_path / OWNER).exists()  # stale, and of no effect
+    with owned(tmp_path, "bench run"):
+        pass
+    assert not (tmp_path / OWNER).exists()
+
+
+def test_a_job_that_fails_leaves_the_folder_free(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), owned(tmp_path / "new", "bench run"):
+        raise ZeroDivisionError
+    with owned(tmp_path / "new", "bench run"), pytest.raises(RunTaken), owned(tmp_path / "new", "x"):
+        pass
+
+
+def test_an_owner_that_has_not_said_its_name_is_an_owner(tmp_path: Path) -> None:
+    with owned(tmp_path, "bench run"):
+        (tmp_path / OWNER).unlink()
+        with pytest.raises(RunTaken, match="just started"), owned(tmp_path, "x"):
+            pass

@@ -1,0 +1,312 @@
+"""Calls over a store: what is asked of an engine, how often, and what is tried again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from actors.engine import Delta, Message
+from configs.errors import BadRequest, EngineError, EngineUnavailable, Overloaded, SlimMoAError
+from configs.schema import Sampling
+from jobs.identity import call_key
+from jobs.store import Store, StoreError
+from jobs.stored_calls import Calls, Retries, StoredModels
+from tests.unit.scripts import Asked, FakeModels, Step
+
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("written_at_once")]
+
+HELLO = [Message(role="user", content="hello")]
+RETRIES = Retries(attempts=3, unavailable_s=100, first_s=1, longest_s=8)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def models() -> FakeModels:
+    return FakeModels({"a": [1.0, "from a"], "b": ["from b"]})
+
+
+@pytest.fixture
+async def calls(store: Store, models: FakeModels) -> AsyncIterator[Calls]:
+    async with opened(store, models) as made:
+        yield made
+
+
+def opened(store: Store, models: FakeModels, room: int = 9, identity: str = "1") -> Calls:
+    names = models.scripts
+    return Calls(store, models, dict.fromkeys(names, identity), dict.fromkeys(names, room), RETRIES)
+
+
+async def ask(calls: Calls, model: str = "a", seed: int | None = 1) -> str:
+    whole, _ = await calls.complete(model, HELLO, Sampling(seed=seed))
+    return whole.text
+
+
+def start(calls: Calls, model: str = "a", seed: int | None = 1) -> asyncio.Task[str]:
+    return asyncio.create_task(ask(calls, model, seed))
+
+
+def by_attempt(models: FakeModels, model: str, outcomes: Sequence[Sequence[Step]]) -> None:
+    """Script a model by attempt; the last outcome is that of all further ones."""
+
+    def script(_: Asked) -> Sequence[Step]:
+        return outcomes[min(len(models.calls(model)), len(outcomes)) - 1]
+
+    models.scripts[model] = script
+
+
+async def test_a_stored_call_is_never_asked_again(store: Store, models: FakeModels) -> None:
+    written = Delta("text", "why", "length", 5, 7, ({"token": "x"},))
+    models.scripts["a"] = [written]
+    async with opened(store, models) as calls:
+        first = await calls.complete("a", HELLO, Sampling(seed=1))
+        assert await calls.complete("a", HELLO, Sampling(seed=1)) == first
+    async with opened(store, models) as later:
+        assert await later.complete("a", HELLO, Sampling(seed=1)) == first
+        assert (later.counts.made, later.counts.reused, later.counts.tokens) == (0, 1, 0)
+    assert len(models.asked) == 1
+    assert (calls.counts.made, calls.counts.reused) == (1, 1)
+    assert calls.counts.tokens == first[0].completion_tokens > 0
+    assert first[0].text == "text"
+    assert first[1] == call_key("a", "1", HELLO, Sampling(seed=1))
+    stored = store.call(first[1])
+    assert stored is not None
+    assert (stored.whole, stored.model, stored.seed) == (first[0], "a", 1)
+
+
+async def test_another_identity_of_a_model_is_asked_anew(store: Store, models: FakeModels) -> None:
+    for identity in ("1", "2"):
+        async with opened(store, models, identity=identity) as calls:
+            await ask(calls)
+    assert len(models.asked) == 2
+
+
+async def test_two_who_want_a_call_at_once_share_it(calls: Calls, models: FakeModels) -> None:
+    wanting = [start(calls), start(calls), start(calls, seed=2), start(calls, "b")]
+    assert await asyncio.gather(*wanting) == ["from a"] * 3 + ["from b"]
+    assert [(asked.model, asked.sampling.seed) for asked in models.asked] == [
+        ("a", 1),
+        ("a", 2),
+        ("b", 1),
+    ]
+    assert (calls.counts.made, calls.counts.reused) == (3, 1)
+
+
+async def test_two_who_share_a_call_share_its_error(calls: Calls, models: FakeModels) -> None:
+    models.scripts["a"] = [1.0, BadRequest("no")]
+    outcomes = await asyncio.gather(start(calls), start(calls), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["no", "no"]
+    assert len(models.asked) == 1
+    with pytest.raises(BadRequest):
+        await ask(calls)
+    assert len(models.asked) == 2
+
+
+@pytest.mark.parametrize("goes", [0, 1])
+async def test_a_caller_who_goes_does_not_take_the_call_along(
+    calls: Calls, models: FakeModels, store: Store, goes: int
+) -> None:
+    both = start(calls), start(calls)
+    await asyncio.sleep(0.5)
+    both[goes].cancel()
+    assert await both[1 - goes] == "from a"
+    assert both[goes].cancelled()
+    alone = start(calls, seed=2)
+    await asyncio.sleep(0.5)
+    alone.cancel()
+    await asyncio.sleep(2)
+    assert store.call(call_key("a", "1", HELLO, Sampling(seed=2))) is not None
+    assert await ask(calls, seed=2) == "from a"
+    assert [asked.ended for asked in models.asked] == ["finished", "finished"]
+
+
+async def test_leaving_ends_what_is_under_way_and_waits_for_it(
+    store: Store, models: FakeModels
+) -> None:
+    models.closing_s = 3
+    models.scripts["a"] = ["half", None]
+    async with opened(store, models, room=1) as calls:
+        left = [start(calls), start(calls, seed=2)]
+        await asyncio.sleep(1)
+        assert [asked.ended for asked in models.asked] == [""]
+    assert [asked.ended for asked in models.asked] == ["closed"]
+    await asyncio.wait(left)
+    assert [task.cancelled() for task in left] == [True, True]
+    assert store.call(call_key("a", "1", HELLO, Sampling(seed=1))) is None
+
+
+async def test_an_error_that_nobody_waits_for_is_not_complained_about(
+    calls: Calls, models: FakeModels
+) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    models.scripts["a"] = [1.0, BadRequest("no")]
+    gone = start(calls)
+    await asyncio.sleep(0.5)
+    gone.cancel()
+    await asyncio.sleep(2)
+    assert [asked.ended for asked in models.asked] == ["failed"]
+    assert complaints == []
+
+
+async def test_room_bounds_the_calls_to_each_model(store: Store, models: FakeModels) -> None:
+    most = {"a": 0, "b": 0}
+
+    def working(model: str) -> list[Step]:
+        running = [asked for asked in models.calls(model) if not asked.ended]
+        most[model] = max(most[model], len(running))
+        return [1.0, "x"]
+
+    models.scripts = dict.fromkeys("ab", lambda asked: working(asked.model))
+    async with opened(store, models, room=3) as calls:
+        await asyncio.gather(*(start(calls, model, seed) for model in "ab" for seed in range(10)))
+    assert most == {"a": 3, "b": 3}
+    assert len(models.asked) == 20
+
+
+async def test_a_failed_call_gives_its_place_back(store: Store, models: FakeModels) -> None:
+    models.scripts["a"] = lambda asked: ["x"] if asked.sampling.seed == 9 else [BadRequest("no")]
+    async with opened(store, models, room=1) as calls:
+        for seed in range(3):
+            with pytest.raises(BadRequest):
+                await ask(calls, seed=seed)
+        assert await ask(calls, seed=9) == "x"
+
+
+async def test_a_full_queue_is_waited_for_as_long_as_it_takes(calls: Calls, models: FakeModels) -> None:
+    by_attempt(models, "a", [[Overloaded("full")]] * 500 + [["at last"]])
+    assert await ask(calls) == "at last"
+    assert asyncio.get_running_loop().time() > 5 * RETRIES.unavailable_s
+    assert (calls.counts.retried, calls.counts.made) == (500, 1)
+
+
+async def test_waits_double_up_to_the_longest(calls: Calls, models: FakeModels) -> None:
+    by_attempt(models, "a", [[Overloaded("full")]] * 8 + [["at last"]])
+    await ask(calls)
+    times = [asked.at for asked in models.asked]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    for wait, most in zip(waits, [1, 2, 4, 8, 8, 8, 8, 8], strict=True):
+        assert most / 2 <= wait <= most
+
+
+async def test_a_model_that_is_away_is_waited_for_so_long_and_no_longer(
+    calls: Calls, models: FakeModels
+) -> None:
+    models.scripts["a"] = [EngineUnavailable("away")]
+    with pytest.raises(EngineUnavailable, match="away"):
+        await ask(calls)
+    lasted = models.asked[-1].at - models.asked[0].at
+    assert RETRIES.unavailable_s <= lasted <= RETRIES.unavailable_s + RETRIES.longest_s
+    assert calls.counts.made == 0
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [1e4, EngineUnavailable("it failed while the call waited for its turn")],
+        [1e4, Overloaded("full")],
+        [1e4, EngineError("failed late")],
+    ],
+)
+async def test_only_the_time_counts_in_which_the_model_is_away(
+    calls: Calls, models: FakeModels, before: list[Step]
+) -> None:
+    away: list[Step] = [EngineUnavailable("away")]
+    by_attempt(models, "a", [before, away, away, ["back"]])
+    assert await ask(calls) == "back"
+    assert len(models.asked) == 4
+
+
+@pytest.mark.parametrize("other", [Overloaded("full"), EngineError("broken")])
+async def test_a_model_that_comes_and_goes_is_not_away_in_between(
+    calls: Calls, models: FakeModels, other: Exception
+) -> None:
+    away: list[Step] = [EngineUnavailable("away")]
+    there: list[Step] = [RETRIES.unavailable_s, other]
+    by_attempt(models, "a", [away, there, away, there, away, ["back"]])
+    assert await ask(calls) == "back"
+
+
+async def test_a_model_that_fails_on_a_call_is_tried_so_often_and_no_more(
+    calls: Calls, models: FakeModels
+) -> None:
+    models.scripts["a"] = [EngineError("broken")]
+    with pytest.raises(EngineError, match="broken"):
+        await ask(calls)
+    assert len(models.asked) == RETRIES.attempts
+    by_attempt(models, "b", [[EngineError("broken")]] * (RETRIES.attempts - 1) + [["mended"]])
+    assert await ask(calls, "b") == "mended"
+
+
+async def test_a_full_queue_between_failures_is_no_attempt(calls: Calls, models: FakeModels) -> None:
+    broken: list[Step] = [EngineError("broken")]
+    full: list[Step] = [Overloaded("full")]
+    away: list[Step] = [EngineUnavailable("away")]
+    by_attempt(models, "a", [broken, full, away, full, broken, full, ["well"]])
+    assert await ask(calls) == "well"
+
+
+@pytest.mark.parametrize(
+    "error", [BadRequest("no"), SlimMoAError("odd"), ZeroDivisionError("a defect")]
+)
+async def test_what_would_fail_again_is_not_tried_again(
+    calls: Calls, models: FakeModels, error: Exception
+) -> None:
+    models.scripts["a"] = [error]
+    with pytest.raises(type(error)):
+        await ask(calls)
+    assert len(models.asked) == 1
+    assert calls.counts.retried == 0
+
+
+async def test_a_call_that_cannot_be_stored_is_an_error(store: Store, models: FakeModels) -> None:
+    models.scripts["a"] = ["\ud800"]
+    async with opened(store, models) as calls:
+        with pytest.raises(StoreError, match="cannot write"):
+            await ask(calls)
+
+
+async def test_an_answers_models_know_its_keys_and_whether_all_was_stored(
+    calls: Calls, models: FakeModels
+) -> None:
+    for stored in (False, True):
+        answer = StoredModels(calls)
+        streamed = [delta async for delta in answer.stream("a", HELLO, Sampling(seed=1))]
+        whole = await answer.complete("b", HELLO, Sampling())
+        assert (streamed[0].text, whole.text, len(streamed)) == ("from a", "from b", 1)
+        assert answer.keys == {
+            ("a", 1): call_key("a", "1", HELLO, Sampling(seed=1)),
+            ("b", None): call_key("b", "1", HELLO, Sampling()),
+        }
+        assert answer.all_stored is stored
+    assert len(models.asked) == 2
+
+
+async def test_what_another_answer_asked_for_is_waited_for_too(calls: Calls) -> None:
+    answers = [StoredModels(calls), StoredModels(calls)]
+    await asyncio.gather(*(each.complete("a", HELLO, Sampling(seed=1)) for each in answers))
+    assert [each.all_stored for each in answers] == [False, False]
+
+
+async def test_counting_tokens_is_tried_again_too(
+    calls: Calls, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [EngineUnavailable("away"), Overloaded("full"), EngineError("broken")] * 2
+    count = models.count_tokens
+
+    async def faulty(*given: object) -> int:
+        if len(failures) > 1:
+            raise failures.pop()
+        return await count(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(models, "count_tokens", faulty)
+    answer = StoredModels(calls)
+    assert await answer.count_tokens("a", HELLO) == 5
+    assert await answer.token_ends("a", ["one two"]) == [[3, 7]]
+    assert calls.counts.retried == 5

@@ -1,0 +1,262 @@
+"""Models for the API's tests, and ways to reach the API without Ray."""
+
+import asyncio
+import json
+import socket
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from openai import AsyncOpenAI
+from starlette.types import Send
+
+from actors.engine import Delta, Message, whole_of
+from actors.replica import Replica, ReplicaStats
+from configs.schema import Recipe, Sampling
+from serve_app.http.api import create_api
+
+CHAT = "/v1/chat/completions"
+HELLO = [{"role": "user", "content": "hello"}]
+SCOPE = {
+    "type": "http",
+    "asgi": {"spec_version": "2.3"},
+    "method": "POST",
+    "path": CHAT,
+    "query_string": b"",
+    "headers": [(b"content-type", b"application/json")],
+    "server": ("127.0.0.1", 8000),
+    "client": ("127.0.0.1", 50_000),
+}
+MIXTURE: dict[str, Any] = {"model": "mix", "messages": HELLO}
+
+
+def recipe(**limits: Any) -> Recipe:
+    """Two proposers and an aggregator, all scripted and without latency."""
+    scripted = {"engine": "scripted", "first_token_s": 0, "token_s": 0, "tokens": 6}
+    return Recipe.model_validate(
+        {
+            "name": "mix",
+            "models": {"one": scripted, "two": scripted, "writer": scripted},
+            "layers": [{"proposers": [{"model": "one"}, {"model": "two"}]}],
+            "aggregator": {"model": "writer"},
+            "limits": limits,
+        }
+    )
+
+
+class Scripted:
+    """The recipe's models as real replicas in this process. asked: what they were asked."""
+
+    def __init__(self, mixture: Recipe) -> None:
+        self._replicas = {
+            name: Replica(name, model, mixture.queue_of(name)) for name, model in mixture.models.items()
+        }
+        self.asked: list[tuple[str, Sequence[Message], Sampling]] = []
+
+    async def start(self) -> None:
+        await asyncio.gather(*(replica.start() for replica in self._replicas.values()))
+
+    def stream(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+    ) -> AsyncIterator[Delta]:
+        self.asked.append((model, messages, sampling))
+        return self._replicas[model].stream(messages, sampling)
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await whole_of(self.stream(model, messages, sampling))
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        return await self._replicas[model].count_tokens(messages)
+
+    async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
+        return await self._replicas[model].token_ends(texts)
+
+    async def is_there(self, _model: str) -> bool:
+        return True
+
+    async def stats(self, model: str) -> ReplicaStats:
+        return await self._replicas[model].stats()
+
+
+class Call:
+    """One call of a puppet; the test says what it answers. closed: nothing works on it any more."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        self._answer: asyncio.Queue[Delta | Exception | None] = asyncio.Queue()
+
+    def say(self, text: str) -> None:
+        self._answer.put_nowait(Delta(text=text))
+
+    def end(self, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+        counts = Delta("", "", "stop", prompt_tokens, completion_tokens)
+        self._answer.put_nowait(counts)
+        self._answer.put_nowait(None)
+
+    def fail(self, error: Exception) -> None:
+        self._answer.put_nowait(error)
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        try:
+            while (said := await self._answer.get()) is not None:
+                if isinstance(said, Exception):
+                    raise said
+                yield said
+        finally:
+            for _ in range(5):  # an engine lets go of a call only some steps later
+                await asyncio.sleep(0)
+            self.closed.set()
+
+
+class Puppets:
+    """Models whose every call waits for the test. down: what is wrong with a model, if something is."""
+
+    def __init__(self) -> None:
+        self._calls: defaultdict[str, asyncio.Queue[Call]] = defaultdict(asyncio.Queue)
+        self.down: dict[str, Exception] = {}
+
+    async def call(self, model: str) -> Call:
+        """The model's next call, once it comes."""
+        return await self._calls[model].get()
+
+    async def answer(self, model: str) -> None:
+        """Let the model's next call say two words."""
+        call = await self.call(model)
+        call.say(f"by {model}")
+        call.end(prompt_tokens=10, completion_tokens=2)
+
+    def stream(
+        self, model: str, _messages: Sequence[Message], _sampling: Sampling, _live: bool = True
+    ) -> AsyncIterator[Delta]:
+        call = Call()
+        self._calls[model].put_nowait(call)
+        return call.deltas()
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await whole_of(self.stream(model, messages, sampling))
+
+    async def count_tokens(self, _model: str, messages: Sequence[Message]) -> int:
+        return sum(len(message["content"].split()) for message in messages)
+
+    async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
+        return [[n + 1 for n in range(len(text))] for text in texts]
+
+    async def is_there(self, _model: str) -> bool:
+        return False
+
+    async def stats(self, model: str) -> ReplicaStats:
+        if error := self.down.get(model):
+            raise error
+        return ReplicaStats(0, 0, 0, 0, 0, 0, 0)
+
+
+class Exchange:
+    """A request to an ASGI app, and its response as it comes. httpx would hand out only a whole one."""
+
+    def __init__(
+        self, api: FastAPI, body: dict[str, Any], send: Send | None = None, **scope: Any
+    ) -> None:
+        self._sent: asyncio.Queue[Any] = asyncio.Queue()
+        self._received: asyncio.Queue[Any] = asyncio.Queue()
+        self._received.put_nowait({"type": "http.request", "body": json.dumps(body).encode()})
+        self.app = asyncio.create_task(api(SCOPE | scope, self._received.get, send or self._sent.put))
+
+    async def start(self) -> dict[str, Any]:
+        """The message with status and headers."""
+        message: dict[str, Any] = await self._sent.get()
+        assert message["type"] == "http.response.start"
+        return message
+
+    async def body(self) -> bytes:
+        """What is sent next, as it is."""
+        message: dict[str, bytes] = await self._sent.get()
+        return message["body"]
+
+    async def events(self) -> list[Any]:
+        """What is sent next: chunks, `keep-alive`, or `[DONE]`."""
+        parts = (await self.body()).decode().removesuffix("\n\n").split("\n\n")
+        return [_read(part) for part in parts]
+
+    async def whole(self) -> Any:
+        """The answer in one piece."""
+        return json.loads(await self.body())
+
+    async def rest(self) -> list[Any]:
+        """All that is sent until the end."""
+        seen: list[Any] = []
+        while not seen or seen[-1] != "[DONE]":
+            seen += await self.events()
+        await self.app
+        return seen
+
+    def leave(self) -> None:
+        """The client goes away."""
+        self._received.put_nowait({"type": "http.disconnect"})
+
+
+def _read(part: str) -> Any:
+    kind, _, data = part.partition(": ")
+    return data if kind == "" or data == "[DONE]" else json.loads(data)
+
+
+@pytest.fixture
+def puppets() -> Puppets:
+    return Puppets()
+
+
+@pytest.fixture
+def ask(puppets: Puppets) -> Callable[..., Exchange]:
+    """Opens an exchange with puppets behind it: `limits` of the recipe, and a request's fields."""
+
+    def opened(
+        limits: dict[str, Any] | None = None, send: Send | None = None, **fields: Any
+    ) -> Exchange:
+        return Exchange(create_api(recipe(**(limits or {})), puppets), MIXTURE | fields, send)
+
+    return opened
+
+
+@pytest.fixture
+async def scripted() -> Scripted:
+    models = Scripted(recipe())
+    await models.start()
+    return models
+
+
+@pytest.fixture
+async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API over scripted models, for whole answers."""
+    api = create_api(recipe(max_body_bytes=200_000), scripted)
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
+
+
+@asynccontextmanager
+async def listening(api: FastAPI) -> AsyncIterator[str]:
+    """The API behind a real server on a free port of this machine; gives its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(api, lifespan="off", log_level="critical"))
+        serving = asyncio.create_task(server.serve([listener]))
+        host, port = listener.getsockname()
+        yield f"http://{host}:{port}"
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Callable[..., Any]]:
+    """Puts an API behind a real server on a free port; gives OpenAI's client of it."""
+    async with AsyncExitStack() as stack:
+
+        async def client(api: FastAPI) -> AsyncOpenAI:
+            url = await stack.enter_async_context(listening(api))
+            openai = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+            return await stack.enter_async_context(openai)
+
+        yield client

@@ -1,0 +1,160 @@
+"""Bytes -> ChatRequest: what is taken, what is passed on, and that nothing else can come of them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
+from openai.types.chat.completion_create_params import (
+    CompletionCreateParamsNonStreaming,
+    CompletionCreateParamsStreaming,
+)
+
+from configs.errors import BadRequest
+from configs.schema import Sampling
+from serve_app.http.request import IGNORED, OFFERS, UNSUPPORTED, ChatRequest, parse
+from tests.unit.serve_app.conftest import HELLO, MIXTURE
+
+OPENAI_PARAMETERS = sorted(
+    CompletionCreateParamsNonStreaming.__annotations__ | CompletionCreateParamsStreaming.__annotations__
+)
+BASE = Sampling(temperature=0.3, top_p=0.8, max_tokens=77, stop=("END",), seed=5)
+
+some = settings(max_examples=60, deadline=None)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+def asked(**fields: Any) -> ChatRequest:
+    return parse(json.dumps(MIXTURE | fields).encode())
+
+
+def outcome(body: bytes) -> str:
+    """What became of a body; anything else than these two is raised."""
+    try:
+        parse(body).sampling(BASE)
+    except BadRequest:
+        return "refused"
+    return "read"
+
+
+@pytest.mark.parametrize("name", OPENAI_PARAMETERS)
+def test_every_parameter_of_the_openai_client_is_honoured_ignored_or_refused_by_name(name: str) -> None:
+    if name in UNSUPPORTED:
+        with pytest.raises(
+            BadRequest, match=rf"'{name}' is not supported here; leave it out"
+        ) as refusal:
+            asked(**{name: {"something": "else"}})
+        assert refusal.value.param == name
+    else:
+        assert name in IGNORED | OFFERS or name in ChatRequest.model_fields
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({name: value} for name, harmless in UNSUPPORTED.items() for value in harmless),
+        *({name: {"any": ["value"]}} for name in sorted(IGNORED)),
+        *({name: []} for name in sorted(OFFERS)),
+        *({name: None} for name in OPENAI_PARAMETERS if name not in ("messages", "model")),
+    ],
+    ids=str,
+)
+def test_what_changes_nothing_is_taken(fields: dict[str, Any]) -> None:
+    assert asked(**fields) == asked()
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", 2])
+def test_n_can_only_be_the_number_one(value: object) -> None:
+    with pytest.raises(BadRequest, match="'n' is not supported here; leave it out or send 1"):
+        asked(n=value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "changed"),
+    [
+        ({}, {}),
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"top_p": 0.5}, {"top_p": 0.5}),
+        ({"max_tokens": 9}, {"max_tokens": 9}),
+        ({"max_completion_tokens": 9}, {"max_tokens": 9}),
+        ({"max_tokens": 9, "max_completion_tokens": 9}, {"max_tokens": 9}),
+        ({"stop": "a"}, {"stop": ("a",)}),
+        ({"stop": ["a", "b"]}, {"stop": ("a", "b")}),
+        ({"stop": []}, {"stop": ()}),
+        ({"seed": 0}, {"seed": 0}),
+        ({"seed": -(2**63)}, {"seed": -(2**63)}),
+        ({"presence_penalty": -2}, {"presence_penalty": -2.0}),
+        ({"frequency_penalty": 1.5}, {"frequency_penalty": 1.5}),
+        ({"logprobs": True}, {"top_logprobs": 0}),
+        ({"logprobs": True, "top_logprobs": 20}, {"top_logprobs": 20}),
+        ({"logprobs": False}, {}),
+    ],
+    ids=str,
+)
+def test_sampling_is_the_recipes_with_what_the_request_says(
+    fields: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    assert asked(**fields).sampling(BASE) == BASE.model_copy(update=changed)
+
+
+@pytest.mark.parametrize(
+    ("message", "read"),
+    [
+        ({"role": "developer", "content": "x"}, {"role": "system", "content": "x"}),
+        ({"role": "user", "content": "x", "name": "Ann"}, {"role": "user", "content": "x"}),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "user", "content": "ab"},
+        ),
+        (
+            ChatCompletionMessage(role="assistant", content="x").model_dump(),
+            {"role": "assistant", "content": "x"},
+        ),
+        (
+            {"role": "assistant", "content": "x", "reasoning_content": "hm"},
+            {"role": "assistant", "content": "x"},
+        ),
+        ({"role": "user", "content": "a\0b\ud83d\ude00"}, {"role": "user", "content": "a\0b😀"}),
+    ],
+    ids=["developer", "name", "text parts", "reply sent back", "reasoning sent back", "NUL and emoji"],
+)
+def test_messages_are_read_as_roles_and_plain_text(
+    message: dict[str, Any], read: dict[str, str]
+) -> None:
+    assert asked(messages=[message, *HELLO]).conversation() == [read, *HELLO]
+
+
+@some
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_can_do_more_than_be_refused(body: bytes) -> None:
+    assert outcome(body) == "refused"
+
+
+@some
+@given(
+    json_values | st.dictionaries(st.sampled_from([*ChatRequest.model_fields, "tools"]), json_values)
+)
+def test_no_json_can_do_more_than_be_refused(value: object) -> None:
+    assert outcome(json.dumps(value).encode()) == "refused"  # no model and messages come by chance
+
+
+@some
+@given(
+    st.dictionaries(st.sampled_from([n for n in ChatRequest.model_fields if n != "model"]), json_values)
+)
+def test_no_field_can_do_more_than_be_refused(fields: dict[str, Any]) -> None:
+    outcome(json.dumps(MIXTURE | fields).encode())
+
+
+@pytest.mark.parametrize("inside", ["%s", '{"messages": %s}', '{"tools": %s}', '{"zzz": %s}'])
+@pytest.mark.parametrize(("opening", "closing"), ["[]", ('{"a":', "}")], ids=["arrays", "objects"])
+def test_no_depth_can_do_more_than_be_refused(inside: str, opening: str, closing: str) -> None:
+    depths = [1, 50, *range(180, 230), *range(900, 1010), 100_000]
+    bodies = [inside % (opening * n + "1" + closing * n) for n in depths]
+    assert {outcome(body.encode()) for body in bodies} == {"refused"}

@@ -1,0 +1,91 @@
+"""The mixture over models that follow a script, on a clock that jumps: nothing here waits for real."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from actors.engine import Message
+from configs.schema import Recipe
+from serve_app.mixture import moa
+from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDone, Summary
+from tests.unit.scripts import FakeModels
+
+QUESTION = [Message(role="user", content="What is the capital of France?")]
+
+
+@dataclass
+class Outcome:
+    """Everything that an answer said. seconds: that it took, on the jumping clock."""
+
+    events: list[Event]
+    seconds: float
+
+    @property
+    def summary(self) -> Summary:
+        last = self.events[-1]
+        assert isinstance(last, AnswerDone)
+        return last.summary
+
+    @property
+    def text(self) -> str:
+        return "".join(e.delta.text for e in self.events if isinstance(e, AnswerDelta))
+
+    @property
+    def proposals(self) -> list[str]:
+        return [e.text for e in self.events if isinstance(e, ProposalDone)]
+
+    @property
+    def missing(self) -> list[tuple[int, str, str]]:
+        return [(m.layer, m.model, m.cause) for m in self.summary.missing]
+
+
+class Mixture:
+    """A recipe of scripted models: by default `a` and `b` propose, `z` aggregates, all at once."""
+
+    def __init__(self, models: FakeModels) -> None:
+        self.models = models
+        models.scripts |= {"a": ["from a"], "b": ["from b"], "z": ["the ", "answer"]}
+
+    def recipe(
+        self,
+        *layers: Sequence[str | Mapping[str, Any]],
+        context_tokens: Mapping[str, int] | None = None,
+        aggregator: Mapping[str, Any] | None = None,
+        references: Mapping[str, Any] | None = None,
+        **limits: Any,
+    ) -> Recipe:
+        contexts = context_tokens or {}
+        places = [
+            {"proposers": [{"model": p} if isinstance(p, str) else p for p in layer]}
+            for layer in layers or [["a", "b"]]
+        ]
+        return Recipe.model_validate(
+            {
+                "name": "mix",
+                "models": {
+                    name: {"engine": "scripted", "context_tokens": contexts.get(name, 4096)}
+                    for name in self.models.scripts
+                },
+                "layers": places,
+                "aggregator": {"model": "z", **(aggregator or {})},
+                "references": references or {},
+                "limits": {"deadline_s": 100, "layer_deadline_s": 30, **limits},
+            }
+        )
+
+    async def answer(
+        self, recipe: Recipe | None = None, messages: Sequence[Message] = QUESTION, **options: Any
+    ) -> Outcome:
+        """Have a question answered to the end."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answered = moa.answer(messages, recipe or self.recipe(), self.models, **options)
+        return Outcome([event async for event in answered], loop.time() - began)
+
+
+@pytest.fixture
+def mixture() -> Mixture:
+    return Mixture(FakeModels())

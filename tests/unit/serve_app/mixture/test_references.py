@@ -1,0 +1,169 @@
+"""References into a prompt: form, defusing, and what is stripped from a proposal."""
+
+import copy
+from typing import Literal
+
+import pytest
+
+from actors.engine import Message
+from configs.schema import References
+from serve_app.mixture.references import with_references, without_reasoning
+
+SYSTEM = Message(role="system", content="Be brief.")
+USER = Message(role="user", content="Hello")
+ASSISTANT = Message(role="assistant", content="Hi")
+PLAIN = References(prompt="Merge:\n", item="{number}. {text}")
+BLOCK = "Merge:\n1. one\n2. two"
+
+
+def user(content: str) -> Message:
+    return Message(role="user", content=content)
+
+
+@pytest.mark.parametrize(
+    ("style", "messages", "expected"),
+    [
+        ("system", [USER], [Message(role="system", content=BLOCK), USER]),
+        (
+            "system",
+            [SYSTEM, USER],
+            [Message(role="system", content=f"Be brief.\n\n{BLOCK}"), USER],
+        ),
+        (
+            "system",  # one that comes later belongs to its place
+            [USER, SYSTEM, USER],
+            [Message(role="system", content=BLOCK), USER, SYSTEM, USER],
+        ),
+        ("system", [], [Message(role="system", content=BLOCK)]),
+        ("tail", [SYSTEM, USER], [SYSTEM, user(f"Hello\n\n{BLOCK}")]),
+        (
+            "tail",
+            [USER, ASSISTANT, USER, ASSISTANT],
+            [USER, ASSISTANT, user(f"Hello\n\n{BLOCK}"), ASSISTANT],
+        ),
+        ("tail", [SYSTEM, ASSISTANT], [SYSTEM, ASSISTANT, user(BLOCK)]),
+        ("tail", [], [user(BLOCK)]),
+    ],
+)
+def test_where_references_go(
+    style: Literal["system", "tail"], messages: list[Message], expected: list[Message]
+) -> None:
+    before = copy.deepcopy(messages)
+    settings = PLAIN.model_copy(update={"style": style})
+    assert with_references(messages, ["one", "two"], settings) == expected
+    assert messages == before
+
+
+def test_without_references_the_conversation_is_an_equal_copy() -> None:
+    messages = [SYSTEM, USER]
+    copied = with_references(messages, [], PLAIN)
+    assert copied == messages
+    assert copied is not messages
+    assert not any(mine is theirs for mine, theirs in zip(copied, messages, strict=True))
+
+
+def injected(text: str, item: str = References().item) -> str:
+    """What a prompt shows of a reference."""
+    settings = References(prompt="Merge:", item=item)
+    before, after = item.format(number=1, text="\0").split("\0")
+    [system] = with_references([], [text], settings)
+    return system["content"].removeprefix(f"Merge:\n{before}").removesuffix(after)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "</response 1>",
+        "</response>",
+        "</RESPONSE 1>",
+        "< / response 1 >",
+        "<\t/\nresponse",
+        "<\u200b/\u2060response 1>",
+        "＜/response 1＞",
+        "</reſponse 1>",
+        "<response 2>",
+        "<Response\u00a0#2>",
+        "<response2>",
+        '<response id="2">',
+    ],
+)
+def test_what_looks_like_a_delimiter_is_defused(text: str) -> None:
+    assert injected(f"a {text} b") == f"a ‹{text[1:]} b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "const r: Promise<Response> = fetch(u)",
+        "Result<Response | null>",
+        "ResponseEntity<ResponseBody>",
+        "if x < response_time: <b>2</b>",
+        "{number} {text} {0} {} {missing!r:>10} %s",
+    ],
+)
+def test_other_text_reaches_the_prompt_as_it_is(text: str) -> None:
+    assert injected(text) == text
+
+
+def test_a_recipes_own_delimiter_is_the_one_that_is_defused() -> None:
+    item = "<source n={number}>{text}</source>"
+    assert injected("</source> <source n=2> </response>", item) == "‹/source> ‹source n=2> </response>"
+
+
+def test_a_form_without_delimiters_leaves_references_alone() -> None:
+    assert injected("</response 1>", "{number}. {text}") == "</response 1>"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"),
+        ("<think>a</think>b", "b"),
+        ("<thinking>\na\n</thinking>\n\nb", "b"),
+        ("<Think>a</THINK> b", "b"),
+        ("<think>a</think>b<think>c</think>d", "bd"),
+        ("<think>a <think> b</think>c", "c"),
+        ("<think>say `</think>` when done</think>c", "c"),
+        ("<think>never closed", ""),
+        ("b\n<think>never closed", "b"),
+        ("opened in the prompt</think>b", "b"),
+        ("a</think>b</think>c", "c"),
+        ("a <think>b</think>c</think>d", "d"),
+        ("<think></think>", ""),
+        ("", ""),
+        # mentions
+        ("I think so; thinking <b>helps</b>", "I think so; thinking <b>helps</b>"),
+        ("Qwen writes <think> first.", "Qwen writes <think> first."),
+        ("End it with `</think>`, not </b>.", "End it with `</think>`, not </b>."),
+        ("re.sub(r'<think>.*?</think>', '', s)", "re.sub(r'<think>.*?</think>', '', s)"),
+        ("<thinker>a</thinker>", "<thinker>a</thinker>"),
+    ],
+)
+def test_reasoning_is_stripped_and_mentions_of_it_stay(text: str, expected: str) -> None:
+    assert without_reasoning(text) == expected
+
+
+@pytest.mark.parametrize("text", ["<think>" * 50_000, "a <think> " * 50_000, "</think>" * 50_000])
+@pytest.mark.timeout(5)
+def test_stripping_takes_no_longer_than_the_text_is(text: str) -> None:
+    assert without_reasoning(text) in ("", text.strip())
+
+
+@pytest.mark.parametrize("text", ["<" + " " * 20_000, "<response" * 20_000, "<response " * 20_000])
+@pytest.mark.timeout(5)
+def test_defusing_takes_no_longer_than_the_text_is(text: str) -> None:
+    assert injected(text) == text
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|im_end|>", "<|im_start|>system", "<|eot_id|>", "<|start_header_id|>", "<end_of_turn>"]
+)
+def test_control_tokens_of_chat_templates_are_defused(mark: str) -> None:
+    (system, _) = with_references([Message(role="user", content="q")], [f"a{mark}b"], References())
+    assert mark not in system["content"]
+    assert f"a‹{mark[1:]}b" in system["content"]
+
+
+def test_operators_that_only_begin_like_control_tokens_stay() -> None:
+    (system, _) = with_references([Message(role="user", content="q")], ["f <| g |> h"], References())
+    assert "f <| g |> h" in system["content"]
