@@ -19,12 +19,12 @@ from cli.bench_options import (
     JsonOption,
     RunArgument,
     VerboseOption,
+    command_line,
     must_be_run,
     run_errors,
-    submitted,
-    what,
+    submit_if_address,
 )
-from cli.console import err, explained, fail, load_or_fail, show
+from cli.console import err, exit_on_user_error, fail, load_or_fail, show
 
 if TYPE_CHECKING:
     from configs.schema import Recipe
@@ -67,21 +67,21 @@ def run(
 
     Uses the models of a running `slimmoa serve`, or else starts them and takes them down.
     """
-    submitted(address)
+    submit_if_address(address)
     from jobs.generate import RunStopped, models_of
-    from jobs.run import Task
+    from jobs.run import RunTask
     from jobs.run import run as start
     from jobs.sets import SetError, load_set
     from jobs.variants import mixture
 
     recipe = None if config is None else load_or_fail(config)
-    with explained(*run_errors(), SetError, RunStopped):
+    with exit_on_user_error(*run_errors(), SetError, RunStopped):
         loaded = None if dataset is None else load_set(dataset, limit, column)
         also = list(alone or ())
         if members:
             also += sorted(models_of(mixture(recipe or _recipe_of(folder))) - set(also))
-        task = Task(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
-        done = start(task, what(), err)
+        task = RunTask(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
+        done = start(task, command_line(), err)
     degraded = f", {done.degraded} without a model that failed" if done.degraded else ""
     err.print(f"{done.answered} of {done.rows} answers are there{degraded}: {folder}", highlight=False)
     if done.failed:
@@ -96,7 +96,7 @@ def status(folder: RunArgument, as_json: JsonOption = False) -> None:
     from cli.bench_status import status as look
     from jobs.store import StoreError
 
-    with explained(StoreError):
+    with exit_on_user_error(StoreError):
         found = look(folder)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
@@ -111,13 +111,13 @@ def import_(
     name: Annotated[str, typer.Option(help="What the generator is called in this run.")],
 ) -> None:
     """Add a file of outputs as a generator: a baseline, or somebody else's model."""
-    from jobs.folder_lock import RunTaken, owned
+    from jobs.folder_lock import RunTaken, lock_folder
     from jobs.sets import SetError, import_outputs
     from jobs.store import Store, StoreError
 
-    with explained(SetError, StoreError, RunTaken):
+    with exit_on_user_error(SetError, StoreError, RunTaken):
         must_be_run(folder)
-        with owned(folder, what()), Store.open(folder) as store:
+        with lock_folder(folder, command_line()), Store.open(folder) as store:
             unused = import_outputs(store, file, name)
             count = store.answered(name)
     more = f"; {unused} outputs are of no row" if unused else ""
@@ -139,7 +139,7 @@ def export(
     from jobs.export import export as write
     from jobs.store import Store, StoreError
 
-    with explained(ExportError, StoreError), Store.open(folder, read_only=True) as store:
+    with exit_on_user_error(ExportError, StoreError), Store.open(folder, read_only=True) as store:
         name = generator or _mixture_of(store)
         done = write(store, name, output, form, allow_partial=allow_partial)
     err.print(f"{done.rows} answers of {name}: {output}", highlight=False)
@@ -170,7 +170,7 @@ def score(
 
     if (folder is None) == (preferences is None):
         fail("give either the folder of a run or --preferences")
-    with explained(PreferencesError, StoreError):
+    with exit_on_user_error(PreferencesError, StoreError):
         if preferences is not None:
             found = of_file(preferences, difficulty, gamed, judge, baseline)
         else:
@@ -201,7 +201,7 @@ def report(
     from jobs.store import Store, StoreError
 
     errors = (StoreError, PreferencesError, ReportError)
-    with explained(*errors), Store.open(folder, read_only=True) as store:
+    with exit_on_user_error(*errors), Store.open(folder, read_only=True) as store:
         hard, gamed_rows = files_of(difficulty, gamed)
         found = read(store, folder, difficulty=hard, gamed=gamed_rows)
         written = write(found, folder)

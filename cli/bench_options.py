@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import explained, fail
+from cli.console import exit_on_user_error, fail
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of the run.")]
 JudgeOption = Annotated[
@@ -40,12 +40,12 @@ AddressOption = Annotated[
 VerboseOption = Annotated[bool, typer.Option(help="Show the logs of all processes.")]
 
 
-def what() -> str:
+def command_line() -> str:
     """The command as it was given."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def submitted(address: str | None) -> None:
+def submit_if_address(address: str | None) -> None:
     """With an address, hand this very command to the cluster, follow its log, and end as it ends.
 
     To be called before anything that imports Ray, which reads its settings when it is imported.
@@ -54,7 +54,7 @@ def submitted(address: str | None) -> None:
         return
     from cli.ray_job import submit
 
-    with explained():
+    with exit_on_user_error():
         raise typer.Exit(submit(address, sys.argv[1:]))
 
 
@@ -71,8 +71,8 @@ def run_errors() -> tuple[type[Exception], ...]:
     from pydantic import ValidationError
 
     from jobs.folder_lock import RunTaken
-    from jobs.model_app import GraphRefused
+    from jobs.model_app import ModelAppMismatch
     from jobs.run import RunError
     from jobs.store import StoreError
 
-    return RunTaken, RunError, StoreError, GraphRefused, ValidationError
+    return RunTaken, RunError, StoreError, ModelAppMismatch, ValidationError

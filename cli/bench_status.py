@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from jobs.folder_lock import owner_of
+from jobs.folder_lock import read_owner
 from jobs.progress import Meter, Speed, left
 from jobs.store import Store
 
@@ -78,7 +78,7 @@ def status(folder: Path) -> Status:
         StoreError: there is none.
     """
     with Store.open(folder, read_only=True) as store:
-        owner = owner_of(folder) or ""
+        owner = read_owner(folder) or ""
         generators = tuple(
             GeneratorStatus(
                 generator.name,

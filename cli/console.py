@@ -24,7 +24,7 @@ def show(table: Any) -> None:
 
 
 @contextmanager
-def explained(*errors: type[Exception]) -> Iterator[None]:
+def exit_on_user_error(*errors: type[Exception]) -> Iterator[None]:
     """Errors that a user can do something about become one message and exit code 1.
 
     errors: those of the command, beside what all commands share.
@@ -34,14 +34,14 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
     from cluster.cards.catalog import UnknownCard
     from cluster.plan.checkpoint import UnknownCheckpoint
     from cluster.plan.planner import DoesNotFit
-    from configs.errors import SlimMoAError
+    from configs.errors import RequestError
 
     try:
         yield
     except openai.APIConnectionError as error:
         url = error.request.url
         fail(f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url")
-    except (openai.APIError, SlimMoAError) as error:
+    except (openai.APIError, RequestError) as error:
         fail(error.message)
     except (DoesNotFit, UnknownCard, UnknownCheckpoint, OSError) as error:
         fail(str(error))  # an OSError is of a port, a file or a cluster
@@ -59,28 +59,28 @@ def load_or_fail(config: str) -> Recipe:
         fail(str(error))
 
 
-def guarded(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) -> Recipe:
+def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) -> Recipe:
     """The recipe with the door that a command line asks for. An interface that others can reach is
     refused without keys, unless that is said; so are keys that cannot be used."""
     from configs.access import is_loopback
     from serve_app.access.api_keys import VARIABLE, KeyFile, KeysError, environment_keys
 
     said = {"keys_file": str(keys.resolve())} if keys else {"open": True} if no_keys else {}
-    door = recipe.door.model_copy(update=said)
+    access = recipe.access.model_copy(update=said)
     try:
-        has_keys = bool(environment_keys()) or door.keys_file is not None
-        if door.keys_file is not None:
-            KeyFile(Path(door.keys_file), door.reload_s)
+        has_keys = bool(environment_keys()) or access.keys_file is not None
+        if access.keys_file is not None:
+            KeyFile(Path(access.keys_file), access.reload_s)
     except KeysError as error:
         fail(str(error))
     if no_keys and has_keys:
-        fail(f"--no-keys, and there are keys: by --keys, door.keys_file or {VARIABLE}; choose one")
-    if not (has_keys or door.open or is_loopback(host)):
+        fail(f"--no-keys, and there are keys: by --keys, access.keys_file or {VARIABLE}; choose one")
+    if not (has_keys or access.open or is_loopback(host)):
         fail(
             f"{host} can be reached by others, and there are no API keys: give a file with --keys "
             f"(`slimmoa keys new` makes its lines) or {VARIABLE}, or say --no-keys to serve everybody"
         )
-    return recipe.model_copy(update={"door": door})
+    return recipe.model_copy(update={"access": access})
 
 
 def fail(message: str) -> NoReturn:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.bench import bench
-from cli.console import err, explained, fail, guarded, load_or_fail, out, show
+from cli.console import err, exit_on_user_error, fail, load_or_fail, out, show, with_access
 from configs.load import RecipeError, load
 from configs.schema import LlamaCppModel, Recipe
 
@@ -77,12 +77,12 @@ def serve(
     """
     from cluster import ray_runtime
 
-    recipe = guarded(load_or_fail(config), host, keys_file, no_keys=no_keys)
-    with explained():
+    recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
+    with exit_on_user_error():
         ray_runtime.check_port(host, port)
         _fetch_weights(recipe)
     try:
-        with err.status("starting Ray"), explained():
+        with err.status("starting Ray"), exit_on_user_error():
             ray_runtime.connect(address, verbose=verbose)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
         _deploy_and_wait(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
@@ -101,7 +101,7 @@ def _deploy_and_wait(
 
     names = ", ".join(recipe.models)
     with err.status(f"starting the models: {names}"):
-        with explained():
+        with exit_on_user_error():
             graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes))
         try:
             ray_runtime.deploy(graph, ray_runtime.APP_NAME, (host, port))
@@ -142,7 +142,7 @@ def ask(
     sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     options = {name: value for name, value in sampling.items() if value is not None}
     messages = [*_system(system), {"role": "user", "content": text}]
-    with explained():
+    with exit_on_user_error():
         client = _client(url, api_key)
         request = {"model": model or client.mixture(), "messages": messages} | options
         if as_json:
@@ -163,7 +163,7 @@ def chat(
 
     Ctrl-C stops an answer, /reset forgets the conversation, /exit or Ctrl-D ends it.
     """
-    with explained():
+    with exit_on_user_error():
         client = _client(url, api_key)
         name = model or client.mixture()
         err.print(Text(f"{name} at {url}   /reset   /exit", style="dim"))
@@ -199,7 +199,7 @@ def models(
     """List a recipe's models: what each does, and whether its weights are on this machine."""
     recipe = load_or_fail(config)
     if fetch:
-        with explained():
+        with exit_on_user_error():
             _fetch_weights(recipe)
     table = Table("model", "engine", "does", "context", "at a time", "weights", box=None)
     for name, model in recipe.models.items():
@@ -223,7 +223,7 @@ def plan(
     Exit code 1, with the sums and what would fit, if the models do not fit. SLIMMOA_CARDS names cards
     (A100-80GB,A100-80GB) that take the place of those of a machine, in `serve` too.
     """
-    from cluster.cards.catalog import named
+    from cluster.cards.catalog import card_by_name
     from cluster.plan import show as plan_show
     from cluster.plan.planner import checkpoints_of
     from cluster.plan.planner import plan as place
@@ -231,8 +231,8 @@ def plan(
     from serve_app.app import cards_of, weights_here
 
     recipe = load_or_fail(config)
-    with explained():
-        cards = [named(name, n) for n, name in enumerate(card)] if card else cards_of(recipe)
+    with exit_on_user_error():
+        cards = [card_by_name(name, n) for n, name in enumerate(card)] if card else cards_of(recipe)
         checkpoints = checkpoints_of(recipe, weights_here)
         placement = place(recipe, checkpoints, cards)
         prediction = predict(recipe, checkpoints, placement)
@@ -266,13 +266,13 @@ def export(
     """
     from serve_app.app import serve_config
 
-    recipe = guarded(load_or_fail(config), host, keys_file, no_keys=no_keys)
+    recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     document = serve_config(recipe, host, port, ingresses=ingresses)
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     if output is None:
         print(text, end="")
     else:
-        with explained():
+        with exit_on_user_error():
             output.write_text(text, "utf-8")
 
 
@@ -287,7 +287,7 @@ def new_key(
     from serve_app.access.api_keys import new_key as fresh
 
     key = fresh()
-    with explained(KeysError):
+    with exit_on_user_error(KeysError):
         line = line_of(name, key)
     err.print(f"the key, for its owner; it is kept nowhere:\n{key}", highlight=False, markup=False)
     print(line)

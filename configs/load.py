@@ -103,9 +103,9 @@ def _read_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
     references = data.get("references")
     if isinstance(references, dict) and isinstance(references.get("prompt_file"), str):
         yield from _read_prompt(references, folder)
-    door = data.get("door")
-    if isinstance(door, dict) and door.get("keys_file") and isinstance(door["keys_file"], str):
-        door["keys_file"] = str(folder / os.path.expanduser(door["keys_file"]))
+    access = data.get("access")
+    if isinstance(access, dict) and access.get("keys_file") and isinstance(access["keys_file"], str):
+        access["keys_file"] = str(folder / os.path.expanduser(access["keys_file"]))
     models = data.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         weights = model.get("weights") if isinstance(model, dict) else None

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from configs.access import Door
+from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
 from configs.weights import FolderSource, WeightsSource
@@ -321,7 +321,7 @@ class Recipe(Strict):
     """The cards, and how models share them."""
     limits: Limits = Limits()
     """Deadlines, quorum and sizes."""
-    door: Door = Door()
+    access: Access = Access()
     """Who may come in, and how much each may ask for."""
 
     def queue_of(self, model: str) -> int:

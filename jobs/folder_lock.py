@@ -25,7 +25,7 @@ class RunTaken(RuntimeError):
 
 
 @contextmanager
-def owned(folder: Path, what: str) -> Iterator[None]:
+def lock_folder(folder: Path, what: str) -> Iterator[None]:
     """Own a run folder, made if it is not there. what: the command, for those who come second.
 
     Raises:
@@ -46,7 +46,7 @@ def owned(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def owner_of(folder: Path) -> str | None:
+def read_owner(folder: Path) -> str | None:
     """Who owns the run folder now, for people; None if nobody does."""
     if not (folder / LOCK).exists():
         return None

@@ -139,7 +139,7 @@ class LlamaCppEngine:
         return params
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        await self.check()
+        await self.check_health()
         assert self._pool is not None
         stopping = self._stopping
         call = NativeCall(self._server, json.dumps(_request(messages, sampling)), stopping)
@@ -199,7 +199,7 @@ class LlamaCppEngine:
         return _characters(ends, [*starts[1:], len(seen)])
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        await self.check()
+        await self.check_health()
         assert self._http is not None
         try:
             async with self._http.post(path, json=body) as response:
@@ -210,7 +210,7 @@ class LlamaCppEngine:
             raise self._error(answer["error"])
         return answer
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         if self._server is None:
             raise EngineUnavailable("llama.cpp is not running", model=self._name)
 

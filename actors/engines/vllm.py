@@ -2,7 +2,7 @@
 
 Facts that shape it, read in vLLM 0.26 and 0.32 and tested on 0.32 (docs/vllm.md):
 - AsyncLLM runs the model in a child process. When that dies nothing revives it: the replica has to
-  go, and every call and `check` says so.
+  go, and every call and `check_health` says so.
 - Its memory steps look at the whole card, so start, sleep and wake must be serialised with those of
   its neighbours. The keeper of the card does that; nothing here knows of neighbours.
 - `sleep` by default aborts what is in flight; level 2 is unsafe for quantized weights; a failed wake
@@ -184,7 +184,7 @@ class VllmEngine:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return token_ends(tokenizer, text)
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         try:
             await self._alive().check_health()
         except EngineDeadError as error:

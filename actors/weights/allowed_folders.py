@@ -24,7 +24,7 @@ def is_allowed(path: Path) -> bool:
     return not folders or any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
-def check_allowed(path: Path) -> None:
+def require_allowed(path: Path) -> None:
     """Refuse a path that is not.
 
     Raises:

@@ -21,7 +21,7 @@ from filelock import FileLock
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from platformdirs import user_cache_path
 
-from actors.weights.allowed_folders import check_allowed, is_allowed
+from actors.weights.allowed_folders import is_allowed, require_allowed
 from configs.errors import WeightsError
 from configs.weights import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
 
@@ -78,7 +78,7 @@ def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent
 def _from(source: WeightsSource, report: Report) -> Path:
     file = _file(source)
     if isinstance(source, LocalFile):
-        check_allowed(file)
+        require_allowed(file)
         if not file.is_file():
             raise WeightsError("there is no such file")
         _verify(file, source.sha256, report)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from actors.weights.allowed_folders import check_allowed, is_allowed
+from actors.weights.allowed_folders import is_allowed, require_allowed
 from configs.errors import WeightsError
 from configs.weights import FolderSource, HubFolder, LocalFolder
 
@@ -52,7 +52,7 @@ def _check_format(folder: Path) -> None:
 
 
 def _local(folder: Path) -> Path:
-    check_allowed(folder)
+    require_allowed(folder)
     if not (folder / "config.json").is_file():
         raise WeightsError("there is no config.json")
     return folder

@@ -60,7 +60,7 @@ CARDS = {
 }
 
 
-def named(name: str, index: int = 0) -> Card:
+def card_by_name(name: str, index: int = 0) -> Card:
     """The card of that name.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.cards.card import Card
 from cluster.cards.catalog import CARDS
-from cluster.cards.tensor_parallel import WIDTHS, joined, left_out, obstacle, wanted, widths
+from cluster.cards.tensor_parallel import WIDTHS, join_cards, left_out, obstacle, wanted, widths
 from cluster.plan.card_fill import host_limit, usable_bytes
 from cluster.plan.checkpoint import (
     Checkpoint,
@@ -24,7 +24,7 @@ from cluster.plan.checkpoint import (
 )
 from cluster.plan.footprint import footprint, gib, kv_tokens_of
 from cluster.plan.placement import Placement
-from cluster.plan.search import arrange, home
+from cluster.plan.search import home, search_placement
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 from configs.weights import HubFolder
 
@@ -83,8 +83,8 @@ def _placed(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
 ) -> Placement | None:
     for width in widths(recipe, checkpoints, cards):
-        wide = joined(cards, width)
-        if (placement := arrange(recipe, checkpoints, wide)) is not None:
+        wide = join_cards(cards, width)
+        if (placement := search_placement(recipe, checkpoints, wide)) is not None:
             return replace(placement, left_out=left_out(cards, wide))
     return None
 
@@ -164,7 +164,7 @@ def _split_sums(
         names = [name for name in checkpoints if home(recipe.models[name], cards) == "gpu"]
         needs = {n: footprint(recipe.models[n], checkpoints[n], "gpu", width) for n in names}
         takes = ", ".join(f"{name} {gib(need.awake)}" for name, need in needs.items())
-        room = {c.name: usable_bytes(recipe, c) for c in joined(cards, width) if c.kind == "gpu"}
+        room = {c.name: usable_bytes(recipe, c) for c in join_cards(cards, width) if c.kind == "gpu"}
         have = ", ".join(f"{name} has {gib(usable)}" for name, usable in room.items())
         yield f"Nor split over {width} GPUs, where the runtime counts on each: {takes}; {have}."
 

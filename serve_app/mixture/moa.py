@@ -18,7 +18,7 @@ from serve_app.mixture.context_budget import Tokenizers, check_conversation
 from serve_app.mixture.events import AnswerDone, Event, ProposalDone, ProposalDropped, Started
 from serve_app.mixture.layer import LayerTask, Place, propose
 from serve_app.mixture.retry import Replicated
-from serve_app.mixture.summary import Record
+from serve_app.mixture.summary import SummaryBuilder
 
 
 async def answer(
@@ -28,7 +28,7 @@ async def answer(
     *,
     sampling: Sampling | None = None,
     seed: int | None = None,
-    live: bool = True,
+    streamed: bool = True,
     watched: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing it cancels every engine call.
@@ -48,7 +48,7 @@ async def answer(
     give `ProposalDelta` events.
 
     Raises:
-        SlimMoAError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
+        RequestError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
             the first text.
     """
     limits = recipe.limits
@@ -56,7 +56,7 @@ async def answer(
     sampling = sampling or recipe.aggregator.sampling
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
-    record = Record(seed=random.getrandbits(31) if seed is None else seed)
+    record = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
     await _preflight(messages, recipe, models, sampling)
     yield Started(record.seed)
     references: list[ProposalDone] = []
@@ -91,7 +91,7 @@ async def answer(
         sampling=sampling,
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
-        live=live,
+        streamed=streamed,
     )
     async with aclosing(record.stage("aggregator", aggregate(aggregation, recipe, models))) as events:
         async for event in events:
@@ -106,16 +106,16 @@ async def direct(
     model: str,
     sampling: Sampling,
     *,
-    live: bool = True,
+    streamed: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
 
     live: the answer is read as it grows.
 
     Raises:
-        SlimMoAError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
+        RequestError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
     """
-    record = Record(seed=sampling.seed or 0)
+    record = SummaryBuilder(seed=sampling.seed or 0)
     yield Started(record.seed)
     alone = Aggregation(
         role="direct",
@@ -126,7 +126,7 @@ async def direct(
         sampling=sampling,
         deadline=asyncio.get_running_loop().time() + recipe.limits.deadline_s,
         first_token_timeout_s=None,
-        live=live,
+        streamed=streamed,
     )
     async with aclosing(record.stage("direct", aggregate(alone, recipe, models))) as events:
         async for event in events:

@@ -76,7 +76,7 @@ class Scripted:
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._replicas[model].token_ends(texts)
 
-    async def is_there(self, _model: str) -> bool:
+    async def is_alive(self, _model: str) -> bool:
         return True
 
     async def stats(self, model: str) -> ReplicaStats:
@@ -146,7 +146,7 @@ class Puppets:
     async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
         return [[n + 1 for n in range(len(text))] for text in texts]
 
-    async def is_there(self, _model: str) -> bool:
+    async def is_alive(self, _model: str) -> bool:
         return False
 
     async def stats(self, model: str) -> ReplicaStats:

@@ -325,16 +325,16 @@ class TestEveryEngine:
         assert counts == sorted(set(counts))
 
     async def test_it_is_unavailable_before_the_start(self, stopped: Subject) -> None:
-        for call in (stopped.engine.check(), answer(stopped.engine)):
+        for call in (stopped.engine.check_health(), answer(stopped.engine)):
             with pytest.raises(EngineUnavailable) as refusal:
                 await call
             assert refusal.value.model == "subject"
 
     async def test_it_is_unavailable_after_the_stop_and_stops_twice(self, engine: Engine) -> None:
-        await engine.check()
+        await engine.check_health()
         await engine.stop()
         await engine.stop()
-        for call in (engine.check(), answer(engine)):
+        for call in (engine.check_health(), answer(engine)):
             with pytest.raises(EngineUnavailable):
                 await call
 
@@ -342,7 +342,7 @@ class TestEveryEngine:
         before = text(await answer(engine))
         await engine.stop()
         await engine.start()
-        await engine.check()
+        await engine.check_health()
         assert text(await answer(engine)) == before
 
     async def test_stopping_ends_calls_at_work_and_calls_that_wait(self, engine: Engine) -> None:
