@@ -283,11 +283,11 @@ def new_key(
     """Make a key. It is shown once, on the terminal; the line with its hash is printed, so that
     `slimmoa keys new --name alice >> keys.yaml` lets it in.
     """
-    from serve_app.access.api_keys import KeysError, line_of
+    from serve_app.access.api_keys import line_of
     from serve_app.access.api_keys import new_key as fresh
 
     key = fresh()
-    with exit_on_user_error(KeysError):
+    with exit_on_user_error():
         line = line_of(name, key)
     err.print(f"the key, for its owner; it is kept nowhere:\n{key}", highlight=False, markup=False)
     print(line)
