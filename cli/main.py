@@ -183,8 +183,7 @@ def check(
             err.print(str(error), markup=False, highlight=False, soft_wrap=True)
             failed = True
         else:
-            places = [sum(p.samples for p in layer.proposers) for layer in recipe.layers]
-            shape = " + ".join(map(str, places))
+            shape = " + ".join(map(str, recipe.samples))
             aggregator = recipe.aggregator.model
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
     if failed:
@@ -319,7 +318,7 @@ def _where(model: Any) -> str:
 
 def _roles(recipe: Recipe, name: str) -> Iterator[str]:
     for n, layer in enumerate(recipe.layers, 1):
-        samples = sum(p.samples for p in layer.proposers if p.model == name)
+        samples = layer.samples_by_model()[name]
         if samples:
             yield f"proposes in layer {n}" + (f" ({samples} samples)" if samples > 1 else "")
     if name == recipe.aggregator.model:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from configs.cross_checks import Problem, Where, inconsistencies
 from configs.errors import UserError
-from configs.schema import NO_KEYS, Recipe
+from configs.models import NO_KEYS
+from configs.schema import Recipe
 from configs.yaml_lines import BadDocument, Document
 
 SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)

@@ -92,14 +92,13 @@ def models_of(variant: Variant) -> set[str]:
     if variant.model is not None:
         return {variant.model}
     recipe = variant.recipe
-    proposers = {p.model for layer in recipe.layers for p in layer.proposers}
-    return proposers | {recipe.aggregator.model, *recipe.aggregator.fallbacks}
+    return {proposer.model for proposer in recipe.proposers()} | set(recipe.aggregators)
 
 
 def sampling_alone(recipe: Recipe, model: str) -> Sampling:
     """How a model is sampled alone: as its first place in the recipe, so that what it proposed is its
     answer; as the aggregator, if it proposes nowhere."""
-    proposers = (p for layer in recipe.layers for p in layer.proposers if p.model == model)
+    proposers = (p for p in recipe.proposers() if p.model == model)
     first = next(proposers, None)
     return recipe.aggregator.sampling if first is None else first.sampling
 

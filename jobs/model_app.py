@@ -153,8 +153,8 @@ def _end(own: str) -> None:
 def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) -> None:
     from serve_app.app import BuildArgs, build
 
-    places = max(sum(p.samples for p in layer.proposers) for layer in recipe.layers)
-    queue = min(100_000, max(in_flight * places, *map(recipe.queue_of, recipe.models)))
+    most = in_flight * max(recipe.samples)
+    queue = min(100_000, max(most, *map(recipe.queue_limit, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
     ray_runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name, None)

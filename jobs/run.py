@@ -186,7 +186,7 @@ def calls_per_row(variant: Variant) -> int:
     """Engine calls behind one answer."""
     if variant.model is not None:
         return 1
-    return 1 + sum(p.samples for layer in variant.recipe.layers for p in layer.proposers)
+    return variant.recipe.calls_per_answer()
 
 
 def _added(store: Store, variant: Variant, identities: dict[str, str], seed: int) -> Variant:
