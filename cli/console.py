@@ -63,12 +63,12 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
     """The recipe with the door that a command line asks for. An interface that others can reach is
     refused without keys, unless that is said; so are keys that cannot be used."""
     from configs.access import is_loopback
-    from serve_app.access.api_keys import VARIABLE, KeyFile, KeysError, environment_keys
+    from serve_app.access.api_keys import VARIABLE, KeyFile, KeysError, read_environment_keys
 
     said = {"keys_file": str(keys.resolve())} if keys else {"open": True} if no_keys else {}
     access = recipe.access.model_copy(update=said)
     try:
-        has_keys = bool(environment_keys()) or access.keys_file is not None
+        has_keys = bool(read_environment_keys()) or access.keys_file is not None
         if access.keys_file is not None:
             KeyFile(Path(access.keys_file), access.reload_s)
     except KeysError as error:

@@ -1,9 +1,9 @@
 """YAML text -> plain data, with the line of each key and item.
 
 The text is a recipe or a file of keys, which are the operator's own files: it is read for mistakes, not
-for attacks. PyYAML's safe loader reads it, which builds no Python objects. Two limits hold, on the length
-of the text and on the number of nodes, so that checking a stranger's recipe ends soon. Keys are taken as
-they are written: `1:` and `on:` are the texts "1" and "on".
+for attacks. PyYAML's safe loader reads it, which builds no Python objects. Two limits hold, on the
+length of the text and on the number of nodes, so that checking a stranger's recipe ends soon. Keys are
+taken as they are written: `1:` and `on:` are the texts "1" and "on".
 """
 
 from typing import Any, cast
@@ -15,9 +15,9 @@ from configs.cross_checks import Problem, Where
 MOST_CHARACTERS = 1_000_000
 """A recipe has a few thousand characters. A text this long is another kind of file."""
 MOST_NODES = 5_000
-"""Keys, values and items, with every alias counted as what it stands for. Without this limit a recipe of
-1,212 characters, whose lists name one alias 80 times at three levels, took 3 s and 290 MB to check, and
-both grow with the third power of that number."""
+"""Keys, values and items, with every alias counted as what it stands for. Without this limit a recipe
+of 1,212 characters, whose lists name one alias 80 times at three levels, took 3 s and 290 MB to check,
+and both grow with the third power of that number."""
 MERGE = "tag:yaml.org,2002:merge"
 TEXT = "tag:yaml.org,2002:str"
 

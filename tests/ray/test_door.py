@@ -15,11 +15,11 @@ import pytest
 from openai import OpenAI
 
 from configs.schema import Recipe
-from serve_app.access.api_keys import new_key
+from serve_app.access.api_keys import generate_key
 from tests.conftest import Endpoint, Serving
 from tests.wire import CLOSE, Wire, ambiguous, asked, attempt, head, post, smuggled
 
-ALICE, BOB = new_key(), new_key()
+ALICE, BOB = generate_key(), generate_key()
 LONG_ANSWER_TOKENS = 20_000
 
 
@@ -68,7 +68,7 @@ def ask(endpoint: Endpoint, key: str, **fields: Any) -> Any:
 
 def test_a_key_opens_the_door_and_no_other_does(endpoint: Endpoint) -> None:
     assert ask(endpoint, ALICE).choices[0].message.content
-    for wrong in (new_key(), "none", ALICE[:-1]):
+    for wrong in (generate_key(), "none", ALICE[:-1]):
         with pytest.raises(openai.AuthenticationError) as refused:
             ask(endpoint, wrong)
         assert refused.value.code == "invalid_api_key"
@@ -88,7 +88,7 @@ def test_one_keys_limit_is_not_anothers(endpoint: Endpoint) -> None:
 
 def test_a_key_that_is_taken_away_is_refused_from_then_on(endpoint: Endpoint, keys_file: Path) -> None:
     before = keys_file.read_text()
-    late = new_key()
+    late = generate_key()
     keys_file.write_text(f"{before}late: {entry(late)}\n")
     began = time.monotonic()
     while httpx.get(f"{endpoint.base_url}/v1/models", headers=auth(late)).status_code == 401:

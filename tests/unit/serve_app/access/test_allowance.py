@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from configs.schema import Recipe
-from serve_app.access.api_keys import new_key
+from serve_app.access.api_keys import generate_key
 from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import (
     CHAT,
@@ -24,7 +24,7 @@ from tests.unit.serve_app.conftest import (
     recipe,
 )
 
-ALICE, BOB = new_key(), new_key()
+ALICE, BOB = generate_key(), generate_key()
 Opened = Callable[..., httpx.AsyncClient]
 
 

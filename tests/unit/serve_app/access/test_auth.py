@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from configs.schema import Recipe
-from serve_app.access.api_keys import Key, KeysError, new_key
+from serve_app.access.api_keys import Key, KeysError, generate_key
 from serve_app.error_response import DefectMiddleware
 from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import (
@@ -24,7 +24,7 @@ from tests.unit.serve_app.conftest import (
 )
 
 Client = Callable[..., httpx.AsyncClient]
-ALICE, BOB = new_key(), new_key()
+ALICE, BOB = generate_key(), generate_key()
 EVERY_PATH = ["/v1/models", "/v1/models/one", "/readyz", "/openapi.json", "/docs", "/nowhere", "/"]
 
 
@@ -79,7 +79,7 @@ async def test_without_a_key_nothing_is_seen_but_that_the_ingress_lives(
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
-        (f"Bearer {new_key()}", "not known here"),
+        (f"Bearer {generate_key()}", "not known here"),
         (f"Bearer {ALICE[:-1]}", "not known here"),
         (f"Bearer {ALICE}x", "not known here"),
         (f"Bearer {ALICE.upper()}", "not known here"),
@@ -188,7 +188,7 @@ async def test_a_websocket_is_closed(scripted: Scripted) -> None:
 async def test_a_key_of_the_environment_opens_the_same_door(
     scripted: Scripted, keys_file: Path
 ) -> None:
-    theirs = new_key()
+    theirs = generate_key()
     key = Key("env", hashlib.sha256(theirs.encode()).digest())
     api = create_api(with_door(keys_file=str(keys_file)), scripted, [key])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api") as client:
