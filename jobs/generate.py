@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
-from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError
+from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError, UserError
 from configs.schema import Recipe, Sampling
 from jobs.identity import short_hash
 from jobs.records import Answer, Failure, Generator, Row, Used
@@ -41,7 +41,7 @@ OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
 FAILURES_IN_A_ROW = 100
 
 
-class RunStopped(RuntimeError):
+class RunStopped(UserError):
     """So many rows failed one after another that going on makes no sense; nothing is lost."""
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from actors.keeper.replica_turns import CONTACT_S
 from cluster import ray_runtime
 from cluster.residency.messages import Verb
+from configs.errors import UserError
 from configs.schema import Model, Recipe
 from jobs.identity import model_identity
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 JOB_APP = "slimmoa-job-"
 
 
-class ModelAppMismatch(RuntimeError):
+class ModelAppMismatch(UserError):
     """The cluster's application does not suit the job; the message says what differs."""
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from configs.errors import UserError
 from configs.schema import Layer, Proposer, Recipe
 
 
-class VariantError(ValueError):
+class VariantError(UserError):
     """A recipe has no such variant; the message names the variant and says why."""
 
 

@@ -25,6 +25,7 @@ from cluster.plan.checkpoint import (
 from cluster.plan.footprint import footprint, gib, kv_tokens_of
 from cluster.plan.placement import Placement
 from cluster.plan.search import home, search_placement
+from configs.errors import UserError
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 from configs.weights import HubFolder
 
@@ -54,7 +55,7 @@ class Advice:
         return Recipe.model_validate(data)
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(UserError):
     """The models do not fit on the cards. `advice` holds changes with which they would, if any."""
 
     def __init__(self, message: str, *, advice: tuple[Advice, ...] = ()) -> None:
