@@ -1,4 +1,4 @@
-"""How many replicas run now. Admission control divides by these counts; nodes and replicas come and go.
+"""How many replicas of each model and of the ingress run now: admission control needs these counts.
 
 A count is taken only when requests come, at most every COUNT_EVERY_S, in the background. While no
 request comes, the last count grows old; the first request after such a pause waits for a new one,

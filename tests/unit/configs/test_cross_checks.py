@@ -85,7 +85,7 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("access",),
         {"allowance": {"models": ["a", "x"]}},
         ("access", "allowance", "models", 1),
-        "'x' is not asked here (there are: ",
+        "'x' is no model here (there are: ",
     ),
 ]
 ONLY_NAMES = [
