@@ -157,7 +157,7 @@ class Cards(Strict):
     memory_bytes: int | None = Field(None, ge=1)
     """Most bytes to use of each GPU, or of the RAM on a CPU; by default all but a reserve."""
     host_memory_bytes: int | None = Field(None, ge=1)
-    """Most RAM in bytes for the weights of models that sleep beside a GPU; by default most of the RAM."""
+    """Most bytes of RAM for the weights of sleeping models of GPUs; by default most of the RAM."""
     tensor_parallel: Literal[1, 2, 4, 8] | None = None
     """GPUs of one node over which each model of vLLM is split; by default as few as it takes. These
     GPUs then count as one card, which has its own slots."""
