@@ -33,7 +33,7 @@ def refusal(text: str) -> str:
             "a: !!python/object/apply:os.system [x]",
             "1: could not determine a con",
         ),
-        ("a: 2026-13-45", "1: this cannot be read as timestamp"),
+        ("a: 2026-13-45", "1: this cannot be read as timestamp (quotes make it text)"),
         ("a: !!bool so", "1: this cannot be read as bool"),
         ("a: " + "1" * 5000, "1: this cannot be read as int"),
         ("a: 0x" + "f" * 5000, "1: this number is out of range"),
@@ -41,7 +41,7 @@ def refusal(text: str) -> str:
         ("<<: 5", "1: expected a mapping or list of mappings for merging"),
     ],
 )
-def test_text_that_cannot_be_read_is_told_with_its_line(text: str, expected: str) -> None:
+def test_a_text_that_cannot_be_read_is_refused_with_the_line(text: str, expected: str) -> None:
     assert refusal(text).startswith(expected)
 
 
@@ -73,7 +73,7 @@ def test_a_text_that_stands_for_too_much_is_refused_soon(text: str, expected: st
 
 
 @pytest.mark.parametrize("text", ["", "# a comment"])
-def test_nothing_is_a_document_without_data(text: str) -> None:
+def test_an_empty_text_is_a_document_without_data(text: str) -> None:
     assert Document(text).data is None
 
 

@@ -1,4 +1,4 @@
-"""The door on a bare connection to uvicorn, which Serve's proxy runs too: `tests/ray/test_door.py`."""
+"""Raw connections to uvicorn, which Serve's proxy runs too: `tests/ray/test_access.py`."""
 
 import asyncio
 import hashlib
