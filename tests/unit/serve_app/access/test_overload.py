@@ -60,7 +60,7 @@ async def offered(times_capacity: float) -> Came:
 
     async def ask() -> None:
         began = clock()
-        answer = moa.answer(QUESTION, mixture, models, watched=False)
+        answer = moa.answer(QUESTION, mixture, models, stream_proposals=False)
         try:
             events = [event async for event in admitted_events(answer, ledger, claim, clock)]
         except Overloaded:

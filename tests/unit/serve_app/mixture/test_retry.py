@@ -37,13 +37,13 @@ def by_attempt(mixture: Mixture, model: str, *outcomes: Sequence[Step]) -> None:
     mixture.models.probing[model] = 0.0
 
 
-@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("stream_proposals", [True, False])
 @pytest.mark.parametrize("before", [[], [3.0], ["half a ", 3.0]])
 async def test_a_proposer_whose_replica_is_lost_is_asked_again(
-    mixture: Mixture, watched: bool, before: list[Step]
+    mixture: Mixture, stream_proposals: bool, before: list[Step]
 ) -> None:
     by_attempt(mixture, "b", [*before, LOST], [*before, LOST], ["from b"])
-    outcome = await mixture.answer(watched=watched)
+    outcome = await mixture.answer(stream_proposals=stream_proposals)
     assert sorted(outcome.proposals) == ["from a", "from b"]
     assert not outcome.summary.degraded
     assert [(r.layer, r.model, r.detail) for r in outcome.summary.retried] == [
