@@ -58,8 +58,8 @@ SHARED_CAUSES: dict[str, type[RequestError]] = {
     ContextTooLong.code: ContextTooLong,
     Overloaded.code: Overloaded,
 }
-"""If all of a layer's samples are dropped for one of these causes, the request fails with that error
-and not with QuorumNotMet: it tells the client more about what to do."""
+"""If the quorum is missed and all missing samples have one of these causes, the request fails with that
+error and not with QuorumNotMet, since it tells the client more about what to do."""
 
 logger = logging.getLogger(__name__)
 

@@ -112,7 +112,35 @@ async def test_the_answer_ends_with_the_engines_seconds(
     deltas = await ask(replica)
     assert deltas[-1].engine_s > 0
     assert [delta.engine_s for delta in deltas[:-1]] == [0] * (len(deltas) - 1)
+    assert [delta.last for delta in deltas] == [False] * (len(deltas) - 1) + [True]
     assert "".join(delta.text for delta in deltas) == "hi"
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    ("streamed", "deltas_per_s", "pieces"),
+    [(True, 400, 13), (False, 400, 5), (True, 0.5, 3), (False, 0.5, 3)],
+)
+async def test_deltas_are_merged_as_far_as_no_reader_notices(
+    replica: Replica,
+    engine: LatchedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    streamed: bool,
+    deltas_per_s: float,
+    pieces: int,
+) -> None:
+    """Twelve tokens, one every 0.3 s, and then the end."""
+
+    async def slow(_messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+        for n in range(12):
+            yield Delta(text=f"{n} ")
+            await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(engine, "stream", slow)
+    monkeypatch.setattr("actors.replica.DELTAS_PER_S", deltas_per_s)
+    deltas = [delta async for delta in replica.stream(MESSAGES, Sampling(), streamed)]
+    assert "".join(delta.text for delta in deltas) == "".join(f"{n} " for n in range(12))
+    assert len(deltas) == pieces
 
 
 @pytest.mark.parametrize("before", [[], [Delta(text="hi")]], ids=["first", "later"])

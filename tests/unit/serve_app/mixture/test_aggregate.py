@@ -267,6 +267,18 @@ async def test_a_model_asked_directly_counts_as_direct(mixture: Mixture) -> None
     )
 
 
+@pytest.mark.parametrize(("seed", "shown"), [(7, 7), (None, 0)])
+async def test_a_model_asked_directly_names_its_sampling_seed(
+    mixture: Mixture, seed: int | None, shown: int
+) -> None:
+    events = moa.direct(QUESTION, mixture.recipe(), mixture.models, "a", Sampling(seed=seed))
+    started, *_, done = [event async for event in events]
+    assert started == Started(shown)
+    assert isinstance(done, AnswerDone)
+    assert done.summary.seed == shown
+    assert [call.seed for call in done.summary.calls] == [seed]
+
+
 @pytest.mark.parametrize("script", [[EngineError("boom")], [None]])
 async def test_a_model_asked_directly_fails_before_any_other_event(
     mixture: Mixture, script: Script

@@ -120,10 +120,15 @@ async def test_whatever_is_fitted_fits(
 
 
 async def fitted(context_tokens: int, references: list[str]) -> tuple[str, int]:
-    """The first message of the prompt for a model whose tokens are words, and how many were trimmed."""
+    """The first message of the prompt for a model whose tokens are words, and how many were trimmed.
+
+    The first estimate is right for such a model: the prompt is counted once before it is cut and once
+    after.
+    """
     counter = Counter(TOKENIZERS["words"])
     messages = [Message(role="user", content="Hello")]
     done = await fit(prompt_task(recipe(context_tokens), messages, references), counter)
+    assert counter.counted <= 2
     return done.messages[0]["content"], done.tokens_removed
 
 

@@ -54,7 +54,7 @@ async def test_a_proposer_whose_replica_is_lost_is_asked_again(
     assert (last.messages, last.sampling) == (first.messages, first.sampling)
     assert "half a" not in mixture.models.calls("z")[0].text
     waited = outcome.seconds - 2 * (3.0 in before) * 3
-    assert 0 < waited <= MOST_WAITED_S + 1e-9
+    assert MOST_WAITED_S / 2 - 1e-9 <= waited <= MOST_WAITED_S + 1e-9
 
 
 async def test_a_call_is_made_so_often_and_no_more(mixture: Mixture) -> None:
