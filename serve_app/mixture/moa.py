@@ -98,8 +98,8 @@ async def answer(
         recipe=recipe,
         role="aggregator",
         messages=messages,
-        models=(recipe.aggregator.model, *recipe.aggregator.fallbacks),
-        references=_shuffled_texts(references, summary.seed, len(recipe.layers) + 1),
+        models=recipe.aggregators,
+        references=_shuffled_texts(references, summary.seed, recipe.stages),
         best=references[0],
         sampling=sampling,
         deadline=deadline,
@@ -177,7 +177,7 @@ async def _check_fits(
     messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling
 ) -> None:
     """Check that the aggregator can hold the conversation and as many references as it may get."""
-    references = [""] * sum(p.samples for p in recipe.layers[-1].proposers)
+    references = [""] * recipe.samples[-1]
     task = PromptTask(recipe, recipe.aggregator.model, messages, references, sampling.max_tokens)
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):
@@ -204,19 +204,17 @@ def _samples(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Sampl
     2. else the recipe's, counted up by one for each sample of the proposer;
     3. else none.
     """
-    samples_of_model = Counter[str]()
-    for proposer in layer.proposers:
-        samples_of_model[proposer.model] += proposer.samples
+    samples_by_model = layer.samples_by_model()
     samples: list[Sample] = []
     so_far = Counter[str]()
     for proposer in layer.proposers:
         for n in range(proposer.samples):
-            own = proposer.sampling.seed
-            if fixed or (own is None and samples_of_model[proposer.model] > 1):  # 1
-                own = sample_seed(seed, number, proposer.model, so_far[proposer.model])
-            elif own is not None:  # 2
-                own += n
-            sampling = proposer.sampling.model_copy(update={"seed": own})
+            sampling_seed = proposer.sampling.seed
+            if fixed or (sampling_seed is None and samples_by_model[proposer.model] > 1):  # 1
+                sampling_seed = sample_seed(seed, number, proposer.model, so_far[proposer.model])
+            elif sampling_seed is not None:  # 2
+                sampling_seed += n
+            sampling = proposer.sampling.model_copy(update={"seed": sampling_seed})
             samples.append(Sample(len(samples), proposer.model, sampling))
             so_far[proposer.model] += 1
     return samples
