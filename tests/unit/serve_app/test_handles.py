@@ -233,9 +233,11 @@ async def test_calls_reach_the_replica_with_their_arguments() -> None:
     sampling = Sampling(seed=3)
     models = models_over(handle := Handle(ENDED), patience_s=7.0)
     assert await models.complete("m", MESSAGES, sampling) == ENDED
+    assert await collect_answer(models.stream("m", MESSAGES, sampling)) == ENDED
     assert await collect_answer(models.stream("m", MESSAGES, sampling, False)) == ENDED
     assert handle.calls == [
         ("complete", (MESSAGES, sampling, 7.0)),
+        ("stream", (MESSAGES, sampling, True)),
         ("stream", (MESSAGES, sampling, False)),
     ]
     assert handle.streams

@@ -1,4 +1,4 @@
-"""A layer: quorum, grace, deadline, and who is dropped why."""
+"""A layer: quorum, grace, deadlines, and why a proposer is dropped."""
 
 import asyncio
 from contextlib import aclosing
