@@ -52,22 +52,21 @@ class AggregationTask:
 
 
 async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Event]:
-    """Write the answer and give its events. Each model is tried in order:
+    """Write the answer and give its events. The models are tried in order, and each ends in one case:
 
-    1. It writes text to its end: that is the answer.
+    1. It writes text to its end: the text is the answer.
     2. The deadline passes after its first text: the answer ends there, with `cut`.
-    3. Its replica is lost, and nobody has read of the answer: the same model is tried again on another
-       replica within the same limits of time (`Retried`), as far as `retry.py` allows it.
-    4. It fails, is late or ends without text, and nobody has read of the answer: `Missing`, and the
-       next model is tried.
-    5. It fails after somebody has read of the answer, or it is the last model and there is no proposal:
-       the error is raised.
-
+    3. Its replica is lost before the client has read any text: `Retried`, and the same model is tried
+       again on another replica, within the same limits of time, as far as `retry.py` allows it.
+    4. It fails before the client has read any text, writes no text in time, or ends without text:
+       `Missing`, and the next model is tried.
+    5. It fails after the client has read text, or it is the last model and there is no proposal: the
+       error is raised.
     6. No model is left: the best proposal is the answer.
 
-    The client reads nothing of the answer before the first text, or, if it is not streamed, before its
-    end. Where a proposal can stand in, blank text and reasoning are no text: reasoning is streamed, but
-    cases 3 and 4 still hold after it. Without proposals, everything that the model writes is text.
+    If the answer is not streamed, the client reads no text before its end. Where a proposal can stand
+    in, blank text and reasoning are not text: reasoning is streamed, and cases 3 and 4 still hold after
+    it. Without a proposal, everything that the model writes is text.
 
     Raises:
         RequestError: case 5; a defect is raised as it is.
@@ -122,7 +121,7 @@ class _Writer:
 
     @property
     def was_read(self) -> bool:
-        """Whether the client has read of the answer, so that nothing can be taken back."""
+        """Whether the client has read text of the answer, so that it cannot be taken back."""
         return self._has_text and self._task.streamed
 
     async def events(self) -> AsyncGenerator[Event]:

@@ -206,23 +206,20 @@ class _Layer:
         fitted = await retries.run(lambda: fit(prompt, models), on_retry)
         if fitted.tokens_removed:
             self._emit(Trimmed(task.number, model, fitted.tokens_removed))
-        if not task.stream_proposals:
-            return await retries.run(
-                lambda: models.complete(model, fitted.messages, sampling), on_retry
-            )
-        shown = _ShownText()
+        if task.stream_proposals:
+            shown = _ShownText()
+            return await retries.run(lambda: self._stream(sample, fitted.messages, shown), on_retry)
+        return await retries.run(lambda: models.complete(model, fitted.messages, sampling), on_retry)
 
-        async def stream() -> Delta:
-            whole = Delta()
-            stream = models.stream(model, fitted.messages, sampling)
-            async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
-                async for delta in deltas:
-                    whole = whole.plus(delta)
-                    if more := shown.extend(whole.text):
-                        self._emit(ProposalDelta(task.number, sample.place, model, more))
-            return whole
-
-        return await retries.run(stream, on_retry)
+    async def _stream(self, sample: Sample, messages: Sequence[Message], shown: "_ShownText") -> Delta:
+        """One attempt at a sample whose proposal is streamed."""
+        whole, stream = Delta(), self._models.stream(sample.model, messages, sample.sampling)
+        async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
+            async for delta in deltas:
+                whole = whole.plus(delta)
+                if more := shown.extend(whole.text):
+                    self._emit(ProposalDelta(self._task.number, sample.place, sample.model, more))
+        return whole
 
     def _missing(self, sample: Sample, cause: str, detail: str) -> Missing:
         return Missing(self._task.number, sample.model, cause, detail)
