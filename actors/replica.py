@@ -143,7 +143,9 @@ class Replica:
 
     async def _answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         """The engine's deltas, counted, and the last one, which has the engine's seconds."""
-        counts, outcome, began = self._counts, "cancelled", time.perf_counter()
+        counts = self._counts
+        outcome = "cancelled"
+        began = time.perf_counter()
         counts["started"] += 1
         counts["in_flight"] += 1
         try:

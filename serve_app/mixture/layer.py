@@ -138,12 +138,15 @@ class _Layer:
 
     async def enforce_deadlines(self, calls: dict[asyncio.Task[Outcome], Sample]) -> None:
         """Report how each sample ends, and cancel the calls that are late."""
-        loop, limits, task = asyncio.get_running_loop(), self._task.recipe.limits, self._task
+        loop = asyncio.get_running_loop()
+        task = self._task
+        limits = task.recipe.limits
         limit = min(task.deadline, loop.time() + limits.layer_deadline_s)  # a, b
-        waiting, done = dict(calls), list[Sample]()
+        waiting = dict(calls)
+        done: list[Sample] = []
         while waiting:
-            left = limit - loop.time()
-            ended, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            left_s = limit - loop.time()
+            ended, _ = await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if not ended:
                 break
             for call in sorted(ended, key=lambda c: waiting[c].place):
@@ -183,7 +186,7 @@ class _Layer:
             return self._missing(sample, RequestError.code, type(error).__name__)
 
     async def _propose(self, sample: Sample) -> Outcome:
-        loop, number = asyncio.get_running_loop(), self._task.number
+        loop = asyncio.get_running_loop()
         began = loop.time()
         whole = await self._complete(sample)
         call = Call.from_delta(sample.model, "proposer", whole, sample.sampling.seed)
@@ -192,13 +195,15 @@ class _Layer:
             self._emit(Spent(call))
             detail = "only reasoning" if whole.text.strip() or whole.reasoning else "no text"
             return self._missing(sample, EmptyAnswer.code, f"the proposal has {detail}")
-        return ProposalDone(number, sample.place, sample.model, text, loop.time() - began, call)
+        seconds = loop.time() - began
+        return ProposalDone(self._task.number, sample.place, sample.model, text, seconds, call)
 
     async def _complete(self, sample: Sample) -> Delta:
         """The sample's whole answer, whatever calls it takes."""
-        task, models, model, sampling = self._task, self._models, sample.model, sample.sampling
+        task, models, model = self._task, self._models, sample.model
         retries = Retries(models, model)
-        prompt = PromptTask(task.recipe, model, task.messages, task.references, sampling.max_tokens)
+        reserve_tokens = sample.sampling.max_tokens
+        prompt = PromptTask(task.recipe, model, task.messages, task.references, reserve_tokens)
 
         def on_retry(error: EngineUnavailable) -> None:  # 5
             self._emit(Retried(task.number, model, error.message))
@@ -209,11 +214,14 @@ class _Layer:
         if task.stream_proposals:
             shown = _ShownText()
             return await retries.run(lambda: self._stream(sample, fitted.messages, shown), on_retry)
-        return await retries.run(lambda: models.complete(model, fitted.messages, sampling), on_retry)
+        return await retries.run(
+            lambda: models.complete(model, fitted.messages, sample.sampling), on_retry
+        )
 
     async def _stream(self, sample: Sample, messages: Sequence[Message], shown: "_ShownText") -> Delta:
         """One attempt at a sample whose proposal is streamed."""
-        whole, stream = Delta(), self._models.stream(sample.model, messages, sample.sampling)
+        whole = Delta()
+        stream = self._models.stream(sample.model, messages, sample.sampling)
         async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
             async for delta in deltas:
                 whole = whole.plus(delta)
