@@ -119,7 +119,7 @@ def import_(
         must_be_run(folder)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
             unused = import_outputs(store, file, name)
-            count = store.answered(name)
+            count = store.answered_count(name)
     more = f"; {unused} outputs are of no row" if unused else ""
     err.print(f"{count} answers of {name}{more}", highlight=False)
 

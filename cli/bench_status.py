@@ -83,7 +83,7 @@ def status(folder: Path) -> Status:
             GeneratorStatus(
                 generator.name,
                 generator.kind,
-                store.answered(generator.name),
+                store.answered_count(generator.name),
                 len(store.failures("generate", generator.name)),
             )
             for generator in store.generators()

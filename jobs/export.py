@@ -55,7 +55,7 @@ def export(
     write = _FORMS.get(form)
     if write is None:
         raise ExportError(f"no form {form!r}; there are {', '.join(_FORMS)}")
-    left_out = store.row_count() - store.answered(generator)
+    left_out = store.row_count() - store.answered_count(generator)
     if left_out and not allow_partial:
         raise ExportError(
             f"{generator!r} has no answer to {left_out} of {store.row_count()} rows; "

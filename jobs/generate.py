@@ -17,7 +17,7 @@ from actors.engine import Message
 from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError
 from configs.schema import Recipe, Sampling
 from jobs.identity import short_hash
-from jobs.records import Answer, Failure, Generator, Row, Used
+from jobs.records import Answer, Failure, Generator, Row, UsedCall
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls, StoredModels
 from jobs.variants import Variant
@@ -137,7 +137,7 @@ class _Run:
     ) -> None:
         self._task, self._store, self._calls, self._on_answer = task, store, calls, on_answer
         self._in_a_row = 0
-        done = sum(store.answered(variant.name) for variant in task.variants)
+        done = sum(store.answered_count(variant.name) for variant in task.variants)
         self._so_far = GenerateProgress(store.row_count() * len(task.variants), done)
 
     async def run(self) -> GenerateProgress:
@@ -153,7 +153,7 @@ class _Run:
     def _waiting(self) -> Iterator[tuple[Variant, Row]]:
         for variant in self._task.variants:
             batch = _for_batch(variant)
-            for row in self._store.pending(variant.name):
+            for row in self._store.pending_rows(variant.name):
                 yield batch, row
 
     async def _work(self, waiting: Iterator[tuple[Variant, Row]]) -> None:
@@ -265,13 +265,13 @@ class _Told:
         assert self._summary is not None
         return self._summary
 
-    def used(self, models: StoredModels) -> tuple[Used, ...]:
+    def used(self, models: StoredModels) -> tuple[UsedCall, ...]:
         """The calls that the answer is made of, the last one first."""
         calls = [(place, call) for place, call in sorted(self._proposals.items())]
         if (last := self.summary().answered.call) is not None:
             calls.insert(0, ((0, 0), last))
         return tuple(
-            Used(*place, call.model, models.keys[call.model, call.seed]) for place, call in calls
+            UsedCall(*place, call.model, models.keys[call.model, call.seed]) for place, call in calls
         )
 
 

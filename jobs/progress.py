@@ -69,7 +69,7 @@ class Reporter:
         self._store, self._names, self._counts, self._swaps = store, names, counts, swaps
         self._console = console
         self._meter = Meter(calls)
-        answered = sum(store.answered(name) for name in names)
+        answered = sum(store.answered_count(name) for name in names)
         self._at = GenerateProgress(store.row_count() * len(names), answered)
         self._began = time.monotonic()
         self._swapped, self._swapped_before = 0, 0
@@ -111,7 +111,7 @@ class Reporter:
         self._swapped = await self._swaps() - self._swapped_before
         counts = self._counts
         for name in self._names:
-            rows = self._store.answered(name)
+            rows = self._store.answered_count(name)
             failed = len(self._store.failures("generate", name))
             record = records.Progress(
                 time.time(),

@@ -43,7 +43,7 @@ class StoredCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class UsedCall:
     """A call as part of an answer. layer: 0 for the aggregator, or for a model alone; place: in the
     layer, from 0."""
 
@@ -65,7 +65,7 @@ class Answer:
     row: int
     turn: int
     text: str
-    used: tuple[Used, ...] = ()
+    used: tuple[UsedCall, ...] = ()
     missing: tuple[Mapping[str, Any], ...] = ()
     finish_reason: str = "stop"
     seconds: float = 0.0

@@ -157,7 +157,7 @@ class RunModels:
             store.add_generator(generator_of(variant, self.identities, seed))
         task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
         expected = sum(calls_per_row(v) for v in variants) * store.row_count()
-        expected -= sum(calls_per_row(v) * store.answered(v.name) for v in variants)
+        expected -= sum(calls_per_row(v) * store.answered_count(v.name) for v in variants)
         store.set_about(calls_expected=expected)  # for `bench status`
         names = [variant.name for variant in variants]
         async with self.calls(store) as calls:

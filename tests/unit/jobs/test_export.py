@@ -9,7 +9,7 @@ import pytest
 from actors.engine import Delta, Message
 from jobs import export as exporting
 from jobs.export import Exported, ExportError, export
-from jobs.records import Answer, Generator, Row, StoredCall, Used
+from jobs.records import Answer, Generator, Row, StoredCall, UsedCall
 from jobs.store import Store, StoreError
 
 RowsOf = Callable[[Path], list[int]]
@@ -43,7 +43,7 @@ async def store(tmp_path: Path) -> Any:
             await store.keep_call(
                 StoredCall(key, "m", 0, Delta(f"text of {key.decode()}", completion_tokens=5))
             )
-        used = (Used(0, 0, "m", b"k0"), Used(1, 0, "m", b"k1"), Used(2, 1, "m", b"k2"))
+        used = (UsedCall(0, 0, "m", b"k0"), UsedCall(1, 0, "m", b"k1"), UsedCall(2, 1, "m", b"k2"))
         await store.keep_answer(Answer("moa", 0, 0, "Grüße 👋", used))
         await store.keep_answer(Answer("moa", 0, 1, "zwei", (), (MISSING,), "length"))
         yield store

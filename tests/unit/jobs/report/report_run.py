@@ -12,7 +12,7 @@ from configs.schema import Recipe
 from jobs import variants
 from jobs.ablation.ablate import Ablation, ablate
 from jobs.generate import generator_of
-from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
+from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, UsedCall, Verdict
 from jobs.store import Store
 from jobs.variants import Variant
 
@@ -97,13 +97,13 @@ class MadeUp:
                 BEGAN + 30 * row,
             )
 
-    def _used(self, variant: Variant, row: int) -> Iterator[Used]:
+    def _used(self, variant: Variant, row: int) -> Iterator[UsedCall]:
         if variant.model is not None:
-            yield Used(0, 0, variant.model, _key(variant.model, row))
+            yield UsedCall(0, 0, variant.model, _key(variant.model, row))
             return
-        yield Used(0, 0, variant.recipe.aggregator.model, _key(variant.name, row))
+        yield UsedCall(0, 0, variant.recipe.aggregator.model, _key(variant.name, row))
         for place, proposer in enumerate(variant.recipe.layers[0].proposers):
-            yield Used(1, place, proposer.model, _key(proposer.model, row))
+            yield UsedCall(1, place, proposer.model, _key(proposer.model, row))
 
     def _calls(self, answers: Iterable[Answer]) -> Iterator[StoredCall]:
         for answer in answers:

@@ -291,7 +291,7 @@ def test_the_published_outputs_fit_the_set(tmp_path: Path) -> None:
         store.add_rows(load_set(DATA / "alpaca_eval_805.jsonl", 40).rows)
         path = DATA / "baseline_gpt4_1106_preview.jsonl.gz"
         assert import_outputs(store, path, "gpt4_1106") == 765
-        assert store.answered("gpt4_1106") == 40
+        assert store.answered_count("gpt4_1106") == 40
         first = store.answer("gpt4_1106", 0)
         assert first is not None
         assert first.text == load_outputs(path)[0].text
