@@ -64,15 +64,3 @@ def must_be_run(folder: Path) -> None:
 
     if not (folder / FILE).is_file():
         fail(f"no run in {folder}: there is no {FILE} (slimmoa bench run makes one)")
-
-
-def run_errors() -> tuple[type[Exception], ...]:
-    """What can go wrong with a run and its models."""
-    from pydantic import ValidationError
-
-    from jobs.folder_lock import RunTaken
-    from jobs.model_app import ModelAppMismatch
-    from jobs.run import RunError
-    from jobs.store import StoreError
-
-    return RunTaken, RunError, StoreError, ModelAppMismatch, ValidationError

@@ -183,8 +183,7 @@ def check(
             err.print(str(error), markup=False, highlight=False, soft_wrap=True)
             failed = True
         else:
-            places = [sum(p.samples for p in layer.proposers) for layer in recipe.layers]
-            shape = " + ".join(map(str, places))
+            shape = " + ".join(map(str, recipe.samples))
             aggregator = recipe.aggregator.model
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
     if failed:
@@ -283,11 +282,11 @@ def new_key(
     """Make a key. It is shown once, on the terminal; the line with its hash is printed, so that
     `slimmoa keys new --name alice >> keys.yaml` lets it in.
     """
-    from serve_app.access.api_keys import KeysError, line_of
+    from serve_app.access.api_keys import line_of
     from serve_app.access.api_keys import new_key as fresh
 
     key = fresh()
-    with exit_on_user_error(KeysError):
+    with exit_on_user_error():
         line = line_of(name, key)
     err.print(f"the key, for its owner; it is kept nowhere:\n{key}", highlight=False, markup=False)
     print(line)
@@ -319,7 +318,7 @@ def _where(model: Any) -> str:
 
 def _roles(recipe: Recipe, name: str) -> Iterator[str]:
     for n, layer in enumerate(recipe.layers, 1):
-        samples = sum(p.samples for p in layer.proposers if p.model == name)
+        samples = layer.samples_by_model()[name]
         if samples:
             yield f"proposes in layer {n}" + (f" ({samples} samples)" if samples > 1 else "")
     if name == recipe.aggregator.model:

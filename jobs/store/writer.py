@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from configs.errors import UserError
+
 LARGEST_GROUP = 1000
 """Most writes in one transaction."""
 
@@ -24,7 +26,7 @@ Outcome = tuple[asyncio.Future[None], Exception | None]
 """Who waits for a write, and the write's error, if any."""
 
 
-class StoreError(ValueError):
+class StoreError(UserError):
     """A run's store cannot be opened, read or written, or a write contradicts what is stored."""
 
 
