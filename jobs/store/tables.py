@@ -60,8 +60,18 @@ def call_to_sql(call: StoredCall) -> SqlRow:
 
 
 def call_from_sql(sql_row: SqlRow) -> StoredCall:
-    key, model, seed, *texts_and_tokens, logprobs, engine_s = sql_row
-    return StoredCall(key, model, seed, Delta(*texts_and_tokens, unpack(logprobs), engine_s))
+    key, model, seed, text, reasoning, finish_reason, *tokens, logprobs, engine_s = sql_row
+    prompt_tokens, completion_tokens = tokens
+    whole = Delta(
+        text,
+        reasoning,
+        finish_reason,
+        prompt_tokens,
+        completion_tokens,
+        unpack(logprobs),
+        engine_s,
+    )
+    return StoredCall(key, model, seed, whole)
 
 
 def answer_to_sql(answer: Answer) -> SqlRow:

@@ -18,9 +18,9 @@ from jobs.generate import (
     GenerateTask,
     RunStopped,
     generate,
-    generator_of,
     row_seed,
 )
+from jobs.identity import to_generator
 from jobs.records import Answer, Row
 from jobs.store import Store, StoreError
 from jobs.store.writer import Action, Writer
@@ -72,7 +72,7 @@ class Bench:
         identities = dict.fromkeys(names, "1")
         them = them or (MIX,)
         for variant in them:
-            self.store.add_generator(generator_of(variant, identities, seed))
+            self.store.add_generator(to_generator(variant, identities, seed))
         retries = CallPatience(attempts=2, unavailable_s=10)
         self.models.asked.clear()
         self.seen.clear()
@@ -437,7 +437,7 @@ IDENTITIES = dict.fromkeys("abcyz", "1")
 def identity(
     of: Recipe, model: str | None = None, identities: Mapping[str, str] = IDENTITIES, seed: int = 0
 ) -> str:
-    return generator_of(Variant("v", of, model), identities, seed).identity
+    return to_generator(Variant("v", of, model), identities, seed).identity
 
 
 @pytest.mark.parametrize(
@@ -487,10 +487,10 @@ def test_a_model_is_known_by_what_it_is_and_only_to_those_who_ask_it() -> None:
 
 
 def test_a_generator_tells_people_what_it_is() -> None:
-    mix = generator_of(MIX, IDENTITIES, 0)
+    mix = to_generator(MIX, IDENTITIES, 0)
     assert (mix.name, mix.kind) == ("mix", "mixture")
     assert Recipe.model_validate(mix.about["recipe"]) == MIX.recipe
-    alone = generator_of(variants.alone(MIX.recipe, "a"), IDENTITIES, 0)
+    alone = to_generator(variants.alone(MIX.recipe, "a"), IDENTITIES, 0)
     assert (alone.name, alone.kind, alone.about) == ("a", "model", {"model": {"engine": "scripted"}})
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from actors.engine import Delta, Message
 from configs.schema import Recipe, Sampling
-from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
+from jobs.generate import GenerateProgress, GenerateTask, generate
+from jobs.identity import to_generator
 from jobs.records import Row
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
@@ -62,7 +63,7 @@ class Engines:
 
 async def answer(store: Store, engines: Engines) -> GenerateProgress:
     identities = dict.fromkeys(MODELS, "1")
-    store.add_generator(generator_of(MIX, identities, 0))
+    store.add_generator(to_generator(MIX, identities, 0))
     async with StoredCalls(store, engines, identities, dict.fromkeys(MODELS, 5)) as calls:
         return await generate(GenerateTask([MIX], in_flight=4), store, calls)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,8 +47,7 @@ def opened(store: Store, models: FakeModels, room: int = 9, identity: str = "1")
 
 
 async def ask(calls: StoredCalls, model: str = "a", seed: int | None = 1) -> str:
-    whole, _ = await calls.complete(model, HELLO, Sampling(seed=seed))
-    return whole.text
+    return (await calls.complete(model, HELLO, Sampling(seed=seed))).whole.text
 
 
 def start(calls: StoredCalls, model: str = "a", seed: int | None = 1) -> asyncio.Task[str]:
@@ -68,18 +68,19 @@ async def test_a_stored_call_is_never_asked_again(store: Store, models: FakeMode
     models.scripts["a"] = [written]
     async with opened(store, models) as calls:
         first = await calls.complete("a", HELLO, Sampling(seed=1))
-        assert await calls.complete("a", HELLO, Sampling(seed=1)) == first
+        assert not first.was_stored
+        assert await calls.complete("a", HELLO, Sampling(seed=1)) == replace(first, was_stored=True)
     async with opened(store, models) as later:
-        assert await later.complete("a", HELLO, Sampling(seed=1)) == first
+        assert await later.complete("a", HELLO, Sampling(seed=1)) == replace(first, was_stored=True)
         assert (later.counts.made, later.counts.reused, later.counts.tokens) == (0, 1, 0)
     assert len(models.asked) == 1
     assert (calls.counts.made, calls.counts.reused) == (1, 1)
-    assert calls.counts.tokens == first[0].completion_tokens > 0
-    assert first[0].text == "text"
-    assert first[1] == call_key("a", "1", HELLO, Sampling(seed=1))
-    stored = store.call(first[1])
+    assert calls.counts.tokens == first.whole.completion_tokens > 0
+    assert first.whole.text == "text"
+    assert first.key == call_key("a", "1", HELLO, Sampling(seed=1))
+    stored = store.call(first.key)
     assert stored is not None
-    assert (stored.whole, stored.model, stored.seed) == (first[0], "a", 1)
+    assert (stored.whole, stored.model, stored.seed) == (first.whole, "a", 1)
 
 
 async def test_another_identity_of_a_model_is_asked_anew(store: Store, models: FakeModels) -> None:

@@ -113,16 +113,16 @@ def test_self_moa_of_a_model_that_proposes_nowhere_samples_as_the_first_proposer
 
 
 def test_a_replaced_proposer_leaves_its_places_as_they_were() -> None:
-    found = variants.replaced(base(), {"b": "spare", "a": "writer"})
+    found = variants.with_replacements(base(), {"b": "spare", "a": "writer"})
     assert found.name == found.recipe.name == "mix-spare-for-b-writer-for-a"
     assert places(found) == [
         [("writer", 1, 0.1, 5), ("spare", 2, 0.2, None), ("c", 1, 0.7, None)],
         [("spare", 1, 0.3, None), ("writer", 1, 0.7, None)],
     ]
     assert found.recipe.aggregator == base().aggregator
-    assert variants.replaced(base(), {"b": "spare"}, "bf16").name == "mix-bf16"
+    assert variants.with_replacements(base(), {"b": "spare"}, "bf16").name == "mix-bf16"
     with pytest.raises(VariantError, match="'spare' is not among the recipe's proposers"):
-        variants.replaced(base(), {"spare": "a"})
+        variants.with_replacements(base(), {"spare": "a"})
 
 
 @pytest.mark.parametrize("make", MAKERS)

@@ -11,7 +11,7 @@ from actors.engine import Delta
 from configs.schema import Recipe
 from jobs import variants
 from jobs.ablation.ablate import Ablation, ablate
-from jobs.generate import generator_of
+from jobs.identity import to_generator
 from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, UsedCall, Verdict
 from jobs.store import Store
 from jobs.variants import Variant
@@ -61,7 +61,7 @@ class MadeUp:
         """What `ablate` takes to generate."""
         for variant in variants:
             identities = dict.fromkeys(SKILL, "1")
-            self.store.add_generator(generator_of(variant, identities, 7))
+            self.store.add_generator(to_generator(variant, identities, 7))
         return self._answer(variants)
 
     async def _answer(self, variants: Sequence[Variant]) -> None:
@@ -180,7 +180,7 @@ def begin(store: Store, rows: int) -> None:
         Row(row, (f"Question {row}: {HOSTILE[row % len(HOSTILE)]}",), dataset="helpful_base")
         for row in range(rows)
     )
-    store.add_generator(generator_of(variants.mixture(base), dict.fromkeys(SKILL, "1"), 7))
+    store.add_generator(to_generator(variants.mixture(base), dict.fromkeys(SKILL, "1"), 7))
 
 
 def progress(rows: int, names: Sequence[str] = ("trio", "qwen2.5-7b", "gemma-2-9b")) -> list[Progress]:
