@@ -108,7 +108,7 @@ def import_(
 ) -> None:
     """Add a file of outputs as a generator: a baseline, or somebody else's model."""
     from jobs.folder_lock import lock_folder
-    from jobs.sets import import_outputs
+    from jobs.sets.outputs import import_outputs
     from jobs.store import Store
 
     with exit_on_user_error():

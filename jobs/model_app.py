@@ -1,14 +1,9 @@
-"""The Serve application that answers a job's calls: one that runs already, or the job's own.
-
-A job's own application is named after its run folder. So a run can end what a killed job of the same
-run has left, and two jobs never end each other's models.
-"""
+"""The Serve application that answers a job's calls: one that runs already, or the job's own."""
 
 import asyncio
-import hashlib
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +12,21 @@ from typing import TYPE_CHECKING, Any
 from actors.keeper.replica_turns import CONTACT_S
 from cluster import ray_runtime
 from cluster.residency.messages import Verb
-from configs.errors import UserError
-from configs.schema import Model, Recipe
-from jobs.identity import model_identity
+from configs.schema import Recipe
+from jobs.app_choice import (
+    ModelAppMismatch,
+    app_name,
+    choose_app,
+    is_replica_of,
+    require_models,
+    require_same,
+)
 
 if TYPE_CHECKING:
     from serve_app.handles import ServeModels
 
-JOB_APP = "slimmoa-job-"
-"""How the name of every job's own application begins."""
-
 LONGEST_QUEUE = 100_000
 """Most calls that may wait at one replica of a job's own application."""
-
-
-class ModelAppMismatch(UserError):
-    """The cluster's application does not suit the job; the message says what differs."""
 
 
 class SwapCounter:
@@ -128,11 +122,6 @@ def open_model_app(
         ray_runtime.disconnect(None if shared else own, local=local)
 
 
-def app_name(folder: Path) -> str:
-    """The name of the own application of a run's jobs."""
-    return JOB_APP + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-
-
 def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
     """Connect to the cluster at $RAY_ADDRESS, to one on this machine that runs an application to use,
     or else to a new one.
@@ -143,7 +132,7 @@ def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
     for known in [address] if address else ray_runtime.local_clusters():
         ray_runtime.connect(known, verbose=verbose)
         try:
-            found = choose_app(ray_runtime.applications(), own, share_cluster=not address)
+            found = choose_app(ray_runtime.applications(), own, must_use_cluster=bool(address))
         except ModelAppMismatch:
             ray_runtime.disconnect(None, local=False)
             raise
@@ -152,31 +141,6 @@ def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
         ray_runtime.disconnect(None, local=False)
     ray_runtime.connect(None, verbose=verbose)
     return True, None
-
-
-def choose_app(running: Collection[str], own: str, *, share_cluster: bool) -> str | None:
-    """The application of a cluster that a job uses or ends; None if none concerns the job.
-
-    1. The application of `slimmoa serve` is used.
-    2. The job's own application was left by a killed job.
-    3. Another job's application: its cluster is left alone if another one can be started
-       (`share_cluster`), and refused otherwise.
-
-    Args:
-        running: names of the cluster's applications.
-        own: name of the job's own application.
-        share_cluster: another cluster can be used instead of this one.
-
-    Raises:
-        ModelAppMismatch: case 3, and the job has to use this cluster.
-    """
-    for name in (ray_runtime.APP_NAME, own):  # 1, 2
-        if name in running:
-            return name
-    others = [name for name in running if name.startswith(JOB_APP)]
-    if others and not share_cluster:  # 3
-        raise ModelAppMismatch(f"another job's application, {others[0]}, runs on this cluster")
-    return None
 
 
 def _end_app(own: str) -> None:
@@ -198,12 +162,6 @@ def _end_app(own: str) -> None:
     for keeper in keepers(own).values():
         ray.kill(keeper)
     serve.delete(own)
-
-
-def is_replica_of(app: str, actor: str) -> bool:
-    """Whether an actor is a replica of an application, by the name that Serve gives it:
-    `SERVE_REPLICA::APP#DEPLOYMENT#ID`."""
-    return actor.startswith(f"SERVE_REPLICA::{app}#")
 
 
 def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) -> None:
@@ -248,21 +206,3 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
         capacity = running.concurrency + (queue // 2 if shared else queue)
         call_limits[model] = max(1, replicas[f"model-{model}"]) * capacity
     return ModelApp(models, call_limits, SwapCounter(list(keepers(name).values())))
-
-
-def require_models(recipe: Recipe, name: str, deployments: Collection[str]) -> None:
-    """Raises ModelAppMismatch if the application `name` has no deployment for a model of the recipe."""
-    missing = [model for model in recipe.models if f"model-{model}" not in deployments]
-    if missing:
-        raise ModelAppMismatch(f"the running application {name} has no model {', '.join(missing)}")
-
-
-def require_same(name: str, model: str, wanted: Model, running: Model) -> None:
-    """Raises ModelAppMismatch if the application `name` runs another model than is wanted."""
-    other = model_identity(wanted) != model_identity(running)
-    if other or wanted.context_tokens != running.context_tokens:
-        what = "engine, weights or settings" if other else "context_tokens"
-        raise ModelAppMismatch(
-            f"the running application {name} has another model {model!r} than the recipe ({what} "
-            "differ); end it, or give the recipe that it serves"
-        )

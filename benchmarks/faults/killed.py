@@ -29,8 +29,8 @@ import yaml
 from benchmarks.shared.harness import Limit, report, run
 from cluster import ray_runtime
 from configs.schema import Recipe, Sampling
+from jobs.app_choice import JOB_APP
 from jobs.identity import call_key, model_identity
-from jobs.model_app import JOB_APP
 from jobs.store import FILE, Store, StoreError, database
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from ray.serve.schema import ApplicationStatus
 
 from benchmarks.faults.killed import REPLICA, Job, engine_calls, left_processes, processes, whole_rows
 from cluster.residency.messages import Verb
-from jobs.model_app import JOB_APP, SwapCounter
+from jobs.app_choice import JOB_APP
+from jobs.model_app import SwapCounter
 from jobs.store import Store
 
 ROWS, KILLS = 60, 4

@@ -7,8 +7,9 @@ import pytest
 
 from actors.engine import Message
 from jobs.records import Answer, Generator, Row
-from jobs.sets import NAMED, SetError, import_outputs, load_outputs, load_set
+from jobs.sets import PUBLIC_SETS, SetError, load_set
 from jobs.sets.files import BATCH_ROWS
+from jobs.sets.outputs import import_outputs, load_outputs
 from jobs.store import Store
 
 DATA = Path(__file__).parents[4] / "../shared/data"
@@ -65,7 +66,7 @@ def rows_of(path: Path) -> list[Row]:
 def test_the_public_sets_load_as_they_are(file: str, column: str, first: Row) -> None:
     loaded = load_set(DATA / f"{file}.jsonl")
     rows = list(loaded.rows)
-    named = next(hub for name, hub in NAMED.items() if file.startswith(name))
+    named = next(hub for name, hub in PUBLIC_SETS.items() if file.startswith(name))
     assert (loaded.name, loaded.column, loaded.count) == (file, column, named.count)
     assert rows[0] == first
     assert [row.index for row in rows] == list(range(named.count))
