@@ -1,7 +1,7 @@
-"""`slimmoa bench`: a set of prompts to answers, verdicts, scores, ablations and a report.
+"""The commands of `slimmoa bench`: answers to a set of prompts, verdicts, scores, ablations, a report.
 
-Each command reads its arguments and calls the part that does the work. Heavy libraries are imported by
-the command that needs them.
+A command reads its arguments and calls the part of `jobs/` that does the work. Each command imports
+heavy libraries itself, so that the others start fast.
 """
 
 import json
@@ -212,7 +212,7 @@ def _recipe_of(folder: Path) -> "Recipe":
 
 
 def _mixture_of(store: "Store") -> str:
-    """The run's only mixture; without one, or with several, the command ends."""
+    """The name of the run's only mixture. A run with no mixture or several ends the command."""
     names = [generator.name for generator in store.generators()]
     mixtures = [g.name for g in store.generators() if g.kind == "mixture"]
     if len(mixtures) != 1:

@@ -1,4 +1,4 @@
-"""The commands of `slimmoa bench` that ask a judge."""
+"""The commands of `slimmoa bench` that ask a judge: judge, grade and ablate."""
 
 import json
 from pathlib import Path
