@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors.keeper.replica_turns import CONTACT_S
 from cluster import ray_runtime
@@ -21,9 +21,7 @@ from jobs.app_choice import (
     require_models,
     require_same,
 )
-
-if TYPE_CHECKING:
-    from serve_app.handles import ServeModels
+from serve_app.mixture.context_budget import Models
 
 LONGEST_QUEUE = 100_000
 """Most calls that may wait at one replica of a job's own application."""
@@ -69,7 +67,7 @@ async def _count_wakes(keeper: Any) -> int | None:
 class ModelApp:
     """Models that are ready for a job's calls."""
 
-    models: "ServeModels"
+    models: Models
 
     call_limits: Mapping[str, int]
     """The most calls to each model at once."""

@@ -16,8 +16,8 @@ from tests.unit.scripts import Asked, FakeModels, Step
 
 
 def recipe(*layers: Sequence[Any], **parts: Any) -> Recipe:
-    """A recipe with these layers: by default `a` and `b` propose. `z` aggregates; no model but these three
-    takes part, `c` and `y` are there for variants."""
+    """A recipe with these layers; by default `a` and `b` propose. `z` aggregates. `c` and `y` take no
+    part; variants use them."""
     proposers = [
         {"proposers": [{"model": p} if isinstance(p, str) else p for p in layer]}
         for layer in layers or [["a", "b"]]
