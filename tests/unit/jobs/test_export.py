@@ -1,3 +1,5 @@
+"""Exports in each form: what is in them, and what they refuse."""
+
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -34,7 +36,8 @@ RECORD = {
 
 @pytest.fixture
 async def store(tmp_path: Path) -> Any:
-    """One row of two turns, answered by `moa` with two proposals and, degraded, with none."""
+    """A store with one row of two turns. `moa` answered the first turn with two proposals, and the
+    second turn, degraded, without any."""
     with Store.open(tmp_path) as store:
         before = (Message(role="system", content="s"),)
         store.add_rows([Row(0, ("one", "two"), before, "set", "math")])

@@ -1,3 +1,5 @@
+"""One job at a time works on a run's folder; the others are told whose it is."""
+
 import getpass
 import os
 import signal
@@ -21,7 +23,7 @@ with lock_folder(Path(sys.argv[1]), "bench run --set x"):
 
 
 def holder(folder: Path) -> "subprocess.Popen[str]":
-    """Another process that owns the folder until its standard input ends."""
+    """A process that holds the folder's lock until its standard input ends."""
     child = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
         stdin=subprocess.PIPE,

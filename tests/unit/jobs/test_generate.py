@@ -38,7 +38,7 @@ async def test_a_second_run_asks_nothing(bench: Bench) -> None:
 
 
 async def test_what_is_stored_makes_another_generators_answers_without_a_call(bench: Bench) -> None:
-    """As after a crash between the last call and the answer."""
+    """So it is after a crash between the last call and the answer."""
     bench.ask("q0", "q1")
     await bench.run()
     before = bench.answers()

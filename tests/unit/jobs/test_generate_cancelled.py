@@ -1,4 +1,4 @@
-"""A generation that is cut off at any moment: the next one loses nothing and repeats nothing."""
+"""A run that is cancelled at any moment: the next one loses nothing and repeats nothing."""
 
 import asyncio
 from collections import Counter
@@ -34,11 +34,16 @@ MIX = mixture(
 
 @dataclass
 class Engines:
-    """Engines that finish so many calls, and let none after that come to an end."""
+    """Engines that finish a number of calls; all later calls hang."""
 
     most: int
+    """How many calls are finished."""
+
     finished: Counter[Key] = field(default_factory=Counter)
+    """How often each call was finished."""
+
     exhausted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a call hangs."""
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         await asyncio.sleep(0)

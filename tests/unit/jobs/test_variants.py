@@ -12,7 +12,8 @@ from jobs.variants import Variant, VariantError
 
 
 def base(**changes: Any) -> Recipe:
-    """Three proposers in the first layer, one of them twice, and two in the second."""
+    """A recipe with three proposers in its first layer, one of which gives two samples, and with two
+    proposers in its second layer."""
     models: dict[str, Any] = {
         name: {"engine": "scripted"} for name in ("a", "b", "c", "spare", "writer")
     }
@@ -34,7 +35,7 @@ def base(**changes: Any) -> Recipe:
 
 
 def places(variant: Variant) -> list[list[tuple[str, int, float, int | None]]]:
-    """Who proposes: model, samples, temperature and seed of each place, by layer."""
+    """Model, samples, temperature and seed of each proposer, by layer."""
     return [
         [(p.model, p.samples, p.sampling.temperature, p.sampling.seed) for p in layer.proposers]
         for layer in variant.recipe.layers

@@ -1,3 +1,5 @@
+"""The store: what goes in comes back, one by one and in pages, and contradictions are refused."""
+
 import asyncio
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""What a SIGKILL leaves of a store, with a real process that is killed while it writes."""
+"""What a SIGKILL leaves of a store: a real process is killed while it writes."""
 
 import signal
 import sqlite3
