@@ -23,7 +23,7 @@ check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: .venv/dev  ## Tests without Ray, in seconds.
+unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error
 
 ray: .venv/dev  ## Tests on a real local Ray with scripted engines.

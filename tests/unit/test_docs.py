@@ -7,6 +7,7 @@ import pytest
 
 from configs.load import load, parse, presets
 from docs.generate import commands, documents, help_text
+from docs.picture import draw
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -43,13 +44,28 @@ def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     """The names under which GitHub links to a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return set(map(_anchor, headings))
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
 def test_a_picture_loads_nothing_from_elsewhere(picture: Path) -> None:
-    drawn = picture.read_text("utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
-    assert not re.search(r"https?:|@import|@font-face|<image|<script|href", drawn)
+    assert _loads(picture.read_text("utf-8")) == []
+
+
+def test_a_new_picture_shows_the_terminal_and_loads_nothing() -> None:
+    drawn = draw("\x1b[32mdone\x1b[0m\nwriting")
+    assert "done</text>" in drawn
+    assert "writing</text>" in drawn
+    assert _loads(drawn) == []
+
+
+def _loads(drawn: str) -> list[str]:
+    names = drawn.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    return re.findall(r"https?:|@import|@font-face|<image|<script|href", names)
 
 
 def test_the_readme_is_short() -> None:
@@ -98,6 +114,16 @@ def test_ci_runs_the_readmes_own_test_command() -> None:
     run = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
     assert [line for line in run if line.startswith("make")] == ["make test"]
     assert "`make test`" in README
+
+
+def test_headline_figures_stand_in_the_sections_that_they_link_to() -> None:
+    page = (ROOT / "docs" / "results.md").read_text("utf-8")
+    sections = {_anchor(part.split("\n", 1)[0]): part for part in page.split("\n## ")}
+    rows = re.findall(r"^\| [^|]*\(#([\w-]+)\)[^|]*\|([^|]+)\|", page, re.MULTILINE)
+    assert len(rows) == 10
+    for section, figures in rows:
+        numbers = re.findall(r"\d+(?:[.,]\d+)*", figures)
+        assert [n for n in numbers if n not in sections[section]] == [], section
 
 
 def test_the_tests_that_hold_a_promise_are_there() -> None:
