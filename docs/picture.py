@@ -1,7 +1,7 @@
 """Draws README's picture: the terminal of `slimmoa ask` while the proposals of a real answer grow.
 
-It asks an endpoint that runs, shows the answer with `slimmoa ask`'s own view, and keeps what that view
-has on the screen at one moment: the first proposal is done, the second one is partly written.
+The script asks a running endpoint, shows the answer with the view of `slimmoa ask`, and keeps what the
+view has on the screen at one moment: the first proposal is done, the second is partly written.
 
     slimmoa serve tiny_cpu                      (in another terminal)
     python docs/picture.py docs/images/ask.svg
@@ -30,7 +30,7 @@ COLUMNS = 84
 ENOUGH_CHARACTERS = 170
 """How much of the second proposal is written when the picture is taken."""
 REFRESH_S = 0.5
-"""The view draws what it knows four times a second, so after this wait it has drawn the moment."""
+"""The view draws four times a second. After this wait it has drawn all text that came."""
 
 SVG = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -54,7 +54,7 @@ SVG = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http:/
 </g>
 </svg>
 """
-"""rich's own form, but for its font, which it would load from a server: a picture loads nothing."""
+"""Form of the SVG for `Console.export_svg`. rich's own form would load a font from a server."""
 
 
 class Photographer:
@@ -68,7 +68,7 @@ class Photographer:
         """What stood on the screen, with its ANSI codes; None until the moment has come."""
 
     def watch(self, chunks: Iterable[ChatCompletionChunk]) -> Iterator[ChatCompletionChunk]:
-        """The same chunks. Whoever asks for the next one has shown the last one."""
+        """The same chunks. When the view asks for the next chunk, it has shown the last."""
         for chunk in chunks:
             yield chunk
             self._note((chunk.model_extra or {}).get("moa") or {})
