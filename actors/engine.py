@@ -96,7 +96,7 @@ class Engine(Protocol):
         the text at the nth number leaves n tokens.
         """
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         """Return if the engine can work; raise EngineUnavailable if it cannot."""
 
     async def stop(self) -> None:

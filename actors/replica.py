@@ -14,8 +14,8 @@ from typing import Any
 from actors import engines
 from actors.coalesce import coalesce
 from actors.engine import Delta, Engine, Message, Share, Sleeper, whole_of
-from actors.keeper.registration import Seat
-from actors.keeper.replica_turns import Turns
+from actors.keeper.registration import Assignment
+from actors.keeper.replica_turns import TurnClient
 from cluster.residency.policy import State
 from configs.errors import EngineUnavailable, Overloaded
 from configs.schema import Model, Sampling
@@ -51,11 +51,11 @@ class Replica:
     """
 
     def __init__(
-        self, name: str, model: Model, queue: int, seat: Seat | None = None, actor: Any = None
+        self, name: str, model: Model, queue: int, seat: Assignment | None = None, actor: Any = None
     ) -> None:
         self._name = name
         self._engine = engines.create(name, model, seat.share if seat else Share())
-        self._turns = Turns(
+        self._turns = TurnClient(
             seat.member if seat else name,
             _Steps(self._engine),
             seat.keeper if seat else None,
@@ -91,7 +91,7 @@ class Replica:
         return await whole_of(self._queued(messages, sampling, patience_s))
 
     async def stream(
-        self, messages: Sequence[Message], sampling: Sampling, live: bool = True
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
         """The engine's answer; waits for the model's turn, and for room among `concurrency` others.
 
@@ -100,7 +100,7 @@ class Replica:
         Raises:
             Overloaded: `queue` others wait already.
         """
-        merge_s = MERGE_S if live else WHOLE_MERGE_S
+        merge_s = MERGE_S if streamed else WHOLE_MERGE_S
         interval_s = max(merge_s, (self._turns.in_flight + 1) / DELTAS_PER_S)
         async with aclosing(coalesce(self._queued(messages, sampling), interval_s)) as deltas:
             async for delta in deltas:
@@ -167,7 +167,7 @@ class Replica:
         if self._turns.state is not State.RESIDENT:
             return  # the keeper makes it start, sleep or wake
         try:
-            await self._engine.check()
+            await self._engine.check_health()
         except EngineUnavailable:
             if self._seat is None:
                 raise

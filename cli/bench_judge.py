@@ -1,4 +1,4 @@
-"""The commands of `slimmoa bench` that ask a judge."""
+"""The commands of `slimmoa bench` that ask a judge: judge, grade and ablate."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,11 @@ from cli.bench_options import (
     PromptOption,
     RunArgument,
     VerboseOption,
+    command_line,
     must_be_run,
-    run_errors,
-    submitted,
-    what,
+    submit_if_address,
 )
-from cli.console import err, explained, fail, show
+from cli.console import err, exit_on_user_error, fail, show
 
 if TYPE_CHECKING:
     from jobs.judging import Evaluation
@@ -46,7 +45,7 @@ def judge(
 
     Verdicts that are there are not asked for again. A judge must give log-probabilities.
     """
-    submitted(address)
+    submit_if_address(address)
     where = (judge_url, judge_key_env, prompt, in_flight)
     _judged(_evaluation(folder, judge, baseline, generator, *where, verbose=verbose))
 
@@ -65,7 +64,7 @@ def grade(
     verbose: VerboseOption = False,
 ) -> None:
     """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns."""
-    submitted(address)
+    submit_if_address(address)
     where = (judge_url, judge_key_env, prompt, in_flight)
     _judged(_evaluation(folder, judge, None, generator, *where, verbose=verbose))
 
@@ -100,20 +99,15 @@ def ablate(
 
     Variants are answered and judged on the run's rows; what is stored is not computed again.
     """
-    submitted(address)
-    from jobs.ablation.plan import AblationError
-    from jobs.generate import RunStopped
-    from jobs.judging import Ablating, ablated
-    from jobs.scores.preferences import PreferencesError
-    from jobs.variants import VariantError
+    submit_if_address(address)
+    from jobs.judging import AblationOptions, run_ablation
 
     parts: Any = part or (["quantized"] if unquantized else ["proposers", "aggregators", "members"])
     pairs = dict(_pair(text) for text in unquantized or ())
     where = (judge_url, judge_key_env, prompt, in_flight)
     wanted = _evaluation(folder, judge, baseline, None, *where, verbose=verbose)
-    errors = (*run_errors(), RunStopped, AblationError, VariantError, PreferencesError)
-    with explained(*errors):
-        findings = ablated(wanted, Ablating(parts, candidate, pairs), what(), err)
+    with exit_on_user_error():
+        findings = run_ablation(wanted, AblationOptions(parts, candidate, pairs), command_line(), err)
     if as_json:
         print(json.dumps(findings.to_json(), indent=2))
         return
@@ -136,22 +130,20 @@ def _evaluation(
     verbose: bool,
 ) -> "Evaluation":
     from jobs.judging import Evaluation
-    from jobs.run import Task
+    from jobs.run import RunTask
 
     must_be_run(folder)
-    task = Task(folder, in_flight=in_flight, verbose=verbose)
+    task = RunTask(folder, in_flight=in_flight, verbose=verbose)
     names = tuple(generators or ())
     return Evaluation(task, judge, baseline, names, url, key_env, prompt, in_flight)
 
 
 def _judged(wanted: "Evaluation") -> None:
-    from jobs.judges.prompt import PromptError
-    from jobs.judges.verdicts import JudgeRefused
     from jobs.judging import evaluate
     from jobs.scores.table import summary_table
 
-    with explained(*run_errors(), PromptError, JudgeRefused):
-        found = evaluate(wanted, what(), err)
+    with exit_on_user_error():
+        found = evaluate(wanted, command_line(), err)
     show(summary_table(found))
     if any(each.failed for each in found.values()):
         fail("some calls of the judge failed; the same command retries them")

@@ -1,4 +1,4 @@
-"""Options that several commands of `slimmoa bench` share, and what each of them does first."""
+"""Options that several commands of `slimmoa bench` share, and the first steps of these commands."""
 
 import shlex
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import explained, fail
+from cli.console import exit_on_user_error, fail
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of the run.")]
 JudgeOption = Annotated[
@@ -40,39 +40,30 @@ AddressOption = Annotated[
 VerboseOption = Annotated[bool, typer.Option(help="Show the logs of all processes.")]
 
 
-def what() -> str:
-    """The command as it was given."""
+def command_line() -> str:
+    """The command line as the user typed it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def submitted(address: str | None) -> None:
-    """With an address, hand this very command to the cluster, follow its log, and end as it ends.
+def submit_if_address(address: str | None) -> None:
+    """If there is an address, run this command as a Ray job instead, and exit with the job's exit code.
 
-    To be called before anything that imports Ray, which reads its settings when it is imported.
+    Call this before anything imports Ray, because Ray reads its settings when it is imported.
+
+    Args:
+        address: The cluster (`--address`); None returns at once.
     """
     if address is None:
         return
     from cli.ray_job import submit
 
-    with explained():
+    with exit_on_user_error():
         raise typer.Exit(submit(address, sys.argv[1:]))
 
 
 def must_be_run(folder: Path) -> None:
-    """End the command if the folder holds no run: a misspelt one shall not become a new one."""
+    """End the command if the folder holds no run, so that a misspelt name does not make a new run."""
     from jobs.store import FILE
 
     if not (folder / FILE).is_file():
         fail(f"no run in {folder}: there is no {FILE} (slimmoa bench run makes one)")
-
-
-def run_errors() -> tuple[type[Exception], ...]:
-    """What can go wrong with a run and its models."""
-    from pydantic import ValidationError
-
-    from jobs.folder_lock import RunTaken
-    from jobs.model_app import GraphRefused
-    from jobs.run import RunError
-    from jobs.store import StoreError
-
-    return RunTaken, RunError, StoreError, GraphRefused, ValidationError

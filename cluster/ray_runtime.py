@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.cards.card import Card
-from cluster.cards.detect import detect
+from cluster.cards.detect import detect_cards
+from configs.errors import UserError
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -65,7 +66,7 @@ JOIN_POLL_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class PortTakenError(OSError):
+class PortTakenError(UserError):
     """Another program listens where the endpoint should."""
 
 
@@ -134,7 +135,7 @@ def cards() -> list[Card]:
     here = ray.get_runtime_context().get_node_id()
     asked = {node: detection(node) for node in nodes if node != here}
     lists = dict(zip(asked, ray.get(list(asked.values()), timeout=DETECT_S), strict=True))
-    lists[here] = detect()
+    lists[here] = detect_cards()
     return [card for node, has in nodes.items() for card in _given_out(node, has, lists[node])]
 
 
@@ -144,7 +145,7 @@ def detection(node: str) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task: Any = ray.remote(detect)
+    task: Any = ray.remote(detect_cards)
     here = NodeAffinitySchedulingStrategy(node, soft=False)
     return task.options(num_cpus=0, scheduling_strategy=here).remote()
 

@@ -33,7 +33,7 @@ class Allowance(Strict):
         return Allowance.model_validate(base.model_dump() | self.model_dump(exclude_none=True))
 
 
-class Door(Strict):
+class Access(Strict):
     """Who may come in. Without keys only this machine may: requests over any other interface are
     refused (403), unless `open` says otherwise."""
 

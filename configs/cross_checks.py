@@ -70,11 +70,11 @@ def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
 
 def _allowed(recipe: dict[Any, Any]) -> Iterator[Problem]:
     known = [recipe.get("name"), *_mapping(recipe.get("models"))]
-    allowance = _mapping(_mapping(recipe.get("door")).get("allowance"))
+    allowance = _mapping(_mapping(recipe.get("access")).get("allowance"))
     for n, name in enumerate(_sequence(allowance.get("models"))):
         if isinstance(name, str) and name not in known:
             message = f"{name!r} is not asked here (there are: {', '.join(map(str, known))})"
-            yield Problem(("door", "allowance", "models", n), message)
+            yield Problem(("access", "allowance", "models", n), message)
 
 
 def _answers(recipe: dict[Any, Any]) -> Iterator[Problem]:

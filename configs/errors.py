@@ -1,6 +1,8 @@
-"""The error tree. Whatever can go wrong with a request is one of these.
+"""Two trees of errors: those of requests, and those of people at a terminal.
 
-    SlimMoAError            base; never raised itself
+`RequestError` is the base of whatever can go wrong with a request to the API:
+
+    RequestError            base; never raised itself
     ├── BadRequest          400  the request cannot be served as it is
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
     │   ├── SlowBody        408  the body did not come in time
@@ -19,14 +21,18 @@
     ├── DeadlineExceeded    504  no answer in time
     └── WeightsError        500  weights cannot be had; raised at start, not by requests
 
-Every class rebuilds from its message alone and carries the rest as attributes, because that is what
-survives the way between two Ray processes.
+Each of its classes can be rebuilt from its message alone and carries the rest as attributes, because
+only that survives the way between two Ray processes.
+
+`UserError` is the base of what a person at a terminal can mend: a recipe with mistakes, a run folder
+that is in use, models that do not fit. A command prints its message and ends with exit code 1. Each
+part of the project defines its own class of this kind beside the code that raises it.
 """
 
 from typing import ClassVar
 
 
-class SlimMoAError(Exception):
+class RequestError(Exception):
     """Base of the tree.
 
     model: name of the model at fault, if one is; param: name of the request's parameter at fault.
@@ -47,7 +53,14 @@ class SlimMoAError(Exception):
         return str(self.args[0])
 
 
-class BadRequest(SlimMoAError):
+class UserError(Exception):
+    """Something that the person at the terminal can mend; the message says what and how.
+
+    Commands print the message without a traceback and exit with code 1 (`cli/console.py`).
+    """
+
+
+class BadRequest(RequestError):
     """The request cannot be served as it is; the message names the field, value and what is allowed."""
 
     status = 400
@@ -75,7 +88,7 @@ class SlowBody(BadRequest):
     code = "request_timeout"
 
 
-class Unauthorized(SlimMoAError):
+class Unauthorized(RequestError):
     """The request has no API key, several, or one that is not known. The message never quotes it."""
 
     status = 401
@@ -83,7 +96,7 @@ class Unauthorized(SlimMoAError):
     code = "invalid_api_key"
 
 
-class Forbidden(SlimMoAError):
+class Forbidden(RequestError):
     """Without keys only this machine may ask, and the request came from elsewhere."""
 
     status = 403
@@ -91,7 +104,7 @@ class Forbidden(SlimMoAError):
     code = "permission_denied"
 
 
-class UnknownModel(SlimMoAError):
+class UnknownModel(RequestError):
     """The request names a model that is not served here."""
 
     status = 404
@@ -99,7 +112,7 @@ class UnknownModel(SlimMoAError):
     code = "model_not_found"
 
 
-class Overloaded(SlimMoAError):
+class Overloaded(RequestError):
     """A model's queue is full."""
 
     status = 429
@@ -124,7 +137,7 @@ class OverAllowance(Overloaded):
         self.retry_after_s = retry_after_s
 
 
-class EngineError(SlimMoAError):
+class EngineError(RequestError):
     """A model's engine failed on this call."""
 
     status = 502
@@ -137,7 +150,7 @@ class EmptyAnswer(EngineError):
     code = "empty"
 
 
-class EngineUnavailable(SlimMoAError):
+class EngineUnavailable(RequestError):
     """A model's replica is dead, starting, or out of reach."""
 
     status = 503
@@ -156,14 +169,14 @@ class ServerUnreachable(EngineUnavailable):
     code = "server_unreachable"
 
 
-class QuorumNotMet(SlimMoAError):
+class QuorumNotMet(RequestError):
     """Too few proposals to go on; the message names the cause of each missing one."""
 
     status = 503
     code = "quorum_not_met"
 
 
-class DeadlineExceeded(SlimMoAError):
+class DeadlineExceeded(RequestError):
     """No answer within the recipe's deadline."""
 
     status = 504
@@ -171,7 +184,7 @@ class DeadlineExceeded(SlimMoAError):
     code = "deadline_exceeded"
 
 
-class WeightsError(SlimMoAError):
+class WeightsError(RequestError):
     """A model's weights cannot be found, fetched or verified; the message names every attempt."""
 
     code = "weights_unavailable"

@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs.cross_checks import Problem, Where, inconsistencies
-from configs.schema import NO_KEYS, Recipe
+from configs.errors import UserError
+from configs.models import NO_KEYS
+from configs.schema import Recipe
 from configs.yaml_lines import BadDocument, Document
 
 SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
@@ -20,7 +22,7 @@ SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """A recipe that cannot be used. `problems` holds everything wrong with it, in file order."""
 
     def __init__(self, message: str, *, problems: tuple[Problem, ...] = ()) -> None:
@@ -103,9 +105,9 @@ def _read_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
     references = data.get("references")
     if isinstance(references, dict) and isinstance(references.get("prompt_file"), str):
         yield from _read_prompt(references, folder)
-    door = data.get("door")
-    if isinstance(door, dict) and door.get("keys_file") and isinstance(door["keys_file"], str):
-        door["keys_file"] = str(folder / os.path.expanduser(door["keys_file"]))
+    access = data.get("access")
+    if isinstance(access, dict) and access.get("keys_file") and isinstance(access["keys_file"], str):
+        access["keys_file"] = str(folder / os.path.expanduser(access["keys_file"]))
     models = data.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         weights = model.get("weights") if isinstance(model, dict) else None

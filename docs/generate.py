@@ -1,7 +1,7 @@
 """Writes what the documents take from the code: docs/commands.md, docs/recipe.md, schema.json.
 
-python docs/generate.py           write them (`make docs`)
-python docs/generate.py --check   exit with 1 if one is not as it would be written
+python -m docs.generate           write them (`make docs`)
+python -m docs.generate --check   exit with 1 if one is not as it would be written
 """
 
 import json
@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from cli.bench import bench
 from cli.main import app, keys
 from configs import schema
+from docs.marked import marked_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 96
@@ -24,7 +25,7 @@ WIDTH = 96
 
 def documents() -> dict[Path, str]:
     """Each generated document and what it has to contain."""
-    return {
+    return marked_pages() | {
         ROOT / "docs" / "commands.md": _commands(),
         ROOT / "docs" / "recipe.md": _recipe(),
         ROOT / "configs" / "schema.json": json.dumps(schema.json_schema(), indent=2) + "\n",

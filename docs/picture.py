@@ -4,7 +4,7 @@ The script asks a running endpoint, shows the answer with the view of `slimmoa a
 view has on the screen at one moment: the first proposal is done, the second is partly written.
 
     slimmoa serve tiny_cpu                      (in another terminal)
-    python docs/picture.py docs/images/ask.svg
+    python -m docs.picture docs/images/ask.svg
 """
 
 import io

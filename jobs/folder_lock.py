@@ -15,17 +15,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from configs.errors import UserError
+
 LOCK = "run.lock"
 LOOK_S = 0.2  # who asks for the owner holds the lock for a moment
 OWNER = "run.owner.json"
 
 
-class RunTaken(RuntimeError):
+class RunTaken(UserError):
     """Another job works on the run folder; the message says whose, where and since when."""
 
 
 @contextmanager
-def owned(folder: Path, what: str) -> Iterator[None]:
+def lock_folder(folder: Path, what: str) -> Iterator[None]:
     """Own a run folder, made if it is not there. what: the command, for those who come second.
 
     Raises:
@@ -46,7 +48,7 @@ def owned(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def owner_of(folder: Path) -> str | None:
+def read_owner(folder: Path) -> str | None:
     """Who owns the run folder now, for people; None if nobody does."""
     if not (folder / LOCK).exists():
         return None

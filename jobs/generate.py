@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
-from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, SlimMoAError
+from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError, UserError
 from configs.schema import Recipe, Sampling
 from jobs.identity import short_hash
 from jobs.records import Answer, Failure, Generator, Row, Used
 from jobs.store import Store
-from jobs.stored_calls import Calls, StoredModels
+from jobs.stored_calls import StoredCalls, StoredModels
 from jobs.variants import Variant
 from serve_app.mixture.events import (
     AnswerDelta,
@@ -41,12 +41,12 @@ OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
 FAILURES_IN_A_ROW = 100
 
 
-class RunStopped(RuntimeError):
+class RunStopped(UserError):
     """So many rows failed one after another that going on makes no sense; nothing is lost."""
 
 
 @dataclass(slots=True)
-class Generated:
+class GenerateProgress:
     """How a generation stands. rows: to be answered, those of earlier runs included, over all
     variants; answered: of them; failed: in this run; degraded: answered in this run without all."""
 
@@ -57,7 +57,7 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class GenerateTask:
     """What is to be answered, and how.
 
     variants: by whom; seed: of the run, fixes all sampling; in_flight: most answers at once, over all
@@ -92,14 +92,13 @@ def models_of(variant: Variant) -> set[str]:
     if variant.model is not None:
         return {variant.model}
     recipe = variant.recipe
-    proposers = {p.model for layer in recipe.layers for p in layer.proposers}
-    return proposers | {recipe.aggregator.model, *recipe.aggregator.fallbacks}
+    return {proposer.model for proposer in recipe.proposers()} | set(recipe.aggregators)
 
 
 def sampling_alone(recipe: Recipe, model: str) -> Sampling:
     """How a model is sampled alone: as its first place in the recipe, so that what it proposed is its
     answer; as the aggregator, if it proposes nowhere."""
-    proposers = (p for layer in recipe.layers for p in layer.proposers if p.model == model)
+    proposers = (p for p in recipe.proposers() if p.model == model)
     first = next(proposers, None)
     return recipe.aggregator.sampling if first is None else first.sampling
 
@@ -111,11 +110,11 @@ def row_seed(seed: int, row: Row, turn: int) -> int:
 
 
 async def generate(
-    task: Generation,
+    task: GenerateTask,
     store: Store,
-    calls: Calls,
-    on_answer: Callable[[Generated], None] = lambda _: None,
-) -> Generated:
+    calls: StoredCalls,
+    on_answer: Callable[[GenerateProgress], None] = lambda _: None,
+) -> GenerateProgress:
     """Answer all rows of the store that have no answer yet. The generators are in the store already.
 
     A row that fails is kept as a Failure; the others go on.
@@ -129,14 +128,18 @@ async def generate(
 
 class _Run:
     def __init__(
-        self, task: Generation, store: Store, calls: Calls, on_answer: Callable[[Generated], None]
+        self,
+        task: GenerateTask,
+        store: Store,
+        calls: StoredCalls,
+        on_answer: Callable[[GenerateProgress], None],
     ) -> None:
         self._task, self._store, self._calls, self._on_answer = task, store, calls, on_answer
         self._in_a_row = 0
         done = sum(store.answered(variant.name) for variant in task.variants)
-        self._so_far = Generated(store.row_count() * len(task.variants), done)
+        self._so_far = GenerateProgress(store.row_count() * len(task.variants), done)
 
-    async def run(self) -> Generated:
+    async def run(self) -> GenerateProgress:
         waiting = self._waiting()
         try:
             async with asyncio.TaskGroup() as group:
@@ -165,7 +168,7 @@ class _Run:
                     degraded |= await self._answer(variant, row, turn)
         except _Faulty as error:
             await self._fail(variant, row, error.missing.cause, str(error))
-        except SlimMoAError as error:
+        except RequestError as error:
             await self._fail(variant, row, error.code, error.message)
         else:
             self._so_far.answered += 1

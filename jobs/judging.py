@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from configs.schema import Recipe
-from jobs.folder_lock import owned
+from jobs.folder_lock import lock_folder
 from jobs.judges import grade as grading
 from jobs.judges import pairwise as judging
 from jobs.judges.remote import RemoteJudge, remote_calls
 from jobs.judges.verdicts import JudgeSummary
 from jobs.progress import verdict_progress
-from jobs.run import RunError, RunModels, Task, prepared
+from jobs.run import RunError, RunModels, RunTask, prepared
 from jobs.store import Store
-from jobs.stored_calls import Calls
+from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Evaluation:
     with the judge's prompt instead of ours; task: where the run is.
     """
 
-    task: Task
+    task: RunTask
     judge: str
     baseline: str | None = None
     generators: Sequence[str] = ()
@@ -52,7 +52,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Ablating:
+class AblationOptions:
     """Which parts of an ablation; see `ablation_plan.Ablation`."""
 
     parts: "Sequence[Part]"
@@ -67,7 +67,7 @@ def evaluate(wanted: Evaluation, what: str, console: Console) -> dict[str, Judge
         RunError, StoreError, RunTaken, PromptError, JudgeRefused, GraphRefused.
     """
     folder = wanted.task.folder
-    with owned(folder, what), Store.open(folder) as store:
+    with lock_folder(folder, what), Store.open(folder) as store:
         recipe, _ = prepared(store, wanted.task)
         names = _generators(store, wanted)
         _check_judge(recipe, wanted)
@@ -76,7 +76,7 @@ def evaluate(wanted: Evaluation, what: str, console: Console) -> dict[str, Judge
             return asyncio.run(work.all(names))
 
 
-def ablated(wanted: Evaluation, parts: Ablating, what: str, console: Console) -> "Findings":
+def run_ablation(wanted: Evaluation, parts: AblationOptions, what: str, console: Console) -> "Findings":
     """Generate and judge the variants that are not there yet, and compare; the findings are kept.
 
     Raises:
@@ -85,7 +85,7 @@ def ablated(wanted: Evaluation, parts: Ablating, what: str, console: Console) ->
     from jobs.ablation.ablate import Ablation, ablate  # heavy
 
     folder = wanted.task.folder
-    with owned(folder, what), Store.open(folder) as store:
+    with lock_folder(folder, what), Store.open(folder) as store:
         recipe, seed = prepared(store, wanted.task)
         _generators(store, wanted)
         _check_judge(recipe, wanted)
@@ -132,7 +132,7 @@ class _Judge:
         async with self._calls() as calls:
             return {name: await self._one(name, calls) for name in names}
 
-    async def _one(self, name: str, calls: Calls) -> JudgeSummary:
+    async def _one(self, name: str, calls: StoredCalls) -> JudgeSummary:
         rows = self._store.row_count()
         with verdict_progress(self._console, name, rows) as note:
             if self._pairwise is not None:
@@ -163,7 +163,7 @@ class _Judge:
         )
 
     @asynccontextmanager
-    async def _calls(self) -> AsyncIterator[Calls]:
+    async def _calls(self) -> AsyncIterator[StoredCalls]:
         if (remote := self._wanted.remote) is not None:
             async with remote_calls(remote, self._store, self._wanted.in_flight) as calls:
                 yield calls

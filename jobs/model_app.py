@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 from actors.keeper.replica_turns import CONTACT_S
 from cluster import ray_runtime
 from cluster.residency.messages import Verb
+from configs.errors import UserError
 from configs.schema import Model, Recipe
 from jobs.identity import model_identity
 
 if TYPE_CHECKING:
-    from serve_app.handles import HandleModels
+    from serve_app.handles import ServeModels
 
 JOB_APP = "slimmoa-job-"
 
 
-class GraphRefused(RuntimeError):
+class ModelAppMismatch(UserError):
     """The cluster's application does not suit the job; the message says what differs."""
 
 
@@ -67,10 +68,10 @@ async def _wakes(keeper: Any) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class ModelApp:
     """Where a job's calls go. room: the most calls to each model at once."""
 
-    models: "HandleModels"
+    models: "ServeModels"
     room: Mapping[str, int]
     swaps: Swaps
 
@@ -83,7 +84,7 @@ def graph(
     in_flight: int,
     verbose: bool,
     say: Callable[[str], None],
-) -> Iterator[Graph]:
+) -> Iterator[ModelApp]:
     """The models of a recipe, ready.
 
     $RAY_ADDRESS names the cluster, as it does in a Ray job. Without it an application that runs on
@@ -125,7 +126,7 @@ def _connected(own: str, *, verbose: bool) -> tuple[bool, str | None]:
         others = [name for name in names if name.startswith(JOB_APP) and name != own]
         if found is None and others and address:
             ray_runtime.disconnect(None, local=False)
-            raise GraphRefused(f"another job's application, {others[0]}, runs on this cluster")
+            raise ModelAppMismatch(f"another job's application, {others[0]}, runs on this cluster")
         if found is not None or address:
             return False, found
         ray_runtime.disconnect(None, local=False)
@@ -152,19 +153,19 @@ def _end(own: str) -> None:
 def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) -> None:
     from serve_app.app import BuildArgs, build
 
-    places = max(sum(p.samples for p in layer.proposers) for layer in recipe.layers)
-    queue = min(100_000, max(in_flight * places, *map(recipe.queue_of, recipe.models)))
+    most = in_flight * max(recipe.samples)
+    queue = min(100_000, max(most, *map(recipe.queue_limit, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
     ray_runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name, None)
 
 
-async def _reached(recipe: Recipe, name: str, *, shared: bool) -> Graph:
+async def _reached(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
     """The application's models, found to be the recipe's. shared: others may use it too."""
     from ray import serve
 
     from actors.keeper.ray_keeper import keepers
-    from serve_app.handles import HandleModels
+    from serve_app.handles import ServeModels
 
     deployments = serve.status().applications[name].deployments
     replicas = {
@@ -173,9 +174,9 @@ async def _reached(recipe: Recipe, name: str, *, shared: bool) -> Graph:
     }
     missing = [model for model in recipe.models if f"model-{model}" not in deployments]
     if missing:
-        raise GraphRefused(f"the running application {name} has no model {', '.join(missing)}")
+        raise ModelAppMismatch(f"the running application {name} has no model {', '.join(missing)}")
     handles = {m: serve.get_deployment_handle(f"model-{m}", name) for m in recipe.models}
-    models = HandleModels(handles, patience_s=math.inf)
+    models = ServeModels(handles, patience_s=math.inf)
     room = {}
     for model, wanted in recipe.models.items():
         running, queue = await models.settings(model)
@@ -183,14 +184,14 @@ async def _reached(recipe: Recipe, name: str, *, shared: bool) -> Graph:
         # Half of a queue that is shared stays free, so that people can still ask.
         places = running.concurrency + (queue // 2 if shared else queue)
         room[model] = max(1, replicas[f"model-{model}"]) * places
-    return Graph(models, room, Swaps(list(keepers(name).values())))
+    return ModelApp(models, room, Swaps(list(keepers(name).values())))
 
 
 def _check_same(name: str, model: str, wanted: Model, running: Model) -> None:
     other = model_identity(wanted) != model_identity(running)
     if other or wanted.context_tokens != running.context_tokens:
         what = "engine, weights or settings" if other else "context_tokens"
-        raise GraphRefused(
+        raise ModelAppMismatch(
             f"the running application {name} has another model {model!r} than the recipe ({what} "
             "differ); end it, or give the recipe that it serves"
         )

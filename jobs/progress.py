@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from jobs import records
-from jobs.generate import Generated
+from jobs.generate import GenerateProgress
 from jobs.judges.verdicts import JudgeSummary
 from jobs.store import Store
 from jobs.stored_calls import CallCounts
@@ -70,12 +70,12 @@ class Reporter:
         self._console = console
         self._meter = Meter(calls)
         answered = sum(store.answered(name) for name in names)
-        self._at = Generated(store.row_count() * len(names), answered)
+        self._at = GenerateProgress(store.row_count() * len(names), answered)
         self._began = time.monotonic()
         self._swapped, self._swapped_before = 0, 0
         self._bar: tuple[Progress, TaskID] | None = None
 
-    def note(self, at: Generated) -> None:
+    def note(self, at: GenerateProgress) -> None:
         """An answer is kept, or a row failed."""
         self._at = at
 

@@ -13,24 +13,25 @@ from typing import Any
 
 from rich.console import Console
 
+from configs.errors import UserError
 from configs.schema import Recipe
-from jobs.folder_lock import owned
-from jobs.generate import Generated, Generation, generate, generator_of
+from jobs.folder_lock import lock_folder
+from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
 from jobs.identity import model_identity
-from jobs.model_app import Graph, graph
+from jobs.model_app import ModelApp, graph
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
 from jobs.store import Store, StoreError
-from jobs.stored_calls import Calls
+from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant, alone, mixture
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run cannot be begun or gone on with as asked; the message names the option at fault."""
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class RunTask:
     """What `bench run` was asked for. None where the run's own, of its first start, holds.
 
     recipe: the mixture; loaded: the set; members: models to be asked alone too; seed: of all sampling;
@@ -47,13 +48,13 @@ class Task:
     verbose: bool = False
 
 
-def run(task: Task, what: str, console: Console) -> Generated:
+def run(task: RunTask, what: str, console: Console) -> GenerateProgress:
     """Answer a set with a mixture, and with its members alone if asked. what: the command.
 
     Raises:
         RunTaken, RunError, StoreError, RunStopped, GraphRefused, and what starting models raises.
     """
-    with owned(task.folder, what), Store.open(task.folder) as store:
+    with lock_folder(task.folder, what), Store.open(task.folder) as store:
         recipe, seed = prepared(store, task)
         variants = [mixture(recipe), *(alone(recipe, member) for member in task.members)]
         with RunModels(task, recipe, console) as models:
@@ -63,7 +64,7 @@ def run(task: Task, what: str, console: Console) -> Generated:
             return models.answer(store, variants, seed)
 
 
-def prepared(store: Store, task: Task) -> tuple[Recipe, int]:
+def prepared(store: Store, task: RunTask) -> tuple[Recipe, int]:
     """Bring the set into the store; what the run's recipe and seed are.
 
     Raises:
@@ -111,7 +112,7 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
 class RunModels:
     """A recipe's models, ready for a run's calls; use as a context manager."""
 
-    def __init__(self, task: Task, recipe: Recipe, console: Console) -> None:
+    def __init__(self, task: RunTask, recipe: Recipe, console: Console) -> None:
         self._task, self._recipe, self._console = task, recipe, console
         self._open = graph(
             recipe,
@@ -122,7 +123,7 @@ class RunModels:
         )
 
     def __enter__(self) -> "RunModels":
-        self._graph: Graph = self._open.__enter__()
+        self._graph: ModelApp = self._open.__enter__()
         # Ray's own handler would end this process in the midst of a write.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         # Not before the models are there: their weights have been fetched now.
@@ -133,11 +134,11 @@ class RunModels:
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
 
-    def calls(self, store: Store) -> Calls:
+    def calls(self, store: Store) -> StoredCalls:
         """Calls to the models over a store."""
-        return Calls(store, self._graph.models, self.identities, self._graph.room)
+        return StoredCalls(store, self._graph.models, self.identities, self._graph.room)
 
-    def answer(self, store: Store, variants: Sequence[Variant], seed: int) -> Generated:
+    def answer(self, store: Store, variants: Sequence[Variant], seed: int) -> GenerateProgress:
         """Answer the store's rows with each variant; what is stored is not computed again."""
         kept = [_added(store, variant, self.identities, seed) for variant in variants]
         return asyncio.run(self.generate(store, kept, seed))
@@ -147,7 +148,7 @@ class RunModels:
         name = _added(store, mixture(recipe), self.identities, seed).name
         return recipe.model_copy(update={"name": name})
 
-    async def generate(self, store: Store, variants: Sequence[Variant], seed: int) -> Generated:
+    async def generate(self, store: Store, variants: Sequence[Variant], seed: int) -> GenerateProgress:
         """Answer the store's rows with variants under just these names.
 
         Raises:
@@ -155,7 +156,7 @@ class RunModels:
         """
         for variant in variants:
             store.add_generator(generator_of(variant, self.identities, seed))
-        task = Generation(variants, seed, self._task.in_flight, self._task.allow_degraded)
+        task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
         expected = sum(calls_per_row(v) for v in variants) * store.row_count()
         expected -= sum(calls_per_row(v) * store.answered(v.name) for v in variants)
         store.set_about(calls_expected=expected)  # for `bench status`
@@ -185,7 +186,7 @@ def calls_per_row(variant: Variant) -> int:
     """Engine calls behind one answer."""
     if variant.model is not None:
         return 1
-    return 1 + sum(p.samples for layer in variant.recipe.layers for p in layer.proposers)
+    return variant.recipe.calls_per_answer()
 
 
 def _added(store: Store, variant: Variant, identities: dict[str, str], seed: int) -> Variant:

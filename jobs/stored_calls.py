@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Retries:
+class CallPatience:
     """How long a call is tried. attempts: in all, if the model fails on it; unavailable_s: for how
     long its model may be away; first_s, longest_s: waits in between, which double."""
 
@@ -52,7 +52,7 @@ class _Room:
     under_way: dict[bytes, "asyncio.Task[Delta]"] = field(default_factory=dict)
 
 
-class Calls:
+class StoredCalls:
     """Calls to models, by name, over a store. Use as an async context manager: leaving it cancels what
     is under way.
 
@@ -65,20 +65,23 @@ class Calls:
         models: Models,
         identities: Mapping[str, str],
         room: Mapping[str, int],
-        retries: Retries | None = None,
+        retries: CallPatience | None = None,
     ) -> None:
         self.models = models
         self.counts = CallCounts()
         self._store = store
         self._identities = dict(identities)
         self._rooms = {name: _Room(asyncio.Semaphore(places)) for name, places in room.items()}
-        self._retries = retries or Retries()
+        self._retries = retries or CallPatience()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         left = [task for room in self._rooms.values() for task in room.under_way.values()]
         for task in left:
@@ -93,7 +96,7 @@ class Calls:
         Equal calls at one time are one. A caller that is cancelled does not take the call back.
 
         Raises:
-            SlimMoAError: of the last attempt.
+            RequestError: of the last attempt.
             StoreError: the result cannot be kept.
         """
         whole, key, _ = await self.kept(model, messages, sampling)
@@ -128,10 +131,10 @@ class Calls:
         return whole
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """What the attempt gives, as often as `Retries` allows.
+        """What the attempt gives, as often as `CallPatience` allows.
 
         Raises:
-            SlimMoAError: of the last attempt; at once if another would not help.
+            RequestError: of the last attempt; at once if another would not help.
         """
         loop = asyncio.get_running_loop()
         away_since, wait_s, failures = None, self._retries.first_s, 0
@@ -156,12 +159,12 @@ class Calls:
 
 
 class StoredModels:
-    """`retry.Replicated` of one answer over `Calls`.
+    """`retry.Replicated` of one answer over `StoredCalls`.
 
     keys: of its calls, by model and seed; all_stored: none of them had to be waited for.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: StoredCalls) -> None:
         self._calls = calls
         self.keys: dict[tuple[str, int | None], bytes] = {}
         self.all_stored = True
@@ -178,8 +181,8 @@ class StoredModels:
         """The answer in one piece: nobody watches a batch."""
         yield await self.complete(model, messages, sampling)
 
-    async def is_there(self, _model: str) -> bool:
-        """No: its calls have waited for their model already, as long as `Retries` has it."""
+    async def is_alive(self, _model: str) -> bool:
+        """No: its calls have waited for their model already, as long as `CallPatience` has it."""
         return False
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:

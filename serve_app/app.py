@@ -20,14 +20,14 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 
-from actors.keeper.registration import claimed
+from actors.keeper.registration import claim_assignment
 from actors.replica import Replica
 from actors.weights.files import cached, fetch
 from actors.weights.folders import folder_here
 from cluster import ray_runtime
 from cluster.cards.card import Card
-from cluster.cards.catalog import named
-from cluster.cards.detect import detect
+from cluster.cards.catalog import card_by_name
+from cluster.cards.detect import detect_cards
 from cluster.plan.by_node import Spread, cards_on, spread
 from cluster.plan.placement import Placement
 from cluster.plan.planner import plan_recipe
@@ -35,10 +35,10 @@ from cluster.ray_runtime import APP_NAME
 from configs.load import load
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.access.api_keys import Key, environment_keys
-from serve_app.access.replica_counts import Running
-from serve_app.assignment import Seating, seating
+from serve_app.access.replica_counts import ReplicaCounts
+from serve_app.assignment import ModelAssignments, model_assignments
 from serve_app.follow_nodes import FollowNodes
-from serve_app.handles import HandleModels
+from serve_app.handles import ServeModels
 from serve_app.http.api import create_api
 
 NODE_LABEL = "ray.io/node-id"
@@ -93,13 +93,13 @@ class ModelReplica(Replica):
     """A Replica as Serve constructs and ends it. It takes a free seat of its model on its node."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, name: str, model: Model, queue: int, seating: Seating | None
+        self, name: str, model: Model, queue: int, model_assignments: ModelAssignments | None
     ) -> None:
         ray_context, seat = ray.get_runtime_context(), None
-        if seating is not None:
+        if model_assignments is not None:
             app = serve.get_replica_context().app_name
-            seats = await seating.on(ray_context.get_node_id(), app, ray_runtime.detection)
-            seat = await claimed(name, seats, ray_context.current_actor)
+            seats = await model_assignments.on(ray_context.get_node_id(), app, ray_runtime.detection)
+            seat = await claim_assignment(name, seats, ray_context.current_actor)
             if seat.gpus is not None:  # Ray may have chosen another card than the plan
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, seat.gpus))
         super().__init__(name, model, queue, seat, ray_context.current_actor)
@@ -117,11 +117,11 @@ class Ingress:
         self, recipe: Recipe, handles: dict[str, DeploymentHandle[Any]], env_keys: tuple[Key, ...]
     ) -> None:
         self._app: str = serve.get_replica_context().app_name
-        self._models = HandleModels(handles)
+        self._models = ServeModels(handles)
         self._names = {f"model-{name}": name for name in recipe.models}
         self._api = create_api(recipe, self._models, env_keys, self._count)
 
-    async def _count(self) -> Running:
+    async def _count(self) -> ReplicaCounts:
         running = await _running(self._app, self._names)
         self._models.gone = {model for model, replicas in running.models.items() if not replicas}
         return running
@@ -130,7 +130,7 @@ class Ingress:
         return self._api
 
 
-async def _running(app: str, names: Mapping[str, str]) -> Running:
+async def _running(app: str, names: Mapping[str, str]) -> ReplicaCounts:
     """The replicas of an application that run. names: of the models, by deployment."""
     status = await asyncio.to_thread(serve.status)
     deployments = status.applications[app].deployments
@@ -138,7 +138,9 @@ async def _running(app: str, names: Mapping[str, str]) -> Running:
         name: sum(n for state, n in each.replica_states.items() if state in ALIVE)
         for name, each in deployments.items()
     }
-    return Running({names[n]: count for n, count in counts.items() if n in names}, counts[INGRESS])
+    return ReplicaCounts(
+        {names[n]: count for n, count in counts.items() if n in names}, counts[INGRESS]
+    )
 
 
 def build(args: BuildArgs) -> Application:
@@ -201,10 +203,10 @@ def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) ->
 
 def cards_of(recipe: Recipe) -> list[Card]:
     """The cards that the recipe names, or else those of the cluster, or of this machine."""
-    found = ray_runtime.cards() if ray.is_initialized() else detect()
+    found = ray_runtime.cards() if ray.is_initialized() else detect_cards()
     node = next((card.node for card in found), "")
     if recipe.cards.names:
-        return [replace(named(name, n), node=node) for n, name in enumerate(recipe.cards.names)]
+        return [replace(card_by_name(name, n), node=node) for n, name in enumerate(recipe.cards.names)]
     return found
 
 
@@ -226,12 +228,12 @@ def weights_of(name: str, model: Model) -> Path | None:
 def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> Application:
     model, where = recipe.models[name], spread(plan, name)
     # The ingress keeps the recipe's bound over all replicas, between which the router may be uneven.
-    queue = UNEVEN * recipe.queue_of(name)
+    queue = UNEVEN * recipe.queue_limit(name)
     options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
     options |= _by_load(model, model.replicas.min) or {"num_replicas": model.replicas.min}
     seats = None
     if where is not None:
-        seats = seating(recipe, plan, where)
+        seats = model_assignments(recipe, plan, where)
         options = _placed(plan, where, model, follow=follow)
     deployment: Any = serve.deployment(
         ModelReplica,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from actors.engine import Share
 from actors.keeper.ray_keeper import KeptCard, RemoteKeeper
-from actors.keeper.registration import Seat
+from actors.keeper.registration import Assignment
 from cluster.cards.card import Card
-from cluster.cards.tensor_parallel import joined, width_of
+from cluster.cards.tensor_parallel import gpus_per_card, join_cards
 from cluster.plan import placement
 from cluster.plan.by_node import Spread, cards_on
 from cluster.plan.footprint import gib
@@ -22,7 +22,7 @@ Detect = Callable[[str], Awaitable[Sequence[Card]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Berth:
+class PlannedAssignment:
     """A seat before anybody is on its node. card: counted on that node."""
 
     member: str
@@ -32,25 +32,25 @@ class Berth:
     patience_s: float
     gpus: tuple[int, ...] | None
 
-    def seat(self, app: str, node: str, cards: Sequence[Card] = ()) -> Seat:
+    def seat(self, app: str, node: str, cards: Sequence[Card] = ()) -> Assignment:
         """The seat on a node. cards: that node's own, where they are not the plan's."""
         digest = hashlib.sha256(repr(self.slots).encode()).hexdigest()[:8]
         kept = KeptCard(app, node, f"{self.card}:{digest}", self.slots)
         gpus = cards[self.card].indices if cards and self.gpus is not None else self.gpus
         keeper = RemoteKeeper(kept.keeper)
-        return Seat(self.member, keeper, self.share, self.patience_s, gpus)
+        return Assignment(self.member, keeper, self.share, self.patience_s, gpus)
 
 
 @dataclass(frozen=True, slots=True)
-class Seating:
+class ModelAssignments:
     """A model's berths by node; joining: those of a node that is in no plan, if its cards are at least
     such as `cards`."""
 
-    berths: Mapping[str, tuple[Berth, ...]]
-    joining: tuple[Berth, ...]
+    berths: Mapping[str, tuple[PlannedAssignment, ...]]
+    joining: tuple[PlannedAssignment, ...]
     cards: tuple[Card, ...]
 
-    async def on(self, node: str, app: str, detect: Detect) -> list[Seat]:
+    async def on(self, node: str, app: str, detect: Detect) -> list[Assignment]:
         """The model's seats on a node. detect: finds the cards of one that is in no plan.
 
         Raises:
@@ -58,7 +58,7 @@ class Seating:
         """
         if node in self.berths:
             return [berth.seat(app, node) for berth in self.berths[node]]
-        found = joined(await detect(node), width_of(self.cards))
+        found = join_cards(await detect(node), gpus_per_card(self.cards))
         for number, wanted in enumerate(self.cards):
             if number >= len(found) or not _holds(found[number], wanted):
                 has = ", ".join(f"{card.name} of {gib(card.total_bytes)}" for card in found)
@@ -75,19 +75,19 @@ def _holds(found: Card, wanted: Card) -> bool:
     return same and found.total_bytes >= wanted.total_bytes
 
 
-def seating(recipe: Recipe, plan: Placement, spread: Spread) -> Seating:
+def model_assignments(recipe: Recipe, plan: Placement, spread: Spread) -> ModelAssignments:
     """The seats of one model."""
     berths = {
         node: tuple(_berth(recipe, plan, seat) for seat in seats)
         for node, seats in spread.seats.items()
     }
-    return Seating(berths, berths.get(spread.pattern, ()), cards_on(plan, spread.pattern))
+    return ModelAssignments(berths, berths.get(spread.pattern, ()), cards_on(plan, spread.pattern))
 
 
-def _berth(recipe: Recipe, plan: Placement, seat: Location) -> Berth:
+def _berth(recipe: Recipe, plan: Placement, seat: Location) -> PlannedAssignment:
     placed, member = plan.cards[seat.card], seat.member
     on_gpu = placed.card.kind == "gpu"
-    return Berth(
+    return PlannedAssignment(
         member=member_name(member),
         card=cards_on(plan, placed.card.node).index(placed.card),
         slots=_slots(recipe, placed),
@@ -115,6 +115,6 @@ def _slots(recipe: Recipe, placed: PlacedCard) -> tuple[Slot, ...]:
     )
 
 
-def member_name(member: placement.Member) -> str:
+def member_name(member: placement.PlacedReplica) -> str:
     """The name under which a replica is known to its keeper."""
     return f"{member.model}/{member.replica}"

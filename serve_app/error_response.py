@@ -6,9 +6,9 @@ import math
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from configs.errors import OverAllowance, SlimMoAError
+from configs.errors import OverAllowance, RequestError
 from serve_app.http.response import error_body
-from serve_app.safe_traceback import trace
+from serve_app.safe_traceback import safe_traceback
 
 LATER_S = 1
 """When to try again after a full queue or a model that is away."""
@@ -16,7 +16,7 @@ LATER_S = 1
 logger = logging.getLogger(__name__)
 
 
-def refusal(error: SlimMoAError) -> JSONResponse:
+def error_response(error: RequestError) -> JSONResponse:
     """OpenAI's envelope, with the headers that belong to the status."""
     headers = {}
     if error.status == 401:
@@ -46,9 +46,9 @@ class DefectMiddleware:
         try:
             await self._app(scope, receive, noted)
         except Exception as error:
-            logger.error("%s %s: %s", scope["type"], scope.get("path"), trace(error))
+            logger.error("%s %s: %s", scope["type"], scope.get("path"), safe_traceback(error))
             name = type(error).__name__
             if begun or scope["type"] != "http":
                 raise RuntimeError(f"{name} after the response had begun") from None
             said = f"internal error ({name}); the server's log says more"
-            await refusal(SlimMoAError(said))(scope, receive, send)
+            await error_response(RequestError(said))(scope, receive, send)

@@ -10,7 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from actors.engine import Delta, Message
 from actors.replica import ReplicaStats
-from configs.errors import EngineError, EngineUnavailable, NoReplica, Overloaded, SlimMoAError
+from configs.errors import EngineError, EngineUnavailable, NoReplica, Overloaded, RequestError
 from configs.schema import Model, Sampling
 
 PROBE_S = 2.0
@@ -18,7 +18,7 @@ PROBE_S = 2.0
 none, Serve would have the call wait for ever."""
 
 
-class HandleModels:
+class ServeModels:
     """`retry.Replicated` over one Serve handle per model. patience_s: of whole answers (`complete`), in
     place of the recipe's."""
 
@@ -32,11 +32,11 @@ class HandleModels:
         self._streams = {name: h.options(stream=True) for name, h in self._handles.items()}
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncIterator[Delta]:
         self._check(model)
         # Serve types the call as either kind of response; a streaming handle gives this one.
-        response: Any = self._streams[model].stream.remote(messages, sampling, live)
+        response: Any = self._streams[model].stream.remote(messages, sampling, streamed)
         done = False
         try:
             async for delta in response:
@@ -72,13 +72,13 @@ class HandleModels:
         ends: list[list[int]] = await self._call(model, "token_ends", texts)
         return ends
 
-    async def is_there(self, model: str) -> bool:
+    async def is_alive(self, model: str) -> bool:
         """Whether a replica of the model answers within `PROBE_S`. One whose engine is made anew does;
         calls wait there until it is back."""
         try:
             async with asyncio.timeout(PROBE_S):
                 await self.settings(model)
-        except (TimeoutError, SlimMoAError):
+        except (TimeoutError, RequestError):
             return False
         return True
 
@@ -122,10 +122,10 @@ def _cancelled_there(model: str) -> EngineUnavailable:
     return EngineUnavailable(f"the replica of model {model!r} cancelled the call", model=model)
 
 
-def as_ours(error: Exception, model: str) -> SlimMoAError:
+def as_ours(error: Exception, model: str) -> RequestError:
     """Ray's error for a call to `model` -> ours. Its text is the cause's, without a traceback."""
     cause = error.cause if isinstance(error, RayTaskError) else error
-    if isinstance(cause, SlimMoAError):
+    if isinstance(cause, RequestError):
         return cause
     if isinstance(cause, BackPressureError):
         return Overloaded(f"the queue of model {model!r} is full", model=model)

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Iterator
 
 
-def trace(error: BaseException) -> str:
+def safe_traceback(error: BaseException) -> str:
     """Where an error came from: classes and lines of source, of its causes too, without their messages,
     which may quote a prompt."""
     return "\n".join(_traces(error))

@@ -189,7 +189,7 @@ class OpenAIHttpEngine:
         template = [len(text)] * (wire.TEMPLATE_TOKENS * (len(prompt) + 1))
         return wire.estimated_ends(text, ratio) + template
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         """The server's health is not the replica's: a call finds out, and other models go on."""
         if self._session is None:
             raise EngineUnavailable("the HTTP engine is stopped", model=self._name)

@@ -39,7 +39,7 @@ class ScriptedEngine:
         self._stopped.clear()
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        await self.check()
+        await self.check_health()
         prompt_tokens = len(await self.token_ends(messages))
         room = self._model.context_tokens - prompt_tokens
         if room < 1:
@@ -83,13 +83,13 @@ class ScriptedEngine:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
-        await self.check()
+        await self.check_health()
 
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
         text = prompt if isinstance(prompt, str) else _render(prompt)
         return [match.end() for match in re.finditer(r"\s*\S+|\s+$", text)]
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         if self._stopped.is_set():
             raise EngineUnavailable("the scripted engine is stopped", model=self._name)
 

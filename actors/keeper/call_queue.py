@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.residency.policy import Calls, Turn
+from cluster.residency.policy import QueueCounts, Turn
 
 
 @dataclass(eq=False, slots=True)
@@ -16,7 +16,7 @@ class _Call:
     admitted: "asyncio.Future[None]"
 
 
-class Line:
+class CallQueue:
     """Calls that arrived up to `gate` may run, `concurrency` at a time, before `lease_until`.
 
     changed: called whenever a count or the turn may have changed.
@@ -42,10 +42,10 @@ class Line:
         return Turn.CLOSING if self.running or may_start else Turn.CLOSED
 
     @property
-    def calls(self) -> Calls:
+    def calls(self) -> QueueCounts:
         oldest = self._calls[0].arrived if self._calls else math.inf
         due = min((call.due for call in self._calls), default=math.inf)
-        return Calls(len(self._calls), self.running, oldest, due)
+        return QueueCounts(len(self._calls), self.running, oldest, due)
 
     def may_start(self, arrived: float) -> bool:
         """Whether a call that arrived then, and is the first in the line, may run."""

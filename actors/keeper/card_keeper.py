@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.keeper.replica_turns import POLL_S
-from cluster.residency.messages import Action, CheckAt, Do, Order, Reply, Snapshot, Verb
+from cluster.residency.messages import Action, CallAt, MemberAction, Order, PollReply, Snapshot, Verb
 from cluster.residency.policy import Policy, State
-from cluster.residency.scheduler import Residency, Slot
+from cluster.residency.scheduler import ResidencyScheduler, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +36,13 @@ class _Seated:
     replica: Any
     state: State
     number: int = 0
-    order: Do | None = None
+    order: MemberAction | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     watch: "asyncio.Task[None] | None" = None
 
 
-class SlotKeeper:
-    """Feeds what the replicas of a card tell to `Residency`, and its orders to the replicas.
+class CardKeeper:
+    """Feeds what the replicas of a card tell to `ResidencyScheduler`, and its orders to the replicas.
 
     alive, kill: how to look after a replica by the handle that it gave; retire: what to do when none
     has been here for EMPTY_S.
@@ -56,7 +56,7 @@ class SlotKeeper:
         kill: Callable[[Any], Awaitable[None]],
         retire: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._residency = Residency(slots, policy)
+        self._residency = ResidencyScheduler(slots, policy)
         self._names = {member.name for slot in slots for member in slot.members}
         self._alive, self._kill, self._retire = alive, kill, retire
         self._empty: asyncio.TimerHandle | None = None
@@ -77,14 +77,14 @@ class SlotKeeper:
                 return None
             self._forget(old)
             if old.who != who:
-                self._carry_out(self._residency.left(self._now(), member))
+                self._carry_out(self._residency.on_leave(self._now(), member))
         if self._empty is not None:
             self._empty.cancel()
         ticket, seated = uuid.uuid4().hex, _Seated(member, who, replica, found.state)
         self._seated[member] = self._tickets[ticket] = seated
         seated.watch = asyncio.create_task(self._watch(seated))
         now = self._now()
-        self._carry_out(self._residency.joined(now, member, found.shifted(now)))
+        self._carry_out(self._residency.on_join(now, member, found.shifted(now)))
         return ticket
 
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
@@ -98,12 +98,12 @@ class SlotKeeper:
                 self._step_s[seated.member, found.state] += found.took_s or 0.0
         found = found.shifted(now)
         if number == seated.number:
-            self._carry_out(self._residency.reported(now, seated.member, found))
+            self._carry_out(self._residency.on_report(now, seated.member, found))
         else:
-            self._carry_out(self._residency.queued(now, seated.member, found.calls))
+            self._carry_out(self._residency.on_queue(now, seated.member, found.calls))
         return True
 
-    async def order(self, ticket: str, after: int) -> Reply:
+    async def order(self, ticket: str, after: int) -> PollReply:
         """See `turns.Keeper`; answers within POLL_S."""
         seated = self._tickets.get(ticket)
         if seated is not None and seated.number <= after:
@@ -111,12 +111,12 @@ class SlotKeeper:
                 async with asyncio.timeout(POLL_S):
                     await seated.news.wait()
         if self._tickets.get(ticket) is not seated or seated is None:
-            return Reply(known=False)
+            return PollReply(known=False)
         if seated.order is None or seated.number <= after:
-            return Reply(known=True)
+            return PollReply(known=True)
         order = seated.order
         before_s = order.before - self._now()
-        return Reply(True, Order(seated.number, order.verb, before_s, order.sole))
+        return PollReply(True, Order(seated.number, order.verb, before_s, order.sole))
 
     async def standing(self) -> dict[str, Snapshot]:
         """What is believed of every member. Times in it count from now."""
@@ -139,7 +139,7 @@ class SlotKeeper:
         self._seated.pop(seated.member)
         seated.watch = None
         self._forget(seated)
-        self._carry_out(self._residency.left(self._now(), seated.member))
+        self._carry_out(self._residency.on_leave(self._now(), seated.member))
         if not self._seated:
             self._empty = asyncio.get_running_loop().call_later(EMPTY_S, self._leave)
 
@@ -157,9 +157,9 @@ class SlotKeeper:
             self._timer = None
         for action in actions:
             match action:
-                case CheckAt(at):
+                case CallAt(at):
                     self._timer = asyncio.get_running_loop().call_at(at, self._tick)
-                case Do(verb, member) if (seated := self._seated.get(member)) is not None:
+                case MemberAction(verb, member) if (seated := self._seated.get(member)) is not None:
                     self._orders[member, verb] += 1
                     if verb is Verb.KILL:
                         self._do(self._kill(seated.replica))

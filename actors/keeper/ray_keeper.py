@@ -15,8 +15,8 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.keeper.card_keeper import SlotKeeper
-from cluster.residency.messages import Reply, Snapshot
+from actors.keeper.card_keeper import CardKeeper
+from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
 from cluster.residency.scheduler import Slot
 
@@ -45,7 +45,7 @@ async def kill(replica: Any) -> None:
     ray.kill(replica, no_restart=False)
 
 
-class RayKeeper(SlotKeeper):
+class RayKeeper(CardKeeper):
     """The keeper of a card, whose replicas are Ray actors."""
 
     def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
@@ -113,8 +113,8 @@ class RemoteKeeper:
         known: bool = await self._call("report", ticket, number, found)
         return known
 
-    async def order(self, ticket: str, after: int) -> Reply:
-        reply: Reply = await self._call("order", ticket, after)
+    async def order(self, ticket: str, after: int) -> PollReply:
+        reply: PollReply = await self._call("order", ticket, after)
         return reply
 
     async def _call(self, method: str, *arguments: Any) -> Any:

@@ -21,7 +21,7 @@ CLAIM_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Assignment:
     """A replica's place on a card. member: its name there; keeper: the card's; share: what it may
     use of it; patience_s: how long its calls wait before they end another's turn; gpus: numbers of
     the GPUs that the card is made of, None on a CPU; who: under which it was claimed."""
@@ -34,7 +34,7 @@ class Seat:
     who: str | None = None
 
 
-async def claimed(model: str, seats: Sequence[Seat], replica: Any) -> Seat:
+async def claim_assignment(model: str, seats: Sequence[Assignment], replica: Any) -> Assignment:
     """The first of these seats that is free, taken. replica: what its keeper watches.
 
     A keeper lets no two replicas be the same member, so asking all of them in order is enough. One that

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
-from actors.keeper.call_queue import Line
-from cluster.residency.messages import Order, Reply, Snapshot, Verb
+from actors.keeper.call_queue import CallQueue
+from cluster.residency.messages import Order, PollReply, Snapshot, Verb
 from cluster.residency.policy import State, Turn
 from configs.errors import EngineUnavailable
 
@@ -49,7 +49,7 @@ class Keeper(Protocol):
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
         """How the replica is, after the order of that number. False if it has to join (again)."""
 
-    async def order(self, ticket: str, after: int) -> Reply:
+    async def order(self, ticket: str, after: int) -> PollReply:
         """The latest order, once its number is above `after`."""
 
 
@@ -64,7 +64,7 @@ class Steps(Protocol):
         """Free all that the engine holds, so that it can be started; or end the process."""
 
 
-class Turns:
+class TurnClient:
     """Lets the calls of one member run in its turns, and its engine start, sleep and wake on order.
 
     keeper: None for an engine that computes on no card: it starts at once and its turn never ends.
@@ -86,7 +86,7 @@ class Turns:
         self._member, self._steps, self._keeper, self._replica = member, steps, keeper, replica
         self._patience_s = patience_s
         self._who = who or uuid.uuid4().hex
-        self._line = Line(concurrency, self._tell)
+        self._line = CallQueue(concurrency, self._tell)
         self._state = State.STOPPED
         self._sole = False
         self._seen = 0

@@ -81,7 +81,7 @@ class Engines:
         model: str,
         messages: Sequence[Message],
         sampling: Sampling,
-        live: bool = True,  # noqa: ARG002
+        streamed: bool = True,  # noqa: ARG002
     ) -> AsyncIterator[Delta]:
         if model in self.gone:
             raise EngineUnavailable("it is gone", model=model)
@@ -97,7 +97,7 @@ class Engines:
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return [await self._engines[model].token_ends(text) for text in texts]
 
-    async def is_there(self, model: str) -> bool:
+    async def is_alive(self, model: str) -> bool:
         return model not in self.gone
 
     async def stats(self, model: str) -> ReplicaStats:  # noqa: ARG002
@@ -120,7 +120,7 @@ class Oracle:
         self._engines.gone = missing
         messages: list[Message] = [{"role": "user", "content": question(number)}]
         events = moa.answer(
-            messages, self._recipe, self._engines, seed=number, live=False, watched=False
+            messages, self._recipe, self._engines, seed=number, streamed=False, watched=False
         )
         return "".join([e.delta.text async for e in events if isinstance(e, AnswerDelta)])
 

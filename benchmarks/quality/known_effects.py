@@ -44,11 +44,11 @@ from jobs.ablation.ablate import PARTS, Ablation, ablate
 from jobs.ablation.effects import CONFIDENCE, Contrast, Estimate
 from jobs.ablation.findings import Findings
 from jobs.ablation.plan import plan
-from jobs.generate import Generation, generate, generator_of
+from jobs.generate import GenerateTask, generate, generator_of
 from jobs.identity import model_identity
 from jobs.judges.pairwise import Judging, judge
 from jobs.store import Store
-from jobs.stored_calls import Calls
+from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant, alone, self_moa
 
 BY_CHANCE = 0.975  # of all runs miss no more truths than is allowed
@@ -76,12 +76,12 @@ async def findings(folder: Path, models: InProcess, rows: int, seed: int) -> Fin
     identities = {name: model_identity(model) for name, model in base.models.items()}
     with Store.open(folder) as store:
         store.add_rows(questions(rows))
-        async with Calls(store, models, identities, dict.fromkeys(base.models, 64)) as calls:
+        async with StoredCalls(store, models, identities, dict.fromkeys(base.models, 64)) as calls:
 
             async def answered(variants: Sequence[Variant]) -> None:
                 for variant in variants:
                     store.add_generator(generator_of(variant, identities, seed))
-                await generate(Generation(variants, seed), store, calls)
+                await generate(GenerateTask(variants, seed), store, calls)
 
             async def judged(generators: Sequence[str]) -> None:
                 for generator in generators:

@@ -14,7 +14,7 @@ import psutil
 from actors.engine import Message, Share
 from benchmarks.real_cards.bench import Bench
 from cluster.plan.footprint import footprint, gib
-from cluster.plan.placement import Member
+from cluster.plan.placement import PlacedReplica
 from cluster.plan.planner import checkpoints_of
 from configs.schema import Sampling, VllmModel
 
@@ -29,7 +29,7 @@ LEFT = 256 << 20  # what our own process may have grown by
 Found = tuple[Any, ...]  # what, planned, measured, good
 
 
-def engine_of(bench: Bench, member: Member) -> Any:
+def engine_of(bench: Bench, member: PlacedReplica) -> Any:
     """The engine of a planned member, not started."""
     from actors.engines.vllm import VllmEngine
 
@@ -73,7 +73,7 @@ async def check(bench: Bench) -> AsyncIterator[Found]:
     yield "left when all have stopped", gib(0), gib(left), left < LEFT
 
 
-async def _start(bench: Bench, member: Member, engine: Any) -> AsyncIterator[Found]:
+async def _start(bench: Bench, member: PlacedReplica, engine: Any) -> AsyncIterator[Found]:
     before, began = await bench.meter.settled_bytes(), time.perf_counter()
     await engine.start()
     seconds = time.perf_counter() - began
@@ -95,7 +95,7 @@ async def _side_by_side(
     yield f"{one} + {other}: tokens/s", "", " + ".join(f"{speed:.0f}" for speed in both), None
 
 
-async def _sleep(bench: Bench, member: Member, engine: Any) -> AsyncIterator[Found]:
+async def _sleep(bench: Bench, member: PlacedReplica, engine: Any) -> AsyncIterator[Found]:
     model = bench.recipe.models[member.model]
     needs = footprint(model, checkpoints_of(bench.recipe)[member.model], bench.card.kind)
     free = psutil.virtual_memory().available - HOST_RESERVE
@@ -113,7 +113,7 @@ async def _sleep(bench: Bench, member: Member, engine: Any) -> AsyncIterator[Fou
     yield f"{member.model}: seconds to fall asleep", "", f"{seconds:.2f} s", None
 
 
-async def _wake(bench: Bench, member: Member, engine: Any) -> AsyncIterator[Found]:
+async def _wake(bench: Bench, member: PlacedReplica, engine: Any) -> AsyncIterator[Found]:
     asleep, began = await bench.meter.settled_bytes(), time.perf_counter()
     await engine.wake()
     seconds = time.perf_counter() - began

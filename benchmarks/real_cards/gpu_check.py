@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from benchmarks.real_cards import card_checks, dummy_models, serve_check
 from benchmarks.real_cards.bench import Bench, Meter
-from cluster.cards.detect import detect
+from cluster.cards.detect import detect_cards
 from cluster.plan.checkpoint import shapes
 from cluster.plan.planner import plan_recipe
 from configs.load import load
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS))
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     options = parser.parse_args(arguments)
-    card = detect()[0]
+    card = detect_cards()[0]
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         recipe = dummy_recipe(
             options.preset, Path(folder), tiny=options.tiny, proposers=options.proposers

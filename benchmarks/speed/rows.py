@@ -30,19 +30,19 @@ import typer
 
 from actors.engine import Delta, Message, Share
 from actors.engines.scripted import WORDS
-from actors.keeper.card_keeper import SlotKeeper
-from actors.keeper.registration import Seat
+from actors.keeper.card_keeper import CardKeeper
+from actors.keeper.registration import Assignment
 from actors.replica import Replica
 from benchmarks.shared.harness import Limit, report, run
 from cluster.residency.messages import Verb
 from cluster.residency.policy import Member
 from cluster.residency.scheduler import Slot
 from configs.schema import Recipe, Sampling
-from jobs.generate import Generated, Generation, generate, generator_of
+from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
 from jobs.identity import model_identity
 from jobs.records import Row
 from jobs.store import Store
-from jobs.stored_calls import Calls
+from jobs.stored_calls import StoredCalls
 from jobs.variants import mixture
 
 BLOCKS = 10
@@ -99,7 +99,7 @@ class Replicas:
 
 
 @asynccontextmanager
-async def one_slot(of: Recipe, queue: int) -> AsyncIterator[tuple[Replicas, SlotKeeper]]:
+async def one_slot(of: Recipe, queue: int) -> AsyncIterator[tuple[Replicas, CardKeeper]]:
     """The recipe's models, in turns in one slot of a card. queue: calls that may wait for each."""
 
     async def alive(_: Any) -> bool:
@@ -109,9 +109,9 @@ async def one_slot(of: Recipe, queue: int) -> AsyncIterator[tuple[Replicas, Slot
         raise RuntimeError(f"replica {name!r} is to be killed, and nothing failed")
 
     members = tuple(Member(name, order) for order, name in enumerate(of.models))
-    keeper = SlotKeeper([Slot("slot", members)], None, alive, kill)
+    keeper = CardKeeper([Slot("slot", members)], None, alive, kill)
     replicas = {
-        name: Replica(name, model, queue, Seat(name, keeper, Share(), inf), name)
+        name: Replica(name, model, queue, Assignment(name, keeper, Share(), inf), name)
         for name, model in of.models.items()
     }
     try:
@@ -139,7 +139,7 @@ class Sample:
     swaps: int
 
     @classmethod
-    def taken(cls, rows: int, calls: Calls, orders: Orders, folder: Path) -> "Sample":
+    def taken(cls, rows: int, calls: StoredCalls, orders: Orders, folder: Path) -> "Sample":
         return cls(
             rows,
             calls.counts.made / CALLS_PER_ROW,
@@ -158,7 +158,7 @@ async def measured(rows: int, in_flight: int, folder: Path) -> list[Sample]:
     block = rows // BLOCKS
     reached = asyncio.Queue[int]()
 
-    def on_answer(so_far: Generated) -> None:
+    def on_answer(so_far: GenerateProgress) -> None:
         if (done := so_far.answered + so_far.failed) % block == 0:
             reached.put_nowait(done)
 
@@ -168,11 +168,11 @@ async def measured(rows: int, in_flight: int, folder: Path) -> list[Sample]:
         store.add_generator(generator_of(variant, identities, 0))
         async with (
             one_slot(mix, in_flight) as (models, keeper),
-            Calls(store, models, identities, dict.fromkeys(mix.models, in_flight)) as calls,
+            StoredCalls(store, models, identities, dict.fromkeys(mix.models, in_flight)) as calls,
             asyncio.TaskGroup() as group,
         ):
             samples = [Sample.taken(0, calls, await keeper.orders(), folder)]
-            task = Generation([variant], in_flight=in_flight)
+            task = GenerateTask([variant], in_flight=in_flight)
             answering = group.create_task(generate(task, store, calls, on_answer))
             for _ in range(BLOCKS):
                 done = await reached.get()

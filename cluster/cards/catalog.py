@@ -10,11 +10,12 @@ import re
 from dataclasses import replace
 
 from cluster.cards.card import GIB, Card
+from configs.errors import UserError
 
 PCIE4, PCIE5 = 31.5e9, 63e9
 
 
-class UnknownCard(ValueError):
+class UnknownCard(UserError):
     """A card's name that the catalog does not have."""
 
 
@@ -60,7 +61,7 @@ CARDS = {
 }
 
 
-def named(name: str, index: int = 0) -> Card:
+def card_by_name(name: str, index: int = 0) -> Card:
     """The card of that name.
 
     Raises:

@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.cards.card import Card, this_machine
-from cluster.cards.catalog import like, named
+from cluster.cards.catalog import card_by_name, like
 
 VARIABLE = "SLIMMOA_CARDS"
 
 
-def detect() -> list[Card]:
+def detect_cards() -> list[Card]:
     """The cards of this machine: those that SLIMMOA_CARDS names, else its GPUs, else its CPU.
 
     Raises:
         UnknownCard: SLIMMOA_CARDS has a name that the catalog lacks.
     """
     if names := os.environ.get(VARIABLE):
-        cards = [named(name.strip(), n) for n, name in enumerate(names.split(","))]
+        cards = [card_by_name(name.strip(), n) for n, name in enumerate(names.split(","))]
         return [replace(card, node=socket.gethostname()) for card in cards]
     return gpus() or [this_machine()]
 

@@ -10,7 +10,7 @@ from configs.schema import LlamaCppModel, Recipe
 WIDTHS = (1, 2, 4, 8)
 
 
-def joined(cards: Sequence[Card], width: int) -> list[Card]:
+def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
     """The GPUs of each node in groups of `width` that are alike, each group as one card; what makes no
     whole group is left out. A CPU stays what it is.
 
@@ -47,7 +47,7 @@ def _one(group: Sequence[Card]) -> Card:
     )
 
 
-def width_of(cards: Sequence[Card]) -> int:
+def gpus_per_card(cards: Sequence[Card]) -> int:
     """GPUs of the widest card; 1 without any."""
     return max((len(card.indices) for card in cards), default=1)
 
@@ -71,7 +71,7 @@ def wanted(recipe: Recipe, cards: Sequence[Card]) -> tuple[int, ...]:
         return (1,)
     if recipe.cards.tensor_parallel is not None:
         return (recipe.cards.tensor_parallel,)
-    return tuple(w for w in WIDTHS if w == 1 or width_of(joined(cards, w)) == w)
+    return tuple(w for w in WIDTHS if w == 1 or gpus_per_card(join_cards(cards, w)) == w)
 
 
 def obstacle(
@@ -80,7 +80,7 @@ def obstacle(
     """Why the models cannot be split over so many GPUs, if they cannot."""
     if width == 1:
         return None
-    if width_of(joined(cards, width)) < width:
+    if gpus_per_card(join_cards(cards, width)) < width:
         return f"no node has {width} GPUs that are alike"
     to_cpu = any(card.kind == "cpu" for card in cards)
     for name, checkpoint in checkpoints.items():

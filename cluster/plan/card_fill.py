@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cluster.cards.card import GIB, Card, Kind
 from cluster.plan.footprint import Footprint
-from cluster.plan.placement import Member, PlacedCard, Placement, Slot
+from cluster.plan.placement import PlacedCard, PlacedReplica, Placement, Slot
 from configs.schema import Recipe
 
 # Of a GPU: the driver's own growth, fragments, a desktop. Of RAM: the system and Ray, whose head,
@@ -18,7 +18,7 @@ RAY_DIGITS = 10_000  # Ray keeps four; cut, not rounded, so that they add up to 
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class ReplicaToPlace:
     """One replica to place. work: bytes that one answer of the mixture makes it read."""
 
     model: str
@@ -30,7 +30,7 @@ class Unit:
 
 
 @dataclass(slots=True)
-class Draft:
+class CardFill:
     """A card being filled: residents, and the members of its one slot of turns. held: sleepers keep
     their weights on this very card, as on a CPU with enough RAM."""
 
@@ -38,29 +38,29 @@ class Draft:
     card: Card
     usable: int
     held: bool
-    residents: list[Unit] = field(default_factory=list)
-    turns: list[Unit] = field(default_factory=list)
+    residents: list[ReplicaToPlace] = field(default_factory=list)
+    turns: list[ReplicaToPlace] = field(default_factory=list)
 
     @property
-    def units(self) -> list[Unit]:
+    def units(self) -> list[ReplicaToPlace]:
         return [*self.residents, *self.turns]
 
-    def free(self, *, turns: Sequence[Unit] | None = None) -> int:
+    def free(self, *, turns: Sequence[ReplicaToPlace] | None = None) -> int:
         """Bytes left, if the slot of turns had these members."""
         resident = sum(unit.bytes.awake for unit in self.residents)
         return self.usable - resident - slot_bytes(self.turns if turns is None else turns, self.held)
 
-    def has(self, unit: Unit) -> bool:
+    def has(self, unit: ReplicaToPlace) -> bool:
         return any(other.model == unit.model for other in self.units)
 
-    def takes_resident(self, unit: Unit) -> bool:
+    def takes_resident(self, unit: ReplicaToPlace) -> bool:
         return unit.kind == self.card.kind and self.free() >= unit.bytes.awake
 
-    def takes_turn(self, unit: Unit) -> bool:
+    def takes_turn(self, unit: ReplicaToPlace) -> bool:
         return unit.kind == self.card.kind and self.free(turns=[*self.turns, unit]) >= 0
 
 
-def slot_bytes(units: Sequence[Unit], held: bool) -> int:
+def slot_bytes(units: Sequence[ReplicaToPlace], held: bool) -> int:
     """Bytes of a slot: what its sleepers leave there, and the hungriest awake one on top."""
     left = [unit.bytes.awake if held else unit.bytes.asleep for unit in units]
     grows = [unit.bytes.awake - rest for unit, rest in zip(units, left, strict=True)]
@@ -86,7 +86,7 @@ def host_limit(recipe: Recipe, card: Card) -> float:
     return HOST_SHARE * card.host_bytes
 
 
-def parked_bytes(drafts: Iterable[Draft]) -> dict[str, int]:
+def parked_bytes(drafts: Iterable[CardFill]) -> dict[str, int]:
     """RAM that sleeping models take, by node."""
     sums: dict[str, int] = {}
     for draft in drafts:
@@ -97,7 +97,7 @@ def parked_bytes(drafts: Iterable[Draft]) -> dict[str, int]:
     return sums
 
 
-def finished(recipe: Recipe, drafts: Sequence[Draft]) -> Placement:
+def finished(recipe: Recipe, drafts: Sequence[CardFill]) -> Placement:
     """The placement of these drafts, one for each card in order."""
     local = {unit.model for draft in drafts for unit in draft.units}
     return Placement(
@@ -108,7 +108,7 @@ def finished(recipe: Recipe, drafts: Sequence[Draft]) -> Placement:
     )
 
 
-def _placed(recipe: Recipe, draft: Draft, drafts: Sequence[Draft]) -> PlacedCard:
+def _placed(recipe: Recipe, draft: CardFill, drafts: Sequence[CardFill]) -> PlacedCard:
     groups = [[unit] for unit in draft.residents] + ([draft.turns] if draft.turns else [])
     slots = []
     for group in groups:
@@ -122,7 +122,9 @@ def _placed(recipe: Recipe, draft: Draft, drafts: Sequence[Draft]) -> PlacedCard
     return PlacedCard(draft.card, draft.usable, tuple(slots))
 
 
-def _fraction(draft: Draft, group: Sequence[Unit], groups: int, drafts: Sequence[Draft]) -> float:
+def _fraction(
+    draft: CardFill, group: Sequence[ReplicaToPlace], groups: int, drafts: Sequence[CardFill]
+) -> float:
     """What Ray books for a replica: GPUs, or a share of a CPU's cores.
 
     On one card: its slot's share over the slot's members. On several, Ray chooses the card by itself
@@ -147,9 +149,11 @@ def _cut(share: float) -> float:
     return math.floor(share * RAY_DIGITS) / RAY_DIGITS
 
 
-def _member(recipe: Recipe, unit: Unit, card: Card, fraction: float, threads: int) -> Member:
+def _member(
+    recipe: Recipe, unit: ReplicaToPlace, card: Card, fraction: float, threads: int
+) -> PlacedReplica:
     needs = unit.bytes
-    return Member(
+    return PlacedReplica(
         model=unit.model,
         replica=unit.replica,
         weights=needs.weights,

@@ -6,7 +6,7 @@ from cluster.cards.card import Card
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class PlacedReplica:
     """One replica of a model in its slot.
 
     weights, kv, activations, residue: bytes, as in Footprint; sequences: how many run at a time;
@@ -39,7 +39,7 @@ class Slot:
     """A share of a card that houses one awake model at a time. total_bytes: the most that it uses;
     keeps_loaded: members that sleep keep their weights in RAM, else they are read from disk."""
 
-    members: tuple[Member, ...]
+    members: tuple[PlacedReplica, ...]
     total_bytes: int
     keeps_loaded: bool = True
 
@@ -67,7 +67,7 @@ class Location:
 
     card: int
     slot: int
-    member: Member
+    member: PlacedReplica
 
 
 @dataclass(frozen=True, slots=True)

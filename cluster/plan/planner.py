@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.cards.card import Card
 from cluster.cards.catalog import CARDS
-from cluster.cards.tensor_parallel import WIDTHS, joined, left_out, obstacle, wanted, widths
+from cluster.cards.tensor_parallel import WIDTHS, join_cards, left_out, obstacle, wanted, widths
 from cluster.plan.card_fill import host_limit, usable_bytes
 from cluster.plan.checkpoint import (
     Checkpoint,
@@ -24,7 +24,8 @@ from cluster.plan.checkpoint import (
 )
 from cluster.plan.footprint import footprint, gib, kv_tokens_of
 from cluster.plan.placement import Placement
-from cluster.plan.search import arrange, home
+from cluster.plan.search import home, search_placement
+from configs.errors import UserError
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 from configs.weights import HubFolder
 
@@ -54,7 +55,7 @@ class Advice:
         return Recipe.model_validate(data)
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(UserError):
     """The models do not fit on the cards. `advice` holds changes with which they would, if any."""
 
     def __init__(self, message: str, *, advice: tuple[Advice, ...] = ()) -> None:
@@ -83,8 +84,8 @@ def _placed(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
 ) -> Placement | None:
     for width in widths(recipe, checkpoints, cards):
-        wide = joined(cards, width)
-        if (placement := arrange(recipe, checkpoints, wide)) is not None:
+        wide = join_cards(cards, width)
+        if (placement := search_placement(recipe, checkpoints, wide)) is not None:
             return replace(placement, left_out=left_out(cards, wide))
     return None
 
@@ -164,7 +165,7 @@ def _split_sums(
         names = [name for name in checkpoints if home(recipe.models[name], cards) == "gpu"]
         needs = {n: footprint(recipe.models[n], checkpoints[n], "gpu", width) for n in names}
         takes = ", ".join(f"{name} {gib(need.awake)}" for name, need in needs.items())
-        room = {c.name: usable_bytes(recipe, c) for c in joined(cards, width) if c.kind == "gpu"}
+        room = {c.name: usable_bytes(recipe, c) for c in join_cards(cards, width) if c.kind == "gpu"}
         have = ", ".join(f"{name} has {gib(usable)}" for name, usable in room.items())
         yield f"Nor split over {width} GPUs, where the runtime counts on each: {takes}; {have}."
 
@@ -242,7 +243,7 @@ def _cuts(recipe: Recipe, names: Sequence[str]) -> Iterator[list[Change]]:
     for share in (0.75, 0.5, 0.25):
         shorter: list[Change] = []
         for name, model in models.items():
-            least = _longest_answer(recipe, name) + LEAST_PROMPT
+            least = recipe.longest_answer(name) + LEAST_PROMPT
             wanted = max(int(model.context_tokens * share), least)
             context = -(-wanted // CONTEXT_STEP) * CONTEXT_STEP
             if context < model.context_tokens:
@@ -255,14 +256,6 @@ def _fewer(name: str, model: Model, count: int) -> Change:
     if getattr(model, "kv_tokens", None):
         return name, "kv_tokens", count * model.context_tokens
     return name, "concurrency", count
-
-
-def _longest_answer(recipe: Recipe, name: str) -> int:
-    proposers = [p for layer in recipe.layers for p in layer.proposers if p.model == name]
-    tokens = [p.sampling.max_tokens for p in proposers]
-    if name in (recipe.aggregator.model, *recipe.aggregator.fallbacks):
-        tokens.append(recipe.aggregator.sampling.max_tokens)
-    return max(tokens, default=0)
 
 
 def _fewer_bits(

@@ -22,8 +22,15 @@ from dataclasses import replace
 from itertools import product
 
 from cluster.cards.card import Card, Kind
-from cluster.cards.tensor_parallel import width_of
-from cluster.plan.card_fill import Draft, Unit, finished, host_limit, parked_bytes, usable_bytes
+from cluster.cards.tensor_parallel import gpus_per_card
+from cluster.plan.card_fill import (
+    CardFill,
+    ReplicaToPlace,
+    finished,
+    host_limit,
+    parked_bytes,
+    usable_bytes,
+)
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import footprint
 from cluster.plan.placement import Placement
@@ -40,16 +47,7 @@ def home(model: Model, cards: Sequence[Card]) -> Kind:
     return "gpu" if "gpu" in kinds else "cpu"
 
 
-def calls(recipe: Recipe) -> dict[str, int]:
-    """How often one answer calls each model."""
-    counts = dict.fromkeys(recipe.models, 0)
-    for proposer in (p for layer in recipe.layers for p in layer.proposers):
-        counts[proposer.model] += proposer.samples
-    counts[recipe.aggregator.model] += 1
-    return counts
-
-
-def arrange(
+def search_placement(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
 ) -> Placement | None:
     """The best placement, or None. Models without a checkpoint take no card."""
@@ -68,15 +66,16 @@ def arrange(
 
 def _units(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
-) -> Iterator[Unit]:
-    counts, gpus = calls(recipe), width_of(cards)
+) -> Iterator[ReplicaToPlace]:
+    gpus = gpus_per_card(cards)
     for order, (name, model) in enumerate(recipe.models.items()):
         if name in checkpoints:
             kind = home(model, cards)
-            work = counts[name] * checkpoints[name].read_bytes(1) / model.replicas.min
+            calls = recipe.calls_per_answer(name)
+            work = calls * checkpoints[name].read_bytes(1) / model.replicas.min
             needs = footprint(model, checkpoints[name], kind, gpus if kind == "gpu" else 1)
             for n in range(model.replicas.min):
-                yield Unit(name, n, order, needs, work, kind)
+                yield ReplicaToPlace(name, n, order, needs, work, kind)
 
 
 def _card_sets(cards: Sequence[Card]) -> Iterator[list[int]]:
@@ -95,8 +94,8 @@ def _card_sets(cards: Sequence[Card]) -> Iterator[list[int]]:
 
 
 def _candidates(
-    recipe: Recipe, units: Sequence[Unit], cards: Sequence[tuple[int, Card]]
-) -> Iterator[list[Draft]]:
+    recipe: Recipe, units: Sequence[ReplicaToPlace], cards: Sequence[tuple[int, Card]]
+) -> Iterator[list[CardFill]]:
     """Rules 1 and 2: everything that fits on these cards."""
     wants = {unit.model: recipe.models[unit.model].residency for unit in units}
     forced = [unit for unit in units if wants[unit.model] == "resident"]
@@ -114,29 +113,33 @@ def _candidates(
 def _filled(
     recipe: Recipe,
     cards: Sequence[tuple[int, Card]],
-    residents: Sequence[Unit],
-    turns: Sequence[Unit],
+    residents: Sequence[ReplicaToPlace],
+    turns: Sequence[ReplicaToPlace],
     roomiest: bool,
-) -> list[Draft] | None:
+) -> list[CardFill] | None:
     for held in (True, False):
         drafts = [
-            Draft(n, card, usable_bytes(recipe, card), held and card.kind == "cpu") for n, card in cards
+            CardFill(n, card, usable_bytes(recipe, card), held and card.kind == "cpu")
+            for n, card in cards
         ]
         if _fill(drafts, residents, turns, roomiest) and _host_suffices(recipe, drafts):
             return drafts
     return None
 
 
-def _aggregator_first(recipe: Recipe) -> Callable[[Unit], tuple[float, ...]]:
+def _aggregator_first(recipe: Recipe) -> Callable[[ReplicaToPlace], tuple[float, ...]]:
     return lambda unit: (unit.model != recipe.aggregator.model, *_small_first(unit))
 
 
-def _small_first(unit: Unit) -> tuple[float, ...]:
+def _small_first(unit: ReplicaToPlace) -> tuple[float, ...]:
     return unit.bytes.awake, unit.order, unit.replica
 
 
 def _fill(
-    drafts: Sequence[Draft], residents: Iterable[Unit], turns: Iterable[Unit], roomiest: bool
+    drafts: Sequence[CardFill],
+    residents: Iterable[ReplicaToPlace],
+    turns: Iterable[ReplicaToPlace],
+    roomiest: bool,
 ) -> bool:
     for unit in sorted(residents, key=lambda u: (-u.bytes.awake, u.order, u.replica)):
         takers = [draft for draft in drafts if draft.takes_resident(unit)]
@@ -154,22 +157,22 @@ def _fill(
     return True
 
 
-def _work(units: Iterable[Unit]) -> float:
+def _work(units: Iterable[ReplicaToPlace]) -> float:
     return sum(unit.work for unit in units)
 
 
-def _host_suffices(recipe: Recipe, drafts: Sequence[Draft]) -> bool:
+def _host_suffices(recipe: Recipe, drafts: Sequence[CardFill]) -> bool:
     parked = parked_bytes(drafts)
     return all(parked[draft.card.node] <= host_limit(recipe, draft.card) for draft in drafts)
 
 
 def _with_replicas(
-    recipe: Recipe, units: Sequence[Unit], cards: Sequence[Card], drafts: Sequence[Draft]
-) -> list[Draft]:
+    recipe: Recipe, units: Sequence[ReplicaToPlace], cards: Sequence[Card], drafts: Sequence[CardFill]
+) -> list[CardFill]:
     """Rule 4. The model with the most work per replica comes first."""
     used = {draft.number: draft for draft in drafts if draft.units}
     whole = [
-        used.get(n) or Draft(n, card, usable_bytes(recipe, card), held=card.kind == "cpu")
+        used.get(n) or CardFill(n, card, usable_bytes(recipe, card), held=card.kind == "cpu")
         for n, card in enumerate(cards)
     ]
     counts = Counter(unit.model for unit in units)
@@ -191,7 +194,9 @@ def _with_replicas(
     return whole
 
 
-def _takes(recipe: Recipe, drafts: Sequence[Draft], draft: Draft, unit: Unit, resident: bool) -> bool:
+def _takes(
+    recipe: Recipe, drafts: Sequence[CardFill], draft: CardFill, unit: ReplicaToPlace, resident: bool
+) -> bool:
     """Whether a card that would stand idle takes one more replica of this model, as a resident or in
     its slot of turns."""
     wants, on_gpu = recipe.models[unit.model].residency, draft.card.kind == "gpu"

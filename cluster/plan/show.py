@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cluster.cards.card import GIB
 from cluster.plan.footprint import gib
-from cluster.plan.placement import Member, PlacedCard, Placement, Slot
+from cluster.plan.placement import PlacedCard, PlacedReplica, Placement, Slot
 from cluster.plan.predict import Prediction
 
 # Told apart by the colour-blind too (Paul Tol's bright scheme), and by lightness in print.
@@ -22,7 +22,7 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)  # GiB
 NAME_CHARACTERS = 24
 
 
-def parts(member: Member, slot: Slot) -> list[tuple[str, int]]:
+def parts(member: PlacedReplica, slot: Slot) -> list[tuple[str, int]]:
     """What a slot's bytes are while `member` is awake, in the order in which they are drawn."""
     runtime = member.activations + member.residue
     named = [("weights", member.weights), ("KV cache", member.kv), ("runtime", runtime)]
@@ -98,7 +98,7 @@ def memory_map(placement: Placement) -> Text:
     return text
 
 
-def _rows(placed: PlacedCard) -> Iterator[tuple[int, Slot, Member]]:
+def _rows(placed: PlacedCard) -> Iterator[tuple[int, Slot, PlacedReplica]]:
     before = 0
     for slot in placed.slots:
         for member in slot.members:
@@ -110,7 +110,7 @@ def _columns(count: int, placed: PlacedCard) -> int:
     return round(count / placed.card.total_bytes * MAP_COLUMNS)
 
 
-def _name(member: Member) -> str:
+def _name(member: PlacedReplica) -> str:
     return f"{member.model} #{member.replica + 1}" if member.replica else member.model
 
 

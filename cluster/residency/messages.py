@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from cluster.residency.policy import NO_CALLS, Calls, State, Turn
+from cluster.residency.policy import NO_CALLS, QueueCounts, State, Turn
 
 
 class Verb(StrEnum):
@@ -21,7 +21,7 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
+class MemberAction:
     """An order to a member. before: the gate of CLOSE. sole: of OPEN, the member has the slot to
     itself, so that its turn needs no lease."""
 
@@ -32,19 +32,19 @@ class Do:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckAt:
+class CallAt:
     """Call `tick` at this time."""
 
     at: float
 
 
-Action = Do | CheckAt
+Action = MemberAction | CallAt
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A `Do` on its way to the replica. number: the latest one counts; before_s: the gate of CLOSE, in
-    seconds from now (so below 0), since clocks differ."""
+    """A `MemberAction` on its way to the replica. number: the latest one counts; before_s: the gate of
+    CLOSE, in seconds from now (so below 0), since clocks differ."""
 
     number: int
     verb: Verb
@@ -53,7 +53,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PollReply:
     """To a poll. known: False if the replica has to join (again)."""
 
     known: bool
@@ -66,7 +66,7 @@ class Snapshot:
 
     state: State
     turn: Turn = Turn.CLOSED
-    calls: Calls = NO_CALLS
+    calls: QueueCounts = NO_CALLS
     took_s: float | None = None
 
     def shifted(self, by_s: float) -> "Snapshot":

@@ -76,7 +76,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class QueueCounts:
     """A member's queue. oldest: arrival of the first waiting call; due: when the first of them runs
     out of patience, infinity for a batch."""
 
@@ -89,16 +89,16 @@ class Calls:
     def any(self) -> bool:
         return self.waiting + self.in_flight > 0
 
-    def shifted(self, by_s: float) -> "Calls":
+    def shifted(self, by_s: float) -> "QueueCounts":
         """The same with times of another clock, which shows so much more."""
         return replace(self, oldest=self.oldest + by_s, due=self.due + by_s)
 
 
-NO_CALLS = Calls()
+NO_CALLS = QueueCounts()
 
 
 @dataclass(slots=True)
-class Standing:
+class MemberState:
     """What is believed of a member. since: of its state; opened, dry, ended: of its turns.
     opened is later than the turn's begin if the slot idled: rule 2."""
 
@@ -108,7 +108,7 @@ class Standing:
     state: State = State.ABSENT
     turn: Turn = Turn.CLOSED
     gate: float = -math.inf
-    calls: Calls = NO_CALLS
+    calls: QueueCounts = NO_CALLS
     since: float = 0.0
     opened: float = 0.0
     dry: float = 0.0
@@ -129,7 +129,9 @@ class Standing:
         return self.calls.oldest if self.calls.waiting else self.since
 
 
-def next_turn(standings: Sequence[Standing], last: Standing | None, now: float) -> Standing | None:
+def next_turn(
+    standings: Sequence[MemberState], last: MemberState | None, now: float
+) -> MemberState | None:
     """Rule 4. `last` had the last turn, and gets the next one only if nobody else wants it."""
     wanting = [standing for standing in standings if standing.wants(now)]
     others = [standing for standing in wanting if standing is not last] or wanting
@@ -145,7 +147,7 @@ def next_turn(standings: Sequence[Standing], last: Standing | None, now: float) 
     return max(others, key=_pull, default=None)
 
 
-def _pull(standing: Standing) -> tuple[int, int]:
+def _pull(standing: MemberState) -> tuple[int, int]:
     # Engines that nobody waits for yet start backwards, so that the first proposer is left awake.
     return (
         standing.calls.waiting,
@@ -162,7 +164,7 @@ class Ending:
     hard_at: float
 
 
-def ending(holder: Standing, rivals: Sequence[Standing], cost_s: float, policy: Policy) -> Ending:
+def ending(holder: MemberState, rivals: Sequence[MemberState], cost_s: float, policy: Policy) -> Ending:
     """When the turn of `holder` ends, if `rivals` want the slot and a swap costs `cost_s`."""
     linger_s = policy.linger_share * cost_s
     waited_since = min(standing.waits_since for standing in rivals)

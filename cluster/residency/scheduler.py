@@ -24,8 +24,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cluster.residency.messages import Action, CheckAt, Do, Snapshot, Verb
-from cluster.residency.policy import Calls, Member, Policy, Standing, State, Turn, ending, next_turn
+from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, Verb
+from cluster.residency.policy import (
+    Member,
+    MemberState,
+    Policy,
+    QueueCounts,
+    State,
+    Turn,
+    ending,
+    next_turn,
+)
 
 MOVING = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
 
@@ -40,13 +49,13 @@ class Slot:
 
 
 @dataclass(slots=True)
-class _Bench:
+class SlotState:
     """A slot with its standings. last: who had the last turn; missing: who has not shown itself to this
     keeper; asked: since when it needs a step of an engine."""
 
     slot: Slot
-    standings: list[Standing]
-    last: Standing | None = None
+    standings: list[MemberState]
+    last: MemberState | None = None
     missing: set[str] = field(default_factory=set)
     asked: float = math.inf
 
@@ -54,20 +63,21 @@ class _Bench:
         """Nobody has or wants a call."""
         return not any(standing.calls.any or standing.wants(now) for standing in self.standings)
 
-    def cost_s(self, holder: Standing, rival: Standing) -> float:
+    def cost_s(self, holder: MemberState, rival: MemberState) -> float:
         return 0.0 if self.slot.keeps_loaded else holder.sleep_s + rival.wake_s
 
 
-_Step = tuple[Callable[[Standing, float], None], Standing]
+_Step = tuple[Callable[[MemberState, float], None], MemberState]
 
 
-class Residency:
+class ResidencyScheduler:
     """One card."""
 
     def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
         self._benches = [
-            _Bench(slot, [Standing(m, m.wake_s, m.sleep_s) for m in slot.members]) for slot in slots
+            SlotState(slot, [MemberState(m, m.wake_s, m.sleep_s) for m in slot.members])
+            for slot in slots
         ]
         self._standings = {s.member.name: (b, s) for b in self._benches for s in b.standings}
         for bench in self._benches:
@@ -81,7 +91,7 @@ class Residency:
         """What is believed of every member."""
         return {name: Snapshot(s.state, s.turn, s.calls) for name, (_, s) in self._standings.items()}
 
-    def joined(self, now: float, name: str, found: Snapshot) -> list[Action]:
+    def on_join(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica shows itself, new or not, as it is: its turn is open only if `found` says so."""
         bench, standing = self._standings[name]
         bench.missing.discard(name)
@@ -98,7 +108,7 @@ class Residency:
             self._close(standing, -math.inf)
         return self._decide(now)
 
-    def left(self, now: float, name: str) -> list[Action]:
+    def on_leave(self, now: float, name: str) -> list[Action]:
         """The replica is dead."""
         bench, standing = self._standings[name]
         bench.missing.discard(name)
@@ -108,10 +118,10 @@ class Residency:
             self._back_off(standing, now)
         self._end(bench, standing, now)
         self._enter(standing, State.ABSENT, now)
-        self._count(bench, standing, Calls(), now)
+        self._count(bench, standing, QueueCounts(), now)
         return self._decide(now)
 
-    def reported(self, now: float, name: str, found: Snapshot) -> list[Action]:
+    def on_report(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica that knows of its last order tells how it is."""
         bench, standing = self._standings[name]
         self._count(bench, standing, found.calls, now)
@@ -133,7 +143,7 @@ class Residency:
             self._end(bench, standing, now)
         return self._decide(now)
 
-    def queued(self, now: float, name: str, calls: Calls) -> list[Action]:
+    def on_queue(self, now: float, name: str, calls: QueueCounts) -> list[Action]:
         """The queue of a replica that may not know of its last order yet."""
         self._count(*self._standings[name], calls, now)
         return self._decide(now)
@@ -151,7 +161,7 @@ class Residency:
                 self._give_up(bench, standing, now)
         self._step(now, {id(bench): self._turns(bench, now) for bench in self._benches})
         actions, self._actions = self._actions, []
-        return actions + ([CheckAt(self._check_at)] if self._check_at < math.inf else [])
+        return actions + ([CallAt(self._check_at)] if self._check_at < math.inf else [])
 
     def _step(self, now: float, needed: dict[int, _Step | None]) -> None:
         """One step of one engine, if the card is free: the slot that asked first."""
@@ -162,7 +172,7 @@ class Residency:
             first.asked = math.inf
             step[0](step[1], now)
 
-    def _turns(self, bench: _Bench, now: float) -> _Step | None:
+    def _turns(self, bench: SlotState, now: float) -> _Step | None:
         """Open and close turns of a slot. Returns the step of an engine that it needs next."""
         if bench.missing and not self._is_due(now, self._absent_at):
             return None
@@ -186,12 +196,12 @@ class Residency:
             self._open(bench, chosen, now)
         return None
 
-    def _idle_choice(self, bench: _Bench) -> Standing | None:
+    def _idle_choice(self, bench: SlotState) -> MemberState | None:
         """Whose turn is open while nobody wants one: calls that come then need not wait for us."""
         awake = [standing for standing in bench.standings if standing.state is State.RESIDENT]
         return bench.last if bench.last in awake else next(iter(awake), None)
 
-    def _end_turn(self, bench: _Bench, holder: Standing, now: float) -> None:
+    def _end_turn(self, bench: SlotState, holder: MemberState, now: float) -> None:
         rivals = [s for s in bench.standings if s is not holder and s.wants(now)]
         chosen = next_turn(rivals, None, now)
         swaps = not bench.slot.keeps_loaded or (chosen and chosen.state is State.STOPPED)
@@ -210,7 +220,7 @@ class Residency:
         moving = any(standing.state in MOVING for _, standing in self._standings.values())
         return self._is_due(now, self._settled_at) and not moving
 
-    def _open(self, bench: _Bench, standing: Standing, now: float) -> None:
+    def _open(self, bench: SlotState, standing: MemberState, now: float) -> None:
         for other in bench.standings:
             other.passed = (
                 other.passed + 1 if other is not standing and other.wants(now) else other.passed
@@ -225,11 +235,11 @@ class Residency:
         self._do(Verb.OPEN, standing, sole=len(bench.standings) == 1)
         self._end_turn(bench, standing, now)
 
-    def _close(self, standing: Standing, before: float) -> None:
+    def _close(self, standing: MemberState, before: float) -> None:
         standing.turn, standing.gate = Turn.CLOSING, before
         self._do(Verb.CLOSE, standing, before=before)
 
-    def _end(self, bench: _Bench, standing: Standing, now: float) -> None:
+    def _end(self, bench: SlotState, standing: MemberState, now: float) -> None:
         if standing.turn is not Turn.CLOSED:
             standing.turn, standing.gate, standing.ended, bench.last = (
                 Turn.CLOSED,
@@ -238,28 +248,28 @@ class Residency:
                 standing,
             )
 
-    def _wake(self, standing: Standing, now: float) -> None:
+    def _wake(self, standing: MemberState, now: float) -> None:
         standing.cold = standing.state is State.STOPPED
         self._do(Verb.START if standing.cold else Verb.WAKE, standing)
         self._enter(standing, State.WAKING, now)
         self._give_up(self._standings[standing.member.name][0], standing, now)
 
-    def _sleep(self, standing: Standing, now: float) -> None:
+    def _sleep(self, standing: MemberState, now: float) -> None:
         self._do(Verb.SLEEP, standing)
         self._enter(standing, State.FALLING_ASLEEP, now)
         self._give_up(self._standings[standing.member.name][0], standing, now)
 
-    def _fail(self, bench: _Bench, standing: Standing, now: float) -> None:
+    def _fail(self, bench: SlotState, standing: MemberState, now: float) -> None:
         self._back_off(standing, now)
         self._end(bench, standing, now)
         self._enter(standing, State.FAILED, now)
         self._do(Verb.RESTART, standing)
 
-    def _back_off(self, standing: Standing, now: float) -> None:
+    def _back_off(self, standing: MemberState, now: float) -> None:
         wait_s = min(self._policy.retry_most_s, self._policy.retry_s * 2.0**standing.failures)
         standing.failures, standing.retry_at = min(standing.failures + 1, 30), now + wait_s
 
-    def _give_up(self, bench: _Bench, standing: Standing, now: float) -> None:
+    def _give_up(self, bench: SlotState, standing: MemberState, now: float) -> None:
         """Nothing is waited for without end: not a start, sleep or wake, and not a restart."""
         policy = self._policy
         if standing.state is State.FAILED and self._is_due(now, standing.since + policy.restart_s):
@@ -272,11 +282,11 @@ class Residency:
                 self._fail(bench, standing, now)
                 self._is_due(now, now + policy.restart_s)
 
-    def _enter(self, standing: Standing, state: State, now: float) -> None:
+    def _enter(self, standing: MemberState, state: State, now: float) -> None:
         if standing.state is not state:
             standing.state, standing.since = state, now
 
-    def _count(self, bench: _Bench, standing: Standing, calls: Calls, now: float) -> None:
+    def _count(self, bench: SlotState, standing: MemberState, calls: QueueCounts, now: float) -> None:
         if standing.calls.any and not calls.any:
             standing.dry = now
         elif calls.any and bench.is_idle(now):
@@ -285,9 +295,9 @@ class Residency:
         standing.calls = calls
 
     def _do(
-        self, verb: Verb, standing: Standing, *, before: float = -math.inf, sole: bool = False
+        self, verb: Verb, standing: MemberState, *, before: float = -math.inf, sole: bool = False
     ) -> None:
-        self._actions.append(Do(verb, standing.member.name, before, sole))
+        self._actions.append(MemberAction(verb, standing.member.name, before, sole))
 
     def _is_due(self, now: float, at: float) -> bool:
         """Whether `at` has come; if not, asks to be called then."""

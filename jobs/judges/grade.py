@@ -10,7 +10,7 @@ from actors.engine import Delta, Message
 from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
 from jobs.judges.prompt import JudgePrompt, PromptError, first_question
-from jobs.judges.verdicts import Case, JudgeSummary, OnProgress, StoredCalls, Verdicts
+from jobs.judges.verdicts import Case, JudgeCalls, JudgeSummary, OnProgress, Verdicts
 from jobs.records import Row, Verdict
 from jobs.store import Store
 
@@ -94,7 +94,7 @@ class Grading:
         return judge_prompt.judge_name(self.model, texts, self.identity, self.max_tokens)
 
 
-async def grade(task: Grading, store: Store, calls: StoredCalls) -> JudgeSummary:
+async def grade(task: Grading, store: Store, calls: JudgeCalls) -> JudgeSummary:
     """Grade every answered turn that has no grade yet, of the first two turns of each row.
 
     A second turn is graded in view of the first, and with the reference answers if the row has them.
@@ -113,7 +113,7 @@ def rating(text: str) -> float | None:
 
 
 class _Answers:
-    def __init__(self, task: Grading, store: Store, calls: StoredCalls) -> None:
+    def __init__(self, task: Grading, store: Store, calls: JudgeCalls) -> None:
         self._task = task
         self._store = store
         self._calls = calls

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Delta
-from configs.errors import SlimMoAError
+from configs.errors import RequestError
 from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
 from jobs.judges.prompt import JudgePrompt, first_question
 from jobs.judges.verdicts import (
     IDENTICAL,
     Case,
+    JudgeCalls,
     JudgeRefused,
     JudgeSummary,
     OnProgress,
-    StoredCalls,
     Verdicts,
 )
 from jobs.records import Row, Verdict
@@ -68,7 +68,7 @@ class Judging:
         return judge_prompt.judge_name(self.model, [self.prompt], self.identity)
 
 
-async def judge(task: Judging, store: Store, calls: StoredCalls) -> JudgeSummary:
+async def judge(task: Judging, store: Store, calls: JudgeCalls) -> JudgeSummary:
     """Judge every row that both generators answered and that has no verdict yet.
 
     Of rows with several turns only the first is judged: each generator's later turns follow its own
@@ -106,7 +106,7 @@ def _probability(top: Sequence[Mapping[str, Any]], token: str) -> float:
 
 
 class _Pairs:
-    def __init__(self, task: Judging, store: Store, calls: StoredCalls) -> None:
+    def __init__(self, task: Judging, store: Store, calls: JudgeCalls) -> None:
         self._task = task
         self._store = store
         self._calls = calls
@@ -149,7 +149,7 @@ class _Pairs:
         word = secrets.token_hex(4)
         try:
             whole, _ = await self._ask(f"Write the word {word}.", word, "No.")
-        except SlimMoAError as error:
+        except RequestError as error:
             raise self._refusal(f"failed at a trial call: {error.message}") from error
         top = _top(whole)
         if not top:

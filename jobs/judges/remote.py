@@ -10,7 +10,7 @@ from actors.engine import Delta, Engine, Message, Share, whole_of
 from configs.schema import OpenAIHttpModel, Sampling
 from jobs.identity import model_identity
 from jobs.store import Store
-from jobs.stored_calls import Calls
+from jobs.stored_calls import StoredCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RemoteJudge:
 
 
 @asynccontextmanager
-async def remote_calls(judge: RemoteJudge, store: Store, in_flight: int) -> AsyncIterator[Calls]:
+async def remote_calls(judge: RemoteJudge, store: Store, in_flight: int) -> AsyncIterator[StoredCalls]:
     """Calls to a judge elsewhere, over a store.
 
     Raises:
@@ -46,7 +46,7 @@ async def remote_calls(judge: RemoteJudge, store: Store, in_flight: int) -> Asyn
     await engine.start()
     try:
         identities, room = {judge.name: judge.identity}, {judge.name: in_flight}
-        async with Calls(store, OneEngine(engine), identities, room) as calls:
+        async with StoredCalls(store, OneEngine(engine), identities, room) as calls:
             yield calls
     finally:
         await engine.stop()

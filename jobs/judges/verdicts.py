@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from actors.engine import Delta, Message
-from configs.errors import SlimMoAError
+from configs.errors import RequestError, UserError
 from configs.schema import Sampling
 from jobs.records import Failure, Row, Verdict
 from jobs.store import Store
@@ -16,7 +16,7 @@ from jobs.store import Store
 IDENTICAL = "identical"
 
 
-class StoredCalls(Protocol):
+class JudgeCalls(Protocol):
     """Engine calls whose results are kept: a call that was made before is not made again."""
 
     async def complete(
@@ -25,7 +25,7 @@ class StoredCalls(Protocol):
         """The model's answer in one piece, and the key that it is stored under."""
 
 
-class JudgeRefused(ValueError):
+class JudgeRefused(UserError):
     """The judge cannot judge; the message names it and what it returned."""
 
 
@@ -99,7 +99,7 @@ class Verdicts:
             return _outcome(stored)
         try:
             verdict = await self._decide(row, case)
-        except SlimMoAError as error:
+        except RequestError as error:
             await self._store.keep_failure(_failure(case, error))
             return "failed"
         if verdict is None:
@@ -117,7 +117,7 @@ def _outcome(verdict: Verdict) -> str:
     return "identical" if verdict.cause == IDENTICAL else "judged"
 
 
-def _failure(case: Verdict, error: SlimMoAError) -> Failure:
+def _failure(case: Verdict, error: RequestError) -> Failure:
     return Failure(
         "judge",
         case.generator,

@@ -22,7 +22,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from configs.errors import OverAllowance, Overloaded
-from configs.schema import Recipe
 from serve_app.access.api_keys import Key
 from serve_app.mixture.context_budget import even_length
 from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent
@@ -32,7 +31,7 @@ MINUTE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Demand:
     """What one request is about to take.
 
     needs: places of each model; tokens: its answer's max_tokens, to begin with; has_rivals: other keys
@@ -69,7 +68,7 @@ class Account:
     buckets: dict[str, Bucket] = field(default_factory=dict)
 
 
-class Ledger:
+class AdmissionControl:
     """The accounts of all keys. places: of one replica of each model."""
 
     def __init__(self, places: Mapping[str, int]) -> None:
@@ -91,7 +90,7 @@ class Ledger:
     def _part(self, of_all: int) -> int:
         return -(-of_all // self._parts)
 
-    def take(self, claim: Claim, now: float) -> int:
+    def admit(self, claim: Demand, now: float) -> int:
         """Begin a request. now: of a clock in seconds. Returns the tokens of the key's minute that it
         took.
 
@@ -123,8 +122,8 @@ class Ledger:
             self._held[model][claim.key.name] += needed
         return taken["tokens_per_minute"]
 
-    def settle(self, claim: Claim, taken: int, used: int) -> None:
-        """End a request. taken: as `take` said; used: tokens in all."""
+    def release(self, claim: Demand, taken: int, used: int) -> None:
+        """End a request. taken: as `admit` said; used: tokens in all."""
         account = self._accounts[claim.key.name]
         account.in_work -= 1
         for model, needed in claim.needs.items():
@@ -140,7 +139,7 @@ class Ledger:
                 key, f"{account.in_work} requests are in work and concurrency is {most} here", 1
             )
 
-    def _check_places(self, claim: Claim, model: str, needed: int) -> None:
+    def _check_places(self, claim: Demand, model: str, needed: int) -> None:
         places, held, key = self._places[model], self._held[model], claim.key
         mine, free = held[key.name], places - held.total()
         if not claim.has_rivals:
@@ -161,26 +160,8 @@ def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAl
     return OverAllowance(message, retry_after_s=wait_s, model=model)
 
 
-def places_of(recipe: Recipe) -> dict[str, int]:
-    """Calls of each model that can run or wait at one of its replicas."""
-    return {name: model.concurrency + recipe.queue_of(name) for name, model in recipe.models.items()}
-
-
-def needs_of(recipe: Recipe, model: str) -> dict[str, int]:
-    """Most calls at a time that an answer by the mixture, or by one of its models, makes of each."""
-    if model != recipe.name:
-        return {model: 1}
-    needs = Counter({recipe.aggregator.model: 1})
-    for layer in recipe.layers:
-        calls = Counter[str]()
-        for proposer in layer.proposers:
-            calls[proposer.model] += proposer.samples
-        needs |= calls
-    return dict(needs)
-
-
-async def counted(
-    events: AsyncGenerator[Event], ledger: Ledger, claim: Claim, clock: Callable[[], float]
+async def admitted_events(
+    events: AsyncGenerator[Event], ledger: AdmissionControl, claim: Demand, clock: Callable[[], float]
 ) -> AsyncGenerator[Event]:
     """The events of an answer whose claim is taken before the first and settled after the last.
 
@@ -188,9 +169,9 @@ async def counted(
     claimed at least: nobody knows what the calls that it broke off had used.
 
     Raises:
-        OverAllowance: as `Ledger.take`, before anything is done.
+        OverAllowance: as `AdmissionControl.admit`, before anything is done.
     """
-    taken = ledger.take(claim, clock())
+    taken = ledger.admit(claim, clock())
     used, least = 0, claim.tokens
     try:
         async with aclosing(events):
@@ -203,7 +184,7 @@ async def counted(
         least = 0
         raise
     finally:
-        ledger.settle(claim, taken, max(used, least))
+        ledger.release(claim, taken, max(used, least))
 
 
 def _call_of(event: Event) -> Call | None:

@@ -3,7 +3,7 @@
 1. `/healthz` is open.
 2. With keys, a request needs one: exactly one `Authorization: Bearer KEY` header. Two are refused
    even if both are right, because what stands in front of us may have looked at the other one.
-3. Without keys, unless the recipe says `door.open`, only this machine may ask: by a connection of
+3. Without keys, unless the recipe says `access.open`, only this machine may ask: by a connection of
    which both ends are here, and under a name of this machine's, so that no web page comes in by a name
    of its own that it has pointed here (DNS rebinding).
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from configs.access import Door, is_loopback
-from configs.errors import Forbidden, SlimMoAError, Unauthorized
+from configs.access import Access, is_loopback
+from configs.errors import Forbidden, RequestError, Unauthorized
 from serve_app.access.api_keys import Key, KeyFile, match
-from serve_app.error_response import refusal
+from serve_app.error_response import error_response
 
 OPEN_PATHS = frozenset({"/healthz"})
 KEY = "slimmoa.key"
@@ -27,29 +27,29 @@ ANYONE = "anyone"
 """The name under which all are counted who come in without keys."""
 BEARER = re.compile(rb"Bearer +([!-~]+) *", re.IGNORECASE)
 HOST_PORT = re.compile(r":\d*$")
-WHERE_FROM = "without API keys only this machine may ask (door.open in the recipe lets everybody in)"
+WHERE_FROM = "without API keys only this machine may ask (access.open in the recipe lets everybody in)"
 
 
-class Doorkeeper:
+class Authenticator:
     """Decides who a request is from. env_keys: those of the environment, beside the recipe's file.
 
     Raises:
         KeysError: the file of keys cannot be used.
     """
 
-    def __init__(self, door: Door, env_keys: Sequence[Key] = ()) -> None:
-        self._door = door
+    def __init__(self, access: Access, env_keys: Sequence[Key] = ()) -> None:
+        self._access = access
         self._env_keys = tuple(env_keys)
         self._file = None
-        if door.keys_file is not None:
-            self._file = KeyFile(Path(door.keys_file), door.reload_s)
+        if access.keys_file is not None:
+            self._file = KeyFile(Path(access.keys_file), access.reload_s)
 
     @property
     def asks_for_keys(self) -> bool:
         """Whether a request needs a key."""
         return self._file is not None or bool(self._env_keys)
 
-    def knows_several(self, now: float) -> bool:
+    def has_several_keys(self, now: float) -> bool:
         """Whether more than one key can come in. now: of a clock in seconds."""
         return len(self._known_keys(now)) > 1
 
@@ -63,10 +63,10 @@ class Doorkeeper:
         if self.asks_for_keys:
             key = self._known(_presented(scope), now)
         else:
-            if not self._door.open:
+            if not self._access.open:
                 _check_is_local(scope)
             key = Key(ANYONE, b"")
-        return Key(key.name, key.digest, key.allowance.over(self._door.allowance))
+        return Key(key.name, key.digest, key.allowance.over(self._access.allowance))
 
     def _known(self, presented: bytes, now: float) -> Key:
         key = match(self._known_keys(now), presented)
@@ -78,10 +78,10 @@ class Doorkeeper:
         return self._env_keys + (() if self._file is None else self._file.current(now))
 
 
-class DoorMiddleware:
+class AuthMiddleware:
     """Lets in whom the doorkeeper knows, and answers the others itself."""
 
-    def __init__(self, app: ASGIApp, keeper: Doorkeeper) -> None:
+    def __init__(self, app: ASGIApp, keeper: Authenticator) -> None:
         self._app = app
         self._keeper = keeper
 
@@ -89,8 +89,8 @@ class DoorMiddleware:
         if scope["type"] == "http" and _path(scope) not in OPEN_PATHS:
             try:
                 scope[KEY] = self._keeper.admit(scope, asyncio.get_running_loop().time())
-            except SlimMoAError as error:
-                await refusal(error)(scope, receive, send)
+            except RequestError as error:
+                await error_response(error)(scope, receive, send)
                 return
         elif scope["type"] == "websocket":  # nothing here speaks it
             await send({"type": "websocket.close", "code": 1008})

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 
-from serve_app.access.admission import Ledger
+from serve_app.access.admission import AdmissionControl
 
 LOOK_S = 2.0
 """Nobody counts while no request comes, and no more often than this: until then an ingress that is left
@@ -21,20 +21,20 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class ReplicaCounts:
     """Replicas that run. models: of each model, by name; ingresses: of the HTTP entry."""
 
     models: Mapping[str, int]
     ingresses: int
 
 
-Count = Callable[[], Awaitable[Running]]
+CountReplicas = Callable[[], Awaitable[ReplicaCounts]]
 
 
-class Census:
+class ReplicaCounter:
     """Tells a ledger how many there are. count: looks; None where their number never changes."""
 
-    def __init__(self, ledger: Ledger, count: Count | None) -> None:
+    def __init__(self, ledger: AdmissionControl, count: CountReplicas | None) -> None:
         self._ledger, self._count = ledger, count
         self._looked_at = self._counted_at = -math.inf
         self._look: asyncio.Task[None] | None = None
@@ -53,7 +53,7 @@ class Census:
         if now - self._counted_at > STALE_S and wait_s > 0:
             await asyncio.wait([self._look], timeout=wait_s)
 
-    async def _counted(self, count: Count) -> None:
+    async def _counted(self, count: CountReplicas) -> None:
         try:
             running = await count()
         except Exception:

@@ -15,21 +15,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from actors.replica import ReplicaStats
-from configs.errors import BadRequest, SlimMoAError, UnknownModel
+from configs.errors import BadRequest, RequestError, UnknownModel
 from configs.schema import Recipe, Sampling
-from serve_app.access.admission import Claim, Ledger, counted, needs_of, places_of
+from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
-from serve_app.access.auth import KEY, Doorkeeper, DoorMiddleware
-from serve_app.access.replica_counts import Census, Count
-from serve_app.error_response import DefectMiddleware, refusal
-from serve_app.http.connection import EventStream, paced, read_body, while_connected
+from serve_app.access.auth import KEY, Authenticator, AuthMiddleware
+from serve_app.access.replica_counts import CountReplicas, ReplicaCounter
+from serve_app.error_response import DefectMiddleware, error_response
+from serve_app.http.connection import EventStream, read_body, while_connected, with_keepalives
 from serve_app.http.openapi import DescribedApi
 from serve_app.http.request import ChatRequest, parse
-from serve_app.http.response import Reply, error_body
+from serve_app.http.response import ChatResponse, error_body
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event
 from serve_app.mixture.retry import Replicated
-from serve_app.safe_traceback import trace
+from serve_app.safe_traceback import safe_traceback
 
 READY_S = 2.0
 
@@ -40,13 +40,15 @@ class Backend(Replicated, Protocol):
     """The recipe's models, and whether they are there."""
 
     async def stats(self, model: str) -> ReplicaStats:
-        """What one replica of the model has done; raises SlimMoAError if there is none."""
+        """What one replica of the model has done; raises RequestError if there is none."""
 
 
 def create_api(
-    recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = (), count: Count | None = None
+    recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = (), count: CountReplicas | None = None
 ) -> FastAPI:
-    """The app that serves `recipe` through `backend`. env_keys: see `Doorkeeper`; count: see `Census`.
+    """The app that serves `recipe` through `backend`.
+
+    env_keys: see `Authenticator`; count: see `ReplicaCounter`.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
@@ -58,14 +60,14 @@ def create_api(
         name: ModelCard(id=name, created=created, object="model", owned_by=owner).model_dump()
         for name, owner in names.items()
     }
-    api.add_exception_handler(SlimMoAError, _on_error)
+    api.add_exception_handler(RequestError, _on_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(ClientDisconnect, _on_departure)
-    keeper = Doorkeeper(recipe.door, env_keys)
-    _guard(api, keeper, recipe.door.cors_origins)
-    ledger = Ledger(places_of(recipe))
+    keeper = Authenticator(recipe.access, env_keys)
+    _guard(api, keeper, recipe.access.cors_origins)
+    ledger = AdmissionControl({name: recipe.capacity_per_replica(name) for name in recipe.models})
     ledger.count({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
-    census = Census(ledger, count)
+    census = ReplicaCounter(ledger, count)
 
     @api.post("/v1/chat/completions")
     async def chat_completions(http: Request) -> Response:
@@ -76,9 +78,9 @@ def create_api(
         key, clock = http.scope[KEY], asyncio.get_running_loop().time
         sampling = _sampling(request, recipe, key)
         await census.keep()
-        needs, several = needs_of(recipe, request.model), keeper.knows_several(clock())
-        claim = Claim(key, needs, sampling.max_tokens, has_rivals=several)
-        events = counted(_answer(request, recipe, backend, sampling), ledger, claim, clock)
+        needs, several = recipe.calls_at_once(request.model), keeper.has_several_keys(clock())
+        claim = Demand(key, needs, sampling.max_tokens, has_rivals=several)
+        events = admitted_events(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, work)
 
@@ -106,9 +108,9 @@ def create_api(
     return api
 
 
-def _guard(api: FastAPI, keeper: Doorkeeper, origins: Sequence[str]) -> None:
+def _guard(api: FastAPI, keeper: Authenticator, origins: Sequence[str]) -> None:
     """From the inside out: the last one added is the first to see a request."""
-    api.add_middleware(DoorMiddleware, keeper)
+    api.add_middleware(AuthMiddleware, keeper)
     if origins:
         # Without credentials: browsers send keys as the header that a page sets, never by themselves.
         api.add_middleware(
@@ -158,9 +160,9 @@ def _answer(
     request: ChatRequest, recipe: Recipe, backend: Backend, sampling: Sampling
 ) -> AsyncGenerator[Event]:
     messages = request.conversation()
-    live = bool(request.stream)
+    streamed = bool(request.stream)
     if request.model != recipe.name:
-        return moa.direct(messages, recipe, backend, request.model, sampling, live=live)
+        return moa.direct(messages, recipe, backend, request.model, sampling, streamed=streamed)
     if request.logprobs:
         message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
         raise BadRequest(message, param="logprobs")
@@ -170,8 +172,8 @@ def _answer(
         backend,
         sampling=sampling,
         seed=request.seed,
-        live=live,
-        watched=live and request.moa.events,
+        streamed=streamed,
+        watched=streamed and request.moa.events,
     )
 
 
@@ -180,7 +182,7 @@ async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Respons
     done = seen[-1]
     assert isinstance(done, AnswerDone)
     headers = {"x-slimmoa-degraded": str(done.summary.degraded).lower()}
-    body = Reply(request).whole(seen, done.summary)
+    body = ChatResponse(request).whole(seen, done.summary)
     return Response(body, media_type="application/json", headers=headers)
 
 
@@ -199,8 +201,8 @@ async def _chunks(
     The mixture's stream opens then, so that its role chunk comes before any proposal. A single
     model's waits for its first token too, or one keep-alive interval.
     """
-    reply = Reply(request)
-    async with aclosing(paced(events, recipe.limits.keepalive_s)) as waiting:
+    reply = ChatResponse(request)
+    async with aclosing(with_keepalives(events, recipe.limits.keepalive_s)) as waiting:
         first = [await anext(waiting)]
         if request.model != recipe.name:
             first.append(await anext(waiting))
@@ -210,11 +212,11 @@ async def _chunks(
             async for event in waiting:
                 if chunk := reply.chunk(event):
                     yield chunk
-        except SlimMoAError as error:
+        except RequestError as error:
             yield reply.error(error)
         except Exception as error:
-            logger.error("in stream %s: %s", reply.id, trace(error))
-            yield reply.error(SlimMoAError(f"internal error ({type(error).__name__})"))
+            logger.error("in stream %s: %s", reply.id, safe_traceback(error))
+            yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
 
 
 async def _readiness(recipe: Recipe, backend: Backend) -> JSONResponse:
@@ -224,21 +226,21 @@ async def _readiness(recipe: Recipe, backend: Backend) -> JSONResponse:
                 await backend.stats(model)
         except TimeoutError:
             return "not up"
-        except SlimMoAError as error:
+        except RequestError as error:
             return error.message
         return "ready"
 
     states = dict(zip(recipe.models, await asyncio.gather(*map(state, recipe.models)), strict=True))
     up = {model for model, said in states.items() if said == "ready"}
-    proposals = sum(p.samples for p in recipe.layers[0].proposers if p.model in up)
-    aggregators = {recipe.aggregator.model, *recipe.aggregator.fallbacks}
-    ready = bool(aggregators & up) and proposals >= recipe.limits.quorum
+    first_layer = recipe.layers[0].samples_by_model()
+    proposals = sum(first_layer[model] for model in up)
+    ready = not up.isdisjoint(recipe.aggregators) and proposals >= recipe.limits.quorum
     return JSONResponse({"ready": ready, "models": states}, status_code=200 if ready else 503)
 
 
 async def _on_error(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, SlimMoAError)
-    return refusal(error)
+    assert isinstance(error, RequestError)
+    return error_response(error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:

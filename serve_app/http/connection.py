@@ -65,7 +65,7 @@ async def _departure(receive: Receive) -> None:
         pass
 
 
-async def paced(events: AsyncGenerator[T], interval_s: float) -> AsyncGenerator[T | None]:
+async def with_keepalives(events: AsyncGenerator[T], interval_s: float) -> AsyncGenerator[T | None]:
     """The events, and None whenever none has come for the interval. Closing it closes them."""
     following: asyncio.Future[T] | None = None
     try:

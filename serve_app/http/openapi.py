@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from configs.errors import SlimMoAError, WeightsError
+from configs.errors import RequestError, WeightsError
 from configs.schema import Recipe
 from serve_app.http.request import IGNORED, OFFERS, UNSUPPORTED, ChatRequest
 from serve_app.http.response import ErrorReply
@@ -56,14 +56,14 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     paths = document["paths"]
     errors = _errors()
     paths[CHAT]["post"] |= {"requestBody": _body(), "responses": _answers() | errors}
-    door = {status: errors[status] for status in ("401", "403")}
+    access = {status: errors[status] for status in ("401", "403")}
     listed = {"200": _json("What is served here.", "ModelList")}
-    paths["/v1/models"]["get"]["responses"] = listed | door
+    paths["/v1/models"]["get"]["responses"] = listed | access
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
-    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | door
+    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | access
     ready = paths["/readyz"]["get"]["responses"]
-    ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | door
+    ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | access
     return document
 
 
@@ -133,13 +133,13 @@ def _answers() -> Json:
 def _errors() -> Json:
     """The answers for errors: one for each status of the tree, and for a body that is no JSON."""
     causes: dict[int, list[str]] = {415: ["The body is not of the type application/json."]}
-    for error in _tree(SlimMoAError):
+    for error in _tree(RequestError):
         if error is not WeightsError:  # raised at start
             causes.setdefault(error.status, []).append((error.__doc__ or "").split("\n")[0])
     return {str(status): _json(" ".join(said), "ErrorReply") for status, said in sorted(causes.items())}
 
 
-def _tree(base: type[SlimMoAError]) -> Iterator[type[SlimMoAError]]:
+def _tree(base: type[RequestError]) -> Iterator[type[RequestError]]:
     for error in base.__subclasses__():
         yield error
         yield from _tree(error)

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel, ConfigDict
 
 from actors.engine import Delta
-from configs.errors import SlimMoAError
+from configs.errors import RequestError
 from serve_app.http.request import ChatRequest
 from serve_app.mixture.events import (
     AnswerDelta,
@@ -56,7 +56,7 @@ class ErrorReply(BaseModel):
     error: ErrorObject
 
 
-class Reply:
+class ChatResponse:
     """Makes the objects that answer one request."""
 
     def __init__(self, request: ChatRequest) -> None:
@@ -84,7 +84,7 @@ class Reply:
             return self._sse(choices=[], moa=moa)
         return ""
 
-    def error(self, error: SlimMoAError) -> str:
+    def error(self, error: RequestError) -> str:
         """The end of a stream that failed after it had begun."""
         return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
 
@@ -217,7 +217,7 @@ def moa_event(event: Event) -> dict[str, Any] | None:
     return None
 
 
-def error_body(error: SlimMoAError) -> dict[str, Any]:
+def error_body(error: RequestError) -> dict[str, Any]:
     """An ErrorReply as JSON's objects."""
     said = ErrorObject(
         message=error.message, type=error.kind, param=error.param, code=error.code, model=error.model

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message
-from configs.errors import DeadlineExceeded, EmptyAnswer, EngineUnavailable, SlimMoAError
+from configs.errors import DeadlineExceeded, EmptyAnswer, EngineUnavailable, RequestError
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import Fitted, fit
 from serve_app.mixture.events import (
@@ -24,7 +24,7 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.layer import call_of
 from serve_app.mixture.retry import Replicated, Retries
-from serve_app.safe_traceback import trace
+from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Aggregation:
     sampling: Sampling
     deadline: float
     first_token_timeout_s: float | None
-    live: bool = True
+    streamed: bool = True
 
 
 async def aggregate(task: Aggregation, recipe: Recipe, models: Replicated) -> AsyncGenerator[Event]:
@@ -58,7 +58,7 @@ async def aggregate(task: Aggregation, recipe: Recipe, models: Replicated) -> As
     3. No model is left: the best reference as it stands; without one, the last model's error.
 
     Raises:
-        SlimMoAError: of a model that fails after its first text was read, or of the last one.
+        RequestError: of a model that fails after its first text was read, or of the last one.
     """
     for n, model in enumerate(task.models):
         writer = _Writer(task, recipe, models, model, fallback=n > 0)
@@ -77,12 +77,12 @@ async def aggregate(task: Aggregation, recipe: Recipe, models: Replicated) -> As
     yield Answered(task.best.model, task.best.call.finish_reason, fallback="reference")
 
 
-def _ours(error: Exception, model: str) -> SlimMoAError:
+def _ours(error: Exception, model: str) -> RequestError:
     """A defect costs a model its try, not the answer."""
-    if isinstance(error, SlimMoAError):
+    if isinstance(error, RequestError):
         return error
-    logger.error("aggregator %s: %s", model, trace(error))
-    return SlimMoAError(type(error).__name__, model=model)
+    logger.error("aggregator %s: %s", model, safe_traceback(error))
+    return RequestError(type(error).__name__, model=model)
 
 
 @asynccontextmanager
@@ -123,7 +123,7 @@ class _Writer:
                     whole, held = whole.plus(came), held.plus(came)
                     self._note(whole)
                     # Blank text waits for what follows it; what nobody reads as it grows, for the end.
-                    if task.live and (self.committed or held.reasoning):
+                    if task.streamed and (self.committed or held.reasoning):
                         yield AnswerDelta(held)
                         held = Delta()
         except TimeoutError:
@@ -150,7 +150,7 @@ class _Writer:
     @property
     def shown(self) -> bool:
         """Whether somebody has read of the answer: nothing can be taken back then."""
-        return self.committed and self._task.live
+        return self.committed and self._task.streamed
 
     def _note(self, whole: Delta) -> None:
         if self._first_s is None and (whole.text or whole.reasoning):
@@ -171,7 +171,7 @@ class _Writer:
                     fitted = await self._fitted()
                     if fitted.tokens_removed:
                         yield Trimmed(0, self._model, fitted.tokens_removed)
-                stream = self._models.stream(self._model, fitted.messages, task.sampling, task.live)
+                stream = self._models.stream(self._model, fitted.messages, task.sampling, task.streamed)
                 async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                     while (delta := await self._next(deltas)) is not None:
                         yield delta

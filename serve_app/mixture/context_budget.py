@@ -34,7 +34,7 @@ class Models(Tokenizers, Protocol):
     """How the mixture reaches the recipe's models, by name. It knows nothing of where they run."""
 
     def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncIterator[Delta]:
         """The model's answer; closing the iterator cancels the call. live: it is read as it grows;
         otherwise it may come in few pieces, which costs less on the way."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message
-from configs.errors import EmptyAnswer, EngineUnavailable, QuorumNotMet, SlimMoAError
+from configs.errors import EmptyAnswer, EngineUnavailable, QuorumNotMet, RequestError
 from configs.schema import Limits, Recipe, Sampling
 from serve_app.mixture.context_budget import Models, fit
 from serve_app.mixture.events import (
@@ -27,7 +27,7 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.references import without_reasoning
 from serve_app.mixture.retry import Replicated, Retries
-from serve_app.safe_traceback import trace
+from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
 
@@ -133,11 +133,11 @@ async def _run(
 ) -> ProposalDone | Missing:
     try:
         return await _proposal(place, task, recipe, models, say)
-    except SlimMoAError as error:
+    except RequestError as error:
         return Missing(task.number, place.model, error.code, error.message)
     except Exception as error:  # a defect costs a proposal, not the answer
-        logger.error("proposer %s: %s", place.model, trace(error))
-        return Missing(task.number, place.model, SlimMoAError.code, type(error).__name__)
+        logger.error("proposer %s: %s", place.model, safe_traceback(error))
+        return Missing(task.number, place.model, RequestError.code, type(error).__name__)
 
 
 async def _proposal(

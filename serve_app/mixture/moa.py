@@ -18,7 +18,7 @@ from serve_app.mixture.context_budget import Tokenizers, check_conversation
 from serve_app.mixture.events import AnswerDone, Event, ProposalDone, ProposalDropped, Started
 from serve_app.mixture.layer import LayerTask, Place, propose
 from serve_app.mixture.retry import Replicated
-from serve_app.mixture.summary import Record
+from serve_app.mixture.summary import SummaryBuilder
 
 
 async def answer(
@@ -28,7 +28,7 @@ async def answer(
     *,
     sampling: Sampling | None = None,
     seed: int | None = None,
-    live: bool = True,
+    streamed: bool = True,
     watched: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing it cancels every engine call.
@@ -48,7 +48,7 @@ async def answer(
     give `ProposalDelta` events.
 
     Raises:
-        SlimMoAError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
+        RequestError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
             the first text.
     """
     limits = recipe.limits
@@ -56,7 +56,7 @@ async def answer(
     sampling = sampling or recipe.aggregator.sampling
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
-    record = Record(seed=random.getrandbits(31) if seed is None else seed)
+    record = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
     await _preflight(messages, recipe, models, sampling)
     yield Started(record.seed)
     references: list[ProposalDone] = []
@@ -85,13 +85,13 @@ async def answer(
     aggregation = Aggregation(
         role="aggregator",
         messages=messages,
-        models=(recipe.aggregator.model, *recipe.aggregator.fallbacks),
-        references=record.ordered(references, len(recipe.layers) + 1),
+        models=recipe.aggregators,
+        references=record.ordered(references, recipe.stages),
         best=references[0],
         sampling=sampling,
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
-        live=live,
+        streamed=streamed,
     )
     async with aclosing(record.stage("aggregator", aggregate(aggregation, recipe, models))) as events:
         async for event in events:
@@ -106,16 +106,16 @@ async def direct(
     model: str,
     sampling: Sampling,
     *,
-    live: bool = True,
+    streamed: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
 
     live: the answer is read as it grows.
 
     Raises:
-        SlimMoAError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
+        RequestError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
     """
-    record = Record(seed=sampling.seed or 0)
+    record = SummaryBuilder(seed=sampling.seed or 0)
     yield Started(record.seed)
     alone = Aggregation(
         role="direct",
@@ -126,7 +126,7 @@ async def direct(
         sampling=sampling,
         deadline=asyncio.get_running_loop().time() + recipe.limits.deadline_s,
         first_token_timeout_s=None,
-        live=live,
+        streamed=streamed,
     )
     async with aclosing(record.stage("direct", aggregate(alone, recipe, models))) as events:
         async for event in events:
@@ -137,7 +137,7 @@ async def direct(
 async def _preflight(
     messages: Sequence[Message], recipe: Recipe, models: Tokenizers, sampling: Sampling
 ) -> None:
-    references = sum(p.samples for p in recipe.layers[-1].proposers)
+    references = recipe.samples[-1]
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):
             model = recipe.aggregator.model
@@ -149,9 +149,7 @@ async def _preflight(
 def _places(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Place]:
     """The layer's samples, one place each. fixed: their seeds come from `seed`, whatever the recipe
     says; otherwise only where a model stands several times without a seed, so that none is a copy."""
-    times = Counter[str]()
-    for proposer in layer.proposers:
-        times[proposer.model] += proposer.samples
+    times = layer.samples_by_model()
     places: list[Place] = []
     placed = Counter[str]()
     for proposer in layer.proposers:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Replicated(Models, Protocol):
     """Models of which a call that is lost with its replica can be made again."""
 
-    async def is_there(self, model: str) -> bool:
+    async def is_alive(self, model: str) -> bool:
         """Whether a replica of the model answers, after some seconds at most."""
 
 
@@ -46,7 +46,7 @@ class Retries:
         """What the attempt gives. lost: is told of each that is made again.
 
         Raises:
-            SlimMoAError: of the last attempt.
+            RequestError: of the last attempt.
         """
         while True:
             try:
@@ -61,7 +61,7 @@ class Retries:
         if isinstance(error, ServerUnreachable | NoReplica) or not self._left:
             return False
         self._left -= 1
-        if not await self._models.is_there(self._model):
+        if not await self._models.is_alive(self._model):
             return False
         await asyncio.sleep(self._wait_s * random.uniform(0.5, 1))
         self._wait_s *= 2

@@ -10,7 +10,7 @@ from configs.errors import (
     DeadlineExceeded,
     Overloaded,
     QuorumNotMet,
-    SlimMoAError,
+    RequestError,
 )
 from serve_app.mixture.events import (
     Answered,
@@ -27,14 +27,14 @@ from serve_app.mixture.events import (
 )
 
 # If a layer's proposers all fail in the same way, the error says that rather than "no quorum".
-SHARED_CAUSES: dict[str, type[SlimMoAError]] = {
+SHARED_CAUSES: dict[str, type[RequestError]] = {
     "late": DeadlineExceeded,
     ContextTooLong.code: ContextTooLong,
     Overloaded.code: Overloaded,
 }
 
 
-class Record:
+class SummaryBuilder:
     """Takes in the events of one answer. seed: decides the order of references."""
 
     def __init__(self, seed: int) -> None:
@@ -65,7 +65,7 @@ class Record:
         random.Random(f"{self.seed}/{stage}").shuffle(texts)
         return texts
 
-    def no_quorum(self, got: int, needed: int) -> SlimMoAError:
+    def no_quorum(self, got: int, needed: int) -> RequestError:
         """The error of a layer with too few proposals: each cause by name."""
         causes = "; ".join(f"{m.model}: {m.cause}: {m.detail}" for m in self._missing)
         message = f"{needed} proposals are needed and {got} came ({causes})"

@@ -13,7 +13,7 @@ import pytest
 from actors.engine import Message, Share
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
-from configs.errors import EngineUnavailable, SlimMoAError
+from configs.errors import EngineUnavailable, RequestError
 from configs.load import load
 from configs.schema import LlamaCppModel, Sampling
 from configs.weights import LocalFile
@@ -111,7 +111,7 @@ async def test_a_file_that_holds_no_model_is_refused_by_name(
         assert "model.gguf" in failure.value.message
         assert engine._folder is None
         with pytest.raises(EngineUnavailable):
-            await engine.check()
+            await engine.check_health()
 
 
 async def test_two_engines_live_in_one_process(engine: LlamaCppEngine) -> None:
@@ -172,7 +172,7 @@ async def test_a_template_that_refuses_a_conversation_is_an_error_of_the_model(t
     await engine.start()
     two_turns_of_one_side = [*user("hi"), *user("again")]
     for call in (answer(engine, two_turns_of_one_side), engine.token_ends(two_turns_of_one_side)):
-        with pytest.raises(SlimMoAError, match="not with me") as refusal:
+        with pytest.raises(RequestError, match="not with me") as refusal:
             await asyncio.wait_for(call, 10)
         assert refusal.value.model == "smollm"
     # llama.cpp itself moves a system message that the template refuses into the first turn.

@@ -182,11 +182,11 @@ class TestEngine:
         with pytest.raises(EngineUnavailable):
             await asyncio.wait_for(running, 5)
         with pytest.raises(EngineUnavailable):
-            await engine.check()
+            await engine.check_health()
         await engine.stop()
         assert psutil.wait_procs([core], timeout=5)[1] == []
         await engine.start()
-        await engine.check()
+        await engine.check_health()
         assert text(await answer(engine)) == before
 
     async def test_stopping_ends_the_calls_at_work(self, engine: Any) -> None:
@@ -198,7 +198,7 @@ class TestEngine:
         with pytest.raises(EngineUnavailable, match="stopped"):
             await asyncio.wait_for(running, 1)
         with pytest.raises(EngineUnavailable, match="stopped"):
-            await engine.check()
+            await engine.check_health()
 
 
 @pytest.fixture(scope="module")

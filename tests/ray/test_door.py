@@ -36,7 +36,7 @@ def settings(keys_file: Path | None) -> Recipe:
             "layers": [{"proposers": [{"model": "quick"}]}],
             "aggregator": {"model": "writer"},
             "limits": {"read_timeout_s": 1, "max_body_bytes": 4096},
-            "door": {} if keys_file is None else {"keys_file": str(keys_file), "reload_s": 0.1},
+            "access": {} if keys_file is None else {"keys_file": str(keys_file), "reload_s": 0.1},
         }
     )
 
@@ -47,7 +47,7 @@ def entry(key: str, **limits: Any) -> str:
 
 @pytest.fixture(scope="module")
 def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("door") / "keys.yaml"
+    path = tmp_path_factory.mktemp("access") / "keys.yaml"
     path.write_text(f"alice: {entry(ALICE)}\nbob: {entry(BOB, requests_per_minute=1)}\n")
     return path
 
@@ -167,5 +167,5 @@ def test_an_exported_config_names_the_file_of_keys_and_holds_none(keys_file: Pat
     from serve_app.app import serve_config
 
     exported = serve_config(settings(keys_file), "0.0.0.0", 8000)
-    assert exported["applications"][0]["args"]["recipe"]["door"]["keys_file"] == str(keys_file)
+    assert exported["applications"][0]["args"]["recipe"]["access"]["keys_file"] == str(keys_file)
     assert "sha256" not in json.dumps(exported)

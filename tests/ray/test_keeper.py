@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from actors.keeper.ray_keeper import RayKeeper, RemoteKeeper
-from actors.keeper.replica_turns import Turns
+from actors.keeper.replica_turns import TurnClient
 from cluster.residency.messages import Verb
 from cluster.residency.policy import Member, Policy
 from cluster.residency.scheduler import Slot
@@ -112,7 +112,7 @@ class Replica:
         self._name, self._recorder = name, recorder
         me = ray.get_runtime_context().current_actor
         engine = FakeEngine(name, recorder)
-        self._turns = Turns(name, engine, RemoteKeeper(lambda: keeper), concurrency=2, replica=me)
+        self._turns = TurnClient(name, engine, RemoteKeeper(lambda: keeper), concurrency=2, replica=me)
         self._turns.start()
 
     async def call(self, tag: str = "call") -> str:

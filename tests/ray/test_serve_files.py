@@ -15,10 +15,10 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
 from cluster import ray_runtime
-from cluster.cards.detect import detect
+from cluster.cards.detect import detect_cards
 from configs.load import load, presets
 from serve_app import app
-from serve_app.access.replica_counts import Running
+from serve_app.access.replica_counts import ReplicaCounts
 from serve_app.app import BuildArgs, build, serve_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -56,7 +56,7 @@ def test_one_recipe_serves_one_card_several_and_several_nodes() -> None:
 def test_only_the_file_for_a_load_balancer_listens_to_others() -> None:
     hosts = {file.stem: read(file)["http_options"]["host"] for file in SERVE}
     assert hosts == dict.fromkeys(INGRESSES, "127.0.0.1") | {"several_nodes": "0.0.0.0"}
-    assert not load("slim_moa_a100").door.open  # so that whoever has no key gets 401 or 403
+    assert not load("slim_moa_a100").access.open  # so that whoever has no key gets 401 or 403
 
 
 @pytest.mark.parametrize(("nodes", "together"), [(1, 3), (2, 2), (3, 1), (9, 1)])
@@ -65,7 +65,7 @@ def test_ingresses_are_on_nodes_of_their_own_where_there_are_so_many(
 ) -> None:
     monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: [{}] * nodes)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(app, "cards_of", lambda _: detect())
+    monkeypatch.setattr(app, "cards_of", lambda _: detect_cards())
     ingress = build(BuildArgs(config="scripted", ingresses=3))._bound_deployment
     assert ingress.num_replicas == 3
     assert ingress._replica_config.max_replicas_per_node == together
@@ -89,7 +89,7 @@ def test_replicas_that_a_new_controller_finds_count_and_those_that_start_do_not(
         model_m={"RECOVERING": 2, "RUNNING": 1, "STOPPING": 4},
     )
     counted = asyncio.run(app._running("slimmoa", {"model-m": "m"}))
-    assert counted == Running({"m": 3}, ingresses=1)
+    assert counted == ReplicaCounts({"m": 3}, ingresses=1)
 
 
 class Unasked:

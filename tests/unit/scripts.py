@@ -102,7 +102,7 @@ class FakeModels:
         await _take(self.counting.get(model, 0.0))
         return [[match.end() for match in re.finditer(r"\s*\S+|\s+$", text)] for text in texts]
 
-    async def is_there(self, model: str) -> bool:
+    async def is_alive(self, model: str) -> bool:
         if model in self.probing:
             await _take(self.probing[model])
         return model in self.probing

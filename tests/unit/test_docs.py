@@ -10,7 +10,7 @@ from docs.generate import commands, documents, help_text
 from docs.picture import draw
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"])
 PICTURES = sorted((ROOT / "docs" / "images").iterdir())
 README = (ROOT / "README.md").read_text("utf-8")
 README_LINES = 120
@@ -114,6 +114,19 @@ def test_ci_runs_the_readmes_own_test_command() -> None:
     run = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
     assert [line for line in run if line.startswith("make")] == ["make test"]
     assert "`make test`" in README
+
+
+def test_the_index_of_benchmarks_lists_every_command() -> None:
+    index = (ROOT / "benchmarks/README.md").read_text("utf-8")
+    listed = set(re.findall(r"`benchmarks\.(\w+\.\w+)", index))
+    files = (ROOT / "benchmarks").glob("*/*.py")
+    commands = {
+        f"{file.parent.name}.{file.stem}"
+        for file in files
+        if 'if __name__ == "__main__"' in file.read_text("utf-8")
+    }
+    of_others = {"faults.chaos_models", "speed.backends", "real_cards.card_checks"}
+    assert listed == commands - of_others
 
 
 def test_headline_figures_stand_in_the_sections_that_they_link_to() -> None:

@@ -45,7 +45,7 @@ class LatchedEngine:
     async def token_ends(self, prompt: object) -> list[int]:
         return list(range(len(str(prompt))))
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         raise EngineUnavailable("gone")
 
 

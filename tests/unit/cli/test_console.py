@@ -1,4 +1,4 @@
-"""What `slimmoa serve` and `slimmoa export` say to a door that would stand open; `slimmoa keys`."""
+"""What `slimmoa serve` and `slimmoa export` say to a access that would stand open; `slimmoa keys`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from cli.console import guarded
+from cli.console import with_access
 from cli.main import app
 from configs.load import load, parse
 from configs.schema import Recipe
@@ -33,14 +33,14 @@ def refused(
     capsys: pytest.CaptureFixture[str], host: str, keys: Path | None = None, *, no_keys: bool = False
 ) -> str:
     with pytest.raises(typer.Exit) as ended:
-        guarded(RECIPE, host, keys, no_keys=no_keys)
+        with_access(RECIPE, host, keys, no_keys=no_keys)
     assert ended.value.exit_code == 1
     return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_on_loopback_no_keys_are_needed(host: str) -> None:
-    assert guarded(RECIPE, host, None, no_keys=False) == RECIPE
+    assert with_access(RECIPE, host, None, no_keys=False) == RECIPE
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "myhost"])
@@ -54,17 +54,17 @@ def test_elsewhere_keys_are_needed_or_that_none_are_wanted(
     assert f"{host} can be reached by others, and there are no API keys" in error
     assert "--keys" in error
     assert "--no-keys" in error
-    assert guarded(RECIPE, host, None, no_keys=True).door.open
-    served = guarded(RECIPE, host, keys_file, no_keys=False)
-    assert served.door.keys_file == str(keys_file)
-    assert not served.door.open
+    assert with_access(RECIPE, host, None, no_keys=True).access.open
+    served = with_access(RECIPE, host, keys_file, no_keys=False)
+    assert served.access.keys_file == str(keys_file)
+    assert not served.access.open
     monkeypatch.setenv(VARIABLE, "k" * 20)
-    assert guarded(RECIPE, host, None, no_keys=False) == RECIPE
+    assert with_access(RECIPE, host, None, no_keys=False) == RECIPE
 
 
 def test_a_recipe_may_say_it_too() -> None:
-    settings = RECIPE.model_dump() | {"door": {"open": True}}
-    assert guarded(Recipe.model_validate(settings), "0.0.0.0", None, no_keys=False).door.open
+    settings = RECIPE.model_dump() | {"access": {"open": True}}
+    assert with_access(Recipe.model_validate(settings), "0.0.0.0", None, no_keys=False).access.open
 
 
 def test_keys_that_cannot_be_used_end_the_command_before_it_starts_anything(
@@ -81,7 +81,7 @@ def test_keys_and_no_keys_are_one_too_many(capsys: pytest.CaptureFixture[str], k
 
 def test_the_recipes_file_of_keys_counts_from_its_folder(tmp_path: Path) -> None:
     recipe = parse(yaml.safe_dump(settings(keys_file="keys.yaml")), folder=tmp_path)
-    assert recipe.door.keys_file == str(tmp_path / "keys.yaml")
+    assert recipe.access.keys_file == str(tmp_path / "keys.yaml")
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         Recipe.model_validate(settings(cors_origins=[origin]))
 
 
-def settings(**door: object) -> dict[str, object]:
-    return RECIPE.model_dump(mode="json") | {"door": door}
+def settings(**access: object) -> dict[str, object]:
+    return RECIPE.model_dump(mode="json") | {"access": access}
 
 
 def test_a_new_keys_line_is_printed_alone_and_the_key_is_shown() -> None:

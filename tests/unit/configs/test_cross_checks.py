@@ -82,9 +82,9 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
     (("references", "item"), "{text", ("references", "item"), "not a form: expected '}'"),
     (("references", "item"), "} {text}", ("references", "item"), "not a form: Single '}'"),
     (
-        ("door",),
+        ("access",),
         {"allowance": {"models": ["a", "x"]}},
-        ("door", "allowance", "models", 1),
+        ("access", "allowance", "models", 1),
         "'x' is not asked here (there are: ",
     ),
 ]

@@ -7,14 +7,14 @@ from ray import cloudpickle
 from ray.exceptions import RayTaskError
 
 from configs import errors
-from configs.errors import ContextTooLong, EngineError, SlimMoAError, UnknownModel
+from configs.errors import ContextTooLong, EngineError, RequestError, UnknownModel
 
-TREE = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, SlimMoAError)]
+TREE = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, RequestError)]
 
 
 @pytest.mark.parametrize("library", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
 @pytest.mark.parametrize("cls", TREE)
-def test_every_error_survives_the_way_between_processes(cls: type[SlimMoAError], library: Any) -> None:
+def test_every_error_survives_the_way_between_processes(cls: type[RequestError], library: Any) -> None:
     sent = cls("what went wrong", model="small", param="messages")
     came = library.loads(library.dumps(sent))
     assert type(came) is cls
@@ -31,9 +31,9 @@ def test_ray_hands_the_error_over_whole_as_the_cause_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("cls", TREE)
-def test_the_docstring_shows_every_class_with_its_status(cls: type[SlimMoAError]) -> None:
+def test_the_docstring_shows_every_class_with_its_status(cls: type[RequestError]) -> None:
     line = next(line for line in (errors.__doc__ or "").splitlines() if f" {cls.__name__} " in line)
-    if cls is not SlimMoAError:
+    if cls is not RequestError:
         assert f" {cls.status} " in line
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.folder_lock import OWNER, RunTaken, owned
+from jobs.folder_lock import OWNER, RunTaken, lock_folder
 
 HOLD = """
 import sys
 from pathlib import Path
-from jobs.folder_lock import owned
-with owned(Path(sys.argv[1]), "bench run --set x"):
+from jobs.folder_lock import lock_folder
+with lock_folder(Path(sys.argv[1]), "bench run --set x"):
     print("owned", flush=True)
     sys.stdin.read()
 """
@@ -35,13 +35,13 @@ def holder(folder: Path) -> "subprocess.Popen[str]":
 
 def test_a_second_job_is_refused_with_the_owners_name(tmp_path: Path) -> None:
     with holder(tmp_path) as child:
-        with pytest.raises(RunTaken) as refused, owned(tmp_path, "bench judge"):
+        with pytest.raises(RunTaken) as refused, lock_folder(tmp_path, "bench judge"):
             pass
         child.communicate()
     user = f"{getpass.getuser()}@{socket.gethostname()}"
     assert f"in use by {user}, process {child.pid}, since 20" in str(refused.value)
     assert str(refused.value).endswith(": bench run --set x")
-    with owned(tmp_path, "bench judge"):
+    with lock_folder(tmp_path, "bench judge"):
         assert f'"pid": {os.getpid()}' in (tmp_path / OWNER).read_text()
 
 
@@ -49,20 +49,24 @@ def test_a_killed_owner_leaves_the_folder_free(tmp_path: Path) -> None:
     with holder(tmp_path) as child:
         child.send_signal(signal.SIGKILL)
     assert (tmp_path / OWNER).exists()  # stale, and of no effect
-    with owned(tmp_path, "bench run"):
+    with lock_folder(tmp_path, "bench run"):
         pass
     assert not (tmp_path / OWNER).exists()
 
 
 def test_a_job_that_fails_leaves_the_folder_free(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), owned(tmp_path / "new", "bench run"):
+    with pytest.raises(ZeroDivisionError), lock_folder(tmp_path / "new", "bench run"):
         raise ZeroDivisionError
-    with owned(tmp_path / "new", "bench run"), pytest.raises(RunTaken), owned(tmp_path / "new", "x"):
+    with (
+        lock_folder(tmp_path / "new", "bench run"),
+        pytest.raises(RunTaken),
+        lock_folder(tmp_path / "new", "x"),
+    ):
         pass
 
 
 def test_an_owner_that_has_not_said_its_name_is_an_owner(tmp_path: Path) -> None:
-    with owned(tmp_path, "bench run"):
+    with lock_folder(tmp_path, "bench run"):
         (tmp_path / OWNER).unlink()
-        with pytest.raises(RunTaken, match="just started"), owned(tmp_path, "x"):
+        with pytest.raises(RunTaken, match="just started"), lock_folder(tmp_path, "x"):
             pass

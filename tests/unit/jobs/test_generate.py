@@ -14,8 +14,8 @@ from configs.schema import Recipe
 from jobs import variants
 from jobs.generate import (
     FAILURES_IN_A_ROW,
-    Generated,
-    Generation,
+    GenerateProgress,
+    GenerateTask,
     RunStopped,
     generate,
     generator_of,
@@ -24,7 +24,7 @@ from jobs.generate import (
 from jobs.records import Answer, Row
 from jobs.store import Store, StoreError
 from jobs.store.writer import Action, Writer
-from jobs.stored_calls import Calls, Retries
+from jobs.stored_calls import CallPatience, StoredCalls
 from jobs.variants import Variant
 from tests.unit.scripts import Asked, FakeModels, Step
 
@@ -64,22 +64,22 @@ class Bench:
 
     store: Store
     models: FakeModels = field(default_factory=lambda: FakeModels(dict.fromkeys("abcyz", says)))
-    seen: list[Generated] = field(default_factory=list)
+    seen: list[GenerateProgress] = field(default_factory=list)
 
-    async def run(self, *them: Variant, seed: int = 0, room: int = 50, **how: Any) -> Generated:
+    async def run(self, *them: Variant, seed: int = 0, room: int = 50, **how: Any) -> GenerateProgress:
         """One run of the program, with calls of its own."""
         names = self.models.scripts
         identities = dict.fromkeys(names, "1")
         them = them or (MIX,)
         for variant in them:
             self.store.add_generator(generator_of(variant, identities, seed))
-        retries = Retries(attempts=2, unavailable_s=10)
+        retries = CallPatience(attempts=2, unavailable_s=10)
         self.models.asked.clear()
         self.seen.clear()
-        async with Calls(
+        async with StoredCalls(
             self.store, self.models, identities, dict.fromkeys(names, room), retries
         ) as calls:
-            task = Generation(them, seed, **how)
+            task = GenerateTask(them, seed, **how)
             return await generate(task, self.store, calls, self.seen.append)
 
     def ask(self, *prompts: str) -> None:
@@ -107,7 +107,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 async def test_every_row_is_answered_once_by_calls_of_its_own(bench: Bench) -> None:
     bench.ask(*(f"q{n}" for n in range(20)))
-    assert await bench.run() == Generated(rows=20, answered=20)
+    assert await bench.run() == GenerateProgress(rows=20, answered=20)
     assert bench.asked == {"a": 20, "b": 20, "z": 20}
     assert [answer.row for answer in bench.answers()] == list(range(20))
     for answer in bench.answers():
@@ -122,7 +122,7 @@ async def test_a_second_run_asks_nothing(bench: Bench) -> None:
     bench.ask("q0", "q1")
     await bench.run()
     before = bench.answers()
-    assert await bench.run() == Generated(rows=2, answered=2)
+    assert await bench.run() == GenerateProgress(rows=2, answered=2)
     assert bench.asked == {}
     assert bench.answers() == before
 
@@ -152,14 +152,14 @@ async def test_rows_that_were_added_are_all_that_a_longer_run_asks(bench: Bench)
     bench.ask("q0")
     await bench.run()
     bench.store.add_rows([Row(1, ("q1",))])
-    assert await bench.run() == Generated(rows=2, answered=2)
+    assert await bench.run() == GenerateProgress(rows=2, answered=2)
     assert [question(asked) for asked in bench.models.asked] == ["q1"] * 3
 
 
 async def test_a_later_turn_is_asked_in_view_of_the_variants_own_earlier_answers(bench: Bench) -> None:
     system = Message(role="system", content="Be brief.")
     bench.store.add_rows([Row(0, ("one", "two"), (system,))])
-    assert await bench.run(MIX, variants.alone(MIX.recipe, "a")) == Generated(rows=2, answered=2)
+    assert await bench.run(MIX, variants.alone(MIX.recipe, "a")) == GenerateProgress(rows=2, answered=2)
     for name in ("mix", "a"):
         first, second = bench.answers(name)
         assert (first.turn, second.turn) == (0, 1)
@@ -180,7 +180,7 @@ async def test_a_conversation_goes_on_where_it_stopped(bench: Bench) -> None:
     assert (await bench.run()).failed == 1
     assert [answer.turn for answer in bench.answers()] == [0]
     bench.models.scripts["z"] = says
-    assert await bench.run() == Generated(rows=1, answered=1)
+    assert await bench.run() == GenerateProgress(rows=1, answered=1)
     assert bench.asked == {"z": 1}
 
 
@@ -188,7 +188,7 @@ async def test_a_row_that_fails_is_kept_apart_and_tried_again_by_the_next_run(be
     bench.ask("q0", "q1", "q2")
     bench.models.scripts["a"] = fails_on("q1", EngineError("the engine broke"))
     for run in (1, 2):
-        assert await bench.run() == Generated(rows=3, answered=2, failed=1)
+        assert await bench.run() == GenerateProgress(rows=3, answered=2, failed=1)
         [failure] = bench.store.failures()
         assert (failure.stage, failure.generator, failure.row) == ("generate", "mix", 1)
         assert (failure.cause, failure.attempts) == ("engine_error", run)
@@ -196,7 +196,7 @@ async def test_a_row_that_fails_is_kept_apart_and_tried_again_by_the_next_run(be
         assert failure.at > 1e9
         assert [answer.row for answer in bench.answers()] == [0, 2]
     bench.models.scripts["a"] = says
-    assert await bench.run() == Generated(rows=3, answered=3)
+    assert await bench.run() == GenerateProgress(rows=3, answered=3)
     assert bench.asked == {"a": 1, "z": 1}  # what b had proposed was stored
     assert bench.store.failures() == []
 
@@ -222,7 +222,7 @@ async def test_degraded_answers_are_kept_where_they_are_allowed(bench: Bench) ->
     bench.store.add_rows([Row(0, ("one", "two")), Row(1, ("whole",))])
     bench.models.scripts["a"] = fails_on("one", EngineError("broken"))
     done = await bench.run(allow_degraded=True)
-    assert done == Generated(rows=2, answered=2, degraded=1)
+    assert done == GenerateProgress(rows=2, answered=2, degraded=1)
     first, *others = bench.answers()
     [missing] = first.missing
     assert (missing["layer"], missing["model"], missing["cause"]) == (1, "a", "engine_error")
@@ -233,11 +233,11 @@ async def test_degraded_answers_are_kept_where_they_are_allowed(bench: Bench) ->
 async def test_an_empty_proposal_is_the_models_own_and_makes_no_row_fail(bench: Bench) -> None:
     bench.ask("q0")
     bench.models.scripts["a"] = [" "]
-    assert await bench.run() == Generated(rows=1, answered=1)
+    assert await bench.run() == GenerateProgress(rows=1, answered=1)
     [answer] = bench.answers()
     assert [(m["model"], m["cause"]) for m in answer.missing] == [("a", "empty")]
     assert [(used.layer, used.place, used.model) for used in answer.used] == [(0, 0, "z"), (1, 1, "b")]
-    assert await bench.run() == Generated(rows=1, answered=1)
+    assert await bench.run() == GenerateProgress(rows=1, answered=1)
 
 
 async def test_a_layer_without_its_quorum_is_no_part_of_an_answer(bench: Bench) -> None:
@@ -252,14 +252,14 @@ async def test_a_layer_without_its_quorum_is_no_part_of_an_answer(bench: Bench) 
 async def test_a_proposal_that_does_not_fit_makes_no_row_fail(bench: Bench) -> None:
     bench.ask("q0")
     bench.models.scripts["a"] = [ContextTooLong("too long")]
-    assert await bench.run() == Generated(rows=1, answered=1)
+    assert await bench.run() == GenerateProgress(rows=1, answered=1)
     assert bench.answers()[0].missing[0]["cause"] == ContextTooLong.code
 
 
 async def test_an_aggregator_without_a_text_leaves_its_row_to_the_best_proposal(bench: Bench) -> None:
     bench.ask("q0")
     bench.models.scripts["z"] = [""]
-    assert await bench.run() == Generated(rows=1, answered=1)
+    assert await bench.run() == GenerateProgress(rows=1, answered=1)
     [answer] = bench.answers()
     assert answer.text.startswith("a on q0")
     assert [used.model for used in answer.used] == ["a", "b"]
@@ -304,7 +304,7 @@ async def test_a_run_in_which_nothing_works_stops(bench: Bench) -> None:
     assert [answer.row for answer in bench.answers()] == [0]
     bench.models.scripts["b"] = says
     done = await bench.run()
-    assert done == Generated(rows=FAILURES_IN_A_ROW + 50, answered=FAILURES_IN_A_ROW + 50)
+    assert done == GenerateProgress(rows=FAILURES_IN_A_ROW + 50, answered=FAILURES_IN_A_ROW + 50)
     assert bench.store.failures() == []
 
 
@@ -330,7 +330,7 @@ async def test_without_a_proposer_only_the_aggregator_is_asked_again(bench: Benc
     bench.ask("q0", "q1")
     base = variants.mixture(recipe(["a", "b", "c"]))
     await bench.run(base)
-    assert await bench.run(variants.without(base.recipe, "a")) == Generated(rows=2, answered=2)
+    assert await bench.run(variants.without(base.recipe, "a")) == GenerateProgress(rows=2, answered=2)
     assert bench.asked == {"z": 2}
     assert "a on" not in "".join(asked.text for asked in bench.models.asked)
 
@@ -364,7 +364,7 @@ async def test_a_new_proposer_asks_for_its_column_and_the_aggregation(bench: Ben
 async def test_variants_that_run_at_once_share_their_calls(bench: Bench) -> None:
     bench.ask("q0", "q1")
     them = (MIX, *(variants.alone(MIX.recipe, model) for model in "ab"), replace(MIX, name="copy"))
-    assert await bench.run(*them) == Generated(rows=8, answered=8)
+    assert await bench.run(*them) == GenerateProgress(rows=8, answered=8)
     assert bench.asked == {"a": 2, "b": 2, "z": 2}
 
 
@@ -503,14 +503,14 @@ async def test_a_model_that_only_aggregates_is_sampled_alone_as_the_aggregator(b
 
 
 async def test_no_rows_are_no_work(bench: Bench) -> None:
-    assert await bench.run() == Generated()
+    assert await bench.run() == GenerateProgress()
     assert bench.asked == {}
 
 
 async def test_a_text_that_cannot_be_stored_fails_its_row(bench: Bench) -> None:
     bench.ask("q0", "q1")
     bench.models.scripts["a"] = lambda asked: ["\ud800"] if question(asked) == "q0" else says(asked)
-    assert await bench.run() == Generated(rows=2, answered=1, failed=1)
+    assert await bench.run() == GenerateProgress(rows=2, answered=1, failed=1)
     [failure] = bench.store.failures()
     assert (failure.row, failure.cause, failure.detail) == (
         0,
@@ -533,5 +533,5 @@ async def test_a_disk_that_refuses_ends_the_run(bench: Bench, monkeypatch: pytes
     with pytest.raises(StoreError, match="the disk is full"):
         await bench.run(in_flight=2)
     monkeypatch.setattr(Writer, "write", write)
-    assert await bench.run() == Generated(rows=9, answered=9)
+    assert await bench.run() == GenerateProgress(rows=9, answered=9)
     assert len(bench.models.asked) < 27

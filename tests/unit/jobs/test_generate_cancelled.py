@@ -10,10 +10,10 @@ import pytest
 
 from actors.engine import Delta, Message
 from configs.schema import Recipe, Sampling
-from jobs.generate import Generated, Generation, generate, generator_of
+from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
 from jobs.records import Row
 from jobs.store import Store
-from jobs.stored_calls import Calls
+from jobs.stored_calls import StoredCalls
 from jobs.variants import mixture
 
 ROWS, TURNS = 12, 2
@@ -60,11 +60,11 @@ class Engines:
         return [[len(text)] for text in texts]
 
 
-async def answer(store: Store, engines: Engines) -> Generated:
+async def answer(store: Store, engines: Engines) -> GenerateProgress:
     identities = dict.fromkeys(MODELS, "1")
     store.add_generator(generator_of(MIX, identities, 0))
-    async with Calls(store, engines, identities, dict.fromkeys(MODELS, 5)) as calls:
-        return await generate(Generation([MIX], in_flight=4), store, calls)
+    async with StoredCalls(store, engines, identities, dict.fromkeys(MODELS, 5)) as calls:
+        return await generate(GenerateTask([MIX], in_flight=4), store, calls)
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 7, 20, 40, ROWS * TURNS * len(MODELS) - 1])
@@ -85,7 +85,7 @@ async def test_after_a_cancellation_nothing_that_was_kept_is_asked_again(
     with Store.open(tmp_path) as store:
         kept = [found for found in store.answers("mix") if found.used]
         assert all(store.call(used.key) for found in kept for used in found.used)
-        assert await answer(store, whole) == Generated(rows=ROWS, answered=ROWS)
+        assert await answer(store, whole) == GenerateProgress(rows=ROWS, answered=ROWS)
         answers = list(store.answers("mix"))
         assert [(found.row, found.turn) for found in answers] == [
             (row, turn) for row in range(ROWS) for turn in range(TURNS)

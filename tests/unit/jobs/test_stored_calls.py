@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from actors.engine import Delta, Message
-from configs.errors import BadRequest, EngineError, EngineUnavailable, Overloaded, SlimMoAError
+from configs.errors import BadRequest, EngineError, EngineUnavailable, Overloaded, RequestError
 from configs.schema import Sampling
 from jobs.identity import call_key
 from jobs.store import Store, StoreError
-from jobs.stored_calls import Calls, Retries, StoredModels
+from jobs.stored_calls import CallPatience, StoredCalls, StoredModels
 from tests.unit.scripts import Asked, FakeModels, Step
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("written_at_once")]
 
 HELLO = [Message(role="user", content="hello")]
-RETRIES = Retries(attempts=3, unavailable_s=100, first_s=1, longest_s=8)
+RETRIES = CallPatience(attempts=3, unavailable_s=100, first_s=1, longest_s=8)
 
 
 @pytest.fixture
@@ -33,22 +33,24 @@ def models() -> FakeModels:
 
 
 @pytest.fixture
-async def calls(store: Store, models: FakeModels) -> AsyncIterator[Calls]:
+async def calls(store: Store, models: FakeModels) -> AsyncIterator[StoredCalls]:
     async with opened(store, models) as made:
         yield made
 
 
-def opened(store: Store, models: FakeModels, room: int = 9, identity: str = "1") -> Calls:
+def opened(store: Store, models: FakeModels, room: int = 9, identity: str = "1") -> StoredCalls:
     names = models.scripts
-    return Calls(store, models, dict.fromkeys(names, identity), dict.fromkeys(names, room), RETRIES)
+    return StoredCalls(
+        store, models, dict.fromkeys(names, identity), dict.fromkeys(names, room), RETRIES
+    )
 
 
-async def ask(calls: Calls, model: str = "a", seed: int | None = 1) -> str:
+async def ask(calls: StoredCalls, model: str = "a", seed: int | None = 1) -> str:
     whole, _ = await calls.complete(model, HELLO, Sampling(seed=seed))
     return whole.text
 
 
-def start(calls: Calls, model: str = "a", seed: int | None = 1) -> asyncio.Task[str]:
+def start(calls: StoredCalls, model: str = "a", seed: int | None = 1) -> asyncio.Task[str]:
     return asyncio.create_task(ask(calls, model, seed))
 
 
@@ -87,7 +89,7 @@ async def test_another_identity_of_a_model_is_asked_anew(store: Store, models: F
     assert len(models.asked) == 2
 
 
-async def test_two_who_want_a_call_at_once_share_it(calls: Calls, models: FakeModels) -> None:
+async def test_two_who_want_a_call_at_once_share_it(calls: StoredCalls, models: FakeModels) -> None:
     wanting = [start(calls), start(calls), start(calls, seed=2), start(calls, "b")]
     assert await asyncio.gather(*wanting) == ["from a"] * 3 + ["from b"]
     assert [(asked.model, asked.sampling.seed) for asked in models.asked] == [
@@ -98,7 +100,7 @@ async def test_two_who_want_a_call_at_once_share_it(calls: Calls, models: FakeMo
     assert (calls.counts.made, calls.counts.reused) == (3, 1)
 
 
-async def test_two_who_share_a_call_share_its_error(calls: Calls, models: FakeModels) -> None:
+async def test_two_who_share_a_call_share_its_error(calls: StoredCalls, models: FakeModels) -> None:
     models.scripts["a"] = [1.0, BadRequest("no")]
     outcomes = await asyncio.gather(start(calls), start(calls), return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["no", "no"]
@@ -110,7 +112,7 @@ async def test_two_who_share_a_call_share_its_error(calls: Calls, models: FakeMo
 
 @pytest.mark.parametrize("goes", [0, 1])
 async def test_a_caller_who_goes_does_not_take_the_call_along(
-    calls: Calls, models: FakeModels, store: Store, goes: int
+    calls: StoredCalls, models: FakeModels, store: Store, goes: int
 ) -> None:
     both = start(calls), start(calls)
     await asyncio.sleep(0.5)
@@ -142,7 +144,7 @@ async def test_leaving_ends_what_is_under_way_and_waits_for_it(
 
 
 async def test_an_error_that_nobody_waits_for_is_not_complained_about(
-    calls: Calls, models: FakeModels
+    calls: StoredCalls, models: FakeModels
 ) -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -179,14 +181,16 @@ async def test_a_failed_call_gives_its_place_back(store: Store, models: FakeMode
         assert await ask(calls, seed=9) == "x"
 
 
-async def test_a_full_queue_is_waited_for_as_long_as_it_takes(calls: Calls, models: FakeModels) -> None:
+async def test_a_full_queue_is_waited_for_as_long_as_it_takes(
+    calls: StoredCalls, models: FakeModels
+) -> None:
     by_attempt(models, "a", [[Overloaded("full")]] * 500 + [["at last"]])
     assert await ask(calls) == "at last"
     assert asyncio.get_running_loop().time() > 5 * RETRIES.unavailable_s
     assert (calls.counts.retried, calls.counts.made) == (500, 1)
 
 
-async def test_waits_double_up_to_the_longest(calls: Calls, models: FakeModels) -> None:
+async def test_waits_double_up_to_the_longest(calls: StoredCalls, models: FakeModels) -> None:
     by_attempt(models, "a", [[Overloaded("full")]] * 8 + [["at last"]])
     await ask(calls)
     times = [asked.at for asked in models.asked]
@@ -196,7 +200,7 @@ async def test_waits_double_up_to_the_longest(calls: Calls, models: FakeModels) 
 
 
 async def test_a_model_that_is_away_is_waited_for_so_long_and_no_longer(
-    calls: Calls, models: FakeModels
+    calls: StoredCalls, models: FakeModels
 ) -> None:
     models.scripts["a"] = [EngineUnavailable("away")]
     with pytest.raises(EngineUnavailable, match="away"):
@@ -215,7 +219,7 @@ async def test_a_model_that_is_away_is_waited_for_so_long_and_no_longer(
     ],
 )
 async def test_only_the_time_counts_in_which_the_model_is_away(
-    calls: Calls, models: FakeModels, before: list[Step]
+    calls: StoredCalls, models: FakeModels, before: list[Step]
 ) -> None:
     away: list[Step] = [EngineUnavailable("away")]
     by_attempt(models, "a", [before, away, away, ["back"]])
@@ -225,7 +229,7 @@ async def test_only_the_time_counts_in_which_the_model_is_away(
 
 @pytest.mark.parametrize("other", [Overloaded("full"), EngineError("broken")])
 async def test_a_model_that_comes_and_goes_is_not_away_in_between(
-    calls: Calls, models: FakeModels, other: Exception
+    calls: StoredCalls, models: FakeModels, other: Exception
 ) -> None:
     away: list[Step] = [EngineUnavailable("away")]
     there: list[Step] = [RETRIES.unavailable_s, other]
@@ -234,7 +238,7 @@ async def test_a_model_that_comes_and_goes_is_not_away_in_between(
 
 
 async def test_a_model_that_fails_on_a_call_is_tried_so_often_and_no_more(
-    calls: Calls, models: FakeModels
+    calls: StoredCalls, models: FakeModels
 ) -> None:
     models.scripts["a"] = [EngineError("broken")]
     with pytest.raises(EngineError, match="broken"):
@@ -244,7 +248,9 @@ async def test_a_model_that_fails_on_a_call_is_tried_so_often_and_no_more(
     assert await ask(calls, "b") == "mended"
 
 
-async def test_a_full_queue_between_failures_is_no_attempt(calls: Calls, models: FakeModels) -> None:
+async def test_a_full_queue_between_failures_is_no_attempt(
+    calls: StoredCalls, models: FakeModels
+) -> None:
     broken: list[Step] = [EngineError("broken")]
     full: list[Step] = [Overloaded("full")]
     away: list[Step] = [EngineUnavailable("away")]
@@ -253,10 +259,10 @@ async def test_a_full_queue_between_failures_is_no_attempt(calls: Calls, models:
 
 
 @pytest.mark.parametrize(
-    "error", [BadRequest("no"), SlimMoAError("odd"), ZeroDivisionError("a defect")]
+    "error", [BadRequest("no"), RequestError("odd"), ZeroDivisionError("a defect")]
 )
 async def test_what_would_fail_again_is_not_tried_again(
-    calls: Calls, models: FakeModels, error: Exception
+    calls: StoredCalls, models: FakeModels, error: Exception
 ) -> None:
     models.scripts["a"] = [error]
     with pytest.raises(type(error)):
@@ -273,7 +279,7 @@ async def test_a_call_that_cannot_be_stored_is_an_error(store: Store, models: Fa
 
 
 async def test_an_answers_models_know_its_keys_and_whether_all_was_stored(
-    calls: Calls, models: FakeModels
+    calls: StoredCalls, models: FakeModels
 ) -> None:
     for stored in (False, True):
         answer = StoredModels(calls)
@@ -288,14 +294,14 @@ async def test_an_answers_models_know_its_keys_and_whether_all_was_stored(
     assert len(models.asked) == 2
 
 
-async def test_what_another_answer_asked_for_is_waited_for_too(calls: Calls) -> None:
+async def test_what_another_answer_asked_for_is_waited_for_too(calls: StoredCalls) -> None:
     answers = [StoredModels(calls), StoredModels(calls)]
     await asyncio.gather(*(each.complete("a", HELLO, Sampling(seed=1)) for each in answers))
     assert [each.all_stored for each in answers] == [False, False]
 
 
 async def test_counting_tokens_is_tried_again_too(
-    calls: Calls, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+    calls: StoredCalls, models: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [EngineUnavailable("away"), Overloaded("full"), EngineError("broken")] * 2
     count = models.count_tokens

@@ -54,7 +54,8 @@ class Scripted:
 
     def __init__(self, mixture: Recipe) -> None:
         self._replicas = {
-            name: Replica(name, model, mixture.queue_of(name)) for name, model in mixture.models.items()
+            name: Replica(name, model, mixture.queue_limit(name))
+            for name, model in mixture.models.items()
         }
         self.asked: list[tuple[str, Sequence[Message], Sampling]] = []
 
@@ -76,7 +77,7 @@ class Scripted:
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._replicas[model].token_ends(texts)
 
-    async def is_there(self, _model: str) -> bool:
+    async def is_alive(self, _model: str) -> bool:
         return True
 
     async def stats(self, model: str) -> ReplicaStats:
@@ -146,7 +147,7 @@ class Puppets:
     async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
         return [[n + 1 for n in range(len(text))] for text in texts]
 
-    async def is_there(self, _model: str) -> bool:
+    async def is_alive(self, _model: str) -> bool:
         return False
 
     async def stats(self, model: str) -> ReplicaStats:

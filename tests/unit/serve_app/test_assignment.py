@@ -7,20 +7,20 @@ import pytest
 
 from actors.engine import Share
 from cluster.cards.card import Card
-from cluster.cards.catalog import named
+from cluster.cards.catalog import card_by_name
 from cluster.residency.policy import Member
 from cluster.residency.scheduler import Slot
 from configs.errors import EngineUnavailable
-from serve_app.assignment import Berth, Detect, Seating
+from serve_app.assignment import Detect, ModelAssignments, PlannedAssignment
 
-LARGE, SMALL = named("A100-80GB"), named("RTX-4090")
-
-
-def berth(member: str, card: int, *gpus: int) -> Berth:
-    return Berth(member, card, (Slot("0", (Member(member),)),), Share(), 30.0, gpus)
+LARGE, SMALL = card_by_name("A100-80GB"), card_by_name("RTX-4090")
 
 
-SEATING = Seating(
+def berth(member: str, card: int, *gpus: int) -> PlannedAssignment:
+    return PlannedAssignment(member, card, (Slot("0", (Member(member),)),), Share(), 30.0, gpus)
+
+
+SEATING = ModelAssignments(
     berths={"n1": (berth("a/0", 0, 0, 1), berth("a/1", 1, 2, 3))},
     joining=(berth("a/0", 0, 0, 1), berth("a/1", 1, 2, 3)),
     cards=tuple(

@@ -22,6 +22,7 @@ from actors.engines.scripted import ScriptedEngine
 from configs.errors import ContextTooLong, EngineUnavailable
 from configs.load import load
 from configs.schema import OpenAIHttpModel, Sampling, ScriptedModel
+from docs.example_engine import DiceEngine
 
 CONTEXT_TOKENS = 512
 CONCURRENCY = 2
@@ -114,6 +115,11 @@ async def an_http_engine(stack: AsyncExitStack) -> Subject:
     )
 
 
+async def the_documented_engine(_stack: AsyncExitStack) -> Subject:
+    engine = DiceEngine("subject", CONTEXT_TOKENS)
+    return Subject(engine, lambda: engine.calls_in_flight)
+
+
 def event(delta: Delta) -> bytes:
     choice = {
         "delta": {"content": delta.text},
@@ -140,6 +146,7 @@ async def a_llamacpp_engine(_stack: AsyncExitStack) -> Subject:
 SUBJECTS = [
     pytest.param(a_scripted_engine, id="scripted"),
     pytest.param(an_http_engine, id="openai_http"),
+    pytest.param(the_documented_engine, id="documented"),
     pytest.param(a_llamacpp_engine, id="llamacpp", marks=pytest.mark.weights),
 ]
 
@@ -325,16 +332,16 @@ class TestEveryEngine:
         assert counts == sorted(set(counts))
 
     async def test_it_is_unavailable_before_the_start(self, stopped: Subject) -> None:
-        for call in (stopped.engine.check(), answer(stopped.engine)):
+        for call in (stopped.engine.check_health(), answer(stopped.engine)):
             with pytest.raises(EngineUnavailable) as refusal:
                 await call
             assert refusal.value.model == "subject"
 
     async def test_it_is_unavailable_after_the_stop_and_stops_twice(self, engine: Engine) -> None:
-        await engine.check()
+        await engine.check_health()
         await engine.stop()
         await engine.stop()
-        for call in (engine.check(), answer(engine)):
+        for call in (engine.check_health(), answer(engine)):
             with pytest.raises(EngineUnavailable):
                 await call
 
@@ -342,7 +349,7 @@ class TestEveryEngine:
         before = text(await answer(engine))
         await engine.stop()
         await engine.start()
-        await engine.check()
+        await engine.check_health()
         assert text(await answer(engine)) == before
 
     async def test_stopping_ends_calls_at_work_and_calls_that_wait(self, engine: Engine) -> None:

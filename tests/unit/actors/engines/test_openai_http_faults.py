@@ -16,8 +16,8 @@ from configs.errors import (
     EngineError,
     EngineUnavailable,
     Overloaded,
+    RequestError,
     ServerUnreachable,
-    SlimMoAError,
 )
 from configs.schema import Sampling
 from tests.unit.actors.engines.http_servers import (
@@ -84,7 +84,7 @@ async def test_silence_after_the_first_token_is_an_error(connect: Connect) -> No
     assert len(server.requests) == 1
 
 
-EARLY_FAULTS: list[tuple[Reply, type[SlimMoAError], str]] = [
+EARLY_FAULTS: list[tuple[Reply, type[RequestError], str]] = [
     (refusal(408), EngineError, "answered 408"),
     (refusal(429), Overloaded, "answered 429"),
     (refusal(500), EngineError, "answered 500"),
@@ -101,7 +101,7 @@ EARLY_FAULTS: list[tuple[Reply, type[SlimMoAError], str]] = [
 
 @pytest.mark.parametrize(("fault", "error", "said"), EARLY_FAULTS)
 async def test_a_fault_before_the_first_token_is_tried_again(
-    connect: Connect, fault: Reply, error: type[SlimMoAError], said: str
+    connect: Connect, fault: Reply, error: type[RequestError], said: str
 ) -> None:
     settings = {"retries": 2, "read_timeout_s": 0.05}
     engine, server = await connect(fault, fault, whole(HELLO), **settings)
@@ -115,7 +115,7 @@ async def test_a_fault_before_the_first_token_is_tried_again(
 
 
 TOO_LONG = {"message": "This model's maximum context length is 8 tokens", "type": "BadRequestError"}
-REFUSALS: list[tuple[Reply, type[SlimMoAError], str]] = [
+REFUSALS: list[tuple[Reply, type[RequestError], str]] = [
     (refusal(400, {"message": "bad seed"}), BadRequest, "answered 400: bad seed"),
     (refusal(422, {"message": "bad seed"}), BadRequest, "answered 422: bad seed"),
     (refusal(400, {"message": "m", "code": "context_length_exceeded"}), ContextTooLong, "400"),
@@ -135,7 +135,7 @@ REFUSALS: list[tuple[Reply, type[SlimMoAError], str]] = [
 
 @pytest.mark.parametrize(("reply", "error", "said"), REFUSALS)
 async def test_a_refusal_is_final_and_says_why(
-    connect: Connect, reply: Reply, error: type[SlimMoAError], said: str
+    connect: Connect, reply: Reply, error: type[RequestError], said: str
 ) -> None:
     engine, server = await connect(reply)
     with pytest.raises(error, match=said) as failure:

@@ -382,7 +382,7 @@ class TestEngine:
         with pytest.raises(EngineUnavailable, match=r"\[1, 3\], not \[1, 2\]"):
             await engine.wake()
         with pytest.raises(EngineUnavailable, match="answers differently"):
-            await engine.check()
+            await engine.check_health()
         with pytest.raises(EngineUnavailable, match="answers differently"):
             await answer(engine)
         await engine.stop()
@@ -392,7 +392,7 @@ class TestEngine:
         llm.wakes = RuntimeError("CUDA out of memory")
         await engine.start()
         await engine.sleep()
-        for call in (engine.wake(), engine.check(), engine.sleep()):
+        for call in (engine.wake(), engine.check_health(), engine.sleep()):
             with pytest.raises(EngineUnavailable, match="CUDA out of memory") as failure:
                 await call
             assert failure.value.model == "m"
@@ -401,7 +401,7 @@ class TestEngine:
         llm.answers += [Dead()]
         llm.health = Dead()
         await engine.start()
-        for call in (answer(engine), engine.check()):
+        for call in (answer(engine), engine.check_health()):
             with pytest.raises(EngineUnavailable, match="died"):
                 await call
 
@@ -439,7 +439,7 @@ class TestEngine:
         with pytest.raises(error, match=str(refusal)) as failure:
             await answer(engine)
         assert type(failure.value) is error
-        await engine.check()
+        await engine.check_health()
 
     async def test_a_template_without_system_role_gets_none(self, engine: Any, llm: FakeLLM) -> None:
         llm.knows_system, llm.answers = False, [[1], [2]]
@@ -454,4 +454,4 @@ class TestEngine:
             await engine.start()
         assert llm.done == ["abort 0", "shutdown"]
         with pytest.raises(EngineUnavailable):
-            await engine.check()
+            await engine.check_health()

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from actors.keeper.card_keeper import EMPTY_S, PING_S, SlotKeeper
+from actors.keeper.card_keeper import EMPTY_S, PING_S, CardKeeper
 from actors.keeper.replica_turns import POLL_S
-from cluster.residency.messages import Order, Reply, Snapshot, Verb
-from cluster.residency.policy import Calls, Member, Policy, State, Turn
+from cluster.residency.messages import Order, PollReply, Snapshot, Verb
+from cluster.residency.policy import Member, Policy, QueueCounts, State, Turn
 from cluster.residency.scheduler import Slot
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 POLICY = Policy(absent_s=8, restart_s=5)
 AWAKE, ASLEEP, STOPPED = (Snapshot(s) for s in (State.RESIDENT, State.ASLEEP, State.STOPPED))
-WAITS = Calls(waiting=1, oldest=-2.0, due=28.0)
+WAITS = QueueCounts(waiting=1, oldest=-2.0, due=28.0)
 
 
 class Scene:
@@ -26,7 +26,7 @@ class Scene:
         self.killed: list[str] = []
         self.retired = 0
         slot = Slot("s", (Member("a", 0, 1.0, 1.0), Member("b", 1, 1.0, 1.0)))
-        self.keeper = SlotKeeper([slot], POLICY, self._alive, self._kill, self._retire)
+        self.keeper = CardKeeper([slot], POLICY, self._alive, self._kill, self._retire)
 
     async def _alive(self, replica: str) -> bool:
         return replica not in self.dead
@@ -78,10 +78,10 @@ def test_a_turn_left_open_by_the_last_keeper_is_closed_and_drained_before_anothe
 ) -> None:
     async def scene() -> None:
         it = Scene()
-        a = await it.join("a", Snapshot(State.RESIDENT, Turn.OPEN, Calls(in_flight=1)))
+        a = await it.join("a", Snapshot(State.RESIDENT, Turn.OPEN, QueueCounts(in_flight=1)))
         b = await it.join("b", Snapshot(State.ASLEEP, calls=WAITS))
         assert await it.order(a) == (1, Verb.CLOSE)
-        await it.keeper.report(a, 1, Snapshot(State.RESIDENT, Turn.CLOSING, Calls(in_flight=1)))
+        await it.keeper.report(a, 1, Snapshot(State.RESIDENT, Turn.CLOSING, QueueCounts(in_flight=1)))
         assert await it.order(a, after=1) is None
         assert await it.order(b) is None
         await it.keeper.report(a, 1, AWAKE)
@@ -111,13 +111,13 @@ def test_the_gate_is_told_in_seconds_from_now(in_virtual_time: Run) -> None:
     async def scene() -> None:
         it = Scene()
         a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
-        busy = Calls(waiting=1, in_flight=1, oldest=0.0)
+        busy = QueueCounts(waiting=1, in_flight=1, oldest=0.0)
         await it.keeper.report(a, 1, Snapshot(State.RESIDENT, Turn.OPEN, busy))
         await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
         assert await it.order(a, after=1) is None
         await asyncio.sleep(7)  # the gate fell at 4 s, two swaps after the turn began
         reply = await it.keeper.order(a, 1)
-        assert reply == Reply(True, Order(2, Verb.CLOSE, before_s=4.0 - (POLL_S + 7)))
+        assert reply == PollReply(True, Order(2, Verb.CLOSE, before_s=4.0 - (POLL_S + 7)))
 
     in_virtual_time(scene())
 
@@ -129,7 +129,7 @@ def test_a_dead_replica_is_noticed_and_its_turn_passes_on(in_virtual_time: Run) 
         it.dead.add("a")
         assert await it.order(b) == (1, Verb.WAKE)
         assert loop.time() <= PING_S
-        assert await it.keeper.order(a, 0) == Reply(known=False)
+        assert await it.keeper.order(a, 0) == PollReply(known=False)
         assert await it.keeper.report(a, 1, AWAKE) is False
 
     in_virtual_time(scene())
@@ -169,7 +169,7 @@ def test_the_same_process_joining_again_is_taken_as_it_is(in_virtual_time: Run) 
         polling = asyncio.create_task(it.keeper.order(old, 1))
         await asyncio.sleep(0)
         new = await it.join("a", AWAKE)
-        assert await polling == Reply(known=False)
+        assert await polling == PollReply(known=False)
         assert await it.order(new) == (1, Verb.OPEN)
 
     in_virtual_time(scene())

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from actors.engine import Share
-from actors.keeper.registration import CLAIM_S, Seat, claimed
-from cluster.residency.messages import Reply, Snapshot
+from actors.keeper.registration import CLAIM_S, Assignment, claim_assignment
+from cluster.residency.messages import PollReply, Snapshot
 from configs.errors import EngineUnavailable
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -38,18 +38,18 @@ class Keeper:
     async def report(self, *_: Any) -> bool:
         raise AssertionError
 
-    async def order(self, *_: Any) -> Reply:
+    async def order(self, *_: Any) -> PollReply:
         raise AssertionError
 
 
-def seats(keeper: Keeper) -> list[Seat]:
-    return [Seat(member, keeper, Share()) for member in keeper.held]
+def seats(keeper: Keeper) -> list[Assignment]:
+    return [Assignment(member, keeper, Share()) for member in keeper.held]
 
 
 def test_it_takes_the_first_seat_that_nobody_holds(in_virtual_time: Run) -> None:
     async def scene() -> None:
         keeper = Keeper({"a/0": "another", "a/1": None, "a/2": None})
-        seat = await claimed("a", seats(keeper), "me")
+        seat = await claim_assignment("a", seats(keeper), "me")
         assert seat.member == "a/1"
         assert keeper.held == {"a/0": "another", "a/1": seat.who, "a/2": None}
 
@@ -59,7 +59,7 @@ def test_it_takes_the_first_seat_that_nobody_holds(in_virtual_time: Run) -> None
 def test_a_seat_that_is_given_late_is_the_one_that_is_taken(in_virtual_time: Run) -> None:
     async def scene() -> None:
         slow, quick = Keeper({"a/0": None}, late_s=CLAIM_S / 2), Keeper({"a/1": None})
-        seat = await claimed("a", [*seats(slow), *seats(quick)], "me")
+        seat = await claim_assignment("a", [*seats(slow), *seats(quick)], "me")
         assert seat.member == "a/0"
         await asyncio.sleep(CLAIM_S)
         assert (slow.held, quick.held) == ({"a/0": seat.who}, {"a/1": None})
@@ -72,7 +72,7 @@ def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_away(
 ) -> None:
     async def scene() -> None:
         keeper = Keeper({"a/0": "the last one"}, away=True)
-        claim = asyncio.create_task(claimed("a", seats(keeper), "me"))
+        claim = asyncio.create_task(claim_assignment("a", seats(keeper), "me"))
         await asyncio.sleep(CLAIM_S / 4)
         keeper.away = False
         await asyncio.sleep(CLAIM_S / 4)
@@ -95,7 +95,7 @@ def test_it_gives_up_and_says_why(in_virtual_time: Run, keeper: Keeper, why: str
     async def scene() -> None:
         began = asyncio.get_running_loop().time()
         with pytest.raises(EngineUnavailable, match=why) as told:
-            await claimed("a", seats(keeper), "me")
+            await claim_assignment("a", seats(keeper), "me")
         assert told.value.model == "a"
         assert math.isclose(asyncio.get_running_loop().time() - began, after, abs_tol=0.01)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from actors.keeper.card_keeper import SlotKeeper
-from actors.keeper.replica_turns import LEASE_S, Turns
-from cluster.residency.messages import Reply, Snapshot
+from actors.keeper.card_keeper import CardKeeper
+from actors.keeper.replica_turns import LEASE_S, TurnClient
+from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Member, Policy, State
 from cluster.residency.scheduler import Slot
 from configs.errors import EngineUnavailable
@@ -26,7 +26,7 @@ POLICY = Policy(stuck_s=30, start_stuck_s=30, restart_s=5, retry_s=1)
 class Link:
     """The way to a keeper. `cut` fails what is under way; while cut, nothing gets through."""
 
-    def __init__(self, keeper: SlotKeeper) -> None:
+    def __init__(self, keeper: CardKeeper) -> None:
         self.keeper, self.messages, self.cut = keeper, 0, asyncio.Event()
 
     async def join(self, member: str, who: str, found: Snapshot, replica: Any) -> str | None:
@@ -35,7 +35,7 @@ class Link:
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
         return await self._over(self.keeper.report(ticket, number, found))
 
-    async def order(self, ticket: str, after: int) -> Reply:
+    async def order(self, ticket: str, after: int) -> PollReply:
         return await self._over(self.keeper.order(ticket, after))
 
     async def _over(self, answer: Coroutine[Any, Any, T]) -> T:
@@ -62,18 +62,18 @@ class Card:
         self.step_s = step_s
         self.link = Link(self.new_keeper())
         self.turns = {
-            name: Turns(name, Engine(self, name), self.link, concurrency=concurrency, replica=name)
+            name: TurnClient(name, Engine(self, name), self.link, concurrency=concurrency, replica=name)
             for name in members
         }
 
-    def new_keeper(self) -> SlotKeeper:
+    def new_keeper(self) -> CardKeeper:
         async def alive(_replica: str) -> bool:
             return True
 
         async def kill(replica: str) -> None:
             self.killed.append(replica)
 
-        return SlotKeeper(self.slots, POLICY, alive, kill)
+        return CardKeeper(self.slots, POLICY, alive, kill)
 
     async def up(self) -> "Card":
         for turns in self.turns.values():
@@ -88,7 +88,7 @@ class Card:
         for turns in self.turns.values():
             await turns.stop()
 
-    def check(self) -> None:
+    def check_health(self) -> None:
         busy = [name for name, turns in self.turns.items() if turns.in_flight]
         awake = [n for n, t in self.turns.items() if t.state not in (State.STOPPED, State.ASLEEP)]
         assert len(awake) <= 1, f"awake together: {awake}"
@@ -97,10 +97,10 @@ class Card:
 
     async def call(self, name: str, seconds: float = 1.0, patience_s: float = math.inf) -> None:
         async with self.turns[name].turn(patience_s):
-            self.check()
+            self.check_health()
             self.log.append(f"{name} call")
             await asyncio.sleep(seconds)
-            self.check()
+            self.check_health()
 
 
 class Engine:
@@ -120,7 +120,7 @@ class Engine:
         await self._step("restart")
 
     async def _step(self, step: str) -> None:
-        self._card.check()
+        self._card.check_health()
         self._card.log.append(f"{self._name} {step}")
         if f"{self._name} {step} hangs" in self._card.broken:
             await asyncio.Event().wait()
@@ -259,8 +259,8 @@ def test_without_the_keeper_no_call_is_started_until_it_has_rejoined(in_virtual_
 
 
 def test_a_keeper_that_only_falls_silent_ends_the_lease_too(in_virtual_time: Run) -> None:
-    class Silent(SlotKeeper):
-        async def order(self, ticket: str, after: int) -> Reply:
+    class Silent(CardKeeper):
+        async def order(self, ticket: str, after: int) -> PollReply:
             return await (asyncio.Future() if silent.is_set() else super().order(ticket, after))
 
     silent = asyncio.Event()
@@ -344,7 +344,7 @@ def test_an_engine_found_dead_outside_any_step_is_restarted(in_virtual_time: Run
 def test_a_model_on_no_card_starts_at_once_and_is_always_open(in_virtual_time: Run) -> None:
     async def scene() -> None:
         card = Card("a")
-        card.turns["a"] = Turns("a", Engine(card, "a"), None, concurrency=1)
+        card.turns["a"] = TurnClient("a", Engine(card, "a"), None, concurrency=1)
         card.turns["a"].start()
         await card.call("a")
         assert card.log == ["a start", "a call"]
@@ -358,7 +358,7 @@ def test_a_member_that_the_keeper_does_not_expect_fails_instead_of_waiting_for_e
 ) -> None:
     async def scene() -> None:
         card = Card("a")
-        stranger = Turns("z", Engine(card, "z"), card.link, concurrency=1)
+        stranger = TurnClient("z", Engine(card, "z"), card.link, concurrency=1)
         stranger.start()
         with pytest.raises(EngineUnavailable, match="'z'"):
             await stranger.started()
@@ -408,7 +408,7 @@ def test_whatever_breaks_and_in_whatever_order_all_is_served_in_the_end(
         card = await Card("abc").up()
         await asyncio.gather(trouble(card), *(caller(card) for _ in range(20)))
         await asyncio.gather(*(card.call(name) for name in "abc"))
-        card.check()
+        card.check_health()
         await card.down()
 
     in_virtual_time(scene())

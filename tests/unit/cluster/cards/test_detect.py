@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster.cards import card, detect
-from cluster.cards.catalog import CARDS, UnknownCard, like, named
+from cluster.cards.catalog import CARDS, UnknownCard, card_by_name, like
 
 MIB = 1 << 20
 
@@ -61,7 +61,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
 
 
 def test_gpus_are_listed_without_what_the_driver_reserves(nvml: FakeNvml) -> None:
-    first, second = detect.detect()
+    first, second = detect.detect_cards()
     assert (first.name, first.kind, first.indices) == ("NVIDIA A100-SXM4-80GB", "gpu", (0,))
     assert first.total_bytes == (81920 - 767) * MIB
     assert first.free_bytes == 70000 * MIB
@@ -83,7 +83,7 @@ def test_only_visible_gpus_are_listed(
 
 def test_without_a_driver_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(driver=False))
-    (only,) = detect.detect()
+    (only,) = detect.detect_cards()
     assert only.kind == "cpu"
     assert only.cores >= 1
     assert only.total_bytes == only.host_bytes
@@ -91,7 +91,7 @@ def test_without_a_driver_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_nvml_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert [c.kind for c in detect.detect()] == ["cpu"]
+    assert [c.kind for c in detect.detect_cards()] == ["cpu"]
 
 
 @pytest.mark.usefixtures("nvml")
@@ -99,12 +99,12 @@ def test_cards_named_in_the_environment_take_the_place_of_those_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLIMMOA_CARDS", "A100-80GB, l4")
-    first, second = detect.detect()
+    first, second = detect.detect_cards()
     assert (first.name, second.name) == ("A100-80GB", "L4")
     assert first.node == second.node == card.this_machine().node
     assert replace(first, node="") == CARDS["A100-80GB"]
     monkeypatch.setenv("SLIMMOA_CARDS", "")
-    assert [c.name for c in detect.detect()] == list(FakeNvml.names)
+    assert [c.name for c in detect.detect_cards()] == list(FakeNvml.names)
 
 
 @pytest.mark.parametrize("names", ["A100-80GB,A1000", "A100-80GB,"])
@@ -113,7 +113,7 @@ def test_an_unknown_name_in_the_environment_lists_the_known(
 ) -> None:
     monkeypatch.setenv("SLIMMOA_CARDS", names)
     with pytest.raises(UnknownCard, match=r"no card '(A1000)?' in the catalog; it has: A100-40GB"):
-        detect.detect()
+        detect.detect_cards()
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ def test_driver_names_find_their_data_sheet(driver_name: str, gib: float, name: 
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UnknownCard, match=r"no card 'A1000' .* A100-40GB, A100-80GB"):
-        named("A1000")
+        card_by_name("A1000")
 
 
 def test_names_ignore_case_and_take_a_number() -> None:
-    assert named("rtx-4090", 3).name == "RTX-4090"
-    assert named("rtx-4090", 3).indices == (3,)
+    assert card_by_name("rtx-4090", 3).name == "RTX-4090"
+    assert card_by_name("rtx-4090", 3).indices == (3,)
 
 
 @pytest.mark.parametrize("known", CARDS.values(), ids=lambda c: c.name)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.cards.card import GIB, Card
-from cluster.cards.catalog import CARDS, named
-from cluster.cards.tensor_parallel import joined, left_out
+from cluster.cards.catalog import CARDS, card_by_name
+from cluster.cards.tensor_parallel import join_cards, left_out
 from cluster.plan import show
 from cluster.plan.card_fill import usable_bytes
 from cluster.plan.checkpoint import Checkpoint, from_config, from_shapes
@@ -47,7 +47,7 @@ LLAMA_405B = from_config(
 
 
 def cards(name: str, count: int, **more: Any) -> list[Card]:
-    return [replace(named(name, n), **more) for n in range(count)]
+    return [replace(card_by_name(name, n), **more) for n in range(count)]
 
 
 def alone(make_recipe: MakeRecipe, engine: str = "vllm", **more: Any) -> Recipe:
@@ -78,7 +78,7 @@ def test_as_few_gpus_are_joined_as_it_takes(
 
 
 def test_a_joined_card_has_the_sums_and_says_so() -> None:
-    (card,) = joined(cards("A100-80GB", 4, node="n", host_bytes=GIB), 4)
+    (card,) = join_cards(cards("A100-80GB", 4, node="n", host_bytes=GIB), 4)
     one = CARDS["A100-80GB"]
     assert (card.name, card.indices, card.node, card.host_bytes) == (
         "4 x A100-80GB",
@@ -99,27 +99,27 @@ def test_a_joined_card_has_the_sums_and_says_so() -> None:
 
 def test_only_what_is_alike_and_on_one_node_is_joined() -> None:
     here = [
-        replace(named("A100-80GB", 0), node="n"),
-        replace(named("H100-80GB", 1), node="n"),
-        replace(named("A100-80GB", 2), node="n"),
-        replace(named("A100-80GB", 3), node="n"),
-        replace(named("H100-80GB", 0), node="m"),
+        replace(card_by_name("A100-80GB", 0), node="n"),
+        replace(card_by_name("H100-80GB", 1), node="n"),
+        replace(card_by_name("A100-80GB", 2), node="n"),
+        replace(card_by_name("A100-80GB", 3), node="n"),
+        replace(card_by_name("H100-80GB", 0), node="m"),
         Card("cpu", GIB, node="n"),
     ]
-    wide = joined(here, 2)
+    wide = join_cards(here, 2)
     assert [(card.node, card.name, card.indices) for card in wide] == [
         ("n", "2 x A100-80GB", (0, 2)),
         ("n", "cpu", (0,)),
     ]
     assert left_out(here, wide) == (here[1], here[3], here[4])
-    assert joined(here, 1) == here
+    assert join_cards(here, 1) == here
 
 
 def test_the_fullest_gpu_is_the_limit_of_all() -> None:
     first, second = cards("A100-80GB", 2, free_bytes=70 * GIB)
-    (card,) = joined([first, replace(second, free_bytes=20 * GIB)], 2)
+    (card,) = join_cards([first, replace(second, free_bytes=20 * GIB)], 2)
     assert card.free_bytes == 40 * GIB
-    (card,) = joined([first, replace(second, free_bytes=None)], 2)
+    (card,) = join_cards([first, replace(second, free_bytes=None)], 2)
     assert card.free_bytes is None
 
 
@@ -145,9 +145,9 @@ def test_heads_of_the_cache_are_copied_where_there_are_fewer_than_gpus() -> None
 def test_each_gpu_gets_its_part_of_vllms_settings(make_recipe: MakeRecipe) -> None:
     found = plan(alone(make_recipe), {"a": LLAMA_70B}, cards("A100-80GB", 2))
     (seat,) = found.seats("a")
-    part = usable_bytes(alone(make_recipe), named("A100-80GB"))
+    part = usable_bytes(alone(make_recipe), card_by_name("A100-80GB"))
     assert seat.member.awake / 2 <= part
-    asked = seat.member.utilization * named("A100-80GB").total_bytes
+    asked = seat.member.utilization * card_by_name("A100-80GB").total_bytes
     assert (seat.member.weights + seat.member.kv) / 2 < asked <= part
 
 

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 from cluster.cards.card import Card
 from cluster.plan.by_node import cards_on, spread
-from cluster.plan.placement import Member, PlacedCard, Placement, Slot
+from cluster.plan.placement import PlacedCard, PlacedReplica, Placement, Slot
 
 GIB = 1 << 30
 
 
 def placed(node: str, number: int, *members: tuple[str, int]) -> PlacedCard:
-    slots = tuple(Slot((Member(model, n, GIB, 0, 0, 0, 4, 1, 0.25, 0.1),), GIB) for model, n in members)
+    slots = tuple(
+        Slot((PlacedReplica(model, n, GIB, 0, 0, 0, 4, 1, 0.25, 0.1),), GIB) for model, n in members
+    )
     card = Card("gpu", 80 * GIB, kind="gpu", node=node)
     return PlacedCard(replace(card, name=f"gpu {number}"), 78 * GIB, slots)
 

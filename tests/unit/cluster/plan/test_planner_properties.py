@@ -13,7 +13,7 @@ from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import footprint
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan, with_bits
-from cluster.plan.search import arrange, home
+from cluster.plan.search import home, search_placement
 from configs.schema import Recipe
 
 NAMES = "abcdef"
@@ -62,7 +62,7 @@ def cases(draw: st.DrawFn) -> Case:
 @given(cases())
 def test_every_plan_stays_within_its_cards_and_places_every_model(case: Case) -> None:
     recipe, checkpoints, here = case
-    placement = arrange(recipe, checkpoints, here)
+    placement = search_placement(recipe, checkpoints, here)
     if placement is None:
         return
     for placed in placement.cards:
@@ -89,7 +89,7 @@ def test_every_plan_stays_within_its_cards_and_places_every_model(case: Case) ->
 @given(cases())
 def test_no_card_stands_idle_that_could_hold_one_more_replica(case: Case) -> None:
     recipe, checkpoints, here = case
-    placement = arrange(recipe, checkpoints, here)
+    placement = search_placement(recipe, checkpoints, here)
     if placement is None:
         return
     for placed in placement.cards:
@@ -109,7 +109,7 @@ def test_no_card_stands_idle_that_could_hold_one_more_replica(case: Case) -> Non
 @given(cases(), st.integers(0, 99))
 def test_fractions_add_up_to_one_card_and_pack_in_any_order(case: Case, seed: int) -> None:
     recipe, checkpoints, here = case
-    placement = arrange(recipe, checkpoints, here)
+    placement = search_placement(recipe, checkpoints, here)
     if placement is None:
         return
     for placed in placement.cards:
@@ -143,8 +143,8 @@ def test_one_more_card_is_never_worse(case: Case, extra: Card, where: int) -> No
     recipe, checkpoints, here = case
     if not any(card.kind == extra.kind for card in here):
         return  # the first card of a kind draws models to it
-    before = arrange(recipe, checkpoints, here)
-    after = arrange(recipe, checkpoints, [*here[:where], extra, *here[where:]])
+    before = search_placement(recipe, checkpoints, here)
+    after = search_placement(recipe, checkpoints, [*here[:where], extra, *here[where:]])
     if before is None:
         return
     assert after is not None
@@ -156,7 +156,7 @@ def test_one_more_card_is_never_worse(case: Case, extra: Card, where: int) -> No
 def test_the_same_question_has_the_same_answer(case: Case) -> None:
     recipe, checkpoints, here = case
     backwards = dict(reversed(checkpoints.items()))
-    assert arrange(recipe, checkpoints, here) == arrange(recipe, backwards, here)
+    assert search_placement(recipe, checkpoints, here) == search_placement(recipe, backwards, here)
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.cards.card import GIB, Card
-from cluster.cards.catalog import named
+from cluster.cards.catalog import card_by_name
 from cluster.plan import predict as module
 from cluster.plan.checkpoint import Checkpoint, from_shapes
 from cluster.plan.planner import checkpoints_of, plan
@@ -29,7 +29,7 @@ def shape(hub: str) -> Checkpoint:
 def predicted(recipe_name: str, *cards: str) -> Prediction:
     recipe = load(recipe_name)
     checkpoints = checkpoints_of(recipe)
-    placement = plan(recipe, checkpoints, [named(card, n) for n, card in enumerate(cards)])
+    placement = plan(recipe, checkpoints, [card_by_name(card, n) for n, card in enumerate(cards)])
     found = predict(recipe, checkpoints, placement)
     assert found is not None
     return found
@@ -45,12 +45,12 @@ def predicted(recipe_name: str, *cards: str) -> Prediction:
     ],
 )
 def test_one_sequence_is_within_an_eighth_of_what_was_published(hub: str, published: float) -> None:
-    rate = decode_rate(shape(hub), named("A100-80GB"), 1, cache_bytes=0)
+    rate = decode_rate(shape(hub), card_by_name("A100-80GB"), 1, cache_bytes=0)
     assert rate == pytest.approx(published, rel=0.125)
 
 
 def test_batches_are_faster_until_operations_are_the_limit() -> None:
-    model, card = shape("Qwen/Qwen2.5-7B-Instruct"), named("A100-80GB")
+    model, card = shape("Qwen/Qwen2.5-7B-Instruct"), card_by_name("A100-80GB")
     rates = [decode_rate(model, card, n, 0) for n in (1, 8, 64, 10_000, 20_000)]
     assert rates[1] == pytest.approx(8 * rates[0])
     assert rates[2] > rates[1]

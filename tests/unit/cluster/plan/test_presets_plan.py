@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.cards.card import GIB
-from cluster.cards.catalog import named
+from cluster.cards.catalog import card_by_name
 from cluster.plan.checkpoint import shapes
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, checkpoints_of, plan_recipe
@@ -27,7 +27,7 @@ def hub_folders(preset: str) -> set[str]:
 
 
 def planned(preset: str, *cards: str) -> Placement:
-    return plan_recipe(load(preset), [named(card, n) for n, card in enumerate(cards)])
+    return plan_recipe(load(preset), [card_by_name(card, n) for n, card in enumerate(cards)])
 
 
 @pytest.mark.parametrize(("preset", "card", "turns"), [(p, *c) for p, c in MEANT_FOR.items()])
@@ -115,4 +115,4 @@ def test_a_full_host_refuses_the_sleepers_of_slim_moa() -> None:
     recipe = load("slim_moa_a100")
     cards = recipe.cards.model_copy(update={"host_memory_bytes": 64 * GIB})
     with pytest.raises(DoesNotFit, match=r"64.0 GiB of host RAM"):
-        plan_recipe(recipe.model_copy(update={"cards": cards}), [named("A100-80GB")])
+        plan_recipe(recipe.model_copy(update={"cards": cards}), [card_by_name("A100-80GB")])

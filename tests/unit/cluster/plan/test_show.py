@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cluster.cards.card import GIB
-from cluster.cards.catalog import named
+from cluster.cards.catalog import card_by_name
 from cluster.plan import show
 from cluster.plan.footprint import gib
 from cluster.plan.placement import Placement
@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def planned() -> tuple[Placement, Prediction | None]:
     recipe = load("slim_moa_a100")
     checkpoints = checkpoints_of(recipe)
-    placement = plan(recipe, checkpoints, [named("A100-80GB"), named("A100-80GB", 1)])
+    placement = plan(recipe, checkpoints, [card_by_name("A100-80GB"), card_by_name("A100-80GB", 1)])
     return placement, predict(recipe, checkpoints, placement)
 
 
@@ -81,7 +81,7 @@ def test_the_picture_is_to_scale_and_within_its_frame(
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     boxes = root.findall(f"{SVG}rect")
     weights = [b for b in boxes if b.attrib["fill"] == show.COLOURS["weights"]]
-    scale = show.CHART / named("A100-80GB").total_bytes
+    scale = show.CHART / card_by_name("A100-80GB").total_bytes
     sizes = sorted(float(b.attrib["width"]) for b in weights)[1:]  # without the legend's
     expected = sorted(seat.member.weights * scale for seat in planned[0].seats())
     assert sizes == [pytest.approx(size, abs=0.1) for size in expected]
@@ -95,7 +95,7 @@ def test_the_picture_is_to_scale_and_within_its_frame(
 
 def test_names_cannot_break_the_picture() -> None:
     recipe = load("self_moa").model_copy(update={"name": "a<b>&c"})
-    placement = plan(recipe, checkpoints_of(recipe), [named("A100-40GB")])
+    placement = plan(recipe, checkpoints_of(recipe), [card_by_name("A100-40GB")])
     titles = [t.text for t in ET.fromstring(show.svg(placement)).findall(f"{SVG}title")]
     assert titles == ["Memory plan of a<b>&c"]
 

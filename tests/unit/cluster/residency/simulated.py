@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from cluster.residency.messages import Action, CheckAt, Do, Snapshot, Verb
-from cluster.residency.policy import Calls, Member, Policy, State, Turn
-from cluster.residency.scheduler import Residency, Slot
+from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, Verb
+from cluster.residency.policy import Member, Policy, QueueCounts, State, Turn
+from cluster.residency.scheduler import ResidencyScheduler, Slot
 
 LEASE_S = 4.0
 CONCURRENCY = 4
@@ -57,7 +57,7 @@ class Replica:
     def snapshot(self) -> Snapshot:
         oldest = min((call.arrived for call in self.waiting), default=math.inf)
         due = min((call.arrived + call.patience_s for call in self.waiting), default=math.inf)
-        calls = Calls(len(self.waiting), len(self.running), oldest, due)
+        calls = QueueCounts(len(self.waiting), len(self.running), oldest, due)
         return Snapshot(self.state, self.turn(), calls, self.took_s)
 
 
@@ -128,7 +128,7 @@ class World:
         self.boot += 1
         self.check_no = -1
         self.issued = dict.fromkeys(self.replicas, 0)
-        self.residency = Residency(self.slots, POLICY)
+        self.residency = ResidencyScheduler(self.slots, POLICY)
         for name, replica in self.replicas.items():
             replica.gate, replica.seen, replica.known = -math.inf, 0, False
             self.send(name, "join", partial(self.join, name))
@@ -137,29 +137,29 @@ class World:
         if self.replicas[name].known:
             return
         self.replicas[name].known, self.issued[name] = True, 0
-        self.carry_out(self.residency.joined(self.now, name, self.replicas[name].snapshot()))
+        self.carry_out(self.residency.on_join(self.now, name, self.replicas[name].snapshot()))
 
     def report(self, name: str) -> None:
         snapshot, seen = self.replicas[name].snapshot(), self.replicas[name].seen
 
         def arrive() -> None:
             if seen == self.issued[name]:
-                self.carry_out(self.residency.reported(self.now, name, snapshot))
+                self.carry_out(self.residency.on_report(self.now, name, snapshot))
             else:
-                self.carry_out(self.residency.queued(self.now, name, snapshot.calls))
+                self.carry_out(self.residency.on_queue(self.now, name, snapshot.calls))
 
         self.send(name, "up", arrive)
 
     def carry_out(self, actions: Sequence[Action]) -> None:
         for action in actions:
             match action:
-                case CheckAt(at):
+                case CallAt(at):
                     self.check_no = number = next(self.numbers)
                     self.after(max(0.0, at - self.now), partial(self.tick, number))
-                case Do(Verb.KILL, name):
+                case MemberAction(Verb.KILL, name):
                     if self.replicas[name].known:
                         self.die(name)
-                case Do(verb, name, before):
+                case MemberAction(verb, name, before):
                     self.issued[name] += 1
                     number = self.issued[name]
                     self.send(name, "down", partial(self.take, verb, name, before, number))
@@ -224,7 +224,7 @@ class World:
 
         def notice() -> None:
             if not self.replicas[name].known:  # the keeper refuses the new one until the old one left
-                self.carry_out(self.residency.left(self.now, name))
+                self.carry_out(self.residency.on_leave(self.now, name))
                 self.join(name)
 
         self.after(self.rng.uniform(0.1, 3), notice)

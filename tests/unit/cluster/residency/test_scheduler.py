@@ -4,23 +4,32 @@ import math
 
 import pytest
 
-from cluster.residency.messages import CheckAt, Do, Snapshot, Verb
-from cluster.residency.policy import Calls, Ending, Member, Policy, Standing, State, ending, next_turn
-from cluster.residency.scheduler import Residency, Slot
+from cluster.residency.messages import CallAt, MemberAction, Snapshot, Verb
+from cluster.residency.policy import (
+    Ending,
+    Member,
+    MemberState,
+    Policy,
+    QueueCounts,
+    State,
+    ending,
+    next_turn,
+)
+from cluster.residency.scheduler import ResidencyScheduler, Slot
 
 POLICY = Policy(linger_share=0.1, least_costs=2, least_turn_s=1, settle_s=3, retry_s=1, retry_most_s=4)
 A, B, C = (Member(name, i, wake_s=2.0, sleep_s=1.0) for i, name in enumerate("abc"))
 AWAKE, ASLEEP, STOPPED, FAILED = (
     Snapshot(s) for s in (State.RESIDENT, State.ASLEEP, State.STOPPED, State.FAILED)
 )
-WAITS = Calls(waiting=1, oldest=100.0, due=130.0)
+WAITS = QueueCounts(waiting=1, oldest=100.0, due=130.0)
 
 
 def standing(
     member: Member, waiting: int = 0, *, due: float = math.inf, ended: float = 0.0
-) -> Standing:
-    calls = Calls(waiting, oldest=0.0 if waiting else math.inf, due=due)
-    return Standing(member, 2.0, 1.0, state=State.ASLEEP, calls=calls, ended=ended)
+) -> MemberState:
+    calls = QueueCounts(waiting, oldest=0.0 if waiting else math.inf, due=due)
+    return MemberState(member, 2.0, 1.0, state=State.ASLEEP, calls=calls, ended=ended)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +45,7 @@ def standing(
         ([standing(A, 9), standing(B, 1, due=99.0)], None, "a"),
     ],
 )
-def test_next(standings: list[Standing], last: str | None, chosen: str | None) -> None:
+def test_next(standings: list[MemberState], last: str | None, chosen: str | None) -> None:
     before = next((s for s in standings if s.member.name == last), None)
     found = next_turn(standings, before, now=10.0)
     assert (found and found.member.name) == chosen
@@ -51,93 +60,99 @@ def test_a_member_passed_over_as_often_as_there_are_members_comes_next() -> None
 @pytest.mark.parametrize(
     ("holder", "opened", "dry", "cost_s", "end"),
     [
-        pytest.param(Calls(in_flight=1), 0, 0, 3.0, Ending(100.3, 130), id="an old turn"),
-        pytest.param(Calls(in_flight=1), 99, 0, 3.0, Ending(105, 130), id="two swaps of work"),
-        pytest.param(Calls(), 99, 99, 3.0, Ending(100.3, 130), id="dry already"),
-        pytest.param(Calls(), 99, 102, 3.0, Ending(102.3, 130), id="just run dry"),
-        pytest.param(Calls(in_flight=1), 129.5, 0, 3.0, Ending(135.5, 132.5), id="least turn"),
-        pytest.param(Calls(in_flight=1), 99, 0, 0.0, Ending(100, 130), id="free swaps"),
-        pytest.param(Calls(in_flight=1), 129.5, 0, 0.0, Ending(129.5, 130.5), id="least turn, free"),
+        pytest.param(QueueCounts(in_flight=1), 0, 0, 3.0, Ending(100.3, 130), id="an old turn"),
+        pytest.param(QueueCounts(in_flight=1), 99, 0, 3.0, Ending(105, 130), id="two swaps of work"),
+        pytest.param(QueueCounts(), 99, 99, 3.0, Ending(100.3, 130), id="dry already"),
+        pytest.param(QueueCounts(), 99, 102, 3.0, Ending(102.3, 130), id="just run dry"),
+        pytest.param(QueueCounts(in_flight=1), 129.5, 0, 3.0, Ending(135.5, 132.5), id="least turn"),
+        pytest.param(QueueCounts(in_flight=1), 99, 0, 0.0, Ending(100, 130), id="free swaps"),
+        pytest.param(
+            QueueCounts(in_flight=1), 129.5, 0, 0.0, Ending(129.5, 130.5), id="least turn, free"
+        ),
     ],
 )
-def test_when_a_turn_ends(holder: Calls, opened: float, dry: float, cost_s: float, end: Ending) -> None:
-    ours = Standing(A, 2.0, 1.0, state=State.RESIDENT, calls=holder, opened=opened, dry=dry)
-    rival = Standing(B, 2.0, 1.0, state=State.ASLEEP, calls=WAITS)
+def test_when_a_turn_ends(
+    holder: QueueCounts, opened: float, dry: float, cost_s: float, end: Ending
+) -> None:
+    ours = MemberState(A, 2.0, 1.0, state=State.RESIDENT, calls=holder, opened=opened, dry=dry)
+    rival = MemberState(B, 2.0, 1.0, state=State.ASLEEP, calls=WAITS)
     found = ending(ours, [rival], cost_s, POLICY)
     assert (found.soft_at, found.hard_at) == pytest.approx((end.soft_at, end.hard_at))
 
 
-def card(*slots: Slot, **found: Snapshot) -> Residency:
+def card(*slots: Slot, **found: Snapshot) -> ResidencyScheduler:
     """A card whose members have all joined at 0, and whose idle turns are open."""
-    residency = Residency(slots, POLICY)
+    residency = ResidencyScheduler(slots, POLICY)
     for name, snapshot in found.items():
-        residency.joined(0.0, name, snapshot)
+        residency.on_join(0.0, name, snapshot)
     return residency
 
 
 def test_a_turn_change_of_a_slot_that_keeps_all_loaded_orders_neither_sleep_nor_wake() -> None:
     residency = card(Slot("s", (A, B), keeps_loaded=True), a=AWAKE, b=AWAKE)
-    orders = residency.queued(100.0, "b", WAITS)
-    assert orders == [Do(Verb.CLOSE, "a", before=100.0), CheckAt(130.0)]
-    assert residency.reported(100.0, "a", AWAKE) == [Do(Verb.OPEN, "b")]
+    orders = residency.on_queue(100.0, "b", WAITS)
+    assert orders == [MemberAction(Verb.CLOSE, "a", before=100.0), CallAt(130.0)]
+    assert residency.on_report(100.0, "a", AWAKE) == [MemberAction(Verb.OPEN, "b")]
 
 
 def test_a_turn_that_idled_counts_from_the_first_call_to_its_slot() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
-    residency.queued(100.0, "b", Calls(1, oldest=100.0))
-    actions = residency.queued(100.2, "a", Calls(in_flight=1))  # its part of the same batch
-    assert actions == [CheckAt(106.0)]  # two swaps of 3 s each
-    assert residency.tick(106.0)[0] == Do(Verb.CLOSE, "a", before=106.0)
+    residency.on_queue(100.0, "b", QueueCounts(1, oldest=100.0))
+    actions = residency.on_queue(100.2, "a", QueueCounts(in_flight=1))  # its part of the same batch
+    assert actions == [CallAt(106.0)]  # two swaps of 3 s each
+    assert residency.tick(106.0)[0] == MemberAction(Verb.CLOSE, "a", before=106.0)
 
 
 def test_calls_that_come_and_go_do_not_begin_a_turn_anew_while_another_waits() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
-    residency.queued(100.0, "b", Calls(1, oldest=100.0))
+    residency.on_queue(100.0, "b", QueueCounts(1, oldest=100.0))
     for now in (100.1, 102.1, 104.1):
-        residency.queued(now, "a", Calls(in_flight=1))
-        residency.queued(now + 1.9, "a", Calls())
-    assert residency.queued(106.1, "a", Calls(in_flight=1))[0] == Do(Verb.CLOSE, "a", before=106.1)
+        residency.on_queue(now, "a", QueueCounts(in_flight=1))
+        residency.on_queue(now + 1.9, "a", QueueCounts())
+    assert residency.on_queue(106.1, "a", QueueCounts(in_flight=1))[0] == MemberAction(
+        Verb.CLOSE, "a", before=106.1
+    )
 
 
 def test_steps_of_two_slots_come_one_after_the_other_in_the_order_in_which_they_were_needed() -> None:
     residency = card(Slot("s", (A,)), Slot("t", (B,)), Slot("u", (C,)), a=ASLEEP, b=ASLEEP, c=ASLEEP)
-    assert Do(Verb.WAKE, "b") in residency.queued(100.0, "b", WAITS)
-    assert Do(Verb.WAKE, "c") not in residency.queued(101.0, "c", WAITS)
-    assert Do(Verb.WAKE, "a") not in residency.queued(102.0, "a", WAITS)
-    assert Do(Verb.WAKE, "c") in residency.reported(103.0, "b", AWAKE)
+    assert MemberAction(Verb.WAKE, "b") in residency.on_queue(100.0, "b", WAITS)
+    assert MemberAction(Verb.WAKE, "c") not in residency.on_queue(101.0, "c", WAITS)
+    assert MemberAction(Verb.WAKE, "a") not in residency.on_queue(102.0, "a", WAITS)
+    assert MemberAction(Verb.WAKE, "c") in residency.on_report(103.0, "b", AWAKE)
 
 
 def test_a_death_frees_the_card_once_its_memory_has_come_back() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
-    residency.queued(100.0, "b", WAITS)
-    assert residency.left(100.0, "a") == [CheckAt(103.0)]
-    assert Do(Verb.WAKE, "b") in residency.tick(103.0)
+    residency.on_queue(100.0, "b", WAITS)
+    assert residency.on_leave(100.0, "a") == [CallAt(103.0)]
+    assert MemberAction(Verb.WAKE, "b") in residency.tick(103.0)
 
 
 @pytest.mark.parametrize("state", [State.WAKING, State.FALLING_ASLEEP, State.FAILED])
 def test_a_death_in_the_middle_of_a_step_leaves_the_card_free(state: State) -> None:
     residency = card(Slot("s", (A,)), Slot("t", (B,)), a=Snapshot(state), b=ASLEEP)
-    assert Do(Verb.WAKE, "b") not in residency.queued(100.0, "b", WAITS)
-    residency.left(100.0, "a")
-    assert Do(Verb.WAKE, "b") in residency.tick(103.0)
+    assert MemberAction(Verb.WAKE, "b") not in residency.on_queue(100.0, "b", WAITS)
+    residency.on_leave(100.0, "a")
+    assert MemberAction(Verb.WAKE, "b") in residency.tick(103.0)
 
 
 def test_two_found_awake_in_one_slot_are_put_right_before_a_turn_begins() -> None:
-    residency = Residency([Slot("s", (A, B))], POLICY)
-    residency.joined(0.0, "a", AWAKE)
-    assert Do(Verb.SLEEP, "b") in residency.joined(0.0, "b", AWAKE)
-    assert Do(Verb.OPEN, "a") in residency.reported(1.0, "b", ASLEEP)
+    residency = ResidencyScheduler([Slot("s", (A, B))], POLICY)
+    residency.on_join(0.0, "a", AWAKE)
+    assert MemberAction(Verb.SLEEP, "b") in residency.on_join(0.0, "b", AWAKE)
+    assert MemberAction(Verb.OPEN, "a") in residency.on_report(1.0, "b", ASLEEP)
 
 
 def test_a_start_that_fails_again_and_again_is_tried_ever_more_rarely() -> None:
     residency = card(Slot("s", (A,)), a=STOPPED)
     now, waits = 0.0, []
     for _ in range(4):
-        assert residency.reported(now, "a", FAILED)[0] == Do(Verb.RESTART, "a")
-        residency.reported(now, "a", STOPPED)
+        assert residency.on_report(now, "a", FAILED)[0] == MemberAction(Verb.RESTART, "a")
+        residency.on_report(now, "a", STOPPED)
         failed = now
-        while Do(Verb.START, "a") not in (actions := residency.tick(now)):
-            (now,) = (action.at for action in actions if isinstance(action, CheckAt))
+        while MemberAction(Verb.START, "a") not in (actions := residency.tick(now)):
+            (now,) = (action.at for action in actions if isinstance(action, CallAt))
         waits.append(now - failed)
     assert waits == [3.0, 3.0, 4.0, 4.0]  # settling takes 3 s of it
 
@@ -145,10 +160,12 @@ def test_a_start_that_fails_again_and_again_is_tried_ever_more_rarely() -> None:
 def test_measured_seconds_take_the_place_of_the_estimates() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
     for awake, asleep, now in (("a", "b", 100.0), ("b", "a", 200.0)):
-        residency.queued(now, asleep, Calls(1, oldest=now))
+        residency.on_queue(now, asleep, QueueCounts(1, oldest=now))
         residency.tick(now + 10)
-        residency.reported(now + 10, awake, AWAKE)
-        residency.reported(now + 20, awake, Snapshot(State.ASLEEP, took_s=10.0))
-        residency.reported(now + 40, asleep, Snapshot(State.RESIDENT, took_s=20.0))
-        residency.queued(now + 50, asleep, Calls())
-    assert residency.queued(300.0, "b", Calls(1, oldest=300.0)) == [CheckAt(303.0)]  # 10 % of 30 s
+        residency.on_report(now + 10, awake, AWAKE)
+        residency.on_report(now + 20, awake, Snapshot(State.ASLEEP, took_s=10.0))
+        residency.on_report(now + 40, asleep, Snapshot(State.RESIDENT, took_s=20.0))
+        residency.on_queue(now + 50, asleep, QueueCounts())
+    assert residency.on_queue(300.0, "b", QueueCounts(1, oldest=300.0)) == [
+        CallAt(303.0)
+    ]  # 10 % of 30 s

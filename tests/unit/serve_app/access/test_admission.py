@@ -10,37 +10,40 @@ from hypothesis import strategies as st
 
 from configs.access import Allowance
 from configs.errors import EngineError, OverAllowance, Overloaded
-from configs.schema import Recipe
-from serve_app.access.admission import SPARE, Claim, Ledger, counted, needs_of, places_of
+from serve_app.access.admission import (
+    SPARE,
+    AdmissionControl,
+    Demand,
+    admitted_events,
+)
 from serve_app.access.api_keys import Key
 from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent, Started
-from tests.unit.serve_app.conftest import recipe
 
 
-def claim(name: str = "alice", tokens: int = 10, needs: int = 0, **allowance: Any) -> Claim:
+def claim(name: str = "alice", tokens: int = 10, needs: int = 0, **allowance: Any) -> Demand:
     key = Key(name, b"", Allowance(**allowance))
-    return Claim(key, {"m": needs} if needs else {}, tokens)
+    return Demand(key, {"m": needs} if needs else {}, tokens)
 
 
-def wait_s(ledger: Ledger, wanted: Claim, now: float) -> float:
+def wait_s(ledger: AdmissionControl, wanted: Demand, now: float) -> float:
     """How long the request is told to wait; 0 if it was taken."""
     try:
-        ledger.take(wanted, now)
+        ledger.admit(wanted, now)
     except OverAllowance as error:
         return error.retry_after_s
     return 0
 
 
 def test_concurrency_is_refused_at_once_until_one_ends() -> None:
-    ledger, two = Ledger({}), claim(concurrency=2)
+    ledger, two = AdmissionControl({}), claim(concurrency=2)
     assert [wait_s(ledger, two, 0) for _ in range(3)] == [0, 0, 1]
-    ledger.settle(two, 0, 0)
+    ledger.release(two, 0, 0)
     assert wait_s(ledger, two, 0) == 0
     assert wait_s(ledger, claim("bob", concurrency=2), 0) == 0
 
 
 def test_requests_may_come_all_at_once_and_then_one_by_one() -> None:
-    ledger, six = Ledger({}), claim(requests_per_minute=6)
+    ledger, six = AdmissionControl({}), claim(requests_per_minute=6)
     assert [wait_s(ledger, six, 0) for _ in range(7)] == [0] * 6 + [10]
     assert wait_s(ledger, six, 4) == 6
     assert wait_s(ledger, six, 10) == 0
@@ -49,49 +52,49 @@ def test_requests_may_come_all_at_once_and_then_one_by_one() -> None:
 
 
 def test_tokens_are_claimed_first_and_settled_after() -> None:
-    ledger, hundred = Ledger({}), claim(tokens=40, tokens_per_minute=120)
-    ledger.take(hundred, 0)  # 80 left
-    ledger.settle(hundred, 40, 10)  # 110
-    ledger.take(hundred, 0)  # 70
-    ledger.settle(hundred, 40, 170)  # it used more than it had claimed: 60 in debt
+    ledger, hundred = AdmissionControl({}), claim(tokens=40, tokens_per_minute=120)
+    ledger.admit(hundred, 0)  # 80 left
+    ledger.release(hundred, 40, 10)  # 110
+    ledger.admit(hundred, 0)  # 70
+    ledger.release(hundred, 40, 170)  # it used more than it had claimed: 60 in debt
     assert wait_s(ledger, hundred, 0) == pytest.approx(50)  # 100 tokens at 2 a second
     assert wait_s(ledger, hundred, 50) == 0
 
 
 def test_a_claim_that_never_fits_waits_for_a_full_minute_only() -> None:
-    ledger, large = Ledger({}), claim(tokens=1000, tokens_per_minute=60)
+    ledger, large = AdmissionControl({}), claim(tokens=1000, tokens_per_minute=60)
     assert wait_s(ledger, large, 0) == 0
-    ledger.settle(large, 60, 60)
+    ledger.release(large, 60, 60)
     assert wait_s(ledger, large, 0) == 60
     assert wait_s(ledger, large, 60) == 0
 
 
 def test_a_refused_request_takes_nothing() -> None:
-    ledger = Ledger({"m": 10})
+    ledger = AdmissionControl({"m": 10})
     both = claim(tokens=50, needs=1, requests_per_minute=2, tokens_per_minute=60)
-    ledger.take(both, 0)
+    ledger.admit(both, 0)
     assert wait_s(ledger, both, 0) == 40  # one request is left, and 10 tokens
     assert wait_s(ledger, both, 40) == 0
     assert wait_s(ledger, claim("bob", needs=8), 40) == 0  # only two places are alice's
 
 
 def test_limits_that_changed_hold_for_what_comes() -> None:
-    ledger = Ledger({})
-    ledger.take(claim(requests_per_minute=100), 0)
+    ledger = AdmissionControl({})
+    ledger.admit(claim(requests_per_minute=100), 0)
     assert [wait_s(ledger, claim(requests_per_minute=1), 0) for _ in range(2)] == [0, 60]
 
 
 def test_the_message_names_the_key_the_limit_and_when() -> None:
-    ledger, one = Ledger({"m": 2}), claim(needs=1, requests_per_minute=1)
-    ledger.take(one, 0)
+    ledger, one = AdmissionControl({"m": 2}), claim(needs=1, requests_per_minute=1)
+    ledger.admit(one, 0)
     with pytest.raises(
         OverAllowance, match=r"key 'alice': requests_per_minute is 1 here; try again in 60 s"
     ):
-        ledger.take(claim(requests_per_minute=1), 0)
+        ledger.admit(claim(requests_per_minute=1), 0)
     with pytest.raises(
         OverAllowance, match="holds 1 of 2 places of model 'm', and 1 are left"
     ) as error:
-        ledger.take(one, 0)
+        ledger.admit(one, 0)
     assert error.value.model == "m"
 
 
@@ -102,7 +105,7 @@ TIMES = st.lists(st.floats(0, 30), max_size=60)
 def test_no_span_sees_more_requests_than_flow_in_and_a_full_bucket(
     steps: list[float], per_minute: int
 ) -> None:
-    ledger, one = Ledger({}), claim(requests_per_minute=per_minute)
+    ledger, one = AdmissionControl({}), claim(requests_per_minute=per_minute)
     now, taken = 0.0, []
     for step in steps:
         now += step
@@ -118,7 +121,7 @@ def test_no_span_sees_more_requests_than_flow_in_and_a_full_bucket(
 def test_after_the_wait_that_is_told_a_request_is_taken(
     steps: list[float], per_minute: int, tokens: int
 ) -> None:
-    ledger = Ledger({})
+    ledger = AdmissionControl({})
     one = claim(tokens=tokens, requests_per_minute=per_minute, tokens_per_minute=4 * per_minute)
     now = 0.0
     for step in steps:
@@ -128,15 +131,15 @@ def test_after_the_wait_that_is_told_a_request_is_taken(
             now += wait * (1 + 1e-9) + 1e-9
             waits += 1
         assert waits <= 2  # one limit can be told after the other
-        ledger.settle(one, min(tokens, 4 * per_minute), tokens)
+        ledger.release(one, min(tokens, 4 * per_minute), tokens)
 
 
 class Press:
     """Keys that want places of one model all the time, and get them back in the order of a queue."""
 
     def __init__(self, places: int) -> None:
-        self.ledger = Ledger({"m": places})
-        self.line: list[Claim] = []
+        self.ledger = AdmissionControl({"m": places})
+        self.line: list[Demand] = []
         self.served: list[str] = []
 
     def ask(self, name: str) -> bool:
@@ -152,7 +155,7 @@ class Press:
 
     def end_one(self) -> None:
         done = self.line.pop(0)
-        self.ledger.settle(done, 0, 0)
+        self.ledger.release(done, 0, 0)
         self.served.append(done.key.name)
 
     def held(self, name: str) -> int:
@@ -207,21 +210,6 @@ def test_what_a_quiet_key_leaves_is_for_the_others() -> None:
     assert press.fill("loud") == 90 - 90 // SPARE - 3
 
 
-def test_the_places_of_a_model_are_what_runs_and_what_may_wait() -> None:
-    assert places_of(recipe(queue=3)) == {"one": 7, "two": 7, "writer": 7}
-
-
-def test_an_answer_needs_the_widest_layer_of_each_model_at_a_time() -> None:
-    settings = recipe().model_dump()
-    twice = [{"proposers": [{"model": "one", "samples": 2}, {"model": "one"}]}] * 2
-    wide = [{"proposers": [{"model": "writer", "samples": 9}]}]
-    mixture = Recipe.model_validate(
-        settings | {"layers": [*twice, *wide], "limits": {"layer_deadline_s": 9}}
-    )
-    assert needs_of(mixture, "mix") == {"one": 3, "writer": 9}
-    assert needs_of(mixture, "one") == {"one": 1}
-
-
 CALL = Call("one", "proposer", 30, 12, 1.0)
 
 
@@ -243,8 +231,8 @@ class TestCounted:
 
     async def debt(self, events: AsyncGenerator[Event], leave_after: int | None = None) -> float:
         """Tokens that are gone after an answer, of a claim of 50."""
-        ledger, one = Ledger({}), claim(tokens=50, tokens_per_minute=1000)
-        answer = counted(events, ledger, one, lambda: 0.0)
+        ledger, one = AdmissionControl({}), claim(tokens=50, tokens_per_minute=1000)
+        answer = admitted_events(events, ledger, one, lambda: 0.0)
         seen = 0
         try:
             async for _ in answer:
@@ -270,67 +258,67 @@ class TestCounted:
         assert await self.debt(events_of(*self.ANSWER, *self.ANSWER), leave_after=9) == 6 * 42
 
     async def test_what_is_refused_is_not_begun(self) -> None:
-        ledger, none = Ledger({}), claim(concurrency=1)
-        ledger.take(none, 0)
+        ledger, none = AdmissionControl({}), claim(concurrency=1)
+        ledger.admit(none, 0)
         with pytest.raises(OverAllowance):
-            await anext(counted(events_of(ValueError("begun")), ledger, none, lambda: 0.0))
-        ledger.settle(none, 0, 0)
-        ledger.take(none, 0)
+            await anext(admitted_events(events_of(ValueError("begun")), ledger, none, lambda: 0.0))
+        ledger.release(none, 0, 0)
+        ledger.admit(none, 0)
 
 
-def alone(needs: int) -> Claim:
-    return Claim(Key("all", b"", Allowance()), {"m": needs}, 10, has_rivals=False)
+def alone(needs: int) -> Demand:
+    return Demand(Key("all", b"", Allowance()), {"m": needs}, 10, has_rivals=False)
 
 
 def test_without_rivals_all_places_are_given_out_and_then_the_models_are_overloaded() -> None:
-    ledger = Ledger({"m": 4})
+    ledger = AdmissionControl({"m": 4})
     for _ in range(2):
-        ledger.take(alone(2), 0)
+        ledger.admit(alone(2), 0)
     with pytest.raises(Overloaded, match="4 of 4 places of model 'm' are taken") as refused:
-        ledger.take(alone(1), 0)
+        ledger.admit(alone(1), 0)
     assert not isinstance(refused.value, OverAllowance)
-    ledger.settle(alone(2), 0, 0)
-    ledger.take(alone(1), 0)
+    ledger.release(alone(2), 0, 0)
+    ledger.admit(alone(1), 0)
 
 
 def test_who_wants_more_than_there_is_gets_in_when_nobody_else_is() -> None:
-    ledger = Ledger({"m": 4})
-    ledger.take(alone(9), 0)
+    ledger = AdmissionControl({"m": 4})
+    ledger.admit(alone(9), 0)
     with pytest.raises(Overloaded):
-        ledger.take(alone(1), 0)
-    ledger.settle(alone(9), 0, 0)
-    ledger.take(alone(1), 0)
+        ledger.admit(alone(1), 0)
+    ledger.release(alone(9), 0, 0)
+    ledger.admit(alone(1), 0)
 
 
 @given(st.integers(1, 20), st.integers(1, 12), st.integers(1, 6), st.booleans())
 def test_answers_that_are_in_together_never_make_more_calls_than_replicas_hold(
     needed: int, each: int, replicas: int, has_rivals: bool
 ) -> None:
-    ledger, taken = Ledger({"m": each}), 0
+    ledger, taken = AdmissionControl({"m": each}), 0
     ledger.count({"m": replicas}, ingresses=1)
     for number in range(each * replicas + 1):
         key = Key(str(number), b"", Allowance())
         with suppress(Overloaded):
-            ledger.take(Claim(key, {"m": needed}, 10, has_rivals), 0)
+            ledger.admit(Demand(key, {"m": needed}, 10, has_rivals), 0)
             taken += 1
     assert taken == 1 or taken * needed <= each * replicas
     assert taken >= 1
 
 
 def test_places_grow_and_shrink_with_the_replicas() -> None:
-    ledger = Ledger({"m": 2})
+    ledger = AdmissionControl({"m": 2})
     ledger.count({"m": 3}, ingresses=1)
     for _ in range(6):
-        ledger.take(alone(1), 0)
+        ledger.admit(alone(1), 0)
     ledger.count({"m": 0}, ingresses=1)
     for _ in range(4):
         with pytest.raises(Overloaded):
-            ledger.take(alone(1), 0)
-        ledger.settle(alone(1), 0, 0)
+            ledger.admit(alone(1), 0)
+        ledger.release(alone(1), 0, 0)
     with pytest.raises(Overloaded):
-        ledger.take(alone(1), 0)
-    ledger.settle(alone(1), 0, 0)
-    ledger.take(alone(1), 0)
+        ledger.admit(alone(1), 0)
+    ledger.release(alone(1), 0, 0)
+    ledger.admit(alone(1), 0)
 
 
 @given(st.integers(1, 100), st.integers(1, 8), st.integers(1, 8))
@@ -339,11 +327,11 @@ def test_the_ledgers_of_several_ingresses_give_out_all_there_is_and_little_more(
 ) -> None:
     given_out = 0
     for _ in range(ingresses):
-        ledger = Ledger({"m": each})
+        ledger = AdmissionControl({"m": each})
         ledger.count({"m": replicas}, ingresses)
         while given_out < 2 * each * replicas + ingresses:
             try:
-                ledger.take(alone(1), 0)
+                ledger.admit(alone(1), 0)
             except Overloaded:
                 break
             given_out += 1
@@ -351,10 +339,10 @@ def test_the_ledgers_of_several_ingresses_give_out_all_there_is_and_little_more(
 
 
 def test_a_keys_limits_are_divided_among_ingresses() -> None:
-    ledger, five = Ledger({}), claim(concurrency=5)
+    ledger, five = AdmissionControl({}), claim(concurrency=5)
     ledger.count({}, ingresses=2)
     assert [wait_s(ledger, five, 0) for _ in range(4)] == [0, 0, 0, 1]
-    ledger, six = Ledger({}), claim(requests_per_minute=6)
+    ledger, six = AdmissionControl({}), claim(requests_per_minute=6)
     ledger.count({}, ingresses=2)
     assert [wait_s(ledger, six, 0) for _ in range(4)] == [0, 0, 0, 20]
 
@@ -363,20 +351,20 @@ def test_a_keys_limits_are_divided_among_ingresses() -> None:
 def test_an_answer_pays_what_it_used_though_an_ingress_came_or_went_meanwhile(
     before: int, after: int
 ) -> None:
-    ledger, large = Ledger({}), claim(tokens=80, tokens_per_minute=100)
+    ledger, large = AdmissionControl({}), claim(tokens=80, tokens_per_minute=100)
     ledger.count({}, before)
-    taken = ledger.take(large, 0)
+    taken = ledger.admit(large, 0)
     ledger.count({}, after)
-    ledger.settle(large, taken, 10)
+    ledger.release(large, taken, 10)
     ten_used = claim(tokens=100 // after, tokens_per_minute=100)
     missing = 100 // after - min(100 // before - 10, 100 // after)
     assert wait_s(ledger, ten_used, 0) == pytest.approx(missing * 60 / (100 // after))
 
 
 def test_a_refusal_names_the_part_of_a_limit_that_is_given_out_here() -> None:
-    ledger, five = Ledger({}), claim(concurrency=5)
+    ledger, five = AdmissionControl({}), claim(concurrency=5)
     ledger.count({}, ingresses=2)
     for _ in range(3):
-        ledger.take(five, 0)
+        ledger.admit(five, 0)
     with pytest.raises(OverAllowance, match="3 requests are in work and concurrency is 3 here"):
-        ledger.take(five, 0)
+        ledger.admit(five, 0)

@@ -42,8 +42,8 @@ def mixture(tmp_path: Path, alice: dict[str, Any], **settings: Any) -> Recipe:
     }
     entries["alice"] |= alice
     path.write_text(yaml.safe_dump(entries))
-    door = {"keys_file": str(path), "allowance": settings.pop("allowance", {})}
-    return Recipe.model_validate(recipe(**settings).model_dump() | {"door": door})
+    access = {"keys_file": str(path), "allowance": settings.pop("allowance", {})}
+    return Recipe.model_validate(recipe(**settings).model_dump() | {"access": access})
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ async def test_the_recipe_limits_who_states_nothing(opened: Opened) -> None:
 
 
 async def test_without_keys_the_recipe_limits_all_together(scripted: Scripted) -> None:
-    door = {"allowance": {"requests_per_minute": 1}}
-    api = create_api(Recipe.model_validate(recipe().model_dump() | {"door": door}), scripted)
+    access = {"allowance": {"requests_per_minute": 1}}
+    api = create_api(Recipe.model_validate(recipe().model_dump() | {"access": access}), scripted)
     transport = httpx.ASGITransport(api)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.post(CHAT, json=MIXTURE)).status_code == 200

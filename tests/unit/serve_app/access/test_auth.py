@@ -32,8 +32,8 @@ def hashed(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def with_door(**door: Any) -> Recipe:
-    return Recipe.model_validate(recipe().model_dump() | {"door": door})
+def with_door(**access: Any) -> Recipe:
+    return Recipe.model_validate(recipe().model_dump() | {"access": access})
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -51,8 +51,8 @@ def keys_file(tmp_path: Path) -> Path:
 def through(scripted: Scripted, keys_file: Path) -> Client:
     """A client of the API behind a door with keys."""
 
-    def opened(**door: Any) -> httpx.AsyncClient:
-        api = create_api(with_door(**{"keys_file": str(keys_file), **door}), scripted)
+    def opened(**access: Any) -> httpx.AsyncClient:
+        api = create_api(with_door(**{"keys_file": str(keys_file), **access}), scripted)
         return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api")
 
     return opened
@@ -258,7 +258,7 @@ class TestWithoutKeys:
         transport = httpx.ASGITransport(create_api(recipe(), scripted), client=("10.0.0.9", 5))
         async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.5") as client:
             error = (await client.post(CHAT, json=MIXTURE)).json()["error"]
-        assert error["message"].startswith("without API keys only this machine may ask (door.open")
+        assert error["message"].startswith("without API keys only this machine may ask (access.open")
         assert error["code"] == "permission_denied"
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from serve_app.access.admission import Ledger
-from serve_app.access.replica_counts import LOOK_S, STALE_S, WAIT_S, Census, Running
+from serve_app.access.admission import AdmissionControl
+from serve_app.access.replica_counts import LOOK_S, STALE_S, WAIT_S, ReplicaCounter, ReplicaCounts
 
 pytestmark = pytest.mark.virtual_time
 
 
-class Told(Ledger):
+class Told(AdmissionControl):
     def __init__(self) -> None:
         super().__init__({})
         self.told: list[tuple[dict[str, int], int]] = []
@@ -27,12 +27,12 @@ class Look:
     def __init__(self, takes_s: float = 0.0, fails: int = 0) -> None:
         self.looks, self._takes_s, self._fails = 0, takes_s, fails
 
-    async def __call__(self) -> Running:
+    async def __call__(self) -> ReplicaCounts:
         self.looks += 1
         await asyncio.sleep(self._takes_s)
         if self.looks == self._fails:
             raise ConnectionError
-        return Running({"m": self.looks}, 2)
+        return ReplicaCounts({"m": self.looks}, 2)
 
 
 def now() -> float:
@@ -41,7 +41,7 @@ def now() -> float:
 
 async def test_requests_wait_for_the_first_count_and_then_no_more() -> None:
     ledger, look = Told(), Look(takes_s=0.5)
-    census, began = Census(ledger, look), now()
+    census, began = ReplicaCounter(ledger, look), now()
     await asyncio.gather(*(census.keep() for _ in range(3)))
     assert ledger.told == [({"m": 1}, 2)], "of all that came before there was a count"
     assert now() - began == 0.5
@@ -58,7 +58,7 @@ async def test_requests_wait_for_the_first_count_and_then_no_more() -> None:
 
 async def test_a_count_from_before_a_long_silence_is_none() -> None:
     ledger, look = Told(), Look(takes_s=0.5)
-    census = Census(ledger, look)
+    census = ReplicaCounter(ledger, look)
     await census.keep()
     await asyncio.sleep(10 * STALE_S)
     await census.keep()
@@ -67,7 +67,7 @@ async def test_a_count_from_before_a_long_silence_is_none() -> None:
 
 async def test_a_look_that_takes_long_holds_up_nobody_who_comes_later() -> None:
     ledger, look = Told(), Look(takes_s=60)
-    slow, began = Census(ledger, look), now()
+    slow, began = ReplicaCounter(ledger, look), now()
     await slow.keep()
     assert now() - began == WAIT_S
     await asyncio.sleep(LOOK_S)
@@ -83,18 +83,18 @@ async def test_a_look_is_of_all_requests_and_not_of_the_one_that_began_it() -> N
     request: ContextVar[str | None] = ContextVar("request", default=None)
     ours: list[str | None] = []
 
-    async def look() -> Running:
+    async def look() -> ReplicaCounts:
         ours.append(request.get())
-        return Running({}, 1)
+        return ReplicaCounts({}, 1)
 
     request.set("Ray cancels what is asked on behalf of a cancelled call")
-    await Census(Told(), look).keep()
+    await ReplicaCounter(Told(), look).keep()
     assert ours == [None]
 
 
 async def test_a_look_that_fails_costs_no_request() -> None:
     ledger = Told()
-    failing = Census(ledger, Look(fails=1))
+    failing = ReplicaCounter(ledger, Look(fails=1))
     await failing.keep()
     assert ledger.told == []
     await asyncio.sleep(LOOK_S)

@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from configs.errors import EngineError, EngineUnavailable, Overloaded, SlimMoAError
+from configs.errors import EngineError, EngineUnavailable, Overloaded, RequestError
 from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import CHAT, HELLO, MIXTURE, Exchange, Puppets, Scripted, recipe
 
@@ -135,7 +135,7 @@ async def test_a_model_asked_directly_gives_logprobs(http: httpx.AsyncClient, to
     ids=lambda value: str(value)[:12],
 )
 async def test_a_failure_before_the_first_token_keeps_its_status_and_names_the_model(
-    puppets: Puppets, ask: Ask, error: SlimMoAError, status: int, kind: str, code: str, stream: bool
+    puppets: Puppets, ask: Ask, error: RequestError, status: int, kind: str, code: str, stream: bool
 ) -> None:
     exchange = ask(model="one", stream=stream)
     (await puppets.call("one")).fail(error)

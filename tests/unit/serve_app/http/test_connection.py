@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from serve_app.http.api import create_api
-from serve_app.http.connection import paced
+from serve_app.http.connection import with_keepalives
 from tests.unit.scripts import JumpingLoop
 from tests.unit.serve_app.conftest import MIXTURE, Exchange, Puppets, recipe
 
@@ -139,7 +139,7 @@ class Source:
 async def test_no_event_is_lost_between_signs_of_life() -> None:
     source = Source()
     sent, seen = 0, []
-    async for event in paced(source.events(), 0.0001):
+    async for event in with_keepalives(source.events(), 0.0001):
         if event is not None:
             seen.append(event)
         elif sent == len(seen):  # only once the interval is over, so that each wait was cut short
@@ -152,7 +152,7 @@ async def test_no_event_is_lost_between_signs_of_life() -> None:
 async def test_an_error_passes_through_once() -> None:
     source = Source()
     source.queue.put_nowait(ValueError("wrong"))
-    pacing = paced(source.events(), LONG_S)
+    pacing = with_keepalives(source.events(), LONG_S)
     with pytest.raises(ValueError, match="wrong"):
         await anext(pacing)
     assert source.closed
@@ -162,7 +162,7 @@ async def test_an_error_passes_through_once() -> None:
 @pytest.mark.parametrize("where", ["unstarted", "waiting", "between"])
 async def test_closing_the_paced_events_closes_the_events(where: str) -> None:
     source = Source()
-    pacing = paced(source.events(), 0.0001 if where == "waiting" else LONG_S)
+    pacing = with_keepalives(source.events(), 0.0001 if where == "waiting" else LONG_S)
     if where == "waiting":
         assert await anext(pacing) is None
     elif where == "between":

@@ -13,7 +13,7 @@ from configs.errors import (
     EngineUnavailable,
     Overloaded,
     QuorumNotMet,
-    SlimMoAError,
+    RequestError,
 )
 from serve_app.mixture import moa
 from serve_app.mixture.events import ProposalDelta, ProposalDone, ProposalDropped
@@ -153,10 +153,10 @@ async def test_a_layer_keeps_its_time_while_nobody_reads(mixture: Mixture) -> No
     ],
 )
 async def test_the_first_layers_missed_quorum_is_an_error_that_names_each_cause(
-    mixture: Mixture, a: SlimMoAError, b: SlimMoAError, error: type[SlimMoAError]
+    mixture: Mixture, a: RequestError, b: RequestError, error: type[RequestError]
 ) -> None:
     mixture.models.scripts |= {"a": [a], "b": [b]}
-    with pytest.raises(SlimMoAError) as caught:
+    with pytest.raises(RequestError) as caught:
         await mixture.answer()
     assert type(caught.value) is error
     assert caught.value.message == (

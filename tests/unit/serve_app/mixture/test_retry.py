@@ -10,8 +10,8 @@ from configs.errors import (
     EngineUnavailable,
     NoReplica,
     Overloaded,
+    RequestError,
     ServerUnreachable,
-    SlimMoAError,
 )
 from configs.schema import Sampling
 from serve_app.mixture import moa
@@ -134,13 +134,13 @@ async def test_a_watcher_sees_nothing_twice_and_the_whole_in_the_end(
 @pytest.mark.parametrize(
     "before", [[], [3.0], [" \n"], [Delta(reasoning="hm")], [Delta(reasoning="hm"), " "]]
 )
-@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("streamed", [True, False])
 async def test_an_aggregator_lost_before_its_first_text_is_asked_again_before_another_is(
-    mixture: Mixture, before: list[Step], live: bool
+    mixture: Mixture, before: list[Step], streamed: bool
 ) -> None:
     mixture.models.scripts["y"] = ["from y"]
     by_attempt(mixture, "z", [*before, LOST], ["the ", "answer"])
-    outcome = await mixture.answer(mixture.recipe(aggregator=AGGREGATORS), live=live)
+    outcome = await mixture.answer(mixture.recipe(aggregator=AGGREGATORS), streamed=streamed)
     assert outcome.text == "the answer"
     assert (outcome.summary.answered.model, outcome.summary.degraded) == ("z", False)
     assert [(r.layer, r.model) for r in outcome.summary.retried] == [(0, "z")]
@@ -177,7 +177,7 @@ async def test_what_nobody_has_read_yet_is_asked_for_again_even_after_its_first_
 ) -> None:
     mixture.models.scripts["y"] = ["from y"]
     by_attempt(mixture, "z", ["half an ", LOST], [Delta(reasoning="hm"), "the ", "answer"])
-    outcome = await mixture.answer(mixture.recipe(aggregator=AGGREGATORS), live=False)
+    outcome = await mixture.answer(mixture.recipe(aggregator=AGGREGATORS), streamed=False)
     [delta] = [e.delta for e in outcome.events if isinstance(e, AnswerDelta)]
     assert (delta.text, delta.reasoning) == ("the answer", "hm")
     assert (outcome.summary.answered.model, outcome.summary.degraded) == ("z", False)
@@ -225,5 +225,5 @@ async def test_one_model_asked_directly_is_asked_again_before_its_first_token(mi
     events = [event async for event in answered]
     assert next(e.delta.text for e in events if isinstance(e, AnswerDelta)) == "from a"
     by_attempt(mixture, "b", [Delta(reasoning="hm"), LOST], ["never asked"])
-    with pytest.raises(SlimMoAError, match=LOST.message):
+    with pytest.raises(RequestError, match=LOST.message):
         [e async for e in moa.direct(QUESTION, mixture.recipe(), mixture.models, "b", Sampling())]
