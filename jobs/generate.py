@@ -32,7 +32,7 @@ from serve_app.mixture.events import (
     StageDone,
     Summary,
 )
-from serve_app.mixture.moa import answer, direct, place_seed
+from serve_app.mixture.moa import answer, direct, sample_seed
 from serve_app.mixture.references import without_reasoning
 
 # What a model did of its own, and would do again; `quorum_not_met` only follows from the others. Such
@@ -279,8 +279,8 @@ def _events(
 ) -> AsyncGenerator[Event]:
     recipe, model = variant.recipe, variant.model
     if model is None:
-        return answer(messages, recipe, models, seed=seed, watched=False)
-    own = place_seed(seed, 1, model, 0)
+        return answer(messages, recipe, models, seed=seed, stream_proposals=False)
+    own = sample_seed(seed, 1, model, 0)
     sampling = sampling_alone(recipe, model).model_copy(update={"seed": own})
     return direct(messages, recipe, models, model, sampling)
 
