@@ -3,7 +3,7 @@
 import asyncio
 import math
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -18,8 +18,9 @@ from cluster.residency.policy import Member, Policy, State
 from cluster.residency.scheduler import Slot
 from configs.errors import EngineUnavailable
 
+pytestmark = pytest.mark.virtual_time
+
 T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, None]], None]
 POLICY = Policy(stuck_s=30, start_stuck_s=30, restart_s=5, retry_s=1)
 
 
@@ -129,241 +130,183 @@ class Engine:
             raise RuntimeError(f"cannot {step}")
 
 
-def test_every_engine_is_started_once_and_the_first_of_the_recipe_is_left_awake(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        card = Card("abc")
-        for turns in card.turns.values():
-            turns.start()
-        await asyncio.sleep(60)
-        assert card.log == ["c start", "c sleep", "b start", "b sleep", "a start"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_every_engine_is_started_once_and_the_first_of_the_recipe_is_left_awake() -> None:
+    card = Card("abc")
+    for turns in card.turns.values():
+        turns.start()
+    await asyncio.sleep(60)
+    assert card.log == ["c start", "c sleep", "b start", "b sleep", "a start"]
+    await card.down()
 
 
-def test_calls_of_the_other_member_wait_for_a_swap_and_then_run(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card().up()
-        await asyncio.gather(card.call("a"), card.call("b"))
-        assert card.log == ["a call", "a sleep", "b wake", "b call"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_calls_of_the_other_member_wait_for_a_swap_and_then_run() -> None:
+    card = await Card().up()
+    await asyncio.gather(card.call("a"), card.call("b"))
+    assert card.log == ["a call", "a sleep", "b wake", "b call"]
+    await card.down()
 
 
-def test_a_call_whose_turn_is_open_costs_no_message_before_it_starts(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card().up()
-        before, now = card.link.messages, asyncio.get_running_loop().time()
-        async with card.turns["a"].turn():
-            assert (card.link.messages, asyncio.get_running_loop().time()) == (before, now)
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_call_whose_turn_is_open_costs_no_message_before_it_starts() -> None:
+    card = await Card().up()
+    before, now = card.link.messages, asyncio.get_running_loop().time()
+    async with card.turns["a"].turn():
+        assert (card.link.messages, asyncio.get_running_loop().time()) == (before, now)
+    await card.down()
 
 
-def test_no_more_calls_run_at_a_time_than_the_engine_takes(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card(concurrency=2).up()
-        began = asyncio.get_running_loop().time()
-        await asyncio.gather(*(card.call("a", seconds=10) for _ in range(6)))
-        assert asyncio.get_running_loop().time() - began == pytest.approx(30)
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_no_more_calls_run_at_a_time_than_the_engine_takes() -> None:
+    card = await Card(concurrency=2).up()
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(card.call("a", seconds=10) for _ in range(6)))
+    assert asyncio.get_running_loop().time() - began == pytest.approx(30)
+    await card.down()
 
 
-def test_calls_before_the_gate_are_still_served_and_later_ones_wait_for_the_next_turn(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        card = await Card(concurrency=1).up()
-        early = [asyncio.create_task(card.call("a", seconds=3)) for _ in range(3)]
-        other = asyncio.create_task(card.call("b"))
-        await asyncio.sleep(5)  # the gate falls after 4 s, two swaps after the first call
-        late = asyncio.create_task(card.call("a"))
-        await asyncio.gather(*early, other, late)
-        swap = ["a sleep", "b wake", "b call", "b sleep", "a wake"]
-        assert card.log == ["a call"] * 3 + swap + ["a call"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_calls_before_the_gate_are_still_served_and_later_ones_wait_for_the_next_turn() -> None:
+    card = await Card(concurrency=1).up()
+    early = [asyncio.create_task(card.call("a", seconds=3)) for _ in range(3)]
+    other = asyncio.create_task(card.call("b"))
+    await asyncio.sleep(5)  # the gate falls after 4 s, two swaps after the first call
+    late = asyncio.create_task(card.call("a"))
+    await asyncio.gather(*early, other, late)
+    swap = ["a sleep", "b wake", "b call", "b sleep", "a wake"]
+    assert card.log == ["a call"] * 3 + swap + ["a call"]
+    await card.down()
 
 
-def test_a_call_out_of_patience_ends_the_turn_after_the_calls_in_flight(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card(concurrency=1).up()
-        calls = [asyncio.create_task(card.call("a", seconds=4)) for _ in range(5)]
-        calls.append(asyncio.create_task(card.call("b", patience_s=5)))
-        await asyncio.gather(*calls)
-        assert card.log[:5] == ["a call", "a call", "a sleep", "b wake", "b call"]
-        assert card.log.count("a call") == 5
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_call_out_of_patience_ends_the_turn_after_the_calls_in_flight() -> None:
+    card = await Card(concurrency=1).up()
+    calls = [asyncio.create_task(card.call("a", seconds=4)) for _ in range(5)]
+    calls.append(asyncio.create_task(card.call("b", patience_s=5)))
+    await asyncio.gather(*calls)
+    assert card.log[:5] == ["a call", "a call", "a sleep", "b wake", "b call"]
+    assert card.log.count("a call") == 5
+    await card.down()
 
 
-def test_a_cancelled_call_takes_its_wish_for_a_turn_with_it(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card().up()
-        serving = asyncio.create_task(card.call("a", seconds=10))
-        waiting = asyncio.create_task(card.call("b"))
-        await asyncio.sleep(5)
-        waiting.cancel()
-        await serving
-        await card.call("a")
-        await asyncio.sleep(60)
-        assert card.log == ["a call", "a call"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_cancelled_call_takes_its_wish_for_a_turn_with_it() -> None:
+    card = await Card().up()
+    serving = asyncio.create_task(card.call("a", seconds=10))
+    waiting = asyncio.create_task(card.call("b"))
+    await asyncio.sleep(5)
+    waiting.cancel()
+    await serving
+    await card.call("a")
+    await asyncio.sleep(60)
+    assert card.log == ["a call", "a call"]
+    await card.down()
 
 
-def test_a_call_cancelled_in_the_moment_of_its_admission_leaves_nothing_behind(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        card = await Card(concurrency=1).up()
-        async with card.turns["a"].turn():
-            waiting = asyncio.create_task(card.call("a"))
-            await asyncio.sleep(0)
-        assert card.turns["a"].in_flight == 1
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
-        assert (card.turns["a"].in_flight, card.turns["a"].waiting) == (0, 0)
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_call_cancelled_in_the_moment_of_its_admission_leaves_nothing_behind() -> None:
+    card = await Card(concurrency=1).up()
+    async with card.turns["a"].turn():
+        waiting = asyncio.create_task(card.call("a"))
+        await asyncio.sleep(0)
+    assert card.turns["a"].in_flight == 1
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    assert (card.turns["a"].in_flight, card.turns["a"].waiting) == (0, 0)
+    await card.down()
 
 
-def test_without_the_keeper_no_call_is_started_until_it_has_rejoined(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card().up()
-        serving = asyncio.create_task(card.call("a", seconds=3 * LEASE_S))
-        await asyncio.sleep(0.1)
-        card.link.cut.set()
-        await asyncio.sleep(0.1)
-        late = asyncio.create_task(card.call("a"))
-        await serving
-        assert card.log == ["a call"]
-        card.link.keeper = card.new_keeper()
-        card.link.cut.clear()
-        await late
-        assert card.log == ["a call", "a call"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_without_the_keeper_no_call_is_started_until_it_has_rejoined() -> None:
+    card = await Card().up()
+    serving = asyncio.create_task(card.call("a", seconds=3 * LEASE_S))
+    await asyncio.sleep(0.1)
+    card.link.cut.set()
+    await asyncio.sleep(0.1)
+    late = asyncio.create_task(card.call("a"))
+    await serving
+    assert card.log == ["a call"]
+    card.link.keeper = card.new_keeper()
+    card.link.cut.clear()
+    await late
+    assert card.log == ["a call", "a call"]
+    await card.down()
 
 
-def test_a_keeper_that_only_falls_silent_ends_the_lease_too(in_virtual_time: Run) -> None:
+async def test_a_keeper_that_only_falls_silent_ends_the_lease_too() -> None:
     class Silent(CardKeeper):
         async def order(self, ticket: str, after: int) -> PollReply:
             return await (asyncio.Future() if silent.is_set() else super().order(ticket, after))
 
     silent = asyncio.Event()
 
-    async def scene() -> None:
-        card = Card()
+    card = Card()
 
-        async def alive(_replica: str) -> bool:
-            return True
+    async def alive(_replica: str) -> bool:
+        return True
 
-        async def kill(_replica: str) -> None: ...
+    async def kill(_replica: str) -> None: ...
 
-        card.link.keeper = Silent(card.slots, POLICY, alive, kill)
-        await card.up()
-        silent.set()
-        await asyncio.sleep(LEASE_S + 1)
-        assert not card.turns["a"].has_room
-        await card.down()
-
-    in_virtual_time(scene())
+    card.link.keeper = Silent(card.slots, POLICY, alive, kill)
+    await card.up()
+    silent.set()
+    await asyncio.sleep(LEASE_S + 1)
+    assert not card.turns["a"].has_room
+    await card.down()
 
 
-def test_a_member_that_has_its_slot_to_itself_needs_no_lease(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card("a").up()
-        card.link.cut.set()
-        await asyncio.sleep(3 * LEASE_S)
-        await card.call("a")
-        assert card.log == ["a call"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_member_that_has_its_slot_to_itself_needs_no_lease() -> None:
+    card = await Card("a").up()
+    card.link.cut.set()
+    await asyncio.sleep(3 * LEASE_S)
+    await card.call("a")
+    assert card.log == ["a call"]
+    await card.down()
 
 
 @pytest.mark.parametrize("step", ["a sleep", "b wake", "b wake hangs"])
-def test_a_failed_step_restarts_that_engine_and_the_other_goes_on_answering(
-    in_virtual_time: Run, step: str
-) -> None:
-    async def scene() -> None:
-        card = await Card().up()
-        card.broken.add(step)
-        first = asyncio.create_task(card.call("b"))
-        await asyncio.sleep(40)
-        card.broken.clear()
-        if step.startswith("b"):
-            with pytest.raises(EngineUnavailable):
-                await first
-        await asyncio.gather(card.call("a"), card.call("b"))
-        victim = step[0]
-        assert card.log.index(f"{victim} restart") < card.log.index(f"{victim} start")
-        assert card.killed == []
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_failed_step_restarts_that_engine_and_the_other_goes_on_answering(step: str) -> None:
+    card = await Card().up()
+    card.broken.add(step)
+    first = asyncio.create_task(card.call("b"))
+    await asyncio.sleep(40)
+    card.broken.clear()
+    if step.startswith("b"):
+        with pytest.raises(EngineUnavailable):
+            await first
+    await asyncio.gather(card.call("a"), card.call("b"))
+    victim = step[0]
+    assert card.log.index(f"{victim} restart") < card.log.index(f"{victim} start")
+    assert card.killed == []
+    await card.down()
 
 
-def test_a_replica_that_does_not_restart_is_killed(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card().up()
-        card.broken |= {"a sleep", "a restart hangs"}
-        waiting = asyncio.create_task(card.call("b"))
-        await asyncio.sleep(3 + 1.5 * POLICY.restart_s)
-        assert card.killed == ["a"]
-        waiting.cancel()
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_replica_that_does_not_restart_is_killed() -> None:
+    card = await Card().up()
+    card.broken |= {"a sleep", "a restart hangs"}
+    waiting = asyncio.create_task(card.call("b"))
+    await asyncio.sleep(3 + 1.5 * POLICY.restart_s)
+    assert card.killed == ["a"]
+    waiting.cancel()
+    await card.down()
 
 
-def test_an_engine_found_dead_outside_any_step_is_restarted(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = await Card("a").up()
-        card.turns["a"].engine_failed()
-        await card.call("a")
-        assert card.log == ["a restart", "a start", "a call"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_an_engine_found_dead_outside_any_step_is_restarted() -> None:
+    card = await Card("a").up()
+    card.turns["a"].engine_failed()
+    await card.call("a")
+    assert card.log == ["a restart", "a start", "a call"]
+    await card.down()
 
 
-def test_a_model_on_no_card_starts_at_once_and_is_always_open(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        card = Card("a")
-        card.turns["a"] = TurnClient("a", Engine(card, "a"), None, concurrency=1)
-        card.turns["a"].start()
-        await card.call("a")
-        assert card.log == ["a start", "a call"]
-        await card.down()
-
-    in_virtual_time(scene())
+async def test_a_model_on_no_card_starts_at_once_and_is_always_open() -> None:
+    card = Card("a")
+    card.turns["a"] = TurnClient("a", Engine(card, "a"), None, concurrency=1)
+    card.turns["a"].start()
+    await card.call("a")
+    assert card.log == ["a start", "a call"]
+    await card.down()
 
 
-def test_a_member_that_the_keeper_does_not_expect_fails_instead_of_waiting_for_ever(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        card = Card("a")
-        stranger = TurnClient("z", Engine(card, "z"), card.link, concurrency=1)
-        stranger.start()
-        with pytest.raises(EngineUnavailable, match="'z'"):
-            await stranger.started()
-
-    in_virtual_time(scene())
+async def test_a_member_that_the_keeper_does_not_expect_fails_instead_of_waiting_for_ever() -> None:
+    card = Card("a")
+    stranger = TurnClient("z", Engine(card, "z"), card.link, concurrency=1)
+    stranger.start()
+    with pytest.raises(EngineUnavailable, match="'z'"):
+        await stranger.started()
 
 
 @settings(
@@ -375,9 +318,7 @@ def test_a_member_that_the_keeper_does_not_expect_fails_instead_of_waiting_for_e
     suppress_health_check=list(HealthCheck),
 )
 @given(seed=st.integers(0, 2**32))
-def test_whatever_breaks_and_in_whatever_order_all_is_served_in_the_end(
-    in_virtual_time: Run, seed: int
-) -> None:
+async def test_whatever_breaks_and_in_whatever_order_all_is_served_in_the_end(seed: int) -> None:
     rng = random.Random(seed)
 
     async def trouble(card: Card) -> None:
@@ -404,11 +345,8 @@ def test_whatever_breaks_and_in_whatever_order_all_is_served_in_the_end(
         if not call.cancelled() and (error := call.exception()) is not None:
             assert isinstance(error, EngineUnavailable), error
 
-    async def scene() -> None:
-        card = await Card("abc").up()
-        await asyncio.gather(trouble(card), *(caller(card) for _ in range(20)))
-        await asyncio.gather(*(card.call(name) for name in "abc"))
-        card.check_health()
-        await card.down()
-
-    in_virtual_time(scene())
+    card = await Card("abc").up()
+    await asyncio.gather(trouble(card), *(caller(card) for _ in range(20)))
+    await asyncio.gather(*(card.call(name) for name in "abc"))
+    card.check_health()
+    await card.down()
