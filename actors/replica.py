@@ -16,7 +16,7 @@ from actors.coalesce import coalesce
 from actors.engine import Delta, Engine, Message, Share, Sleeper, whole_of
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
-from cluster.residency.policy import State
+from cluster.residency.state import State
 from configs.errors import EngineUnavailable, Overloaded
 from configs.schema import Model, Sampling
 
@@ -62,7 +62,7 @@ class Replica:
             concurrency=model.concurrency,
             patience_s=seat.patience_s if seat else math.inf,
             replica=actor,
-            who=seat.who if seat else None,
+            claimant_id=seat.who if seat else None,
         )
         self._model = model
         self._seat = seat
@@ -77,7 +77,7 @@ class Replica:
         """
         began = time.perf_counter()
         self._turns.start()
-        await self._turns.started()
+        await self._turns.wait_until_up()
         logger.info("model %s is up after %.1f s", self._name, time.perf_counter() - began)
 
     async def complete(
@@ -171,7 +171,7 @@ class Replica:
         except EngineUnavailable:
             if self._seat is None:
                 raise
-            self._turns.engine_failed()  # the keeper has it made anew, when the card is free
+            self._turns.mark_engine_failed()  # the keeper has it made anew, when the card is free
 
     async def stop(self) -> None:
         """Stop the engine."""

@@ -17,8 +17,8 @@ from ray.exceptions import RayActorError
 from actors.keeper.ray_keeper import RayKeeper, RemoteKeeper
 from actors.keeper.replica_turns import TurnClient
 from cluster.residency.messages import Verb
-from cluster.residency.policy import Member, Policy
-from cluster.residency.scheduler import Slot
+from cluster.residency.policy import Policy
+from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
 
 MEMBERS = ("a", "b", "c")
@@ -142,7 +142,7 @@ class Cluster:
         self.keeper = (
             actor(RayKeeper)
             .options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
-            .remote([slot], Policy(restart_s=2, retry_s=0.1))
+            .remote([slot], Policy(restart_timeout_s=2, retry_s=0.1))
         )
         replica = actor(Replica).options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
         self.replicas = {name: replica.remote(name, self.keeper, self.recorder) for name in MEMBERS}
@@ -263,9 +263,9 @@ def test_a_client_that_gives_up_while_it_waits_costs_no_swap(card: Cluster) -> N
     card.hold("a call")
     serving = card.replicas["a"].call.remote()
     card.begun("a call")
-    before = card.get(card.keeper.orders.remote())[0]
+    before = card.get(card.keeper.order_counts.remote())[0]
     waiting = card.replicas["b"].call.remote()
-    while card.get(card.keeper.standing.remote())[0]["b"].calls.waiting == 0:
+    while card.get(card.keeper.snapshots.remote())[0]["b"].calls.waiting == 0:
         pass  # until its wish for a turn has come to the keeper
     # By default Ray cancels also what the call asks of others, and so the note that it was withdrawn.
     ray.cancel(waiting, recursive=False)
@@ -273,7 +273,7 @@ def test_a_client_that_gives_up_while_it_waits_costs_no_swap(card: Cluster) -> N
     card.release("a call")
     assert card.get(serving) == ["a"]
     card.call("a")
-    after = card.get(card.keeper.orders.remote())[0]
+    after = card.get(card.keeper.order_counts.remote())[0]
     assert after.get(("b", Verb.WAKE), 0) == before.get(("b", Verb.WAKE), 0)
 
 

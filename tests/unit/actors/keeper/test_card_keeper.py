@@ -5,16 +5,16 @@ import asyncio
 import pytest
 
 from actors.keeper.card_keeper import EMPTY_S, PING_S, CardKeeper
-from actors.keeper.replica_turns import POLL_S
+from actors.keeper.protocol import POLL_S
 from cluster.residency.messages import Order, PollReply, Snapshot, Verb
-from cluster.residency.policy import Member, Policy, QueueCounts, State, Turn
-from cluster.residency.scheduler import Slot
+from cluster.residency.policy import Policy
+from cluster.residency.state import Member, QueueCounts, Slot, State, TurnState
 
 pytestmark = pytest.mark.virtual_time
 
-POLICY = Policy(absent_s=8, restart_s=5)
+POLICY = Policy(join_wait_s=8, restart_timeout_s=5)
 AWAKE, ASLEEP, STOPPED = (Snapshot(s) for s in (State.RESIDENT, State.ASLEEP, State.STOPPED))
-WAITS = QueueCounts(waiting=1, oldest=-2.0, due=28.0)
+WAITS = QueueCounts(waiting=1, first_arrival_at=-2.0, first_due_at=28.0)
 
 
 class Scene:
@@ -42,7 +42,7 @@ class Scene:
         return ticket
 
     async def order(self, ticket: str, after: int = 0) -> tuple[int, Verb] | None:
-        reply = await self.keeper.order(ticket, after)
+        reply = await self.keeper.poll(ticket, after)
         assert reply.known
         return None if reply.order is None else (reply.order.number, reply.order.verb)
 
@@ -59,19 +59,19 @@ async def test_a_member_that_does_not_show_itself_is_waited_for_so_long_and_no_l
     it, loop = Scene(), asyncio.get_running_loop()
     a = await it.join("a", AWAKE)
     while (order := await it.order(a)) is None:
-        assert loop.time() < POLICY.absent_s + POLL_S
+        assert loop.time() < POLICY.join_wait_s + POLL_S
     assert order == (1, Verb.OPEN)
-    assert loop.time() >= POLICY.absent_s
+    assert loop.time() >= POLICY.join_wait_s
 
 
 async def test_a_turn_left_open_by_the_last_keeper_is_closed_and_drained_before_another_begins() -> (
     None
 ):
     it = Scene()
-    a = await it.join("a", Snapshot(State.RESIDENT, Turn.OPEN, QueueCounts(in_flight=1)))
+    a = await it.join("a", Snapshot(State.RESIDENT, TurnState.OPEN, QueueCounts(in_flight=1)))
     b = await it.join("b", Snapshot(State.ASLEEP, calls=WAITS))
     assert await it.order(a) == (1, Verb.CLOSE)
-    await it.keeper.report(a, 1, Snapshot(State.RESIDENT, Turn.CLOSING, QueueCounts(in_flight=1)))
+    await it.keeper.report(a, 1, Snapshot(State.RESIDENT, TurnState.CLOSING, QueueCounts(in_flight=1)))
     assert await it.order(a, after=1) is None
     assert await it.order(b) is None
     await it.keeper.report(a, 1, AWAKE)
@@ -87,7 +87,7 @@ async def test_a_report_older_than_the_last_order_counts_for_its_queue_only() ->
     await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
     assert await it.order(a, after=1) == (2, Verb.CLOSE)
     await it.keeper.report(a, 1, AWAKE)  # sent before CLOSE arrived: closed, but not by that
-    assert (await it.keeper.standing())["a"].turn is Turn.CLOSING
+    assert (await it.keeper.snapshots())["a"].turn is TurnState.CLOSING
     await it.keeper.report(a, 2, AWAKE)
     assert await it.order(a, after=2) == (3, Verb.SLEEP)
 
@@ -95,13 +95,13 @@ async def test_a_report_older_than_the_last_order_counts_for_its_queue_only() ->
 async def test_the_gate_is_told_in_seconds_from_now() -> None:
     it = Scene()
     a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
-    busy = QueueCounts(waiting=1, in_flight=1, oldest=0.0)
-    await it.keeper.report(a, 1, Snapshot(State.RESIDENT, Turn.OPEN, busy))
+    busy = QueueCounts(waiting=1, in_flight=1, first_arrival_at=0.0)
+    await it.keeper.report(a, 1, Snapshot(State.RESIDENT, TurnState.OPEN, busy))
     await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
     assert await it.order(a, after=1) is None
     await asyncio.sleep(7)  # the gate fell at 4 s, two swaps after the turn began
-    reply = await it.keeper.order(a, 1)
-    assert reply == PollReply(True, Order(2, Verb.CLOSE, before_s=4.0 - (POLL_S + 7)))
+    reply = await it.keeper.poll(a, 1)
+    assert reply == PollReply(True, Order(2, Verb.CLOSE, cutoff_s=4.0 - (POLL_S + 7)))
 
 
 async def test_a_dead_replica_is_noticed_and_its_turn_passes_on() -> None:
@@ -110,7 +110,7 @@ async def test_a_dead_replica_is_noticed_and_its_turn_passes_on() -> None:
     it.dead.add("a")
     assert await it.order(b) == (1, Verb.WAKE)
     assert loop.time() <= PING_S
-    assert await it.keeper.order(a, 0) == PollReply(known=False)
+    assert await it.keeper.poll(a, 0) == PollReply(known=False)
     assert await it.keeper.report(a, 1, AWAKE) is False
 
 
@@ -121,7 +121,7 @@ async def test_a_place_is_not_given_to_a_second_replica_while_the_first_lives() 
     it.dead.add("a")
     await asyncio.sleep(2 * PING_S)
     assert await it.keeper.join("a", "other process", STOPPED, "other") is not None
-    assert (await it.keeper.standing())["a"].state is State.STOPPED
+    assert (await it.keeper.snapshots())["a"].state is State.STOPPED
 
 
 async def test_an_actor_restarted_in_place_is_a_death_and_a_new_replica() -> None:
@@ -130,7 +130,7 @@ async def test_an_actor_restarted_in_place_is_a_death_and_a_new_replica() -> Non
     await it.join("b", ASLEEP)
     new = await it.keeper.join("a", "new process", STOPPED, "a")
     assert new is not None
-    assert (await it.keeper.order(old, 0)).known is False
+    assert (await it.keeper.poll(old, 0)).known is False
     assert await it.order(new) == (1, Verb.START)
 
 
@@ -138,7 +138,7 @@ async def test_the_same_process_joining_again_is_taken_as_it_is() -> None:
     it = Scene()
     old = await it.join("a", AWAKE)
     await it.join("b", ASLEEP)
-    polling = asyncio.create_task(it.keeper.order(old, 1))
+    polling = asyncio.create_task(it.keeper.poll(old, 1))
     await asyncio.sleep(0)
     new = await it.join("a", AWAKE)
     assert await polling == PollReply(known=False)
@@ -150,7 +150,7 @@ async def test_a_replica_that_does_not_restart_is_killed_and_the_card_is_free_on
     a, b = await it.join("a", AWAKE), await it.join("b", Snapshot(State.ASLEEP, calls=WAITS))
     await it.keeper.report(a, 1, Snapshot(State.FAILED))
     assert await it.order(a, after=1) == (2, Verb.RESTART)
-    await asyncio.sleep(POLICY.restart_s + 1)
+    await asyncio.sleep(POLICY.restart_timeout_s + 1)
     assert it.killed == ["a"]
     assert await it.order(b) is None
     it.dead.add("a")
@@ -161,10 +161,10 @@ async def test_orders_are_counted_so_that_swaps_can_be_seen() -> None:
     it = Scene()
     await it.join("a", AWAKE)
     b = await it.join("b", ASLEEP)
-    assert await it.keeper.orders() == {("a", Verb.OPEN): 1}
+    assert await it.keeper.order_counts() == {("a", Verb.OPEN): 1}
     await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
     await asyncio.sleep(1)
-    assert await it.keeper.orders() == {("a", Verb.OPEN): 1, ("a", Verb.CLOSE): 1}
+    assert await it.keeper.order_counts() == {("a", Verb.OPEN): 1, ("a", Verb.CLOSE): 1}
 
 
 async def test_the_seconds_of_a_swap_are_counted_once_however_often_they_are_told() -> None:

@@ -12,16 +12,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from actors.keeper.card_keeper import CardKeeper
-from actors.keeper.replica_turns import LEASE_S, TurnClient
+from actors.keeper.protocol import LEASE_S
+from actors.keeper.replica_turns import TurnClient
 from cluster.residency.messages import PollReply, Snapshot
-from cluster.residency.policy import Member, Policy, State
-from cluster.residency.scheduler import Slot
+from cluster.residency.policy import Policy
+from cluster.residency.state import Member, Slot, State
 from configs.errors import EngineUnavailable
 
 pytestmark = pytest.mark.virtual_time
 
 T = TypeVar("T")
-POLICY = Policy(stuck_s=30, start_stuck_s=30, restart_s=5, retry_s=1)
+POLICY = Policy(step_timeout_s=30, start_timeout_s=30, restart_timeout_s=5, retry_s=1)
 
 
 class Link:
@@ -30,14 +31,14 @@ class Link:
     def __init__(self, keeper: CardKeeper) -> None:
         self.keeper, self.messages, self.cut = keeper, 0, asyncio.Event()
 
-    async def join(self, member: str, who: str, found: Snapshot, replica: Any) -> str | None:
-        return await self._over(self.keeper.join(member, who, found, replica))
+    async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:
+        return await self._over(self.keeper.join(member, claimant_id, found, replica))
 
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
         return await self._over(self.keeper.report(ticket, number, found))
 
-    async def order(self, ticket: str, after: int) -> PollReply:
-        return await self._over(self.keeper.order(ticket, after))
+    async def poll(self, ticket: str, after: int) -> PollReply:
+        return await self._over(self.keeper.poll(ticket, after))
 
     async def _over(self, answer: Coroutine[Any, Any, T]) -> T:
         self.messages += 1
@@ -80,7 +81,7 @@ class Card:
         for turns in self.turns.values():
             turns.start()
         for turns in self.turns.values():
-            await turns.started()
+            await turns.wait_until_up()
         await asyncio.sleep(60)
         self.log.clear()
         return self
@@ -228,8 +229,8 @@ async def test_without_the_keeper_no_call_is_started_until_it_has_rejoined() -> 
 
 async def test_a_keeper_that_only_falls_silent_ends_the_lease_too() -> None:
     class Silent(CardKeeper):
-        async def order(self, ticket: str, after: int) -> PollReply:
-            return await (asyncio.Future() if silent.is_set() else super().order(ticket, after))
+        async def poll(self, ticket: str, after: int) -> PollReply:
+            return await (asyncio.Future() if silent.is_set() else super().poll(ticket, after))
 
     silent = asyncio.Event()
 
@@ -278,7 +279,7 @@ async def test_a_replica_that_does_not_restart_is_killed() -> None:
     card = await Card().up()
     card.broken |= {"a sleep", "a restart hangs"}
     waiting = asyncio.create_task(card.call("b"))
-    await asyncio.sleep(3 + 1.5 * POLICY.restart_s)
+    await asyncio.sleep(3 + 1.5 * POLICY.restart_timeout_s)
     assert card.killed == ["a"]
     waiting.cancel()
     await card.down()
@@ -286,7 +287,7 @@ async def test_a_replica_that_does_not_restart_is_killed() -> None:
 
 async def test_an_engine_found_dead_outside_any_step_is_restarted() -> None:
     card = await Card("a").up()
-    card.turns["a"].engine_failed()
+    card.turns["a"].mark_engine_failed()
     await card.call("a")
     assert card.log == ["a restart", "a start", "a call"]
     await card.down()
@@ -306,7 +307,7 @@ async def test_a_member_that_the_keeper_does_not_expect_fails_instead_of_waiting
     stranger = TurnClient("z", Engine(card, "z"), card.link, concurrency=1)
     stranger.start()
     with pytest.raises(EngineUnavailable, match="'z'"):
-        await stranger.started()
+        await stranger.wait_until_up()
 
 
 @settings(

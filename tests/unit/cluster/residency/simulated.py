@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, Verb
-from cluster.residency.policy import Member, Policy, QueueCounts, State, Turn
-from cluster.residency.scheduler import ResidencyScheduler, Slot
+from cluster.residency.policy import Policy
+from cluster.residency.scheduler import ResidencyScheduler
+from cluster.residency.state import Member, QueueCounts, Slot, State, TurnState
 
 LEASE_S = 4.0
 CONCURRENCY = 4
-POLICY = Policy(absent_s=8, stuck_s=60, start_stuck_s=60, restart_s=5, retry_most_s=20)
+POLICY = Policy(
+    join_wait_s=8, step_timeout_s=60, start_timeout_s=60, restart_timeout_s=5, max_retry_s=20
+)
 AWAKE = (State.WAKING, State.RESIDENT, State.FALLING_ASLEEP, State.FAILED)
 MOVING = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
 
@@ -48,11 +51,11 @@ class Replica:
     had_turn: bool = False
     closed: float = 0.0
 
-    def turn(self) -> Turn:
+    def turn(self) -> TurnState:
         if self.gate == math.inf:
-            return Turn.OPEN
+            return TurnState.OPEN
         admissible = any(call.arrived <= self.gate for call in self.waiting)
-        return Turn.CLOSING if self.running or admissible else Turn.CLOSED
+        return TurnState.CLOSING if self.running or admissible else TurnState.CLOSED
 
     def snapshot(self) -> Snapshot:
         oldest = min((call.arrived for call in self.waiting), default=math.inf)
@@ -114,7 +117,7 @@ class World:
         for slot in self.slots:
             seats = [self.replicas[m.name] for m in slot.members]
             assert slot.keeps_loaded or sum(r.state in AWAKE for r in seats) <= 1, "two awake"
-            turns = [r for r in seats if r.turn() is not Turn.CLOSED]
+            turns = [r for r in seats if r.turn() is not TurnState.CLOSED]
             assert len(turns) <= 1, "two turns"
             for replica in seats:
                 if replica not in turns and replica.had_turn:
@@ -187,7 +190,7 @@ class World:
                 self.step(replica, State.WAKING, State.RESIDENT, replica.member.wake_s)
             case Verb.SLEEP:
                 assert replica.state is State.RESIDENT
-                assert replica.turn() is Turn.CLOSED, "put to sleep while serving"
+                assert replica.turn() is TurnState.CLOSED, "put to sleep while serving"
                 self.step(replica, State.FALLING_ASLEEP, State.ASLEEP, replica.member.sleep_s)
             case Verb.RESTART:
                 self.after(self.rng.choice([0.5, 9.0]), lambda: self.restart(replica))

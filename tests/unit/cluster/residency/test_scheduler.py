@@ -5,79 +5,81 @@ import math
 import pytest
 
 from cluster.residency.messages import CallAt, MemberAction, Snapshot, Verb
-from cluster.residency.policy import (
-    Ending,
-    Member,
-    MemberState,
-    Policy,
-    QueueCounts,
-    State,
-    ending,
-    next_turn,
-)
-from cluster.residency.scheduler import ResidencyScheduler, Slot
+from cluster.residency.policy import Policy, TurnEnd, choose_next, turn_end
+from cluster.residency.scheduler import ResidencyScheduler
+from cluster.residency.state import Member, MemberState, QueueCounts, Slot, State
 
-POLICY = Policy(linger_share=0.1, least_costs=2, least_turn_s=1, settle_s=3, retry_s=1, retry_most_s=4)
+POLICY = Policy(linger_share=0.1, min_turn_swaps=2, min_turn_s=1, settle_s=3, retry_s=1, max_retry_s=4)
 A, B, C = (Member(name, i, wake_s=2.0, sleep_s=1.0) for i, name in enumerate("abc"))
 AWAKE, ASLEEP, STOPPED, FAILED = (
     Snapshot(s) for s in (State.RESIDENT, State.ASLEEP, State.STOPPED, State.FAILED)
 )
-WAITS = QueueCounts(waiting=1, oldest=100.0, due=130.0)
+WAITS = QueueCounts(waiting=1, first_arrival_at=100.0, first_due_at=130.0)
 
 
-def standing(
-    member: Member, waiting: int = 0, *, due: float = math.inf, ended: float = 0.0
+def asleep(
+    member: Member, waiting: int = 0, *, due_at: float = math.inf, ended_at: float = 0.0
 ) -> MemberState:
-    calls = QueueCounts(waiting, oldest=0.0 if waiting else math.inf, due=due)
-    return MemberState(member, 2.0, 1.0, state=State.ASLEEP, calls=calls, ended=ended)
+    """A member that sleeps: how many calls wait, when the first is due, when its last turn ended."""
+    calls = QueueCounts(waiting, first_arrival_at=0.0 if waiting else math.inf, first_due_at=due_at)
+    return MemberState(member, 2.0, 1.0, state=State.ASLEEP, calls=calls, turn_ended_at=ended_at)
 
 
 @pytest.mark.parametrize(
-    ("standings", "last", "chosen"),
+    ("members", "last", "chosen"),
     [
-        ([standing(A), standing(B)], None, None),
-        ([standing(A, 1), standing(B, 1)], None, "a"),  # the order of the recipe
-        ([standing(A, 1), standing(B, 2)], None, "b"),  # the longest queue
-        ([standing(A, 9), standing(B, 1)], "a", "b"),  # not twice in a row
-        ([standing(A, 9), standing(B)], "a", "a"),  # unless nobody else waits
-        ([standing(A, 9), standing(B, 1, due=5.0)], None, "b"),  # out of patience
-        ([standing(A, 1, due=4.0, ended=2.0), standing(B, 1, due=5.0, ended=1.0)], None, "b"),
-        ([standing(A, 9), standing(B, 1, due=99.0)], None, "a"),
+        ([asleep(A), asleep(B)], None, None),
+        ([asleep(A, 1), asleep(B, 1)], None, "a"),  # the order of the recipe
+        ([asleep(A, 1), asleep(B, 2)], None, "b"),  # the longest queue
+        ([asleep(A, 9), asleep(B, 1)], "a", "b"),  # not twice in a row
+        ([asleep(A, 9), asleep(B)], "a", "a"),  # unless nobody else waits
+        ([asleep(A, 9), asleep(B, 1, due_at=5.0)], None, "b"),  # out of patience
+        (
+            [
+                asleep(A, 1, due_at=4.0, ended_at=2.0),
+                asleep(B, 1, due_at=5.0, ended_at=1.0),
+            ],
+            None,
+            "b",
+        ),
+        ([asleep(A, 9), asleep(B, 1, due_at=99.0)], None, "a"),
     ],
 )
-def test_next(standings: list[MemberState], last: str | None, chosen: str | None) -> None:
-    before = next((s for s in standings if s.member.name == last), None)
-    found = next_turn(standings, before, now=10.0)
+def test_next(members: list[MemberState], last: str | None, chosen: str | None) -> None:
+    before = next((s for s in members if s.member.name == last), None)
+    found = choose_next(members, before, now=10.0)
     assert (found and found.member.name) == chosen
 
 
 def test_a_member_passed_over_as_often_as_there_are_members_comes_next() -> None:
-    long, short = standing(A, 9), standing(B, 1)
-    short.passed = 2
-    assert next_turn([long, short], None, now=10.0) is short
+    long, short = asleep(A, 9), asleep(B, 1)
+    short.times_passed_over = 2
+    assert choose_next([long, short], None, now=10.0) is short
 
 
 @pytest.mark.parametrize(
-    ("holder", "opened", "dry", "cost_s", "end"),
+    ("holder", "opened", "dry", "swap_s", "end"),
     [
-        pytest.param(QueueCounts(in_flight=1), 0, 0, 3.0, Ending(100.3, 130), id="an old turn"),
-        pytest.param(QueueCounts(in_flight=1), 99, 0, 3.0, Ending(105, 130), id="two swaps of work"),
-        pytest.param(QueueCounts(), 99, 99, 3.0, Ending(100.3, 130), id="dry already"),
-        pytest.param(QueueCounts(), 99, 102, 3.0, Ending(102.3, 130), id="just run dry"),
-        pytest.param(QueueCounts(in_flight=1), 129.5, 0, 3.0, Ending(135.5, 132.5), id="least turn"),
-        pytest.param(QueueCounts(in_flight=1), 99, 0, 0.0, Ending(100, 130), id="free swaps"),
+        pytest.param(QueueCounts(in_flight=1), 0, 0, 3.0, TurnEnd(100.3, 130), id="an old turn"),
+        pytest.param(QueueCounts(in_flight=1), 99, 0, 3.0, TurnEnd(105, 130), id="two swaps of work"),
+        pytest.param(QueueCounts(), 99, 99, 3.0, TurnEnd(100.3, 130), id="dry already"),
+        pytest.param(QueueCounts(), 99, 102, 3.0, TurnEnd(102.3, 130), id="just run dry"),
+        pytest.param(QueueCounts(in_flight=1), 129.5, 0, 3.0, TurnEnd(135.5, 132.5), id="least turn"),
+        pytest.param(QueueCounts(in_flight=1), 99, 0, 0.0, TurnEnd(100, 130), id="free swaps"),
         pytest.param(
-            QueueCounts(in_flight=1), 129.5, 0, 0.0, Ending(129.5, 130.5), id="least turn, free"
+            QueueCounts(in_flight=1), 129.5, 0, 0.0, TurnEnd(129.5, 130.5), id="least turn, free"
         ),
     ],
 )
 def test_when_a_turn_ends(
-    holder: QueueCounts, opened: float, dry: float, cost_s: float, end: Ending
+    holder: QueueCounts, opened: float, dry: float, swap_s: float, end: TurnEnd
 ) -> None:
-    ours = MemberState(A, 2.0, 1.0, state=State.RESIDENT, calls=holder, opened=opened, dry=dry)
+    ours = MemberState(
+        A, 2.0, 1.0, state=State.RESIDENT, calls=holder, turn_opened_at=opened, queue_empty_at=dry
+    )
     rival = MemberState(B, 2.0, 1.0, state=State.ASLEEP, calls=WAITS)
-    found = ending(ours, [rival], cost_s, POLICY)
-    assert (found.soft_at, found.hard_at) == pytest.approx((end.soft_at, end.hard_at))
+    found = turn_end(ours, [rival], swap_s, POLICY)
+    assert (found.cutoff_at, found.stop_at) == pytest.approx((end.cutoff_at, end.stop_at))
 
 
 def card(*slots: Slot, **found: Snapshot) -> ResidencyScheduler:
@@ -91,26 +93,26 @@ def card(*slots: Slot, **found: Snapshot) -> ResidencyScheduler:
 def test_a_turn_change_of_a_slot_that_keeps_all_loaded_orders_neither_sleep_nor_wake() -> None:
     residency = card(Slot("s", (A, B), keeps_loaded=True), a=AWAKE, b=AWAKE)
     orders = residency.on_queue(100.0, "b", WAITS)
-    assert orders == [MemberAction(Verb.CLOSE, "a", before=100.0), CallAt(130.0)]
+    assert orders == [MemberAction(Verb.CLOSE, "a", cutoff=100.0), CallAt(130.0)]
     assert residency.on_report(100.0, "a", AWAKE) == [MemberAction(Verb.OPEN, "b")]
 
 
 def test_a_turn_that_idled_counts_from_the_first_call_to_its_slot() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
-    residency.on_queue(100.0, "b", QueueCounts(1, oldest=100.0))
+    residency.on_queue(100.0, "b", QueueCounts(1, first_arrival_at=100.0))
     actions = residency.on_queue(100.2, "a", QueueCounts(in_flight=1))  # its part of the same batch
     assert actions == [CallAt(106.0)]  # two swaps of 3 s each
-    assert residency.tick(106.0)[0] == MemberAction(Verb.CLOSE, "a", before=106.0)
+    assert residency.tick(106.0)[0] == MemberAction(Verb.CLOSE, "a", cutoff=106.0)
 
 
 def test_calls_that_come_and_go_do_not_begin_a_turn_anew_while_another_waits() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
-    residency.on_queue(100.0, "b", QueueCounts(1, oldest=100.0))
+    residency.on_queue(100.0, "b", QueueCounts(1, first_arrival_at=100.0))
     for now in (100.1, 102.1, 104.1):
         residency.on_queue(now, "a", QueueCounts(in_flight=1))
         residency.on_queue(now + 1.9, "a", QueueCounts())
     assert residency.on_queue(106.1, "a", QueueCounts(in_flight=1))[0] == MemberAction(
-        Verb.CLOSE, "a", before=106.1
+        Verb.CLOSE, "a", cutoff=106.1
     )
 
 
@@ -160,12 +162,12 @@ def test_a_start_that_fails_again_and_again_is_tried_ever_more_rarely() -> None:
 def test_measured_seconds_take_the_place_of_the_estimates() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
     for awake, asleep, now in (("a", "b", 100.0), ("b", "a", 200.0)):
-        residency.on_queue(now, asleep, QueueCounts(1, oldest=now))
+        residency.on_queue(now, asleep, QueueCounts(1, first_arrival_at=now))
         residency.tick(now + 10)
         residency.on_report(now + 10, awake, AWAKE)
         residency.on_report(now + 20, awake, Snapshot(State.ASLEEP, took_s=10.0))
         residency.on_report(now + 40, asleep, Snapshot(State.RESIDENT, took_s=20.0))
         residency.on_queue(now + 50, asleep, QueueCounts())
-    assert residency.on_queue(300.0, "b", QueueCounts(1, oldest=300.0)) == [
+    assert residency.on_queue(300.0, "b", QueueCounts(1, first_arrival_at=300.0)) == [
         CallAt(303.0)
     ]  # 10 % of 30 s

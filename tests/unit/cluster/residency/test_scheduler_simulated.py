@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cluster.residency.policy import Member, State
-from cluster.residency.scheduler import Slot
+from cluster.residency.state import Member, Slot, State
 from tests.unit.cluster.residency.simulated import MOVING, POLICY, Call, Faults, World
 
 SIMULATED = settings(
@@ -78,7 +77,7 @@ def most_late_s(world: World, longest_call_s: float) -> float:
     slot = world.slots[0]
     swap_s = max(m.wake_s for m in slot.members) + max(m.sleep_s for m in slot.members)
     swap_s = (0.0 if slot.keeps_loaded else swap_s) + 8 * world.latency_s
-    least_s = max(POLICY.least_turn_s, swap_s)
+    least_s = max(POLICY.min_turn_s, swap_s)
     return (len(slot.members) - 1) * (least_s + longest_call_s + swap_s) + swap_s
 
 
