@@ -316,4 +316,5 @@ class ResidencyScheduler:
 
 
 def _waiting(member: MemberState) -> str:
-    return f"{member.calls.waiting} of its calls wait"
+    count = member.calls.waiting
+    return "1 call waits for it" if count == 1 else f"{count} calls wait for it"

@@ -9,6 +9,7 @@ from actors.keeper.protocol import POLL_S
 from cluster.residency.messages import Order, PollReply, Snapshot, Verb
 from cluster.residency.policy import Policy
 from cluster.residency.state import Member, QueueCounts, Slot, State, TurnState
+from tests.unit.scripts import clock_ahead_s
 
 pytestmark = pytest.mark.virtual_time
 
@@ -92,16 +93,29 @@ async def test_a_report_older_than_the_last_order_counts_for_its_queue_only() ->
     assert await it.order(a, after=2) == (3, Verb.SLEEP)
 
 
-async def test_the_gate_is_told_in_seconds_from_now() -> None:
+async def test_the_cutoff_is_sent_in_seconds_from_now() -> None:
     it = Scene()
     a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
     busy = QueueCounts(waiting=1, in_flight=1, first_arrival_at=0.0)
     await it.keeper.report(a, 1, Snapshot(State.RESIDENT, TurnState.OPEN, busy))
     await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
     assert await it.order(a, after=1) is None
-    await asyncio.sleep(7)  # the gate fell at 4 s, two swaps after the turn began
+    await asyncio.sleep(7)  # the cutoff was at 4 s, two swaps after the turn began
     reply = await it.keeper.poll(a, 1)
     assert reply == PollReply(True, Order(2, Verb.CLOSE, cutoff_s=4.0 - (POLL_S + 7)))
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 1000.0, -1000.0])
+async def test_times_of_a_queue_count_from_the_sending_of_each_message(ahead_s: float) -> None:
+    clock_ahead_s.set(ahead_s)
+    it = Scene()
+    b = await it.join("b", Snapshot(State.ASLEEP, calls=WAITS))
+    assert (await it.keeper.snapshots())["b"].calls == WAITS
+    await asyncio.sleep(3)
+    later = QueueCounts(waiting=1, first_arrival_at=-5.0, first_due_at=25.0)
+    assert (await it.keeper.snapshots())["b"].calls == later
+    await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    assert (await it.keeper.snapshots())["b"].calls == WAITS
 
 
 async def test_a_dead_replica_is_noticed_and_its_turn_passes_on() -> None:
@@ -179,6 +193,24 @@ async def test_the_seconds_of_a_swap_are_counted_once_however_often_they_are_tol
     await it.keeper.report(b, 1, Snapshot(State.RESIDENT, took_s=2.0))
     expected = {("a", State.ASLEEP): 0.5, ("b", State.RESIDENT): 2.0}
     assert await it.keeper.step_seconds() == expected
+
+
+async def test_each_order_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "actors.keeper.card_keeper")
+    it = Scene()
+    a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
+    await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    await asyncio.sleep(1)
+    await it.keeper.report(a, 2, AWAKE)
+    await it.keeper.report(a, 3, ASLEEP)
+    await it.keeper.report(b, 1, Snapshot(State.RESIDENT, calls=WAITS))
+    assert caplog.messages == [
+        "member a: open, because no other member has calls",
+        "member a: close, because b waits",
+        "member a: sleep, because b is next",
+        "member b: wake, because 1 call waits for it",
+        "member b: open, because 1 call waits for it",
+    ]
 
 
 async def test_a_member_of_no_slot_is_refused_by_name() -> None:

@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Coroutine
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import pytest
@@ -13,25 +14,43 @@ from hypothesis import strategies as st
 
 from actors.keeper.card_keeper import CardKeeper
 from actors.keeper.protocol import LEASE_S
-from actors.keeper.replica_turns import TurnClient
+from actors.keeper.replica_turns import REJOIN_S, TurnClient
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
 from cluster.residency.state import Member, Slot, State
 from configs.errors import EngineUnavailable
+from tests.unit.scripts import clock_ahead_s
 
 pytestmark = pytest.mark.virtual_time
 
 T = TypeVar("T")
+STEP_S = 1.0
+"""Seconds of each step of an engine."""
+LETS_GO_S = 0.5
+"""Seconds that a cancelled step needs until the engine has let go."""
 POLICY = Policy(step_timeout_s=30, start_timeout_s=30, restart_timeout_s=5, retry_s=1)
 
 
-class Link:
-    """The way to a keeper. `cut` fails what is under way; while cut, nothing gets through."""
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
-    def __init__(self, keeper: CardKeeper) -> None:
-        self.keeper, self.messages, self.cut = keeper, 0, asyncio.Event()
+
+class Link:
+    """The way to a keeper, whose clock is ahead of the replicas'.
+
+    While `cut` is set, messages that are under way fail, and no others get through.
+    """
+
+    def __init__(self, keeper: CardKeeper, ahead_s: float = 0.0) -> None:
+        self.keeper = keeper
+        self.cut = asyncio.Event()
+        self.messages = 0
+        self.joins_at: list[float] = []
+        self._keepers_side = copy_context()
+        self._keepers_side.run(clock_ahead_s.set, ahead_s)
 
     async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:
+        self.joins_at.append(now())
         return await self._over(self.keeper.join(member, claimant_id, found, replica))
 
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
@@ -42,7 +61,8 @@ class Link:
 
     async def _over(self, answer: Coroutine[Any, Any, T]) -> T:
         self.messages += 1
-        answering, cutting = asyncio.ensure_future(answer), asyncio.ensure_future(self.cut.wait())
+        answering = asyncio.create_task(answer, context=self._keepers_side)
+        cutting = asyncio.create_task(self.cut.wait())
         try:
             await asyncio.wait([answering, cutting], return_when=asyncio.FIRST_COMPLETED)
             if cutting.done():
@@ -56,13 +76,14 @@ class Link:
 class Card:
     """Models a, b, ... in one slot, and what they did. Every step and call asserts what must not be."""
 
-    def __init__(self, members: str = "ab", *, step_s: float = 1.0, concurrency: int = 2) -> None:
+    def __init__(
+        self, members: str = "ab", *, concurrency: int = 2, keeper_ahead_s: float = 0.0
+    ) -> None:
         self.slots = [Slot("s", tuple(Member(name, i, 1.0, 1.0) for i, name in enumerate(members)))]
         self.log: list[str] = []
         self.killed: list[str] = []
         self.broken: set[str] = set()
-        self.step_s = step_s
-        self.link = Link(self.new_keeper())
+        self.link = Link(self.new_keeper(), keeper_ahead_s)
         self.turns = {
             name: TurnClient(name, Engine(self, name), self.link, concurrency=concurrency, replica=name)
             for name in members
@@ -126,9 +147,17 @@ class Engine:
         self._card.log.append(f"{self._name} {step}")
         if f"{self._name} {step} hangs" in self._card.broken:
             await asyncio.Event().wait()
-        await asyncio.sleep(self._card.step_s)
+        try:
+            await asyncio.sleep(STEP_S)
+        except asyncio.CancelledError:
+            await asyncio.sleep(LETS_GO_S)
+            self._card.log.append(f"{self._name} {step} cancelled")
+            raise
         if f"{self._name} {step}" in self._card.broken:
             raise RuntimeError(f"cannot {step}")
+
+
+TWO_CLOCKS = pytest.mark.parametrize("keeper_ahead_s", [0.0, 1000.0, -1000.0])
 
 
 async def test_every_engine_is_started_once_and_the_first_of_the_recipe_is_left_awake() -> None:
@@ -163,11 +192,14 @@ async def test_no_more_calls_run_at_a_time_than_the_engine_takes() -> None:
     await card.down()
 
 
-async def test_calls_before_the_gate_are_still_served_and_later_ones_wait_for_the_next_turn() -> None:
-    card = await Card(concurrency=1).up()
+@TWO_CLOCKS
+async def test_calls_before_the_cutoff_are_still_served_and_later_ones_wait_for_the_next_turn(
+    keeper_ahead_s: float,
+) -> None:
+    card = await Card(concurrency=1, keeper_ahead_s=keeper_ahead_s).up()
     early = [asyncio.create_task(card.call("a", seconds=3)) for _ in range(3)]
     other = asyncio.create_task(card.call("b"))
-    await asyncio.sleep(5)  # the gate falls after 4 s, two swaps after the first call
+    await asyncio.sleep(5)  # the cutoff comes after 4 s, two swaps after the first call
     late = asyncio.create_task(card.call("a"))
     await asyncio.gather(*early, other, late)
     swap = ["a sleep", "b wake", "b call", "b sleep", "a wake"]
@@ -175,8 +207,11 @@ async def test_calls_before_the_gate_are_still_served_and_later_ones_wait_for_th
     await card.down()
 
 
-async def test_a_call_out_of_patience_ends_the_turn_after_the_calls_in_flight() -> None:
-    card = await Card(concurrency=1).up()
+@TWO_CLOCKS
+async def test_a_call_out_of_patience_ends_the_turn_after_the_calls_in_flight(
+    keeper_ahead_s: float,
+) -> None:
+    card = await Card(concurrency=1, keeper_ahead_s=keeper_ahead_s).up()
     calls = [asyncio.create_task(card.call("a", seconds=4)) for _ in range(5)]
     calls.append(asyncio.create_task(card.call("b", patience_s=5)))
     await asyncio.gather(*calls)
@@ -246,6 +281,35 @@ async def test_a_keeper_that_only_falls_silent_ends_the_lease_too() -> None:
     silent.set()
     await asyncio.sleep(LEASE_S + 1)
     assert not card.turns["a"].has_room
+    await card.down()
+
+
+async def test_a_lost_keeper_is_tried_again_at_once_however_long_it_was_away_before() -> None:
+    first_wait_s, longest_wait_s = REJOIN_S
+    card = Card("a")
+    card.link.cut.set()
+    card.turns["a"].start()
+    await asyncio.sleep(100)
+    assert card.link.joins_at[-1] - card.link.joins_at[-2] == pytest.approx(longest_wait_s)
+    card.link.cut.clear()
+    await card.turns["a"].wait_until_up()
+    card.link.cut.set()
+    lost_at = now()
+    await asyncio.sleep(first_wait_s / 2)
+    card.link.cut.clear()
+    await asyncio.sleep(first_wait_s)
+    assert card.link.joins_at[-1] - lost_at == pytest.approx(first_wait_s)
+    await card.down()
+
+
+async def test_stopping_waits_until_a_step_under_way_has_let_go() -> None:
+    card = await Card().up()
+    waiting = asyncio.create_task(card.call("b"))
+    await asyncio.sleep(STEP_S / 2)
+    assert card.log == ["a sleep"]
+    await card.turns["a"].stop()
+    assert card.log == ["a sleep", "a sleep cancelled"]
+    waiting.cancel()
     await card.down()
 
 

@@ -1,13 +1,14 @@
 """Single decisions of residency and its policy."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
-from cluster.residency.messages import CallAt, MemberAction, Snapshot, Verb
+from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, Verb
 from cluster.residency.policy import Policy, TurnEnd, choose_next, turn_end
 from cluster.residency.scheduler import ResidencyScheduler
-from cluster.residency.state import Member, MemberState, QueueCounts, Slot, State
+from cluster.residency.state import Member, MemberState, QueueCounts, Slot, SlotState, State
 
 POLICY = Policy(linger_share=0.1, min_turn_swaps=2, min_turn_s=1, settle_s=3, retry_s=1, max_retry_s=4)
 A, B, C = (Member(name, i, wake_s=2.0, sleep_s=1.0) for i, name in enumerate("abc"))
@@ -57,6 +58,16 @@ def test_a_member_passed_over_as_often_as_there_are_members_comes_next() -> None
     assert choose_next([long, short], None, now=10.0) is short
 
 
+def test_a_member_counts_the_turns_that_others_got_while_it_wanted_one() -> None:
+    a, b, c = members = [asleep(A, 1), asleep(B, 1), asleep(C)]
+    slot = SlotState(Slot("s", (A, B, C)), members)
+    slot.open_turn(a, 10.0)
+    slot.open_turn(c, 20.0)
+    assert (a.times_passed_over, b.times_passed_over, c.times_passed_over) == (1, 2, 0)
+    slot.open_turn(b, 30.0)
+    assert (a.times_passed_over, b.times_passed_over, c.times_passed_over) == (2, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("holder", "opened", "dry", "swap_s", "end"),
     [
@@ -82,12 +93,29 @@ def test_when_a_turn_ends(
     assert (found.cutoff_at, found.stop_at) == pytest.approx((end.cutoff_at, end.stop_at))
 
 
-def card(*slots: Slot, **found: Snapshot) -> ResidencyScheduler:
+def test_times_of_a_queue_move_forward_with_the_clock_that_is_ahead() -> None:
+    moved = Snapshot(State.ASLEEP, calls=WAITS, took_s=2.0).shift_times(5.0)
+    calls = QueueCounts(waiting=1, first_arrival_at=105.0, first_due_at=135.0)
+    assert moved == Snapshot(State.ASLEEP, calls=calls, took_s=2.0)
+
+
+def card(*slots: Slot, policy: Policy = POLICY, **found: Snapshot) -> ResidencyScheduler:
     """A card whose members have all joined at 0, and whose idle turns are open."""
-    residency = ResidencyScheduler(slots, POLICY)
+    residency = ResidencyScheduler(slots, policy)
     for name, snapshot in found.items():
         residency.on_join(0.0, name, snapshot)
     return residency
+
+
+def ticks_until(
+    wanted: MemberAction, residency: ResidencyScheduler, actions: Sequence[Action]
+) -> tuple[float, Sequence[Action]]:
+    """When `wanted` comes if nothing but the ticks happens that the actions ask for, and what comes."""
+    now = math.nan
+    while wanted not in actions:
+        (now,) = (action.at for action in actions if isinstance(action, CallAt))
+        actions = residency.tick(now)
+    return now, actions
 
 
 def test_a_turn_change_of_a_slot_that_keeps_all_loaded_orders_neither_sleep_nor_wake() -> None:
@@ -124,6 +152,24 @@ def test_steps_of_two_slots_come_one_after_the_other_in_the_order_in_which_they_
     assert MemberAction(Verb.WAKE, "c") in residency.on_report(103.0, "b", AWAKE)
 
 
+def test_a_turn_goes_on_while_the_card_is_not_free_for_the_swap() -> None:
+    residency = card(Slot("s", (A, B)), Slot("t", (C,)), a=AWAKE, b=ASLEEP, c=ASLEEP)
+    residency.on_queue(100.0, "c", WAITS)
+    residency.on_queue(100.0, "b", WAITS)
+    assert MemberAction(Verb.CLOSE, "a", cutoff=110.0) not in residency.tick(110.0)
+    assert MemberAction(Verb.CLOSE, "a", cutoff=111.0) in residency.on_report(111.0, "c", AWAKE)
+
+
+def test_a_turn_goes_on_while_the_card_is_not_free_for_a_start_beside_loaded_members() -> None:
+    shared, other = Slot("s", (A, B), keeps_loaded=True), Slot("t", (C,))
+    residency = card(shared, other, a=AWAKE, b=AWAKE, c=ASLEEP)
+    residency.on_queue(100.0, "c", WAITS)
+    residency.on_report(100.0, "b", FAILED)
+    residency.on_report(100.0, "b", STOPPED)
+    assert MemberAction(Verb.CLOSE, "a", cutoff=110.0) not in residency.tick(110.0)
+    assert MemberAction(Verb.CLOSE, "a", cutoff=111.0) in residency.on_report(111.0, "c", AWAKE)
+
+
 def test_a_death_frees_the_card_once_its_memory_has_come_back() -> None:
     residency = card(Slot("s", (A, B)), a=AWAKE, b=ASLEEP)
     residency.on_queue(100.0, "b", WAITS)
@@ -151,12 +197,66 @@ def test_a_start_that_fails_again_and_again_is_tried_ever_more_rarely() -> None:
     now, waits = 0.0, []
     for _ in range(4):
         assert residency.on_report(now, "a", FAILED)[0] == MemberAction(Verb.RESTART, "a")
-        residency.on_report(now, "a", STOPPED)
-        failed = now
-        while MemberAction(Verb.START, "a") not in (actions := residency.tick(now)):
-            (now,) = (action.at for action in actions if isinstance(action, CallAt))
-        waits.append(now - failed)
+        failed_at, stopped = now, residency.on_report(now, "a", STOPPED)
+        now, _ = ticks_until(MemberAction(Verb.START, "a"), residency, stopped)
+        waits.append(now - failed_at)
     assert waits == [3.0, 3.0, 4.0, 4.0]  # settling takes 3 s of it
+
+
+def test_a_start_that_succeeds_ends_the_row_of_failures() -> None:
+    residency = card(Slot("s", (A,)), policy=Policy(retry_s=4, max_retry_s=60), a=STOPPED)
+    start, now = MemberAction(Verb.START, "a"), 0.0
+    for wait_s in (4.0, 8.0):
+        residency.on_report(now, "a", FAILED)
+        failed_at, stopped = now, residency.on_report(now, "a", STOPPED)
+        now, _ = ticks_until(start, residency, stopped)
+        assert now - failed_at == wait_s
+    residency.on_report(now, "a", AWAKE)
+    residency.on_report(now, "a", FAILED)
+    again_at, _ = ticks_until(start, residency, residency.on_report(now, "a", STOPPED))
+    assert again_at - now == 4.0
+
+
+def test_a_replica_that_died_while_it_started_is_not_started_again_at_once() -> None:
+    residency = card(Slot("s", (A,)), policy=Policy(retry_s=5), a=STOPPED)
+    residency.on_leave(1.0, "a")
+    joined = residency.on_join(2.0, "a", STOPPED)
+    assert ticks_until(MemberAction(Verb.START, "a"), residency, joined)[0] == 6.0
+
+
+def test_an_engine_found_waking_by_a_new_keeper_gets_the_time_of_a_start() -> None:
+    residency = ResidencyScheduler([Slot("s", (A,))])
+    joined = residency.on_join(0.0, "a", Snapshot(State.WAKING))
+    assert ticks_until(MemberAction(Verb.RESTART, "a"), residency, joined)[0] == 3600.0
+
+
+def test_an_engine_that_joins_again_during_a_wake_gets_the_time_of_a_wake() -> None:
+    residency = card(Slot("s", (A,)), policy=Policy(), a=ASLEEP)
+    residency.on_queue(100.0, "a", WAITS)
+    joined = residency.on_join(101.0, "a", Snapshot(State.WAKING, calls=WAITS))
+    assert ticks_until(MemberAction(Verb.RESTART, "a"), residency, joined)[0] == 400.0
+
+
+def test_a_wake_without_end_fails_and_its_replica_is_killed_until_it_is_dead() -> None:
+    patient = Policy(step_timeout_s=300, restart_timeout_s=10, retry_s=1000, max_retry_s=1000)
+    residency = card(Slot("s", (A,)), policy=patient, a=ASLEEP)
+    actions: Sequence[Action] = residency.on_queue(100.0, "a", WAITS)
+    for verb, at in ((Verb.RESTART, 400.0), (Verb.KILL, 410.0), (Verb.KILL, 420.0)):
+        now, actions = ticks_until(MemberAction(verb, "a"), residency, actions)
+        assert now == at
+        actions = [action for action in actions if isinstance(action, CallAt)]
+
+
+def test_the_seconds_of_a_start_are_not_taken_for_those_of_a_wake() -> None:
+    residency = card(Slot("s", (A, B)), a=STOPPED, b=ASLEEP)
+    residency.on_report(10.0, "a", Snapshot(State.RESIDENT, took_s=10.0))
+    residency.on_queue(100.0, "b", QueueCounts(1, first_arrival_at=100.0))
+    residency.tick(101.0)
+    residency.on_report(101.0, "a", AWAKE)
+    residency.on_report(102.0, "a", ASLEEP)
+    residency.on_report(104.0, "b", AWAKE)
+    actions = residency.on_queue(200.0, "a", QueueCounts(1, first_arrival_at=200.0))
+    assert actions == [CallAt(200.0 + 0.1 * (B.sleep_s + A.wake_s))]
 
 
 def test_measured_seconds_take_the_place_of_the_estimates() -> None:

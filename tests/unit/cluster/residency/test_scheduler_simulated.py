@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cluster.residency.state import Member, Slot, State
-from tests.unit.cluster.residency.simulated import MOVING, POLICY, Call, Faults, World
+from tests.unit.cluster.residency.simulated import IN_A_STEP, POLICY, Call, Faults, World
 
 SIMULATED = settings(
     derandomize=True,
@@ -59,8 +59,8 @@ def test_nothing_forbidden_happens_and_all_is_served_in_the_end(
     for _ in range(data.draw(st.integers(0, 2))):
         world.after(rng.uniform(0, 200), world.new_keeper)
     world.run()
-    assert [call for call in calls if not (call.served or call.lost)] == []
-    assert not any(r.state in MOVING or r.running for r in world.replicas.values())
+    assert [call for call in calls if not (call.is_served or call.is_lost)] == []
+    assert not any(r.state in IN_A_STEP or r.in_flight for r in world.replicas.values())
 
 
 def settled(slot: Slot, seed: int = 0, latency_s: float = 0.0) -> World:
@@ -100,7 +100,7 @@ def test_a_waiting_member_gets_its_turn_within_the_stated_bound_even_under_overl
         world.after(rng.uniform(0, 40), partial(world.ask, name, call))
     world.run()
     assert world.now > start
-    assert all(call.served for call in calls)
+    assert all(call.is_served for call in calls)
     bound_s = most_late_s(world, longest_call_s=2.0)
     assert {name: late_s for name, late_s in world.late_s.items() if late_s > bound_s} == {}
 
@@ -113,8 +113,8 @@ def test_a_batch_is_not_starved_by_a_stream_of_impatient_calls() -> None:
         world.after(i / 10, lambda: world.ask("a", Call(0.3, 10.0)))
     began = world.now
     world.run()
-    assert batch.served
-    assert batch.begun - began < 15
+    assert batch.is_served
+    assert batch.began_at - began < 15
 
 
 def batch(world: World, rows: int, window: int, seed: int, layers: int = 1) -> None:
@@ -146,7 +146,7 @@ def batch(world: World, rows: int, window: int, seed: int, layers: int = 1) -> N
         next_row()
     world.run()
     assert next(left, None) is None
-    assert not any(r.waiting or r.running for r in world.replicas.values())
+    assert not any(r.waiting or r.in_flight for r in world.replicas.values())
 
 
 @pytest.mark.parametrize("keeps_loaded", [False, True])
@@ -234,9 +234,9 @@ def online_and_least_s(
     (awake,) = (name for name, r in world.replicas.items() if r.state is State.RESIDENT)
     began, members = world.now, world.slots[0].members
     world.run()
-    wait_s = max(call.begun - call.arrived for _, call in calls) + 1e-6
+    wait_s = max(call.began_at - call.arrived_at for _, call in calls) + 1e-6
     pairs = {(a.name, b.name): a.sleep_s + b.wake_s for a in members for b in members if a is not b}
-    exact = [(call.arrived - began, name) for name, call in calls]
+    exact = [(call.arrived_at - began, name) for name, call in calls]
     return world.swap_s, least_swap_s(exact, pairs, awake, wait_s)
 
 
