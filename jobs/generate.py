@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
-from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError
+from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError, UserError
 from configs.schema import Recipe, Sampling
 from jobs.identity import short_hash
 from jobs.records import Answer, Failure, Generator, Row, Used
@@ -32,7 +32,7 @@ from serve_app.mixture.events import (
     StageDone,
     Summary,
 )
-from serve_app.mixture.moa import answer, direct, place_seed
+from serve_app.mixture.moa import answer, direct, sample_seed
 from serve_app.mixture.references import without_reasoning
 
 # What a model did of its own, and would do again; `quorum_not_met` only follows from the others. Such
@@ -41,7 +41,7 @@ OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
 FAILURES_IN_A_ROW = 100
 
 
-class RunStopped(RuntimeError):
+class RunStopped(UserError):
     """So many rows failed one after another that going on makes no sense; nothing is lost."""
 
 
@@ -92,14 +92,13 @@ def models_of(variant: Variant) -> set[str]:
     if variant.model is not None:
         return {variant.model}
     recipe = variant.recipe
-    proposers = {p.model for layer in recipe.layers for p in layer.proposers}
-    return proposers | {recipe.aggregator.model, *recipe.aggregator.fallbacks}
+    return {proposer.model for proposer in recipe.proposers()} | set(recipe.aggregators)
 
 
 def sampling_alone(recipe: Recipe, model: str) -> Sampling:
     """How a model is sampled alone: as its first place in the recipe, so that what it proposed is its
     answer; as the aggregator, if it proposes nowhere."""
-    proposers = (p for layer in recipe.layers for p in layer.proposers if p.model == model)
+    proposers = (p for p in recipe.proposers() if p.model == model)
     first = next(proposers, None)
     return recipe.aggregator.sampling if first is None else first.sampling
 
@@ -280,8 +279,8 @@ def _events(
 ) -> AsyncGenerator[Event]:
     recipe, model = variant.recipe, variant.model
     if model is None:
-        return answer(messages, recipe, models, seed=seed, watched=False)
-    own = place_seed(seed, 1, model, 0)
+        return answer(messages, recipe, models, seed=seed, stream_proposals=False)
+    own = sample_seed(seed, 1, model, 0)
     sampling = sampling_alone(recipe, model).model_copy(update={"seed": own})
     return direct(messages, recipe, models, model, sampling)
 

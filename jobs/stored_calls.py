@@ -17,7 +17,7 @@ from configs.schema import Sampling
 from jobs.identity import call_key
 from jobs.records import StoredCall
 from jobs.store import Store
-from serve_app.mixture.context_budget import Models
+from serve_app.mixture.models import Models
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ class StoredCalls:
 
 
 class StoredModels:
-    """`retry.Replicated` of one answer over `StoredCalls`.
+    """`mixture.models.Models` of one answer over `StoredCalls`.
 
     keys: of its calls, by model and seed; all_stored: none of them had to be waited for.
     """
@@ -176,7 +176,7 @@ class StoredModels:
         return whole
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         """The answer in one piece: nobody watches a batch."""
         yield await self.complete(model, messages, sampling)

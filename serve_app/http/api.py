@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from actors.replica import ReplicaStats
 from configs.errors import BadRequest, RequestError, UnknownModel
 from configs.schema import Recipe, Sampling
-from serve_app.access.admission import AdmissionControl, Demand, admitted_events, needs_of, places_of
+from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator, AuthMiddleware
 from serve_app.access.replica_counts import CountReplicas, ReplicaCounter
@@ -28,7 +28,7 @@ from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse, error_body
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event
-from serve_app.mixture.retry import Replicated
+from serve_app.mixture.models import Models
 from serve_app.safe_traceback import safe_traceback
 
 READY_S = 2.0
@@ -36,7 +36,7 @@ READY_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class Backend(Replicated, Protocol):
+class Backend(Models, Protocol):
     """The recipe's models, and whether they are there."""
 
     async def stats(self, model: str) -> ReplicaStats:
@@ -65,8 +65,8 @@ def create_api(
     api.add_exception_handler(ClientDisconnect, _on_departure)
     keeper = Authenticator(recipe.access, env_keys)
     _guard(api, keeper, recipe.access.cors_origins)
-    ledger = AdmissionControl(places_of(recipe))
-    ledger.count({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
+    ledger = AdmissionControl({name: recipe.capacity_per_replica(name) for name in recipe.models})
+    ledger.set_counts({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
     census = ReplicaCounter(ledger, count)
 
     @api.post("/v1/chat/completions")
@@ -77,9 +77,9 @@ def create_api(
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key, clock = http.scope[KEY], asyncio.get_running_loop().time
         sampling = _sampling(request, recipe, key)
-        await census.keep()
-        needs, several = needs_of(recipe, request.model), keeper.has_several_keys(clock())
-        claim = Demand(key, needs, sampling.max_tokens, has_rivals=several)
+        await census.refresh()
+        calls, several = recipe.calls_at_once(request.model), keeper.has_several_keys(clock())
+        claim = Demand(key, calls, sampling.max_tokens, shares_capacity=several)
         events = admitted_events(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, work)
@@ -173,7 +173,7 @@ def _answer(
         sampling=sampling,
         seed=request.seed,
         streamed=streamed,
-        watched=streamed and request.moa.events,
+        stream_proposals=streamed and request.moa.events,
     )
 
 
@@ -232,9 +232,9 @@ async def _readiness(recipe: Recipe, backend: Backend) -> JSONResponse:
 
     states = dict(zip(recipe.models, await asyncio.gather(*map(state, recipe.models)), strict=True))
     up = {model for model, said in states.items() if said == "ready"}
-    proposals = sum(p.samples for p in recipe.layers[0].proposers if p.model in up)
-    aggregators = {recipe.aggregator.model, *recipe.aggregator.fallbacks}
-    ready = bool(aggregators & up) and proposals >= recipe.limits.quorum
+    first_layer = recipe.layers[0].samples_by_model()
+    proposals = sum(first_layer[model] for model in up)
+    ready = not up.isdisjoint(recipe.aggregators) and proposals >= recipe.limits.quorum
     return JSONResponse({"ready": ready, "models": states}, status_code=200 if ready else 503)
 
 
