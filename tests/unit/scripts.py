@@ -7,7 +7,7 @@ import selectors
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVarTuple
 
 from actors.engine import Delta, FinishReason, Message, collect_answer
 from configs.schema import Sampling
@@ -29,6 +29,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
+Ts = TypeVarTuple("Ts")
+
 clock_ahead_s: ContextVar[float] = ContextVar("clock_ahead_s", default=0.0)
 """Seconds by which the clock of this context is ahead, for tests of machines whose clocks differ."""
 
@@ -44,7 +46,11 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return self._jumping.now + clock_ahead_s.get()
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         return super().call_at(when - clock_ahead_s.get(), callback, *args, context=context)
 

@@ -220,7 +220,7 @@ async def test_a_call_out_of_patience_ends_the_turn_after_the_calls_in_flight(
     await card.down()
 
 
-async def test_a_cancelled_call_takes_its_wish_for_a_turn_with_it() -> None:
+async def test_a_cancelled_call_no_longer_asks_for_a_turn() -> None:
     card = await Card().up()
     serving = asyncio.create_task(card.call("a", seconds=10))
     waiting = asyncio.create_task(card.call("b"))
@@ -233,7 +233,7 @@ async def test_a_cancelled_call_takes_its_wish_for_a_turn_with_it() -> None:
     await card.down()
 
 
-async def test_a_call_cancelled_in_the_moment_of_its_admission_leaves_nothing_behind() -> None:
+async def test_a_call_cancelled_in_the_moment_of_its_start_leaves_nothing_behind() -> None:
     card = await Card(concurrency=1).up()
     async with card.turns["a"].turn():
         waiting = asyncio.create_task(card.call("a"))

@@ -46,7 +46,7 @@ def asleep(
         ([asleep(A, 9), asleep(B, 1, due_at=99.0)], None, "a"),
     ],
 )
-def test_next(members: list[MemberState], last: str | None, chosen: str | None) -> None:
+def test_whose_turn_is_next(members: list[MemberState], last: str | None, chosen: str | None) -> None:
     before = next((s for s in members if s.member.name == last), None)
     found = choose_next(members, before, now=10.0)
     assert (found and found.member.name) == chosen
@@ -185,7 +185,7 @@ def test_a_death_in_the_middle_of_a_step_leaves_the_card_free(state: State) -> N
     assert MemberAction(Verb.WAKE, "b") in residency.tick(103.0)
 
 
-def test_two_found_awake_in_one_slot_are_put_right_before_a_turn_begins() -> None:
+def test_of_two_found_awake_in_one_slot_one_is_put_to_sleep_before_a_turn_begins() -> None:
     residency = ResidencyScheduler([Slot("s", (A, B))], POLICY)
     residency.on_join(0.0, "a", AWAKE)
     assert MemberAction(Verb.SLEEP, "b") in residency.on_join(0.0, "b", AWAKE)

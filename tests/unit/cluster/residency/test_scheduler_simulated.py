@@ -1,4 +1,4 @@
-"""Residency in virtual time: what must never happen, and how long anyone waits."""
+"""The scheduler on a simulated card: what must never happen, and how long a call waits at most."""
 
 import math
 import random
@@ -73,7 +73,8 @@ def settled(slot: Slot, seed: int = 0, latency_s: float = 0.0) -> World:
 
 
 def most_late_s(world: World, longest_call_s: float) -> float:
-    """The bound of `cluster.residency.scheduler` beyond the patience, with the messages' way."""
+    """How late a turn may come after a call ran out of patience: the bound in the docstring of
+    `cluster.residency.scheduler`, with the time that the messages of a swap take."""
     slot = world.slots[0]
     swap_s = max(m.wake_s for m in slot.members) + max(m.sleep_s for m in slot.members)
     swap_s = (0.0 if slot.keeps_loaded else swap_s) + 8 * world.latency_s
@@ -118,8 +119,10 @@ def test_a_batch_is_not_starved_by_a_stream_of_impatient_calls() -> None:
 
 
 def batch(world: World, rows: int, window: int, seed: int, layers: int = 1) -> None:
-    """Rows, `window` of them at a time: in each, all proposers answer, layer by layer, then the
-    aggregator, the last member."""
+    """Run a batch of rows, `window` of them at a time.
+
+    For each row all proposers answer, layer by layer, and then the aggregator, the last member.
+    """
     rng = random.Random(seed)
     *proposers, aggregator = (m.name for m in world.slots[0].members)
     left = iter(range(rows))
@@ -187,7 +190,7 @@ def test_a_batch_with_a_window_costs_one_swap_per_member_and_window(
     world = settled(one_slot([(2.0, 1.0)] * members, keeps_loaded=keeps_loaded), seed, latency_s)
     batch(world, rows, window, seed)
     windows = math.ceil(rows / window)
-    if keeps_loaded:  # turns that cost nothing: they may be one more, for stragglers
+    if keeps_loaded:  # turns cost nothing here: each member may get another turn for stragglers
         assert world.opens <= windows * (members + 1) + members
     else:
         assert world.wakes <= windows * members + members
@@ -199,9 +202,11 @@ def least_swap_s(
     awake: str,
     wait_s: float,
 ) -> float:
-    """The least total swap time of any schedule that begins every call at most `wait_s` after it
-    arrived, by brute force. It knows the future, and its calls take no time once they begin: so no
-    real schedule that keeps the same promise swaps less."""
+    """Seconds of swaps in the best schedule that begins each call within `wait_s`, by brute force.
+
+    The search knows the future, and its calls take no time once they have begun. So no real schedule
+    that keeps the same promise swaps less.
+    """
     names = {name for pair in costs for name in pair}
     best = math.inf
 
@@ -226,7 +231,8 @@ def least_swap_s(
 def online_and_least_s(
     costs: Sequence[tuple[float, float]], arrivals: Sequence[tuple[float, str]]
 ) -> tuple[float, float]:
-    """Swap time of these calls, and the least that keeps everyone's wait within the longest one."""
+    """Seconds of swaps for these calls, and the least for which no call waits longer than the longest
+    wait of the simulation."""
     world = settled(one_slot(costs))
     calls = [(name, Call(0.01, 30.0)) for _, name in arrivals]
     for (at, _), (name, call) in zip(arrivals, calls, strict=True):
