@@ -205,6 +205,7 @@ def test_killed_asleep_the_others_do_not_even_notice(card: Cluster) -> None:
     card.release("a call")
     assert card.get(serving) == ["a"]
     card.call("c", "a")
+    card.wait_for("b start done")
 
 
 def test_killed_waking_the_others_go_on_and_it_comes_back(card: Cluster) -> None:
