@@ -33,7 +33,7 @@ class _Registration:
 
     - the member is its role in the plan, and stays the same whoever plays it;
     - the claimant is one process, and says whether a replica that joins has joined before;
-    - the ticket is this one registration: a message with the ticket of an older one is not heeded;
+    - the ticket is this one registration: a message with an older ticket is refused;
     - the replica is the actor that the keeper watches and kills; it outlives its process where Ray
       restarts it.
     """

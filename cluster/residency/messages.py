@@ -22,7 +22,7 @@ class Verb(StrEnum):
     SLEEP = "sleep"
     """Put the engine to sleep, from RESIDENT."""
     OPEN = "open"
-    """Start calls from now on: your turn is open."""
+    """Start calls as they come: the turn is open."""
     CLOSE = "close"
     """Start only calls that arrived up to the cutoff, let all calls end, then report."""
     RESTART = "restart"

@@ -85,7 +85,7 @@ class ResidencyScheduler:
             for slot in slots
         ]
         self._members = {member.name: member for slot in self._slots for member in slot.members}
-        self._slot_of = {member.name: slot for slot in self._slots for member in slot.members}
+        self._slots_by_member = {member.name: slot for slot in self._slots for member in slot.members}
         self._join_wait_ends_at = math.inf
         self._settled_at = -math.inf
         self._actions: list[Action] = []
@@ -97,7 +97,7 @@ class ResidencyScheduler:
 
     def on_join(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica joins, new or not, as it is: its turn is open only if `found` says so."""
-        member, slot = self._members[name], self._slot_of[name]
+        member, slot = self._members[name], self._slots_by_member[name]
         slot.not_joined.discard(name)
         # A wake that another keeper ordered may be a start: it gets the longer time.
         was_waking = member.state is State.WAKING
@@ -114,7 +114,7 @@ class ResidencyScheduler:
 
     def on_leave(self, now: float, name: str) -> list[Action]:
         """The replica's process is dead."""
-        member, slot = self._members[name], self._slot_of[name]
+        member, slot = self._members[name], self._slots_by_member[name]
         slot.not_joined.discard(name)
         if member.state not in (State.ABSENT, State.STOPPED):
             self._settled_at = now + self._policy.settle_s
@@ -127,7 +127,7 @@ class ResidencyScheduler:
 
     def on_report(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica that knows its last order reports how it stands."""
-        member, slot = self._members[name], self._slot_of[name]
+        member, slot = self._members[name], self._slots_by_member[name]
         slot.count(member, found.calls, now)
         match member.state, found.state:
             case before, State.FAILED if before is not State.FAILED:
@@ -149,7 +149,7 @@ class ResidencyScheduler:
 
     def on_queue(self, now: float, name: str, calls: QueueCounts) -> list[Action]:
         """A replica that may not know its last order yet reports its calls."""
-        self._slot_of[name].count(self._members[name], calls, now)
+        self._slots_by_member[name].count(self._members[name], calls, now)
         return self._decide(now)
 
     def tick(self, now: float) -> list[Action]:
@@ -214,7 +214,7 @@ class ResidencyScheduler:
         if chosen is None:  # (3)
             return None
         awake = [m for m in slot.members if m is not chosen and m.state is State.RESIDENT]
-        if awake and not slot.slot.keeps_loaded:  # (4)
+        if awake and not slot.keeps_loaded:  # (4)
             return _Step(Verb.SLEEP, awake[0], f"{chosen.name} is next")
         if chosen.state is State.STOPPED:  # (5)
             return _Step(Verb.START, chosen, "its engine is stopped")
@@ -241,7 +241,7 @@ class ResidencyScheduler:
         chosen = choose_next(rivals, None, now)
         if chosen is None:  # (1)
             return
-        needs_step = not slot.slot.keeps_loaded or chosen.state is State.STOPPED
+        needs_step = not slot.keeps_loaded or chosen.state is State.STOPPED
         if needs_step and not self._card_is_free(now):  # (2)
             return
         end = turn_end(holder, rivals, slot.swap_s(holder, chosen), self._policy)
@@ -286,7 +286,7 @@ class ResidencyScheduler:
 
     def _fail(self, member: MemberState, now: float, reason: str) -> None:
         self._back_off(member, now)
-        self._slot_of[member.name].end_turn(member, now)
+        self._slots_by_member[member.name].end_turn(member, now)
         member.enter(State.FAILED, now)
         self._order(Verb.RESTART, member, reason)
 

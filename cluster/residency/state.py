@@ -178,6 +178,10 @@ class SlotState:
     """Since when the slot needs a step of an engine; infinity if it needs none."""
 
     @property
+    def keeps_loaded(self) -> bool:
+        return self.slot.keeps_loaded
+
+    @property
     def holder(self) -> MemberState | None:
         """The member whose turn is not closed."""
         return next((m for m in self.members if m.turn is not TurnState.CLOSED), None)
@@ -188,7 +192,7 @@ class SlotState:
 
     def swap_s(self, holder: MemberState, rival: MemberState) -> float:
         """Seconds to put `holder` to sleep and to wake `rival`."""
-        return 0.0 if self.slot.keeps_loaded else holder.sleep_s + rival.wake_s
+        return 0.0 if self.keeps_loaded else holder.sleep_s + rival.wake_s
 
     def open_turn(self, member: MemberState, now: float) -> None:
         for other in self.members:
