@@ -59,7 +59,8 @@ class Recorder:
 
     async def killed(self, name: str) -> None:
         """The test kills the process of `name` now."""
-        self._engines[name], self._calls[name] = "gone", 0
+        self._engines[name] = "gone"
+        self._calls[name] = 0
 
     async def hold(self, event: str) -> int:
         """Hold every replica that comes to `event`. Returns how many events there have been."""
@@ -89,7 +90,8 @@ class Recorder:
 
 class FakeEngine:
     def __init__(self, name: str, recorder: Any) -> None:
-        self.name, self.recorder = name, recorder
+        self.name = name
+        self.recorder = recorder
 
     async def start(self) -> None:
         await self._step("start", "waking", "resident")
@@ -114,7 +116,8 @@ class Replica:
     """A model's replica: restarted by Ray when it dies, as Serve would."""
 
     async def __init__(self, name: str, keeper: Any, recorder: Any) -> None:  # type: ignore[misc]
-        self._name, self._recorder = name, recorder
+        self._name = name
+        self._recorder = recorder
         me = ray.get_runtime_context().current_actor
         engine = FakeEngine(name, recorder)
         self._turns = TurnClient(name, engine, RemoteKeeper(lambda: keeper), concurrency=2, replica=me)

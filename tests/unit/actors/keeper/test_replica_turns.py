@@ -128,7 +128,8 @@ class Card:
 
 class Engine:
     def __init__(self, card: Card, name: str) -> None:
-        self._card, self._name = card, name
+        self._card = card
+        self._name = name
 
     async def start(self) -> None:
         await self._step("start")
