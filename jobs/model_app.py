@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.keeper.replica_turns import CONTACT_S
+from actors.keeper.protocol import CONTACT_S
 from cluster import ray_runtime
 from cluster.residency.messages import Verb
 from configs.schema import Recipe
@@ -57,7 +57,7 @@ async def _count_wakes(keeper: Any) -> int | None:
 
     try:
         async with asyncio.timeout(CONTACT_S):
-            orders: dict[tuple[str, str], int] = await keeper.orders.remote()
+            orders: dict[tuple[str, str], int] = await keeper.order_counts.remote()
     except (RayError, TimeoutError):
         return None
     return sum(count for (_, verb), count in orders.items() if verb == Verb.WAKE)

@@ -13,8 +13,7 @@ from cluster.plan import placement
 from cluster.plan.by_node import Spread, cards_on
 from cluster.plan.footprint import gib
 from cluster.plan.placement import Location, PlacedCard, Placement
-from cluster.residency.policy import Member
-from cluster.residency.scheduler import Slot
+from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
 from configs.schema import Recipe
 

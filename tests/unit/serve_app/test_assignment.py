@@ -8,8 +8,7 @@ import pytest
 from actors.engine import Share
 from cluster.cards.card import Card
 from cluster.cards.catalog import card_by_name
-from cluster.residency.policy import Member
-from cluster.residency.scheduler import Slot
+from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
 from serve_app.assignment import Detect, ModelAssignments, PlannedAssignment
 
