@@ -67,6 +67,16 @@ async def test_an_aggregator_that_writes_no_text_is_replaced(
         assert outcome.text == "from a"
 
 
+async def test_a_defect_that_costs_an_aggregator_its_attempt_is_logged_without_its_text(
+    mixture: Mixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    mixture.models.scripts["z"] = [RuntimeError("words of a user")]
+    await mixture.answer()
+    assert "aggregator z" in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "words of a user" not in caplog.text
+
+
 async def test_the_first_token_timeout_counts_reasoning_and_ends_with_it(mixture: Mixture) -> None:
     mixture.models.scripts |= {"z": [9.0, Delta(reasoning="hm"), 50.0, "late text"], "y": ["from y"]}
     outcome = await mixture.answer(mixture.recipe(aggregator=FALLBACKS))
