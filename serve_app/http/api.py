@@ -66,7 +66,7 @@ def create_api(
     keeper = Authenticator(recipe.access, env_keys)
     _guard(api, keeper, recipe.access.cors_origins)
     ledger = AdmissionControl({name: recipe.capacity_per_replica(name) for name in recipe.models})
-    ledger.count({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
+    ledger.set_counts({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
     census = ReplicaCounter(ledger, count)
 
     @api.post("/v1/chat/completions")
@@ -77,9 +77,9 @@ def create_api(
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key, clock = http.scope[KEY], asyncio.get_running_loop().time
         sampling = _sampling(request, recipe, key)
-        await census.keep()
-        needs, several = recipe.calls_at_once(request.model), keeper.has_several_keys(clock())
-        claim = Demand(key, needs, sampling.max_tokens, has_rivals=several)
+        await census.refresh()
+        calls, several = recipe.calls_at_once(request.model), keeper.has_several_keys(clock())
+        claim = Demand(key, calls, sampling.max_tokens, shares_capacity=several)
         events = admitted_events(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, work)
