@@ -38,8 +38,8 @@ from cluster.residency.messages import Verb
 from cluster.residency.policy import Member
 from cluster.residency.scheduler import Slot
 from configs.schema import Recipe, Sampling
-from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
-from jobs.identity import model_identity
+from jobs.generate import GenerateProgress, GenerateTask, generate
+from jobs.identity import model_identity, to_generator
 from jobs.records import Row
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
@@ -168,7 +168,7 @@ async def measured(rows: int, in_flight: int, folder: Path) -> list[Sample]:
     with Store.open(folder) as store:
         store.add_rows(synthetic_rows(rows + in_flight))
         variant = mixture(mix)
-        store.add_generator(generator_of(variant, identities, 0))
+        store.add_generator(to_generator(variant, identities, 0))
         async with (
             one_slot(mix, in_flight) as (models, keeper),
             StoredCalls(store, models, identities, dict.fromkeys(mix.models, in_flight)) as calls,

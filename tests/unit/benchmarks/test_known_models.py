@@ -75,7 +75,7 @@ def test_the_true_win_rate_is_what_many_answers_come_to(variant: Variant) -> Non
 
 
 def test_models_that_do_all_alike_differ_in_nothing() -> None:
-    twin = variants.replaced(recipe(), {"q60": "q60-int4"})
+    twin = variants.with_replacements(recipe(), {"q60": "q60-int4"})
     assert true_win_rate(twin) == true_win_rate(variants.mixture(recipe()))
 
 
