@@ -123,7 +123,7 @@ class Ingress:
 
     async def _count(self) -> ReplicaCounts:
         running = await _running(self._app, self._names)
-        self._models.gone = {model for model, replicas in running.models.items() if not replicas}
+        self._models.note_running(running.models)
         return running
 
     def __serve_build_asgi_app__(self) -> FastAPI:

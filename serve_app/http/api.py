@@ -28,7 +28,7 @@ from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse, error_body
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event
-from serve_app.mixture.retry import Replicated
+from serve_app.mixture.models import Models
 from serve_app.safe_traceback import safe_traceback
 
 READY_S = 2.0
@@ -36,7 +36,7 @@ READY_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class Backend(Replicated, Protocol):
+class Backend(Models, Protocol):
     """The recipe's models, and whether they are there."""
 
     async def stats(self, model: str) -> ReplicaStats:
@@ -173,7 +173,7 @@ def _answer(
         sampling=sampling,
         seed=request.seed,
         streamed=streamed,
-        watched=streamed and request.moa.events,
+        stream_proposals=streamed and request.moa.events,
     )
 
 

@@ -68,7 +68,7 @@ async def offer(load: float) -> Outcome:
 
     async def ask() -> None:
         began = clock()
-        answer = moa.answer(QUESTION, mixture, models, watched=False)
+        answer = moa.answer(QUESTION, mixture, models, stream_proposals=False)
         try:
             events = [event async for event in admitted_events(answer, control, demand, clock)]
         except Overloaded:
