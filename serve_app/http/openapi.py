@@ -1,33 +1,54 @@
-"""The API's OpenAPI description: made of the classes that read requests and write answers, the error
-tree and the recipe, so that it cannot say anything else than they do."""
+"""The API's OpenAPI description.
 
+It is made from the models that read requests and write answers, from the error tree and from the
+recipe, so it cannot disagree with what the server does.
+"""
+
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from openai.types import Model
-from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from configs.errors import RequestError, WeightsError
 from configs.schema import Recipe
+from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ErrorReply
 from serve_app.http.request import IGNORED, OFFERS, UNSUPPORTED, ChatRequest
-from serve_app.http.response import ErrorReply
 
-CHAT = "/v1/chat/completions"
 Json = dict[str, Any]
-# Of each event; OpenAPI's own way to say so is of version 3.2.
+CHAT = "/v1/chat/completions"
+SCHEMAS = "#/components/schemas/"
 EVENT: Json = {
     "type": "object",
     "required": ["data"],
     "properties": {
         "data": {
             "type": "string",
-            "description": "A chat.completion.chunk or an ErrorReply, as JSON; at last `[DONE]`.",
+            "description": "A ChatCompletionChunk or an ErrorReply as JSON; at last `[DONE]`.",
+            "anyOf": [
+                {"const": "[DONE]"},
+                {
+                    "contentMediaType": "application/json",
+                    "contentSchema": {
+                        "anyOf": [
+                            {"$ref": f"{SCHEMAS}ChatCompletionChunk"},
+                            {"$ref": f"{SCHEMAS}ErrorReply"},
+                        ]
+                    },
+                },
+            ],
         }
     },
 }
+"""Schema of one server-sent event. OpenAPI 3.2 has `itemSchema` for streams; 3.1 lets it stand."""
+OPENAI_NAMES = {
+    "openai__types__chat__chat_completion_chunk__": "Chunk",
+    "openai__types__chat__chat_completion__": "",
+}
+"""Prefixes that pydantic gives to classes of the same name in two of OpenAI's modules, and ours."""
 
 
 class ModelList(BaseModel):
@@ -38,7 +59,7 @@ class ModelList(BaseModel):
 
 
 class DescribedApi(FastAPI):
-    """Describes bodies and answers, which FastAPI would do only for those that it makes itself."""
+    """An app that also describes the bodies and answers that FastAPI does not make itself."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(title="SlimMoA", summary=recipe.description or None)
@@ -51,19 +72,20 @@ class DescribedApi(FastAPI):
 
 
 def _complete(document: Json, recipe: Recipe) -> Json:
+    """FastAPI's document with the schemas, the bodies and every answer."""
     names = [recipe.name, *recipe.models]
     document["components"] = {"schemas": _schemas(names)}
     paths = document["paths"]
     errors = _errors()
     paths[CHAT]["post"] |= {"requestBody": _body(), "responses": _answers() | errors}
-    access = {status: errors[status] for status in ("401", "403")}
+    refusals = {status: errors[status] for status in ("401", "403")}
     listed = {"200": _json("What is served here.", "ModelList")}
-    paths["/v1/models"]["get"]["responses"] = listed | access
+    paths["/v1/models"]["get"]["responses"] = listed | refusals
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
-    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | access
+    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | refusals
     ready = paths["/readyz"]["get"]["responses"]
-    ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | access
+    ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | refusals
     return document
 
 
@@ -72,24 +94,33 @@ def _schemas(names: list[str]) -> Json:
         [
             (ChatRequest, "validation"),
             (ChatCompletion, "serialization"),
+            (ChatCompletionChunk, "serialization"),
             (ErrorReply, "serialization"),
             (ModelList, "serialization"),
         ],
-        ref_template="#/components/schemas/{model}",
+        ref_template=SCHEMAS + "{model}",
     )
-    schemas: Json = document["$defs"]
+    schemas = _with_short_names(document["$defs"])
     for name in ("ChatRequest", "ChatMessage", "StreamOptions", "MoaOptions"):
-        _let_null_be_nothing(schemas[name])
-    asked, answered = schemas["ChatRequest"]["properties"], schemas["ChatCompletion"]["properties"]
-    asked["model"] = {"enum": names, "type": "string", "description": asked["model"]["description"]}
-    asked |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
-    asked |= {name: _offer() for name in sorted(OFFERS)}
-    asked |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
-    answered["moa"] = {"type": "object", "description": "How the mixture came to its answer."}
+        _allow_null_where_optional(schemas[name])
+    fields = schemas["ChatRequest"]["properties"]
+    description = fields["model"]["description"]
+    fields["model"] = {"enum": names, "type": "string", "description": description}
+    fields |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
+    fields |= {name: _offer() for name in sorted(OFFERS)}
+    fields |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
     return schemas
 
 
-def _let_null_be_nothing(schema: Json) -> None:
+def _with_short_names(schemas: Json) -> Json:
+    text = json.dumps(schemas)
+    for prefix, short in OPENAI_NAMES.items():
+        text = text.replace(prefix, short)
+    renamed: Json = json.loads(text)
+    return renamed
+
+
+def _allow_null_where_optional(schema: Json) -> None:
     for name in set(schema["properties"]) - set(schema.get("required", ())):
         schema["properties"][name] = _or_null(schema["properties"][name])
 
@@ -110,7 +141,7 @@ def _only(harmless: tuple[Any, ...]) -> Json:
 
 
 def _json(description: str, schema: str) -> Json:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    content = {"application/json": {"schema": {"$ref": f"{SCHEMAS}{schema}"}}}
     return {"description": description, "content": content}
 
 
@@ -131,15 +162,23 @@ def _answers() -> Json:
 
 
 def _errors() -> Json:
-    """The answers for errors: one for each status of the tree, and for a body that is no JSON."""
+    """The answers for errors: one for each HTTP status of the error tree, and 415."""
     causes: dict[int, list[str]] = {415: ["The body is not of the type application/json."]}
-    for error in _tree(RequestError):
-        if error is not WeightsError:  # raised at start
-            causes.setdefault(error.status, []).append((error.__doc__ or "").split("\n")[0])
-    return {str(status): _json(" ".join(said), "ErrorReply") for status, said in sorted(causes.items())}
+    for error in error_classes():
+        causes.setdefault(error.status, []).append(first_line(error))
+    return {
+        str(status): _json(" ".join(lines), "ErrorReply") for status, lines in sorted(causes.items())
+    }
 
 
-def _tree(base: type[RequestError]) -> Iterator[type[RequestError]]:
+def error_classes(base: type[RequestError] = RequestError) -> Iterator[type[RequestError]]:
+    """Every class of errors that an answer can carry, in the order of the tree."""
     for error in base.__subclasses__():
-        yield error
-        yield from _tree(error)
+        if error is not WeightsError:  # raised while a model starts, never by a request
+            yield error
+            yield from error_classes(error)
+
+
+def first_line(error: type[RequestError]) -> str:
+    """What the error means, in one sentence: the first line of its docstring."""
+    return (error.__doc__ or "").split("\n")[0]

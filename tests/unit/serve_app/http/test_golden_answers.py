@@ -104,7 +104,9 @@ def response(**fields: Any) -> ChatResponse:
 
 @pytest.mark.parametrize("name", ["all", "plain"])
 def test_every_event_of_a_stream(same: Same, name: str) -> None:
-    reply = response(**(ALL if name == "all" else {}), **(STREAMED if name == "all" else {"stream": True}))
+    reply = response(
+        **(ALL if name == "all" else {}), **(STREAMED if name == "all" else {"stream": True})
+    )
     failed = reply.error(EngineError("it broke", model="one", param="messages"))
     text = reply.role() + reply.chunk(None) + "".join(map(reply.chunk, EVENTS)) + failed
     same(f"stream_{name}.txt", text)
