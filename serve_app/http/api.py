@@ -32,6 +32,8 @@ from serve_app.mixture.retry import Replicated
 from serve_app.safe_traceback import safe_traceback
 
 READY_S = 2.0
+CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
+"""Response headers that web pages from `access.cors_origins` may read, beside those that any may."""
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ def _guard(api: FastAPI, keeper: Authenticator, origins: Sequence[str]) -> None:
             allow_origins=origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["retry-after", "x-slimmoa-degraded"],
+            expose_headers=CORS_HEADERS,
         )
     api.add_middleware(DefectMiddleware)
 

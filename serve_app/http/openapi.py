@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from configs.errors import RequestError, WeightsError
 from configs.schema import Recipe
 from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ErrorReply
-from serve_app.http.request import IGNORED, OFFERS, UNSUPPORTED, ChatRequest
+from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
 
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
@@ -107,7 +107,7 @@ def _schemas(names: list[str]) -> Json:
     description = fields["model"]["description"]
     fields["model"] = {"enum": names, "type": "string", "description": description}
     fields |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
-    fields |= {name: _offer() for name in sorted(OFFERS)}
+    fields |= {name: _tool_list() for name in sorted(TOOL_LISTS)}
     fields |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
     return schemas
 
@@ -129,8 +129,8 @@ def _or_null(schema: Json) -> Json:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _offer() -> Json:
-    return _or_null({"type": "array", "description": "An offer that the models decline."})
+def _tool_list() -> Json:
+    return _or_null({"type": "array", "description": "Accepted; no model is shown it."})
 
 
 def _only(harmless: tuple[Any, ...]) -> Json:

@@ -13,9 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from actors.engine import Delta
 from configs.errors import EngineError
+from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk
 from serve_app.http.api import create_api
 from serve_app.http.request import parse
 from serve_app.http.response import ChatResponse
@@ -82,6 +85,8 @@ EVENTS: list[Event] = [
 ALL: dict[str, Any] = {"moa": {"events": True}, "tools": [{"type": "function"}], "seed": 7}
 STREAMED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 
+some = settings(max_examples=60, deadline=None)
+
 Same = Callable[[str, str], None]
 
 
@@ -92,7 +97,7 @@ def same() -> Same:
     def compare(name: str, text: str) -> None:
         text = re.sub(r'"id":"chatcmpl-[0-9a-f]{32}"', '"id":"chatcmpl-0"', text)
         text = re.sub(r'"created":\d{10}', '"created":0', text)
-        text = re.sub(r'"engine_s":0\.0\d*', '"engine_s":0', text)
+        text = re.sub(r'"engine_s":0\.0\d*', '"engine_s":0.0', text)
         assert text == (GOLDEN / name).read_text("utf-8")
 
     return compare
@@ -137,3 +142,27 @@ async def test_a_scripted_conversation(
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post(CHAT, json=MIXTURE | fields | {"model": model})
     same(f"scripted_{model}_{form}", answer.text)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)
+def test_the_schema_knows_every_key_and_value(path: Path) -> None:
+    if path.suffix == ".json":
+        whole = path.read_text("utf-8")
+        assert ChatCompletion.model_validate_json(whole).model_dump_json(exclude_unset=True) == whole
+        return
+    data = [line.removeprefix("data: ") for line in path.read_text("utf-8").splitlines()]
+    chunks = [text for text in data if text.startswith('{"id"')]
+    for text in chunks:
+        assert ChatCompletionChunk.model_validate_json(text).model_dump_json(exclude_unset=True) == text
+    assert chunks
+
+
+@some
+@given(st.text(min_size=1))
+def test_a_chunk_of_text_alone_is_the_one_that_the_schema_makes(text: str) -> None:
+    data = (
+        response(stream=True).chunk(AnswerDelta(Delta(text=text))).removeprefix("data: ").rstrip("\n")
+    )
+    chunk = ChatCompletionChunk.model_validate_json(data)
+    assert chunk.choices[0].delta.content == text
+    assert chunk.model_dump_json(exclude_unset=True) == data

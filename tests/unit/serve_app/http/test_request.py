@@ -14,7 +14,7 @@ from openai.types.chat.completion_create_params import (
 
 from configs.errors import BadRequest
 from configs.schema import Sampling
-from serve_app.http.request import IGNORED, OFFERS, UNSUPPORTED, ChatRequest, parse
+from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest, parse
 from tests.unit.serve_app.conftest import HELLO, MIXTURE
 
 OPENAI_PARAMETERS = sorted(
@@ -52,7 +52,7 @@ def test_every_parameter_of_the_openai_client_is_honoured_ignored_or_refused_by_
             asked(**{name: {"something": "else"}})
         assert refusal.value.param == name
     else:
-        assert name in IGNORED | OFFERS or name in ChatRequest.model_fields
+        assert name in IGNORED | TOOL_LISTS or name in ChatRequest.model_fields
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_every_parameter_of_the_openai_client_is_honoured_ignored_or_refused_by_
     [
         *({name: value} for name, harmless in UNSUPPORTED.items() for value in harmless),
         *({name: {"any": ["value"]}} for name in sorted(IGNORED)),
-        *({name: []} for name in sorted(OFFERS)),
+        *({name: []} for name in sorted(TOOL_LISTS)),
         *({name: None} for name in OPENAI_PARAMETERS if name not in ("messages", "model")),
     ],
     ids=str,
