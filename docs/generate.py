@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from cli.bench import bench
 from cli.main import app, keys
 from configs import schema
+from docs.marked import marked_pages
 from docs.pages.api import api_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,7 @@ WIDTH = 96
 def documents() -> dict[Path, str]:
     """Each generated document and what it has to contain."""
     readme = ROOT / "README.md"
-    return {
+    return marked_pages() | {
         readme: HELP.sub(_with_help, readme.read_text("utf-8")),
         ROOT / "docs" / "api.md": api_page(),
         ROOT / "docs" / "commands.md": _commands(),

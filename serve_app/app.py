@@ -228,7 +228,7 @@ def weights_of(name: str, model: Model) -> Path | None:
 def _model_app(name: str, recipe: Recipe, plan: Placement, *, follow: bool) -> Application:
     model, where = recipe.models[name], spread(plan, name)
     # The ingress keeps the recipe's bound over all replicas, between which the router may be uneven.
-    queue = UNEVEN * recipe.queue_of(name)
+    queue = UNEVEN * recipe.queue_limit(name)
     options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
     options |= _by_load(model, model.replicas.min) or {"num_replicas": model.replicas.min}
     seats = None

@@ -10,11 +10,12 @@ import re
 from dataclasses import replace
 
 from cluster.cards.card import GIB, Card
+from configs.errors import UserError
 
 PCIE4, PCIE5 = 31.5e9, 63e9
 
 
-class UnknownCard(ValueError):
+class UnknownCard(UserError):
     """A card's name that the catalog does not have."""
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.plan.gguf import Header, NotGguf, read_header
+from configs.errors import UserError
 
 # Of so many layers in a row, all but one attend to a window only. Hugging Face configs of these
 # families did not always say so, and GGUF files do not.
 WINDOWED = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2, "gpt-oss": 2}
 
 
-class UnknownCheckpoint(ValueError):
+class UnknownCheckpoint(UserError):
     """Files that cannot be understood, or a checkpoint of which neither files nor shape are here."""
 
 

@@ -25,6 +25,7 @@ from cluster.plan.checkpoint import (
 from cluster.plan.footprint import footprint, gib, kv_tokens_of
 from cluster.plan.placement import Placement
 from cluster.plan.search import home, search_placement
+from configs.errors import UserError
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 from configs.weights import HubFolder
 
@@ -54,7 +55,7 @@ class Advice:
         return Recipe.model_validate(data)
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(UserError):
     """The models do not fit on the cards. `advice` holds changes with which they would, if any."""
 
     def __init__(self, message: str, *, advice: tuple[Advice, ...] = ()) -> None:
@@ -242,7 +243,7 @@ def _cuts(recipe: Recipe, names: Sequence[str]) -> Iterator[list[Change]]:
     for share in (0.75, 0.5, 0.25):
         shorter: list[Change] = []
         for name, model in models.items():
-            least = _longest_answer(recipe, name) + LEAST_PROMPT
+            least = recipe.longest_answer(name) + LEAST_PROMPT
             wanted = max(int(model.context_tokens * share), least)
             context = -(-wanted // CONTEXT_STEP) * CONTEXT_STEP
             if context < model.context_tokens:
@@ -255,14 +256,6 @@ def _fewer(name: str, model: Model, count: int) -> Change:
     if getattr(model, "kv_tokens", None):
         return name, "kv_tokens", count * model.context_tokens
     return name, "concurrency", count
-
-
-def _longest_answer(recipe: Recipe, name: str) -> int:
-    proposers = [p for layer in recipe.layers for p in layer.proposers if p.model == name]
-    tokens = [p.sampling.max_tokens for p in proposers]
-    if name in (recipe.aggregator.model, *recipe.aggregator.fallbacks):
-        tokens.append(recipe.aggregator.sampling.max_tokens)
-    return max(tokens, default=0)
 
 
 def _fewer_bits(

@@ -47,15 +47,6 @@ def home(model: Model, cards: Sequence[Card]) -> Kind:
     return "gpu" if "gpu" in kinds else "cpu"
 
 
-def calls(recipe: Recipe) -> dict[str, int]:
-    """How often one answer calls each model."""
-    counts = dict.fromkeys(recipe.models, 0)
-    for proposer in (p for layer in recipe.layers for p in layer.proposers):
-        counts[proposer.model] += proposer.samples
-    counts[recipe.aggregator.model] += 1
-    return counts
-
-
 def search_placement(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
 ) -> Placement | None:
@@ -76,11 +67,12 @@ def search_placement(
 def _units(
     recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
 ) -> Iterator[ReplicaToPlace]:
-    counts, gpus = calls(recipe), gpus_per_card(cards)
+    gpus = gpus_per_card(cards)
     for order, (name, model) in enumerate(recipe.models.items()):
         if name in checkpoints:
             kind = home(model, cards)
-            work = counts[name] * checkpoints[name].read_bytes(1) / model.replicas.min
+            calls = recipe.calls_per_answer(name)
+            work = calls * checkpoints[name].read_bytes(1) / model.replicas.min
             needs = footprint(model, checkpoints[name], kind, gpus if kind == "gpu" else 1)
             for n in range(model.replicas.min):
                 yield ReplicaToPlace(name, n, order, needs, work, kind)

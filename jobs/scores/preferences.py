@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.errors import UserError
+
 NOT_NAMED = "not named"
 OFFICIAL_GAMED = "official file"
 # df_gamed.csv of the dataset tatsu-lab/alpaca_eval at its revision 2edc6fad,
@@ -23,7 +25,7 @@ OFFICIAL_GAMED = "official file"
 OFFICIAL_GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
 
 
-class PreferencesError(ValueError):
+class PreferencesError(UserError):
     """A file or a judgement cannot be used; the message names the place, the value, what is allowed."""
 
 
