@@ -5,13 +5,14 @@ recipe, so it cannot disagree with what the server does.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from openai.types import Model
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.middleware import Middleware
 
 from configs.errors import RequestError, WeightsError
 from configs.schema import Recipe
@@ -61,8 +62,9 @@ class ModelList(BaseModel):
 class DescribedApi(FastAPI):
     """An app that also describes the bodies and answers that FastAPI does not make itself."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(title="SlimMoA", summary=recipe.description or None)
+    def __init__(self, recipe: Recipe, middleware: Sequence[Middleware]) -> None:
+        summary = recipe.description or None
+        super().__init__(title="SlimMoA", summary=summary, middleware=middleware)
         self._recipe = recipe
 
     def openapi(self) -> Json:

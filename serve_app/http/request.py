@@ -147,7 +147,7 @@ class ChatRequest(_Strict):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     """How many of the likeliest alternatives to return for each token; needs `logprobs`."""
     moa: MoaOptions = MoaOptions()
-    """What SlimMoA adds to OpenAI's request."""
+    """Which of SlimMoA's additions the answer should have."""
     _ignored: tuple[str, ...] = PrivateAttr(())
 
     @property

@@ -97,7 +97,6 @@ def same() -> Same:
     def compare(name: str, text: str) -> None:
         text = re.sub(r'"id":"chatcmpl-[0-9a-f]{32}"', '"id":"chatcmpl-0"', text)
         text = re.sub(r'"created":\d{10}', '"created":0', text)
-        text = re.sub(r'"engine_s":0\.0\d*', '"engine_s":0.0', text)
         assert text == (GOLDEN / name).read_text("utf-8")
 
     return compare
@@ -141,7 +140,7 @@ async def test_a_scripted_conversation(
     transport = httpx.ASGITransport(create_api(mixture, models))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post(CHAT, json=MIXTURE | fields | {"model": model})
-    same(f"scripted_{model}_{form}", answer.text)
+    same(f"scripted_{model}_{form}", re.sub(r'"engine_s":[\d.]+', '"engine_s":0.0', answer.text))
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)

@@ -9,7 +9,7 @@ import pytest
 from openai.types import Model
 
 from configs.errors import EngineError, EngineUnavailable
-from serve_app.http import api as api_module
+from serve_app.http import health
 from serve_app.http.api import create_api
 from serve_app.http.response import error_body
 from tests.unit.serve_app.conftest import CHAT, MIXTURE, Puppets, recipe
@@ -65,7 +65,7 @@ async def test_a_model_that_does_not_say_is_not_up(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(puppets, "stats", silent)
-    monkeypatch.setattr(api_module, "READY_S", 0)
+    monkeypatch.setattr(health, "READY_S", 0)
     assert (await client.get("/readyz")).json()["models"]["one"] == "not up"
 
 
