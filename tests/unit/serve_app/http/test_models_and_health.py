@@ -1,4 +1,4 @@
-"""What is there, whether it can answer, and what the API says of itself."""
+"""The models that are served, whether the mixture can answer, and the API's own description."""
 
 import asyncio
 from typing import Any

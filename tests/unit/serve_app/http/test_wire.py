@@ -1,4 +1,7 @@
-"""The door on a bare connection to uvicorn, which Serve's proxy runs too: `tests/ray/test_door.py`."""
+"""Requests that no HTTP client would send, over a bare connection to uvicorn.
+
+Ray Serve's proxy runs uvicorn too; `tests/ray/test_door.py` sends the same requests to that proxy.
+"""
 
 import asyncio
 import hashlib
