@@ -25,7 +25,7 @@ from serve_app.http.answer_schema import (
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
-from serve_app.http.openapi import error_classes, first_line
+from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.request import (
     IGNORED,
     TOOL_LISTS,
@@ -164,12 +164,12 @@ def _event(event: type[BaseModel]) -> str:
 
 def _errors() -> str:
     rows = {
-        error.code: (str(error.status), f"`{error.code}`", f"`{error.kind}`", _text(first_line(error)))
+        error.code: (str(error.status), f"`{error.code}`", f"`{error.kind}`", _text(meaning(error)))
         for error in error_classes()
     }
     code = RequestError.code
-    meaning = "A defect of the server; the message names only the class of the error."
-    rows[code] = (str(RequestError.status), f"`{code}`", f"`{RequestError.kind}`", meaning)
+    defect = "A defect of the server; the message names only the class of the error."
+    rows[code] = (str(RequestError.status), f"`{code}`", f"`{RequestError.kind}`", defect)
     return _table(
         ("status", "code", "type", "what it means", "what to do"),
         ((*row, WHAT_TO_DO[code]) for code, row in sorted(rows.items(), key=_by_status)),

@@ -189,7 +189,7 @@ class MoaSummary(Described):
     seed: int
     """The seed that decided the order of the references: the request's, or one that was drawn."""
     ignored: list[str] = []
-    """Names of the request's parameters that offer tools, which no model here saw; left out if none."""
+    """Names of the request's parameters that list tools, which no model is shown; absent if none."""
     proposals: list[ProposalDoneEvent] = []
     """The complete proposals; only in whole answers to requests with `moa.events`."""
 

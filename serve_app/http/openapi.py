@@ -4,6 +4,7 @@ It is made from the models that read requests and write answers, from the error 
 recipe, so it cannot disagree with what the server does.
 """
 
+import inspect
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
 SCHEMAS = "#/components/schemas/"
+"""Where references in the document lead."""
 EVENT: Json = {
     "type": "object",
     "required": ["data"],
@@ -44,16 +46,17 @@ EVENT: Json = {
         }
     },
 }
-"""Schema of one server-sent event. OpenAPI 3.2 has `itemSchema` for streams; 3.1 lets it stand."""
+"""Schema of one server-sent event. Its `itemSchema` is of OpenAPI 3.2; a reader of 3.1 ignores it."""
 OPENAI_NAMES = {
     "openai__types__chat__chat_completion_chunk__": "Chunk",
     "openai__types__chat__chat_completion__": "",
 }
-"""Prefixes that pydantic gives to classes of the same name in two of OpenAI's modules, and ours."""
+"""Pydantic names classes by their module where two modules have the same name for one. The document has
+these prefixes instead."""
 
 
 class ModelList(BaseModel):
-    """What is served here."""
+    """The models that are served here."""
 
     object: str
     data: list[Model]
@@ -81,7 +84,7 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     errors = _errors()
     paths[CHAT]["post"] |= {"requestBody": _body(), "responses": _answers() | errors}
     refusals = {status: errors[status] for status in ("401", "403")}
-    listed = {"200": _json("What is served here.", "ModelList")}
+    listed = {"200": _json("The models that the key may use.", "ModelList")}
     paths["/v1/models"]["get"]["responses"] = listed | refusals
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
@@ -138,7 +141,7 @@ def _tool_list() -> Json:
 def _only(harmless: tuple[Any, ...]) -> Json:
     return {
         "enum": [*harmless, None],
-        "description": "Not here; only what asks for nothing is taken.",
+        "description": "Not supported; only values that do not need the feature are accepted.",
     }
 
 
@@ -148,7 +151,7 @@ def _json(description: str, schema: str) -> Json:
 
 
 def _body() -> Json:
-    return _json("A conversation, and how to go on with it.", "ChatRequest") | {"required": True}
+    return _json("A conversation, and how to answer it.", "ChatRequest") | {"required": True}
 
 
 def _answers() -> Json:
@@ -156,7 +159,7 @@ def _answers() -> Json:
     answer["content"]["text/event-stream"] = {"itemSchema": EVENT}
     answer["headers"] = {
         "x-slimmoa-degraded": {
-            "description": "Whether proposals are missing; not on streams, which say so in their end.",
+            "description": "Whether the answer is degraded; streams say so at their end instead.",
             "schema": {"type": "string", "enum": ["true", "false"]},
         }
     }
@@ -167,7 +170,7 @@ def _errors() -> Json:
     """The answers for errors: one for each HTTP status of the error tree, and 415."""
     causes: dict[int, list[str]] = {415: ["The body is not of the type application/json."]}
     for error in error_classes():
-        causes.setdefault(error.status, []).append(first_line(error))
+        causes.setdefault(error.status, []).append(meaning(error))
     return {
         str(status): _json(" ".join(lines), "ErrorReply") for status, lines in sorted(causes.items())
     }
@@ -181,6 +184,6 @@ def error_classes(base: type[RequestError] = RequestError) -> Iterator[type[Requ
             yield from error_classes(error)
 
 
-def first_line(error: type[RequestError]) -> str:
-    """What the error means, in one sentence: the first line of its docstring."""
-    return (error.__doc__ or "").split("\n")[0]
+def meaning(error: type[RequestError]) -> str:
+    """What an error means, in a line: the first paragraph of its docstring."""
+    return " ".join((inspect.getdoc(error) or "").split("\n\n")[0].split())

@@ -99,6 +99,28 @@ async def test_the_document_knows_the_models(client: httpx.AsyncClient) -> None:
     assert parameter["schema"]["enum"] == asked["enum"]
 
 
+async def test_the_document_describes_every_field_that_answers_add_to_openais(
+    client: httpx.AsyncClient,
+) -> None:
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    moa = schemas["ChatCompletionChunk"]["properties"]["moa"]["anyOf"][0]
+    assert set(moa["discriminator"]["mapping"]) == {
+        "proposal.delta",
+        "proposal.done",
+        "proposal.dropped",
+        "aggregator.failed",
+        "trimmed",
+        "retried",
+        "stage.done",
+        "summary",
+    }
+    names = {reference.rpartition("/")[2] for reference in moa["discriminator"]["mapping"].values()}
+    names |= {"MissingModel", "TrimmedReferences", "RetriedCall", "StageTime", "ModelUsage"}
+    for name in names:
+        fields = schemas[name]["properties"]
+        assert [f for f, value in fields.items() if f != "type" and "description" not in value] == []
+
+
 async def test_every_reference_in_the_document_resolves(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     seen = 0
