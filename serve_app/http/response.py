@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
+from pydantic_core import to_json
+
 from actors.engine import Delta
 from configs.errors import RequestError
 from serve_app.http.answer_schema import (
@@ -96,7 +98,7 @@ class ChatResponse:
             return ""
         if not (delta.reasoning or delta.logprobs):
             before, after = self._around_text
-            return before + json.dumps(delta.text, ensure_ascii=False) + after
+            return before + to_json(delta.text).decode() + after
         content: dict[str, Any] = {"content": delta.text} if delta.text else {}
         if delta.reasoning:
             content["reasoning_content"] = delta.reasoning
@@ -109,7 +111,7 @@ class ChatResponse:
         Nearly all chunks of a stream are of this kind. Only their text differs, and to put it between
         these two costs a tenth of the CPU time of a chunk that pydantic makes.
         """
-        before, _, after = self._chunk({"content": TEXT_MARK}).partition(json.dumps(TEXT_MARK))
+        before, _, after = self._chunk({"content": TEXT_MARK}).partition(to_json(TEXT_MARK).decode())
         return before, after
 
     def _end(self, summary: Summary) -> str:

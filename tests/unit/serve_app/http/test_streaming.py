@@ -183,6 +183,16 @@ async def test_a_failure_after_the_first_token_ends_the_stream_with_an_error(
     assert done == "[DONE]"
 
 
+async def test_a_text_that_cannot_be_sent_ends_the_stream_with_an_error(
+    puppets: Puppets, ask: Ask
+) -> None:
+    exchange, call = await open_until_aggregator(puppets, ask)
+    call.say("a lone surrogate: \ud800")
+    failed, done = await exchange.rest()
+    assert failed["error"]["message"] == "internal error (PydanticSerializationError)"
+    assert done == "[DONE]"
+
+
 async def test_a_slow_model_asked_directly_opens_its_stream_after_one_keep_alive_interval(
     puppets: Puppets, ask: Ask
 ) -> None:
