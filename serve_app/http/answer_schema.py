@@ -40,8 +40,8 @@ StageSeconds = Annotated[float, Field(description="Seconds that the stage took."
 FirstSeconds = Annotated[
     float | None,
     Field(
-        description="Seconds until the answer's first token, reasoning or text; null for a layer, and "
-        "where a proposal is the answer."
+        description="Seconds from the call of the model that wrote the answer to its first token, "
+        "reasoning or text; null for a layer, and where a proposal is the answer."
     ),
 ]
 
@@ -97,9 +97,11 @@ class AggregatorFailedEvent(Described):
     """A model failed to write the answer. The recipe's next fallback, or a proposal, takes over."""
 
     type: Literal["aggregator.failed"]
-    layer: LayerOrAggregator
+    layer: int
+    """Always 0, which stands for the aggregator."""
     model: ModelName
-    cause: Cause
+    cause: str
+    """The code of the error with which the model failed, for programs."""
     detail: Detail
 
 
@@ -187,7 +189,8 @@ class MoaSummary(Described):
     stages: list[StageTime]
     """The stages in the order in which they ended."""
     seed: int
-    """The seed that decided the order of the references: the request's, or one that was drawn."""
+    """The seed that decided the order of the references: the request's, or one that was drawn. For a
+    model that was asked by name: the request's, or 0."""
     ignored: list[str] = []
     """Names of the request's parameters that list tools, which no model is shown; absent if none."""
     proposals: list[ProposalDoneEvent] = []
