@@ -67,9 +67,7 @@ def run(
     Uses the models of a running `slimmoa serve`, or else starts them and takes them down.
     """
     submit_if_address(address)
-    from jobs.generate import models_of
-    from jobs.run import RunTask
-    from jobs.run import run as start
+    from jobs.run import RunTask, answer_set
     from jobs.sets import load_set
     from jobs.variants import mixture
 
@@ -78,9 +76,9 @@ def run(
         loaded = None if dataset is None else load_set(dataset, limit, column)
         also = list(alone or ())
         if members:
-            also += sorted(models_of(mixture(recipe or _recipe_of(folder))) - set(also))
+            also += sorted(mixture(recipe or _recipe_of(folder)).models - set(also))
         task = RunTask(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
-        done = start(task, command_line(), err)
+        done = answer_set(task, command_line(), err)
     degraded = f", {done.degraded} without a model that failed" if done.degraded else ""
     err.print(f"{done.answered} of {done.rows} answers are there{degraded}: {folder}", highlight=False)
     if done.failed:
@@ -110,14 +108,14 @@ def import_(
 ) -> None:
     """Add a file of outputs as a generator: a baseline, or somebody else's model."""
     from jobs.folder_lock import lock_folder
-    from jobs.sets import import_outputs
+    from jobs.sets.outputs import import_outputs
     from jobs.store import Store
 
     with exit_on_user_error():
         must_be_run(folder)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
             unused = import_outputs(store, file, name)
-            count = store.answered(name)
+            count = store.answered_count(name)
     more = f"; {unused} outputs are of no row" if unused else ""
     err.print(f"{count} answers of {name}{more}", highlight=False)
 
@@ -161,16 +159,16 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Win rates with their standard errors, length-controlled win rates, and mean grades."""
-    from jobs.scores.scoring import of_file, of_run
+    from jobs.scores.scoring import score_file, score_run
 
     if (folder is None) == (preferences is None):
         fail("give either the folder of a run or --preferences")
     with exit_on_user_error():
         if preferences is not None:
-            found = of_file(preferences, difficulty, gamed, judge, baseline)
+            found = score_file(preferences, difficulty, gamed, judge, baseline)
         else:
             assert folder is not None
-            found = of_run(folder, difficulty, gamed, judge, baseline)
+            found = score_run(folder, difficulty, gamed, judge, baseline)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
@@ -190,11 +188,11 @@ def report(
     """Write report.html, one page that needs no network, and report.md into the run's folder."""
     from jobs.report import report as read
     from jobs.report.page import write
-    from jobs.scores.scoring import files_of
+    from jobs.scores.scoring import read_length_control_files
     from jobs.store import Store
 
     with exit_on_user_error(), Store.open(folder, read_only=True) as store:
-        hard, gamed_rows = files_of(difficulty, gamed)
+        hard, gamed_rows = read_length_control_files(difficulty, gamed)
         found = read(store, folder, difficulty=hard, gamed=gamed_rows)
         written = write(found, folder)
     for path in written:

@@ -21,7 +21,7 @@ from serve_app.http.health import Health, ModelStats
 from serve_app.http.openapi import DescribedApi
 from serve_app.http.response import error_body
 from serve_app.http.served_models import ServedModels
-from serve_app.mixture.retry import Replicated
+from serve_app.mixture.models import Models
 
 CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
 """Response headers that web pages from `access.cors_origins` may read, beside those that any may."""
@@ -29,7 +29,7 @@ CLIENT_LEFT = 499
 """HTTP status of a request whose client left, as in the access logs of nginx and of Ray Serve."""
 
 
-class Backend(Replicated, ModelStats, Protocol):
+class Backend(Models, ModelStats, Protocol):
     """The recipe's models, and whether they are up."""
 
 

@@ -26,7 +26,7 @@ from serve_app.http.response import ChatResponse
 from serve_app.http.served_models import ServedModels
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event
-from serve_app.mixture.retry import Replicated
+from serve_app.mixture.models import Models
 from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class ChatEndpoint:
     def __init__(
         self,
         recipe: Recipe,
-        models: Replicated,
+        models: Models,
         served: ServedModels,
         authenticator: Authenticator,
         count: CountReplicas | None,
@@ -56,7 +56,7 @@ class ChatEndpoint:
         capacities = {name: recipe.capacity_per_replica(name) for name in recipe.models}
         self._admission = AdmissionControl(capacities)
         replicas = {name: model.replicas.min for name, model in recipe.models.items()}
-        self._admission.count(replicas, ingresses=1)
+        self._admission.set_counts(replicas, ingresses=1)
         self._replica_counter = ReplicaCounter(self._admission, count)
 
     async def chat_completions(self, http: Request) -> Response:
@@ -66,7 +66,7 @@ class ChatEndpoint:
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key: Key = http.scope[KEY]
         sampling = self._sampling(request, key)
-        await self._replica_counter.keep()
+        await self._replica_counter.refresh()
         # From the inside out: the answer's events, while the request holds its capacity of the models;
         # a response made of them; all of that until the client leaves.
         events = self._admitted_events(request, key, sampling)
@@ -103,7 +103,7 @@ class ChatEndpoint:
             key,
             self._recipe.calls_at_once(request.model),
             sampling.max_tokens,
-            has_rivals=self._authenticator.has_several_keys(clock()),
+            shares_capacity=self._authenticator.has_several_keys(clock()),
         )
         return admitted_events(self._events(request, sampling), self._admission, demand, clock)
 
@@ -129,7 +129,7 @@ class ChatEndpoint:
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
-            watched=streamed and request.moa.events,
+            stream_proposals=streamed and request.moa.events,
         )
 
     async def _stream(self, request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
