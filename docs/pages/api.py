@@ -145,8 +145,13 @@ def _kind(value: dict[str, Any], *, shows_null: bool) -> str:
         return " or ".join(_kind(v, shows_null=shows_null) for v in kinds)
     if value.get("type") == "array":
         return f"list of {_kind(value['items'], shows_null=shows_null)}"
-    bounds = "".join(f" {sign} {value[name]:,}" for name, sign in SIGNS.items() if name in value)
+    bounds = "".join(f" {sign} {_number(value[name])}" for name, sign in SIGNS.items() if name in value)
     return str(value["type"]) + bounds
+
+
+def _number(value: float) -> str:
+    """A bound as people read it; those of 64-bit integers as a power."""
+    return f"{'-' if value < 0 else ''}2^63" if abs(value) == 2**63 else f"{value:,}"
 
 
 def _unsupported() -> str:
