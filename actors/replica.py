@@ -62,7 +62,7 @@ class Replica:
             concurrency=model.concurrency,
             patience_s=seat.patience_s if seat else math.inf,
             replica=actor,
-            who=seat.who if seat else None,
+            who=seat.claimant_id if seat else None,
         )
         self._model = model
         self._seat = seat

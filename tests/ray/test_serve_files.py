@@ -17,9 +17,10 @@ from ray.serve.schema import ServeDeploySchema
 from cluster import ray_runtime
 from cluster.cards.detect import detect_cards
 from configs.load import load, presets
-from serve_app import app
+from serve_app import deployments
 from serve_app.access.replica_counts import ReplicaCounts
-from serve_app.app import BuildArgs, build, serve_config
+from serve_app.app import BuildArgs, build
+from serve_app.serve_config import serve_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SERVE = sorted((CONFIGS / "serve").glob("*.yaml"))
@@ -65,7 +66,7 @@ def test_ingresses_are_on_nodes_of_their_own_where_there_are_so_many(
 ) -> None:
     monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: [{}] * nodes)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(app, "cards_of", lambda _: detect_cards())
+    monkeypatch.setattr(ray_runtime, "cluster_cards", detect_cards)
     ingress = build(BuildArgs(config="scripted", ingresses=3))._bound_deployment
     assert ingress.num_replicas == 3
     assert ingress._replica_config.max_replicas_per_node == together
@@ -88,7 +89,7 @@ def test_replicas_that_a_new_controller_finds_count_and_those_that_start_do_not(
         ingress={"RUNNING": 1, "STARTING": 1},
         model_m={"RECOVERING": 2, "RUNNING": 1, "STOPPING": 4},
     )
-    counted = asyncio.run(app._running("slimmoa", {"model-m": "m"}))
+    counted = asyncio.run(deployments.count_replicas("slimmoa", {"model-m": "m"}))
     assert counted == ReplicaCounts({"m": 3}, ingresses=1)
 
 
@@ -105,7 +106,7 @@ def test_a_model_of_which_no_replica_runs_is_missing_at_once(monkeypatch: pytest
     handles: Any = dict.fromkeys(recipe.models, Unasked())
     gone = {f"model_{name.replace('-', '_')}": {"STARTING": 1} for name in recipe.models}
     has_replicas(monkeypatch, ingress={"RUNNING": 1}, **gone)
-    ingress = app.Ingress(recipe, handles, ())
+    ingress = deployments.Ingress(recipe, handles, ())
 
     async def refused(model: str, stream: bool) -> httpx.Response:
         api = httpx.ASGITransport(ingress.__serve_build_asgi_app__(), client=("127.0.0.1", 1))
