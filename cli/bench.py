@@ -1,7 +1,7 @@
-"""`slimmoa bench`: a set of prompts to answers, verdicts, scores, ablations and a report.
+"""The commands of `slimmoa bench`: answers to a set of prompts, verdicts, scores, ablations, a report.
 
-Each command reads its arguments and calls the part that does the work. Heavy libraries are imported by
-the command that needs them.
+A command reads its arguments and calls the part of `jobs/` that does the work. Each command imports
+heavy libraries itself, so that the others start fast.
 """
 
 import json
@@ -21,7 +21,6 @@ from cli.bench_options import (
     VerboseOption,
     command_line,
     must_be_run,
-    run_errors,
     submit_if_address,
 )
 from cli.console import err, exit_on_user_error, fail, load_or_fail, show
@@ -68,14 +67,14 @@ def run(
     Uses the models of a running `slimmoa serve`, or else starts them and takes them down.
     """
     submit_if_address(address)
-    from jobs.generate import RunStopped, models_of
+    from jobs.generate import models_of
     from jobs.run import RunTask
     from jobs.run import run as start
-    from jobs.sets import SetError, load_set
+    from jobs.sets import load_set
     from jobs.variants import mixture
 
     recipe = None if config is None else load_or_fail(config)
-    with exit_on_user_error(*run_errors(), SetError, RunStopped):
+    with exit_on_user_error():
         loaded = None if dataset is None else load_set(dataset, limit, column)
         also = list(alone or ())
         if members:
@@ -94,9 +93,8 @@ def run(
 def status(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Show how far a run is; also while it runs."""
     from cli.bench_status import status as look
-    from jobs.store import StoreError
 
-    with exit_on_user_error(StoreError):
+    with exit_on_user_error():
         found = look(folder)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
@@ -111,11 +109,11 @@ def import_(
     name: Annotated[str, typer.Option(help="What the generator is called in this run.")],
 ) -> None:
     """Add a file of outputs as a generator: a baseline, or somebody else's model."""
-    from jobs.folder_lock import RunTaken, lock_folder
-    from jobs.sets import SetError, import_outputs
-    from jobs.store import Store, StoreError
+    from jobs.folder_lock import lock_folder
+    from jobs.sets import import_outputs
+    from jobs.store import Store
 
-    with exit_on_user_error(SetError, StoreError, RunTaken):
+    with exit_on_user_error():
         must_be_run(folder)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
             unused = import_outputs(store, file, name)
@@ -135,11 +133,10 @@ def export(
     allow_partial: Annotated[bool, typer.Option(help="Leave out rows without an answer.")] = False,
 ) -> None:
     """Write a generator's answers into a file."""
-    from jobs.export import ExportError
     from jobs.export import export as write
-    from jobs.store import Store, StoreError
+    from jobs.store import Store
 
-    with exit_on_user_error(ExportError, StoreError), Store.open(folder, read_only=True) as store:
+    with exit_on_user_error(), Store.open(folder, read_only=True) as store:
         name = generator or _mixture_of(store)
         done = write(store, name, output, form, allow_partial=allow_partial)
     err.print(f"{done.rows} answers of {name}: {output}", highlight=False)
@@ -164,18 +161,16 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Win rates with their standard errors, length-controlled win rates, and mean grades."""
-    from jobs.scores.preferences import PreferencesError
-    from jobs.scores.scoring import of_file, of_run
-    from jobs.store import StoreError
+    from jobs.scores.scoring import score_file, score_run
 
     if (folder is None) == (preferences is None):
         fail("give either the folder of a run or --preferences")
-    with exit_on_user_error(PreferencesError, StoreError):
+    with exit_on_user_error():
         if preferences is not None:
-            found = of_file(preferences, difficulty, gamed, judge, baseline)
+            found = score_file(preferences, difficulty, gamed, judge, baseline)
         else:
             assert folder is not None
-            found = of_run(folder, difficulty, gamed, judge, baseline)
+            found = score_run(folder, difficulty, gamed, judge, baseline)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
@@ -193,16 +188,13 @@ def report(
     gamed: GamedOption = None,
 ) -> None:
     """Write report.html, one page that needs no network, and report.md into the run's folder."""
-    from jobs.report import ReportError
     from jobs.report import report as read
     from jobs.report.page import write
-    from jobs.scores.preferences import PreferencesError
-    from jobs.scores.scoring import files_of
-    from jobs.store import Store, StoreError
+    from jobs.scores.scoring import read_length_control_files
+    from jobs.store import Store
 
-    errors = (StoreError, PreferencesError, ReportError)
-    with exit_on_user_error(*errors), Store.open(folder, read_only=True) as store:
-        hard, gamed_rows = files_of(difficulty, gamed)
+    with exit_on_user_error(), Store.open(folder, read_only=True) as store:
+        hard, gamed_rows = read_length_control_files(difficulty, gamed)
         found = read(store, folder, difficulty=hard, gamed=gamed_rows)
         written = write(found, folder)
     for path in written:
@@ -222,7 +214,7 @@ def _recipe_of(folder: Path) -> "Recipe":
 
 
 def _mixture_of(store: "Store") -> str:
-    """The run's only mixture; without one, or with several, the command ends."""
+    """The name of the run's only mixture. A run with no mixture or several ends the command."""
     names = [generator.name for generator in store.generators()]
     mixtures = [g.name for g in store.generators() if g.kind == "mixture"]
     if len(mixtures) != 1:

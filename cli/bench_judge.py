@@ -1,4 +1,4 @@
-"""The commands of `slimmoa bench` that ask a judge."""
+"""The commands of `slimmoa bench` that ask a judge: judge, grade and ablate."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,6 @@ from cli.bench_options import (
     VerboseOption,
     command_line,
     must_be_run,
-    run_errors,
     submit_if_address,
 )
 from cli.console import err, exit_on_user_error, fail, show
@@ -101,18 +100,13 @@ def ablate(
     Variants are answered and judged on the run's rows; what is stored is not computed again.
     """
     submit_if_address(address)
-    from jobs.ablation.plan import AblationError
-    from jobs.generate import RunStopped
     from jobs.judging import AblationOptions, run_ablation
-    from jobs.scores.preferences import PreferencesError
-    from jobs.variants import VariantError
 
     parts: Any = part or (["quantized"] if unquantized else ["proposers", "aggregators", "members"])
     pairs = dict(_pair(text) for text in unquantized or ())
     where = (judge_url, judge_key_env, prompt, in_flight)
     wanted = _evaluation(folder, judge, baseline, None, *where, verbose=verbose)
-    errors = (*run_errors(), RunStopped, AblationError, VariantError, PreferencesError)
-    with exit_on_user_error(*errors):
+    with exit_on_user_error():
         findings = run_ablation(wanted, AblationOptions(parts, candidate, pairs), command_line(), err)
     if as_json:
         print(json.dumps(findings.to_json(), indent=2))
@@ -145,12 +139,10 @@ def _evaluation(
 
 
 def _judged(wanted: "Evaluation") -> None:
-    from jobs.judges.prompt import PromptError
-    from jobs.judges.verdicts import JudgeRefused
     from jobs.judging import evaluate
     from jobs.scores.table import summary_table
 
-    with exit_on_user_error(*run_errors(), PromptError, JudgeRefused):
+    with exit_on_user_error():
         found = evaluate(wanted, command_line(), err)
     show(summary_table(found))
     if any(each.failed for each in found.values()):

@@ -1,4 +1,4 @@
-"""Options that several commands of `slimmoa bench` share, and what each of them does first."""
+"""Options that several commands of `slimmoa bench` share, and the first steps of these commands."""
 
 import shlex
 import sys
@@ -41,14 +41,17 @@ VerboseOption = Annotated[bool, typer.Option(help="Show the logs of all processe
 
 
 def command_line() -> str:
-    """The command as it was given."""
+    """The command line as the user typed it."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def submit_if_address(address: str | None) -> None:
-    """With an address, hand this very command to the cluster, follow its log, and end as it ends.
+    """If there is an address, run this command as a Ray job instead, and exit with the job's exit code.
 
-    To be called before anything that imports Ray, which reads its settings when it is imported.
+    Call this before anything imports Ray, because Ray reads its settings when it is imported.
+
+    Args:
+        address: The cluster (`--address`); None returns at once.
     """
     if address is None:
         return
@@ -59,20 +62,8 @@ def submit_if_address(address: str | None) -> None:
 
 
 def must_be_run(folder: Path) -> None:
-    """End the command if the folder holds no run: a misspelt one shall not become a new one."""
+    """End the command if the folder holds no run, so that a misspelt name does not make a new run."""
     from jobs.store import FILE
 
     if not (folder / FILE).is_file():
         fail(f"no run in {folder}: there is no {FILE} (slimmoa bench run makes one)")
-
-
-def run_errors() -> tuple[type[Exception], ...]:
-    """What can go wrong with a run and its models."""
-    from pydantic import ValidationError
-
-    from jobs.folder_lock import RunTaken
-    from jobs.model_app import ModelAppMismatch
-    from jobs.run import RunError
-    from jobs.store import StoreError
-
-    return RunTaken, RunError, StoreError, ModelAppMismatch, ValidationError

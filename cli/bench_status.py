@@ -1,4 +1,4 @@
-"""How far a run is, read from its store while it runs or later."""
+"""Tells how far a run is. Reads the run's store, while the run goes on or afterwards."""
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -14,48 +14,57 @@ from jobs.progress import Meter, Speed, left
 from jobs.store import Store
 
 SHOWN_FAILURES = 5
+"""How many causes of failures are shown, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratorStatus:
-    """failed: rows whose last attempt failed."""
+    """How far one generator is."""
 
     name: str
     kind: str
+    """`mixture`, `model`, or what else the store knows."""
     answered: int
+    """Rows with an answer."""
     failed: int
+    """Rows whose last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the job has done since it started. made: engine calls; reused: calls that were stored;
-    tokens_per_s: over the last minute; left_s: None while it cannot be told."""
+    """What the present job has done since it started."""
 
     made: int
+    """Engine calls that were made."""
     reused: int
+    """Calls whose answer was in the store."""
     swaps: int
     tokens_per_s: float
+    """Over the last minute."""
     left_s: float | None
+    """Expected time until the run is done; None while that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """owner: the job that works on the run, empty if none does, and then there is no work; causes: of
-    failures, the most frequent first: cause, how many, one detail."""
+    """How far a run is."""
 
     folder: str
     dataset: str
     rows: int
     owner: str
+    """The job that works on the run; empty if no job does."""
     work: Work | None
+    """What that job has done; None if no job works on the run."""
     generators: tuple[GeneratorStatus, ...]
     causes: tuple[tuple[str, int, str], ...]
+    """Causes of failures, the most frequent first: cause, count, one example."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def table(self) -> Group:
-        """For the terminal."""
+        """The status as it is shown in a terminal."""
         lines = [f"{self.folder}: {self.rows} rows of {self.dataset}"]
         lines.append(f"working: {self.owner}" if self.owner else "nobody works on it")
         if (work := self.work) is not None:
@@ -72,10 +81,10 @@ class Status:
 
 
 def status(folder: Path) -> Status:
-    """Look at a run.
+    """Read the status of a run.
 
     Raises:
-        StoreError: there is none.
+        StoreError: the folder holds no run.
     """
     with Store.open(folder, read_only=True) as store:
         owner = read_owner(folder) or ""
@@ -95,16 +104,16 @@ def status(folder: Path) -> Status:
 
 
 def _work(store: Store) -> Work | None:
-    """From the last records of progress; all generators' are alike in this."""
+    """The work of the present job, from its records of progress."""
     history = store.progress()
     if not history:
         return None
     last = history[-1]
-    mine = [seen for seen in history if seen.generator == last.generator]
+    records = [seen for seen in history if seen.generator == last.generator]
     meter = Meter(store.about().get("calls_expected", 0))
     speed = Speed(0.0, None)
-    for before, seen in pairwise([mine[0], *mine]):
-        if seen.tokens < before.tokens:  # another start
+    for before, seen in pairwise([records[0], *records]):
+        if seen.tokens < before.tokens:  # the job was started again
             meter = Meter(store.about().get("calls_expected", 0))
         speed = meter.speed(seen.at, seen.calls + seen.reused, seen.tokens)
     return Work(last.calls, last.reused, last.swaps, speed.tokens_per_s, speed.left_s)

@@ -1,4 +1,4 @@
-"""A person's talk with a running endpoint, in the terminal."""
+"""Talks with a running endpoint on behalf of a person at a terminal."""
 
 from typing import Any
 
@@ -12,7 +12,11 @@ from cli.answer_view import AnswerView
 class Client:
     """Asks the endpoint at `url` through OpenAI's client.
 
-    console: for what people watch; out: for answers alone. model: by default the mixture.
+    Args:
+        url: API root of the endpoint, ending in /v1.
+        api_key: The endpoint's API key; any text if the endpoint wants no key.
+        console: Receives what people watch.
+        out: Receives answers and nothing else.
     """
 
     def __init__(self, url: str, api_key: str, console: Console, out: Console) -> None:
@@ -21,20 +25,20 @@ class Client:
         self._out = out
 
     def mixture(self) -> str:
-        """The name under which the mixture is served: the first of the list."""
+        """The mixture's model name: the first in the endpoint's list of models."""
         return next(iter(self._openai.models.list())).id
 
     def whole(self, request: dict[str, Any]) -> str:
-        """The whole response as JSON."""
-        completions: Any = self._openai.chat.completions  # typed per literal argument, which we lack
+        """Ask without streaming, and return the whole response as JSON."""
+        completions: Any = self._openai.chat.completions  # its overloads want literal arguments
         response = completions.create(**request, extra_body={"moa": {"events": True}})
         return str(response.model_dump_json(indent=2))
 
     def show(self, request: dict[str, Any], *, proposals: bool) -> str:
-        """Stream an answer into the terminal; returns its text.
+        """Stream an answer into the terminal, and return its text.
 
         Raises:
-            openai.APIError: before the first token or in the midst.
+            openai.APIError: the endpoint reports an error, before the first token or later.
         """
         completions: Any = self._openai.chat.completions
         usage, events = {"include_usage": True}, {"moa": {"events": True}}
@@ -44,17 +48,17 @@ class Client:
             return AnswerView(self._console, self._out, proposals=proposals).show(chunks)
 
     def chat(self, model: str, system: list[dict[str, str]], *, proposals: bool) -> None:
-        """Turn after turn until the user ends it; an error or Ctrl-C ends only its turn."""
+        """Ask and answer until the user leaves. An error or Ctrl-C ends only the present answer."""
         messages = system
-        while (text := _read_turn()) is not None:
+        while (text := _read_message()) is not None:
             if text == "/reset":
                 messages = system
             elif text:
-                turn = [*messages, {"role": "user", "content": text}]
-                if answer := self._turn(model, turn, proposals=proposals):
-                    messages = [*turn, {"role": "assistant", "content": answer}]
+                conversation = [*messages, {"role": "user", "content": text}]
+                if answer := self._answer(model, conversation, proposals=proposals):
+                    messages = [*conversation, {"role": "assistant", "content": answer}]
 
-    def _turn(self, model: str, messages: list[dict[str, str]], *, proposals: bool) -> str:
+    def _answer(self, model: str, messages: list[dict[str, str]], *, proposals: bool) -> str:
         try:
             return self.show({"model": model, "messages": messages}, proposals=proposals)
         except APIError as error:
@@ -64,8 +68,8 @@ class Client:
         return ""
 
 
-def _read_turn() -> str | None:
-    """What the user typed; None to end."""
+def _read_message() -> str | None:
+    """Read a line from the user; None if the user wants to leave."""
     try:
         text = input("> ").strip()
     except (EOFError, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What every command says, and how it fails: in plain words, with exit code 1."""
+"""Where commands print, and how they fail: one message in plain words, and exit code 1."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from configs.load import RecipeError, load
+from configs.errors import RequestError, UserError
+from configs.load import load
 from configs.schema import Recipe
 
 out = Console(soft_wrap=True)
+"""Standard output: what a command was asked for."""
 err = Console(stderr=True, soft_wrap=True)
+"""Standard error: progress, hints and errors."""
 TABLE_COLUMNS = 130
+"""Fewest columns in which a table is printed; a narrower terminal wraps the lines."""
 
 
 def show(table: Any) -> None:
@@ -24,17 +28,14 @@ def show(table: Any) -> None:
 
 
 @contextmanager
-def exit_on_user_error(*errors: type[Exception]) -> Iterator[None]:
-    """Errors that a user can do something about become one message and exit code 1.
+def exit_on_user_error() -> Iterator[None]:
+    """Turn an error that a user can mend into one message and exit code 1; Ctrl-C into exit code 130.
 
-    errors: those of the command, beside what all commands share.
+    Such errors are `UserError`, `RequestError`, what an endpoint answers, and what the operating
+    system says of a port, a file or a cluster. Everything else is a defect and keeps its traceback.
     """
     import openai
-
-    from cluster.cards.catalog import UnknownCard
-    from cluster.plan.checkpoint import UnknownCheckpoint
-    from cluster.plan.planner import DoesNotFit
-    from configs.errors import RequestError
+    from pydantic import ValidationError
 
     try:
         yield
@@ -43,36 +44,39 @@ def exit_on_user_error(*errors: type[Exception]) -> Iterator[None]:
         fail(f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url")
     except (openai.APIError, RequestError) as error:
         fail(error.message)
-    except (DoesNotFit, UnknownCard, UnknownCheckpoint, OSError) as error:
-        fail(str(error))  # an OSError is of a port, a file or a cluster
-    except errors as error:
+    except (UserError, ValidationError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
 def load_or_fail(config: str) -> Recipe:
-    """A recipe by file or name; its mistakes end the command."""
-    try:
+    """Load a recipe by its file or a preset's name; mistakes in the recipe end the command."""
+    with exit_on_user_error():
         return load(config)
-    except RecipeError as error:
-        fail(str(error))
 
 
 def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) -> Recipe:
-    """The recipe with the door that a command line asks for. An interface that others can reach is
-    refused without keys, unless that is said; so are keys that cannot be used."""
-    from configs.access import is_loopback
-    from serve_app.access.api_keys import VARIABLE, KeyFile, KeysError, environment_keys
+    """Put a command line's options about API keys into the recipe.
 
-    said = {"keys_file": str(keys.resolve())} if keys else {"open": True} if no_keys else {}
-    access = recipe.access.model_copy(update=said)
-    try:
+    An interface that other machines can reach is refused without API keys, unless `--no-keys` was
+    given. Keys that cannot be used end the command here, before anything is started.
+
+    Args:
+        recipe: The recipe as it was loaded.
+        host: The interface to listen on.
+        keys: File of API keys (`--keys`).
+        no_keys: Whether to answer everybody (`--no-keys`).
+    """
+    from configs.access import is_loopback
+    from serve_app.access.api_keys import VARIABLE, KeyFile, environment_keys
+
+    options = {"keys_file": str(keys.resolve())} if keys else {"open": True} if no_keys else {}
+    access = recipe.access.model_copy(update=options)
+    with exit_on_user_error():
         has_keys = bool(environment_keys()) or access.keys_file is not None
         if access.keys_file is not None:
             KeyFile(Path(access.keys_file), access.reload_s)
-    except KeysError as error:
-        fail(str(error))
     if no_keys and has_keys:
         fail(f"--no-keys, and there are keys: by --keys, access.keys_file or {VARIABLE}; choose one")
     if not (has_keys or access.open or is_loopback(host)):
@@ -84,6 +88,6 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
 
 
 def fail(message: str) -> NoReturn:
-    """End the command with a message."""
+    """Print a message in red and end the command with exit code 1."""
     err.print(Text(f"error: {message}", style="red"), soft_wrap=True)
     raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""A command as a Ray job: submitted, followed, and ended as the job ends."""
+"""Runs a command as a Ray job: submits it, follows its log, and ends with its exit code."""
 
 import asyncio
 import logging
@@ -14,16 +14,21 @@ from rich.text import Text
 from cli.console import err
 
 OPTION = "--address"
+"""The option that asks for a Ray job; the job's own command must not have it."""
 
 
 def submit(address: str, arguments: Sequence[str]) -> int:
-    """Run `slimmoa ARGUMENTS` as a job of the cluster at `address`, in this folder; its exit code.
+    """Run `slimmoa ARGUMENTS` as a job of a cluster, and return the job's exit code.
 
-    Ctrl-C leaves the job running. The folder must be there on the cluster's head node too, for a run
-    is a folder.
+    The job runs in the present folder, which has to exist on the cluster's head node too. Ctrl-C
+    leaves the job running and returns 130.
+
+    Args:
+        address: The cluster: http://HOST:8265, or `auto`.
+        arguments: The words after `slimmoa`.
 
     Raises:
-        ConnectionError: there is no cluster.
+        ConnectionError: no cluster takes the job.
     """
     _use_token()
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -47,16 +52,19 @@ def submit(address: str, arguments: Sequence[str]) -> int:
 
 
 def _use_token() -> None:
-    """As the `ray` command does, before Ray is imported: where there is a token, it is used."""
+    """Use the cluster's token if this user has one, as the `ray` command does.
+
+    Ray reads the variable when it is imported, so this has to run before.
+    """
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def entrypoint(arguments: Sequence[str]) -> str:
-    """The job's shell command: this command without its address."""
+    """The shell command of the job: the given command without `--address`."""
     rest = _without_address(list(arguments))
-    # The same Python where it is there too, as in a cluster on one machine or one image.
+    # Use this very Python if the job's node has it, as on one machine or with one image.
     python = f'"$(command -v {shlex.quote(sys.executable)} || echo python)"'
     return f"cd {shlex.quote(os.getcwd())} && exec {python} -m cli {shlex.join(rest)}"
 

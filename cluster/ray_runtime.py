@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.cards.card import Card
 from cluster.cards.detect import detect_cards
+from configs.errors import UserError
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -64,7 +65,7 @@ JOIN_POLL_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class PortTakenError(OSError):
+class PortTakenError(UserError):
     """The endpoint's port cannot be used, because another program listens there."""
 
 

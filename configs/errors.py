@@ -1,4 +1,6 @@
-"""The error tree. Whatever can go wrong with a request is one of these.
+"""Two trees of errors: those of requests, and those of people at a terminal.
+
+`RequestError` is the base of whatever can go wrong with a request to the API:
 
     RequestError            base; never raised itself
     ├── BadRequest          400  the request cannot be served as it is
@@ -19,8 +21,12 @@
     ├── DeadlineExceeded    504  no answer in time
     └── WeightsError        500  weights cannot be had; raised at start, not by requests
 
-Every class rebuilds from its message alone and carries the rest as attributes, because that is what
-survives the way between two Ray processes.
+Each of its classes can be rebuilt from its message alone and carries the rest as attributes, because
+only that survives the way between two Ray processes.
+
+`UserError` is the base of what a person at a terminal can mend: a recipe with mistakes, a run folder
+that is in use, models that do not fit. A command prints its message and ends with exit code 1. Each
+part of the project defines its own class of this kind beside the code that raises it.
 """
 
 from typing import ClassVar
@@ -45,6 +51,13 @@ class RequestError(Exception):
     def message(self) -> str:
         """The text for people, without a traceback."""
         return str(self.args[0])
+
+
+class UserError(Exception):
+    """Something that the person at the terminal can mend; the message says what and how.
+
+    Commands print the message without a traceback and exit with code 1 (`cli/console.py`).
+    """
 
 
 class BadRequest(RequestError):

@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs.cross_checks import Problem, Where, inconsistencies
-from configs.schema import NO_KEYS, Recipe
+from configs.errors import UserError
+from configs.models import NO_KEYS
+from configs.schema import Recipe
 from configs.yaml_lines import BadDocument, Document
 
 SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
@@ -20,7 +22,7 @@ SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """A recipe that cannot be used. `problems` holds everything wrong with it, in file order."""
 
     def __init__(self, message: str, *, problems: tuple[Problem, ...] = ()) -> None:

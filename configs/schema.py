@@ -5,30 +5,37 @@ This is the only place of defaults in the project. Units stand in the names: `_s
 """
 
 import json
-import re
+from collections import Counter
+from collections.abc import Iterator
 from importlib import resources
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
-from configs.weights import FolderSource, WeightsSource
+from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-NO_KEYS = (
-    "API keys never stand in a recipe: put the key into an environment variable and name that "
-    "variable in api_key_env"
-)
+__all__ = [
+    "Access",
+    "Aggregator",
+    "Cards",
+    "Layer",
+    "Limits",
+    "LlamaCppModel",
+    "Model",
+    "ModelBase",
+    "OpenAIHttpModel",
+    "Proposer",
+    "Recipe",
+    "References",
+    "Sampling",
+    "ScriptedModel",
+    "VllmModel",
+]
+"""Other packages import every setting from here, whichever file of `configs` defines it."""
 
 
 def default_prompt() -> str:
@@ -57,164 +64,6 @@ class Sampling(Strict):
     """Log-probabilities to return: none, or of the written token and this many others."""
 
 
-MOST_REPLICAS = 64
-
-
-class Replicas(Strict):
-    """How many replicas of a model there are. A number alone means exactly so many."""
-
-    min: int = Field(1, ge=1, le=MOST_REPLICAS)
-    """Fewest; it does not fit where there is no room for them."""
-    max: int | None = None
-    """Most; by default as many as find room on cards that would stand idle."""
-
-    @model_validator(mode="after")
-    def _is_ordered(self) -> Self:
-        if self.max is not None and self.max < self.min:
-            ctx = {"max": self.max, "min": self.min}
-            raise PydanticCustomError("order", "max ({max}) has to be at least min ({min})", ctx)
-        return self
-
-    @model_serializer
-    def _written(self) -> int | dict[str, int]:
-        if self.min == self.max:
-            return self.min
-        return {"min": self.min} if self.max is None else {"min": self.min, "max": self.max}
-
-
-def _exactly(value: Any) -> Any:
-    if type(value) is int:
-        return {"min": value, "max": value}
-    if isinstance(value, dict | Replicas):
-        return value
-    raise PydanticCustomError(
-        "replicas", "this has to be a whole number, or a mapping with min and max"
-    )
-
-
-Number = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
-
-
-class ModelBase(Strict):
-    """What every model has, whichever engine runs it."""
-
-    context_tokens: int = Field(4096, ge=128, le=10_000_000)
-    """Tokens that one sequence may hold, prompt and answer together."""
-    concurrency: int = Field(4, ge=1, le=1024)
-    """Sequences that one replica runs at a time; further ones wait."""
-    replicas: Annotated[
-        Replicas, BeforeValidator(_exactly, json_schema_input_type=Number | Replicas)
-    ] = Replicas()
-    """`{min, max}`, or a number for exactly so many. By default one, and more on cards that would
-    stand idle."""
-    residency: Literal["auto", "resident", "turns"] = "auto"
-    """`resident`: always awake, in a slot of its own; `turns`: shares a slot; by default as planned."""
-
-
-class LlamaCppModel(ModelBase):
-    """A GGUF file, run inside the replica by llama.cpp."""
-
-    engine: Literal["llamacpp"]
-    """llama.cpp through xllamacpp."""
-    weights: Many[WeightsSource] = Field(min_length=1)
-    """Where the GGUF file comes from; tried in order."""
-    threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads; by default the model's share of the cores."""
-    prefill_tokens: int = Field(32, ge=8, le=4096)
-    """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a
-    slow CPU wants it small; larger is faster: 512 against 32 is 1.26 times, measured."""
-
-
-class OpenAIHttpModel(ModelBase):
-    """A model behind any OpenAI-compatible server."""
-
-    engine: Literal["openai_http"]
-    """HTTP with streaming."""
-    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
-    """The server's API root, usually ending in /v1."""
-    model: str = Field(min_length=1)
-    """The model's name on that server."""
-    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """Environment variable that holds the API key. Keys never stand in a recipe."""
-    output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """The name under which that server takes the output limit."""
-    characters_per_token: float = Field(3.0, gt=0, le=20)
-    """The remote tokenizer is unknown, so tokens are estimated from characters. Lower is safer."""
-    connect_timeout_s: Seconds = 10
-    """Longest wait for a connection."""
-    read_timeout_s: Seconds = 120
-    """Longest silence of the server before or between tokens."""
-    retries: int = Field(2, ge=0, le=10)
-    """Further attempts after a failed connection or a 408, 429 or 5xx, before the first token only."""
-    backoff_s: Seconds = 0.5
-    """Wait before the first retry; doubles each time, with jitter. Retry-After is honoured."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _holds_no_key(cls, url: str) -> str:
-        if re.match(r"https?://[^/]*@", url):
-            raise PydanticCustomError("secret", NO_KEYS)
-        return url
-
-
-class ScriptedModel(ModelBase):
-    """A deterministic engine without weights, for demonstrations, load and fault tests."""
-
-    engine: Literal["scripted"]
-    """Text from a seeded script."""
-    text: str | None = None
-    """The answer; by default words drawn from model, seed and prompt."""
-    tokens: int = Field(24, ge=0, le=1_000_000)
-    """Words of a drawn answer; 0 is an empty answer."""
-    start_s: float = Field(0, ge=0, le=86_400)
-    """Time to start."""
-    first_token_s: float = Field(0.05, ge=0, le=86_400)
-    """Time to the first token."""
-    token_s: float = Field(0.002, ge=0, le=86_400)
-    """Time between tokens."""
-    fail_share: Share = 0
-    """Share of calls that fail before their first token, drawn by call number."""
-    hang_share: Share = 0
-    """Share of calls that never write anything, drawn by call number."""
-    weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
-    """Bytes that it is said to take of a card, where it then takes turns; by default it takes none."""
-    journal: str | None = Field(None, pattern=r"\.jsonl$")
-    """A file (.jsonl) that gets a line for each call that starts: model, messages, sampling, pid."""
-
-
-class VllmModel(ModelBase):
-    """A folder of safetensors, run by vLLM in the replica: on a GPU, or on a CPU build of vLLM."""
-
-    engine: Literal["vllm"]
-    """vLLM's AsyncLLM."""
-    weights: Many[FolderSource] = Field(min_length=1)
-    """Where the folder comes from; tried in order."""
-    quantization: str | None = None
-    """vLLM's online quantization by name; by default what the checkpoint says of itself."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Number type of what is not quantized."""
-    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
-    """Number type of the KV cache; fp8 halves it."""
-    kv_tokens: int | None = Field(None, ge=128, le=1_000_000_000)
-    """Tokens that the KV cache holds over all sequences, at least one whole context; by default the
-    whole context of every sequence. Fewer do where few are long: vLLM lets the others wait."""
-    batch_tokens: int = Field(2048, ge=32, le=1_000_000)
-    """Most tokens that one step processes, prefill and decode together."""
-    eager: bool = False
-    """Skip compilation and CUDA graphs: starts faster, decodes slower."""
-    load_format: Literal["auto", "dummy"] = "auto"
-    """`dummy` gives random weights in the real shape, to measure memory and speed without files."""
-    reasoning_parser: str | None = None
-    """vLLM's parser that separates reasoning from the answer, by name (`qwen3`, `deepseek_r1`)."""
-    trust_remote_code: bool = False
-    """Run Python code that the checkpoint brings. Off, unless you have read that code."""
-
-
-Model = Annotated[
-    LlamaCppModel | OpenAIHttpModel | ScriptedModel | VllmModel, Field(discriminator="engine")
-]
-
-
 class Proposer(Strict):
     """One place in a layer."""
 
@@ -232,6 +81,18 @@ class Layer(Strict):
     proposers: Many[Proposer] = Field(min_length=1)
     """The proposers, the most trusted first: if every aggregator fails, the first one that
     answered is the answer."""
+
+    @property
+    def samples(self) -> int:
+        """Proposals that the layer gives when nothing fails."""
+        return self.samples_by_model().total()
+
+    def samples_by_model(self) -> Counter[str]:
+        """Proposals that each model gives to the layer; 0 for every other model."""
+        counts = Counter[str]()
+        for proposer in self.proposers:
+            counts[proposer.model] += proposer.samples
+        return counts
 
 
 class Aggregator(Strict):
@@ -324,15 +185,68 @@ class Recipe(Strict):
     access: Access = Access()
     """Who may come in, and how much each may ask for."""
 
-    def queue_of(self, model: str) -> int:
-        """How many calls may wait at one replica of a model.
+    @property
+    def stages(self) -> int:
+        """Stages of one answer, which follow each other: the layers, then the aggregator."""
+        return len(self.layers) + 1
 
-        An answer in work is in one stage at a time, so stages * concurrency answers keep all stages
-        busy, and as many again wait (Little's law: twice as many in work take twice as long).
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """Proposals of each layer when nothing fails."""
+        return tuple(layer.samples for layer in self.layers)
+
+    @property
+    def aggregators(self) -> tuple[str, ...]:
+        """The models that may write the answer: the aggregator, then its fallbacks in order."""
+        return (self.aggregator.model, *self.aggregator.fallbacks)
+
+    def proposers(self) -> Iterator[Proposer]:
+        """All proposers, layer by layer."""
+        for layer in self.layers:
+            yield from layer.proposers
+
+    def calls_per_answer(self, model: str | None = None) -> int:
+        """Engine calls that one answer takes when nothing fails: of one model, or of all together."""
+        if model is None:
+            return sum(self.samples) + 1
+        proposals = sum(layer.samples_by_model()[model] for layer in self.layers)
+        return proposals + (1 if model == self.aggregator.model else 0)
+
+    def calls_at_once(self, name: str) -> dict[str, int]:
+        """Most calls of each model that one answer has in flight at the same time.
+
+        Args:
+            name: whose answer: the mixture's name, or a model's for an answer by that model alone.
+        """
+        if name != self.name:
+            return {name: 1}
+        most = Counter({self.aggregator.model: 1})
+        for layer in self.layers:
+            most |= layer.samples_by_model()
+        return dict(most)
+
+    def longest_answer(self, model: str) -> int:
+        """Most tokens that the mixture lets a model write in one call; 0 if it never calls it."""
+        samplings = [proposer.sampling for proposer in self.proposers() if proposer.model == model]
+        if model in self.aggregators:
+            samplings.append(self.aggregator.sampling)
+        return max((sampling.max_tokens for sampling in samplings), default=0)
+
+    def queue_limit(self, model: str) -> int:
+        """Calls that may wait at one replica of a model.
+
+        Unless `limits.queue` gives the number, waiting shall about double the time of an answer. An
+        answer is in one stage at a time, so stages * concurrency answers keep all stages busy, and
+        twice as many answers take twice as long (Little's law). At worst all of them are at one
+        replica: `concurrency` of their calls run, the others wait.
         """
         if self.limits.queue is not None:
             return self.limits.queue
-        return (2 * (len(self.layers) + 1) - 1) * self.models[model].concurrency
+        return (2 * self.stages - 1) * self.models[model].concurrency
+
+    def capacity_per_replica(self, model: str) -> int:
+        """Calls that one replica of a model takes in: those that run, and those that wait."""
+        return self.models[model].concurrency + self.queue_limit(model)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -1,8 +1,8 @@
 """Writes what the documents take from the code: README's list of commands, docs/commands.md,
 docs/recipe.md, schema.json.
 
-python docs/generate.py           write them (`make docs`)
-python docs/generate.py --check   exit with 1 if one is not as it would be written
+python -m docs.generate           write them (`make docs`)
+python -m docs.generate --check   exit with 1 if one is not as it would be written
 """
 
 import json
@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from cli.bench import bench
 from cli.main import app, keys
 from configs import schema
+from docs.marked import marked_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP = re.compile(r"(<!-- help: ([\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -27,7 +28,7 @@ WIDTH = 96
 def documents() -> dict[Path, str]:
     """Each generated document and what it has to contain."""
     readme = ROOT / "README.md"
-    return {
+    return marked_pages() | {
         readme: HELP.sub(_with_help, readme.read_text("utf-8")),
         ROOT / "docs" / "commands.md": _commands(),
         ROOT / "docs" / "recipe.md": _recipe(),

@@ -12,13 +12,14 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any
 
+from configs.errors import UserError
 from jobs.records import Answer, Row
 from jobs.store import Store
 
 BATCH_ROWS = 500
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """Answers cannot be exported as asked; the message says why, nothing is written."""
 
 

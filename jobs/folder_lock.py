@@ -15,12 +15,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from configs.errors import UserError
+
 LOCK = "run.lock"
 LOOK_S = 0.2  # who asks for the owner holds the lock for a moment
 OWNER = "run.owner.json"
 
 
-class RunTaken(RuntimeError):
+class RunTaken(UserError):
     """Another job works on the run folder; the message says whose, where and since when."""
 
 

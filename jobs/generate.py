@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
-from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError
+from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError, UserError
 from configs.schema import Recipe, Sampling
 from jobs.identity import short_hash
 from jobs.records import Answer, Failure, Generator, Row, Used
@@ -41,7 +41,7 @@ OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
 FAILURES_IN_A_ROW = 100
 
 
-class RunStopped(RuntimeError):
+class RunStopped(UserError):
     """So many rows failed one after another that going on makes no sense; nothing is lost."""
 
 
@@ -92,14 +92,13 @@ def models_of(variant: Variant) -> set[str]:
     if variant.model is not None:
         return {variant.model}
     recipe = variant.recipe
-    proposers = {p.model for layer in recipe.layers for p in layer.proposers}
-    return proposers | {recipe.aggregator.model, *recipe.aggregator.fallbacks}
+    return {proposer.model for proposer in recipe.proposers()} | set(recipe.aggregators)
 
 
 def sampling_alone(recipe: Recipe, model: str) -> Sampling:
     """How a model is sampled alone: as its first place in the recipe, so that what it proposed is its
     answer; as the aggregator, if it proposes nowhere."""
-    proposers = (p for layer in recipe.layers for p in layer.proposers if p.model == model)
+    proposers = (p for p in recipe.proposers() if p.model == model)
     first = next(proposers, None)
     return recipe.aggregator.sampling if first is None else first.sampling
 

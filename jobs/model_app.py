@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from actors.keeper.replica_turns import CONTACT_S
 from cluster import ray_runtime
 from cluster.residency.messages import Verb
+from configs.errors import UserError
 from configs.schema import Model, Recipe
 from jobs.identity import model_identity
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 JOB_APP = "slimmoa-job-"
 
 
-class ModelAppMismatch(RuntimeError):
+class ModelAppMismatch(UserError):
     """The cluster's application does not suit the job; the message says what differs."""
 
 
@@ -152,8 +153,8 @@ def _end(own: str) -> None:
 def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) -> None:
     from serve_app.app import BuildArgs, build
 
-    places = max(sum(p.samples for p in layer.proposers) for layer in recipe.layers)
-    queue = min(100_000, max(in_flight * places, *map(recipe.queue_of, recipe.models)))
+    most = in_flight * max(recipe.samples)
+    queue = min(100_000, max(most, *map(recipe.queue_limit, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
     ray_runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name, None)

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from configs.errors import UserError
 from configs.schema import Recipe
 from jobs.folder_lock import lock_folder
 from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
@@ -25,7 +26,7 @@ from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant, alone, mixture
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run cannot be begun or gone on with as asked; the message names the option at fault."""
 
 
@@ -185,7 +186,7 @@ def calls_per_row(variant: Variant) -> int:
     """Engine calls behind one answer."""
     if variant.model is not None:
         return 1
-    return 1 + sum(p.samples for layer in variant.recipe.layers for p in layer.proposers)
+    return variant.recipe.calls_per_answer()
 
 
 def _added(store: Store, variant: Variant, identities: dict[str, str], seed: int) -> Variant:

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from configs.errors import UserError
 from configs.schema import Layer, Proposer, Recipe
 
 
-class VariantError(ValueError):
+class VariantError(UserError):
     """A recipe has no such variant; the message names the variant and says why."""
 
 
@@ -61,7 +62,7 @@ def without(recipe: Recipe, model: str) -> Variant:
         if not rest:
             raise VariantError(f"{name!r}: layer {number} has no other proposer than {model!r}")
         layers.append(rest)
-    quorum = min([recipe.limits.quorum, *map(_places, layers)])
+    quorum = min([recipe.limits.quorum, *(sum(p.samples for p in rest) for rest in layers)])
     limits = recipe.limits.model_dump() | {"quorum": quorum}
     return _changed(recipe, name, layers=_dumped(layers), limits=limits)
 
@@ -122,16 +123,7 @@ def self_moa(recipe: Recipe, model: str) -> Variant:
 
 def proposing(recipe: Recipe) -> tuple[str, ...]:
     """The models that propose, each once, in the order of their first places."""
-    return tuple(dict.fromkeys(p.model for layer in recipe.layers for p in layer.proposers))
-
-
-def calls(recipe: Recipe) -> int:
-    """Engine calls that one answer of the mixture takes when nothing fails."""
-    return sum(_places(layer.proposers) for layer in recipe.layers) + 1
-
-
-def _places(proposers: Iterable[Proposer]) -> int:
-    return sum(proposer.samples for proposer in proposers)
+    return tuple(dict.fromkeys(proposer.model for proposer in recipe.proposers()))
 
 
 def _like_first(layer: Layer, model: str) -> Proposer:
@@ -143,7 +135,7 @@ def _like_first(layer: Layer, model: str) -> Proposer:
 def _sampled(layer: Layer, model: str) -> Proposer:
     own = (proposer for proposer in layer.proposers if proposer.model == model)
     base = next(own, None) or _like_first(layer, model)
-    return base.model_copy(update={"samples": _places(layer.proposers)})
+    return base.model_copy(update={"samples": layer.samples})
 
 
 def _dumped(layers: Sequence[Sequence[Proposer]]) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def build(args: BuildArgs) -> Application:
 def _build_model(name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bool) -> Application:
     """The deployment of one model, with the assignments of its replicas if it takes a card."""
     model, replicas = recipe.models[name], replicas_by_node(plan, name)
-    queue = replica_queue(recipe.queue_of(name))
+    queue = replica_queue(recipe.queue_limit(name))
     assignments = None
     if replicas is not None:
         assignments = ModelAssignments(plan, replicas, recipe.cards.patience_s)

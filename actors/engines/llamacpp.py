@@ -1,12 +1,13 @@
 """llama.cpp inside this process, through xllamacpp: GGUF weights, continuous batching.
 
-Facts that shape it, tested on xllamacpp 2026.10.11549:
-- Calls block their thread, so each runs in a thread of our own pool and its chunks come back through
-  the event loop. Returning True from the callback cancels a call.
-- The callback runs only when a chunk arrives. `return_progress` makes one arrive after each prefill
-  step of `n_batch` tokens, so a call can be cancelled during its prefill too.
-- Each Server opens an HTTP port without authentication. We move it to a socket in a folder that only
-  this user can enter, protect it with a random key, and use it for what the library lacks: tokens.
+Facts that shape this engine, tested on xllamacpp 2026.10.11549:
+- A call blocks its thread. So each call runs in a thread of our own pool, and its chunks come back
+  through the event loop. A call is cancelled when its callback returns True.
+- The callback runs only when a chunk arrives. The option `return_progress` makes a chunk arrive after
+  each prefill step of `n_batch` tokens, so a call can be cancelled during its prefill too.
+- Each Server opens an HTTP port without authentication, and this cannot be switched off. We move the
+  port to a Unix socket in a folder that only this user can enter, and protect the socket with a random
+  key. We use it for tokenizing, which the library itself lacks.
 """
 
 import asyncio
@@ -30,18 +31,21 @@ from configs.schema import LlamaCppModel, Sampling
 
 
 def create(name: str, model: LlamaCppModel, share: Share) -> "LlamaCppEngine":
-    """For the registry."""
+    """Make the engine; the registry in `actors/engines/__init__.py` calls this."""
     return LlamaCppEngine(name, model, share)
 
 
 class NativeFailure(Exception):
-    """The native side raised."""
+    """The native library raised an error during a call; `stream` turns it into an EngineError."""
 
 
 class NativeCall:
-    """One streamed call of the native server, in a thread; its chunks come out on the event loop.
+    """One streamed call of the native server: it runs in a thread, its chunks arrive on the event loop.
 
-    stopping: set when the engine as a whole stops.
+    Args:
+        server: The `xllamacpp.Server`.
+        request: The request as JSON.
+        stopping: Is set when the whole engine stops; the call then ends at its next chunk.
     """
 
     def __init__(self, server: Any, request: str, stopping: threading.Event) -> None:
@@ -53,20 +57,20 @@ class NativeCall:
         self._chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def run(self, pool: ThreadPoolExecutor) -> AsyncGenerator[dict[str, Any]]:
-        """The chunks. Closing returns when the native call has ended."""
+        """Yield the chunks. Closing this generator returns only when the native call has ended."""
         native = pool.submit(self._call)
         work = asyncio.wrap_future(native)
         work.add_done_callback(lambda _: self._chunks.put_nowait(None))
         try:
             while (chunk := await self._chunks.get()) is not None:
                 yield chunk
-            # It is cancelled if the engine stopped before a thread was free.
+            # The work is cancelled if the engine stopped before a thread was free.
             if not work.cancelled() and (error := work.exception()) is not None:
                 raise NativeFailure(str(error)) from error
         finally:
             self._cancelled.set()
             if not native.cancel():
-                await _finished(work)
+                await _wait_until_done(work)
 
     def _call(self) -> None:
         self._server.handle_chat_completions(self._request, self._on_chunk)
@@ -80,7 +84,7 @@ class NativeCall:
 
 
 class LlamaCppEngine:
-    """One GGUF model. Asleep it is unloaded, and its tokenizer with it."""
+    """One GGUF model. A sleeping engine is unloaded, together with its tokenizer."""
 
     def __init__(self, name: str, model: LlamaCppModel, share: Share) -> None:
         self._name = name
@@ -129,8 +133,10 @@ class LlamaCppEngine:
         # With less than a token per sequence, the native side ends the whole process.
         params.n_batch = params.n_ubatch = max(model.prefill_tokens, model.concurrency)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._share.threads
-        params.n_gpu_layers = -1 if self._share.on_gpu else 0  # all of them, where the build can
-        params.cache_ram_mib = 0  # its default may grow to 8 GB
+        params.n_gpu_layers = (
+            -1 if self._share.on_gpu else 0
+        )  # all layers, if this build of llama.cpp can use a GPU
+        params.cache_ram_mib = 0  # by default this cache may grow to 8 GB
         params.verbosity = -1
         params.hostnames = [str(socket)]
         params.n_threads_http = 1
@@ -215,17 +221,20 @@ class LlamaCppEngine:
             raise EngineUnavailable("llama.cpp is not running", model=self._name)
 
     async def sleep(self) -> None:
-        """Unload: llama.cpp cannot give memory back otherwise."""
+        """Unload the model, because llama.cpp has no other way to give memory back."""
         await self.stop()
 
     async def wake(self) -> None:
-        """Load the weights again, from the page cache if it still has them."""
+        """Load the weights again; the page cache of the system may still hold them."""
         await self.start()
 
     async def stop(self) -> None:
         self._stopping.set()
-        self._server, http, self._http = None, self._http, None
-        pool, self._pool, folder, self._folder = self._pool, None, self._folder, None
+        http, pool, folder = self._http, self._pool, self._folder
+        self._server = None
+        self._http = None
+        self._pool = None
+        self._folder = None
         if http is not None:
             await http.close()
         if pool is not None:  # the last call to end drops the server, which unloads the model
@@ -242,8 +251,8 @@ def _request(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         "return_progress": True,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": 0,  # llama.cpp's own defaults of top_k and min_p would sample otherwise than
-        "min_p": 0,  # what the recipe says
+        "top_k": 0,  # with llama.cpp's own defaults of top_k and min_p the sampling would differ
+        "min_p": 0,  # from what the recipe says
         "max_tokens": sampling.max_tokens,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
@@ -251,15 +260,15 @@ def _request(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
     if sampling.stop:
         request["stop"] = list(sampling.stop)
     if sampling.seed is not None:
-        request["seed"] = sampling.seed % (2**32 - 1)  # the last one means random there
+        request["seed"] = sampling.seed % (2**32 - 1)  # llama.cpp takes 2**32 - 1 for a random seed
     if sampling.top_logprobs is not None:
-        # At 0 llama.cpp would leave out the log-probability of the written token, too.
+        # With 0, llama.cpp would also leave out the log-probability of the written token.
         request |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}
     return request
 
 
 def _characters(byte_ends: list[int], character_ends: list[int]) -> list[int]:
-    """How many characters end at or before each of the byte positions; both lists ascend."""
+    """Count the characters that end at or before each byte position. Both lists are sorted."""
     counts, done = [], 0
     for end in byte_ends:
         while done < len(character_ends) and character_ends[done] <= end:
@@ -268,8 +277,8 @@ def _characters(byte_ends: list[int], character_ends: list[int]) -> list[int]:
     return counts
 
 
-async def _finished(work: asyncio.Future[None]) -> None:
-    """Wait for the native call, even if cancelled meanwhile: only then is its slot free."""
+async def _wait_until_done(work: asyncio.Future[None]) -> None:
+    """Wait until the native call has ended, even if we are cancelled: its slot is free only then."""
     cancellation = None
     while not work.done():
         try:

@@ -1,12 +1,12 @@
 """vLLM inside the replica: safetensors on a GPU, or on a CPU with a CPU build of vLLM.
 
-Facts that shape it, read in vLLM 0.26 and 0.32 and tested on 0.32 (docs/vllm.md):
-- AsyncLLM runs the model in a child process. When that dies nothing revives it: the replica has to
-  go, and every call and `check_health` says so.
-- Its memory steps look at the whole card, so start, sleep and wake must be serialised with those of
-  its neighbours. The keeper of the card does that; nothing here knows of neighbours.
-- `sleep` by default aborts what is in flight; level 2 is unsafe for quantized weights; a failed wake
-  leaves the memory half mapped.
+Facts that shape this engine, read in vLLM 0.26 and 0.32 and tested on 0.32 (docs/vllm.md):
+- AsyncLLM runs the model in a child process. Nothing revives a child that died: every call and
+  `check_health` then raise EngineUnavailable, and the replica has to be replaced.
+- vLLM measures the whole card when it starts, sleeps or wakes. So these steps must not overlap with
+  those of other engines on the card. The card's keeper sees to that; this file knows no neighbours.
+- By default `sleep` aborts the calls in flight. Sleep level 2 is unsafe for quantized weights. A wake
+  that failed leaves the memory half mapped.
 """
 
 import asyncio
@@ -39,20 +39,25 @@ from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavai
 from configs.schema import Sampling, VllmModel
 
 PROBE: list[Message] = [{"role": "user", "content": "Count from one to twenty."}]
+"""The prompt whose greedy answer is compared before and after the first sleep."""
 PROBE_TOKENS = 8
+"""How many tokens of that answer are compared."""
 
 logger = logging.getLogger(__name__)
 
 
 def create(name: str, model: VllmModel, share: Share) -> "VllmEngine":
-    """For the registry. Without a plan the KV cache holds the whole context of every sequence."""
+    """Make the engine; the registry in `actors/engines/__init__.py` calls this.
+
+    If `share` gives no size for the KV cache, it holds the whole context of every sequence.
+    """
     return VllmEngine(name, model, share)
 
 
 class VllmEngine:
-    """One model. It can sleep: `sleep` keeps its weights in host RAM and drops its KV cache.
+    """One model. `sleep` moves its weights to host RAM and drops its KV cache.
 
-    On a CPU sleep and wake free nothing, but calls that come in between wait all the same.
+    On a CPU, sleep and wake free no memory; calls that arrive in between still wait.
     """
 
     def __init__(self, name: str, model: VllmModel, share: Share) -> None:
@@ -74,8 +79,8 @@ class VllmEngine:
             self._llm = await asyncio.to_thread(self._load, folder)
             self._failure = None
             self._has_system_role = await self._takes_system_role()
-            self._probe = await self._answer_probe()  # the first call compiles what is still to compile
-        except Exception as error:  # whatever goes wrong here, there is no engine
+            self._probe = await self._answer_probe()  # the first call also triggers late compilation
+        except Exception as error:  # any error at start leaves no usable engine
             await self.stop()
             message = f"vLLM cannot run {folder.name}: {error}; its log has the cause"
             raise EngineUnavailable(message, model=self._name) from error
@@ -86,14 +91,14 @@ class VllmEngine:
         if not share.kv_cache_memory_bytes:
             kv = footprint(self._model, from_folder(folder), kind, share.gpus).kv
             share = replace(share, kv_cache_memory_bytes=kv)
-        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would overrule ours
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # this variable would override our size
         os.environ.update(environment(self._model, share, kind))
         os.environ[REPLICA] = str(os.getpid())
         arguments = engine_arguments(folder, self._model, share, kind)
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
     async def _takes_system_role(self) -> bool:
-        """Whether the chat template knows system messages; Gemma 2's, for one, refuses them."""
+        """Whether the chat template accepts system messages. The template of Gemma 2 refuses them."""
         try:
             await self._render([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])
         except BadRequest:
@@ -129,7 +134,7 @@ class VllmEngine:
     async def _outputs(
         self, llm: Any, prompt: Any, params: SamplingParams
     ) -> AsyncGenerator[Any, None]:
-        """vLLM's outputs of one call, its errors as ours. Closing aborts the call in the engine."""
+        """Yield vLLM's outputs of one call and raise our errors for vLLM's. Closing aborts the call."""
         call = uuid.uuid4().hex
         self._calls.add(call)
         outputs = llm.generate(prompt, params, call)
@@ -140,14 +145,14 @@ class VllmEngine:
             raise self._unavailable("vLLM's engine process died") from error
         except (VLLMValidationError, ValueError) as error:
             raise self._refusal(error) from error
-        except Exception as error:  # vLLM's own tree; this one call has failed
+        except Exception as error:  # vLLM has its own errors; only this call has failed
             raise EngineError(f"vLLM: {error}", model=self._name) from error
         finally:
             self._calls.discard(call)
             await outputs.aclose()
 
     async def _render(self, messages: Sequence[Message]) -> Any:
-        """The conversation as the model sees it, template applied, as tokens."""
+        """Apply the chat template and tokenize: the prompt as the model reads it."""
         llm = self._alive()
         turns = list(messages) if self._has_system_role else fold_system(messages)
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
@@ -179,7 +184,7 @@ class VllmEngine:
         tokenizer = self._alive().get_tokenizer()
         if isinstance(prompt, str):
             return token_ends(tokenizer, prompt)
-        # Not by `_render`, which refuses what is too long: here it is to be counted.
+        # `_render` refuses prompts that are too long, but this method has to count them.
         turns = list(prompt) if self._has_system_role else fold_system(prompt)
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return token_ends(tokenizer, text)
@@ -191,22 +196,22 @@ class VllmEngine:
             raise self._unavailable("vLLM's engine process died") from error
 
     async def sleep(self) -> None:
-        """Give the card back, all but a residue, once what is in flight has finished."""
+        """Wait for the calls in flight, then free the card's memory except for a small rest."""
         try:
             await self._alive().sleep(level=1, mode="wait")
         except EngineDeadError as error:
             raise self._unavailable("vLLM's engine process died falling asleep") from error
 
     async def wake(self) -> None:
-        """Take the card again. After the first sleep the model must answer as it did before.
+        """Move the weights back to the card. After the first sleep, check that answers are the same.
 
         Raises:
-            EngineUnavailable: the engine cannot be used any more, and has to be started anew.
+            EngineUnavailable: the engine is unusable and has to be started again.
         """
         llm = self._alive()
         try:
             await llm.wake_up()
-        except Exception as error:  # out of memory, or dead: half mapped memory cannot be mended
+        except Exception as error:  # out of memory or dead; half mapped memory cannot be repaired
             raise self._unavailable(f"vLLM did not wake up: {error}") from error
         before, self._probe = self._probe, None
         if before is not None and (after := await self._answer_probe()) != before:
@@ -218,7 +223,7 @@ class VllmEngine:
         if llm is not None:
             with suppress(EngineDeadError):
                 await llm.abort(list(self._calls))
-            if llm.output_handler is not None:  # it would take the end of the engine for a failure
+            if llm.output_handler is not None:  # else the handler reports our stop as a failure
                 llm.output_handler.cancel()
             await asyncio.to_thread(llm.shutdown)
 
@@ -228,13 +233,13 @@ class VllmEngine:
         return self._llm
 
     def _unavailable(self, failure: str) -> EngineUnavailable:
-        """Take the engine for lost; `stop` still has to clear it away."""
+        """Mark the engine as unusable; `stop` still has to be called."""
         logger.error("model %s: %s", self._name, failure)
         self._failure = failure
         return EngineUnavailable(failure, model=self._name)
 
     async def _answer_probe(self) -> list[int]:
-        """A fixed greedy answer, computed in full: without the prefix cache."""
+        """Tokens of a fixed greedy answer, computed without the prefix cache."""
         params = SamplingParams(
             temperature=0,
             max_tokens=PROBE_TOKENS,
@@ -248,6 +253,6 @@ class VllmEngine:
 
 
 def _written(part: Any) -> list[int]:
-    """The tokens of an output that are text: all but the one that ends the model's turn."""
+    """The tokens of an output that are text: all but the token that ends the model's message."""
     ended = part.finish_reason == "stop" and not isinstance(part.stop_reason, str)
     return list(part.token_ids[:-1] if ended else part.token_ids)

@@ -1,4 +1,4 @@
-"""Pure: (recipe's model, share of a card) -> what vLLM is given. Imports nothing of vLLM."""
+"""The arguments that vLLM gets for a model and its share of a card. Pure: imports nothing of vLLM."""
 
 from pathlib import Path
 from typing import Any
@@ -7,23 +7,25 @@ from actors.engine import Share as Share
 from cluster.cards.card import Kind
 from configs.schema import Sampling, VllmModel
 
-REPLICA = "SLIMMOA_REPLICA_PID"  # variable: the process that vLLM's must not outlive
-WIDEST_GRAPH = 256  # sequences; larger steps run without a CUDA graph
+REPLICA = "SLIMMOA_REPLICA_PID"
+"""Environment variable with the replica's process id, which vLLM's processes must not outlive."""
+WIDEST_GRAPH = 256
+"""Most sequences of a step for which a CUDA graph is captured; larger steps run without a graph."""
 
 
 def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -> dict[str, Any]:
     """Keyword arguments of `vllm.AsyncEngineArgs`.
 
-    Both memory settings are given, always: vLLM's start-up check looks at the utilization alone
-    (0.92 by default, which a card with a neighbour never has free), and its own sizing of the KV
-    cache counts what neighbours allocate meanwhile.
+    Both memory settings are always given. vLLM's check at start looks at the utilization alone, whose
+    default of 0.92 is never free on a card with a second engine. And if vLLM sized the KV cache
+    itself, it would count what other engines allocate at the same time.
     """
     arguments: dict[str, Any] = {
         "model": str(folder),
         "quantization": model.quantization,
         "dtype": model.dtype,
         "kv_cache_dtype": model.kv_cache_dtype,
-        # "auto" would fall back to pickles.
+        # "auto" would fall back to pickled weights.
         "load_format": "dummy" if model.load_format == "dummy" else "safetensors",
         "trust_remote_code": model.trust_remote_code,
         "enforce_eager": model.eager,
@@ -31,18 +33,18 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
         "max_num_seqs": model.concurrency,
         "max_num_batched_tokens": max(model.batch_tokens, model.concurrency),
         "gpu_memory_utilization": share.utilization,
-        "kv_cache_memory_bytes": share.kv_cache_memory_bytes // share.gpus,  # it is of each GPU
-        "generation_config": "vllm",  # sampling is the recipe's, not the checkpoint's
+        "kv_cache_memory_bytes": share.kv_cache_memory_bytes // share.gpus,  # vLLM counts per GPU
+        "generation_config": "vllm",  # sampling follows the recipe, not the checkpoint
         "enable_sleep_mode": kind == "gpu",
         "disable_log_stats": True,
         "worker_extension_cls": "actors.engines.vllm_child.FollowsParent",
     }
     if share.gpus > 1:
-        # By its own choice vLLM would start Ray actors where it finds a placement group.
+        # Left to choose, vLLM would start Ray actors wherever it finds a placement group.
         arguments |= {"tensor_parallel_size": share.gpus, "distributed_executor_backend": "mp"}
     if kind == "cpu":
-        # vLLM 0.32 dies on a CPU when a step cuts the prompt of a call that has a seed ("CPU Generator
-        # does not use offset"), so a step takes whole prompts there.
+        # On a CPU, vLLM 0.32 dies when a step cuts the prompt of a call that has a seed ("CPU Generator
+        # does not use offset"). So a step takes whole prompts there.
         step = max(model.context_tokens, arguments["max_num_batched_tokens"])
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": step}
     elif not model.eager:
@@ -52,25 +54,25 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
 
 
 def graph_sizes(sequences: int) -> list[int]:
-    """Batch sizes to capture CUDA graphs for: powers of two that reach `sequences`, no more.
+    """Batch sizes for which CUDA graphs are captured: powers of two below `sequences`, and `sequences`.
 
-    vLLM's default goes to 512 in dozens of steps, and graphs stay on the card during sleep.
+    vLLM's default reaches 512 in dozens of steps, and graphs stay on the card during sleep.
     """
     most = min(sequences, WIDEST_GRAPH)
     return [*(2**n for n in range((most - 1).bit_length())), most]
 
 
 def environment(model: VllmModel, share: Share, kind: Kind) -> dict[str, str]:
-    """Variables that vLLM and the processes that it starts read."""
+    """Environment variables for vLLM and for the processes that vLLM starts."""
     variables = {"VLLM_NO_USAGE_STATS": "1"}
     if kind == "cpu":
         variables |= {
             "OMP_NUM_THREADS": str(share.threads),
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would keep a core from the model
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process less between us and the engine
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would leave a core unused
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine then runs in this process
         }
     if kind == "cpu" and model.eager:
-        # Some small functions are compiled all the same, at their first use: the first answer with
+        # Even eager mode compiles some small functions at their first use: the first answer with
         # logprobs took 17 s.
         variables["TORCH_COMPILE_DISABLE"] = "1"
     return variables
@@ -83,7 +85,9 @@ def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop) or None,
-        "seed": None if sampling.seed is None else sampling.seed % 2**63,  # -1 means random there
+        "seed": None
+        if sampling.seed is None
+        else sampling.seed % 2**63,  # vLLM takes -1 for a random seed
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "logprobs": sampling.top_logprobs,

@@ -1,9 +1,10 @@
-"""Inside vLLM's processes: they must not outlive the replica that started them.
+"""Ends vLLM's processes when the replica that started them is gone. Runs inside those processes.
 
-When a replica is killed outright, vLLM 0.32 leaves its child running, and the card full. Ray clears
-such children away; nobody does where the engine runs without Ray. vLLM imports this module in its
-child because it is told to mix FollowsParent into its worker; importing it starts the watch. Over
-several GPUs the workers are children of that child, which ends when they do.
+When a replica is killed, vLLM 0.32 leaves its child process running, and the card stays full. Ray
+removes such children, but nobody does where an engine runs without Ray. vLLM imports this module in
+its child because `vllm_arguments` names FollowsParent as the worker's extension class. The import
+starts the watching thread. On several GPUs the workers are children of that child, which ends when its
+workers end.
 """
 
 import os
@@ -16,10 +17,11 @@ import psutil  # vLLM's own dependency
 from actors.engines.vllm_arguments import REPLICA
 
 LOOK_S = 0.5
+"""Seconds between two looks at the parent and the replica."""
 
 
 class FollowsParent:
-    """Adds nothing to the worker."""
+    """Adds nothing to vLLM's worker; naming it makes vLLM import this module."""
 
 
 def _watch(parent: int, replica: int) -> None:

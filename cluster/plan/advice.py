@@ -151,21 +151,12 @@ def _shorter_contexts(recipe: Recipe, models: dict[str, Model], share: float) ->
     """Contexts of `share` of the present tokens, but long enough for the longest answer."""
     changes: list[Change] = []
     for name, model in models.items():
-        least = _longest_answer(recipe, name) + LEAST_PROMPT
+        least = recipe.longest_answer(name) + LEAST_PROMPT
         tokens = max(int(model.context_tokens * share), least)
         rounded_up = -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
         if rounded_up < model.context_tokens:
             changes.append((name, "context_tokens", rounded_up))
     return changes
-
-
-def _longest_answer(recipe: Recipe, name: str) -> int:
-    """The most tokens that the recipe lets a model write in one answer."""
-    proposers = [p for layer in recipe.layers for p in layer.proposers if p.model == name]
-    tokens = [p.sampling.max_tokens for p in proposers]
-    if name in (recipe.aggregator.model, *recipe.aggregator.fallbacks):
-        tokens.append(recipe.aggregator.sampling.max_tokens)
-    return max(tokens, default=0)
 
 
 def _fewer_bits(task: PlanningTask) -> Advice | None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.plan.gguf import Header, NotGguf, read_header
+from configs.errors import UserError
 
 WINDOWED = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2, "gpt-oss": 2}
 """By family: of this many layers in a row, all but one attend to a window only. Older Hugging Face
 configs of these families do not name these layers, and GGUF files never do."""
 
 
-class UnknownCheckpoint(ValueError):
+class UnknownCheckpoint(UserError):
     """Files cannot be understood, or a checkpoint has neither files here nor a bundled shape."""
 
 

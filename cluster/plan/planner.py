@@ -15,10 +15,11 @@ from cluster.plan.footprint import gib, kv_cache_tokens
 from cluster.plan.placement import Placement
 from cluster.plan.task import FindWeights, PlanningTask, planning_task
 from cluster.plan.widths import candidate_widths, place_on_fewest_gpus, split_obstacle
+from configs.errors import UserError
 from configs.schema import Recipe
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(UserError):
     """The models do not fit on the cards. `advice` holds changes with which they would, if any."""
 
     def __init__(self, message: str, *, advice: tuple[Advice, ...] = ()) -> None:

@@ -128,7 +128,7 @@ def _stages(recipe: Recipe) -> Iterator[list[Load]]:
         yield [
             _load(p.model, p.samples, references, p.sampling, PROPOSAL_TOKENS) for p in layer.proposers
         ]
-        references = sum(p.samples for p in layer.proposers)
+        references = layer.samples
     aggregator = recipe.aggregator
     yield [_load(aggregator.model, 1, references, aggregator.sampling, ANSWER_TOKENS)]
 

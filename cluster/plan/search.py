@@ -41,15 +41,6 @@ ALL_RESIDENT = (1, 0)
 """Members of the fullest slot and models that take turns, in the best placement that there can be."""
 
 
-def calls_per_answer(recipe: Recipe) -> dict[str, int]:
-    """How often one answer of the mixture calls each model."""
-    counts = dict.fromkeys(recipe.models, 0)
-    for proposer in (p for layer in recipe.layers for p in layer.proposers):
-        counts[proposer.model] += proposer.samples
-    counts[recipe.aggregator.model] += 1
-    return counts
-
-
 def search_placement(task: PlanningTask) -> Placement | None:
     """The best placement, or None if nothing fits. Models without a checkpoint take no card."""
     replicas = list(_replicas_to_place(task))
@@ -84,14 +75,14 @@ def _best_fills(
 
 def _replicas_to_place(task: PlanningTask) -> Iterator[ReplicaToPlace]:
     """The least replicas of each model."""
-    calls = calls_per_answer(task.recipe)
     gpus = gpus_per_card(task.cards)
     for order, (name, model) in enumerate(task.recipe.models.items()):
         if name not in task.checkpoints:
             continue
         kind = task.kind(name)
         needs = task.footprint(name, gpus if kind == "gpu" else 1)
-        work = calls[name] * task.checkpoints[name].read_bytes(1) / model.replicas.min
+        calls = task.recipe.calls_per_answer(name)
+        work = calls * task.checkpoints[name].read_bytes(1) / model.replicas.min
         for number in range(model.replicas.min):
             yield ReplicaToPlace(name, number, order, needs, work, kind)
 

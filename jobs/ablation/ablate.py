@@ -21,7 +21,7 @@ from jobs.ablation.findings import Aggregating, Findings, Gain, Members
 from jobs.ablation.plan import PARTS, Ablation, AblationError, Part, Plan, plan
 from jobs.scores.score import preferences_from_store, score
 from jobs.store import Store
-from jobs.variants import Variant, calls, proposing
+from jobs.variants import Variant, proposing
 
 __all__ = ["PARTS", "Ablation", "AblationError", "Findings", "Part", "ablate"]
 
@@ -120,6 +120,6 @@ def _members(planned: Plan, wins: Wins, self_moa: str | None) -> Members:
         over_best=against_best(wins, base, planned.members),
         over_each=tuple(contrast(wins, base, member) for member in planned.members),
         over_self_moa=contrast(wins, base, self_moa) if self_moa is not None else None,
-        calls={name: calls(planned.variants[name].recipe) for name in mixtures}
+        calls={name: planned.variants[name].recipe.calls_per_answer() for name in mixtures}
         | dict.fromkeys(planned.members, 1),
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from configs.errors import UserError
 from configs.schema import Recipe
 from jobs import variants
 from jobs.variants import Variant, VariantError, proposing
@@ -12,7 +13,7 @@ Part = Literal["quantized", "proposers", "aggregators", "members"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
-class AblationError(ValueError):
+class AblationError(UserError):
     """Nothing can be compared so; the message names the field, the value and what is allowed."""
 
 

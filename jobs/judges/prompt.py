@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.engine import Message
+from configs.errors import UserError
 from jobs.records import Row
 from serve_app.mixture.references import BRACKETS, GAP, HARMLESS, without_control
 
@@ -22,7 +23,7 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 END_TAG = re.compile(r"</(\w+)>")
 
 
-class PromptError(ValueError):
+class PromptError(UserError):
     """A prompt file cannot be used; the message says what it lacks."""
 
 

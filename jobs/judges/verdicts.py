@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from actors.engine import Delta, Message
-from configs.errors import RequestError
+from configs.errors import RequestError, UserError
 from configs.schema import Sampling
 from jobs.records import Failure, Row, Verdict
 from jobs.store import Store
@@ -25,7 +25,7 @@ class JudgeCalls(Protocol):
         """The model's answer in one piece, and the key that it is stored under."""
 
 
-class JudgeRefused(ValueError):
+class JudgeRefused(UserError):
     """The judge cannot judge; the message names it and what it returned."""
 
 

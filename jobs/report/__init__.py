@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from configs.errors import UserError
 from jobs.ablation.findings import Findings
 from jobs.records import Generator
 from jobs.report import facts as report_facts
@@ -25,7 +26,7 @@ from jobs.store import Store
 Contest = tuple[str, Sequence[str]]  # the mixture, and its members as generators
 
 
-class ReportError(RuntimeError):
+class ReportError(UserError):
     """A report cannot be made; the message says what to do."""
 
 

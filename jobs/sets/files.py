@@ -14,12 +14,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, cast
 
+from configs.errors import UserError
+
 BATCH_ROWS = 500
 
 Placed = tuple[str, dict[str, Any]]
 
 
-class SetError(ValueError):
+class SetError(UserError):
     """A set, or a file of outputs, cannot be had or read; the message names file, place and field."""
 
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from configs.errors import UserError
+
 LARGEST_GROUP = 1000
 
 Action = Callable[[sqlite3.Connection], object]
 Outcome = tuple[asyncio.Future[None], Exception | None]
 
 
-class StoreError(ValueError):
+class StoreError(UserError):
     """A run's store cannot be opened, read or written, or what is written contradicts what is there."""
 
 

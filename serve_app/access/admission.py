@@ -22,7 +22,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from configs.errors import OverAllowance, Overloaded
-from configs.schema import Recipe
 from serve_app.access.api_keys import Key
 from serve_app.mixture.context_budget import even_length
 from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent
@@ -159,24 +158,6 @@ class AdmissionControl:
 def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAllowance:
     message = f"key {key.name!r}: {why}; try again in {math.ceil(wait_s)} s"
     return OverAllowance(message, retry_after_s=wait_s, model=model)
-
-
-def places_of(recipe: Recipe) -> dict[str, int]:
-    """Calls of each model that can run or wait at one of its replicas."""
-    return {name: model.concurrency + recipe.queue_of(name) for name, model in recipe.models.items()}
-
-
-def needs_of(recipe: Recipe, model: str) -> dict[str, int]:
-    """Most calls at a time that an answer by the mixture, or by one of its models, makes of each."""
-    if model != recipe.name:
-        return {model: 1}
-    needs = Counter({recipe.aggregator.model: 1})
-    for layer in recipe.layers:
-        calls = Counter[str]()
-        for proposer in layer.proposers:
-            calls[proposer.model] += proposer.samples
-        needs |= calls
-    return dict(needs)
 
 
 async def admitted_events(

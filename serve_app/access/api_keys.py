@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from configs.access import Allowance
 from configs.cross_checks import Problem
+from configs.errors import UserError
 from configs.yaml_lines import BadDocument, Document
 
 VARIABLE = "SLIMMOA_API_KEYS"
@@ -32,7 +33,7 @@ SHORTEST = 20  # characters of a key that somebody chose; those of `slimmoa keys
 logger = logging.getLogger(__name__)
 
 
-class KeysError(ValueError):
+class KeysError(UserError):
     """Keys that cannot be used; the message says where and why, and quotes no value."""
 
 

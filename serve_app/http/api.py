@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from actors.replica import ReplicaStats
 from configs.errors import BadRequest, RequestError, UnknownModel
 from configs.schema import Recipe, Sampling
-from serve_app.access.admission import AdmissionControl, Demand, admitted_events, needs_of, places_of
+from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator, AuthMiddleware
 from serve_app.access.replica_counts import CountReplicas, ReplicaCounter
@@ -65,7 +65,7 @@ def create_api(
     api.add_exception_handler(ClientDisconnect, _on_departure)
     keeper = Authenticator(recipe.access, env_keys)
     _guard(api, keeper, recipe.access.cors_origins)
-    ledger = AdmissionControl(places_of(recipe))
+    ledger = AdmissionControl({name: recipe.capacity_per_replica(name) for name in recipe.models})
     ledger.count({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
     census = ReplicaCounter(ledger, count)
 
@@ -78,7 +78,7 @@ def create_api(
         key, clock = http.scope[KEY], asyncio.get_running_loop().time
         sampling = _sampling(request, recipe, key)
         await census.keep()
-        needs, several = needs_of(recipe, request.model), keeper.has_several_keys(clock())
+        needs, several = recipe.calls_at_once(request.model), keeper.has_several_keys(clock())
         claim = Demand(key, needs, sampling.max_tokens, has_rivals=several)
         events = admitted_events(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
@@ -232,9 +232,9 @@ async def _readiness(recipe: Recipe, backend: Backend) -> JSONResponse:
 
     states = dict(zip(recipe.models, await asyncio.gather(*map(state, recipe.models)), strict=True))
     up = {model for model, said in states.items() if said == "ready"}
-    proposals = sum(p.samples for p in recipe.layers[0].proposers if p.model in up)
-    aggregators = {recipe.aggregator.model, *recipe.aggregator.fallbacks}
-    ready = bool(aggregators & up) and proposals >= recipe.limits.quorum
+    first_layer = recipe.layers[0].samples_by_model()
+    proposals = sum(first_layer[model] for model in up)
+    ready = not up.isdisjoint(recipe.aggregators) and proposals >= recipe.limits.quorum
     return JSONResponse({"ready": ready, "models": states}, status_code=200 if ready else 503)
 
 

@@ -85,8 +85,8 @@ async def answer(
     aggregation = Aggregation(
         role="aggregator",
         messages=messages,
-        models=(recipe.aggregator.model, *recipe.aggregator.fallbacks),
-        references=record.ordered(references, len(recipe.layers) + 1),
+        models=recipe.aggregators,
+        references=record.ordered(references, recipe.stages),
         best=references[0],
         sampling=sampling,
         deadline=deadline,
@@ -137,7 +137,7 @@ async def direct(
 async def _preflight(
     messages: Sequence[Message], recipe: Recipe, models: Tokenizers, sampling: Sampling
 ) -> None:
-    references = sum(p.samples for p in recipe.layers[-1].proposers)
+    references = recipe.samples[-1]
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):
             model = recipe.aggregator.model
@@ -149,9 +149,7 @@ async def _preflight(
 def _places(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Place]:
     """The layer's samples, one place each. fixed: their seeds come from `seed`, whatever the recipe
     says; otherwise only where a model stands several times without a seed, so that none is a copy."""
-    times = Counter[str]()
-    for proposer in layer.proposers:
-        times[proposer.model] += proposer.samples
+    times = layer.samples_by_model()
     places: list[Place] = []
     placed = Counter[str]()
     for proposer in layer.proposers:

@@ -9,7 +9,7 @@ from configs.load import load, presets
 from docs.generate import commands, documents, help_text
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"])
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -54,3 +54,16 @@ def test_the_commands_of_the_readme_exist() -> None:
 def test_ci_runs_the_readmes_own_test_command() -> None:
     run = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
     assert [line for line in run if line.startswith("make")] == ["make test"]
+
+
+def test_the_index_of_benchmarks_lists_every_command() -> None:
+    index = (ROOT / "benchmarks/README.md").read_text("utf-8")
+    listed = set(re.findall(r"`benchmarks\.(\w+\.\w+)", index))
+    files = (ROOT / "benchmarks").glob("*/*.py")
+    commands = {
+        f"{file.parent.name}.{file.stem}"
+        for file in files
+        if 'if __name__ == "__main__"' in file.read_text("utf-8")
+    }
+    of_others = {"faults.chaos_models", "speed.backends", "real_cards.card_checks"}
+    assert listed == commands - of_others

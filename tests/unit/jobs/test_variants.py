@@ -102,7 +102,7 @@ def test_self_moa_has_as_many_calls_of_one_model() -> None:
     assert found.name == found.recipe.name == "mix-self-b"
     assert places(found) == [[("b", 4, 0.2, None)], [("b", 2, 0.3, None)]]
     assert found.recipe.aggregator == base().aggregator
-    assert variants.calls(found.recipe) == variants.calls(base()) == 4 + 2 + 1
+    assert found.recipe.calls_per_answer() == base().calls_per_answer() == 4 + 2 + 1
 
 
 def test_self_moa_of_a_model_that_proposes_nowhere_samples_as_the_first_proposer() -> None:

@@ -54,7 +54,8 @@ class Scripted:
 
     def __init__(self, mixture: Recipe) -> None:
         self._replicas = {
-            name: Replica(name, model, mixture.queue_of(name)) for name, model in mixture.models.items()
+            name: Replica(name, model, mixture.queue_limit(name))
+            for name, model in mixture.models.items()
         }
         self.asked: list[tuple[str, Sequence[Message], Sampling]] = []
 

@@ -42,7 +42,7 @@ def test_serve_gets_the_count_and_the_nodes_are_not_asked_at_every_call(
     seen = iter([{"n1": GPU, "n2": GPU, "new": GPU}, {"n1": GPU}])
     now = iter([100.0, 100.5, 103.0])
     monkeypatch.setattr(follow_nodes, "_resources_by_node", lambda: next(seen))
-    monkeypatch.setattr(follow_nodes.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(follow_nodes, "time", SimpleNamespace(monotonic=lambda: next(now)))
     context = SimpleNamespace(capacity_adjusted_min_replicas=1, policy_state={"kept": 1})
     ask = policy()
     assert [ask(context) for _ in range(3)] == [(n, {"kept": 1}) for n in (6, 6, 2)]

@@ -22,6 +22,7 @@ from actors.engines.scripted import ScriptedEngine
 from configs.errors import ContextTooLong, EngineUnavailable
 from configs.load import load
 from configs.schema import OpenAIHttpModel, Sampling, ScriptedModel
+from docs.example_engine import DiceEngine
 
 CONTEXT_TOKENS = 512
 CONCURRENCY = 2
@@ -114,6 +115,11 @@ async def an_http_engine(stack: AsyncExitStack) -> Subject:
     )
 
 
+async def the_documented_engine(_stack: AsyncExitStack) -> Subject:
+    engine = DiceEngine("subject", CONTEXT_TOKENS)
+    return Subject(engine, lambda: engine.calls_in_flight)
+
+
 def event(delta: Delta) -> bytes:
     choice = {
         "delta": {"content": delta.text},
@@ -140,6 +146,7 @@ async def a_llamacpp_engine(_stack: AsyncExitStack) -> Subject:
 SUBJECTS = [
     pytest.param(a_scripted_engine, id="scripted"),
     pytest.param(an_http_engine, id="openai_http"),
+    pytest.param(the_documented_engine, id="documented"),
     pytest.param(a_llamacpp_engine, id="llamacpp", marks=pytest.mark.weights),
 ]
 

@@ -10,18 +10,14 @@ from hypothesis import strategies as st
 
 from configs.access import Allowance
 from configs.errors import EngineError, OverAllowance, Overloaded
-from configs.schema import Recipe
 from serve_app.access.admission import (
     SPARE,
     AdmissionControl,
     Demand,
     admitted_events,
-    needs_of,
-    places_of,
 )
 from serve_app.access.api_keys import Key
 from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent, Started
-from tests.unit.serve_app.conftest import recipe
 
 
 def claim(name: str = "alice", tokens: int = 10, needs: int = 0, **allowance: Any) -> Demand:
@@ -212,21 +208,6 @@ def test_what_a_quiet_key_leaves_is_for_the_others() -> None:
     for name in "abc":
         press.ask(name)
     assert press.fill("loud") == 90 - 90 // SPARE - 3
-
-
-def test_the_places_of_a_model_are_what_runs_and_what_may_wait() -> None:
-    assert places_of(recipe(queue=3)) == {"one": 7, "two": 7, "writer": 7}
-
-
-def test_an_answer_needs_the_widest_layer_of_each_model_at_a_time() -> None:
-    settings = recipe().model_dump()
-    twice = [{"proposers": [{"model": "one", "samples": 2}, {"model": "one"}]}] * 2
-    wide = [{"proposers": [{"model": "writer", "samples": 9}]}]
-    mixture = Recipe.model_validate(
-        settings | {"layers": [*twice, *wide], "limits": {"layer_deadline_s": 9}}
-    )
-    assert needs_of(mixture, "mix") == {"one": 3, "writer": 9}
-    assert needs_of(mixture, "one") == {"one": 1}
 
 
 CALL = Call("one", "proposer", 30, 12, 1.0)

@@ -9,7 +9,7 @@ import pytest
 from configs.access import Allowance
 from configs.errors import Overloaded
 from configs.schema import Recipe
-from serve_app.access.admission import AdmissionControl, Demand, admitted_events, needs_of, places_of
+from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone
@@ -53,10 +53,11 @@ class Came:
 async def offered(times_capacity: float) -> Came:
     """Requests at random (Poisson) for SECONDS; whatever fails is an error of the test."""
     mixture, came, draw = recipe(), Came(), random.Random(1)
-    models, ledger = Scripted(mixture), AdmissionControl(places_of(mixture))
+    models = Scripted(mixture)
+    ledger = AdmissionControl({name: mixture.capacity_per_replica(name) for name in mixture.models})
     await models.start()
     clock = asyncio.get_running_loop().time
-    claim = Demand(ANYONE, needs_of(mixture, "mix"), 10, has_rivals=False)
+    claim = Demand(ANYONE, mixture.calls_at_once("mix"), 10, has_rivals=False)
 
     async def ask() -> None:
         began = clock()

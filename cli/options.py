@@ -1,0 +1,30 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a preset.")]
+UrlOption = Annotated[str, typer.Option(envvar="SLIMMOA_URL", help="API root of a running endpoint.")]
+KeyOption = Annotated[
+    str, typer.Option(envvar="SLIMMOA_API_KEY", help="API key, if the endpoint wants one.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="A model by name; by default the mixture.")
+]
+SystemOption = Annotated[str | None, typer.Option(help="System message.")]
+ProposalsOption = Annotated[
+    bool, typer.Option("--proposals/--no-proposals", help="Show the proposals as they grow.")
+]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option("--keys", help="File of API keys as hashes; `slimmoa keys new` makes its lines."),
+]
+NoKeysOption = Annotated[
+    bool, typer.Option("--no-keys", help="Answer everybody who reaches the port, without a key.")
+]
+HostOption = Annotated[str, typer.Option(help="Interface to listen on.")]
+PortOption = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
+LOCAL_URL = "http://127.0.0.1:8000/v1"
+"""The API root of `slimmoa serve` with its default host and port."""

@@ -1,0 +1,120 @@
+"""Commands that serve a recipe or write it as a Ray Serve config: `slimmoa serve` and `export`."""
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.text import Text
+
+from cli.console import err, exit_on_user_error, fail, load_or_fail, with_access
+from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
+from configs.schema import LlamaCppModel, Recipe
+
+
+def serve(
+    config: ConfigArgument = "tiny_cpu",
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster (`auto` or host:port); by default one is started."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
+    keys_file: KeysOption = None,
+    no_keys: NoKeysOption = False,
+) -> None:
+    """Serve a recipe behind an OpenAI-compatible endpoint until Ctrl-C.
+
+    Fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
+    also come from SLIMMOA_API_KEYS, separated by commas. Without keys it serves this machine only.
+    """
+    from cluster import ray_runtime
+
+    recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
+    with exit_on_user_error():
+        ray_runtime.check_port(host, port)
+        fetch_weights(recipe)
+    try:
+        with err.status("starting Ray"), exit_on_user_error():
+            ray_runtime.connect(address, verbose=verbose)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
+        _deploy_and_wait(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
+    except KeyboardInterrupt:
+        err.print("stopping")
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the children be stopped in peace
+        ray_runtime.disconnect(ray_runtime.APP_NAME, local=address is None)
+
+
+def _deploy_and_wait(
+    recipe: Recipe, host: str, port: int, *, follow_nodes: bool, verbose: bool
+) -> None:
+    from cluster import ray_runtime
+    from serve_app.app import BuildArgs, build
+
+    names = ", ".join(recipe.models)
+    with err.status(f"starting the models: {names}"):
+        with exit_on_user_error():
+            graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes))
+        try:
+            ray_runtime.deploy(graph, ray_runtime.APP_NAME, (host, port))
+        except RuntimeError as error:
+            hint = "" if verbose else f"\n(the logs are in {ray_runtime.log_folder()})"
+            fail(f"{error}{hint}")
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    option = "" if url == LOCAL_URL else f" --url {url}"
+    err.print(Text(f"ready: {recipe.name} answers at {url}", style="green"))
+    me = "slimmoa" if shutil.which("slimmoa") else sys.argv[0]
+    err.print(f'  talk to it:  {me} ask{option} "Why is the sky blue?"', highlight=False)
+    err.print(f"  or with any OpenAI client: base_url={url!r}, model={recipe.name!r}", highlight=False)
+    err.print(f"  logs: {ray_runtime.log_folder()}   stop: Ctrl-C", highlight=False, soft_wrap=True)
+    while True:
+        signal.pause()
+
+
+def export(
+    config: ConfigArgument = "tiny_cpu",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; by default the terminal.")
+    ] = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    ingresses: Annotated[
+        int, typer.Option(min=1, help="HTTP entries; several are on different nodes, which all listen.")
+    ] = 1,
+    keys_file: KeysOption = None,
+    no_keys: NoKeysOption = False,
+) -> None:
+    """Write a recipe as a Ray Serve config file, for `serve run FILE` and `serve deploy FILE`.
+
+    It holds no keys: the file of keys, or SLIMMOA_API_KEYS, has to be where it is deployed.
+    """
+    from serve_app.serve_config import serve_config
+
+    recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
+    document = serve_config(recipe, host, port, ingresses=ingresses)
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    if output is None:
+        print(text, end="")
+    else:
+        with exit_on_user_error():
+            output.write_text(text, "utf-8")
+
+
+def fetch_weights(recipe: Recipe) -> None:
+    from actors.weights.files import cached, fetch
+    from cli.answer_view import DownloadBars
+
+    missing = {
+        name: model.weights
+        for name, model in recipe.models.items()
+        if isinstance(model, LlamaCppModel) and cached(model.weights) is None
+    }
+    if missing:
+        with DownloadBars(err) as bars:
+            for name, sources in missing.items():
+                fetch(name, sources, bars.report)

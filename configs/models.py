@@ -1,0 +1,174 @@
+"""The settings of models: one class for each engine, and what all of them have in common."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
+
+from configs.base import Many, Seconds, Strict
+from configs.weights import FolderSource, WeightsSource
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+NO_KEYS = (
+    "API keys never stand in a recipe: put the key into an environment variable and name that "
+    "variable in api_key_env"
+)
+
+MOST_REPLICAS = 64
+
+
+class Replicas(Strict):
+    """How many replicas of a model there are. A number alone means exactly so many."""
+
+    min: int = Field(1, ge=1, le=MOST_REPLICAS)
+    """Fewest; it does not fit where there is no room for them."""
+    max: int | None = None
+    """Most; by default as many as find room on cards that would stand idle."""
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            ctx = {"max": self.max, "min": self.min}
+            raise PydanticCustomError("order", "max ({max}) has to be at least min ({min})", ctx)
+        return self
+
+    @model_serializer
+    def _written(self) -> int | dict[str, int]:
+        if self.min == self.max:
+            return self.min
+        return {"min": self.min} if self.max is None else {"min": self.min, "max": self.max}
+
+
+def _exactly(value: Any) -> Any:
+    if type(value) is int:
+        return {"min": value, "max": value}
+    if isinstance(value, dict | Replicas):
+        return value
+    raise PydanticCustomError(
+        "replicas", "this has to be a whole number, or a mapping with min and max"
+    )
+
+
+Number = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
+
+
+class ModelBase(Strict):
+    """What every model has, whichever engine runs it."""
+
+    context_tokens: int = Field(4096, ge=128, le=10_000_000)
+    """Tokens that one sequence may hold, prompt and answer together."""
+    concurrency: int = Field(4, ge=1, le=1024)
+    """Sequences that one replica runs at a time; further ones wait."""
+    replicas: Annotated[
+        Replicas, BeforeValidator(_exactly, json_schema_input_type=Number | Replicas)
+    ] = Replicas()
+    """`{min, max}`, or a number for exactly so many. By default one, and more on cards that would
+    stand idle."""
+    residency: Literal["auto", "resident", "turns"] = "auto"
+    """`resident`: always awake, in a slot of its own; `turns`: shares a slot; by default as planned."""
+
+
+class LlamaCppModel(ModelBase):
+    """A GGUF file, run inside the replica by llama.cpp."""
+
+    engine: Literal["llamacpp"]
+    """llama.cpp through xllamacpp."""
+    weights: Many[WeightsSource] = Field(min_length=1)
+    """Where the GGUF file comes from; tried in order."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads; by default the model's share of the cores."""
+    prefill_tokens: int = Field(32, ge=8, le=4096)
+    """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a
+    slow CPU wants it small; larger is faster: 512 against 32 is 1.26 times, measured."""
+
+
+class OpenAIHttpModel(ModelBase):
+    """A model behind any OpenAI-compatible server."""
+
+    engine: Literal["openai_http"]
+    """HTTP with streaming."""
+    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    """The server's API root, usually ending in /v1."""
+    model: str = Field(min_length=1)
+    """The model's name on that server."""
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Environment variable that holds the API key. Keys never stand in a recipe."""
+    output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The name under which that server takes the output limit."""
+    characters_per_token: float = Field(3.0, gt=0, le=20)
+    """The remote tokenizer is unknown, so tokens are estimated from characters. Lower is safer."""
+    connect_timeout_s: Seconds = 10
+    """Longest wait for a connection."""
+    read_timeout_s: Seconds = 120
+    """Longest silence of the server before or between tokens."""
+    retries: int = Field(2, ge=0, le=10)
+    """Further attempts after a failed connection or a 408, 429 or 5xx, before the first token only."""
+    backoff_s: Seconds = 0.5
+    """Wait before the first retry; doubles each time, with jitter. Retry-After is honoured."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_key(cls, url: str) -> str:
+        if re.match(r"https?://[^/]*@", url):
+            raise PydanticCustomError("secret", NO_KEYS)
+        return url
+
+
+class ScriptedModel(ModelBase):
+    """A deterministic engine without weights, for demonstrations, load and fault tests."""
+
+    engine: Literal["scripted"]
+    """Text from a seeded script."""
+    text: str | None = None
+    """The answer; by default words drawn from model, seed and prompt."""
+    tokens: int = Field(24, ge=0, le=1_000_000)
+    """Words of a drawn answer; 0 is an empty answer."""
+    start_s: float = Field(0, ge=0, le=86_400)
+    """Time to start."""
+    first_token_s: float = Field(0.05, ge=0, le=86_400)
+    """Time to the first token."""
+    token_s: float = Field(0.002, ge=0, le=86_400)
+    """Time between tokens."""
+    fail_share: Share = 0
+    """Share of calls that fail before their first token, drawn by call number."""
+    hang_share: Share = 0
+    """Share of calls that never write anything, drawn by call number."""
+    weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
+    """Bytes that it is said to take of a card, where it then takes turns; by default it takes none."""
+    journal: str | None = Field(None, pattern=r"\.jsonl$")
+    """A file (.jsonl) that gets a line for each call that starts: model, messages, sampling, pid."""
+
+
+class VllmModel(ModelBase):
+    """A folder of safetensors, run by vLLM in the replica: on a GPU, or on a CPU build of vLLM."""
+
+    engine: Literal["vllm"]
+    """vLLM's AsyncLLM."""
+    weights: Many[FolderSource] = Field(min_length=1)
+    """Where the folder comes from; tried in order."""
+    quantization: str | None = None
+    """vLLM's online quantization by name; by default what the checkpoint says of itself."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number type of what is not quantized."""
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """Number type of the KV cache; fp8 halves it."""
+    kv_tokens: int | None = Field(None, ge=128, le=1_000_000_000)
+    """Tokens that the KV cache holds over all sequences, at least one whole context; by default the
+    whole context of every sequence. Fewer do where few are long: vLLM lets the others wait."""
+    batch_tokens: int = Field(2048, ge=32, le=1_000_000)
+    """Most tokens that one step processes, prefill and decode together."""
+    eager: bool = False
+    """Skip compilation and CUDA graphs: starts faster, decodes slower."""
+    load_format: Literal["auto", "dummy"] = "auto"
+    """`dummy` gives random weights in the real shape, to measure memory and speed without files."""
+    reasoning_parser: str | None = None
+    """vLLM's parser that separates reasoning from the answer, by name (`qwen3`, `deepseek_r1`)."""
+    trust_remote_code: bool = False
+    """Run Python code that the checkpoint brings. Off, unless you have read that code."""
+
+
+Model = Annotated[
+    LlamaCppModel | OpenAIHttpModel | ScriptedModel | VllmModel, Field(discriminator="engine")
+]

@@ -1,0 +1,69 @@
+"""Every error of people at a terminal has one base, so that no command can forget one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli.console import exit_on_user_error
+from cluster.plan.planner import DoesNotFit
+from configs.errors import EngineError, UserError
+from configs.load import RecipeError
+from jobs.store import StoreError
+
+ROOT = Path(__file__).parents[3]
+ROOMS = ("actors", "cli", "cluster", "configs", "jobs", "serve_app")
+BUILTIN = {"Exception", "ValueError", "RuntimeError", "OSError", "LookupError", "KeyError"}
+CAUGHT_INSIDE = {
+    "BadDocument": "configs/load.py gives a RecipeError",
+    "EventTooLong": "the HTTP engine gives an EngineError",
+    "NativeFailure": "the llama.cpp engine gives an EngineError",
+    "NotGguf": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
+    "RequestError": "the base of the other tree",
+    "UserError": "the base",
+}
+
+
+def test_no_public_error_stands_outside_of_the_two_trees() -> None:
+    outside = {
+        node.name
+        for room in ROOMS
+        for file in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+        and not node.name.startswith("_")
+        and {base.id for base in node.bases if isinstance(base, ast.Name)} & BUILTIN
+    }
+    assert outside <= set(CAUGHT_INSIDE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("mend this"),
+        RecipeError("mend this"),
+        DoesNotFit("mend this"),
+        StoreError("mend this"),
+        EngineError("mend this"),
+        FileNotFoundError("mend this"),
+    ],
+)
+def test_a_command_prints_the_message_and_exits_with_1(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, exit_on_user_error():
+        raise error
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "error: mend this\n"
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), exit_on_user_error():
+        raise ZeroDivisionError
+
+
+def test_ctrl_c_exits_with_130() -> None:
+    with pytest.raises(typer.Exit) as ended, exit_on_user_error():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
