@@ -11,6 +11,7 @@ from cluster.cards.catalog import card_by_name
 from cluster.plan.by_node import replicas_by_node
 from cluster.residency.policy import Member
 from configs.errors import EngineUnavailable
+from configs.load import load
 from configs.schema import Recipe
 from serve_app.assignment import DetectCards, ModelAssignments, keeper_slots
 from tests.unit.serve_app.planned import CPU, GPU, cards_of_nodes, make_plan, make_recipe
@@ -82,6 +83,13 @@ async def test_a_replica_on_a_gpu_gets_the_gpus_of_its_card_and_their_share() ->
     assert found.share == Share(
         threads=1, on_gpu=True, utilization=0.3, kv_cache_memory_bytes=0, gpus=1
     )
+
+
+async def test_the_kv_cache_of_an_engine_has_the_planned_bytes() -> None:
+    planned = assignments(load("slim_moa_a100"), cards_of_nodes(LARGE, 1), "gemma-2-9b-wpo")
+    (replica,) = planned.replicas.all
+    (found,) = await planned.on_node("n1", "app", never_detects)
+    assert found.share.kv_cache_memory_bytes == replica.kv > 0
 
 
 async def test_a_replica_on_joined_gpus_is_split_over_them() -> None:

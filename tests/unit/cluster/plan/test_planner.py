@@ -1,4 +1,4 @@
-"""Which models share, which stay, and what is said when they do not fit."""
+"""Which models take turns, which stay awake, and the message if they do not fit."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ CPU = Card("cpu", 16 * GIB, cores=8, node="here", host_bytes=16 * GIB)
 
 
 def slots(placement: Placement) -> list[list[list[str]]]:
-    """Names by card and slot, as they lie."""
+    """Names of the models by card, slot and turn."""
     return [
         [[member.model for member in slot.members] for slot in placed.slots]
         for placed in placement.cards
@@ -57,6 +57,17 @@ def test_as_many_stay_awake_as_fit(
 ) -> None:
     found = plan(PlanningTask(mix, sizes, [make_card(g, indices=(n,)) for n, g in enumerate(gib)]))
     assert [sorted(card) for card in slots(found)] == [sorted(card) for card in expected]
+
+
+def test_short_turns_are_better_than_a_resident_aggregator(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    recipe = make_recipe("a", "b", "c", "d", aggregator="judge")
+    sizes = {name: make_checkpoint(40) for name in "abcd"} | {"judge": make_checkpoint(30)}
+    cards = [make_card(60, indices=(n,)) for n in range(2)]
+    found = plan(PlanningTask(recipe, sizes, cards))
+    # With a resident judge, the other card would have all of a, b, c and d.
+    assert (found.longest_turns, found.turn_takers) == (3, 5)
 
 
 def test_a_big_aggregator_takes_turns_with_the_proposers_it_displaces(
