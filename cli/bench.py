@@ -67,9 +67,7 @@ def run(
     Uses the models of a running `slimmoa serve`, or else starts them and takes them down.
     """
     submit_if_address(address)
-    from jobs.generate import models_of
-    from jobs.run import RunTask
-    from jobs.run import run as start
+    from jobs.run import RunTask, answer_set
     from jobs.sets import load_set
     from jobs.variants import mixture
 
@@ -78,9 +76,9 @@ def run(
         loaded = None if dataset is None else load_set(dataset, limit, column)
         also = list(alone or ())
         if members:
-            also += sorted(models_of(mixture(recipe or _recipe_of(folder))) - set(also))
+            also += sorted(mixture(recipe or _recipe_of(folder)).models - set(also))
         task = RunTask(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
-        done = start(task, command_line(), err)
+        done = answer_set(task, command_line(), err)
     degraded = f", {done.degraded} without a model that failed" if done.degraded else ""
     err.print(f"{done.answered} of {done.rows} answers are there{degraded}: {folder}", highlight=False)
     if done.failed:
@@ -110,14 +108,14 @@ def import_(
 ) -> None:
     """Add a file of outputs as a generator: a baseline, or somebody else's model."""
     from jobs.folder_lock import lock_folder
-    from jobs.sets import import_outputs
+    from jobs.sets.outputs import import_outputs
     from jobs.store import Store
 
     with exit_on_user_error():
         must_be_run(folder)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
             unused = import_outputs(store, file, name)
-            count = store.answered(name)
+            count = store.answered_count(name)
     more = f"; {unused} outputs are of no row" if unused else ""
     err.print(f"{count} answers of {name}{more}", highlight=False)
 

@@ -24,7 +24,7 @@ from cli.bench_options import (
 from cli.console import err, exit_on_user_error, fail, show
 
 if TYPE_CHECKING:
-    from jobs.judging import Evaluation
+    from jobs.judging import EvaluationTask
 
 
 def judge(
@@ -47,7 +47,7 @@ def judge(
     """
     submit_if_address(address)
     where = (judge_url, judge_key_env, prompt, in_flight)
-    _judged(_evaluation(folder, judge, baseline, generator, *where, verbose=verbose))
+    _judge_and_show(_task(folder, judge, baseline, generator, *where, verbose=verbose))
 
 
 def grade(
@@ -66,7 +66,7 @@ def grade(
     """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns."""
     submit_if_address(address)
     where = (judge_url, judge_key_env, prompt, in_flight)
-    _judged(_evaluation(folder, judge, None, generator, *where, verbose=verbose))
+    _judge_and_show(_task(folder, judge, None, generator, *where, verbose=verbose))
 
 
 def ablate(
@@ -105,9 +105,9 @@ def ablate(
     parts: Any = part or (["quantized"] if unquantized else ["proposers", "aggregators", "members"])
     pairs = dict(_pair(text) for text in unquantized or ())
     where = (judge_url, judge_key_env, prompt, in_flight)
-    wanted = _evaluation(folder, judge, baseline, None, *where, verbose=verbose)
+    task = _task(folder, judge, baseline, None, *where, verbose=verbose)
     with exit_on_user_error():
-        findings = run_ablation(wanted, AblationOptions(parts, candidate, pairs), command_line(), err)
+        findings = run_ablation(task, AblationOptions(parts, candidate, pairs), command_line(), err)
     if as_json:
         print(json.dumps(findings.to_json(), indent=2))
         return
@@ -117,7 +117,7 @@ def ablate(
         show(table)
 
 
-def _evaluation(
+def _task(
     folder: Path,
     judge: str,
     baseline: str | None,
@@ -128,22 +128,22 @@ def _evaluation(
     in_flight: int,
     *,
     verbose: bool,
-) -> "Evaluation":
-    from jobs.judging import Evaluation
-    from jobs.run import RunTask
+) -> "EvaluationTask":
+    from jobs.judges.remote import RemoteJudge
+    from jobs.judging import EvaluationTask
 
     must_be_run(folder)
-    task = RunTask(folder, in_flight=in_flight, verbose=verbose)
+    remote = None if url is None else RemoteJudge(judge, url, key_env)
     names = tuple(generators or ())
-    return Evaluation(task, judge, baseline, names, url, key_env, prompt, in_flight)
+    return EvaluationTask(folder, judge, baseline, names, remote, prompt, in_flight, verbose)
 
 
-def _judged(wanted: "Evaluation") -> None:
-    from jobs.judging import evaluate
+def _judge_and_show(task: "EvaluationTask") -> None:
+    from jobs.judging import judge_answers
     from jobs.scores.table import summary_table
 
     with exit_on_user_error():
-        found = evaluate(wanted, command_line(), err)
+        found = judge_answers(task, command_line(), err)
     show(summary_table(found))
     if any(each.failed for each in found.values()):
         fail("some calls of the judge failed; the same command retries them")

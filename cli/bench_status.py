@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.folder_lock import read_owner
-from jobs.progress import Meter, Speed, left
+from jobs.progress import Speed, SpeedMeter, format_duration
 from jobs.store import Store
 
 SHOWN_FAILURES = 5
@@ -70,7 +70,7 @@ class Status:
         if (work := self.work) is not None:
             parts = [f"{work.made} calls made, {work.reused} reused", f"{work.swaps} swaps"]
             parts.append(f"{work.tokens_per_s:.0f} tokens/s")
-            parts += [f"about {left(work.left_s)} left"] if work.left_s is not None else []
+            parts += [f"about {format_duration(work.left_s)} left"] if work.left_s is not None else []
             lines.append(", ".join(parts))
         table = Table("generator", "kind", "answered", "failed", box=None)
         for each in self.generators:
@@ -92,7 +92,7 @@ def status(folder: Path) -> Status:
             GeneratorStatus(
                 generator.name,
                 generator.kind,
-                store.answered(generator.name),
+                store.answered_count(generator.name),
                 len(store.failures("generate", generator.name)),
             )
             for generator in store.generators()
@@ -110,11 +110,11 @@ def _work(store: Store) -> Work | None:
         return None
     last = history[-1]
     records = [seen for seen in history if seen.generator == last.generator]
-    meter = Meter(store.about().get("calls_expected", 0))
+    meter = SpeedMeter(store.about().get("calls_expected", 0))
     speed = Speed(0.0, None)
     for before, seen in pairwise([records[0], *records]):
         if seen.tokens < before.tokens:  # the job was started again
-            meter = Meter(store.about().get("calls_expected", 0))
+            meter = SpeedMeter(store.about().get("calls_expected", 0))
         speed = meter.speed(seen.at, seen.calls + seen.reused, seen.tokens)
     return Work(last.calls, last.reused, last.swaps, speed.tokens_per_s, speed.left_s)
 

@@ -1,103 +1,105 @@
-"""A generator's answers as a file for others: AlpacaEval's `model_outputs.json`, JSONL, Parquet.
+"""A generator's answers as a file for others: AlpacaEval's `model_outputs.json`, JSONL or Parquet.
 
-Files are written beside their place and moved into it, so none is ever half-written; rows are streamed.
+A file appears whole or not at all. Rows are streamed.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any
 
 from configs.errors import UserError
+from jobs.atomic_file import write_atomically
 from jobs.records import Answer, Row
 from jobs.store import Store
 
 BATCH_ROWS = 500
+"""Rows of a Parquet file that are in memory at once."""
 
 
 class ExportError(UserError):
-    """Answers cannot be exported as asked; the message says why, nothing is written."""
+    """Answers cannot be exported as asked; the message says why. Nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """rows: written; left_out: rows of the set without a whole answer."""
+class ExportSummary:
+    """What an export wrote."""
 
     rows: int
+    """Rows that were written."""
+
     left_out: int
+    """Rows of the set of which not all turns are answered."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
+class _AnsweredRow:
+    """A row and its answers, one per turn."""
+
     row: Row
     answers: tuple[Answer, ...]
 
 
-_Write = Callable[[Store, Iterator[_Answered], IO[bytes]], int]
+_Write = Callable[[Store, Iterator[_AnsweredRow], IO[bytes]], int]
+"""Writes rows into a file in one form, and returns how many there were."""
 
 
 def export(
     store: Store, generator: str, path: Path, form: str, *, allow_partial: bool = False
-) -> Exported:
-    """Write what a generator answered, in the order of the set.
+) -> ExportSummary:
+    """Write the answers of a generator into a file, in the order of the set.
 
-    form: `alpaca_eval` (a JSON list of instruction, output, generator, dataset), `jsonl` (a row with
-    all its proposals a line) or `parquet` (the same columns).
+    Args:
+        store: of the run.
+        generator: whose answers.
+        path: of the file; an earlier file is replaced.
+        form: `alpaca_eval` (a JSON list of instruction, output, generator, dataset), `jsonl` (per line
+            a row with all its proposals) or `parquet` (the same columns).
+        allow_partial: leave out rows without a whole answer instead of raising an error.
 
     Raises:
-        ExportError: rows have no answer and `allow_partial` is not given; the form cannot hold them;
-            there is no such form; Parquet needs the extra `bench`.
+        ExportError: there is no such form, rows have no answer, the form cannot hold the rows, or
+            pyarrow is not installed.
         StoreError: there is no such generator.
     """
     write = _FORMS.get(form)
     if write is None:
         raise ExportError(f"no form {form!r}; there are {', '.join(_FORMS)}")
-    left_out = store.row_count() - store.answered(generator)
+    left_out = store.row_count() - store.answered_count(generator)
     if left_out and not allow_partial:
         raise ExportError(
             f"{generator!r} has no answer to {left_out} of {store.row_count()} rows; "
             "resume the run, or allow a partial export, which leaves them out"
         )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            rows = write(store, _answered(store, generator), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-    return Exported(rows, store.row_count() - rows)
+    with write_atomically(path) as file:
+        rows = write(store, _answered_rows(store, generator), file)
+    return ExportSummary(rows, store.row_count() - rows)
 
 
-def _answered(store: Store, generator: str) -> Iterator[_Answered]:
-    """Rows all of whose turns are answered."""
+def _answered_rows(store: Store, generator: str) -> Iterator[_AnsweredRow]:
+    """The rows of which all turns are answered."""
     rows = store.rows()
-    for index, answers in groupby(store.answers(generator), lambda answer: answer.row):
+    for index, answers_of_row in groupby(store.answers(generator), lambda answer: answer.row):
         row = next(row for row in rows if row.index == index)
-        whole = tuple(answers)
-        if len(whole) == len(row.turns):
-            yield _Answered(row, whole)
+        answers = tuple(answers_of_row)
+        if len(answers) == len(row.turns):
+            yield _AnsweredRow(row, answers)
 
 
-def _alpaca_eval(_store: Store, found: Iterator[_Answered], file: IO[bytes]) -> int:
+def _write_alpaca_eval(_store: Store, rows: Iterator[_AnsweredRow], file: IO[bytes]) -> int:
     count = 0
-    for each in found:
-        text = json.dumps(_output(each), ensure_ascii=False, indent=2)
+    for answered in rows:
+        text = json.dumps(_alpaca_eval_entry(answered), ensure_ascii=False, indent=2)
         file.write((",\n" if count else "[\n").encode() + text.encode())
         count += 1
     file.write(b"\n]\n" if count else b"[]\n")
     return count
 
 
-def _output(each: _Answered) -> dict[str, str]:
-    row, answer = each.row, each.answers[0]
+def _alpaca_eval_entry(answered: _AnsweredRow) -> dict[str, str]:
+    row, answer = answered.row, answered.answers[0]
     if len(row.turns) != 1 or row.before:
         raise ExportError(
             f"AlpacaEval's form holds one instruction and its output; row {row.index} has "
@@ -111,15 +113,15 @@ def _output(each: _Answered) -> dict[str, str]:
     }
 
 
-def _jsonl(store: Store, found: Iterator[_Answered], file: IO[bytes]) -> int:
+def _write_jsonl(store: Store, rows: Iterator[_AnsweredRow], file: IO[bytes]) -> int:
     count = 0
-    for each in found:
-        file.write(json.dumps(_record(store, each), ensure_ascii=False).encode() + b"\n")
+    for answered in rows:
+        file.write(json.dumps(_columns(store, answered), ensure_ascii=False).encode() + b"\n")
         count += 1
     return count
 
 
-def _parquet(store: Store, found: Iterator[_Answered], file: IO[bytes]) -> int:
+def _write_parquet(store: Store, rows: Iterator[_AnsweredRow], file: IO[bytes]) -> int:
     try:
         import pyarrow
         from pyarrow.parquet import ParquetWriter
@@ -127,30 +129,31 @@ def _parquet(store: Store, found: Iterator[_Answered], file: IO[bytes]) -> int:
         raise ExportError("Parquet needs pyarrow: pip install 'slimmoa[bench]'") from error
     count, schema = 0, _schema(pyarrow)
     with ParquetWriter(file, schema, compression="zstd") as writer:
-        while batch := [_record(store, each) for each in islice(found, BATCH_ROWS)]:
-            writer.write_table(pyarrow.Table.from_pylist([_flat(record) for record in batch], schema))
+        while batch := [_flat(_columns(store, answered)) for answered in islice(rows, BATCH_ROWS)]:
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
             count += len(batch)
     return count
 
 
-def _record(store: Store, each: _Answered) -> dict[str, Any]:
-    row = each.row
+def _columns(store: Store, answered: _AnsweredRow) -> dict[str, Any]:
+    """A row with everything that is known of its answers, by column."""
+    row, answers = answered.row, answered.answers
     return {
         "row": row.index,
-        "generator": each.answers[0].generator,
+        "generator": answers[0].generator,
         "dataset": row.dataset,
         "category": row.category,
         "before": list(row.before),
         "turns": list(row.turns),
-        "answers": [answer.text for answer in each.answers],
-        "finish_reasons": [answer.finish_reason for answer in each.answers],
-        "proposals": [proposal for answer in each.answers for proposal in _proposals(store, answer)],
-        "missing": [{"turn": answer.turn, **who} for answer in each.answers for who in answer.missing],
+        "answers": [answer.text for answer in answers],
+        "finish_reasons": [answer.finish_reason for answer in answers],
+        "proposals": [proposal for answer in answers for proposal in _proposals(store, answer)],
+        "missing": [{"turn": answer.turn, **each} for answer in answers for each in answer.missing],
     }
 
 
 def _proposals(store: Store, answer: Answer) -> Iterator[dict[str, Any]]:
-    """What the layers said; the aggregator's text is the answer."""
+    """The proposals behind an answer; the aggregator's text is the answer itself."""
     for used in answer.used:
         if used.layer:
             call = store.call(used.key)
@@ -164,13 +167,14 @@ def _proposals(store: Store, answer: Answer) -> Iterator[dict[str, Any]]:
             }
 
 
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Who is missing has no fixed fields: JSON."""
-    missing = [json.dumps(who, ensure_ascii=False) for who in record["missing"]]
-    return {**record, "missing": missing}
+def _flat(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns with each entry of `missing` as JSON text: its fields vary, a schema's do not."""
+    missing = [json.dumps(each, ensure_ascii=False) for each in columns["missing"]]
+    return {**columns, "missing": missing}
 
 
 def _schema(pyarrow: Any) -> Any:
+    """The Parquet schema of `_columns`."""
     text, number = pyarrow.string(), pyarrow.int64()
     proposal = {"turn": number, "layer": number, "place": number}
     proposal |= {"model": text, "text": text, "tokens": number}
@@ -181,4 +185,8 @@ def _schema(pyarrow: Any) -> Any:
     return pyarrow.schema(columns)
 
 
-_FORMS: dict[str, _Write] = {"alpaca_eval": _alpaca_eval, "jsonl": _jsonl, "parquet": _parquet}
+_FORMS: dict[str, _Write] = {
+    "alpaca_eval": _write_alpaca_eval,
+    "jsonl": _write_jsonl,
+    "parquet": _write_parquet,
+}

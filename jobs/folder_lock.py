@@ -1,7 +1,8 @@
-"""A run folder has one owner at a time: the job that writes to it.
+"""The lock of a run's folder: one job at a time may write to it.
 
-The lock is the kernel's and ends with the owner's process, however it dies. Who holds it is written in
-a file beside it, for those who are refused; after a crash that file is stale and means nothing.
+The kernel holds the lock and releases it when the owner's process ends, however that happens. A file
+beside the lock describes the owner for the jobs that are refused. After a crash that file is stale; it
+counts only while the lock is held.
 """
 
 import getpass
@@ -16,40 +17,51 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from configs.errors import UserError
+from jobs.atomic_file import write_atomically
 
 LOCK = "run.lock"
-LOOK_S = 0.2  # who asks for the owner holds the lock for a moment
+"""Name of the lock file in the run's folder."""
+
 OWNER = "run.owner.json"
+"""Name of the file that describes the owner."""
+
+LOCK_TIMEOUT_S = 0.2
+"""How long the lock is waited for: `read_owner` in another process holds it for a moment."""
 
 
 class RunTaken(UserError):
-    """Another job works on the run folder; the message says whose, where and since when."""
+    """Another job works on the run's folder; the message says whose, where and since when."""
 
 
 @contextmanager
-def lock_folder(folder: Path, what: str) -> Iterator[None]:
-    """Own a run folder, made if it is not there. what: the command, for those who come second.
+def lock_folder(folder: Path, command: str) -> Iterator[None]:
+    """Hold the lock of a run's folder; creates a missing folder.
+
+    Args:
+        folder: the run's folder.
+        command: the command line, shown to jobs that are refused.
 
     Raises:
-        RunTaken: it has an owner; nothing is waited for.
+        RunTaken: another job holds the lock; it is not waited for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=LOOK_S)
+        lock.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout:
-        raise RunTaken(f"{folder} is in use by {_owner(folder)}") from None
+        raise RunTaken(f"{folder} is in use by {_describe_owner(folder)}") from None
     try:
-        _write(folder / OWNER, what)
+        _write_owner(folder, command)
         yield
-    finally:  # in this order: without the lock the file may be the next owner's
+    finally:
+        # The file first: once the lock is released, the file may be the next owner's.
         with suppress(OSError):
             (folder / OWNER).unlink()
         lock.release()
 
 
 def read_owner(folder: Path) -> str | None:
-    """Who owns the run folder now, for people; None if nobody does."""
+    """Describes the job that works on the run's folder, for people; None if there is none."""
     if not (folder / LOCK).exists():
         return None
     lock = FileLock(folder / LOCK)
@@ -57,31 +69,30 @@ def read_owner(folder: Path) -> str | None:
         with lock.acquire(timeout=0):
             return None
     except Timeout:
-        return _owner(folder)
+        return _describe_owner(folder)
 
 
-def _write(file: Path, what: str) -> None:
+def _write_owner(folder: Path, command: str) -> None:
     owner = {
-        "user": f"{_user()}@{socket.gethostname()}",
+        "user": f"{_user_name()}@{socket.gethostname()}",
         "pid": os.getpid(),
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "what": what,
+        "command": command,
     }
-    new = file.with_name(f"{file.name}.new")
-    new.write_text(json.dumps(owner), "utf-8")
-    os.replace(new, file)
+    with write_atomically(folder / OWNER) as file:
+        file.write(json.dumps(owner).encode())
 
 
-def _user() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may have no name
         return f"user {os.getuid()}"
 
 
-def _owner(folder: Path) -> str:
+def _describe_owner(folder: Path) -> str:
     try:
         owner = json.loads((folder / OWNER).read_text("utf-8"))
-        return "{user}, process {pid}, since {since}: {what}".format(**owner)
-    except (OSError, ValueError, KeyError):  # it has the lock, and is about to write its name
+        return "{user}, process {pid}, since {since}: {command}".format(**owner)
+    except (OSError, ValueError, KeyError):  # the owner has not written the file yet
         return "a job that has just started"

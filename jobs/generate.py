@@ -1,110 +1,73 @@
-"""Answering a set: all rows in flight up to a bound, each answer kept as soon as it is there.
+"""Answering the rows of a set: many at once, each answer stored as soon as it is there.
 
-What order the engines work in is left to the slots' turns: with all rows waiting, a run over M models
-in one slot costs about M swaps. Nothing here knows of Ray.
+The order of the engine calls is left to the turns of the models' slots: because all rows wait at once,
+a run over M models in one slot takes about M swaps. Nothing here knows Ray.
 """
 
-import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
-from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet, RequestError, UserError
-from configs.schema import Recipe, Sampling
-from jobs.identity import short_hash
-from jobs.records import Answer, Failure, Generator, Row, Used
+from configs.errors import ContextTooLong, RequestError, UserError
+from jobs.answer_events import AnswerEvents, FaultyAnswer
+from jobs.records import Answer, Failure, Row
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls, StoredModels
-from jobs.variants import Variant
-from serve_app.mixture.events import (
-    AnswerDelta,
-    AnswerDone,
-    Call,
-    Event,
-    Missing,
-    ProposalDone,
-    ProposalDropped,
-    StageDone,
-    Summary,
-)
-from serve_app.mixture.moa import answer, direct, place_seed
+from jobs.variants import Variant, sampling_alone
+from jobs.worker_pool import work_on_all
+from serve_app.mixture.events import Event, StageDone
+from serve_app.mixture.moa import answer, direct, sample_seed
 from serve_app.mixture.references import without_reasoning
 
-# What a model did of its own, and would do again; `quorum_not_met` only follows from the others. Such
-# an answer is whole, though not all took part. For any other cause the next run tries the row again.
-OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
 FAILURES_IN_A_ROW = 100
+"""After so many failures with no answer between them a run stops: something is wrong with all of it."""
 
 
 class RunStopped(UserError):
-    """So many rows failed one after another that going on makes no sense; nothing is lost."""
+    """Too many rows failed one after another; nothing that was answered is lost."""
 
 
 @dataclass(slots=True)
 class GenerateProgress:
-    """How a generation stands. rows: to be answered, those of earlier runs included, over all
-    variants; answered: of them; failed: in this run; degraded: answered in this run without all."""
+    """How far the answering of a set is, over all variants."""
 
     rows: int = 0
+    """Rows to be answered, counted once per variant, those of earlier runs included."""
+
     answered: int = 0
+    """Rows that are answered, by earlier runs or by this one."""
+
     failed: int = 0
+    """Rows that failed in this run."""
+
     degraded: int = 0
+    """Rows that this run answered without a model that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateTask:
-    """What is to be answered, and how.
-
-    variants: by whom; seed: of the run, fixes all sampling; in_flight: most answers at once, over all
-    variants; allow_degraded: also keep answers that faults of engines made poorer.
-    """
+    """Which variants are to answer the rows of a store, and how."""
 
     variants: Sequence[Variant]
+
     seed: int = 0
+    """The run's seed; it fixes all sampling."""
+
     in_flight: int = 1024
+    """Most answers at once, over all variants."""
+
     allow_degraded: bool = False
-
-
-def generator_of(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
-    """A variant as the store knows it. identities: of the recipe's models.
-
-    The recipe's limits, cards and description have no part in the identity: they change how a run
-    goes, not what is asked.
-    """
-    recipe = variant.recipe
-    kept = recipe.model_dump(mode="json", exclude_defaults=True)
-    if variant.model is None:
-        asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
-        used = {name: identities[name] for name in sorted(models_of(variant))}
-        return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": kept})
-    sampling = sampling_alone(recipe, variant.model).model_dump(mode="json")
-    identity = short_hash([variant.model, identities[variant.model], sampling, seed])
-    return Generator(variant.name, "model", identity, {"model": kept["models"][variant.model]})
-
-
-def models_of(variant: Variant) -> set[str]:
-    """Names of the models that a variant asks."""
-    if variant.model is not None:
-        return {variant.model}
-    recipe = variant.recipe
-    return {proposer.model for proposer in recipe.proposers()} | set(recipe.aggregators)
-
-
-def sampling_alone(recipe: Recipe, model: str) -> Sampling:
-    """How a model is sampled alone: as its first place in the recipe, so that what it proposed is its
-    answer; as the aggregator, if it proposes nowhere."""
-    proposers = (p for p in recipe.proposers() if p.model == model)
-    first = next(proposers, None)
-    return recipe.aggregator.sampling if first is None else first.sampling
+    """Also store answers that lack a proposal because an engine failed."""
 
 
 def row_seed(seed: int, row: Row, turn: int) -> int:
-    """The seed of an answer: by the run's seed and the row's content, not by its place in the set."""
+    """The seed of an answer. It depends on the run's seed and on the content of the row up to the turn,
+    not on the row's index."""
     asked = json.dumps([seed, list(row.before), row.turns[: turn + 1]])
     return int.from_bytes(hashlib.sha256(asked.encode()).digest()[:4]) >> 1
 
@@ -113,180 +76,142 @@ async def generate(
     task: GenerateTask,
     store: Store,
     calls: StoredCalls,
-    on_answer: Callable[[GenerateProgress], None] = lambda _: None,
+    on_progress: Callable[[GenerateProgress], None] = lambda _: None,
 ) -> GenerateProgress:
-    """Answer all rows of the store that have no answer yet. The generators are in the store already.
+    """Answer all rows of the store that have no answer yet. A row that fails is stored as a Failure;
+    the others go on.
 
-    A row that fails is kept as a Failure; the others go on.
+    Args:
+        task: the variants; their generators must be in the store already.
+        store: has the rows, and gets the answers.
+        calls: to the models of all variants.
+        on_progress: called after each row that was answered or failed.
 
     Raises:
-        RunStopped: see there.
-        StoreError: an answer cannot be kept.
+        RunStopped: FAILURES_IN_A_ROW rows failed one after another.
+        StoreError: an answer cannot be stored.
     """
-    return await _Run(task, store, calls, on_answer).run()
+    return await _RowAnswerer(task, store, calls, on_progress).run()
 
 
-class _Run:
+class _RowAnswerer:
     def __init__(
         self,
         task: GenerateTask,
         store: Store,
         calls: StoredCalls,
-        on_answer: Callable[[GenerateProgress], None],
+        on_progress: Callable[[GenerateProgress], None],
     ) -> None:
-        self._task, self._store, self._calls, self._on_answer = task, store, calls, on_answer
-        self._in_a_row = 0
-        done = sum(store.answered(variant.name) for variant in task.variants)
-        self._so_far = GenerateProgress(store.row_count() * len(task.variants), done)
+        self._task = task
+        self._store = store
+        self._calls = calls
+        self._on_progress = on_progress
+        self._failures_in_a_row = 0
+        answered = sum(store.answered_count(variant.name) for variant in task.variants)
+        self._progress = GenerateProgress(store.row_count() * len(task.variants), answered)
 
     async def run(self) -> GenerateProgress:
-        waiting = self._waiting()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._task.in_flight):
-                    group.create_task(self._work(waiting))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return replace(self._so_far)
+        await work_on_all(self._pending_rows(), self._answer_row, self._task.in_flight)
+        return replace(self._progress)
 
-    def _waiting(self) -> Iterator[tuple[Variant, Row]]:
+    def _pending_rows(self) -> Iterator[tuple[Variant, Row]]:
         for variant in self._task.variants:
-            batch = _for_batch(variant)
-            for row in self._store.pending(variant.name):
-                yield batch, row
+            patient = _without_deadlines(variant)
+            for row in self._store.pending_rows(variant.name):
+                yield patient, row
 
-    async def _work(self, waiting: Iterator[tuple[Variant, Row]]) -> None:
-        for variant, row in waiting:
-            await self._settle(variant, row)
-            self._on_answer(replace(self._so_far))
-
-    async def _settle(self, variant: Variant, row: Row) -> None:
+    async def _answer_row(self, pending: tuple[Variant, Row]) -> None:
+        variant, row = pending
         degraded = False
         try:
             for turn in range(len(row.turns)):
                 if self._store.answer(variant.name, row.index, turn) is None:
-                    degraded |= await self._answer(variant, row, turn)
-        except _Faulty as error:
-            await self._fail(variant, row, error.missing.cause, str(error))
+                    degraded |= await self._answer_turn(variant, row, turn)
+        except FaultyAnswer as error:
+            await self._keep_failure(variant, row, error.missing.cause, str(error))
         except RequestError as error:
-            await self._fail(variant, row, error.code, error.message)
+            await self._keep_failure(variant, row, error.code, error.message)
         else:
-            self._so_far.answered += 1
-            self._so_far.degraded += degraded
-            self._in_a_row = 0
+            self._progress.answered += 1
+            self._progress.degraded += degraded
+            self._failures_in_a_row = 0
+        self._on_progress(replace(self._progress))
 
-    async def _answer(self, variant: Variant, row: Row, turn: int) -> bool:
-        """Answer a turn; whether faults made the answer poorer."""
+    async def _answer_turn(self, variant: Variant, row: Row, turn: int) -> bool:
+        """Answer a turn and store the answer; return whether it lacks a proposal for a fault.
+
+        Raises:
+            FaultyAnswer: there was a fault, and the task does not allow degraded answers.
+        """
         began = time.monotonic()
-        models, seed = StoredModels(self._calls), row_seed(self._task.seed, row, turn)
-        told = _Told()
-        async with aclosing(_events(variant, self._said(variant, row, turn), models, seed)) as events:
-            async for event in events:
-                told.note(event)
-                # A layer is through, and what it wrote is stored; the next would work for nothing.
-                if isinstance(event, StageDone) and told.faults and not self._task.allow_degraded:
-                    raise _Faulty(told.faults[0])
-        summary = told.summary()
-        seconds = 0.0 if models.all_stored else time.monotonic() - began
+        models = StoredModels(self._calls)
+        seed = row_seed(self._task.seed, row, turn)
+        messages = self._conversation(variant, row, turn)
+        events = AnswerEvents()
+        async with aclosing(_start_answer(variant, messages, models, seed)) as stream:
+            async for event in stream:
+                events.add(event)
+                # At the end of a layer all of its output is stored; a further layer would be wasted.
+                if isinstance(event, StageDone) and events.faults and not self._task.allow_degraded:
+                    raise FaultyAnswer(events.faults[0])
         await self._store.keep_answer(
             Answer(
-                variant.name,
-                row.index,
-                turn,
-                without_reasoning("".join(told.text)),
-                told.used(models),
-                tuple(asdict(missing) for missing in summary.missing),
-                summary.answered.finish_reason,
-                seconds,
-                time.time(),
+                generator=variant.name,
+                row=row.index,
+                turn=turn,
+                text=without_reasoning(events.text),
+                used=events.used_calls(models),
+                missing=tuple(asdict(missing) for missing in events.summary.missing),
+                finish_reason=events.summary.answered.finish_reason,
+                seconds=0.0 if models.all_stored else time.monotonic() - began,
+                at=time.time(),
             )
         )
-        return bool(told.faults)
+        return bool(events.faults)
 
-    def _said(self, variant: Variant, row: Row, turn: int) -> list[Message]:
-        """The conversation up to a turn, with the variant's own answers to those before."""
-        said = list(row.before)
+    def _conversation(self, variant: Variant, row: Row, turn: int) -> list[Message]:
+        """The messages up to a turn, with the variant's own answers to the turns before."""
+        messages = list(row.before)
         for n in range(turn):
             earlier = self._store.answer(variant.name, row.index, n)
             assert earlier is not None
-            said.append(Message(role="user", content=row.turns[n]))
-            said.append(Message(role="assistant", content=earlier.text))
-        return [*said, Message(role="user", content=row.turns[turn])]
+            messages.append(Message(role="user", content=row.turns[n]))
+            messages.append(Message(role="assistant", content=earlier.text))
+        return [*messages, Message(role="user", content=row.turns[turn])]
 
-    async def _fail(self, variant: Variant, row: Row, cause: str, detail: str) -> None:
+    async def _keep_failure(self, variant: Variant, row: Row, cause: str, detail: str) -> None:
+        """Store a failure.
+
+        Raises:
+            RunStopped: it is one too many.
+        """
         failure = Failure("generate", variant.name, row.index, cause, detail, at=time.time())
         await self._store.keep_failure(failure)
-        self._so_far.failed += 1
-        self._in_a_row += cause != ContextTooLong.code
-        if self._in_a_row >= FAILURES_IN_A_ROW:
+        self._progress.failed += 1
+        # A row that is too long for a model says nothing about the other rows.
+        self._failures_in_a_row += cause != ContextTooLong.code
+        if self._failures_in_a_row >= FAILURES_IN_A_ROW:
             raise RunStopped(
                 f"{FAILURES_IN_A_ROW} rows failed one after another, the last one because of {cause}: "
                 f"{detail}; what is answered is kept, and the same command goes on from here"
             )
 
 
-class _Faulty(Exception):
-    """An answer came about without a model that failed."""
-
-    def __init__(self, missing: Missing) -> None:
-        super().__init__(f"model {missing.model!r}: {missing.detail}")
-        self.missing = missing
-
-
-class _Told:
-    """What an answer's events told of it. faults: of engines, that made it poorer."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.faults: list[Missing] = []
-        self._proposals: dict[tuple[int, int], Call] = {}
-        self._summary: Summary | None = None
-
-    def note(self, event: Event) -> None:
-        match event:
-            case ProposalDone():
-                self._proposals[event.layer, event.place] = event.call
-            case ProposalDropped():
-                self._proposals.pop((event.missing.layer, event.place), None)
-                self._miss(event.missing)
-            case Missing():
-                self._miss(event)
-            case AnswerDelta():
-                self.text.append(event.delta.text)
-            case AnswerDone():
-                self._summary = event.summary
-
-    def _miss(self, missing: Missing) -> None:
-        if missing.cause not in OWN_CAUSES:
-            self.faults.append(missing)
-
-    def summary(self) -> Summary:
-        assert self._summary is not None
-        return self._summary
-
-    def used(self, models: StoredModels) -> tuple[Used, ...]:
-        """The calls that the answer is made of, the last one first."""
-        calls = [(place, call) for place, call in sorted(self._proposals.items())]
-        if (last := self.summary().answered.call) is not None:
-            calls.insert(0, ((0, 0), last))
-        return tuple(
-            Used(*place, call.model, models.keys[call.model, call.seed]) for place, call in calls
-        )
-
-
-def _events(
+def _start_answer(
     variant: Variant, messages: Sequence[Message], models: StoredModels, seed: int
 ) -> AsyncGenerator[Event]:
+    """The events of a variant's answer to a conversation."""
     recipe, model = variant.recipe, variant.model
     if model is None:
-        return answer(messages, recipe, models, seed=seed, watched=False)
-    own = place_seed(seed, 1, model, 0)
-    sampling = sampling_alone(recipe, model).model_copy(update={"seed": own})
+        return answer(messages, recipe, models, seed=seed, stream_proposals=False)
+    # The seed of the model's first sample in layer 1, so that its proposal there is its answer alone.
+    own_seed = sample_seed(seed, 1, model, 0)
+    sampling = sampling_alone(recipe, model).model_copy(update={"seed": own_seed})
     return direct(messages, recipe, models, model, sampling)
 
 
-def _for_batch(variant: Variant) -> Variant:
-    """Nobody waits for a row of a batch, so nothing in it is ever late."""
+def _without_deadlines(variant: Variant) -> Variant:
+    """The variant with unlimited time for each answer: nobody waits for a row of a batch."""
     recipe = variant.recipe
     limits = recipe.limits.model_copy(
         update={"deadline_s": inf, "layer_deadline_s": inf, "grace_s": None}

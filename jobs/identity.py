@@ -1,8 +1,8 @@
-"""What a model is, and what determines a call, as hashes.
+"""What determines the output of a call, a model or a generator, as hashes.
 
-A key covers all that an engine is given, so whatever built the prompt (the recipe's prompt text, the
-code that puts references into it) is in it through the messages that came out. What only changes how
-fast or where a model runs (threads, concurrency, residency, context) is not in it.
+The key of a call covers everything that an engine is given. What built the prompt (the recipe's prompt
+text, the code that inserts references) counts through the messages that resulted. Settings that only
+change how fast or where a model runs (threads, concurrency, residency, context) do not count.
 """
 
 import hashlib
@@ -14,45 +14,84 @@ from typing import Any
 from actors.engine import Message
 from configs.schema import LlamaCppModel, Model, OpenAIHttpModel, Sampling, ScriptedModel, VllmModel
 from configs.weights import FolderSource, LocalFile, LocalFolder, WeightsSource
+from jobs.records import Generator
+from jobs.variants import Variant, sampling_alone
 
-KEY_BYTES, QUESTION_BYTES = 16, 4
+KEY_BYTES = 16
+"""Length of a call's key."""
+
+QUESTION_BYTES = 4
+"""Length of the part of a key that depends on the first question alone."""
+
 VLLM_SETTINGS = ("quantization", "dtype", "kv_cache_dtype", "load_format", "reasoning_parser")
+"""Settings of a vLLM model that change its output."""
+
 SCRIPT_SETTINGS = ("text", "tokens")
+"""Settings of a scripted model that change its output."""
 
 
 def call_key(model: str, identity: str, messages: Sequence[Message], sampling: Sampling) -> bytes:
-    """The key of an engine call. identity: the model's; sampling: its seed included.
+    """The key of an engine call: KEY_BYTES bytes.
 
-    It begins with a hash of the first question alone, so that the calls of a row lie side by side in
-    the store's index: they then change one of its pages instead of several.
+    A key begins with a hash of the first question alone. So the calls of one row lie side by side in
+    the store's index, and storing them changes one page of the index instead of several.
+
+    Args:
+        model: the model's name in the recipe.
+        identity: the model's identity (`model_identity`).
+        messages: the whole prompt.
+        sampling: all settings, the seed included.
     """
-    said = [[message["role"], message["content"]] for message in messages]
-    question = next((content for role, content in said if role == "user"), "")
-    whole = [model, identity, said, sampling.model_dump(mode="json")]
+    contents = [[message["role"], message["content"]] for message in messages]
+    question = next((content for role, content in contents if role == "user"), "")
+    whole = [model, identity, contents, sampling.model_dump(mode="json")]
     return (_hash(question).digest()[:QUESTION_BYTES] + _hash(whole).digest())[:KEY_BYTES]
 
 
 def model_identity(model: Model) -> str:
-    """Hash of what a model answers with: its weights, and the settings that change its answers.
+    """Hash of a model's weights and of the settings that change its output.
 
-    Weights are told apart by their checksum where a source has one. A Hub revision is taken at its
-    word; a local file or folder without a checksum counts as another one when it is changed.
+    If a source of the weights gives a checksum, the checksum stands for the weights. Otherwise the
+    first source counts: a Hub repository by its name and revision, which are trusted, and a local file
+    or folder by sizes and times of change. Local weights must exist by then.
     """
     match model:
         case LlamaCppModel():
-            what: Any = _file(model.weights)
+            content: Any = _file_content(model.weights)
         case VllmModel():
             settings = {name: getattr(model, name) for name in VLLM_SETTINGS}
-            what = [_folder(model.weights), settings]
+            content = [_folder_content(model.weights), settings]
         case OpenAIHttpModel():
-            what = [model.base_url, model.model]
+            content = [model.base_url, model.model]
         case ScriptedModel():
-            what = {name: getattr(model, name) for name in SCRIPT_SETTINGS}
-    return short_hash([model.engine, what])
+            content = {name: getattr(model, name) for name in SCRIPT_SETTINGS}
+    return short_hash([model.engine, content])
+
+
+def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
+    """A variant as a generator of a store, with the identity that its answers have.
+
+    Limits, cards and description of the recipe do not count: they change how a run goes, not what the
+    models are asked.
+
+    Args:
+        variant: a mixture, or one model alone.
+        identities: the identities (`model_identity`) of the recipe's models.
+        seed: the run's seed.
+    """
+    recipe = variant.recipe
+    about = recipe.model_dump(mode="json", exclude_defaults=True)
+    if variant.model is None:
+        asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
+        used = {name: identities[name] for name in sorted(variant.models)}
+        return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": about})
+    sampling = sampling_alone(recipe, variant.model).model_dump(mode="json")
+    identity = short_hash([variant.model, identities[variant.model], sampling, seed])
+    return Generator(variant.name, "model", identity, {"model": about["models"][variant.model]})
 
 
 def short_hash(value: Any) -> str:
-    """Hash of a JSON value, for people to compare: 32 hexadecimal digits."""
+    """Hash of a JSON value that people can compare: 32 hexadecimal digits."""
     return _hash(value).hexdigest()[:32]
 
 
@@ -61,25 +100,25 @@ def _hash(value: Any) -> "hashlib._Hash":
     return hashlib.sha256(text.encode("utf-8", "surrogatepass"))
 
 
-def _file(sources: Sequence[WeightsSource]) -> Any:
+def _file_content(sources: Sequence[WeightsSource]) -> Any:
     known = next((source.sha256 for source in sources if source.sha256 is not None), None)
     if known is not None:
         return known
     source = sources[0]
     if isinstance(source, LocalFile):
-        return _as_it_is(Path(source.path))
+        return _file_state(Path(source.path))
     return source.model_dump(mode="json")
 
 
-def _folder(sources: Sequence[FolderSource]) -> Any:
+def _folder_content(sources: Sequence[FolderSource]) -> Any:
     source = sources[0]
     if isinstance(source, LocalFolder):
-        return [_as_it_is(file) for file in sorted(Path(source.path).glob("*"))]
+        return [_file_state(file) for file in sorted(Path(source.path).glob("*"))]
     return source.model_dump(mode="json")
 
 
-def _as_it_is(file: Path) -> Mapping[str, Any]:
-    """A file by name, size and time of change: hashing 40 GB would take a minute at each start."""
+def _file_state(file: Path) -> Mapping[str, Any]:
+    """Name, size and time of change of a file. Hashing 40 GB would take a minute at each start."""
     if not file.is_file():
         return {"name": file.name}
     stat = file.stat()

@@ -1,9 +1,9 @@
-"""A run from its answers to verdicts, grades and findings."""
+"""A run from its answers to verdicts, grades and the findings of an ablation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,11 @@ from rich.console import Console
 
 from configs.schema import Recipe
 from jobs.folder_lock import lock_folder
-from jobs.judges import grade as grading
-from jobs.judges import pairwise as judging
+from jobs.judges import grade, pairwise
 from jobs.judges.remote import RemoteJudge, remote_calls
 from jobs.judges.verdicts import JudgeSummary
 from jobs.progress import verdict_progress
-from jobs.run import RunError, RunModels, RunTask, prepared
+from jobs.run import RunError, RunModels, RunTask, prepare_run
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant
@@ -27,145 +26,170 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What is to be judged, and by whom.
+class EvaluationTask:
+    """Which answers of a run are to be judged, and by whom."""
 
-    judge: a model of the run's recipe, or, with base_url, of the server there; generators: by name,
-    all of them if empty; baseline: the generator of the other answers, None for grades; prompt: a file
-    with the judge's prompt instead of ours; task: where the run is.
-    """
+    folder: Path
+    """The run's folder."""
 
-    task: RunTask
     judge: str
+    """A model of the run's recipe; not used if there is a `remote` judge."""
+
     baseline: str | None = None
+    """The generator whose answers the others are compared with; None for grades."""
+
     generators: Sequence[str] = ()
-    base_url: str | None = None
-    api_key_env: str | None = None
+    """Whose answers are judged; by default all generators' but the baseline's."""
+
+    remote: RemoteJudge | None = None
+    """A judge behind another server."""
+
     prompt: Path | None = None
+    """File with the judge's prompt; by default ours."""
+
     in_flight: int = 256
+    """Most answers, and most verdicts, at once."""
+
+    verbose: bool = False
+    """Show the logs of all processes."""
 
     @property
-    def remote(self) -> RemoteJudge | None:
-        if self.base_url is None:
-            return None
-        return RemoteJudge(self.judge, self.base_url, self.api_key_env)
+    def run_task(self) -> RunTask:
+        """The run as it is: its own recipe and set."""
+        return RunTask(self.folder, in_flight=self.in_flight, verbose=self.verbose)
 
 
 @dataclass(frozen=True, slots=True)
 class AblationOptions:
-    """Which parts of an ablation; see `ablation_plan.Ablation`."""
+    """Which comparisons an ablation makes; see `jobs.ablation.plan`."""
 
     parts: "Sequence[Part]"
-    candidates: Sequence[str] | None
-    unquantized: dict[str, str]
+    """Kinds of comparisons."""
+
+    candidates: Sequence[str] | None = None
+    """Models to add as proposers and to aggregate with; by default all that the recipe has."""
+
+    unquantized: Mapping[str, str] = field(default_factory=dict)
+    """The unquantized model by the quantized one."""
 
 
-def evaluate(wanted: Evaluation, what: str, console: Console) -> dict[str, JudgeSummary]:
-    """Have answers judged against a baseline's, or graded; a summary for each generator.
+def judge_answers(task: EvaluationTask, command: str, console: Console) -> dict[str, JudgeSummary]:
+    """Have the answers of a run compared with a baseline's, or graded.
 
-    Raises:
-        RunError, StoreError, RunTaken, PromptError, JudgeRefused, GraphRefused.
-    """
-    folder = wanted.task.folder
-    with lock_folder(folder, what), Store.open(folder) as store:
-        recipe, _ = prepared(store, wanted.task)
-        names = _generators(store, wanted)
-        _check_judge(recipe, wanted)
-        with nullcontext() if wanted.remote else RunModels(wanted.task, recipe, console) as models:
-            work = _Judge(wanted, store, models, console)
-            return asyncio.run(work.all(names))
+    Args:
+        task: what to judge.
+        command: the command line, shown to jobs that want the same folder.
+        console: gets the progress.
 
-
-def run_ablation(wanted: Evaluation, parts: AblationOptions, what: str, console: Console) -> "Findings":
-    """Generate and judge the variants that are not there yet, and compare; the findings are kept.
+    Returns:
+        A summary for each generator, by name.
 
     Raises:
-        As `evaluate`; AblationError, VariantError, PreferencesError.
+        RunTaken: another job works on the folder.
+        RunError: the run has no recipe or no set, or a generator or the judge is unknown.
+        PromptError: the prompt cannot be used.
+        JudgeRefused: the judge gives no log-probabilities.
+        StoreError: the store cannot be read or written.
+        Exception: the models cannot be started or used; see `open_model_app`.
     """
-    from jobs.ablation.ablate import Ablation, ablate  # heavy
+    with lock_folder(task.folder, command), Store.open(task.folder) as store:
+        recipe, _ = prepare_run(store, task.run_task)
+        names = choose_generators(store, task)
+        require_judge(recipe, task)
+        with nullcontext() if task.remote else RunModels(task.run_task, recipe, console) as models:
+            judge = _Judge(task, store, models, console)
+            return asyncio.run(judge.judge_generators(names))
 
-    folder = wanted.task.folder
-    with lock_folder(folder, what), Store.open(folder) as store:
-        recipe, seed = prepared(store, wanted.task)
-        _generators(store, wanted)
-        _check_judge(recipe, wanted)
-        with RunModels(wanted.task, recipe, console) as models:
-            base = models.named(store, recipe, seed)
-            work = _Judge(wanted, store, models, console)
-            task = Ablation(
-                base, wanted.baseline or "", work.name, parts.parts, parts.candidates, parts.unquantized
+
+def run_ablation(
+    task: EvaluationTask, options: AblationOptions, command: str, console: Console
+) -> "Findings":
+    """Answer and judge the variants that an ablation needs, compare them, and store the findings.
+
+    What is stored is not computed again.
+
+    Args:
+        task: the run, the judge and the baseline; all generators that the ablation needs are judged.
+        options: which comparisons to make.
+        command: the command line, shown to jobs that want the same folder.
+        console: gets the progress.
+
+    Raises:
+        AblationError: the options do not suit the recipe.
+        VariantError: with unquantized models the recipe is not valid.
+        RunStopped: too many rows failed one after another.
+        PreferencesError: a verdict has a value, but an answer is missing.
+        Exception: see `judge_answers`.
+    """
+    from jobs.ablation.ablate import Ablation, ablate  # imports SciPy
+
+    with lock_folder(task.folder, command), Store.open(task.folder) as store:
+        recipe, seed = prepare_run(store, task.run_task)
+        choose_generators(store, task)
+        require_judge(recipe, task)
+        with RunModels(task.run_task, recipe, console) as models:
+            base = models.add_mixture(store, recipe, seed)
+            judge = _Judge(task, store, models, console)
+            ablation = Ablation(
+                base,
+                task.baseline or "",
+                judge.name,
+                options.parts,
+                options.candidates,
+                options.unquantized,
             )
 
-            async def generate(variants: Sequence[Variant]) -> None:
-                await models.generate(store, variants, seed)
+            async def answer_with(variants: Sequence[Variant]) -> None:
+                await models.answer_rows(store, variants, seed)
 
-            async def judge(names: Sequence[str]) -> None:
-                await work.all([name for name in names if name != wanted.baseline])
+            async def judge_all(names: Sequence[str]) -> None:
+                await judge.judge_generators([name for name in names if name != task.baseline])
 
-            findings = asyncio.run(ablate(task, store, generate, judge))
+            findings = asyncio.run(ablate(ablation, store, answer_with, judge_all))
         store.set_about(ablation=findings.to_json())
     return findings
 
 
 class _Judge:
-    """Judges one generator after another."""
+    """Judges the answers of one generator after another."""
 
     def __init__(
-        self, wanted: Evaluation, store: Store, models: RunModels | None, console: Console
+        self, task: EvaluationTask, store: Store, models: RunModels | None, console: Console
     ) -> None:
-        self._wanted, self._store, self._models, self._console = wanted, store, models, console
-        remote = wanted.remote
-        if remote is not None:
-            self._identity = remote.identity
+        """A judge for a task; `models` is None if the judge is a remote one."""
+        self._task = task
+        self._store = store
+        self._models = models
+        self._console = console
+        if task.remote is not None:
+            identity = task.remote.identity
         else:
             assert models is not None
-            self._identity = models.identities[wanted.judge]
-        self._pairwise = judging.prompt(wanted.prompt) if wanted.baseline is not None else None
-        self._grades = grading.prompts(wanted.prompt) if wanted.baseline is None else None
+            identity = models.identities[task.judge]
+        # The generator and the callback are filled in for each generator.
+        self._template = _verdicts_task(task, identity)
 
     @property
     def name(self) -> str:
         """The judge's name in verdicts."""
-        return self._judging("").judge
+        return self._template.judge
 
-    async def all(self, names: Sequence[str]) -> dict[str, JudgeSummary]:
+    async def judge_generators(self, names: Sequence[str]) -> dict[str, JudgeSummary]:
         async with self._calls() as calls:
-            return {name: await self._one(name, calls) for name in names}
+            return {name: await self._judge_generator(name, calls) for name in names}
 
-    async def _one(self, name: str, calls: StoredCalls) -> JudgeSummary:
-        rows = self._store.row_count()
-        with verdict_progress(self._console, name, rows) as note:
-            if self._pairwise is not None:
-                return await judging.judge(self._judging(name, note), self._store, calls)
-            assert self._grades is not None
-            task = grading.Grading(
-                self._wanted.judge,
-                name,
-                self._grades,
-                self._identity,
-                in_flight=self._wanted.in_flight,
-                on_progress=note,
-            )
-            return await grading.grade(task, self._store, calls)
-
-    def _judging(
-        self, name: str, note: Callable[[JudgeSummary], None] | None = None
-    ) -> judging.Judging:
-        assert self._pairwise is not None
-        return judging.Judging(
-            self._wanted.judge,
-            name,
-            self._wanted.baseline or "",
-            self._pairwise,
-            self._identity,
-            self._wanted.in_flight,
-            note,
-        )
+    async def _judge_generator(self, name: str, calls: StoredCalls) -> JudgeSummary:
+        with verdict_progress(self._console, name, self._store.row_count()) as update:
+            if isinstance(self._template, pairwise.Judging):
+                pairs = replace(self._template, generator=name, on_progress=update)
+                return await pairwise.judge(pairs, self._store, calls)
+            grades = replace(self._template, generator=name, on_progress=update)
+            return await grade.grade(grades, self._store, calls)
 
     @asynccontextmanager
     async def _calls(self) -> AsyncIterator[StoredCalls]:
-        if (remote := self._wanted.remote) is not None:
-            async with remote_calls(remote, self._store, self._wanted.in_flight) as calls:
+        if (remote := self._task.remote) is not None:
+            async with remote_calls(remote, self._store, self._task.in_flight) as calls:
                 yield calls
         else:
             assert self._models is not None
@@ -173,27 +197,47 @@ class _Judge:
                 yield calls
 
 
-def _generators(store: Store, wanted: Evaluation) -> list[str]:
-    """Names of those to be judged.
+def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.Judging | grade.Grading:
+    """The task of the pairwise judge, or of the grading one; it names no generator yet."""
+    if task.baseline is None:
+        return grade.Grading(
+            model=task.judge,
+            generator="",
+            prompts=grade.prompts(task.prompt),
+            identity=identity,
+            in_flight=task.in_flight,
+        )
+    return pairwise.Judging(
+        model=task.judge,
+        generator="",
+        baseline=task.baseline,
+        prompt=pairwise.prompt(task.prompt),
+        identity=identity,
+        in_flight=task.in_flight,
+    )
+
+
+def choose_generators(store: Store, task: EvaluationTask) -> list[str]:
+    """Names of the generators whose answers are judged.
 
     Raises:
-        RunError: a generator is not in the run.
+        RunError: the run lacks one of the task's generators, or the baseline.
     """
     known = [generator.name for generator in store.generators()]
-    asked = [*wanted.generators, *([] if wanted.baseline is None else [wanted.baseline])]
-    for name in asked:
+    needed = [*task.generators, *([] if task.baseline is None else [task.baseline])]
+    for name in needed:
         if name not in known:
             raise RunError(
-                f"there is no generator {name!r} in {wanted.task.folder}; known: "
+                f"there is no generator {name!r} in {task.folder}; known: "
                 f"{', '.join(known) or 'none'} (add a file of outputs by `slimmoa bench import`)"
             )
-    return list(wanted.generators) or [name for name in known if name != wanted.baseline]
+    return list(task.generators) or [name for name in known if name != task.baseline]
 
 
-def _check_judge(recipe: Recipe, wanted: Evaluation) -> None:
-    """Raises RunError if the recipe lacks the judge."""
-    if wanted.remote is None and wanted.judge not in recipe.models:
+def require_judge(recipe: Recipe, task: EvaluationTask) -> None:
+    """Raises RunError if the judge is to be a model of the recipe and the recipe has no such model."""
+    if task.remote is None and task.judge not in recipe.models:
         raise RunError(
-            f"--judge: {wanted.judge!r} is not a model of the run's recipe (it has: "
+            f"--judge: {task.judge!r} is not a model of the run's recipe (it has: "
             f"{', '.join(recipe.models)}); for a model elsewhere give --judge-url"
         )

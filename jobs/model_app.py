@@ -1,62 +1,58 @@
-"""The Serve application that a job's calls go to: one that runs already, or the job's own.
-
-A job's own is named after its run folder. So a run ends what a killed job of it has left, and two jobs
-never end one another's models.
-"""
+"""The Serve application that answers a job's calls: one that runs already, or the job's own."""
 
 import asyncio
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors.keeper.replica_turns import CONTACT_S
 from cluster import ray_runtime
 from cluster.residency.messages import Verb
-from configs.errors import UserError
-from configs.schema import Model, Recipe
-from jobs.identity import model_identity
+from configs.schema import Recipe
+from jobs.app_choice import (
+    ModelAppMismatch,
+    app_name,
+    choose_app,
+    is_replica_of,
+    require_models,
+    require_same,
+)
+from serve_app.mixture.models import Models
 
-if TYPE_CHECKING:
-    from serve_app.handles import ServeModels
-
-JOB_APP = "slimmoa-job-"
+LONGEST_QUEUE = 100_000
+"""Most calls that may wait at one replica of a job's own application."""
 
 
-class ModelAppMismatch(UserError):
-    """The cluster's application does not suit the job; the message says what differs."""
+class SwapCounter:
+    """Counts how often the keepers of an application have had an engine woken since the first call.
 
-
-class Swaps:
-    """Counts how often the keepers of an application had an engine woken, since it was first asked.
-
-    A keeper counts from its own start, so a new one from 0. What one that is away has done is counted
-    when it is there again.
+    A keeper counts from its own start, so a restarted keeper counts from 0. What a keeper did while
+    it was out of reach is added once it is back.
     """
 
     def __init__(self, keepers: Sequence[Any]) -> None:
         self._keepers = keepers
-        self._seen: list[int | None] = [None] * len(keepers)
+        self._last_counts: list[int | None] = [None] * len(keepers)
         self._sum = 0
 
     async def __call__(self) -> int:
-        """So far. Does not fail, and waits no longer than CONTACT_S."""
-        found = await asyncio.gather(*(_wakes(keeper) for keeper in self._keepers))
-        for n, (wakes, before) in enumerate(zip(found, self._seen, strict=True)):
-            if wakes is None:
+        """The swaps so far. Never fails, and takes at most CONTACT_S."""
+        counts = await asyncio.gather(*(_count_wakes(keeper) for keeper in self._keepers))
+        for n, (count, last) in enumerate(zip(counts, self._last_counts, strict=True)):
+            if count is None:
                 continue
-            if before is not None:
-                self._sum += wakes - before if wakes >= before else wakes
-            self._seen[n] = wakes
+            if last is not None:
+                self._sum += count - last if count >= last else count
+            self._last_counts[n] = count
         return self._sum
 
 
-async def _wakes(keeper: Any) -> int | None:
-    """How many a keeper ordered since its start; None if it is out of reach."""
+async def _count_wakes(keeper: Any) -> int | None:
+    """The wake orders of a keeper since its start; None if the keeper is out of reach."""
     from ray.exceptions import RayError
 
     try:
@@ -69,15 +65,18 @@ async def _wakes(keeper: Any) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class ModelApp:
-    """Where a job's calls go. room: the most calls to each model at once."""
+    """Models that are ready for a job's calls."""
 
-    models: "ServeModels"
-    room: Mapping[str, int]
-    swaps: Swaps
+    models: Models
+
+    call_limits: Mapping[str, int]
+    """The most calls to each model at once."""
+
+    swaps: SwapCounter
 
 
 @contextmanager
-def graph(
+def open_model_app(
     recipe: Recipe,
     folder: Path,
     *,
@@ -85,48 +84,56 @@ def graph(
     verbose: bool,
     say: Callable[[str], None],
 ) -> Iterator[ModelApp]:
-    """The models of a recipe, ready.
+    """Find or start the models of a recipe; at the end, end what was started.
 
-    $RAY_ADDRESS names the cluster, as it does in a Ray job. Without it an application that runs on
-    this machine is used, or else a cluster is started and ended.
+    $RAY_ADDRESS names the cluster, as in a Ray job. Without it an application that runs on this machine
+    is used; if there is none, a cluster is started for the time of the block.
 
-    folder: of the run; in_flight: answers at once, for which an own application makes its queues long
-    enough; say: gets what is being done, for people.
+    Args:
+        recipe: whose models are needed.
+        folder: the run's folder, which an own application is named after.
+        in_flight: answers at once; an own application gets queues that are long enough for them.
+        verbose: show the logs of all processes.
+        say: called with a line for people at each step.
 
     Raises:
-        GraphRefused: the running application has other models than the recipe.
+        ModelAppMismatch: the running application has other models than the recipe, or the cluster
+            runs another job's application.
         ConnectionError: there is no cluster at $RAY_ADDRESS.
         RuntimeError: the models cannot start.
-        RecipeError, DoesNotFit, WeightsError: as `serve_app.app.build`.
+        RecipeError, DoesNotFit, WeightsError: see `serve_app.app.build`.
     """
-    own = JOB_APP + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    local, found = _connected(own, verbose=verbose)
+    own = app_name(folder)
+    local, found = _connect(own, verbose=verbose)
     shared = found not in (None, own)
     try:
         if not shared:
             if found is not None:
                 say("ending the models that an earlier job of this run has left")
-                _end(own)
+                _end_app(own)
             say(f"starting the models: {', '.join(recipe.models)}")
             _deploy(recipe, own, in_flight, follow_nodes=not local)
         else:
             say(f"using the running application {found}")
-        yield asyncio.run(_reached(recipe, found or own, shared=shared))
+        yield asyncio.run(_find_models(recipe, found or own, shared=shared))
     finally:
         ray_runtime.disconnect(None if shared else own, local=local)
 
 
-def _connected(own: str, *, verbose: bool) -> tuple[bool, str | None]:
-    """Whether a cluster was started for us, and the name of the application to use, if one runs."""
+def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
+    """Connect to the cluster at $RAY_ADDRESS, to one on this machine that runs an application to use,
+    or else to a new one.
+
+    Returns whether a cluster was started, and the name of the application to use, if one runs.
+    """
     address = os.environ.get("RAY_ADDRESS")
     for known in [address] if address else ray_runtime.local_clusters():
         ray_runtime.connect(known, verbose=verbose)
-        names = ray_runtime.applications()
-        found = next((name for name in (ray_runtime.APP_NAME, own) if name in names), None)
-        others = [name for name in names if name.startswith(JOB_APP) and name != own]
-        if found is None and others and address:
+        try:
+            found = choose_app(ray_runtime.applications(), own, must_use_cluster=bool(address))
+        except ModelAppMismatch:
             ray_runtime.disconnect(None, local=False)
-            raise ModelAppMismatch(f"another job's application, {others[0]}, runs on this cluster")
+            raise
         if found is not None or address:
             return False, found
         ray_runtime.disconnect(None, local=False)
@@ -134,19 +141,24 @@ def _connected(own: str, *, verbose: bool) -> tuple[bool, str | None]:
     return True, None
 
 
-def _end(own: str) -> None:
-    """End what a killed job has left, in whatever state it is.
+def _end_app(own: str) -> None:
+    """End the application that a killed job has left, in whatever state it is.
 
-    Nothing tells its models that their caller is gone: they would work off all calls that wait, hours
-    of them perhaps, and Serve would let them go on with it for a while even when it ends them.
+    Its models do not know that their caller is gone. They would finish all waiting calls, perhaps for
+    hours, and Serve lets them go on for a while even when it ends them. So their actors are killed
+    first.
     """
     import ray
     from ray import serve
 
+    from actors.keeper.ray_keeper import keepers
+
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if own in actor["name"]:
-            with suppress(ValueError):  # it has just ended
+        if is_replica_of(own, actor["name"]):
+            with suppress(ValueError):  # the actor has just ended
                 ray.kill(ray.get_actor(**actor))
+    for keeper in keepers(own).values():
+        ray.kill(keeper)
     serve.delete(own)
 
 
@@ -154,44 +166,41 @@ def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) ->
     from serve_app.app import BuildArgs, build
 
     most = in_flight * max(recipe.samples)
-    queue = min(100_000, max(most, *map(recipe.queue_limit, recipe.models)))
+    queue = min(LONGEST_QUEUE, max(most, *map(recipe.queue_limit, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
     ray_runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name, None)
 
 
-async def _reached(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
-    """The application's models, found to be the recipe's. shared: others may use it too."""
+async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
+    """The models of a running application.
+
+    Args:
+        recipe: whose models are needed.
+        name: of the application.
+        shared: people may use the application at the same time.
+
+    Raises:
+        ModelAppMismatch: a model is missing, or another one than the recipe's.
+    """
     from ray import serve
 
     from actors.keeper.ray_keeper import keepers
     from serve_app.handles import ServeModels
 
     deployments = serve.status().applications[name].deployments
+    require_models(recipe, name, deployments)
     replicas = {
         deployment: sum(n for state, n in status.replica_states.items() if state == "RUNNING")
         for deployment, status in deployments.items()
     }
-    missing = [model for model in recipe.models if f"model-{model}" not in deployments]
-    if missing:
-        raise ModelAppMismatch(f"the running application {name} has no model {', '.join(missing)}")
     handles = {m: serve.get_deployment_handle(f"model-{m}", name) for m in recipe.models}
     models = ServeModels(handles, patience_s=math.inf)
-    room = {}
+    call_limits = {}
     for model, wanted in recipe.models.items():
         running, queue = await models.settings(model)
-        _check_same(name, model, wanted, running)
-        # Half of a queue that is shared stays free, so that people can still ask.
-        places = running.concurrency + (queue // 2 if shared else queue)
-        room[model] = max(1, replicas[f"model-{model}"]) * places
-    return ModelApp(models, room, Swaps(list(keepers(name).values())))
-
-
-def _check_same(name: str, model: str, wanted: Model, running: Model) -> None:
-    other = model_identity(wanted) != model_identity(running)
-    if other or wanted.context_tokens != running.context_tokens:
-        what = "engine, weights or settings" if other else "context_tokens"
-        raise ModelAppMismatch(
-            f"the running application {name} has another model {model!r} than the recipe ({what} "
-            "differ); end it, or give the recipe that it serves"
-        )
+        require_same(name, model, wanted, running)
+        # Half of a shared application's queue stays free, so that people can still ask.
+        capacity = running.concurrency + (queue // 2 if shared else queue)
+        call_limits[model] = max(1, replicas[f"model-{model}"]) * capacity
+    return ModelApp(models, call_limits, SwapCounter(list(keepers(name).values())))

@@ -1,4 +1,5 @@
-"""How far a generation is: for people at a terminal, for a log, and in the store for `bench status`."""
+"""How far the answering of a set is: for people at a terminal, in a log, and in the store for
+`bench status`."""
 
 import asyncio
 import time
@@ -15,73 +16,107 @@ from jobs.judges.verdicts import JudgeSummary
 from jobs.store import Store
 from jobs.stored_calls import CallCounts
 
-LOG_EVERY_S = 10.0
-FIRST_S, MOST_RECORDS = 2.0, 500
-"""How far apart records are at least; farther the longer a run lasts, so that it has few thousands."""
+LOG_INTERVAL_S = 10.0
+"""Time between two lines of a log."""
+
+LOOK_INTERVAL_S = 0.5
+"""Time between two looks at the figures."""
+
+FIRST_INTERVAL_S = 2.0
+"""Minimum time between two records in the store; it grows with the run, see MOST_RECORDS."""
+
+MOST_RECORDS = 500
+"""After n seconds, records are at least n / MOST_RECORDS seconds apart, so that even a long run stores
+only a few thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a generation does per second, over its last minute or so, and what is left of it."""
+    """How fast a run is, over the last minute or so."""
 
     tokens_per_s: float
+    """Tokens that all engines together wrote per second."""
+
     left_s: float | None
+    """Seconds until the run ends at this speed; None if that cannot be told."""
 
 
-class Meter:
-    """Speed from totals that grow. Calls are counted, not rows: in turns, rows end all at once."""
+class SpeedMeter:
+    """Computes a speed from totals that grow.
+
+    The time left is computed from calls, not from rows: where models take turns, no row is finished for
+    a long time, and then all are at once.
+    """
 
     WINDOW_S = 60.0
 
-    def __init__(self, calls: int) -> None:
-        self._expected = calls
-        self._seen: list[tuple[float, int, int]] = []
+    def __init__(self, calls_expected: int) -> None:
+        """A meter for a run that takes so many calls in all."""
+        self._expected = calls_expected
+        self._totals: list[tuple[float, int, int]] = []
 
     def speed(self, now: float, calls: int, tokens: int) -> Speed:
-        """calls: that are done, of all that are expected; tokens: written so far."""
-        self._seen.append((now, calls, tokens))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - self.WINDOW_S:
-            self._seen.pop(0)
-        then, calls_then, tokens_then = self._seen[0]
-        if now <= then:
+        """Add the totals of one moment, and return the speed since about WINDOW_S before it.
+
+        Args:
+            now: the moment, in seconds of any clock.
+            calls: calls that are done so far.
+            tokens: tokens that are written so far.
+        """
+        self._totals.append((now, calls, tokens))
+        while len(self._totals) > 2 and self._totals[1][0] <= now - self.WINDOW_S:
+            self._totals.pop(0)
+        first, first_calls, first_tokens = self._totals[0]
+        if now <= first:
             return Speed(0.0, None)
-        rate = (calls - calls_then) / (now - then)
-        left = max(0, self._expected - calls)
-        return Speed((tokens - tokens_then) / (now - then), left / rate if rate else None)
+        calls_per_s = (calls - first_calls) / (now - first)
+        remaining = max(0, self._expected - calls)
+        left_s = remaining / calls_per_s if calls_per_s else None
+        return Speed((tokens - first_tokens) / (now - first), left_s)
 
 
 class Reporter:
-    """Keeps and shows the progress of one generation.
-
-    names: of the generators; calls: expected in all; swaps: asks how many there were since the
-    application started.
-    """
+    """Shows the progress of one run of `generate`, and stores it."""
 
     def __init__(
         self,
         store: Store,
         names: Sequence[str],
-        calls: int,
+        calls_expected: int,
         counts: CallCounts,
         swaps: Callable[[], Awaitable[int]],
         console: Console,
     ) -> None:
-        self._store, self._names, self._counts, self._swaps = store, names, counts, swaps
+        """A reporter that has shown nothing yet.
+
+        Args:
+            store: gets the records.
+            names: the generators that answer.
+            calls_expected: calls that all of the remaining answers take.
+            counts: of the calls; they grow while the run goes on.
+            swaps: returns the number of swaps since the application started.
+            console: where to show the progress.
+        """
+        self._store = store
+        self._names = names
+        self._counts = counts
+        self._count_swaps = swaps
         self._console = console
-        self._meter = Meter(calls)
-        answered = sum(store.answered(name) for name in names)
-        self._at = GenerateProgress(store.row_count() * len(names), answered)
+        self._meter = SpeedMeter(calls_expected)
+        answered = sum(store.answered_count(name) for name in names)
+        self._progress = GenerateProgress(store.row_count() * len(names), answered)
         self._began = time.monotonic()
-        self._swapped, self._swapped_before = 0, 0
+        self._swaps_before = 0
+        self._swaps = 0
         self._bar: tuple[Progress, TaskID] | None = None
 
-    def note(self, at: GenerateProgress) -> None:
-        """An answer is kept, or a row failed."""
-        self._at = at
+    def update(self, progress: GenerateProgress) -> None:
+        """To be called after each row that was answered or failed."""
+        self._progress = progress
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """A bar, where the console is a terminal; elsewhere a line now and then."""
+    def show_bar(self) -> Iterator[None]:
+        """Show a bar for the time of the block if the console is a terminal."""
         if not self._console.is_terminal:
             yield
             return
@@ -93,54 +128,54 @@ class Reporter:
         self._bar = None
 
     async def watch(self) -> None:
-        """Until it is cancelled: look at the swaps, show and keep how things stand."""
-        self._swapped_before = await self._swaps()
-        kept_at, logged_at = -LOG_EVERY_S, time.monotonic()
+        """Show and store the progress now and then, until cancelled: on the bar if there is one, else
+        as a line every LOG_INTERVAL_S."""
+        self._swaps_before = await self._count_swaps()
+        stored_at = -LOG_INTERVAL_S
+        logged_at = time.monotonic()
         while True:
             now = time.monotonic()
-            if now - kept_at >= max(FIRST_S, (now - self._began) / MOST_RECORDS):
-                await self.keep()
-                kept_at = now
-            if self._bar is not None or now - logged_at >= LOG_EVERY_S:
+            if now - stored_at >= max(FIRST_INTERVAL_S, (now - self._began) / MOST_RECORDS):
+                await self.keep_progress()
+                stored_at = now
+            if self._bar is not None or now - logged_at >= LOG_INTERVAL_S:
                 self._show(now)
                 logged_at = now
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def keep(self) -> None:
-        """A record for each generator."""
-        self._swapped = await self._swaps() - self._swapped_before
-        counts = self._counts
+    async def keep_progress(self) -> None:
+        """Store a record for each generator."""
+        self._swaps = await self._count_swaps() - self._swaps_before
         for name in self._names:
-            rows = self._store.answered(name)
-            failed = len(self._store.failures("generate", name))
             record = records.Progress(
-                time.time(),
-                name,
-                rows,
-                failed,
-                counts.tokens,
-                counts.made,
-                counts.reused,
-                self._swapped,
+                at=time.time(),
+                generator=name,
+                rows=self._store.answered_count(name),
+                failed=len(self._store.failures("generate", name)),
+                tokens=self._counts.tokens,
+                calls=self._counts.made,
+                reused=self._counts.reused,
+                swaps=self._swaps,
             )
             await self._store.keep_progress(record)
 
     def _show(self, now: float) -> None:
-        at, counts = self._at, self._counts
+        progress, counts = self._progress, self._counts
         speed = self._meter.speed(now, counts.made + counts.reused, counts.tokens)
-        parts = [f"{at.failed} failed"] * bool(at.failed)
-        parts += [f"{speed.tokens_per_s:.0f} tokens/s", f"{self._swapped} swaps"]
-        parts += [f"{left(speed.left_s)} left"] if speed.left_s is not None else []
+        parts = [f"{progress.failed} failed"] * bool(progress.failed)
+        parts += [f"{speed.tokens_per_s:.0f} tokens/s", f"{self._swaps} swaps"]
+        parts += [f"{format_duration(speed.left_s)} left"] if speed.left_s is not None else []
+        note = ", ".join(parts)
         if self._bar is not None:
             bar, task = self._bar
-            bar.update(task, total=at.rows or None, completed=at.answered, note=", ".join(parts))
+            bar.update(task, total=progress.rows or None, completed=progress.answered, note=note)
         else:
-            line = f"{at.answered}/{at.rows} rows, {', '.join(parts)}"
+            line = f"{progress.answered}/{progress.rows} rows, {note}"
             self._console.print(line, highlight=False, soft_wrap=True)
 
 
-def left(seconds: float) -> str:
-    """A time to wait, for people."""
+def format_duration(seconds: float) -> str:
+    """A duration for people, such as `5 min 07 s` or `3 h 05 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
@@ -150,7 +185,10 @@ def left(seconds: float) -> str:
 def verdict_progress(
     console: Console, generator: str, rows: int
 ) -> Iterator[Callable[[JudgeSummary], None]]:
-    """A bar over the verdicts on one generator, where the console is a terminal."""
+    """Show a bar over the verdicts on one generator if the console is a terminal.
+
+    Yields the function that is to be called after each verdict.
+    """
     if not console.is_terminal:
         yield lambda _: None
         return
@@ -158,8 +196,8 @@ def verdict_progress(
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"judging {generator}", total=rows)
 
-        def note(so_far: JudgeSummary) -> None:
-            done = so_far.judged + so_far.identical + so_far.unusable + so_far.failed + so_far.missing
-            bar.update(task, completed=done)
+        def update(summary: JudgeSummary) -> None:
+            judged = summary.judged + summary.identical + summary.unusable
+            bar.update(task, completed=judged + summary.failed + summary.missing)
 
-        yield note
+        yield update

@@ -1,7 +1,7 @@
-"""What a run consists of, as plain data: rows, calls, answers, failures, verdicts.
+"""What a run consists of, as plain data: rows, calls, answers, failures, verdicts, progress.
 
-A *set* is a list of rows. A *generator* is whatever answers rows: a mixture, one model alone, or a file
-of outputs. A *verdict* is a judge's word on one answer.
+A *set* is a list of rows. A *generator* is anything that answers rows: a mixture, one model alone, or
+a file of outputs. A *verdict* is a judge's opinion on one answer: a preference or a grade.
 """
 
 from collections.abc import Mapping
@@ -16,124 +16,213 @@ VerdictKind = Literal["pairwise", "grade"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One prompt of a set.
-
-    index: its place in the set's order, from 0; turns: the user's messages, one after another, each
-    asked with the answers before it in view (MT-Bench has two); before: messages that come before the
-    first turn; references: reference answers, one per turn, if the set has them; dataset, category:
-    the set's own labels.
-    """
+    """One prompt of a set."""
 
     index: int
+    """Position in the set, from 0."""
+
     turns: tuple[str, ...]
+    """The user's messages, asked one after another with the earlier answers in view. MT-Bench has two
+    per row."""
+
     before: tuple[Message, ...] = ()
+    """Messages of the conversation before the first turn."""
+
     dataset: str = ""
+    """The set's label for where the prompt is from."""
+
     category: str = ""
+    """The set's label for the kind of prompt."""
+
     references: tuple[str, ...] = ()
+    """Reference answers, one per turn; empty if the set has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """One finished engine call. key: hash of everything that determines it; seed: its sampling's."""
+    """One finished engine call."""
 
     key: bytes
+    """Hash of everything that determines the call (`identity.call_key`)."""
+
     model: str
+
     seed: int | None
+    """The sampling seed of the call."""
+
     whole: Delta
+    """The model's whole output in one delta."""
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """A call as part of an answer. layer: 0 for the aggregator, or for a model alone; place: in the
-    layer, from 0."""
+class CallResult:
+    """What `StoredCalls.complete` returns."""
+
+    whole: Delta
+    """The model's whole output in one delta."""
+
+    key: bytes
+    """The key that the call is stored under."""
+
+    was_stored: bool
+    """True if the call was in the store already, so that nothing had to be waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedCall:
+    """A call as part of an answer."""
 
     layer: int
+    """The layer, from 1; 0 for the aggregator, or for a model alone."""
+
     place: int
+    """Number of the sample in its layer, from 0."""
+
     model: str
+
     key: bytes
+    """The key of the `StoredCall`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a generator answered to one turn of a row.
-
-    used: the calls behind it; missing: who did not contribute, empty unless degraded; finish_reason:
-    how the text ended; seconds: wall time, 0 where everything was stored; at: Unix time.
-    """
+    """What a generator answered to one turn of a row."""
 
     generator: str
+
     row: int
+    """Index of the row."""
+
     turn: int
+    """Number of the turn, from 0."""
+
     text: str
-    used: tuple[Used, ...] = ()
+
+    used: tuple[UsedCall, ...] = ()
+    """The calls that the answer is made of, the last one first; none for a file of outputs."""
+
     missing: tuple[Mapping[str, Any], ...] = ()
+    """The models that did not contribute, each an `events.Missing` as a dictionary."""
+
     finish_reason: str = "stop"
+    """Why the text ended, in OpenAI's words."""
+
     seconds: float = 0.0
+    """Wall time; 0 if all of its calls were stored already."""
+
     at: float = 0.0
+    """When the answer was stored, in Unix time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a generator has no answer to a row, or an answer no verdict.
-
-    stage: `generate` or `judge`; cause: an error's code; attempts: how often it was tried in all runs;
-    judge, baseline, turn: of the verdict that is missing.
-    """
+    """Why a generator has no answer to a row, or why an answer has no verdict."""
 
     stage: str
+    """What failed: `generate` (an answer) or `judge` (a verdict)."""
+
     generator: str
+
     row: int
+    """Index of the row."""
+
     cause: str
+    """The code of the error."""
+
     detail: str
+    """The message of the error."""
+
     attempts: int = 1
+    """Attempts in all runs together."""
+
     at: float = 0.0
+    """When the last attempt failed, in Unix time."""
+
     judge: str = ""
+    """Name of the judge; empty at stage `generate`."""
+
     baseline: str = ""
+    """The other generator of a pair; empty at stage `generate` and for a grade."""
+
     turn: int = 0
+    """The turn without a verdict; 0 at stage `generate`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """identity: hash of what determines its answers; about: what is kept for people (the recipe)."""
+    """Anything that answers rows: a mixture, one model alone, or a file of outputs."""
 
     name: str
+    """Unique in a run."""
+
     kind: GeneratorKind
+
     identity: str
+    """Hash of everything that determines its answers."""
+
     about: Mapping[str, Any] = field(default_factory=dict)
+    """What people may want to know: the recipe, the model's settings, or the name of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judge's word on one answer.
-
-    judge: the judge's name, its prompt included; baseline: the other generator of a pair, empty for a
-    grade; value: preference 1 (baseline) to 2 (generator), or a grade 1 to 10, None if the judge's
-    answer could not be used; cause: why not, or `identical`; switched: the generator was shown first;
-    call: key of the judge's call, None if it took none.
-    """
+    """A judge's opinion on one answer."""
 
     judge: str
+    """Name of the judge with a hash of its prompt and model."""
+
     kind: VerdictKind
+
     generator: str
+    """Whose answer is judged."""
+
     baseline: str
+    """The other generator of a pair; empty for a grade."""
+
     row: int
+    """Index of the row."""
+
     turn: int
+    """Number of the turn, from 0."""
+
     value: float | None
+    """A preference from 1 (for the baseline) to 2 (for the generator), or a grade from 1 to 10; None if
+    the judge's answer could not be used."""
+
     cause: str = ""
+    """Why there is no value; or `identical`, if both answers are the same and no judge was asked."""
+
     switched: bool = False
+    """True if the generator's answer was shown before the baseline's."""
+
     call: bytes | None = None
+    """Key of the judge's `StoredCall`; None if the judge was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run was at one moment. at: Unix time; rows: with an answer; failed: rows without;
-    tokens: written so far by engines; calls: made, and reused from the store; swaps: so far."""
+    """How far a generator was at one moment. The last four figures are of all generators together,
+    since the command was started."""
 
     at: float
+    """Unix time."""
+
     generator: str
+
     rows: int
+    """Rows with all their turns answered."""
+
     failed: int
+    """Rows whose last attempt failed."""
+
     tokens: int
+    """Tokens written by engines."""
+
     calls: int
+    """Calls that engines finished."""
+
     reused: int
+    """Calls whose result was in the store, or that several answers shared."""
+
     swaps: int
+    """Engines that were woken in place of others."""

@@ -1,24 +1,26 @@
-"""A run from its folder to its answers: the set, the recipe, the models, and all of it again later.
+"""A run from its folder to its answers: the set, the recipe, the models, and later all of it again.
 
-A run's store knows its set and recipe, so going on needs neither.
+The store of a run holds its set and its recipe, so neither is needed to continue a run.
 """
 
 import asyncio
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from rich.console import Console
 
 from configs.errors import UserError
 from configs.schema import Recipe
 from jobs.folder_lock import lock_folder
-from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
-from jobs.identity import model_identity
-from jobs.model_app import ModelApp, graph
+from jobs.generate import GenerateProgress, GenerateTask, generate
+from jobs.identity import model_identity, to_generator
+from jobs.model_app import open_model_app
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
 from jobs.store import Store, StoreError
@@ -27,48 +29,70 @@ from jobs.variants import Variant, alone, mixture
 
 
 class RunError(UserError):
-    """A run cannot be begun or gone on with as asked; the message names the option at fault."""
+    """A run cannot be started or continued as asked; the message names the option at fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """What `bench run` was asked for. None where the run's own, of its first start, holds.
-
-    recipe: the mixture; loaded: the set; members: models to be asked alone too; seed: of all sampling;
-    in_flight: most answers at once.
-    """
+    """What a command is to do with a run."""
 
     folder: Path
+    """The run's folder."""
+
     recipe: Recipe | None = None
+    """The mixture; by default the recipe that the run has."""
+
     loaded: LoadedSet | None = None
+    """The set; by default the set that the run has."""
+
     members: Sequence[str] = ()
+    """Models of the recipe that answer the set alone too."""
+
     seed: int | None = None
+    """Seed of all sampling; by default the run's, 0 for a new run."""
+
     in_flight: int = 1024
+    """Most answers at once."""
+
     allow_degraded: bool = False
+    """Also store answers that lack a proposal because an engine failed."""
+
     verbose: bool = False
+    """Show the logs of all processes."""
 
 
-def run(task: RunTask, what: str, console: Console) -> GenerateProgress:
-    """Answer a set with a mixture, and with its members alone if asked. what: the command.
+def answer_set(task: RunTask, command: str, console: Console) -> GenerateProgress:
+    """Answer a set with a mixture, and with members of it alone.
+
+    Args:
+        task: what to answer.
+        command: the command line, shown to jobs that want the same folder.
+        console: gets the progress.
 
     Raises:
-        RunTaken, RunError, StoreError, RunStopped, GraphRefused, and what starting models raises.
+        RunTaken: another job works on the folder.
+        RunError: see `prepare_run`.
+        VariantError: the recipe has no model of that name.
+        StoreError: the store cannot be read or written.
+        RunStopped: too many rows failed one after another.
+        Exception: the models cannot be started or used; see `open_model_app`.
     """
-    with lock_folder(task.folder, what), Store.open(task.folder) as store:
-        recipe, seed = prepared(store, task)
+    with lock_folder(task.folder, command), Store.open(task.folder) as store:
+        recipe, seed = prepare_run(store, task)
         variants = [mixture(recipe), *(alone(recipe, member) for member in task.members)]
         with RunModels(task, recipe, console) as models:
-            # Not before: a recipe whose models were refused shall not become the run's.
-            kept = recipe.model_dump(mode="json", exclude_defaults=True)
-            store.set_about(recipe=kept, seed=seed)
-            return models.answer(store, variants, seed)
+            # Only now: a recipe whose models cannot start must not become the run's.
+            about = recipe.model_dump(mode="json", exclude_defaults=True)
+            store.set_about(recipe=about, seed=seed)
+            added = [models.add_variant(store, variant, seed) for variant in variants]
+            return asyncio.run(models.answer_rows(store, added, seed))
 
 
-def prepared(store: Store, task: RunTask) -> tuple[Recipe, int]:
-    """Bring the set into the store; what the run's recipe and seed are.
+def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
+    """Store the task's set, and return the run's recipe and seed.
 
     Raises:
-        RunError: there is no recipe or set yet, or the set is another one than the run's.
+        RunError: a new run lacks a recipe or a set, or the task's set is not the run's.
     """
     about = store.about()
     recipe = task.recipe
@@ -87,6 +111,7 @@ def prepared(store: Store, task: RunTask) -> tuple[Recipe, int]:
 
 
 def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
+    """Store a set as the run's, or add rows to the set that the run has."""
     if (known := about.get("set")) is not None:
         if loaded.count < known["count"]:
             raise RunError(
@@ -110,94 +135,101 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
 
 
 class RunModels:
-    """A recipe's models, ready for a run's calls; use as a context manager."""
+    """A recipe's models for the calls of a run. Use it as a context manager: entering starts or finds
+    the models, leaving ends those that were started."""
 
     def __init__(self, task: RunTask, recipe: Recipe, console: Console) -> None:
-        self._task, self._recipe, self._console = task, recipe, console
-        self._open = graph(
-            recipe,
-            task.folder,
-            in_flight=task.in_flight,
-            verbose=task.verbose,
-            say=self._say,
-        )
+        self._task = task
+        self._recipe = recipe
+        self._console = console
+        self._open = ExitStack()
 
-    def __enter__(self) -> "RunModels":
-        self._graph: ModelApp = self._open.__enter__()
-        # Ray's own handler would end this process in the midst of a write.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        # Not before the models are there: their weights have been fetched now.
-        models = self._recipe.models.items()
-        self.identities = {name: model_identity(model) for name, model in models}
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._app = stack.enter_context(
+                open_model_app(
+                    self._recipe,
+                    self._task.folder,
+                    in_flight=self._task.in_flight,
+                    verbose=self._task.verbose,
+                    say=self._say,
+                )
+            )
+            # Ray's own handler would end this process in the midst of a write.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            # Only now: the identity of local weights needs the files, which are there by now.
+            models = self._recipe.models.items()
+            self.identities = {name: model_identity(model) for name, model in models}
+            self._open = stack.pop_all()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def calls(self, store: Store) -> StoredCalls:
         """Calls to the models over a store."""
-        return StoredCalls(store, self._graph.models, self.identities, self._graph.room)
+        return StoredCalls(store, self._app.models, self.identities, self._app.call_limits)
 
-    def answer(self, store: Store, variants: Sequence[Variant], seed: int) -> GenerateProgress:
-        """Answer the store's rows with each variant; what is stored is not computed again."""
-        kept = [_added(store, variant, self.identities, seed) for variant in variants]
-        return asyncio.run(self.generate(store, kept, seed))
-
-    def named(self, store: Store, recipe: Recipe, seed: int) -> Recipe:
-        """The recipe under the name that its mixture has in the store, where it is added."""
-        name = _added(store, mixture(recipe), self.identities, seed).name
+    def add_mixture(self, store: Store, recipe: Recipe, seed: int) -> Recipe:
+        """Add a recipe's mixture to the store, and return the recipe under its generator's name."""
+        name = self.add_variant(store, mixture(recipe), seed).name
         return recipe.model_copy(update={"name": name})
 
-    async def generate(self, store: Store, variants: Sequence[Variant], seed: int) -> GenerateProgress:
-        """Answer the store's rows with variants under just these names.
+    def add_variant(self, store: Store, variant: Variant, seed: int) -> Variant:
+        """Add a variant to the store as a generator, and return it under the generator's name.
+
+        A name may be taken by another generator: the same recipe with another aggregator, say. Then a
+        few digits of the variant's identity are added to its name.
+        """
+        generator = to_generator(variant, self.identities, seed)
+        known = store.generator(generator.name)
+        if known is not None and known.identity != generator.identity:
+            variant = replace(variant, name=f"{variant.name}-{generator.identity[:4]}")
+        store.add_generator(to_generator(variant, self.identities, seed))
+        return variant
+
+    async def answer_rows(
+        self, store: Store, variants: Sequence[Variant], seed: int
+    ) -> GenerateProgress:
+        """Answer the store's rows with variants under exactly their names; answers that are stored are
+        not made again.
 
         Raises:
-            StoreError: a name is another generator's.
+            StoreError: a name belongs to another generator, or an answer cannot be stored.
+            RunStopped: too many rows failed one after another.
         """
         for variant in variants:
-            store.add_generator(generator_of(variant, self.identities, seed))
+            store.add_generator(to_generator(variant, self.identities, seed))
         task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
-        expected = sum(calls_per_row(v) for v in variants) * store.row_count()
-        expected -= sum(calls_per_row(v) * store.answered(v.name) for v in variants)
-        store.set_about(calls_expected=expected)  # for `bench status`
+        calls_expected = sum(
+            variant.calls_per_answer() * (store.row_count() - store.answered_count(variant.name))
+            for variant in variants
+        )
+        store.set_about(calls_expected=calls_expected)  # for `bench status`
         names = [variant.name for variant in variants]
         async with self.calls(store) as calls:
-            reporter = Reporter(store, names, expected, calls.counts, self._graph.swaps, self._console)
-            with reporter.shown():
+            reporter = Reporter(
+                store, names, calls_expected, calls.counts, self._app.swaps, self._console
+            )
+            with reporter.show_bar():
                 watch = asyncio.create_task(reporter.watch())
-                watch.add_done_callback(self._watched)
+                watch.add_done_callback(self._note_end_of_watch)
                 try:
-                    return await generate(task, store, calls, reporter.note)
+                    return await generate(task, store, calls, reporter.update)
                 finally:
                     watch.cancel()
                     await asyncio.gather(watch, return_exceptions=True)
-                    await reporter.keep()
+                    await reporter.keep_progress()
 
-    def _watched(self, watch: "asyncio.Task[None]") -> None:
-        """A run whose progress cannot be followed goes on."""
+    def _note_end_of_watch(self, watch: "asyncio.Task[None]") -> None:
+        """Report that the progress is no longer stored; the run itself goes on."""
         if not watch.cancelled() and (error := watch.exception()) is not None:
             self._say(f"progress is no longer kept: {type(error).__name__}: {error}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
-
-
-def calls_per_row(variant: Variant) -> int:
-    """Engine calls behind one answer."""
-    if variant.model is not None:
-        return 1
-    return variant.recipe.calls_per_answer()
-
-
-def _added(store: Store, variant: Variant, identities: dict[str, str], seed: int) -> Variant:
-    """The variant as a generator of the store, added if it is new.
-
-    Another recipe under a name that the store knows (another aggregator, a proposer more) is another
-    generator; a few digits of its identity tell them apart.
-    """
-    generator = generator_of(variant, identities, seed)
-    known = store.generator(generator.name)
-    if known is not None and known.identity != generator.identity:
-        variant = replace(variant, name=f"{variant.name}-{generator.identity[:4]}")
-    store.add_generator(generator_of(variant, identities, seed))
-    return variant

@@ -1,7 +1,7 @@
-"""Engine calls whose results are kept: what is stored is never asked for again.
+"""Engine calls whose results are stored: a call that is stored is never made again.
 
-A call fails for good only when its model failed on it several times, or was not there for long: a
-batch outlives a model that is restarted, and a queue that others have filled.
+A call fails for good only if its model fails on it several times, or is away for long. So a batch
+outlives a model that is restarted, and a queue that other clients have filled.
 """
 
 import asyncio
@@ -15,48 +15,62 @@ from actors.engine import Delta, Message
 from configs.errors import EngineError, EngineUnavailable, Overloaded
 from configs.schema import Sampling
 from jobs.identity import call_key
-from jobs.records import StoredCall
+from jobs.records import CallResult, StoredCall
 from jobs.store import Store
-from serve_app.mixture.context_budget import Models
+from serve_app.mixture.models import Models
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class CallPatience:
-    """How long a call is tried. attempts: in all, if the model fails on it; unavailable_s: for how
-    long its model may be away; first_s, longest_s: waits in between, which double."""
+    """How often and how long a call is tried."""
 
     attempts: int = 3
+    """Attempts in all, if the model fails on the call."""
+
     unavailable_s: float = 600.0
+    """How long the model may be away."""
+
     first_s: float = 0.25
+    """The longest wait before the second attempt; it doubles with each further attempt."""
+
     longest_s: float = 10.0
+    """The longest wait before any attempt."""
 
 
 @dataclass(slots=True)
 class CallCounts:
-    """Since the start. made: calls that engines finished; reused: found in the store, or asked for by
-    several answers at once; retried: attempts that were repeated; tokens: that engines wrote."""
+    """What happened to the calls since the start."""
 
     made: int = 0
+    """Calls that engines finished."""
+
     reused: int = 0
+    """Calls whose result was in the store, or that several answers shared."""
+
     retried: int = 0
+    """Attempts that were repeated."""
+
     tokens: int = 0
+    """Tokens that engines wrote."""
 
 
 @dataclass(slots=True)
-class _Room:
-    """Places for calls of one model, so that its queue is not overrun."""
+class _CallLimit:
+    """Bounds the calls to one model, so that they do not overrun its queue."""
 
-    places: asyncio.Semaphore
+    free: asyncio.Semaphore
+    """One permit for each further call."""
+
     under_way: dict[bytes, "asyncio.Task[Delta]"] = field(default_factory=dict)
+    """The model's calls by key, waiting ones included."""
 
 
 class StoredCalls:
-    """Calls to models, by name, over a store. Use as an async context manager: leaving it cancels what
-    is under way.
+    """Calls to models, by name, over a store.
 
-    identities: of each model (`identity.model_identity`); room: most calls to each at once.
+    Use it as an async context manager: leaving it cancels the calls under way.
     """
 
     def __init__(
@@ -64,15 +78,24 @@ class StoredCalls:
         store: Store,
         models: Models,
         identities: Mapping[str, str],
-        room: Mapping[str, int],
-        retries: CallPatience | None = None,
+        call_limits: Mapping[str, int],
+        patience: CallPatience | None = None,
     ) -> None:
+        """Calls over an open store.
+
+        Args:
+            store: has the results of earlier calls, and gets those of new ones.
+            models: make the calls that are not stored.
+            identities: what each model is, as a hash (`identity.model_identity`).
+            call_limits: the most calls to each model at once.
+            patience: how often and how long a call is tried.
+        """
         self.models = models
         self.counts = CallCounts()
         self._store = store
         self._identities = dict(identities)
-        self._rooms = {name: _Room(asyncio.Semaphore(places)) for name, places in room.items()}
-        self._retries = retries or CallPatience()
+        self._limits = {name: _CallLimit(asyncio.Semaphore(n)) for name, n in call_limits.items()}
+        self._patience = patience or CallPatience()
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,110 +106,110 @@ class StoredCalls:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        left = [task for room in self._rooms.values() for task in room.under_way.values()]
-        for task in left:
+        unfinished = [task for limit in self._limits.values() for task in limit.under_way.values()]
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
-    async def complete(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
-    ) -> tuple[Delta, bytes]:
-        """The model's answer in one piece, and the key that it is stored under.
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> CallResult:
+        """The model's whole output, from the store or else from its engine, which is then stored.
 
-        Equal calls at one time are one. A caller that is cancelled does not take the call back.
+        Equal calls under way are one. Cancelling a caller does not cancel the engine call.
 
         Raises:
-            RequestError: of the last attempt.
-            StoreError: the result cannot be kept.
+            RequestError: the error of the last attempt.
+            StoreError: the result cannot be stored.
         """
-        whole, key, _ = await self.kept(model, messages, sampling)
-        return whole, key
-
-    async def kept(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
-    ) -> tuple[Delta, bytes, bool]:
-        """As `complete`, and whether the answer was in the store already."""
         key = call_key(model, self._identities[model], messages, sampling)
-        room = self._rooms[model]
-        if (task := room.under_way.get(key)) is not None:
+        under_way = self._limits[model].under_way
+        if (task := under_way.get(key)) is not None:
             whole = await asyncio.shield(task)
             self.counts.reused += 1
-            return whole, key, False
+            return CallResult(whole, key, was_stored=False)
         if (stored := self._store.call(key)) is not None:
             self.counts.reused += 1
-            return stored.whole, key, True
-        task = asyncio.create_task(self._make(key, model, messages, sampling))
-        room.under_way[key] = task
-        task.add_done_callback(lambda _: room.under_way.pop(key))
-        return await asyncio.shield(task), key, False
+            return CallResult(stored.whole, key, was_stored=True)
+        task = asyncio.create_task(self._call_engine(key, model, messages, sampling))
+        under_way[key] = task
+        task.add_done_callback(lambda _: under_way.pop(key))
+        return CallResult(await asyncio.shield(task), key, was_stored=False)
 
-    async def _make(
+    async def _call_engine(
         self, key: bytes, model: str, messages: Sequence[Message], sampling: Sampling
     ) -> Delta:
-        async with self._rooms[model].places:
-            whole = await self.patiently(lambda: self.models.complete(model, messages, sampling))
+        async with self._limits[model].free:
+            whole = await self.retry(lambda: self.models.complete(model, messages, sampling))
         self.counts.made += 1
         self.counts.tokens += whole.completion_tokens
         await self._store.keep_call(StoredCall(key, model, sampling.seed, whole))
         return whole
 
-    async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """What the attempt gives, as often as `CallPatience` allows.
+    async def retry(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The result of `attempt`, which is called again after an error as `CallPatience` allows.
+
+        1. The model's queue is full: try again, however long it takes.
+        2. The model is away: try again until it has been away for `unavailable_s`.
+        3. The model failed: try again until it has failed `attempts` times.
+        4. Any other error: raise it at once, another attempt would not help.
 
         Raises:
-            RequestError: of the last attempt; at once if another would not help.
+            RequestError: the error of the last attempt.
         """
         loop = asyncio.get_running_loop()
-        away_since, wait_s, failures = None, self._retries.first_s, 0
+        away_since = None
+        wait_s = self._patience.first_s
+        failures = 0
         while True:
             try:
                 return await attempt()
-            except Overloaded:
-                away_since = None  # others use the model too; the place in its queue will come
-            except EngineUnavailable:
-                # Not since the call began: before that it may have waited for a turn for hours.
+            except Overloaded:  # 1
+                away_since = None
+            except EngineUnavailable:  # 2
+                # Counted from the first such error: the call may have waited hours for a turn before.
                 away_since = loop.time() if away_since is None else away_since
-                if loop.time() - away_since >= self._retries.unavailable_s:
+                if loop.time() - away_since >= self._patience.unavailable_s:
                     raise
-            except EngineError:
+            except EngineError:  # 3
                 away_since = None
                 failures += 1
-                if failures >= self._retries.attempts:
+                if failures >= self._patience.attempts:
                     raise
             self.counts.retried += 1
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))
-            wait_s = min(2 * wait_s, self._retries.longest_s)
+            wait_s = min(2 * wait_s, self._patience.longest_s)
 
 
 class StoredModels:
-    """`retry.Replicated` of one answer over `StoredCalls`.
-
-    keys: of its calls, by model and seed; all_stored: none of them had to be waited for.
-    """
+    """The models of one answer over `StoredCalls`: the `Models` that the mixture asks."""
 
     def __init__(self, calls: StoredCalls) -> None:
         self._calls = calls
+
         self.keys: dict[tuple[str, int | None], bytes] = {}
+        """Keys of the answer's calls, by model and sampling seed."""
+
         self.all_stored = True
+        """True as long as every call was in the store already."""
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        whole, key, stored = await self._calls.kept(model, messages, sampling)
-        self.keys[model, sampling.seed] = key
-        self.all_stored = self.all_stored and stored
-        return whole
+        result = await self._calls.complete(model, messages, sampling)
+        self.keys[model, sampling.seed] = result.key
+        self.all_stored = self.all_stored and result.was_stored
+        return result.whole
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
-        """The answer in one piece: nobody watches a batch."""
+        """The whole output in one delta: nobody watches a batch."""
         yield await self.complete(model, messages, sampling)
 
     async def is_alive(self, _model: str) -> bool:
-        """No: its calls have waited for their model already, as long as `CallPatience` has it."""
+        """False: the calls have waited for their model already, as long as `CallPatience` allows, so
+        the mixture is not to retry them."""
         return False
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        return await self._calls.patiently(lambda: self._calls.models.count_tokens(model, messages))
+        return await self._calls.retry(lambda: self._calls.models.count_tokens(model, messages))
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
-        return await self._calls.patiently(lambda: self._calls.models.token_ends(model, texts))
+        return await self._calls.retry(lambda: self._calls.models.token_ends(model, texts))

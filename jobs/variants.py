@@ -1,7 +1,8 @@
 """Variants of a mixture, as ablations compare them: pure changes of a recipe, each with a name.
 
-A variant changes who proposes or who aggregates and nothing else: prompts, limits and, wherever a model
-stays, its sampling are those of the base. So most of a variant's calls are calls of the base.
+A variant changes the proposers or the aggregator and nothing else. Prompts and limits stay those of the
+base, and so does the sampling of every model that stays. So most calls of a variant are calls of the
+base, which are stored already.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,27 +12,41 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs.errors import UserError
-from configs.schema import Layer, Proposer, Recipe
+from configs.schema import Layer, Proposer, Recipe, Sampling
 
 
 class VariantError(UserError):
-    """A recipe has no such variant; the message names the variant and says why."""
+    """A variant cannot be made of a recipe; the message names the variant and says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One generator to be: a mixture by its recipe, or one of the recipe's models alone.
-
-    name: of the generator; recipe: whole; model: None for a mixture.
-    """
+    """What answers the rows of a set: a mixture, or one of its recipe's models alone."""
 
     name: str
+    """The name of the generator."""
+
     recipe: Recipe
+    """The whole recipe, also for a model alone."""
+
     model: str | None = None
+    """The model that is asked alone; None for the mixture."""
+
+    @property
+    def models(self) -> set[str]:
+        """Names of the models that may be asked."""
+        if self.model is not None:
+            return {self.model}
+        proposers = {proposer.model for proposer in self.recipe.proposers()}
+        return proposers | set(self.recipe.aggregators)
+
+    def calls_per_answer(self) -> int:
+        """Engine calls that one answer takes when nothing fails."""
+        return self.recipe.calls_per_answer() if self.model is None else 1
 
 
 def mixture(recipe: Recipe) -> Variant:
-    """The base itself."""
+    """The base: the recipe as it is."""
     return Variant(recipe.name, recipe)
 
 
@@ -46,16 +61,28 @@ def alone(recipe: Recipe, model: str) -> Variant:
     return Variant(model, recipe, model)
 
 
+def sampling_alone(recipe: Recipe, model: str) -> Sampling:
+    """The sampling of a model that is asked alone.
+
+    It is that of the model's first place among the proposers, so that its proposal there is its answer
+    alone; a model that does not propose is sampled as the aggregator.
+    """
+    first = next((p for p in recipe.proposers() if p.model == model), None)
+    return recipe.aggregator.sampling if first is None else first.sampling
+
+
 def without(recipe: Recipe, model: str) -> Variant:
-    """The mixture without a proposer: every place of that model in every layer goes, and a quorum
-    that the rest could not reach sinks to what it can.
+    """The mixture without a proposer.
+
+    The model is removed from every layer. A quorum that the others could not reach is lowered to the
+    number of samples of the smallest layer.
 
     Raises:
-        VariantError: the model proposes nowhere, or a layer would be empty.
+        VariantError: the model is no proposer, or a layer would be empty.
     """
     name = f"{recipe.name}-without-{model}"
-    if model not in proposing(recipe):
-        raise VariantError(f"{name!r}: {_not_among(model, proposing(recipe), 'proposers')}")
+    if model not in proposer_models(recipe):
+        raise VariantError(f"{name!r}: {_not_among(model, proposer_models(recipe), 'proposers')}")
     layers = []
     for number, layer in enumerate(recipe.layers, 1):
         rest = [proposer for proposer in layer.proposers if proposer.model != model]
@@ -64,86 +91,93 @@ def without(recipe: Recipe, model: str) -> Variant:
         layers.append(rest)
     quorum = min([recipe.limits.quorum, *(sum(p.samples for p in rest) for rest in layers)])
     limits = recipe.limits.model_dump() | {"quorum": quorum}
-    return _changed(recipe, name, layers=_dumped(layers), limits=limits)
+    return _make_variant(recipe, name, layers=_dump_layers(layers), limits=limits)
 
 
 def with_also(recipe: Recipe, model: str) -> Variant:
-    """The mixture with one more proposer, at the end of every layer, sampled as the layer's first.
+    """The mixture with one more proposer, at the end of every layer and sampled as the layer's first.
 
     Raises:
-        VariantError: the recipe has no such model, or its context is too small for the sampling.
+        VariantError: the recipe has no such model, or the model's context is too small for the
+            sampling.
     """
     layers = [[*layer.proposers, _like_first(layer, model)] for layer in recipe.layers]
-    return _changed(recipe, f"{recipe.name}-with-{model}", layers=_dumped(layers))
+    return _make_variant(recipe, f"{recipe.name}-with-{model}", layers=_dump_layers(layers))
 
 
 def aggregated_by(recipe: Recipe, model: str) -> Variant:
-    """The mixture with another aggregator, sampled as the base's. It has no fallbacks: an answer that
-    another model wrote would be counted as this one's.
+    """The mixture with another aggregator, sampled as the base's.
+
+    The variant has no fallbacks: an answer by another model would be counted as this aggregator's.
 
     Raises:
-        VariantError: the recipe has no such model, or its context is too small for the sampling.
+        VariantError: the recipe has no such model, or the model's context is too small for the
+            sampling.
     """
     aggregator = recipe.aggregator.model_dump() | {"model": model, "fallbacks": ()}
-    return _changed(recipe, f"{recipe.name}-by-{model}", aggregator=aggregator)
+    return _make_variant(recipe, f"{recipe.name}-by-{model}", aggregator=aggregator)
 
 
-def replaced(recipe: Recipe, models: Mapping[str, str], label: str | None = None) -> Variant:
-    """The mixture with proposers replaced, in every layer; the aggregator stays.
+def with_replacements(recipe: Recipe, models: Mapping[str, str], label: str | None = None) -> Variant:
+    """The mixture with other models in place of some proposers, in every layer; the aggregator stays.
 
-    models: the new one by the old one; label: what the variant's name ends with, by default all
-    replacements.
+    Args:
+        recipe: the base.
+        models: the new model by the old one.
+        label: what the variant's name ends with; by default all replacements.
 
     Raises:
-        VariantError: an old model proposes nowhere, or a new one is unknown or has too small a context.
+        VariantError: an old model is no proposer, or a new one is unknown or has too small a context.
     """
     ending = label or "-".join(f"{new}-for-{old}" for old, new in models.items())
     name = f"{recipe.name}-{ending}"
     for old in models:
-        if old not in proposing(recipe):
-            raise VariantError(f"{name!r}: {_not_among(old, proposing(recipe), 'proposers')}")
+        if old not in proposer_models(recipe):
+            raise VariantError(f"{name!r}: {_not_among(old, proposer_models(recipe), 'proposers')}")
     layers = [
         [p.model_copy(update={"model": models.get(p.model, p.model)}) for p in layer.proposers]
         for layer in recipe.layers
     ]
-    return _changed(recipe, name, layers=_dumped(layers))
+    return _make_variant(recipe, name, layers=_dump_layers(layers))
 
 
 def self_moa(recipe: Recipe, model: str) -> Variant:
-    """Self-MoA (Li et al., 2025) on equal calls: each layer has as many samples of this one model as
-    the base has places there; the aggregator stays.
+    """Self-MoA (Li et al., 2025) with as many calls as the base.
+
+    In each layer this one model gives as many samples as all proposers of the base together; the
+    aggregator stays.
 
     Raises:
-        VariantError: the recipe has no such model, its context is too small, or a layer has more
-            places than one proposer may have samples.
+        VariantError: the recipe has no such model, the model's context is too small, or a layer has
+            more samples than one proposer may give.
     """
-    layers = [[_sampled(layer, model)] for layer in recipe.layers]
-    return _changed(recipe, f"{recipe.name}-self-{model}", layers=_dumped(layers))
+    layers = [[_with_all_samples(layer, model)] for layer in recipe.layers]
+    return _make_variant(recipe, f"{recipe.name}-self-{model}", layers=_dump_layers(layers))
 
 
-def proposing(recipe: Recipe) -> tuple[str, ...]:
-    """The models that propose, each once, in the order of their first places."""
+def proposer_models(recipe: Recipe) -> tuple[str, ...]:
+    """The models that propose, each once, in the order in which they first appear."""
     return tuple(dict.fromkeys(proposer.model for proposer in recipe.proposers()))
 
 
 def _like_first(layer: Layer, model: str) -> Proposer:
-    # A seed is a proposer's own: with the first one's, the same model would only copy it.
+    # Without the seed: with the first proposer's seed the same model would only repeat its text.
     sampling = layer.proposers[0].sampling.model_copy(update={"seed": None})
     return Proposer(model=model, sampling=sampling)
 
 
-def _sampled(layer: Layer, model: str) -> Proposer:
+def _with_all_samples(layer: Layer, model: str) -> Proposer:
     own = (proposer for proposer in layer.proposers if proposer.model == model)
     base = next(own, None) or _like_first(layer, model)
     return base.model_copy(update={"samples": layer.samples})
 
 
-def _dumped(layers: Sequence[Sequence[Proposer]]) -> list[dict[str, Any]]:
+def _dump_layers(layers: Sequence[Sequence[Proposer]]) -> list[dict[str, Any]]:
     return [{"proposers": [proposer.model_dump() for proposer in layer]} for layer in layers]
 
 
-def _changed(recipe: Recipe, name: str, **parts: Any) -> Variant:
-    """The recipe under another name with these parts, checked as one that is read from a file."""
+def _make_variant(recipe: Recipe, name: str, **parts: Any) -> Variant:
+    """The recipe with another name and other parts, validated like a recipe from a file."""
     try:
         return Variant(name, Recipe.model_validate(recipe.model_dump() | {"name": name} | parts))
     except ValidationError as error:

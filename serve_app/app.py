@@ -21,7 +21,7 @@ from cluster.plan.planner import plan_recipe
 from cluster.plan.task import choose_cards
 from configs.load import load
 from configs.schema import Recipe
-from serve_app.access.api_keys import environment_keys
+from serve_app.access.api_keys import read_environment_keys
 from serve_app.assignment import ModelAssignments
 from serve_app.deployments import INGRESS, Ingress, ModelReplica, deployment_name
 from serve_app.options import ingress_options, model_options, replica_queue
@@ -76,7 +76,7 @@ def build(args: BuildArgs) -> Application:
     )
     # The environment's keys are passed as hashes and from here, because an ingress may start again on a
     # node where the variable is not set.
-    return cast("Application", ingress.bind(recipe, models, environment_keys()))
+    return cast("Application", ingress.bind(recipe, models, read_environment_keys()))
 
 
 def _build_model(name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bool) -> Application:

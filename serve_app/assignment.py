@@ -1,4 +1,4 @@
-"""What the replicas of a model get, on a node of the plan and on a node that joins later."""
+"""The assignments of a model, on a node of the plan and on a node that joins the cluster later."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence

@@ -68,9 +68,9 @@ class Ingress:
         self._api = create_api(recipe, self._models, env_keys, self._refresh_counts)
 
     async def _refresh_counts(self) -> ReplicaCounts:
-        """Count the replicas, and mark the models that have none as gone."""
+        """Count the replicas, and tell the handles which models have some."""
         counts = await count_replicas(self._app, self._deployments)
-        self._models.gone = {model for model, replicas in counts.models.items() if not replicas}
+        self._models.note_running(counts.models)
         return counts
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -1,4 +1,4 @@
-"""What a deployment asks of Ray and Serve, as a function of the recipe and the plan.
+"""The options of deployments: the resources, nodes and numbers of replicas to ask of Ray and Serve.
 
 Pure, and without Ray: each function returns keyword arguments of `ray.serve.deployment`.
 """
@@ -86,7 +86,7 @@ def model_options(
 def _placement_options(
     plan: Placement, replicas: ReplicasByNode, *, follow_nodes: bool
 ) -> dict[str, Any]:
-    """What makes Ray and Serve put a model's replicas on the nodes where the plan has them."""
+    """Options that put a model's replicas on the nodes where the plan has them."""
     first = replicas.all[0]
     card = plan.cards[first.card].card
     if card.kind == "gpu":

@@ -24,7 +24,7 @@ CLAIM_EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What one replica gets of a card: its name there, the card's keeper, and its share."""
+    """A replica's part of a card: its name there, the card's keeper, and its share."""
 
     member: str
     """The replica's name among the members of the card."""

@@ -29,8 +29,8 @@ import yaml
 from benchmarks.shared.harness import Limit, report, run
 from cluster import ray_runtime
 from configs.schema import Recipe, Sampling
+from jobs.app_choice import JOB_APP
 from jobs.identity import call_key, model_identity
-from jobs.model_app import JOB_APP
 from jobs.store import FILE, Store, StoreError, database
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ class Job:
         return [key for (key,) in self._read("SELECT key FROM calls")]
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
-        store = database.reader(self.folder / FILE)
+        store = database.open_for_reading(self.folder / FILE)
         try:
             return store.execute(query).fetchall()
         finally:
@@ -259,7 +259,7 @@ def main(
         calls = engine_calls(job)
         with Store.open(job.folder, read_only=True) as store:
             whole = whole_rows(store, job.recipe.name)
-            answered, failures = store.answered(job.recipe.name), len(store.failures())
+            answered, failures = store.answered_count(job.recipe.name), len(store.failures())
     repeated = sum(key in kill.keys for kill in done for at, key in calls if at >= kill.noted)
     distinct = len({key for _, key in calls})
     limits = [

@@ -44,8 +44,8 @@ from jobs.ablation.ablate import PARTS, Ablation, ablate
 from jobs.ablation.effects import CONFIDENCE, Contrast, Estimate
 from jobs.ablation.findings import Findings
 from jobs.ablation.plan import plan
-from jobs.generate import GenerateTask, generate, generator_of
-from jobs.identity import model_identity
+from jobs.generate import GenerateTask, generate
+from jobs.identity import model_identity, to_generator
 from jobs.judges.pairwise import Judging, judge
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
@@ -80,7 +80,7 @@ async def findings(folder: Path, models: InProcess, rows: int, seed: int) -> Fin
 
             async def answered(variants: Sequence[Variant]) -> None:
                 for variant in variants:
-                    store.add_generator(generator_of(variant, identities, seed))
+                    store.add_generator(to_generator(variant, identities, seed))
                 await generate(GenerateTask(variants, seed), store, calls)
 
             async def judged(generators: Sequence[str]) -> None:

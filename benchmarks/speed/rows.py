@@ -38,8 +38,8 @@ from cluster.residency.messages import Verb
 from cluster.residency.policy import Member
 from cluster.residency.scheduler import Slot
 from configs.schema import Recipe, Sampling
-from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
-from jobs.identity import model_identity
+from jobs.generate import GenerateProgress, GenerateTask, generate
+from jobs.identity import model_identity, to_generator
 from jobs.records import Row
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
@@ -78,7 +78,7 @@ def synthetic_rows(count: int) -> Iterator[Row]:
 
 
 class Replicas:
-    """`budget.Models` over replicas in this process. No call ends another model's turn."""
+    """`mixture.models.Models` over replicas in this process. No call ends another model's turn."""
 
     def __init__(self, replicas: Mapping[str, Replica]) -> None:
         self._replicas = replicas
@@ -87,7 +87,7 @@ class Replicas:
         return await self._replicas[model].complete(messages, sampling, inf)
 
     def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         return self._replicas[model].stream(messages, sampling)
 
@@ -96,6 +96,9 @@ class Replicas:
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._replicas[model].token_ends(texts)
+
+    async def is_alive(self, _model: str) -> bool:
+        return True
 
 
 @asynccontextmanager
@@ -165,7 +168,7 @@ async def measured(rows: int, in_flight: int, folder: Path) -> list[Sample]:
     with Store.open(folder) as store:
         store.add_rows(synthetic_rows(rows + in_flight))
         variant = mixture(mix)
-        store.add_generator(generator_of(variant, identities, 0))
+        store.add_generator(to_generator(variant, identities, 0))
         async with (
             one_slot(mix, in_flight) as (models, keeper),
             StoredCalls(store, models, identities, dict.fromkeys(mix.models, in_flight)) as calls,

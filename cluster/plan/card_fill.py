@@ -151,7 +151,7 @@ def _to_placed_card(recipe: Recipe, fill: CardFill, fills: Sequence[CardFill]) -
 def _ray_fraction(
     fill: CardFill, group: Sequence[ReplicaToPlace], groups: int, fills: Sequence[CardFill]
 ) -> float:
-    """What Ray reserves for a replica of `group`: GPUs, or a share of a CPU's cores.
+    """The amount that Ray reserves for a replica of `group`: GPUs, or a share of a CPU's cores.
 
     1. On a joined card, all replicas get the same: whole GPUs if there are enough, else equal parts of
        one GPU. Ray knows the GPUs of a joined card one by one.

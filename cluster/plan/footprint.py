@@ -57,9 +57,9 @@ class Footprint:
     sequences: int
     """How many sequences run at a time (a count, not bytes)."""
     activations: int
-    """What a step needs beside weights and cache."""
+    """The bytes that a step needs beside weights and cache."""
     residue: int
-    """What stays on the card while the engine sleeps."""
+    """The bytes that stay on the card while the engine sleeps."""
     parked: int = 0
     """Host RAM that the engine takes while it sleeps."""
     sleeps: bool = True

@@ -17,7 +17,7 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 STRING = 8
 ARRAY = 9
 KEPT_ITEMS = 4096
-"""Of a longer array only the length is kept, because such arrays are vocabularies."""
+"""Longer arrays are vocabularies, and only their length is kept."""
 
 
 class NotGguf(ValueError):
@@ -37,12 +37,12 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the data of the tensors."""
+    """The part of the file before the data of the tensors."""
 
     metadata: dict[str, Any]
     """Values by key. A long array is represented by its length."""
     tensors: tuple[Tensor, ...]
-    """In the order of the file."""
+    """The tensors in the order of the file."""
 
 
 def read_header(path: Path) -> Header:

@@ -1,4 +1,4 @@
-"""Where each replica goes: the planner's answer, as plain data."""
+"""The planner's answer as plain data: which replica goes to which slot of which card."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class PlacedReplica:
     threads: int
     """CPU threads while it is awake."""
     fraction: float
-    """What Ray reserves for it: GPUs, or the share of a CPU's cores."""
+    """The amount that Ray reserves for it: GPUs, or a share of a CPU's cores."""
     utilization: float
     """Its bytes while awake, divided by those of the card."""
 
@@ -76,7 +76,7 @@ class PlacedCard:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What lives where."""
+    """All cards with their slots and replicas."""
 
     recipe: str
     """The recipe's name."""

@@ -57,7 +57,7 @@ def plan_recipe(
 
 
 def _sums(task: PlanningTask) -> Iterator[str]:
-    """What each model needs, and what each card has."""
+    """The bytes that each model needs and that each card has, a line each."""
     yield f"The models of {task.recipe.name!r} do not fit, not even taking turns."
     for name in task.checkpoints:
         needs = task.footprint(name)
@@ -74,7 +74,7 @@ def _sums(task: PlanningTask) -> Iterator[str]:
 
 
 def _split_sums(task: PlanningTask) -> Iterator[str]:
-    """The same of GPUs that are joined, or why the models cannot be split over them."""
+    """For each width, the bytes of joined GPUs, or the reason why models cannot be split over them."""
     for width in candidate_widths(task):
         if width == 1:
             continue

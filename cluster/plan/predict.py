@@ -19,8 +19,8 @@ READS = 0.6
 """Share of the nominal memory bandwidth that decoding reaches with 16-bit weights. Qwen2.5's speed
 benchmark (A100-80GB, vLLM, one sequence) has 84.28 tokens/s for 7B and 46.30 for 14B: 0.58 and 0.64."""
 READS_QUANTIZED = 0.35
-"""The same with 4-bit weights on a GPU: 148.10 tokens/s for 7B and 92.66 for 14B in AWQ are 0.33 and
-0.38; 16.47 for 72B in GPTQ is 0.32."""
+"""The share with 4-bit weights on a GPU, from the same benchmark: 148.10 tokens/s for 7B and 92.66 for
+14B in AWQ are 0.33 and 0.38; 16.47 for 72B in GPTQ is 0.32."""
 OPERATIONS = 0.5
 """Share of the nominal operations that the prefill of large batches reaches, usual for dense models in
 bf16."""
@@ -30,17 +30,16 @@ fast-model-actuation); 46.35 GiB in 1.46 s is 0.54 of PCIe 5 (OpenRLHF#1065)."""
 DISK = 1e9
 """Bytes per second of unloaded models that wake: from an SSD, or from files in the page cache."""
 
-# Means over AlpacaEval, in tokens of cl100k, from length_stats.csv.
 PROMPTS = 805
-"""Prompts of AlpacaEval."""
+"""Prompts of AlpacaEval. The lengths below are means over its answers, in tokens of cl100k."""
 QUESTION_TOKENS = 36
-"""Of a prompt."""
+"""Tokens of a prompt."""
 PROPOSAL_TOKENS = 395
-"""Of an answer of a single model of the 70B class: 347 of Qwen2-72B and 444 of Llama-3.1-70B."""
+"""Tokens of a single model's answer: the mean of Qwen2-72B (347) and Llama-3.1-70B (444)."""
 ANSWER_TOKENS = 423
-"""Of an answer of Shopee-SlimMoA-v1."""
+"""Tokens of an answer of Shopee-SlimMoA-v1."""
 INSTRUCTION_TOKENS = 150
-"""Of the aggregation prompt with the marks around each reference, roughly."""
+"""Tokens of the aggregation prompt and of the marks around each reference, as an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one stage of the benchmark, a layer or the aggregation, asks of a model."""
+    """The calls of one model in one stage of the benchmark: a layer, or the aggregation."""
 
     model: str
     calls: int

@@ -84,7 +84,9 @@ def _replicas_to_place(task: PlanningTask) -> Iterator[ReplicaToPlace]:
         calls = task.recipe.calls_per_answer(name)
         work = calls * task.checkpoints[name].read_bytes(1) / model.replicas.min
         for number in range(model.replicas.min):
-            yield ReplicaToPlace(name, number, order, needs, work, kind)
+            yield ReplicaToPlace(
+                model=name, replica=number, order=order, needs=needs, work=work, kind=kind
+            )
 
 
 def _card_sets(cards: Sequence[Card]) -> Iterator[list[int]]:

@@ -87,7 +87,7 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
 
 
 def summary(placement: Placement, prediction: Prediction | None = None) -> str:
-    """What the table leaves out: host RAM, unused cards, models on no card, hours. One line each."""
+    """Facts beside the table: host RAM, unused cards, models on no card, hours. One line each."""
     lines = [
         f"host RAM on {node or 'the host'} for sleeping models: {gib(needed)}"
         for node, needed in placement.host_bytes

@@ -1,4 +1,4 @@
-"""What a plan is made from: a recipe, facts about the weights of its models, and cards.
+"""The input of a plan: a recipe, facts about the weights of its models, and cards.
 
 `PlanningTask` is plain data. The functions gather it: from files that are on this machine, from the
 shapes that are bundled with the project, and from cards that were detected or that the recipe names.

@@ -21,7 +21,7 @@ from jobs.ablation.findings import Aggregating, Findings, Gain, Members
 from jobs.ablation.plan import PARTS, Ablation, AblationError, Part, Plan, plan
 from jobs.scores.score import preferences_from_store, score
 from jobs.store import Store
-from jobs.variants import Variant, proposing
+from jobs.variants import Variant, proposer_models
 
 __all__ = ["PARTS", "Ablation", "AblationError", "Findings", "Part", "ablate"]
 
@@ -92,7 +92,7 @@ def _diversities(planned: Plan, store: Store) -> Diversities | None:
 
 
 def _gains(recipe: Recipe, planned: Plan, wins: Wins, measured: Diversities) -> Iterator[Gain]:
-    proposers = proposing(recipe)
+    proposers = proposer_models(recipe)
     for model, (whole, rest) in planned.gains.items():
         others = [other for other in proposers if other != model]
         yield Gain(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
-from jobs.records import Answer, Used
+from jobs.records import Answer, UsedCall
 from jobs.store import Store
 from serve_app.mixture.references import without_reasoning
 
@@ -99,7 +99,7 @@ class _Sums:
         self._similar: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def add(
-        self, mixtures: Mapping[str, Sequence[Used]], keys: Sequence[bytes], similarity: Floats
+        self, mixtures: Mapping[str, Sequence[UsedCall]], keys: Sequence[bytes], similarity: Floats
     ) -> None:
         """One row. keys: of the proposals that the similarity matrix is of."""
         place = {key: n for n, key in enumerate(keys)}
@@ -125,7 +125,7 @@ class _Sums:
         )
 
 
-def _side_by_side(mixtures: Iterable[Sequence[Used]]) -> Iterable[tuple[Used, Used]]:
+def _side_by_side(mixtures: Iterable[Sequence[UsedCall]]) -> Iterable[tuple[UsedCall, UsedCall]]:
     """Every two proposals that were in one mixture; once, in however many mixtures they were."""
     pairs = ((one, other) for some in mixtures for one, other in combinations(some, 2))
     return {frozenset((one.key, other.key)): (one, other) for one, other in pairs}.values()
@@ -182,7 +182,7 @@ def _text(store: Store, key: bytes) -> str:
     return "" if call is None else without_reasoning(call.whole.text)
 
 
-def _proposals(answer: Answer) -> list[Used]:
+def _proposals(answer: Answer) -> list[UsedCall]:
     """The calls of the last layer that an answer used; none, of a model alone."""
     last = max((used.layer for used in answer.used), default=0)
     return [used for used in answer.used if used.layer == last and last > 0]

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from configs.errors import UserError
 from configs.schema import Recipe
 from jobs import variants
-from jobs.variants import Variant, VariantError, proposing
+from jobs.variants import Variant, VariantError, proposer_models
 
 Part = Literal["quantized", "proposers", "aggregators", "members"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -38,9 +38,12 @@ class Ablation:
         _check("parts", self.parts, PARTS)
         _check("candidates", self.candidates or (), self.recipe.models)
         _check("unquantized", pairs, self.recipe.models)
-        if "quantized" in self.parts and not set(pairs) & set(proposing(self.recipe)):
+        if "quantized" in self.parts and not set(pairs) & set(proposer_models(self.recipe)):
             _refuse(
-                "unquantized", dict(self.unquantized), "models that propose:", proposing(self.recipe)
+                "unquantized",
+                dict(self.unquantized),
+                "models that propose:",
+                proposer_models(self.recipe),
             )
 
 
@@ -106,12 +109,12 @@ def _quantized(task: Ablation, found: Plan) -> None:
 
 def _only(recipe: Recipe, new: Mapping[str, str], label: str) -> Variant:
     """The mixture with these proposers replaced, as far as it has them."""
-    changes = {model: new[model] for model in proposing(recipe) if model in new}
-    return variants.replaced(recipe, changes, label) if changes else variants.mixture(recipe)
+    changes = {model: new[model] for model in proposer_models(recipe) if model in new}
+    return variants.with_replacements(recipe, changes, label) if changes else variants.mixture(recipe)
 
 
 def _proposers(task: Ablation, found: Plan) -> None:
-    proposers = proposing(task.recipe)
+    proposers = proposer_models(task.recipe)
     for model in proposers:
         if rest := found.add_if_valid(variants.without, model):
             found.gains[model] = found.base.name, rest
@@ -134,7 +137,7 @@ def _aggregated_by(recipe: Recipe, model: str) -> Variant:
 
 
 def _members(task: Ablation, found: Plan) -> None:
-    for model in dict.fromkeys([*proposing(task.recipe), task.recipe.aggregator.model]):
+    for model in dict.fromkeys([*proposer_models(task.recipe), task.recipe.aggregator.model]):
         found.members.append(found.add(variants.alone(task.recipe, model)))
 
 

@@ -132,9 +132,9 @@ class _Answers:
         if len(texts) < len(answers):
             return None
         filled = self._messages(row, texts)
-        whole, key = await self._calls.complete(self._task.model, filled, self._sampling)
-        value, cause = _grade(whole)
-        return replace(case, value=value, cause=cause, call=key)
+        result = await self._calls.complete(self._task.model, filled, self._sampling)
+        value, cause = _grade(result.whole)
+        return replace(case, value=value, cause=cause, call=result.key)
 
     def _messages(self, row: Row, answers: list[str]) -> list[Message]:
         turn = len(answers)

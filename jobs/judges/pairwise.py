@@ -28,7 +28,7 @@ from jobs.judges.verdicts import (
     OnProgress,
     Verdicts,
 )
-from jobs.records import Row, Verdict
+from jobs.records import CallResult, Row, Verdict
 from jobs.store import Store
 
 PLACEHOLDERS = ("instruction", "output_1", "output_2")
@@ -128,13 +128,14 @@ class _Pairs:
         switched = is_switched(instruction)
         shown = (candidate.text, base.text) if switched else (base.text, candidate.text)
         await self._admitted()
-        whole, key = await self._ask(instruction, *shown)
-        p = first_wins(_top(whole))
+        result = await self._ask(instruction, *shown)
+        p = first_wins(_top(result.whole))
         if p is None:
-            return replace(case, cause=_what_else(whole), switched=switched, call=key)
-        return replace(case, value=1 + p if switched else 2 - p, switched=switched, call=key)
+            cause = _what_else(result.whole)
+            return replace(case, cause=cause, switched=switched, call=result.key)
+        return replace(case, value=1 + p if switched else 2 - p, switched=switched, call=result.key)
 
-    async def _ask(self, instruction: str, output_1: str, output_2: str) -> tuple[Delta, bytes]:
+    async def _ask(self, instruction: str, output_1: str, output_2: str) -> CallResult:
         filled = self._task.prompt.filled(instruction=instruction, output_1=output_1, output_2=output_2)
         return await self._calls.complete(self._task.model, filled, SAMPLING)
 
@@ -148,7 +149,7 @@ class _Pairs:
         # A word of its own: what a judge could not do yesterday is in the store, and may be mended.
         word = secrets.token_hex(4)
         try:
-            whole, _ = await self._ask(f"Write the word {word}.", word, "No.")
+            whole = (await self._ask(f"Write the word {word}.", word, "No.")).whole
         except RequestError as error:
             raise self._refusal(f"failed at a trial call: {error.message}") from error
         top = _top(whole)

@@ -1,17 +1,17 @@
 """Collecting verdicts: all in flight up to a bound, each kept as soon as it is there, none twice."""
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.engine import Delta, Message
+from actors.engine import Message
 from configs.errors import RequestError, UserError
 from configs.schema import Sampling
-from jobs.records import Failure, Row, Verdict
+from jobs.records import CallResult, Failure, Row, Verdict
 from jobs.store import Store
+from jobs.worker_pool import work_on_all
 
 IDENTICAL = "identical"
 
@@ -19,10 +19,8 @@ IDENTICAL = "identical"
 class JudgeCalls(Protocol):
     """Engine calls whose results are kept: a call that was made before is not made again."""
 
-    async def complete(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
-    ) -> tuple[Delta, bytes]:
-        """The model's answer in one piece, and the key that it is stored under."""
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> CallResult:
+        """The model's whole output, and the key that the call is stored under."""
 
 
 class JudgeRefused(UserError):
@@ -74,20 +72,13 @@ class Verdicts:
         Raises:
             What `decide` raises, but for errors of a call: those are kept as failures.
         """
-        waiting = iter(cases)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(in_flight):
-                    group.create_task(self._work(waiting))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        await work_on_all(cases, self._settle_and_count, in_flight)
         return self._summary()
 
-    async def _work(self, waiting: Iterable[Case]) -> None:
-        for row, case in waiting:
-            self._counts[await self._settle(row, case)] += 1
-            if self._on_progress is not None:
-                self._on_progress(self._summary())
+    async def _settle_and_count(self, case: Case) -> None:
+        self._counts[await self._settle(*case)] += 1
+        if self._on_progress is not None:
+            self._on_progress(self._summary())
 
     async def _settle(self, row: Row, case: Verdict) -> str:
         """Which of the summary's numbers the case adds to."""

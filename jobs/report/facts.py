@@ -125,7 +125,7 @@ def answered(store: Store, generator: Generator, failed: int) -> Answered:
     return Answered(
         generator.name,
         generator.kind,
-        store.answered(generator.name),
+        store.answered_count(generator.name),
         failed,
         degraded,
         cut,

@@ -1,9 +1,7 @@
 """A report as a page of HTML and as Markdown. All that comes from a run is escaped in both."""
 
-import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobs.ablation.effects import Contrast, Estimate
 from jobs.ablation.findings import Members
+from jobs.atomic_file import write_atomically
 from jobs.report import Judged, Report
 from jobs.report import figures as report_figures
 from jobs.report.answer import Conclusion
@@ -27,7 +26,11 @@ MARKUP = re.compile(r"[\\`*{}\[\]<>#|~&!]|(?<![^\W_])_|_(?![^\W_])")
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
     """Both forms, in place of earlier ones; neither is ever half-written."""
-    return _placed(folder / HTML, html(report)), _placed(folder / MARKDOWN, markdown(report))
+    texts = {folder / HTML: html(report), folder / MARKDOWN: markdown(report)}
+    for path, text in texts.items():
+        with write_atomically(path) as file:
+            file.write(text.encode())
+    return folder / HTML, folder / MARKDOWN
 
 
 def html(report: Report) -> str:
@@ -162,15 +165,3 @@ def _markdown_escaped(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return " ".join(MARKUP.sub(lambda found: f"\\{found[0]}", value).split())
-
-
-def _placed(path: Path, text: str) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, "utf-8")
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-    return path

@@ -1,6 +1,6 @@
-"""Sets of prompts, named ones and users' files, and files of outputs to them.
+"""Sets of prompts: public sets by name, and users' files.
 
-No set is part of the project. Named sets come from the Hub repositories of their authors, or are given
+No set is part of the project. A public set is fetched from the Hub repository of its authors, or given
 as a file like any other.
 """
 
@@ -10,188 +10,139 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
-from jobs.records import Answer, Generator, Row
-from jobs.sets.files import Placed, SetError, records
-from jobs.sets.prompt_rows import COLUMNS, row_of
-from jobs.store import Store
+from jobs.records import Row
+from jobs.sets.files import SetError, read_entries
+from jobs.sets.prompt_rows import COLUMNS, to_row
 
-__all__ = ["NAMED", "LoadedSet", "Output", "SetError", "import_outputs", "load_outputs", "load_set"]
+__all__ = ["PUBLIC_SETS", "LoadedSet", "SetError", "load_set"]
 
 HUB_PROBE_S = 3.0
+"""How long the Hub may take to answer before it counts as out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubSet:
-    """Where a named set is. kind: of the Hub's repository; count: rows of the set."""
+    """Where a public set is."""
 
     repository: str
+    """Name of the Hub repository."""
+
     file: str
+    """Path of the file in the repository."""
+
     count: int
-    kind: str = "dataset"
+    """Rows of the set."""
+
+    kind: Literal["dataset", "space"] = "dataset"
+    """Kind of the Hub repository."""
 
 
-NAMED = {
+PUBLIC_SETS = {
     "alpaca_eval": HubSet("tatsu-lab/alpaca_eval", "alpaca_eval.json", 805),
     "mt_bench": HubSet("lmsys/mt-bench", "data/mt_bench/question.jsonl", 80, "space"),
     "arena_hard": HubSet("lmarena-ai/arena-hard-auto", "data/arena-hard-v0.1/question.jsonl", 500),
 }
+"""The sets that are known by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetRows:
-    """A file's rows; each iteration reads the file anew. limit: at most so many."""
+    """The rows of a file; each iteration reads the file anew."""
 
     path: Path
+
     column: str
+    """The column with the prompts."""
+
     limit: int | None
+    """Most rows to read; None for all."""
 
     def __iter__(self) -> Iterator[Row]:
-        placed = islice(records(self.path), self.limit)
-        return (row_of(index, self.column, each) for index, each in enumerate(placed))
+        entries = islice(read_entries(self.path), self.limit)
+        return (to_row(index, self.column, entry) for index, entry in enumerate(entries))
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSet:
-    """A set that was read through once, so every row of it is sound.
-
-    column: the one that the prompts are from; count: of rows; identity: hash of the rows' content,
-    the same for the same rows whatever file they come from.
-    """
+    """A set that has been read once in full, so all of its rows are valid."""
 
     name: str
+    """Name of the public set, or of the file without its ending."""
+
     rows: SetRows
+
     identity: str
+    """Hash of the content of the rows; the same rows from another file have the same identity."""
+
     column: str
+    """The column with the prompts."""
+
     count: int
+    """Number of rows."""
 
 
 def load_set(
     name_or_path: str | Path, limit: int | None = None, column: str | None = None
 ) -> LoadedSet:
-    """A named set or a file. limit: only its first rows; column: if several could hold the prompts.
+    """Load a public set or a file.
+
+    Args:
+        name_or_path: a name in PUBLIC_SETS, or the path of a file.
+        limit: load only so many rows, the first ones.
+        column: the column with the prompts, if several columns may be.
 
     Raises:
-        SetError: there is no such set, it cannot be fetched or read, or a row of it is unsound; the
-            message names file, row and field.
+        SetError: there is no such set, it cannot be fetched or read, or a row is invalid; the message
+            names file, row and field.
     """
-    named = NAMED.get(str(name_or_path))
-    path = Path(name_or_path) if named is None else _fetched(str(name_or_path), named)
+    hub_set = PUBLIC_SETS.get(str(name_or_path))
+    path = Path(name_or_path) if hub_set is None else _fetch(str(name_or_path), hub_set)
     if not path.is_file():
-        names = ", ".join(NAMED)
+        names = ", ".join(PUBLIC_SETS)
         raise SetError(f"no set {str(name_or_path)!r}: it is not one of {names}, and no such file")
-    rows = SetRows(path, _column(path, column), limit)
-    digest, count = hashlib.sha256(), 0
+    rows = SetRows(path, _choose_column(path, column), limit)
+    digest = hashlib.sha256()
+    count = 0
     for row in rows:
         count += 1
         digest.update(json.dumps(asdict(row), sort_keys=True).encode())
-    if named is not None and limit is None and count != named.count:
-        raise SetError(f"{path} has {count} rows, {name_or_path} has {named.count}")
-    name = Path(path.name.removesuffix(".gz")).stem if named is None else str(name_or_path)
+    if hub_set is not None and limit is None and count != hub_set.count:
+        raise SetError(f"{path} has {count} rows, {name_or_path} has {hub_set.count}")
+    name = Path(path.name.removesuffix(".gz")).stem if hub_set is None else str(name_or_path)
     return LoadedSet(name, rows, digest.hexdigest(), rows.column, count)
 
 
-def _fetched(name: str, hub: HubSet) -> Path:
+def _fetch(name: str, hub: HubSet) -> Path:
+    """The file of a public set, from the Hub client's cache or else from the Hub."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub import try_to_load_from_cache as in_cache
 
     if isinstance(path := in_cache(hub.repository, hub.file, repo_type=hub.kind), str):
         return Path(path)
     try:
-        # Where there is no network the client retries for 23 s; one quick look comes first.
+        # Without a network the client retries for 23 s; this probe fails sooner.
         url = hf_hub_url(hub.repository, hub.file, repo_type=hub.kind)
         get_hf_file_metadata(url, timeout=HUB_PROBE_S)
         return Path(hf_hub_download(hub.repository, hub.file, repo_type=hub.kind))
-    except Exception as error:  # the client fails in many ways, all of which mean the same here
+    except Exception as error:  # the client raises many classes, which all mean the same here
         raise SetError(
             f"cannot fetch the set {name!r} ({hub.file} of the Hub's {hub.kind} {hub.repository}): "
             f"{error}; if you have the file, give it: --set PATH"
         ) from error
 
 
-def _column(path: Path, wanted: str | None) -> str:
-    """The column with the prompts, by the file's first record."""
-    first = next(records(path), None)
+def _choose_column(path: Path, wanted: str | None) -> str:
+    """The column with the prompts, chosen by the file's first entry."""
+    first = next(read_entries(path), None)
     if first is None:
         raise SetError(f"{path} has no rows")
     allowed = COLUMNS if wanted is None else (wanted,)
-    fitting = [name for name in allowed if name in COLUMNS and name in first[1]]
+    fitting = [name for name in allowed if name in COLUMNS and name in first.fields]
     if len(fitting) != 1:
         many = f"{' and '.join(fitting)} may all hold the prompts, choose one by --column"
         none = f"one of {', '.join(COLUMNS)} is needed"
-        columns = ", ".join(map(repr, first[1]))
+        columns = ", ".join(map(repr, first.fields))
         raise SetError(f"{path} has the columns {columns}: {many if fitting else none}")
     return fitting[0]
-
-
-class Output(NamedTuple):
-    """One output of a file. key: the row's index, or its instruction; generator: if the file says."""
-
-    key: int | str
-    text: str
-    generator: str
-
-
-def load_outputs(path: str | Path) -> list[Output]:
-    """Outputs from a file: AlpacaEval's `model_outputs.json` (instruction, output, generator), or rows
-    of index and output.
-
-    Raises:
-        SetError: it cannot be read, or a row has no such fields.
-    """
-    return [_output(each) for each in records(Path(path))]
-
-
-def import_outputs(store: Store, path: str | Path, name: str) -> int:
-    """Add a file's outputs as the answers of a generator of kind `file`, for all rows of the store.
-
-    Returns how many of the file's outputs are of no row: a run may be over part of a set.
-
-    Raises:
-        SetError: a row has no output, or several, or more than one turn; nothing is added then.
-    """
-    outputs = load_outputs(path)
-    answers = list(_matched(store, outputs, name, Path(path)))
-    digest = hashlib.sha256(json.dumps(outputs).encode()).hexdigest()
-    about = {"file": Path(path).name, "generators": sorted({output.generator for output in outputs})}
-    store.add_generator(Generator(name, "file", digest, about))
-    store.add_answers(answers)
-    return len(outputs) - len(answers)
-
-
-def _matched(store: Store, outputs: list[Output], name: str, path: Path) -> Iterator[Answer]:
-    texts: dict[int | str, str] = {}
-    for output in outputs:
-        if output.key in texts:
-            raise SetError(f"{path} has several outputs for {_short(output.key)}")
-        texts[output.key] = output.text
-    without: list[int] = []
-    for row in store.rows():
-        if len(row.turns) != 1:
-            raise SetError(f"row {row.index} has {len(row.turns)} turns; an output answers one")
-        if (text := texts.get(row.turns[0], texts.get(row.index))) is None:
-            without.append(row.index)
-        else:
-            yield Answer(name, row.index, 0, text)
-    if without:
-        some = ", ".join(map(str, without[:10])) + (", ..." if len(without) > 10 else "")
-        unused = len(outputs) - (store.row_count() - len(without))
-        raise SetError(
-            f"{path} has no output for {len(without)} of {store.row_count()} rows ({some}), and "
-            f"{unused} outputs that are of no row"
-        )
-
-
-def _output(placed: Placed) -> Output:
-    place, record = placed
-    key, text = record.get("instruction", record.get("index")), record.get("output")
-    if isinstance(key, bool) or not isinstance(key, int | str):
-        raise SetError(f"{place}: the field 'instruction' or 'index' is needed, a text or a number")
-    if not isinstance(text, str):
-        raise SetError(f"{place}: the field 'output' must be a text, it is {text!r}")
-    return Output(key, text, str(record.get("generator") or ""))
-
-
-def _short(key: int | str) -> str:
-    return f"row {key}" if isinstance(key, int) else repr(key[:60])

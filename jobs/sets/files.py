@@ -1,7 +1,7 @@
-"""A user's file -> its records, one after another, each with its place for messages.
+"""A user's file -> its entries one after another, each with its position for messages.
 
-JSON (a list of objects), JSONL, CSV and Parquet, by the name's ending, also with .gz after it. All but
-JSON are streamed.
+The ending of the name tells the format: JSON (a list of objects), JSONL, CSV or Parquet, also with .gz
+after it. All but JSON are streamed.
 """
 
 import csv
@@ -12,24 +12,34 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from configs.errors import UserError
 
 BATCH_ROWS = 500
-
-Placed = tuple[str, dict[str, Any]]
+"""Rows of a Parquet file that are in memory at once."""
 
 
 class SetError(UserError):
-    """A set, or a file of outputs, cannot be had or read; the message names file, place and field."""
+    """A set, or a file of outputs, cannot be fetched or read; the message names file, position and
+    field."""
 
 
-def records(path: Path) -> Iterator[Placed]:
-    """Each record with its place, such as `prompts.jsonl, line 3`.
+class FileEntry(NamedTuple):
+    """One object of a file."""
+
+    position: str
+    """Where the entry is, for messages, such as `prompts.jsonl, line 3`."""
+
+    fields: dict[str, Any]
+    """The values by the names of the fields."""
+
+
+def read_entries(path: Path) -> Iterator[FileEntry]:
+    """The entries of a file, in their order.
 
     Raises:
-        SetError: the file cannot be read, or a record is no object.
+        SetError: the file cannot be read, or an entry is not an object.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
@@ -44,47 +54,47 @@ def records(path: Path) -> Iterator[Placed]:
         raise SetError(f"cannot read {path}: {error}") from error
 
 
-def _json(file: IO[bytes], name: str) -> Iterator[Placed]:
+def _read_json(file: IO[bytes], name: str) -> Iterator[FileEntry]:
     try:
         found = json.loads(file.read().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise SetError(f"{name} is not JSON: {error}; one object a line is JSONL: .jsonl") from error
     if not isinstance(found, list):
         raise SetError(f"{name} holds one {type(found).__name__}; a list of objects is needed")
-    for number, record in enumerate(found, 1):
-        yield _placed(f"{name}, row {number}", record)
+    for number, value in enumerate(found, 1):
+        yield _require_object(f"{name}, row {number}", value)
 
 
-def _jsonl(file: IO[bytes], name: str) -> Iterator[Placed]:
+def _read_jsonl(file: IO[bytes], name: str) -> Iterator[FileEntry]:
     for number, line in enumerate(file, 1):
-        place = f"{name}, line {number}"
+        position = f"{name}, line {number}"
         if text := line.decode("utf-8-sig").strip():
             try:
-                yield _placed(place, json.loads(text))
+                yield _require_object(position, json.loads(text))
             except json.JSONDecodeError as error:
-                raise SetError(f"{place} is not JSON: {error}") from error
+                raise SetError(f"{position} is not JSON: {error}") from error
 
 
-def _csv(file: IO[bytes], name: str) -> Iterator[Placed]:
-    csv.field_size_limit(sys.maxsize)  # 131,072 characters by default; a prompt may be longer
+def _read_csv(file: IO[bytes], name: str) -> Iterator[FileEntry]:
+    csv.field_size_limit(sys.maxsize)  # the default is 131,072 characters; a prompt may be longer
     reader = csv.DictReader(_lines(file), strict=True)
     try:
-        for record in reader:
-            place = f"{name}, line {reader.line_num}"
-            if None in record or None in record.values():
-                raise SetError(f"{place} has not as many fields as the first line")
-            yield place, record
+        for fields in reader:
+            position = f"{name}, line {reader.line_num}"
+            if None in fields or None in fields.values():
+                raise SetError(f"{position} has not as many fields as the first line")
+            yield FileEntry(position, fields)
     except csv.Error as error:
         raise SetError(f"{name}, line {reader.line_num} is not CSV: {error}") from error
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
-    """Text with its line ends as they are: a quoted field may hold some."""
+    """The lines of a file with their line ends unchanged: a quoted field may contain some."""
     for number, line in enumerate(file):
         yield line.decode("utf-8" if number else "utf-8-sig")
 
 
-def _parquet(file: IO[bytes], name: str) -> Iterator[Placed]:
+def _read_parquet(file: IO[bytes], name: str) -> Iterator[FileEntry]:
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
@@ -94,22 +104,22 @@ def _parquet(file: IO[bytes], name: str) -> Iterator[Placed]:
         with closing(ParquetFile(file)) as table:
             number = 0
             for batch in table.iter_batches(batch_size=BATCH_ROWS):
-                for record in batch.to_pylist():
+                for fields in batch.to_pylist():
                     number += 1
-                    yield f"{name}, row {number}", record
+                    yield FileEntry(f"{name}, row {number}", fields)
     except pyarrow.ArrowException as error:
         raise SetError(f"{name} is not Parquet: {error}") from error
 
 
-def _placed(place: str, record: Any) -> Placed:
-    if not isinstance(record, dict):
-        raise SetError(f"{place} is {type(record).__name__}, not an object")
-    return place, record
+def _require_object(position: str, value: Any) -> FileEntry:
+    if not isinstance(value, dict):
+        raise SetError(f"{position} is {type(value).__name__}, not an object")
+    return FileEntry(position, value)
 
 
-_READERS: dict[str, Callable[[IO[bytes], str], Iterator[Placed]]] = {
-    ".json": _json,
-    ".jsonl": _jsonl,
-    ".csv": _csv,
-    ".parquet": _parquet,
+_READERS: dict[str, Callable[[IO[bytes], str], Iterator[FileEntry]]] = {
+    ".json": _read_json,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
 }

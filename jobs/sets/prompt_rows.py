@@ -1,7 +1,7 @@
-"""A record of a file -> a row of a set.
+"""An entry of a file -> a row of a set.
 
-Besides the prompts these fields are read where they are: `dataset`, `category`, and `reference` or
-`references`, one reference answer per turn.
+Besides the prompts these fields are read if they are there: `dataset`, `category`, and `reference` or
+`references` with one reference answer per turn.
 """
 
 import json
@@ -9,37 +9,43 @@ from typing import Any
 
 from actors.engine import Message
 from jobs.records import Row
-from jobs.sets.files import Placed, SetError
+from jobs.sets.files import FileEntry, SetError
 
 COLUMNS = ("messages", "prompt", "instruction", "question", "turns")
+"""Names of the columns that may hold the prompts."""
+
 LISTS = ("messages", "turns")
+"""The columns whose values are lists."""
+
 ROLES = ("system", "user", "assistant")
+"""Roles that a message may have."""
 
 
-def row_of(index: int, column: str, placed: Placed) -> Row:
-    """The row whose prompts are in `column`.
+def to_row(index: int, column: str, entry: FileEntry) -> Row:
+    """An entry as the row at `index`, with the prompts from `column`.
 
     Raises:
-        SetError: a field is missing or of the wrong form; the message names place and field.
+        SetError: a field is missing or has the wrong form; the message names position and field.
     """
-    place, record = placed
-    where = f"{place}, field {column!r}"
-    value = _listed(where, record.get(column)) if column in LISTS else record.get(column)
+    position, fields = entry
+    where = f"{position}, field {column!r}"
+    value = _parse_list(where, fields.get(column)) if column in LISTS else fields.get(column)
     if column == "messages":
         *before, last = _messages(where, value)
         if last["role"] != "user":
             raise SetError(f"{where} must end with a message of the user, not of the {last['role']}")
         turns: tuple[str, ...] = (last["content"],)
     else:
-        before, turns = [], _turns(where, value)
-    if column == "instruction" and record.get("input"):
-        raise SetError(f"{place}, field 'input' would be lost: join it into the instruction")
-    labels = (_label(record, "dataset"), _label(record, "category"))
-    return Row(index, turns, tuple(before), *labels, _references(place, record, len(turns)))
+        before = []
+        turns = _turns(where, value)
+    if column == "instruction" and fields.get("input"):
+        raise SetError(f"{position}, field 'input' would be lost: join it into the instruction")
+    labels = (_label(fields, "dataset"), _label(fields, "category"))
+    return Row(index, turns, tuple(before), *labels, _references(position, fields, len(turns)))
 
 
-def _listed(where: str, value: Any) -> Any:
-    """CSV has no lists: there they are JSON in a field."""
+def _parse_list(where: str, value: Any) -> Any:
+    """A value as a list: CSV has no lists, so a text is read as JSON."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except json.JSONDecodeError as error:
@@ -55,7 +61,7 @@ def _turns(where: str, value: Any) -> tuple[str, ...]:
 
 
 def _content(where: str, turn: dict[str, Any]) -> Any:
-    """Arena-Hard's first form of a turn."""
+    """The text of a turn that is an object, as in Arena-Hard's first version."""
     if turn.get("role", "user") != "user":
         raise SetError(
             f"{where} holds turns of the user, not of the {turn['role']}: call it 'messages'"
@@ -78,17 +84,17 @@ def _messages(where: str, value: Any) -> list[Message]:
     return [Message(role=message["role"], content=message["content"]) for message in value]
 
 
-def _label(record: dict[str, Any], name: str) -> str:
-    value = record.get(name)
+def _label(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
     return "" if value is None else str(value)
 
 
-def _references(place: str, record: dict[str, Any], turns: int) -> tuple[str, ...]:
-    name = "references" if "references" in record else "reference"
-    value = record.get(name) or []
+def _references(position: str, fields: dict[str, Any], turns: int) -> tuple[str, ...]:
+    name = "references" if "references" in fields else "reference"
+    value = fields.get(name) or []
     found = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in found):
-        raise SetError(f"{place}, field {name!r} must be a text or a list of texts; it is {value!r}")
+        raise SetError(f"{position}, field {name!r} must be a text or a list of texts; it is {value!r}")
     if len(found) not in (0, turns):
-        raise SetError(f"{place}, field {name!r} has {len(found)} answers for {turns} turn(s)")
+        raise SetError(f"{position}, field {name!r} has {len(found)} answers for {turns} turn(s)")
     return tuple(found)

@@ -1,7 +1,7 @@
-"""A run's SQLite file: its tables, and how it is made and opened.
+"""A run's SQLite file: its tables, and connections that create, write or read it.
 
-Texts are plain TEXT, so that the file can be read with the sqlite3 program; the view `proposals` shows
-every call behind an answer beside its text.
+Texts are plain TEXT, so that people can read the file with the sqlite3 program. The view `proposals`
+joins every answer's calls with their texts.
 """
 
 import os
@@ -12,14 +12,21 @@ from pathlib import Path
 from jobs.store.writer import StoreError
 
 VERSION = 2
-BUSY_S = 30.0
-CACHE_KIB = 32 * 1024
-# Keys are hashes, so calls touch pages all over their index: the more of them one checkpoint carries
-# over, the less each costs. 64 MB beside the store.
-CHECKPOINT_PAGES = 16_000
+"""Version of the tables. A file of another version is refused; there are no migrations."""
 
-# Long texts live in rowid tables, which are appended to; their keys are in an index of their own, so
-# that counting and finding reads no text. Small records are stored in the index itself.
+BUSY_S = 30.0
+"""How long SQLite waits for a lock that another process holds."""
+
+CACHE_KIB = 32 * 1024
+"""Page cache of the writing connection."""
+
+CHECKPOINT_PAGES = 16_000
+"""Pages in the write-ahead log before a checkpoint, 64 MB. Keys are hashes, so new calls change pages
+all over their index: the more calls share one checkpoint, the fewer pages are written per call."""
+
+# Tables with long texts are rowid tables with a separate index over their keys: rows are appended, and
+# counting or finding a row reads no text. The other tables are WITHOUT ROWID: their rows are small and
+# stored in the index itself.
 SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
@@ -76,12 +83,12 @@ FROM used JOIN generators ON generators.id = used.generator LEFT JOIN calls ON c
 """
 
 
-def made(path: Path) -> sqlite3.Connection:
-    """A connection that writes durably, for another thread; the file is made if it is not there.
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection whose commits are durable, usable from another thread; creates a missing file.
 
     Raises:
-        StoreError: the file is of another version.
-        sqlite3.Error: it is no SQLite file, or cannot be made.
+        StoreError: the file has another version of the tables.
+        sqlite3.Error: the file is not an SQLite file, or cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
@@ -90,7 +97,8 @@ def made(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        connection.execute("BEGIN IMMEDIATE")  # two may come at once; killed here, nothing is made
+        # One transaction: two processes may come at once, and either may be killed here.
+        connection.execute("BEGIN IMMEDIATE")
         if not connection.execute("SELECT 1 FROM sqlite_master").fetchall():
             for statement in _statements():
                 connection.execute(statement)
@@ -103,17 +111,18 @@ def made(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def reader(path: Path) -> sqlite3.Connection:
+def open_for_reading(path: Path) -> sqlite3.Connection:
     """A connection that only reads, from any thread, also while another process writes.
 
     Raises:
-        StoreError: the file is of another version.
-        sqlite3.Error: it is no SQLite file, or cannot be read.
+        StoreError: the file has another version of the tables.
+        sqlite3.Error: the file is not an SQLite file, or cannot be read.
     """
-    # In a folder that may not be written SQLite cannot make the files beside it through which readers
-    # and a writer agree; if they are not there, nobody writes and none is needed.
-    alone = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    # Readers and the writer coordinate through files beside the store. In a read-only folder SQLite
+    # cannot create those files; if they do not exist, nobody writes and `immutable` skips them.
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    immutable = not os.access(path.parent, os.W_OK) and not has_log
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
     connection = sqlite3.connect(uri, BUSY_S, isolation_level=None, check_same_thread=False, uri=True)
     try:
         _check_version(connection, path)
@@ -130,7 +139,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _statements() -> Iterator[str]:
-    """The schema, one statement after another: a script would commit in between."""
+    """The statements of the schema one by one; `executescript` would commit between them."""
     statement = ""
     for line in SCHEMA.splitlines(keepends=True):
         statement += line

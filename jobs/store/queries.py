@@ -1,4 +1,4 @@
-"""What is asked of a run's SQLite file, and the writes that take more than one statement."""
+"""The SQL of a run's store: statements, queries that read a page, and writes of several statements."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
@@ -14,16 +14,18 @@ from jobs.store.tables import (
     PROGRESS,
     ROW,
     VERDICT,
-    answer_record,
-    generator_record,
+    answer_to_sql,
+    generator_to_sql,
     marks,
-    row_of,
-    row_record,
-    verdict_record,
+    row_from_sql,
+    row_to_sql,
+    verdict_to_sql,
 )
 from jobs.store.writer import StoreError
 
 PAGE = 500
+"""Most rows that one read or one write handles at a time."""
+
 T = TypeVar("T")
 
 ABOUT = "SELECT name, value FROM about"
@@ -65,48 +67,58 @@ JUDGEMENTS = "SELECT DISTINCT judge, kind, baseline FROM verdicts ORDER BY judge
 KEEP_PROGRESS = f"INSERT INTO progress ({PROGRESS}) VALUES ({marks(PROGRESS)})"
 
 VERDICT_KEY = ("judge", "kind", "generator", "baseline", "row", "turn")
+"""The primary key of the table `verdicts`, in its order."""
 
 
-def paged(values: Iterable[T]) -> Iterator[list[T]]:
-    """Values in lists of at most a page."""
+def pages(values: Iterable[T]) -> Iterator[list[T]]:
+    """The values in lists of at most PAGE."""
     rest = iter(values)
     while page := list(islice(rest, PAGE)):
         yield page
 
 
-def where(**given: Any) -> tuple[str, list[Any]]:
-    """A condition on the columns that have a value, and those values."""
+def condition(**given: Any) -> tuple[str, list[Any]]:
+    """An SQL condition on the columns whose value is not None, and its parameters."""
     wanted = {name: value for name, value in given.items() if value is not None}
     return " AND ".join(["TRUE", *(f"{name} = ?" for name in wanted)]), list(wanted.values())
 
 
-def verdicts(given: Collection[str]) -> tuple[str, list[str]]:
-    """A page of verdicts with values for the columns `given`, and the key's other columns.
+def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
+    """A query for one page of verdicts, and the key columns that are not `given`.
 
-    Its parameters: a value for each given column, then where to go on for each other one.
+    Parameters of the query: a value for each given column, then, for each other column of the key,
+    the last page's last value; the page starts after those.
     """
-    left = [name for name in VERDICT_KEY if name not in given]
+    others = [name for name in VERDICT_KEY if name not in given]
     where = " AND ".join([*(f"{name} = ?" for name in VERDICT_KEY if name in given), ""])
-    after = f"({', '.join(left)}) > ({marks(','.join(left))})"
+    after = f"({', '.join(others)}) > ({marks(','.join(others))})"
     key = ", ".join(VERDICT_KEY)
-    return f"SELECT {VERDICT} FROM verdicts WHERE {where}{after} ORDER BY {key} LIMIT {PAGE}", left
+    return f"SELECT {VERDICT} FROM verdicts WHERE {where}{after} ORDER BY {key} LIMIT {PAGE}", others
 
 
 def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Raises StoreError if another row has the index of one."""
+    """Add rows; rows that are stored already change nothing.
+
+    Raises:
+        StoreError: another row is stored under the index of one of them.
+    """
     for row in rows:
-        if connection.execute(ADD_ROW, (*row_record(row), len(row.turns))).rowcount == 0:
-            stored = row_of(connection.execute(ONE_ROW, (row.index,)).fetchone())
+        if connection.execute(ADD_ROW, (*row_to_sql(row), len(row.turns))).rowcount == 0:
+            stored = row_from_sql(connection.execute(ONE_ROW, (row.index,)).fetchone())
             if stored != row:
                 raise StoreError(f"row {row.index} is stored with other content: {stored}, now {row}")
 
 
 def add_generator(connection: sqlite3.Connection, generator: Generator) -> None:
-    """Raises StoreError if another generator has the name."""
-    record = generator_record(generator)
-    added = connection.execute(ADD_GENERATOR, record).rowcount
+    """Add a generator; the same one again changes nothing.
+
+    Raises:
+        StoreError: another generator is stored under the name.
+    """
+    sql_row = generator_to_sql(generator)
+    added = connection.execute(ADD_GENERATOR, sql_row).rowcount
     stored = connection.execute(ONE_GENERATOR, (generator.name,)).fetchone()
-    if not added and stored[:3] != record[:3]:
+    if not added and stored[:3] != sql_row[:3]:
         raise StoreError(
             f"generator {generator.name!r} is stored as another one: {stored[1]} {stored[2]!r}, "
             f"now {generator.kind} {generator.identity!r}"
@@ -114,29 +126,38 @@ def add_generator(connection: sqlite3.Connection, generator: Generator) -> None:
 
 
 def keep_answers(connection: sqlite3.Connection, answers: Iterable[tuple[int, Answer]]) -> None:
-    """Answers, each with its generator's id."""
+    """As `keep_answer`, for many answers, each with its generator's id."""
     for generator, answer in answers:
         keep_answer(connection, generator, answer)
 
 
 def keep_answer(connection: sqlite3.Connection, generator: int, answer: Answer) -> None:
-    """Replaces an earlier answer. Raises StoreError if the row has no such turn."""
+    """Store an answer in place of an earlier one, and remove the row's `generate` failure.
+
+    Args:
+        connection: of the store.
+        generator: the id of the generator; `answer` has its name.
+        answer: to store.
+
+    Raises:
+        StoreError: there is no such row, or the row has no such turn.
+    """
     turns = connection.execute(TURN_COUNT, (answer.row,)).fetchone()
     if turns is None or not 0 <= answer.turn < turns[0]:
         raise StoreError(
             f"answer of {answer.generator!r} to row {answer.row}, turn {answer.turn}: "
             + ("there is no such row" if turns is None else f"the row has {turns[0]} turn(s), from 0")
         )
-    which = (generator, answer.row, answer.turn)
-    connection.execute(KEEP_ANSWER, (generator, *answer_record(answer)))
-    connection.execute(FORGET_USED, which)
-    used = [(*which, call.layer, call.place, call.model, call.key) for call in answer.used]
+    key = (generator, answer.row, answer.turn)
+    connection.execute(KEEP_ANSWER, (generator, *answer_to_sql(answer)))
+    connection.execute(FORGET_USED, key)
+    used = [(*key, call.layer, call.place, call.model, call.key) for call in answer.used]
     connection.executemany(KEEP_USED, used)
     connection.execute(FORGET_FAILURE, ("generate", answer.generator, answer.row, "", "", 0))
 
 
 def keep_verdict(connection: sqlite3.Connection, verdict: Verdict) -> None:
-    """Replaces the judge's earlier verdict."""
-    connection.execute(KEEP_VERDICT, verdict_record(verdict))
-    which = (verdict.generator, verdict.row, verdict.judge, verdict.baseline, verdict.turn)
-    connection.execute(FORGET_FAILURE, ("judge", *which))
+    """Store a verdict in place of an earlier one, and remove the failure to come to it."""
+    connection.execute(KEEP_VERDICT, verdict_to_sql(verdict))
+    judged = (verdict.generator, verdict.row, verdict.judge, verdict.baseline, verdict.turn)
+    connection.execute(FORGET_FAILURE, ("judge", *judged))

@@ -1,13 +1,18 @@
-"""Our plain data as records of a run's tables, and back. Lists are JSON, NULL when they are empty."""
+"""Conversions between the plain data of a run and the rows of its SQL tables.
+
+Each table has a list of its columns and up to two functions: `..._to_sql` returns the values of those
+columns, `..._from_sql` rebuilds the object. A list of values becomes JSON text, an empty list NULL.
+"""
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
 from actors.engine import Delta
-from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
+from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, UsedCall, Verdict
 
-Record = tuple[Any, ...]
+SqlRow = tuple[Any, ...]
+"""One row of an SQL table or query result. (A `Row` is a prompt of a set.)"""
 
 ROW = "idx, turns, before, dataset, category, reference_answers"
 CALL = (
@@ -22,82 +27,93 @@ PROGRESS = "at, generator, rows, failed, tokens, calls, reused, swaps"
 
 
 def marks(columns: str) -> str:
-    """A question mark for each column."""
+    """A question mark for each column: the parameters of an INSERT."""
     return ", ".join("?" * len(columns.split(",")))
 
 
-def packed(values: Iterable[Any]) -> str | None:
-    """A list as JSON, None if it is empty."""
+def pack(values: Iterable[Any]) -> str | None:
+    """A list as JSON text; None if it is empty."""
     listed = list(values)
     return json.dumps(listed, ensure_ascii=False) if listed else None
 
 
-def unpacked(text: str | None) -> tuple[Any, ...]:
+def unpack(text: str | None) -> tuple[Any, ...]:
+    """The values that `pack` packed."""
     return tuple(json.loads(text)) if text else ()
 
 
-def row_record(row: Row) -> Record:
-    references = packed(row.references)
-    return row.index, packed(row.turns), packed(row.before), row.dataset, row.category, references
+def row_to_sql(row: Row) -> SqlRow:
+    references = pack(row.references)
+    return row.index, pack(row.turns), pack(row.before), row.dataset, row.category, references
 
 
-def row_of(record: Record) -> Row:
-    index, turns, before, dataset, category, references = record
-    return Row(index, unpacked(turns), unpacked(before), dataset, category, unpacked(references))
+def row_from_sql(sql_row: SqlRow) -> Row:
+    index, turns, before, dataset, category, references = sql_row
+    return Row(index, unpack(turns), unpack(before), dataset, category, unpack(references))
 
 
-def call_record(call: StoredCall) -> Record:
+def call_to_sql(call: StoredCall) -> SqlRow:
     whole = call.whole
     tokens = (whole.prompt_tokens, whole.completion_tokens)
-    said = (whole.text, whole.reasoning, whole.finish_reason)
-    return call.key, call.model, call.seed, *said, *tokens, packed(whole.logprobs), whole.engine_s
+    output = (whole.text, whole.reasoning, whole.finish_reason)
+    return call.key, call.model, call.seed, *output, *tokens, pack(whole.logprobs), whole.engine_s
 
 
-def call_of(record: Record) -> StoredCall:
-    key, model, seed, text, reasoning, finish_reason, asked, written, logprobs, engine_s = record
-    whole = Delta(text, reasoning, finish_reason, asked, written, unpacked(logprobs), engine_s)
+def call_from_sql(sql_row: SqlRow) -> StoredCall:
+    key, model, seed, text, reasoning, finish_reason, *tokens, logprobs, engine_s = sql_row
+    prompt_tokens, completion_tokens = tokens
+    whole = Delta(
+        text,
+        reasoning,
+        finish_reason,
+        prompt_tokens,
+        completion_tokens,
+        unpack(logprobs),
+        engine_s,
+    )
     return StoredCall(key, model, seed, whole)
 
 
-def answer_record(answer: Answer) -> Record:
-    missing = packed(dict(who) for who in answer.missing)
-    how = (answer.finish_reason, answer.seconds, answer.at)
-    return answer.row, answer.turn, answer.text, missing, *how
+def answer_to_sql(answer: Answer) -> SqlRow:
+    """The columns in ANSWER; the generator's number is the caller's to add."""
+    missing = pack(dict(each) for each in answer.missing)
+    ending = (answer.finish_reason, answer.seconds, answer.at)
+    return answer.row, answer.turn, answer.text, missing, *ending
 
 
-def answer_of(generator: str, record: Record, used: tuple[Used, ...]) -> Answer:
-    row, turn, text, missing, *how = record
-    return Answer(generator, row, turn, text, used, unpacked(missing), *how)
+def answer_from_sql(generator: str, sql_row: SqlRow, used: tuple[UsedCall, ...]) -> Answer:
+    row, turn, text, missing, *ending = sql_row
+    return Answer(generator, row, turn, text, used, unpack(missing), *ending)
 
 
-def generator_record(generator: Generator) -> Record:
+def generator_to_sql(generator: Generator) -> SqlRow:
     about = json.dumps(dict(generator.about), ensure_ascii=False)
     return generator.name, generator.kind, generator.identity, about
 
 
-def generator_of(record: Record) -> Generator:
-    name, kind, identity, about = record
+def generator_from_sql(sql_row: SqlRow) -> Generator:
+    name, kind, identity, about = sql_row
     return Generator(name, kind, identity, json.loads(about))
 
 
-def failure_record(failure: Failure) -> Record:
-    who = (failure.stage, failure.generator, failure.row)
-    what = (failure.cause, failure.detail, failure.attempts, failure.at)
-    return *who, *what, failure.judge, failure.baseline, failure.turn
+def failure_to_sql(failure: Failure) -> SqlRow:
+    failed = (failure.stage, failure.generator, failure.row)
+    reason = (failure.cause, failure.detail, failure.attempts, failure.at)
+    return *failed, *reason, failure.judge, failure.baseline, failure.turn
 
 
-def verdict_record(verdict: Verdict) -> Record:
+def verdict_to_sql(verdict: Verdict) -> SqlRow:
     pair = (verdict.judge, verdict.kind, verdict.generator, verdict.baseline)
-    word = (verdict.value, verdict.cause, verdict.switched, verdict.call)
-    return *pair, verdict.row, verdict.turn, *word
+    judgement = (verdict.value, verdict.cause, verdict.switched, verdict.call)
+    return *pair, verdict.row, verdict.turn, *judgement
 
 
-def verdict_of(record: Record) -> Verdict:
-    judge, kind, generator, baseline, row, turn, value, cause, switched, call = record
+def verdict_from_sql(sql_row: SqlRow) -> Verdict:
+    judge, kind, generator, baseline, row, turn, value, cause, switched, call = sql_row
     pair = (judge, kind, generator, baseline)
     return Verdict(*pair, row, turn, value, cause, bool(switched), call)
 
 
-def progress_record(progress: Progress) -> Record:
+def progress_to_sql(progress: Progress) -> SqlRow:
     done = (progress.rows, progress.failed, progress.tokens)
     return progress.at, progress.generator, *done, progress.calls, progress.reused, progress.swaps

@@ -1,7 +1,7 @@
-"""One thread that writes to one SQLite file, and commits what has gathered in one transaction.
+"""One thread that writes to one SQLite file and commits waiting writes in groups.
 
-A commit waits for the disk; while it does, the next writes gather. So many small writes cost few waits,
-and each is durable when its writer is told.
+A commit waits for the disk. Writes that arrive meanwhile form the next group, so many small writes
+cost few waits. Each write is durable when its caller is woken.
 """
 
 import asyncio
@@ -17,13 +17,17 @@ from queue import Empty, SimpleQueue
 from configs.errors import UserError
 
 LARGEST_GROUP = 1000
+"""Most writes in one transaction."""
 
 Action = Callable[[sqlite3.Connection], object]
+"""One write: a function that executes statements on the connection it is given."""
+
 Outcome = tuple[asyncio.Future[None], Exception | None]
+"""Who waits for a write, and the write's error, if any."""
 
 
 class StoreError(UserError):
-    """A run's store cannot be opened, read or written, or what is written contradicts what is there."""
+    """A run's store cannot be opened, read or written, or a write contradicts what is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,18 @@ class _Write:
 
 
 class Writer:
-    """Takes writes from any thread and any event loop, in the order of their arrival.
+    """Executes writes from any thread and any event loop in the order of their arrival.
 
-    A write that fails is rolled back and told to its caller alone. `path` is for messages.
+    A write that fails is rolled back; only its own caller gets the error.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        """Start the thread.
+
+        Args:
+            connection: used by the thread alone from now on; the thread closes it at the end.
+            path: of the file, for error messages.
+        """
         self._connection = connection
         self._path = path
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
@@ -48,19 +58,23 @@ class Writer:
         self._thread.start()
 
     async def write(self, action: Action) -> None:
-        """Return when the action is durable. A caller that is cancelled does not take it back."""
+        """Return when the action is durable. Cancelling the caller does not cancel the write.
+
+        Raises:
+            StoreError: the action failed, or the writer is closed.
+        """
         waiter = asyncio.get_running_loop().create_future()
         self._put(_Write(action, waiter))
         await waiter
 
     def write_now(self, action: Action) -> None:
-        """The same, for code without an event loop."""
+        """As `write`, for code without an event loop."""
         waiter: Future[None] = Future()
         self._put(_Write(action, waiter))
         waiter.result()
 
     def close(self) -> None:
-        """Return when all that was queued is written; later writes are refused."""
+        """Return when all queued writes are done; later writes are refused."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -87,9 +101,9 @@ class Writer:
     def _write(self, group: Sequence[_Write]) -> None:
         error = self._commit(group)
         if error is None or len(group) == 1:
-            _tell(group, [error] * len(group))
-        else:  # one of them is to blame; the others shall not suffer
-            _tell(group, [self._commit([write]) for write in group])
+            _wake_callers(group, [error] * len(group))
+        else:  # one write failed: retry each alone, so that only the bad one fails
+            _wake_callers(group, [self._commit([write]) for write in group])
 
     def _commit(self, group: Sequence[_Write]) -> Exception | None:
         try:
@@ -98,7 +112,7 @@ class Writer:
                 write.action(self._connection)
             self._connection.execute("COMMIT")
         except Exception as error:
-            with suppress(sqlite3.Error):  # a full disk has rolled back already
+            with suppress(sqlite3.Error):  # SQLite has rolled back already if the disk is full
                 self._connection.execute("ROLLBACK")
             return error if isinstance(error, StoreError) else self._error(error)
         return None
@@ -109,8 +123,8 @@ class Writer:
         return error
 
 
-def _tell(group: Sequence[_Write], errors: Sequence[Exception | None]) -> None:
-    """Wake each event loop once, however many of its writes are done."""
+def _wake_callers(group: Sequence[_Write], errors: Sequence[Exception | None]) -> None:
+    """Resolve all waiters; each event loop is woken once, however many of its writes are done."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
     for write, error in zip(group, errors, strict=True):
         if isinstance(write.waiter, Future):
@@ -118,13 +132,13 @@ def _tell(group: Sequence[_Write], errors: Sequence[Exception | None]) -> None:
         else:
             by_loop.setdefault(write.waiter.get_loop(), []).append((write.waiter, error))
     for loop, outcomes in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             loop.call_soon_threadsafe(_resolve, outcomes)
 
 
 def _resolve(outcomes: "Sequence[Outcome | tuple[Future[None], Exception | None]]") -> None:
     for waiter, error in outcomes:
-        if waiter.done():  # its caller was cancelled
+        if waiter.done():  # the caller was cancelled
             continue
         if error is None:
             waiter.set_result(None)

@@ -43,7 +43,7 @@ class Bench:
         return str(file)
 
     def slimmoa(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "slimmoa", "bench", *arguments]
+        command = [sys.executable, "-m", "cli", "bench", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
     def run(self, config: str, *more: str) -> Counter[str]:

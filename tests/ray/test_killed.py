@@ -15,7 +15,8 @@ from ray.serve.schema import ApplicationStatus
 
 from benchmarks.faults.killed import REPLICA, Job, engine_calls, left_processes, processes, whole_rows
 from cluster.residency.messages import Verb
-from jobs.model_app import JOB_APP, Swaps
+from jobs.app_choice import JOB_APP
+from jobs.model_app import SwapCounter
 from jobs.store import Store
 
 ROWS, KILLS = 60, 4
@@ -82,5 +83,5 @@ class Keeper:
 
 
 async def test_swaps_are_counted_over_keepers_that_are_away_and_come_back_new() -> None:
-    swaps = Swaps([Keeper(5, 7, None, 1, 4), Keeper(None, 3, 4, 4, 4)])
+    swaps = SwapCounter([Keeper(5, 7, None, 1, 4), Keeper(None, 3, 4, 4, 4)])
     assert [await swaps() for _ in range(5)] == [0, 2, 3, 4, 7]

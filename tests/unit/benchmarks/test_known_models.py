@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from actors.engine import Delta, Message, Share, whole_of
+from actors.engine import Delta, Message, Share, collect_answer
 from actors.engines import create
 from benchmarks.quality.known_models import (
     BASELINE,
@@ -75,7 +75,7 @@ def test_the_true_win_rate_is_what_many_answers_come_to(variant: Variant) -> Non
 
 
 def test_models_that_do_all_alike_differ_in_nothing() -> None:
-    twin = variants.replaced(recipe(), {"q60": "q60-int4"})
+    twin = variants.with_replacements(recipe(), {"q60": "q60-int4"})
     assert true_win_rate(twin) == true_win_rate(variants.mixture(recipe()))
 
 
@@ -116,7 +116,7 @@ async def _asked(url: str, model: str, messages: Sequence[Message], sampling: Sa
     engine = create(model, recipe(url).models[model], Share())
     await engine.start()
     try:
-        return await whole_of(engine.stream(messages, sampling))
+        return await collect_answer(engine.stream(messages, sampling))
     finally:
         await engine.stop()
 

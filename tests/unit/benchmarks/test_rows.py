@@ -14,7 +14,7 @@ async def test_rows_are_answered_and_looked_at_block_by_block(tmp_path: Path) ->
     samples = await rows.measured(40, 4, tmp_path)
     assert [sample.rows for sample in samples] == list(range(0, 41, 4))
     with Store.open(tmp_path, read_only=True) as store:
-        assert store.answered("mix") == 44
+        assert store.answered_count("mix") == 44
         answers = list(store.answers("mix"))
     assert len({used.key for answer in answers for used in answer.used}) == 44 * rows.CALLS_PER_ROW
     blocks = rows.per_block(samples)

@@ -1,3 +1,5 @@
+"""Exports in each form: what is in them, and what they refuse."""
+
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -8,8 +10,8 @@ import pytest
 
 from actors.engine import Delta, Message
 from jobs import export as exporting
-from jobs.export import Exported, ExportError, export
-from jobs.records import Answer, Generator, Row, StoredCall, Used
+from jobs.export import ExportError, ExportSummary, export
+from jobs.records import Answer, Generator, Row, StoredCall, UsedCall
 from jobs.store import Store, StoreError
 
 RowsOf = Callable[[Path], list[int]]
@@ -34,7 +36,8 @@ RECORD = {
 
 @pytest.fixture
 async def store(tmp_path: Path) -> Any:
-    """One row of two turns, answered by `moa` with two proposals and, degraded, with none."""
+    """A store with one row of two turns. `moa` answered the first turn with two proposals, and the
+    second turn, degraded, without any."""
     with Store.open(tmp_path) as store:
         before = (Message(role="system", content="s"),)
         store.add_rows([Row(0, ("one", "two"), before, "set", "math")])
@@ -43,7 +46,7 @@ async def store(tmp_path: Path) -> Any:
             await store.keep_call(
                 StoredCall(key, "m", 0, Delta(f"text of {key.decode()}", completion_tokens=5))
             )
-        used = (Used(0, 0, "m", b"k0"), Used(1, 0, "m", b"k1"), Used(2, 1, "m", b"k2"))
+        used = (UsedCall(0, 0, "m", b"k0"), UsedCall(1, 0, "m", b"k1"), UsedCall(2, 1, "m", b"k2"))
         await store.keep_answer(Answer("moa", 0, 0, "Grüße 👋", used))
         await store.keep_answer(Answer("moa", 0, 1, "zwei", (), (MISSING,), "length"))
         yield store
@@ -65,7 +68,7 @@ def two_of_three(folder: Path) -> Store:
 def test_alpaca_eval_gets_its_fields_in_official_order(tmp_path: Path) -> None:
     with two_of_three(tmp_path) as store:
         store.add_answers([Answer("moa", 1, 0, "Grüße")])
-        assert export(store, "moa", tmp_path / "o.json", "alpaca_eval") == Exported(3, 0)
+        assert export(store, "moa", tmp_path / "o.json", "alpaca_eval") == ExportSummary(3, 0)
     found = json.loads((tmp_path / "o.json").read_text("utf-8"))
     assert [each["output"] for each in found] == ["answer 0", "Grüße", "answer 2"]
     assert found[1] == {
@@ -102,14 +105,14 @@ def test_rows_without_an_answer_are_left_out_only_if_that_is_allowed(
         with pytest.raises(ExportError, match="'moa' has no answer to 1 of 3 rows"):
             export(store, "moa", out, form)
         assert not out.exists()
-        assert export(store, "moa", out, form, allow_partial=True) == Exported(2, 1)
+        assert export(store, "moa", out, form, allow_partial=True) == ExportSummary(2, 1)
     assert rows_of(out) == [0, 2]
 
 
 @pytest.mark.parametrize(("form", "rows_of"), FORMS)
 def test_nothing_answered_gives_an_empty_file(tmp_path: Path, form: str, rows_of: RowsOf) -> None:
     with answered(tmp_path, [Row(0, ("a",))], []) as store:
-        assert export(store, "moa", tmp_path / "o", form, allow_partial=True) == Exported(0, 1)
+        assert export(store, "moa", tmp_path / "o", form, allow_partial=True) == ExportSummary(0, 1)
     assert rows_of(tmp_path / "o") == []
 
 
@@ -117,12 +120,12 @@ def test_a_row_with_some_of_its_turns_answered_is_left_out(tmp_path: Path) -> No
     rows = [Row(0, ("a", "b")), Row(1, ("a", "b"))]
     answers = [Answer("moa", 0, 0, "A"), Answer("moa", 1, 0, "A"), Answer("moa", 1, 1, "B")]
     with answered(tmp_path, rows, answers) as store:
-        assert export(store, "moa", tmp_path / "o", "jsonl", allow_partial=True) == Exported(1, 1)
+        assert export(store, "moa", tmp_path / "o", "jsonl", allow_partial=True) == ExportSummary(1, 1)
     assert jsonl_rows(tmp_path / "o") == [1]
 
 
 def test_jsonl_holds_all_proposals(store: Store, tmp_path: Path) -> None:
-    assert export(store, "moa", tmp_path / "o.jsonl", "jsonl") == Exported(1, 0)
+    assert export(store, "moa", tmp_path / "o.jsonl", "jsonl") == ExportSummary(1, 0)
     assert json.loads((tmp_path / "o.jsonl").read_text("utf-8")) == RECORD
 
 

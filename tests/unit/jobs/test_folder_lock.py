@@ -1,3 +1,5 @@
+"""One job at a time works on a run's folder; the others are told whose it is."""
+
 import getpass
 import os
 import signal
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.folder_lock import OWNER, RunTaken, lock_folder
+from jobs.folder_lock import LOCK, OWNER, RunTaken, lock_folder, read_owner
 
 HOLD = """
 import sys
@@ -21,7 +23,7 @@ with lock_folder(Path(sys.argv[1]), "bench run --set x"):
 
 
 def holder(folder: Path) -> "subprocess.Popen[str]":
-    """Another process that owns the folder until its standard input ends."""
+    """A process that holds the folder's lock until its standard input ends."""
     child = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
         stdin=subprocess.PIPE,
@@ -70,3 +72,14 @@ def test_an_owner_that_has_not_said_its_name_is_an_owner(tmp_path: Path) -> None
         (tmp_path / OWNER).unlink()
         with pytest.raises(RunTaken, match="just started"), lock_folder(tmp_path, "x"):
             pass
+
+
+def test_who_works_on_a_folder_can_be_read_without_disturbing_anybody(tmp_path: Path) -> None:
+    assert read_owner(tmp_path) is None
+    assert not (tmp_path / LOCK).exists()
+    with lock_folder(tmp_path, "bench run"):
+        owner = read_owner(tmp_path)
+        assert owner is not None
+        assert f"process {os.getpid()}, since 20" in owner
+        assert owner.endswith(": bench run")
+    assert read_owner(tmp_path) is None

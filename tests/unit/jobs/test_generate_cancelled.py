@@ -1,4 +1,4 @@
-"""A generation that is cut off at any moment: the next one loses nothing and repeats nothing."""
+"""A run that is cancelled at any moment: the next one loses nothing and repeats nothing."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,8 @@ import pytest
 
 from actors.engine import Delta, Message
 from configs.schema import Recipe, Sampling
-from jobs.generate import GenerateProgress, GenerateTask, generate, generator_of
+from jobs.generate import GenerateProgress, GenerateTask, generate
+from jobs.identity import to_generator
 from jobs.records import Row
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
@@ -33,11 +34,16 @@ MIX = mixture(
 
 @dataclass
 class Engines:
-    """Engines that finish so many calls, and let none after that come to an end."""
+    """Engines that finish a number of calls; all later calls hang."""
 
     most: int
+    """How many calls are finished."""
+
     finished: Counter[Key] = field(default_factory=Counter)
+    """How often each call was finished."""
+
     exhausted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a call hangs."""
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         await asyncio.sleep(0)
@@ -49,7 +55,7 @@ class Engines:
         return Delta(f"{model} {sampling.seed}", finish_reason="stop", completion_tokens=2)
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         yield await self.complete(model, messages, sampling)
 
@@ -59,10 +65,13 @@ class Engines:
     async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
         return [[len(text)] for text in texts]
 
+    async def is_alive(self, _model: str) -> bool:
+        return True
+
 
 async def answer(store: Store, engines: Engines) -> GenerateProgress:
     identities = dict.fromkeys(MODELS, "1")
-    store.add_generator(generator_of(MIX, identities, 0))
+    store.add_generator(to_generator(MIX, identities, 0))
     async with StoredCalls(store, engines, identities, dict.fromkeys(MODELS, 5)) as calls:
         return await generate(GenerateTask([MIX], in_flight=4), store, calls)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.unit.scripts import Asked, FakeModels, Step
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("written_at_once")]
 
 HELLO = [Message(role="user", content="hello")]
-RETRIES = CallPatience(attempts=3, unavailable_s=100, first_s=1, longest_s=8)
+PATIENCE = CallPatience(attempts=3, unavailable_s=100, first_s=1, longest_s=8)
 
 
 @pytest.fixture
@@ -38,24 +39,32 @@ async def calls(store: Store, models: FakeModels) -> AsyncIterator[StoredCalls]:
         yield made
 
 
-def opened(store: Store, models: FakeModels, room: int = 9, identity: str = "1") -> StoredCalls:
+def opened(store: Store, models: FakeModels, limit: int = 9, identity: str = "1") -> StoredCalls:
+    """Calls over a store.
+
+    Args:
+        store: of the calls.
+        models: that are asked.
+        limit: most calls to each model at once.
+        identity: of every model.
+    """
     names = models.scripts
     return StoredCalls(
-        store, models, dict.fromkeys(names, identity), dict.fromkeys(names, room), RETRIES
+        store, models, dict.fromkeys(names, identity), dict.fromkeys(names, limit), PATIENCE
     )
 
 
 async def ask(calls: StoredCalls, model: str = "a", seed: int | None = 1) -> str:
-    whole, _ = await calls.complete(model, HELLO, Sampling(seed=seed))
-    return whole.text
+    """The text of one call."""
+    return (await calls.complete(model, HELLO, Sampling(seed=seed))).whole.text
 
 
-def start(calls: StoredCalls, model: str = "a", seed: int | None = 1) -> asyncio.Task[str]:
+def begin(calls: StoredCalls, model: str = "a", seed: int | None = 1) -> asyncio.Task[str]:
     return asyncio.create_task(ask(calls, model, seed))
 
 
 def by_attempt(models: FakeModels, model: str, outcomes: Sequence[Sequence[Step]]) -> None:
-    """Script a model by attempt; the last outcome is that of all further ones."""
+    """Script a model by attempt; further attempts end like the last one."""
 
     def script(_: Asked) -> Sequence[Step]:
         return outcomes[min(len(models.calls(model)), len(outcomes)) - 1]
@@ -68,18 +77,19 @@ async def test_a_stored_call_is_never_asked_again(store: Store, models: FakeMode
     models.scripts["a"] = [written]
     async with opened(store, models) as calls:
         first = await calls.complete("a", HELLO, Sampling(seed=1))
-        assert await calls.complete("a", HELLO, Sampling(seed=1)) == first
+        assert not first.was_stored
+        assert await calls.complete("a", HELLO, Sampling(seed=1)) == replace(first, was_stored=True)
     async with opened(store, models) as later:
-        assert await later.complete("a", HELLO, Sampling(seed=1)) == first
+        assert await later.complete("a", HELLO, Sampling(seed=1)) == replace(first, was_stored=True)
         assert (later.counts.made, later.counts.reused, later.counts.tokens) == (0, 1, 0)
     assert len(models.asked) == 1
     assert (calls.counts.made, calls.counts.reused) == (1, 1)
-    assert calls.counts.tokens == first[0].completion_tokens > 0
-    assert first[0].text == "text"
-    assert first[1] == call_key("a", "1", HELLO, Sampling(seed=1))
-    stored = store.call(first[1])
+    assert calls.counts.tokens == first.whole.completion_tokens > 0
+    assert first.whole.text == "text"
+    assert first.key == call_key("a", "1", HELLO, Sampling(seed=1))
+    stored = store.call(first.key)
     assert stored is not None
-    assert (stored.whole, stored.model, stored.seed) == (first[0], "a", 1)
+    assert (stored.whole, stored.model, stored.seed) == (first.whole, "a", 1)
 
 
 async def test_another_identity_of_a_model_is_asked_anew(store: Store, models: FakeModels) -> None:
@@ -90,7 +100,12 @@ async def test_another_identity_of_a_model_is_asked_anew(store: Store, models: F
 
 
 async def test_two_who_want_a_call_at_once_share_it(calls: StoredCalls, models: FakeModels) -> None:
-    wanting = [start(calls), start(calls), start(calls, seed=2), start(calls, "b")]
+    wanting = [
+        begin(calls),
+        begin(calls),
+        begin(calls, seed=2),
+        begin(calls, "b"),
+    ]
     assert await asyncio.gather(*wanting) == ["from a"] * 3 + ["from b"]
     assert [(asked.model, asked.sampling.seed) for asked in models.asked] == [
         ("a", 1),
@@ -102,7 +117,7 @@ async def test_two_who_want_a_call_at_once_share_it(calls: StoredCalls, models: 
 
 async def test_two_who_share_a_call_share_its_error(calls: StoredCalls, models: FakeModels) -> None:
     models.scripts["a"] = [1.0, BadRequest("no")]
-    outcomes = await asyncio.gather(start(calls), start(calls), return_exceptions=True)
+    outcomes = await asyncio.gather(begin(calls), begin(calls), return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["no", "no"]
     assert len(models.asked) == 1
     with pytest.raises(BadRequest):
@@ -114,12 +129,12 @@ async def test_two_who_share_a_call_share_its_error(calls: StoredCalls, models: 
 async def test_a_caller_who_goes_does_not_take_the_call_along(
     calls: StoredCalls, models: FakeModels, store: Store, goes: int
 ) -> None:
-    both = start(calls), start(calls)
+    both = begin(calls), begin(calls)
     await asyncio.sleep(0.5)
     both[goes].cancel()
     assert await both[1 - goes] == "from a"
     assert both[goes].cancelled()
-    alone = start(calls, seed=2)
+    alone = begin(calls, seed=2)
     await asyncio.sleep(0.5)
     alone.cancel()
     await asyncio.sleep(2)
@@ -133,8 +148,8 @@ async def test_leaving_ends_what_is_under_way_and_waits_for_it(
 ) -> None:
     models.closing_s = 3
     models.scripts["a"] = ["half", None]
-    async with opened(store, models, room=1) as calls:
-        left = [start(calls), start(calls, seed=2)]
+    async with opened(store, models, limit=1) as calls:
+        left = [begin(calls), begin(calls, seed=2)]
         await asyncio.sleep(1)
         assert [asked.ended for asked in models.asked] == [""]
     assert [asked.ended for asked in models.asked] == ["closed"]
@@ -149,7 +164,7 @@ async def test_an_error_that_nobody_waits_for_is_not_complained_about(
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     models.scripts["a"] = [1.0, BadRequest("no")]
-    gone = start(calls)
+    gone = begin(calls)
     await asyncio.sleep(0.5)
     gone.cancel()
     await asyncio.sleep(2)
@@ -157,7 +172,7 @@ async def test_an_error_that_nobody_waits_for_is_not_complained_about(
     assert complaints == []
 
 
-async def test_room_bounds_the_calls_to_each_model(store: Store, models: FakeModels) -> None:
+async def test_the_limit_bounds_the_calls_to_each_model(store: Store, models: FakeModels) -> None:
     most = {"a": 0, "b": 0}
 
     def working(model: str) -> list[Step]:
@@ -166,15 +181,15 @@ async def test_room_bounds_the_calls_to_each_model(store: Store, models: FakeMod
         return [1.0, "x"]
 
     models.scripts = dict.fromkeys("ab", lambda asked: working(asked.model))
-    async with opened(store, models, room=3) as calls:
-        await asyncio.gather(*(start(calls, model, seed) for model in "ab" for seed in range(10)))
+    async with opened(store, models, limit=3) as calls:
+        await asyncio.gather(*(begin(calls, model, seed) for model in "ab" for seed in range(10)))
     assert most == {"a": 3, "b": 3}
     assert len(models.asked) == 20
 
 
-async def test_a_failed_call_gives_its_place_back(store: Store, models: FakeModels) -> None:
+async def test_a_failed_call_makes_way_for_the_next(store: Store, models: FakeModels) -> None:
     models.scripts["a"] = lambda asked: ["x"] if asked.sampling.seed == 9 else [BadRequest("no")]
-    async with opened(store, models, room=1) as calls:
+    async with opened(store, models, limit=1) as calls:
         for seed in range(3):
             with pytest.raises(BadRequest):
                 await ask(calls, seed=seed)
@@ -186,7 +201,7 @@ async def test_a_full_queue_is_waited_for_as_long_as_it_takes(
 ) -> None:
     by_attempt(models, "a", [[Overloaded("full")]] * 500 + [["at last"]])
     assert await ask(calls) == "at last"
-    assert asyncio.get_running_loop().time() > 5 * RETRIES.unavailable_s
+    assert asyncio.get_running_loop().time() > 5 * PATIENCE.unavailable_s
     assert (calls.counts.retried, calls.counts.made) == (500, 1)
 
 
@@ -206,7 +221,7 @@ async def test_a_model_that_is_away_is_waited_for_so_long_and_no_longer(
     with pytest.raises(EngineUnavailable, match="away"):
         await ask(calls)
     lasted = models.asked[-1].at - models.asked[0].at
-    assert RETRIES.unavailable_s <= lasted <= RETRIES.unavailable_s + RETRIES.longest_s
+    assert PATIENCE.unavailable_s <= lasted <= PATIENCE.unavailable_s + PATIENCE.longest_s
     assert calls.counts.made == 0
 
 
@@ -232,7 +247,7 @@ async def test_a_model_that_comes_and_goes_is_not_away_in_between(
     calls: StoredCalls, models: FakeModels, other: Exception
 ) -> None:
     away: list[Step] = [EngineUnavailable("away")]
-    there: list[Step] = [RETRIES.unavailable_s, other]
+    there: list[Step] = [PATIENCE.unavailable_s, other]
     by_attempt(models, "a", [away, there, away, there, away, ["back"]])
     assert await ask(calls) == "back"
 
@@ -243,8 +258,8 @@ async def test_a_model_that_fails_on_a_call_is_tried_so_often_and_no_more(
     models.scripts["a"] = [EngineError("broken")]
     with pytest.raises(EngineError, match="broken"):
         await ask(calls)
-    assert len(models.asked) == RETRIES.attempts
-    by_attempt(models, "b", [[EngineError("broken")]] * (RETRIES.attempts - 1) + [["mended"]])
+    assert len(models.asked) == PATIENCE.attempts
+    by_attempt(models, "b", [[EngineError("broken")]] * (PATIENCE.attempts - 1) + [["mended"]])
     assert await ask(calls, "b") == "mended"
 
 

@@ -12,7 +12,8 @@ from jobs.variants import Variant, VariantError
 
 
 def base(**changes: Any) -> Recipe:
-    """Three proposers in the first layer, one of them twice, and two in the second."""
+    """A recipe with three proposers in its first layer, one of which gives two samples, and with two
+    proposers in its second layer."""
     models: dict[str, Any] = {
         name: {"engine": "scripted"} for name in ("a", "b", "c", "spare", "writer")
     }
@@ -34,7 +35,7 @@ def base(**changes: Any) -> Recipe:
 
 
 def places(variant: Variant) -> list[list[tuple[str, int, float, int | None]]]:
-    """Who proposes: model, samples, temperature and seed of each place, by layer."""
+    """Model, samples, temperature and seed of each proposer, by layer."""
     return [
         [(p.model, p.samples, p.sampling.temperature, p.sampling.seed) for p in layer.proposers]
         for layer in variant.recipe.layers
@@ -113,16 +114,16 @@ def test_self_moa_of_a_model_that_proposes_nowhere_samples_as_the_first_proposer
 
 
 def test_a_replaced_proposer_leaves_its_places_as_they_were() -> None:
-    found = variants.replaced(base(), {"b": "spare", "a": "writer"})
+    found = variants.with_replacements(base(), {"b": "spare", "a": "writer"})
     assert found.name == found.recipe.name == "mix-spare-for-b-writer-for-a"
     assert places(found) == [
         [("writer", 1, 0.1, 5), ("spare", 2, 0.2, None), ("c", 1, 0.7, None)],
         [("spare", 1, 0.3, None), ("writer", 1, 0.7, None)],
     ]
     assert found.recipe.aggregator == base().aggregator
-    assert variants.replaced(base(), {"b": "spare"}, "bf16").name == "mix-bf16"
+    assert variants.with_replacements(base(), {"b": "spare"}, "bf16").name == "mix-bf16"
     with pytest.raises(VariantError, match="'spare' is not among the recipe's proposers"):
-        variants.replaced(base(), {"spare": "a"})
+        variants.with_replacements(base(), {"spare": "a"})
 
 
 @pytest.mark.parametrize("make", MAKERS)

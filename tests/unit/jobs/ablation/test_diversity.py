@@ -12,7 +12,7 @@ import pytest
 
 from actors.engine import Delta
 from jobs.ablation.diversity import Diversity, Floats, diversities, vendi_score
-from jobs.records import Answer, Generator, Row, StoredCall, Used
+from jobs.records import Answer, Generator, Row, StoredCall, UsedCall
 from jobs.store import Store
 
 SKY = "The sky is blue because air scatters short waves of sunlight more than long ones."
@@ -38,7 +38,8 @@ def answer(store: Store, generator: str, row: int, *layers: Mapping[str, str], t
         for place, (model, text) in enumerate(layer.items())
     ]
     used = tuple(
-        Used(layer, place, model.rstrip("*"), _key(text, model)) for layer, place, model, text in calls
+        UsedCall(layer, place, model.rstrip("*"), _key(text, model))
+        for layer, place, model, text in calls
     )
 
     async def keep() -> None:

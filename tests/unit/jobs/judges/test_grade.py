@@ -13,7 +13,7 @@ from configs.schema import Sampling
 from jobs.judges.grade import PROMPTS, Grading, grade, prompts
 from jobs.judges.prompt import PromptError
 from jobs.judges.verdicts import JudgeSummary
-from jobs.records import Answer, Generator, Row, Verdict
+from jobs.records import Answer, CallResult, Generator, Row, Verdict
 from jobs.store import Store
 
 
@@ -27,15 +27,14 @@ class Calls:
     asked: list[list[Message]] = field(default_factory=list)
     sampling: set[Sampling] = field(default_factory=set)
 
-    async def complete(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
-    ) -> tuple[Delta, bytes]:
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> CallResult:
         assert model == "judge"
         self.asked.append(list(messages))
         self.sampling.add(sampling)
         if self.fails_at in messages[-1]["content"]:
             raise EngineError("broken", model=model)
-        return Delta(text=self.says, finish_reason=self.finish_reason), b"key"
+        whole = Delta(text=self.says, finish_reason=self.finish_reason)
+        return CallResult(whole, b"key", was_stored=False)
 
     def shown(self) -> list[str]:
         return [messages[-1]["content"] for messages in self.asked]

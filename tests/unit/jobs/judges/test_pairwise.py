@@ -16,7 +16,7 @@ from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
 from jobs.judges.pairwise import Judging, first_wins, is_switched, judge
 from jobs.judges.verdicts import JudgeRefused, JudgeSummary
-from jobs.records import Answer, Generator, Row, Verdict
+from jobs.records import Answer, CallResult, Generator, Row, Verdict
 from jobs.store import Store
 
 # What alpaca_eval's random_seeded_choice draws for these instructions.
@@ -43,15 +43,14 @@ class Calls:
     running: int = 0
     most: int = 0
 
-    async def complete(
-        self, model: str, messages: Sequence[Message], sampling: Sampling
-    ) -> tuple[Delta, bytes]:
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> CallResult:
         self.asked.append((model, list(messages), sampling))
         self.running += 1
         self.most = max(self.most, self.running)
         try:
             await asyncio.sleep(0)
-            return self.script(messages[-1]["content"]), f"call {len(self.asked)}".encode()
+            key = f"call {len(self.asked)}".encode()
+            return CallResult(self.script(messages[-1]["content"]), key, was_stored=False)
         finally:
             self.running -= 1
 

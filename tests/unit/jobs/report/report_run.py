@@ -11,8 +11,8 @@ from actors.engine import Delta
 from configs.schema import Recipe
 from jobs import variants
 from jobs.ablation.ablate import Ablation, ablate
-from jobs.generate import generator_of
-from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
+from jobs.identity import to_generator
+from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, UsedCall, Verdict
 from jobs.store import Store
 from jobs.variants import Variant
 
@@ -61,7 +61,7 @@ class MadeUp:
         """What `ablate` takes to generate."""
         for variant in variants:
             identities = dict.fromkeys(SKILL, "1")
-            self.store.add_generator(generator_of(variant, identities, 7))
+            self.store.add_generator(to_generator(variant, identities, 7))
         return self._answer(variants)
 
     async def _answer(self, variants: Sequence[Variant]) -> None:
@@ -97,13 +97,13 @@ class MadeUp:
                 BEGAN + 30 * row,
             )
 
-    def _used(self, variant: Variant, row: int) -> Iterator[Used]:
+    def _used(self, variant: Variant, row: int) -> Iterator[UsedCall]:
         if variant.model is not None:
-            yield Used(0, 0, variant.model, _key(variant.model, row))
+            yield UsedCall(0, 0, variant.model, _key(variant.model, row))
             return
-        yield Used(0, 0, variant.recipe.aggregator.model, _key(variant.name, row))
+        yield UsedCall(0, 0, variant.recipe.aggregator.model, _key(variant.name, row))
         for place, proposer in enumerate(variant.recipe.layers[0].proposers):
-            yield Used(1, place, proposer.model, _key(proposer.model, row))
+            yield UsedCall(1, place, proposer.model, _key(proposer.model, row))
 
     def _calls(self, answers: Iterable[Answer]) -> Iterator[StoredCall]:
         for answer in answers:
@@ -180,7 +180,7 @@ def begin(store: Store, rows: int) -> None:
         Row(row, (f"Question {row}: {HOSTILE[row % len(HOSTILE)]}",), dataset="helpful_base")
         for row in range(rows)
     )
-    store.add_generator(generator_of(variants.mixture(base), dict.fromkeys(SKILL, "1"), 7))
+    store.add_generator(to_generator(variants.mixture(base), dict.fromkeys(SKILL, "1"), 7))
 
 
 def progress(rows: int, names: Sequence[str] = ("trio", "qwen2.5-7b", "gemma-2-9b")) -> list[Progress]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.engine import Delta
-from jobs.records import Answer, Failure, Generator, Row, StoredCall, Used, Verdict
+from jobs.records import Answer, Failure, Generator, Row, StoredCall, UsedCall, Verdict
 from jobs.report import ReportError, report
 from jobs.report.facts import Absence, Exchange, FailureCount, Said, weights
 from jobs.store import Store
@@ -103,7 +103,11 @@ def test_failures_are_counted_by_cause(store: Store, tmp_path: Path) -> None:
 
 def test_samples_are_spread_over_what_is_answered(store: Store, tmp_path: Path) -> None:
     asyncio.run(store.keep_call(StoredCall(b"k", "phi-4", 1, Delta("a proposal"))))
-    used = (Used(0, 0, "qwen2.5-7b", b"gone"), Used(1, 0, "phi-4", b"k"), Used(1, 1, "q", b"gone"))
+    used = (
+        UsedCall(0, 0, "qwen2.5-7b", b"gone"),
+        UsedCall(1, 0, "phi-4", b"k"),
+        UsedCall(1, 1, "q", b"gone"),
+    )
     store.add_answers(Answer("trio", row, 0, f"answer {row}", used, (LATE,)) for row in range(1, 8))
     samples = report(store, tmp_path).samples
     assert [each.row for each in samples] == [1, 3, 4, 5, 7]

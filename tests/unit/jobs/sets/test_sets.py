@@ -1,4 +1,5 @@
-import gzip
+"""Sets from files of every kind, and what an invalid file is refused with."""
+
 import json
 import sys
 from pathlib import Path
@@ -6,26 +7,17 @@ from pathlib import Path
 import pytest
 
 from actors.engine import Message
-from jobs.records import Answer, Generator, Row
-from jobs.sets import NAMED, SetError, import_outputs, load_outputs, load_set
+from jobs.records import Row
+from jobs.sets import PUBLIC_SETS, SetError, load_set
 from jobs.sets.files import BATCH_ROWS
-from jobs.store import Store
-
-DATA = Path(__file__).parents[4] / "../shared/data"
-given = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
+from tests.unit.jobs.sets.set_files import DATA, needs_data, write_file
 
 
-def written(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return path
-
-
-def rows_of(path: Path) -> list[Row]:
+def load_rows(path: Path) -> list[Row]:
     return list(load_set(path).rows)
 
 
-@given
+@needs_data
 @pytest.mark.parametrize(
     ("file", "column", "first"),
     [
@@ -65,16 +57,16 @@ def rows_of(path: Path) -> list[Row]:
 def test_the_public_sets_load_as_they_are(file: str, column: str, first: Row) -> None:
     loaded = load_set(DATA / f"{file}.jsonl")
     rows = list(loaded.rows)
-    named = next(hub for name, hub in NAMED.items() if file.startswith(name))
+    named = next(hub for name, hub in PUBLIC_SETS.items() if file.startswith(name))
     assert (loaded.name, loaded.column, loaded.count) == (file, column, named.count)
     assert rows[0] == first
     assert [row.index for row in rows] == list(range(named.count))
     assert {len(row.turns) for row in rows} == {len(first.turns)}
 
 
-@given
+@needs_data
 def test_mt_bench_has_reference_answers_for_both_turns() -> None:
-    rows = rows_of(DATA / "mt_bench.jsonl")
+    rows = load_rows(DATA / "mt_bench.jsonl")
     assert sum(len(row.references) == 2 for row in rows) == 39
     assert sum(not row.references for row in rows) == 41
 
@@ -89,15 +81,15 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> No
         pytest.importorskip("pyarrow.parquet").write_table(pyarrow.Table.from_pylist(records), path)
     elif ".csv" in name:
         quoted = (prompt.replace('"', '""') for prompt in prompts)
-        written(tmp_path, name, "prompt,dataset\r\n" + "".join(f'"{q}",d\r\n' for q in quoted))
+        write_file(tmp_path, name, "prompt,dataset\r\n" + "".join(f'"{q}",d\r\n' for q in quoted))
     elif name == "s.json":
-        written(tmp_path, name, "\ufeff" + json.dumps(records))
+        write_file(tmp_path, name, "\ufeff" + json.dumps(records))
     else:
-        written(tmp_path, name, "".join(json.dumps(record) + "\n" for record in records) + "\n")
+        write_file(tmp_path, name, "".join(json.dumps(record) + "\n" for record in records) + "\n")
     loaded = load_set(path)
     assert loaded.name == "s"
     assert list(loaded.rows) == [Row(n, (prompt,), dataset="d") for n, prompt in enumerate(prompts)]
-    first = written(tmp_path, "t.json", json.dumps(records))
+    first = write_file(tmp_path, "t.json", json.dumps(records))
     assert loaded.identity == load_set(first).identity
 
 
@@ -106,7 +98,7 @@ def test_parquet_is_read_in_batches_and_with_lists(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     table = pyarrow.Table.from_pylist([{"messages": messages}] * (BATCH_ROWS + 1))
     pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "s.parquet")
-    rows = rows_of(tmp_path / "s.parquet")
+    rows = load_rows(tmp_path / "s.parquet")
     assert len(rows) == BATCH_ROWS + 1
     assert rows[-1] == Row(BATCH_ROWS, ("u",), (Message(role="system", content="s"),))
 
@@ -114,7 +106,7 @@ def test_parquet_is_read_in_batches_and_with_lists(tmp_path: Path) -> None:
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SetError, match=r"slimmoa\[bench\]"):
-        load_set(written(tmp_path, "s.parquet", "x"))
+        load_set(write_file(tmp_path, "s.parquet", "x"))
 
 
 @pytest.mark.parametrize(
@@ -131,15 +123,15 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_prompts_are_taken_from_the_known_columns(
     tmp_path: Path, record: dict[str, object], turns: tuple[str, ...]
 ) -> None:
-    assert rows_of(written(tmp_path, "s.json", json.dumps([record])))[0].turns == turns
+    assert load_rows(write_file(tmp_path, "s.json", json.dumps([record])))[0].turns == turns
 
 
 def test_earlier_messages_come_before_the_turn(tmp_path: Path) -> None:
     said = [("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "last")]
     messages = [{"role": role, "content": content} for role, content in said]
     quoted = json.dumps(messages).replace('"', '""')
-    path = written(tmp_path, "s.csv", f'messages\n"{quoted}"\n')
-    assert rows_of(path)[0] == Row(0, ("last",), tuple(Message(**m) for m in messages[:3]))  # type: ignore[typeddict-item]
+    path = write_file(tmp_path, "s.csv", f'messages\n"{quoted}"\n')
+    assert load_rows(path)[0] == Row(0, ("last",), tuple(Message(**m) for m in messages[:3]))  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +170,7 @@ def test_an_unsound_file_is_refused_with_place_and_field(
     tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     with pytest.raises(SetError, match=message):
-        load_set(written(tmp_path, name, text))
+        load_set(write_file(tmp_path, name, text))
 
 
 @pytest.mark.parametrize(("name", "content"), [("s.jsonl", b"\xff"), ("s.jsonl.gz", b"no gzip")])
@@ -189,14 +181,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 
 
 def test_one_of_several_columns_can_be_chosen(tmp_path: Path) -> None:
-    path = written(tmp_path, "s.json", '[{"prompt": "a", "question": "b"}]')
+    path = write_file(tmp_path, "s.json", '[{"prompt": "a", "question": "b"}]')
     assert list(load_set(path, column="question").rows) == [Row(0, ("b",))]
     with pytest.raises(SetError, match="has the columns 'prompt', 'question': one of"):
         load_set(path, column="turns")
 
 
 def test_a_limit_takes_the_first_rows_and_does_not_read_on(tmp_path: Path) -> None:
-    path = written(tmp_path, "s.jsonl", '{"prompt": "a"}\n{"prompt": "b"}\nnonsense\n')
+    path = write_file(tmp_path, "s.jsonl", '{"prompt": "a"}\n{"prompt": "b"}\nnonsense\n')
     loaded = load_set(path, 2)
     assert loaded.count == 2
     assert list(loaded.rows) == list(loaded.rows) == [Row(0, ("a",)), Row(1, ("b",))]
@@ -220,78 +212,8 @@ def test_a_set_that_cannot_be_fetched_says_how_to_give_it(
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", unreachable)
     with pytest.raises(SetError, match=r"'mt_bench' .*lmsys/mt-bench\): no network; .* --set PATH"):
         load_set("mt_bench")
-    kept = written(tmp_path, "question.jsonl", '{"turns": ["a", "b"]}\n')
+    kept = write_file(tmp_path, "question.jsonl", '{"turns": ["a", "b"]}\n')
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(kept))
     assert load_set("mt_bench", limit=1).name == "mt_bench"
     with pytest.raises(SetError, match="has 1 rows, mt_bench has 80"):
         load_set("mt_bench")
-
-
-def filled(folder: Path, *prompts: str) -> Store:
-    store = Store.open(folder)
-    store.add_rows(Row(index, (prompt,)) for index, prompt in enumerate(prompts))
-    return store
-
-
-@pytest.mark.parametrize(
-    "outputs",
-    [
-        [{"instruction": "b", "output": "B"}, {"instruction": "a", "output": ""}],
-        [{"index": 0, "output": ""}, {"index": 1, "output": "B"}, {"index": 2, "output": "C"}],
-    ],
-)
-def test_outputs_become_answers_of_a_generator(
-    tmp_path: Path, outputs: list[dict[str, object]]
-) -> None:
-    path = written(tmp_path, "o.json", json.dumps([{**each, "generator": "gpt"} for each in outputs]))
-    with filled(tmp_path, "a", "b") as store:
-        assert import_outputs(store, path, "base") == len(outputs) - 2
-        assert import_outputs(store, path, "base") == len(outputs) - 2
-        assert list(store.answers("base")) == [Answer("base", 0, 0, ""), Answer("base", 1, 0, "B")]
-        found = store.generator("base")
-        assert isinstance(found, Generator)
-        assert (found.kind, found.about) == ("file", {"file": "o.json", "generators": ["gpt"]})
-
-
-@pytest.mark.parametrize(
-    ("outputs", "message"),
-    [
-        (
-            '{"index": 0, "output": "A"}\n{"index": 7, "output": "A"}',
-            r"1 of 2 rows \(1\), and 1 outputs",
-        ),
-        ('{"index": 0, "output": "A"}\n{"index": 0, "output": "A"}', "several outputs for row 0"),
-        (
-            '{"instruction": "a", "output": null}',
-            "line 1: the field 'output' must be a text, it is None",
-        ),
-        ('{"output": "A"}', "line 1: the field 'instruction' or 'index' is needed"),
-    ],
-)
-def test_outputs_that_do_not_fit_are_refused_as_a_whole(
-    tmp_path: Path, outputs: str, message: str
-) -> None:
-    with filled(tmp_path, "a", "b") as store:
-        with pytest.raises(SetError, match=message):
-            import_outputs(store, written(tmp_path, "o.jsonl", outputs), "base")
-        assert store.generators() == []
-
-
-def test_outputs_answer_single_turns_only(tmp_path: Path) -> None:
-    path = written(tmp_path, "o.jsonl", '{"index": 0, "output": "A"}')
-    with Store.open(tmp_path) as store:
-        store.add_rows([Row(0, ("a", "b"))])
-        with pytest.raises(SetError, match="row 0 has 2 turns"):
-            import_outputs(store, path, "base")
-
-
-@given
-def test_the_published_outputs_fit_the_set(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
-        store.add_rows(load_set(DATA / "alpaca_eval_805.jsonl", 40).rows)
-        path = DATA / "baseline_gpt4_1106_preview.jsonl.gz"
-        assert import_outputs(store, path, "gpt4_1106") == 765
-        assert store.answered("gpt4_1106") == 40
-        first = store.answer("gpt4_1106", 0)
-        assert first is not None
-        assert first.text == load_outputs(path)[0].text

@@ -1,3 +1,5 @@
+"""The store: what goes in comes back, one by one and in pages, and contradictions are refused."""
+
 import asyncio
 import os
 import sqlite3
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from actors.engine import Delta, Message
-from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, Used, Verdict
+from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, UsedCall, Verdict
 from jobs.store import FILE, Store, StoreError, database, queries
 from jobs.store.writer import Writer
 
@@ -46,7 +48,7 @@ async def test_everything_comes_back_as_it_went_in(store: Store) -> None:
     token = {"token": "x", "logprob": -0.5, "top_logprobs": []}
     whole = Delta("text", "why", "length", 7, 9, (token,), 0.25)
     calls = [StoredCall(b"k1", "m", 2**62, whole), StoredCall(b"k2", "n", None, Delta("plain"))]
-    used = (Used(0, 0, "n", b"k2"), Used(1, 1, "m", b"k1"))
+    used = (UsedCall(0, 0, "n", b"k2"), UsedCall(1, 1, "m", b"k1"))
     first = Answer("moa", 0, 0, "hi", used, ({"model": "n", "why": "late"},), "length", 1.5, 17e8)
     second = replace(first, turn=1, used=(), missing=())
     grade = Verdict("j", "grade", "moa", "", 0, 1, None, "no number", switched=True, call=b"k1")
@@ -92,7 +94,7 @@ def test_a_name_stands_for_one_generator(store: Store, other: dict[str, str]) ->
 
 def test_an_unknown_generator_is_named_with_the_known_ones(store: Store) -> None:
     with pytest.raises(StoreError, match=r"no generator 'moo' .*known: 'moa'"):
-        store.answered("moo")
+        store.answered_count("moo")
 
 
 async def test_rows_are_pending_until_all_their_turns_are_answered(store: Store) -> None:
@@ -100,20 +102,22 @@ async def test_rows_are_pending_until_all_their_turns_are_answered(store: Store)
     store.add_rows(row(index, "one", "two") for index in range(count))
     store.add_answers(answer(index, turn) for index in range(3, count) for turn in (1, 0))
     await store.keep_answer(answer(1, 0))
-    assert [each.index for each in store.pending("moa")] == [0, 1, 2]
+    assert [each.index for each in store.pending_rows("moa")] == [0, 1, 2]
     await store.keep_answer(answer(1, 1))
-    assert [each.index for each in store.pending("moa")] == [0, 2]
-    assert store.answered("moa") == count - 2
+    assert [each.index for each in store.pending_rows("moa")] == [0, 2]
+    assert store.answered_count("moa") == count - 2
     assert sum(1 for _ in store.answers("moa")) == 2 * (count - 2)
 
 
 async def test_a_second_answer_replaces_the_first(store: Store) -> None:
     store.add_rows([row(0)])
-    await store.keep_answer(replace(answer(0), used=(Used(1, 0, "m", b"k"), Used(1, 1, "m", b"l"))))
-    again = replace(answer(0, text="no"), used=(Used(1, 0, "n", b"k"),))
+    await store.keep_answer(
+        replace(answer(0), used=(UsedCall(1, 0, "m", b"k"), UsedCall(1, 1, "m", b"l")))
+    )
+    again = replace(answer(0, text="no"), used=(UsedCall(1, 0, "n", b"k"),))
     await store.keep_answer(again)
     assert list(store.answers("moa")) == [again]
-    assert store.answered("moa") == 1
+    assert store.answered_count("moa") == 1
 
 
 @pytest.mark.parametrize(
@@ -180,8 +184,8 @@ async def test_verdicts_are_found_by_any_of_their_names(store: Store, asked: dic
         (queries.ANSWERED, 1),
         (queries.FORGET_FAILURE, 6),
         (queries.FORGET_USED, 3),
-        (queries.verdicts(["judge", "kind", "generator", "baseline"])[0], 6),
-        (queries.verdicts([])[0], 6),
+        (queries.verdicts_page(["judge", "kind", "generator", "baseline"])[0], 6),
+        (queries.verdicts_page([])[0], 6),
     ],
 )
 def test_every_hot_query_goes_by_an_index(store: Store, query: str, given: int) -> None:
@@ -193,7 +197,7 @@ def test_every_hot_query_goes_by_an_index(store: Store, query: str, given: int) 
 
 
 async def test_writes_that_gather_are_committed_together(tmp_path: Path) -> None:
-    connection = database.made(tmp_path / FILE)
+    connection = database.open_for_writing(tmp_path / FILE)
     ran: list[str] = []
     connection.set_trace_callback(ran.append)
     writer, hold = Writer(connection, tmp_path), threading.Event()
@@ -228,7 +232,7 @@ def test_several_event_loops_write_at_once(store: Store) -> None:
         thread.start()
     for thread in starts:
         thread.join()
-    assert store.answered("moa") == 200
+    assert store.answered_count("moa") == 200
 
 
 async def test_closing_waits_for_what_is_queued(tmp_path: Path) -> None:

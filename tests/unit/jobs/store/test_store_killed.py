@@ -1,4 +1,4 @@
-"""What a SIGKILL leaves of a store, with a real process that is killed while it writes."""
+"""What a SIGKILL leaves of a store: a real process is killed while it writes."""
 
 import signal
 import sqlite3
@@ -16,7 +16,7 @@ WRITE = f"""
 import asyncio, os, sys
 from pathlib import Path
 from actors.engine import Delta
-from jobs.records import Answer, StoredCall, Generator, Row, Used
+from jobs.records import Answer, StoredCall, Generator, Row, UsedCall
 from jobs.store import Store
 
 def say(text):
@@ -28,7 +28,7 @@ async def lane(store, rows):
         for key in keys:
             await store.keep_call(StoredCall(key, "m", 0, Delta("word " * 200)))
             say("call " + key.decode())
-        used = tuple(Used(1, place, "m", key) for place, key in enumerate(keys))
+        used = tuple(UsedCall(1, place, "m", key) for place, key in enumerate(keys))
         await store.keep_answer(Answer("moa", row.index, 0, "text", used))
         say(f"answer {{row.index}}")
 
@@ -38,7 +38,7 @@ async def main():
         say("opened")
         store.add_generator(Generator("moa", "mixture", "a1"))
         store.add_rows(Row(index, (f"prompt {{index}}",)) for index in range({ROWS}))
-        rows = store.pending("moa")
+        rows = store.pending_rows("moa")
         await asyncio.gather(*(lane(store, rows) for _ in range(16)))
         say("done")
 
@@ -68,10 +68,10 @@ def test_what_was_acknowledged_survives_and_nothing_is_half_there(tmp_path: Path
             return
         found = list(store.answers("moa"))
         assert answers <= {each.row for each in found}
-        assert store.answered("moa") == len(found)
+        assert store.answered_count("moa") == len(found)
         assert all(store.call(used.key) for each in found for used in each.used)
         assert {len(each.used) for each in found} <= {2}
-        pending = {row.index for row in store.pending("moa")}
+        pending = {row.index for row in store.pending_rows("moa")}
         assert pending == set(range(store.row_count())) - {each.row for each in found}
 
 

@@ -1,0 +1,83 @@
+"""What the events of one answer tell about it: its text, the calls behind it, and what went wrong."""
+
+from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet
+from jobs.records import UsedCall
+from jobs.stored_calls import StoredModels
+from serve_app.mixture.events import (
+    AnswerDelta,
+    AnswerDone,
+    Call,
+    Event,
+    Missing,
+    ProposalDone,
+    ProposalDropped,
+    Summary,
+)
+
+OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
+"""Causes that the models produced themselves and that would repeat on a retry; `quorum_not_met` only
+follows from the others. An answer that lacks a proposal for one of these causes is final. After any
+other cause the next run tries the row again."""
+
+
+class FaultyAnswer(Exception):
+    """An answer came about without a model that failed."""
+
+    def __init__(self, missing: Missing) -> None:
+        super().__init__(f"model {missing.model!r}: {missing.detail}")
+        self.missing = missing
+
+
+class AnswerEvents:
+    """Collects the events of one answer."""
+
+    def __init__(self) -> None:
+        self.faults: list[Missing] = []
+        """The models that are missing because an engine failed, in order; see OWN_CAUSES."""
+
+        self._text: list[str] = []
+        self._proposals: dict[tuple[int, int], Call] = {}
+        self._summary: Summary | None = None
+
+    def add(self, event: Event) -> None:
+        match event:
+            case ProposalDone():
+                self._proposals[event.layer, event.place] = event.call
+            case ProposalDropped():
+                self._proposals.pop((event.missing.layer, event.place), None)
+                self._add_missing(event.missing)
+            case Missing():
+                self._add_missing(event)
+            case AnswerDelta():
+                self._text.append(event.delta.text)
+            case AnswerDone():
+                self._summary = event.summary
+
+    def _add_missing(self, missing: Missing) -> None:
+        if missing.cause not in OWN_CAUSES:
+            self.faults.append(missing)
+
+    @property
+    def text(self) -> str:
+        """The text so far, reasoning included."""
+        return "".join(self._text)
+
+    @property
+    def summary(self) -> Summary:
+        """The summary of a finished answer."""
+        assert self._summary is not None
+        return self._summary
+
+    def used_calls(self, models: StoredModels) -> tuple[UsedCall, ...]:
+        """The calls that a finished answer is made of, the last one first.
+
+        Args:
+            models: the models that the answer was made with; they know the keys of its calls.
+        """
+        calls = sorted(self._proposals.items())
+        if (last := self.summary.answered.call) is not None:
+            calls.insert(0, ((0, 0), last))
+        return tuple(
+            UsedCall(layer, place, call.model, models.keys[call.model, call.seed])
+            for (layer, place), call in calls
+        )

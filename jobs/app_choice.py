@@ -1,0 +1,75 @@
+"""Which Serve application a job uses, and whether the application suits the job. Pure: no Ray.
+
+A job's own application is named after its run folder. So a run can end what a killed job of the same
+run has left, and two jobs never end each other's models.
+"""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+from cluster.ray_runtime import APP_NAME
+from configs.errors import UserError
+from configs.schema import Model, Recipe
+from jobs.identity import model_identity
+
+JOB_APP = "slimmoa-job-"
+"""How the name of every job's own application begins."""
+
+
+class ModelAppMismatch(UserError):
+    """The cluster's application does not suit the job; the message says what differs."""
+
+
+def app_name(folder: Path) -> str:
+    """The name of the own application of a run's jobs."""
+    return JOB_APP + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+
+
+def choose_app(running: Collection[str], own: str, *, must_use_cluster: bool) -> str | None:
+    """The application of a cluster that a job uses or ends; None if none concerns the job.
+
+    1. The application of `slimmoa serve` is used.
+    2. The job's own application was left by a killed job.
+    3. Another job's application occupies the cluster. The job uses another cluster, unless it must use
+       this one.
+
+    Args:
+        running: names of the cluster's applications.
+        own: name of the job's own application.
+        must_use_cluster: the user named this cluster, so no other one may be used.
+
+    Raises:
+        ModelAppMismatch: case 3, and the job must use this cluster.
+    """
+    for name in (APP_NAME, own):  # 1, 2
+        if name in running:
+            return name
+    others = [name for name in running if name.startswith(JOB_APP)]
+    if others and must_use_cluster:  # 3
+        raise ModelAppMismatch(f"another job's application, {others[0]}, runs on this cluster")
+    return None
+
+
+def is_replica_of(app: str, actor: str) -> bool:
+    """Whether an actor is a replica of an application, by the name that Serve gives it:
+    `SERVE_REPLICA::APP#DEPLOYMENT#ID`."""
+    return actor.startswith(f"SERVE_REPLICA::{app}#")
+
+
+def require_models(recipe: Recipe, name: str, deployments: Collection[str]) -> None:
+    """Raises ModelAppMismatch if the application `name` has no deployment for a model of the recipe."""
+    missing = [model for model in recipe.models if f"model-{model}" not in deployments]
+    if missing:
+        raise ModelAppMismatch(f"the running application {name} has no model {', '.join(missing)}")
+
+
+def require_same(name: str, model: str, wanted: Model, running: Model) -> None:
+    """Raises ModelAppMismatch if the application `name` runs another model than is wanted."""
+    other = model_identity(wanted) != model_identity(running)
+    if other or wanted.context_tokens != running.context_tokens:
+        what = "engine, weights or settings" if other else "context_tokens"
+        raise ModelAppMismatch(
+            f"the running application {name} has another model {model!r} than the recipe ({what} "
+            "differ); end it, or give the recipe that it serves"
+        )
