@@ -22,6 +22,7 @@ LAZY = {
 CLUSTER = {
     "actors.keeper.ray_keeper",
     "serve_app.app",
+    "serve_app.deployments",
     "serve_app.handles",
     "serve_app.follow_nodes",
     "cluster.ray_runtime",
@@ -30,7 +31,7 @@ CLUSTER = {
 }
 HTTP = {
     "serve_app.http.api",
-    "serve_app.app",
+    "serve_app.deployments",
     "serve_app.http.chat",
     "serve_app.http.connection",
     "serve_app.http.health",
