@@ -1,4 +1,4 @@
-"""What every engine is: the Engine protocol and the Delta that flows out of it."""
+"""The protocol of an engine, and the types that cross it: messages in, deltas out."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -11,31 +11,35 @@ FinishReason = Literal["stop", "length"]
 
 
 class Message(TypedDict):
-    """One turn of a conversation. role: system, user or assistant; content: plain text."""
+    """One message of a conversation."""
 
     role: str
+    """`system`, `user` or `assistant`."""
     content: str
+    """Plain text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What an engine adds to its answer.
-
-    text and reasoning grow the answer; finish_reason comes with the last text. The token counts
-    come once, at the end, and are of the whole call. logprobs: OpenAI's objects, one per token.
-    engine_s: seconds that the engine worked on the call, set by the replica at its end.
-    """
+    """What an engine adds to its answer: `text` and `reasoning` are appended to what came before."""
 
     text: str = ""
     reasoning: str = ""
     finish_reason: FinishReason | None = None
+    """Why the text ended; it comes with the last text."""
     prompt_tokens: int = 0
+    """Tokens that the whole call read; they come once, at the end of the call."""
     completion_tokens: int = 0
+    """Tokens that the whole call wrote; they come once, at the end of the call."""
     logprobs: tuple[dict[str, Any], ...] = ()
+    """OpenAI's logprob objects, one per token."""
     engine_s: float = 0.0
+    """Seconds that the engine worked on the whole call. The replica sets it at the end of the call."""
+    last: bool = False
+    """Whether the call has ended and no delta follows. The replica sets it, engines do not."""
 
     def plus(self, later: "Delta") -> "Delta":
-        """This delta and the one after it, as one."""
+        """This delta and the next one as one delta."""
         return replace(
             self,
             text=self.text + later.text,
@@ -45,11 +49,15 @@ class Delta:
             completion_tokens=self.completion_tokens + later.completion_tokens,
             logprobs=self.logprobs + later.logprobs,
             engine_s=self.engine_s + later.engine_s,
+            last=self.last or later.last,
         )
 
 
-async def whole_of(deltas: AsyncIterator[Delta]) -> Delta:
-    """All of an answer as one delta. Cancelled, it closes the answer and waits for that."""
+async def collect_answer(deltas: AsyncIterator[Delta]) -> Delta:
+    """Read an answer to its end and return it as one delta.
+
+    If the caller is cancelled, `deltas` is closed, and the cancellation waits for that.
+    """
     whole = Delta()
     async with aclosing(cast("AsyncGenerator[Delta]", deltas)) as answer:
         async for delta in answer:
@@ -59,60 +67,60 @@ async def whole_of(deltas: AsyncIterator[Delta]) -> Delta:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What of its card one engine may use, as planned.
-
-    threads: CPU threads, on a CPU; on_gpu: the card is one; utilization: the largest share of the
-    card's memory that it takes, start-up check included; kv_cache_memory_bytes: what its KV cache
-    gets of that, 0 if nobody planned it; gpus: that the card is made of, over which it is split.
-    """
+    """The part of a card that one engine may use, as the plan has it."""
 
     threads: int = 1
+    """CPU threads, if the card is a CPU."""
     on_gpu: bool = False
+    """Whether the card is a GPU."""
     utilization: float = 0.9
+    """Largest share of the card's memory that the engine takes, the check at its start included."""
     kv_cache_memory_bytes: int = 0
+    """Bytes of that share for the KV cache; 0 if the plan sets none."""
     gpus: int = 1
+    """GPUs that the card is made of; the model is split over all of them."""
 
 
 class Engine(Protocol):
-    """Runs one model. Knows nothing of mixtures, Ray or HTTP servers.
+    """Runs one model. It knows nothing of mixtures, Ray or HTTP servers.
 
-    Errors are those of `configs.errors`: ContextTooLong for a prompt that does not fit, EngineError
-    for a call that failed, EngineUnavailable when the engine as a whole is gone.
+    Its errors are those of `configs.errors`: ContextTooLong for a prompt that does not fit, EngineError
+    for a call that failed, EngineUnavailable if the engine as a whole is gone.
     """
 
     async def start(self) -> None:
-        """Load what is needed; returns when the first call can be taken."""
+        """Load the model; return when the engine can take its first call."""
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        """Answer a conversation. Closing the generator stops the engine's work on it.
+        """Answer a conversation.
 
-        When closing returns, the engine no longer works on the call.
+        Closing the generator cancels the call. When closing returns, the engine no longer works on it.
         """
 
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Tokens of a text, or of a conversation as the model will see it, template included.
+        """Tokens of a text, or of a conversation in the model's chat template.
 
-        One number per token: where it ends, in characters. So `len` counts tokens, and cutting
-        the text at the nth number leaves n tokens.
+        Returns one number per token: the position in characters where the token ends. So the length of
+        the list is the count of tokens, and a text cut at the nth number keeps n tokens.
         """
 
     async def check_health(self) -> None:
         """Return if the engine can work; raise EngineUnavailable if it cannot."""
 
     async def stop(self) -> None:
-        """Free everything. Calls under way end with EngineUnavailable."""
+        """Free everything. Calls in flight end with EngineUnavailable."""
 
 
 @runtime_checkable
 class Sleeper(Protocol):
-    """An engine that can give its card back and take it again. Both are called only when nothing is
-    in flight, and never while another engine of the card does the same.
+    """An engine that can give its card's memory back and take it again.
 
-    Any error means that the engine cannot be used before it is stopped and started again.
+    Both methods are called only while no call is in flight, and never while another engine of the same
+    card falls asleep or wakes. After any error the engine is unusable until it is stopped and started.
     """
 
     async def sleep(self) -> None:
-        """Give back the card's memory, all but a residue."""
+        """Give the card's memory back, but for a small residue."""
 
     async def wake(self) -> None:
-        """Take the memory again; afterwards the next call can be taken."""
+        """Take the memory again; return when the engine can take the next call."""

@@ -159,16 +159,16 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Win rates with their standard errors, length-controlled win rates, and mean grades."""
-    from jobs.scores.scoring import of_file, of_run
+    from jobs.scores.scoring import score_file, score_run
 
     if (folder is None) == (preferences is None):
         fail("give either the folder of a run or --preferences")
     with exit_on_user_error():
         if preferences is not None:
-            found = of_file(preferences, difficulty, gamed, judge, baseline)
+            found = score_file(preferences, difficulty, gamed, judge, baseline)
         else:
             assert folder is not None
-            found = of_run(folder, difficulty, gamed, judge, baseline)
+            found = score_run(folder, difficulty, gamed, judge, baseline)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
@@ -188,11 +188,11 @@ def report(
     """Write report.html, one page that needs no network, and report.md into the run's folder."""
     from jobs.report import report as read
     from jobs.report.page import write
-    from jobs.scores.scoring import files_of
+    from jobs.scores.scoring import read_length_control_files
     from jobs.store import Store
 
     with exit_on_user_error(), Store.open(folder, read_only=True) as store:
-        hard, gamed_rows = files_of(difficulty, gamed)
+        hard, gamed_rows = read_length_control_files(difficulty, gamed)
         found = read(store, folder, difficulty=hard, gamed=gamed_rows)
         written = write(found, folder)
     for path in written:

@@ -69,12 +69,12 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
         no_keys: Whether to answer everybody (`--no-keys`).
     """
     from configs.access import is_loopback
-    from serve_app.access.api_keys import VARIABLE, KeyFile, environment_keys
+    from serve_app.access.api_keys import VARIABLE, KeyFile, read_environment_keys
 
     options = {"keys_file": str(keys.resolve())} if keys else {"open": True} if no_keys else {}
     access = recipe.access.model_copy(update=options)
     with exit_on_user_error():
-        has_keys = bool(environment_keys()) or access.keys_file is not None
+        has_keys = bool(read_environment_keys()) or access.keys_file is not None
         if access.keys_file is not None:
             KeyFile(Path(access.keys_file), access.reload_s)
     if no_keys and has_keys:

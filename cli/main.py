@@ -43,12 +43,11 @@ def new_key(
     """Make a key. It is shown once, on the terminal; the line with its hash is printed, so that
     `slimmoa keys new --name alice >> keys.yaml` lets it in.
     """
-    from serve_app.access.api_keys import line_of
-    from serve_app.access.api_keys import new_key as fresh
+    from serve_app.access.api_keys import generate_key, key_line
 
-    key = fresh()
+    key = generate_key()
     with exit_on_user_error():
-        line = line_of(name, key)
+        line = key_line(name, key)
     err.print(f"the key, for its owner; it is kept nowhere:\n{key}", highlight=False, markup=False)
     print(line)
 

@@ -1,7 +1,7 @@
-"""What a recipe says about itself in two places must agree.
+"""Checks that two settings of a recipe do not contradict each other.
 
-Works on plain data and tolerates any shape, so that `slimmoa check` can report a misspelt key and
-an unknown model in one go; shape is the schema's business.
+The checks work on plain data and tolerate any shape, so that `slimmoa check` can report a misspelt key
+and an unknown model in one go. The schema checks the shape.
 """
 
 from collections.abc import Iterator
@@ -10,15 +10,18 @@ from string import Formatter
 from typing import Any
 
 Where = tuple[str | int, ...]
+"""The path to a setting: keys of mappings and numbers of items, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a recipe, the path of keys to it, and its line if it has one."""
+    """One thing that is wrong with a recipe."""
 
     where: Where
+    """The setting at fault; empty for the whole file."""
     message: str
     line: int | None = None
+    """In the file, from 1; None where it is not known."""
 
     def __str__(self) -> str:
         path = ".".join(map(str, self.where))
@@ -26,10 +29,18 @@ class Problem:
 
 
 def inconsistencies(recipe: Any) -> list[Problem]:
-    """All contradictions of a recipe given as plain data (as read from YAML or dumped)."""
+    """All contradictions in a recipe that is given as plain data, as read from YAML or dumped."""
     if not isinstance(recipe, dict):
         return []
-    rules = (_unknown_models, _allowed, _answers, _clashing_names, _quorum, _deadlines, _prompt)
+    rules = (
+        _unknown_models,
+        _unknown_allowed_models,
+        _answers_without_room,
+        _clashing_names,
+        _impossible_quorum,
+        _deadlines_without_rest,
+        _bad_references,
+    )
     return [problem for rule in rules for problem in rule(recipe)]
 
 
@@ -48,11 +59,12 @@ def _proposers(recipe: dict[Any, Any]) -> Iterator[tuple[int, int, dict[Any, Any
 
 
 def _uses(recipe: dict[Any, Any]) -> Iterator[tuple[Where, Any, Where, Any]]:
-    """Where a model is named, its name, where its sampling stands, and that sampling."""
+    """The models that layers and aggregator name: where, the name, where its sampling is, the
+    sampling."""
     for n, m, proposer in _proposers(recipe):
-        place: Where = ("layers", n, "proposers", m)
-        where, sampling = (*place, "sampling"), proposer.get("sampling")
-        yield (*place, "model"), proposer.get("model"), where, sampling
+        path: Where = ("layers", n, "proposers", m)
+        where, sampling = (*path, "sampling"), proposer.get("sampling")
+        yield (*path, "model"), proposer.get("model"), where, sampling
     aggregator = _mapping(recipe.get("aggregator"))
     where, sampling = ("aggregator", "sampling"), aggregator.get("sampling")
     yield ("aggregator", "model"), aggregator.get("model"), where, sampling
@@ -68,16 +80,16 @@ def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
             yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known})")
 
 
-def _allowed(recipe: dict[Any, Any]) -> Iterator[Problem]:
+def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
     known = [recipe.get("name"), *_mapping(recipe.get("models"))]
     allowance = _mapping(_mapping(recipe.get("access")).get("allowance"))
     for n, name in enumerate(_sequence(allowance.get("models"))):
         if isinstance(name, str) and name not in known:
-            message = f"{name!r} is not asked here (there are: {', '.join(map(str, known))})"
+            message = f"{name!r} is no model here (there are: {', '.join(map(str, known))})"
             yield Problem(("access", "allowance", "models", n), message)
 
 
-def _answers(recipe: dict[Any, Any]) -> Iterator[Problem]:
+def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
     models = _mapping(recipe.get("models"))
     for _, name, where, sampling in _uses(recipe):
         model = _mapping(models.get(name)) if isinstance(name, str) else {}
@@ -99,7 +111,7 @@ def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:
         seen.append(fallback)
 
 
-def _quorum(recipe: dict[Any, Any]) -> Iterator[Problem]:
+def _impossible_quorum(recipe: dict[Any, Any]) -> Iterator[Problem]:
     quorum = _mapping(recipe.get("limits")).get("quorum")
     for n in range(len(_sequence(recipe.get("layers")))):
         samples = [p.get("samples", 1) for layer, _, p in _proposers(recipe) if layer == n]
@@ -110,7 +122,7 @@ def _quorum(recipe: dict[Any, Any]) -> Iterator[Problem]:
             yield Problem(("limits", "quorum"), f"{message} {sum(samples)}")
 
 
-def _deadlines(recipe: dict[Any, Any]) -> Iterator[Problem]:
+def _deadlines_without_rest(recipe: dict[Any, Any]) -> Iterator[Problem]:
     limits, layers = _mapping(recipe.get("limits")), len(_sequence(recipe.get("layers")))
     whole, part = limits.get("deadline_s"), limits.get("layer_deadline_s")
     if isinstance(whole, int | float) and isinstance(part, int | float) and part * layers >= whole:
@@ -118,7 +130,7 @@ def _deadlines(recipe: dict[Any, Any]) -> Iterator[Problem]:
         yield Problem(("limits", "layer_deadline_s"), f"{message} deadline_s, {whole:g} s")
 
 
-def _prompt(recipe: dict[Any, Any]) -> Iterator[Problem]:
+def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:
     references = _mapping(recipe.get("references"))
     if isinstance(references.get("prompt_file"), str):
         message = "is read only from a recipe file; here, give the text itself as prompt"
@@ -131,7 +143,7 @@ def _prompt(recipe: dict[Any, Any]) -> Iterator[Problem]:
     except ValueError as error:
         yield Problem(("references", "item"), f"not a form: {error}")
         return
-    # Formats reach into attributes and pad to any width, so only the bare names may stand here.
+    # A form could reach into attributes and pad to any width, so only the bare names are allowed.
     if any(part not in (("number", "", None), ("text", "", None)) for part in parts):
         yield Problem(("references", "item"), "only {number} and {text} may stand in braces")
     if all(name != "text" for name, _, _ in parts):

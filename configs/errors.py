@@ -7,19 +7,19 @@
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
     │   ├── SlowBody        408  the body did not come in time
     │   └── TooLarge        413  the body is over the limit
-    ├── Unauthorized        401  no key, or none that is known
-    ├── Forbidden           403  nobody may, from there
-    ├── UnknownModel        404  no such model here
-    ├── Overloaded          429  queues are full; try again later
+    ├── Unauthorized        401  the request has no valid API key
+    ├── Forbidden           403  without keys only this machine may ask
+    ├── UnknownModel        404  the model is not served here
+    ├── Overloaded          429  a model's queues are full; try again later
     │   └── OverAllowance   429  the key has used up what it is allowed
     ├── EngineError         502  a model failed
     │   └── EmptyAnswer     502  a model wrote no text
-    ├── EngineUnavailable   503  a model's replica is not there
+    ├── EngineUnavailable   503  a model's replica cannot be reached
     │   ├── NoReplica         503  none of the model's replicas runs
     │   └── ServerUnreachable 503  the server that a model runs on does not answer
-    ├── QuorumNotMet        503  too few proposals, each cause named in the message
+    ├── QuorumNotMet        503  too few proposals; the message names each cause
     ├── DeadlineExceeded    504  no answer in time
-    └── WeightsError        500  weights cannot be had; raised at start, not by requests
+    └── WeightsError        500  weights cannot be found, fetched or verified; at start, not by requests
 
 Each of its classes can be rebuilt from its message alone and carries the rest as attributes, because
 only that survives the way between two Ray processes.
@@ -35,12 +35,18 @@ from typing import ClassVar
 class RequestError(Exception):
     """Base of the tree.
 
-    model: name of the model at fault, if one is; param: name of the request's parameter at fault.
+    Args:
+        message: for people; it names what is wrong, and the way out where there is one.
+        model: name of the model at fault, if there is one.
+        param: name of the request's parameter at fault, if there is one.
     """
 
     status: ClassVar[int] = 500
+    """HTTP status of the response."""
     kind: ClassVar[str] = "server_error"
+    """`type` of the error in OpenAI's error object."""
     code: ClassVar[str] = "internal_error"
+    """`code` of the error in OpenAI's error object."""
 
     def __init__(self, message: str, *, model: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -49,7 +55,7 @@ class RequestError(Exception):
 
     @property
     def message(self) -> str:
-        """The text for people, without a traceback."""
+        """The text for people. `str(error)` also has a traceback once the error has crossed Ray."""
         return str(self.args[0])
 
 
@@ -89,7 +95,7 @@ class SlowBody(BadRequest):
 
 
 class Unauthorized(RequestError):
-    """The request has no API key, several, or one that is not known. The message never quotes it."""
+    """The request has no API key, several, or one that is not valid. The message never quotes a key."""
 
     status = 401
     kind = "invalid_request_error"
@@ -97,7 +103,7 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """Without keys only this machine may ask, and the request came from elsewhere."""
+    """There are no API keys, so only this machine may ask, and the request came from elsewhere."""
 
     status = 403
     kind = "invalid_request_error"
@@ -121,7 +127,11 @@ class Overloaded(RequestError):
 
 
 class OverAllowance(Overloaded):
-    """A key's limit is reached. retry_after_s: when it will not be."""
+    """A key has reached a limit, or its fair share of a model.
+
+    Args:
+        retry_after_s: seconds after which the same request may be admitted.
+    """
 
     code = "rate_limit_exceeded"
 
@@ -158,13 +168,13 @@ class EngineUnavailable(RequestError):
 
 
 class NoReplica(EngineUnavailable):
-    """No replica of the model runs: to ask again now would be to wait for one."""
+    """No replica of the model runs, so a retry could only wait until one starts."""
 
     code = "no_replica"
 
 
 class ServerUnreachable(EngineUnavailable):
-    """The server on which a model runs does not answer; its engine has tried as often as it may."""
+    """The server of a remote model does not answer, after all retries that the recipe allows."""
 
     code = "server_unreachable"
 

@@ -1,4 +1,4 @@
-"""A YAML file -> a Recipe that needs no other file: prompts are read in, paths made absolute."""
+"""A YAML file -> a Recipe that needs no other file: prompts are read in, paths are made absolute."""
 
 import os
 import re
@@ -17,13 +17,18 @@ from configs.schema import Recipe
 from configs.yaml_lines import BadDocument, Document
 
 SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
-NEVER_QUOTED = frozenset({"base_url", "api_key_env"})  # by mistake they may hold an API key
+"""Unknown keys of a recipe that look as if their value were an API key."""
+NEVER_QUOTED = frozenset({"base_url", "api_key_env"})
+"""Settings whose value no message repeats, because it may be an API key by mistake."""
 SHORT = reprlib.Repr()
-SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 80
+"""Shortens the values in messages."""
+SHORT.maxstring = 80
+SHORT.maxother = 80
+SHORT.maxlong = 80
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be used. `problems` holds everything wrong with it, in file order."""
+    """A recipe that cannot be used. `problems` has everything that is wrong with it, in file order."""
 
     def __init__(self, message: str, *, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(message)
@@ -31,15 +36,15 @@ class RecipeError(UserError):
 
 
 def load(path: str | Path) -> Recipe:
-    """Read a recipe file.
+    """Reads a recipe file.
 
-    A path that does not exist is also looked up among the presets, so `tiny_cpu` and
-    `configs/tiny_cpu.yaml` work from any folder.
+    A path that does not exist is looked up among the presets, so that `tiny_cpu` and
+    `configs/tiny_cpu.yaml` work in every folder.
 
     Raises:
-        RecipeError: the file cannot be read, or has problems; each with its line.
+        RecipeError: the file cannot be read, or the recipe has problems; the error has all of them.
     """
-    file = _find(Path(path))
+    file = _find_file(Path(path))
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -48,18 +53,23 @@ def load(path: str | Path) -> Recipe:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _error(str(path), [Problem((), f"not UTF-8: {error.reason}", line)]) from error
+        raise _recipe_error(str(path), [Problem((), f"not UTF-8: {error.reason}", line)]) from error
     return parse(text, folder=file.parent.resolve(), name=str(path))
 
 
 def presets() -> list[str]:
-    """Names of the recipes that the package ships."""
+    """The names of the recipes that the package ships, sorted."""
     files = resources.files("configs").iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
 def parse(text: str, *, folder: Path, name: str = "recipe") -> Recipe:
-    """Turn YAML text into a Recipe; relative paths in it count from `folder`.
+    """Turns YAML text into a Recipe.
+
+    Args:
+        text: YAML.
+        folder: from which relative paths in the recipe count.
+        name: of the recipe's file, for messages.
 
     Raises:
         RecipeError: with every problem and its line.
@@ -67,22 +77,22 @@ def parse(text: str, *, folder: Path, name: str = "recipe") -> Recipe:
     try:
         document = Document(text)
     except BadDocument as error:
-        raise _error(name, [error.problem]) from error
+        raise _recipe_error(name, [error.problem]) from error
     data = document.data
     if not isinstance(data, dict):
-        raise _error(name, [Problem((), "a recipe is a mapping of keys to values", 1)])
-    problems = [*document.duplicates, *_read_files(data, folder)]
+        raise _recipe_error(name, [Problem((), "a recipe is a mapping of keys to values", 1)])
+    problems = [*document.duplicates, *_resolve_files(data, folder)]
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        problems += _from_pydantic(error, data)
+        problems += _pydantic_problems(error, data)
     if problems:
-        raise _error(name, [_with_line(p, document) for p in problems])
+        raise _recipe_error(name, [_with_line(p, document) for p in problems])
     return recipe
 
 
-def _find(path: Path) -> Path:
-    # os.path answers False where Path raises, as for a name that is too long.
+def _find_file(path: Path) -> Path:
+    # os.path says no where Path raises, for example if the name is too long.
     if os.path.exists(path) and not os.path.isdir(path):
         return path
     preset = path.name.removesuffix(".yaml")
@@ -91,7 +101,7 @@ def _find(path: Path) -> Path:
     raise RecipeError(f"no recipe {str(path)!r}; presets are: {', '.join(presets())}")
 
 
-def _error(name: str, problems: list[Problem]) -> RecipeError:
+def _recipe_error(name: str, problems: list[Problem]) -> RecipeError:
     ordered = tuple(sorted(problems, key=lambda p: p.line or 0))
     lines = [f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in ordered]
     return RecipeError("\n".join(lines), problems=ordered)
@@ -101,7 +111,8 @@ def _with_line(problem: Problem, document: Document) -> Problem:
     return Problem(problem.where, problem.message, problem.line or document.line(problem.where))
 
 
-def _read_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
+def _resolve_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
+    """Reads the prompt into the data and makes its paths absolute; yields what is wrong with them."""
     references = data.get("references")
     if isinstance(references, dict) and isinstance(references.get("prompt_file"), str):
         yield from _read_prompt(references, folder)
@@ -122,7 +133,7 @@ def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:
     file = folder / references.pop("prompt_file")
     if "prompt" in references:
         yield Problem(where, "give either prompt or prompt_file")
-    # Its text goes to every model, on other machines too, so it can be no file but one of the recipe's.
+    # The text goes to all models, some on other machines, so only the recipe's own files are allowed.
     if not _is_below(file, folder):
         yield Problem(where, f"{str(file)!r} is not in the recipe's folder")
         return
@@ -143,25 +154,26 @@ def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:
 def _is_below(file: Path, folder: Path) -> bool:
     try:
         return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
-    except ValueError:  # a text with a zero byte is no path
+    except ValueError:  # the path has a zero byte
         return False
 
 
-def _from_pydantic(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
+def _pydantic_problems(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
     for item in error.errors(include_url=False):
         if item["type"] == "inconsistent":
             return list(item["ctx"]["problems"])
         if item["type"] == "too_short" and item["input"]:
-            continue  # pydantic counts only the valid items; the invalid ones are reported already
+            continue  # pydantic counts only the valid items; the invalid items have their own errors
         where = _without_tags(item["loc"])
         if item["type"] == "union_tag_invalid":
             where = (*where, "engine")
-        problems.append(Problem(where, _plain(item)))
+        problems.append(Problem(where, _message(item)))
     return [*problems, *inconsistencies(data)]
 
 
-def _plain(item: Any) -> str:
+def _message(item: Any) -> str:
+    """One error of pydantic in this project's words."""
     key = str(item["loc"][-1])
     match item["type"]:
         case "extra_forbidden":
@@ -180,8 +192,9 @@ def _plain(item: Any) -> str:
 
 
 def _without_tags(loc: tuple[str | int, ...]) -> Where:
-    """Pydantic names the chosen member of a union in a location, and marks keys; YAML does neither.
+    """The path in the YAML text for a location that pydantic gives.
 
+    Pydantic adds the chosen member of a union, and a mark for keys:
     models, NAME, engine, weights, 0, kind of source, key -> models, NAME, weights, 0, key
     """
     if loc[0] == "models":

@@ -1,4 +1,4 @@
-"""The settings of models: one class for each engine, and what all of them have in common."""
+"""The settings of a model: a class for each engine, and what all of them have in common."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from configs.base import Many, Seconds, Strict
 from configs.weights import FolderSource, WeightsSource
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 NO_KEYS = (
     "API keys never stand in a recipe: put the key into an environment variable and name that "
@@ -17,15 +17,16 @@ NO_KEYS = (
 )
 
 MOST_REPLICAS = 64
+"""Most replicas of one model that a recipe may ask for; a larger number is taken for a mistake."""
 
 
 class Replicas(Strict):
-    """How many replicas of a model there are. A number alone means exactly so many."""
+    """How many replicas of a model there are. A number in its place means exactly that many."""
 
     min: int = Field(1, ge=1, le=MOST_REPLICAS)
-    """Fewest; it does not fit where there is no room for them."""
+    """Fewest replicas; without room for them the recipe does not fit."""
     max: int | None = None
-    """Most; by default as many as find room on cards that would stand idle."""
+    """Most replicas; by default as many as have room on cards that would stand idle."""
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -35,13 +36,13 @@ class Replicas(Strict):
         return self
 
     @model_serializer
-    def _written(self) -> int | dict[str, int]:
+    def _to_shortest(self) -> int | dict[str, int]:
         if self.min == self.max:
             return self.min
         return {"min": self.min} if self.max is None else {"min": self.min, "max": self.max}
 
 
-def _exactly(value: Any) -> Any:
+def _from_number(value: Any) -> Any:
     if type(value) is int:
         return {"min": value, "max": value}
     if isinstance(value, dict | Replicas):
@@ -60,28 +61,29 @@ class ModelBase(Strict):
     context_tokens: int = Field(4096, ge=128, le=10_000_000)
     """Tokens that one sequence may hold, prompt and answer together."""
     concurrency: int = Field(4, ge=1, le=1024)
-    """Sequences that one replica runs at a time; further ones wait."""
+    """Sequences that one replica runs at a time; further calls wait."""
     replicas: Annotated[
-        Replicas, BeforeValidator(_exactly, json_schema_input_type=Number | Replicas)
+        Replicas, BeforeValidator(_from_number, json_schema_input_type=Number | Replicas)
     ] = Replicas()
-    """`{min, max}`, or a number for exactly so many. By default one, and more on cards that would
+    """`{min, max}`, or a number for exactly that many. By default one, and more on cards that would
     stand idle."""
     residency: Literal["auto", "resident", "turns"] = "auto"
-    """`resident`: always awake, in a slot of its own; `turns`: shares a slot; by default as planned."""
+    """`resident`: always awake, alone in its slot. `turns`: shares a slot with other models, which are
+    awake in turns. By default the planner decides."""
 
 
 class LlamaCppModel(ModelBase):
-    """A GGUF file, run inside the replica by llama.cpp."""
+    """A GGUF file that llama.cpp runs inside the replica."""
 
     engine: Literal["llamacpp"]
     """llama.cpp through xllamacpp."""
     weights: Many[WeightsSource] = Field(min_length=1)
-    """Where the GGUF file comes from; tried in order."""
+    """Where the GGUF file comes from; the sources are tried in order."""
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads; by default the model's share of the cores."""
     prefill_tokens: int = Field(32, ge=8, le=4096)
-    """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a
-    slow CPU wants it small; larger is faster: 512 against 32 is 1.26 times, measured."""
+    """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so on a slow CPU
+    this should be small. A larger value is faster: 512 was measured 1.26 times as fast as 32."""
 
 
 class OpenAIHttpModel(ModelBase):
@@ -94,19 +96,20 @@ class OpenAIHttpModel(ModelBase):
     model: str = Field(min_length=1)
     """The model's name on that server."""
     api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """Environment variable that holds the API key. Keys never stand in a recipe."""
+    """Environment variable that holds the API key. A recipe never contains keys."""
     output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """The name under which that server takes the output limit."""
+    """The parameter in which that server takes the longest answer."""
     characters_per_token: float = Field(3.0, gt=0, le=20)
-    """The remote tokenizer is unknown, so tokens are estimated from characters. Lower is safer."""
+    """The server's tokenizer is unknown, so tokens are estimated from characters. Lower is safer."""
     connect_timeout_s: Seconds = 10
     """Longest wait for a connection."""
     read_timeout_s: Seconds = 120
-    """Longest silence of the server before or between tokens."""
+    """Longest silence of the server, before the first token or between tokens."""
     retries: int = Field(2, ge=0, le=10)
-    """Further attempts after a failed connection or a 408, 429 or 5xx, before the first token only."""
+    """Further attempts after a failed connection or a status 408, 429 or 5xx; none after the first
+    token."""
     backoff_s: Seconds = 0.5
-    """Wait before the first retry; doubles each time, with jitter. Retry-After is honoured."""
+    """Wait before the first retry; it doubles each time, with jitter. Retry-After is honoured."""
 
     @field_validator("base_url")
     @classmethod
@@ -117,56 +120,59 @@ class OpenAIHttpModel(ModelBase):
 
 
 class ScriptedModel(ModelBase):
-    """A deterministic engine without weights, for demonstrations, load and fault tests."""
+    """A deterministic engine without weights, for demonstrations and for tests of load and faults."""
 
     engine: Literal["scripted"]
     """Text from a seeded script."""
     text: str | None = None
     """The answer; by default words drawn from model, seed and prompt."""
     tokens: int = Field(24, ge=0, le=1_000_000)
-    """Words of a drawn answer; 0 is an empty answer."""
+    """Words of a drawn answer; with 0 the answer is empty."""
     start_s: float = Field(0, ge=0, le=86_400)
     """Time to start."""
     first_token_s: float = Field(0.05, ge=0, le=86_400)
     """Time to the first token."""
     token_s: float = Field(0.002, ge=0, le=86_400)
     """Time between tokens."""
-    fail_share: Share = 0
+    fail_share: Fraction = 0
     """Share of calls that fail before their first token, drawn by call number."""
-    hang_share: Share = 0
+    hang_share: Fraction = 0
     """Share of calls that never write anything, drawn by call number."""
     weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
-    """Bytes that it is said to take of a card, where it then takes turns; by default it takes none."""
+    """Bytes that it pretends to need of a card, so that it is planned like any model; by default
+    none."""
     journal: str | None = Field(None, pattern=r"\.jsonl$")
-    """A file (.jsonl) that gets a line for each call that starts: model, messages, sampling, pid."""
+    """A file (.jsonl) to which each call writes a line when it starts: model, messages, sampling,
+    pid."""
 
 
 class VllmModel(ModelBase):
-    """A folder of safetensors, run by vLLM in the replica: on a GPU, or on a CPU build of vLLM."""
+    """A folder of safetensors that vLLM runs in the replica: on GPUs, or on a CPU build of vLLM."""
 
     engine: Literal["vllm"]
     """vLLM's AsyncLLM."""
     weights: Many[FolderSource] = Field(min_length=1)
-    """Where the folder comes from; tried in order."""
+    """Where the folder comes from; the sources are tried in order."""
     quantization: str | None = None
-    """vLLM's online quantization by name; by default what the checkpoint says of itself."""
+    """vLLM's online quantization by name; by default what the checkpoint itself says."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Number type of what is not quantized."""
+    """Number type of the weights and activations that are not quantized."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     """Number type of the KV cache; fp8 halves it."""
     kv_tokens: int | None = Field(None, ge=128, le=1_000_000_000)
-    """Tokens that the KV cache holds over all sequences, at least one whole context; by default the
-    whole context of every sequence. Fewer do where few are long: vLLM lets the others wait."""
+    """Tokens that the KV cache holds for all sequences together, at least one whole context. By default
+    the whole context of every sequence. Fewer are enough where few conversations are long, because
+    vLLM lets a sequence wait for room."""
     batch_tokens: int = Field(2048, ge=32, le=1_000_000)
-    """Most tokens that one step processes, prefill and decode together."""
+    """Most tokens that one step processes, those of prefill and decode together."""
     eager: bool = False
-    """Skip compilation and CUDA graphs: starts faster, decodes slower."""
+    """Skip compilation and CUDA graphs: the model starts faster and decodes slower."""
     load_format: Literal["auto", "dummy"] = "auto"
-    """`dummy` gives random weights in the real shape, to measure memory and speed without files."""
+    """`dummy` makes random weights in the real shape, to measure memory and speed without files."""
     reasoning_parser: str | None = None
     """vLLM's parser that separates reasoning from the answer, by name (`qwen3`, `deepseek_r1`)."""
     trust_remote_code: bool = False
-    """Run Python code that the checkpoint brings. Off, unless you have read that code."""
+    """Run the Python code in the checkpoint's folder. Turn this on only if you have read that code."""
 
 
 Model = Annotated[

@@ -49,38 +49,38 @@ class Sampling(Strict):
     temperature: float = Field(0.7, ge=0, le=2)
     """0 is greedy; higher is more varied."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus: sample from the likeliest tokens that hold this much probability."""
+    """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
     max_tokens: int = Field(512, ge=1, le=1_000_000)
-    """Most tokens to write; also what a prompt must leave free in the model's context."""
+    """Most tokens to write. A prompt has to leave this many free in the model's context."""
     stop: Many[Annotated[str, Field(min_length=1, max_length=256)]] = Field((), max_length=16)
     """Texts that end the answer; they are not part of it."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    """Same seed, same prompt, same engine: same text where the engine can promise it."""
+    """The same seed, prompt and engine give the same text, where the engine can promise that."""
     presence_penalty: float = Field(0.0, ge=-2, le=2)
-    """Above 0: discourage tokens that occurred at all."""
+    """Above 0 it discourages tokens that have occurred at all."""
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    """Above 0: discourage tokens by how often they occurred."""
+    """Above 0 it discourages tokens by how often they have occurred."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    """Log-probabilities to return: none, or of the written token and this many others."""
+    """Return the log-probability of each written token and of this many others; by default none."""
 
 
 class Proposer(Strict):
-    """One place in a layer."""
+    """A model that gives proposals to a layer."""
 
     model: Name
-    """A model of this recipe; it may stand in several places."""
+    """A model of this recipe; several proposers may have the same model."""
     samples: int = Field(1, ge=1, le=32)
-    """Answers that it contributes, each with a seed of its own (Self-MoA)."""
+    """Proposals that it gives, each drawn with another seed (Self-MoA)."""
     sampling: Sampling = Sampling()
-    """How it samples."""
+    """How its proposals are sampled."""
 
 
 class Layer(Strict):
-    """Proposers that answer side by side; from the second layer on they see the last proposals."""
+    """Proposers that answer at the same time. From layer 2 on they read the previous proposals."""
 
     proposers: Many[Proposer] = Field(min_length=1)
-    """The proposers, the most trusted first: if every aggregator fails, the first one that
-    answered is the answer."""
+    """The proposers, the most trusted first. If all aggregators fail, the answer is the proposal of
+    the first proposer that gave one."""
 
     @property
     def samples(self) -> int:
@@ -96,71 +96,73 @@ class Layer(Strict):
 
 
 class Aggregator(Strict):
-    """Who reads the last layer's proposals and writes the answer."""
+    """The model that reads the last layer's proposals and writes the answer."""
 
     model: Name
     """A model of this recipe."""
     sampling: Sampling = Sampling()
-    """How it samples, where the request does not say."""
+    """How the answer is sampled, as far as the request does not say."""
     fallbacks: Many[Name] = ()
-    """Models that take over, in order, if it fails before its first token."""
+    """Models that take over, in this order, when the one before fails before its first token."""
     first_token_timeout_s: Seconds | None = None
-    """Longest wait for its first token before the next takes over; by default the deadline."""
+    """Longest wait for the first token before the next model takes over; by default the deadline."""
 
 
 class References(Strict):
     """How proposals enter a prompt."""
 
     style: Literal["system", "tail"] = "system"
-    """`system` appends to the system message (MoA's way); `tail` to the last user message, which
-    keeps the prefix cache over the turns of a conversation."""
+    """`system` appends them to the system message, as MoA does. `tail` appends them to the last user
+    message: the prompt before them stays the same, so the prefix cache helps in a conversation."""
     prompt: str = Field(default_factory=default_prompt, min_length=1)
-    """Instructions before the references."""
+    """Instructions that stand before the references."""
     prompt_file: str | None = None
-    """File with the instructions, in the recipe's folder or below; takes the place of `prompt`."""
+    """File with the instructions, in the recipe's folder or below it; give it or `prompt`, not both."""
     item: str = "<response {number}>\n{text}\n</response {number}>"
-    """Form of one reference; has {text} and may have {number}. MoA's paper has `{number}. {text}`."""
+    """Form of one reference. It has {text} and may have {number}; MoA's is `{number}. {text}`."""
 
 
 class Limits(Strict):
-    """When to go on, when to give up, how much to take in."""
+    """Deadlines, the quorum, and how much the endpoint takes in."""
 
     deadline_s: Seconds = 300
-    """Longest time of one answer, all layers and the aggregator."""
+    """Longest time of one answer: all layers and the aggregator."""
     layer_deadline_s: Seconds = 120
-    """Longest time of one layer; late proposers are dropped."""
+    """Longest time of one layer; proposers that are late are left out of the answer."""
     quorum: int = Field(1, ge=1, le=1024)
-    """Fewest proposals of a layer to go on with."""
+    """Fewest proposals with which a layer counts. Below it the first layer fails the answer (503); a
+    later layer is left out, and the proposals before it are used again."""
     grace_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
-    """Time for the rest once the quorum is there; by default until the layer's deadline."""
+    """Time that the other proposers still have once the quorum is reached; by default until the
+    layer's deadline."""
     queue: int | None = Field(None, ge=0, le=100_000)
-    """Calls that may wait at one replica beyond its concurrency; what comes then is refused (429). By
-    default so many that waiting about doubles the time of an answer: the concurrency, times one less
-    than twice the stages (the layers, and the aggregator)."""
+    """Calls that may wait at one replica beyond its concurrency; a further one is refused (429). By
+    default the concurrency times one less than twice the number of stages (the layers and the
+    aggregator), so that waiting about doubles the time of an answer."""
     keepalive_s: Seconds = 5
-    """A silent stream gets a comment this often, so that proxies and clients keep it open."""
+    """A silent stream sends a comment this often, so that proxies and clients keep it open."""
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
     """Largest request body; a larger one is refused (413)."""
     read_timeout_s: Seconds = 30
-    """Longest time for a request body to come in; a slower one is refused (408)."""
+    """Longest time in which a request body has to arrive; a slower one is refused (408)."""
     write_timeout_s: Seconds = 60
-    """Longest time that a stream waits for a client that reads nothing; then its calls end."""
+    """Longest time that a stream waits for a client that reads nothing; then its calls are ended."""
 
 
 class Cards(Strict):
     """The cards that models are placed on, and how they are shared."""
 
     names: Many[Name] = ()
-    """Cards by name (`A100-80GB`), to plan for another machine; by default those that are here."""
+    """Cards by name (`A100-80GB`), to plan for another machine; by default this machine's cards."""
     memory_bytes: int | None = Field(None, ge=1)
-    """Most bytes to use of each GPU, or of the RAM; by default all but a reserve."""
+    """Most bytes to use of each GPU, or of the RAM on a CPU; by default all but a reserve."""
     host_memory_bytes: int | None = Field(None, ge=1)
-    """Most bytes of host RAM for the weights of sleeping models; by default most of what is there."""
+    """Most bytes of RAM for the weights of sleeping models of GPUs; by default most of the RAM."""
     tensor_parallel: Literal[1, 2, 4, 8] | None = None
-    """Over how many GPUs of a node each model of vLLM is split; by default as few as it takes. They
-    then count as one card, with slots of its own."""
+    """GPUs of one node over which each model of vLLM is split; by default as few as it takes. These
+    GPUs then count as one card, which has its own slots."""
     patience_s: Seconds = 30
-    """A call that waits longer than this for its model ends the turn of the awake one."""
+    """A call that has waited this long for its model ends the turn of the model that is awake."""
 
 
 class Recipe(Strict):
@@ -171,19 +173,19 @@ class Recipe(Strict):
     description: str = ""
     """One line for people."""
     models: dict[Name, Model] = Field(min_length=1)
-    """The models by name; each can also be asked directly under it."""
+    """The models by name. A request may also ask one of them alone, by that name."""
     layers: Many[Layer] = Field(min_length=1)
     """The layers in order."""
     aggregator: Aggregator
-    """Who writes the answer."""
+    """The model that writes the answer."""
     references: References = Field(default_factory=References)
     """How the proposals of one layer enter the prompts of the next."""
     cards: Cards = Cards()
-    """The cards, and how models share them."""
+    """The cards that the models are placed on, and how they share them."""
     limits: Limits = Limits()
     """Deadlines, quorum and sizes."""
     access: Access = Access()
-    """Who may come in, and how much each may ask for."""
+    """Who may use the endpoint, and how much each key may ask for."""
 
     @property
     def stages(self) -> int:

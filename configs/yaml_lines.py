@@ -1,10 +1,11 @@
-"""YAML text -> plain data that remembers the line of each key.
+"""YAML text -> plain data, with the line of each key and item.
 
-The text is untrusted: whatever it holds, reading it ends soon, in data of bounded size or in a
-BadDocument. Keys are taken as they are written, so `1:` and `on:` are the texts "1" and "on".
+The text is a recipe or a file of keys, which are the operator's own files: it is read for mistakes, not
+for attacks. PyYAML's safe loader reads it, which builds no Python objects. Two limits hold, on the
+length of the text and on the number of nodes, so that checking a stranger's recipe ends soon. Keys are
+taken as they are written: `1:` and `on:` are the texts "1" and "on".
 """
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import yaml
@@ -12,8 +13,11 @@ import yaml
 from configs.cross_checks import Problem, Where
 
 MOST_CHARACTERS = 1_000_000
-MOST_NODES = 5_000  # with every alias written out
-DEEPEST = 32
+"""A recipe has a few thousand characters. A text this long is another kind of file."""
+MOST_NODES = 5_000
+"""Keys, values and items, with every alias counted as what it stands for. Without this limit a recipe
+of 1,212 characters, whose lists name one alias 80 times at three levels, took 3 s and 290 MB to check,
+and both grow with the third power of that number."""
 MERGE = "tag:yaml.org,2002:merge"
 TEXT = "tag:yaml.org,2002:str"
 
@@ -27,7 +31,7 @@ class BadDocument(ValueError):
 
 
 class Document:
-    """data: plain Python data; duplicates: keys that stand in one mapping twice.
+    """A YAML text as data.
 
     Raises:
         BadDocument: the text is not YAML, not one document, or beyond the limits above.
@@ -36,20 +40,22 @@ class Document:
     def __init__(self, text: str) -> None:
         if len(text) > MOST_CHARACTERS:
             raise BadDocument(Problem((), f"more than {MOST_CHARACTERS} characters", 1))
-        survey = _Survey()
         self.data: Any = None
-        self.duplicates = survey.duplicates
+        """Plain Python data; None for a text without any."""
         try:
             loader = _Loader(text)
             self._root: yaml.Node | None = loader.get_single_node()
             if self._root is not None:
-                survey.measure(self._root)
                 self.data = loader.construct_document(self._root)
         except yaml.YAMLError as error:
             raise BadDocument(_problem(error, text)) from error
+        except RecursionError as error:
+            raise BadDocument(Problem((), "too deep for a recipe", loader.line + 1)) from error
+        self.duplicates: list[Problem] = loader.duplicates
+        """The keys that stand in one mapping twice."""
 
     def line(self, where: Where) -> int:
-        """The line of a key or item; of the nearest one around it if there is none."""
+        """The line of a key or item; if it does not exist, that of the nearest one around it."""
         line, node = 1, self._root
         for key in where:
             if isinstance(node, yaml.MappingNode):
@@ -65,20 +71,49 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which still exhausts the stack or raises other errors on some texts."""
+    """PyYAML's safe loader, with keys as texts, a limit of nodes, and every error as a YAMLError."""
 
-    _depth = 0
-    _nodes = 0
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.duplicates: list[Problem] = []
+        self._where: Where = ()
+        """The path of keys to the node that is being read."""
+        self._nodes = 0
+        self._sizes: dict[yaml.Node, int] = {}
+        """Nodes that each finished node stands for, itself among them."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        self._depth += 1
-        self._nodes += 1
-        if self._depth > DEEPEST or self._nodes > MOST_NODES:
-            what = "deep" if self._depth > DEEPEST else "large"
-            raise _too(what, self.peek_event())  # type: ignore[no-untyped-call]
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        where, nodes = self._where, self._nodes
+        if index is not None:  # None is the whole text, or a key
+            self._where = (*where, index.value if isinstance(index, yaml.Node) else index)
         node = super().compose_node(parent, index)
-        self._depth -= 1
+        self._where = where
+        assert node is not None
+        if isinstance(event, yaml.AliasEvent):
+            if node not in self._sizes:  # the node that the alias names is still being read
+                raise _at(event, "this contains itself")
+            self._nodes += self._sizes[node]
+        else:
+            self._nodes += 1
+            self._sizes[node] = self._nodes - nodes
+        if self._nodes > MOST_NODES:
+            raise _at(event, "too large for a recipe")
         return node
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        mapping = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in mapping.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # construct_object refuses it
+            if key.tag != MERGE:
+                key.tag = TEXT
+            if key.value in seen:
+                where, line = (*self._where, key.value), key.start_mark.line + 1
+                self.duplicates.append(Problem(where, "this key stands here twice", line))
+            seen.add(key.value)
+        return mapping
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -91,52 +126,8 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
-class _Survey:
-    """What is learned of the nodes on one walk, before they become data."""
-
-    def __init__(self) -> None:
-        self.duplicates: list[Problem] = []
-        self._known: dict[yaml.Node, tuple[int, int] | None] = {}
-
-    def measure(self, node: yaml.Node, where: Where = ()) -> tuple[int, int]:
-        """Nodes and levels of what `node` stands for. Each is walked once, however many aliases
-        name it, so a few lines that stand for billions are refused without counting to billions."""
-        if node in self._known:
-            known = self._known[node]
-            if known is None:
-                raise _at(node, "this contains itself")
-            return known
-        self._known[node] = None
-        below = [self.measure(child, inner) for child, inner in self._children(node, where)]
-        size = 1 + sum(size for size, _ in below)
-        depth = 1 + max((depth for _, depth in below), default=0)
-        if size > MOST_NODES or depth > DEEPEST:
-            raise _too("large" if size > MOST_NODES else "deep", node)
-        self._known[node] = size, depth
-        return size, depth
-
-    def _children(self, node: yaml.Node, where: Where) -> Iterator[tuple[yaml.Node, Where]]:
-        if isinstance(node, yaml.SequenceNode):
-            yield from ((value, (*where, n)) for n, value in enumerate(node.value))
-        elif isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    key.tag = key.tag if key.tag == MERGE else TEXT
-                    inner = (*where, key.value)
-                    if key.value in seen:
-                        line = key.start_mark.line + 1
-                        self.duplicates.append(Problem(inner, "this key stands here twice", line))
-                    seen.add(key.value)
-                    yield value, inner
-
-
 def _at(node: Any, message: str) -> yaml.YAMLError:
     return cast("yaml.YAMLError", yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark))
-
-
-def _too(what: str, node: Any) -> yaml.YAMLError:
-    return _at(node, f"too {what} for a recipe")
 
 
 def _problem(error: yaml.YAMLError, text: str) -> Problem:

@@ -21,7 +21,7 @@ from jobs.stored_calls import StoredCalls, StoredModels
 from jobs.variants import Variant, sampling_alone
 from jobs.worker_pool import work_on_all
 from serve_app.mixture.events import Event, StageDone
-from serve_app.mixture.moa import answer, direct, place_seed
+from serve_app.mixture.moa import answer, direct, sample_seed
 from serve_app.mixture.references import without_reasoning
 
 FAILURES_IN_A_ROW = 100
@@ -203,9 +203,9 @@ def _start_answer(
     """The events of a variant's answer to a conversation."""
     recipe, model = variant.recipe, variant.model
     if model is None:
-        return answer(messages, recipe, models, seed=seed, watched=False)
+        return answer(messages, recipe, models, seed=seed, stream_proposals=False)
     # The seed of the model's first sample in layer 1, so that its proposal there is its answer alone.
-    own_seed = place_seed(seed, 1, model, 0)
+    own_seed = sample_seed(seed, 1, model, 0)
     sampling = sampling_alone(recipe, model).model_copy(update={"seed": own_seed})
     return direct(messages, recipe, models, model, sampling)
 

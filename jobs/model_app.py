@@ -21,7 +21,7 @@ from jobs.app_choice import (
     require_models,
     require_same,
 )
-from serve_app.mixture.context_budget import Models
+from serve_app.mixture.models import Models
 
 LONGEST_QUEUE = 100_000
 """Most calls that may wait at one replica of a job's own application."""

@@ -17,7 +17,7 @@ from configs.schema import Sampling
 from jobs.identity import call_key
 from jobs.records import CallResult, StoredCall
 from jobs.store import Store
-from serve_app.mixture.context_budget import Models
+from serve_app.mixture.models import Models
 
 T = TypeVar("T")
 
@@ -180,7 +180,8 @@ class StoredCalls:
 
 
 class StoredModels:
-    """The models of one answer, as the mixture asks them (`retry.Replicated`), over `StoredCalls`."""
+    """The models of one answer, as the mixture asks them (`mixture.models.Models`), over
+    `StoredCalls`."""
 
     def __init__(self, calls: StoredCalls) -> None:
         self._calls = calls
@@ -198,7 +199,7 @@ class StoredModels:
         return result.whole
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         """The whole output in one delta: nobody watches a batch."""
         yield await self.complete(model, messages, sampling)

@@ -34,7 +34,7 @@ from cluster.plan.planner import plan_recipe
 from cluster.ray_runtime import APP_NAME
 from configs.load import load
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
-from serve_app.access.api_keys import Key, environment_keys
+from serve_app.access.api_keys import Key, read_environment_keys
 from serve_app.access.replica_counts import ReplicaCounts
 from serve_app.assignment import ModelAssignments, model_assignments
 from serve_app.follow_nodes import FollowNodes
@@ -123,7 +123,7 @@ class Ingress:
 
     async def _count(self) -> ReplicaCounts:
         running = await _running(self._app, self._names)
-        self._models.gone = {model for model, replicas in running.models.items() if not replicas}
+        self._models.note_running(running.models)
         return running
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -168,7 +168,7 @@ def build(args: BuildArgs) -> Application:
         **_apart(args.ingresses),
     )
     # As hashes, and from here: an ingress may start again where the variable is not set.
-    return cast("Application", ingress.bind(recipe, models, environment_keys()))
+    return cast("Application", ingress.bind(recipe, models, read_environment_keys()))
 
 
 def _apart(ingresses: int) -> dict[str, Any]:

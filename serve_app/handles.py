@@ -1,7 +1,7 @@
-"""The mixture's way to its models over Ray Serve handles; Ray's errors become ours here."""
+"""The mixture's calls to its models over Ray Serve handles. Ray's errors become ours here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -14,67 +14,83 @@ from configs.errors import EngineError, EngineUnavailable, NoReplica, Overloaded
 from configs.schema import Model, Sampling
 
 PROBE_S = 2.0
-"""A replica that is up answers within milliseconds, or within this on a busy machine. Where there is
-none, Serve would have the call wait for ever."""
+"""Longest wait in seconds for a probe. A running replica answers within milliseconds, and within this
+time on a busy machine. If no replica runs, Serve would let the call wait for ever."""
 
 
 class ServeModels:
-    """`retry.Replicated` over one Serve handle per model. patience_s: of whole answers (`complete`), in
-    place of the recipe's."""
+    """`mixture.models.Models` over one Serve handle per model.
+
+    Args:
+        handles: by the model's name.
+        patience_s: seconds that `complete` calls wait before they end another model's turn; None for
+            the recipe's.
+    """
 
     def __init__(
         self, handles: Mapping[str, DeploymentHandle[Any]], patience_s: float | None = None
     ) -> None:
         self._handles = dict(handles)
-        self._patience_s = patience_s
-        self.gone: Collection[str] = ()
-        """Models of which no replica runs. Serve would have their calls wait until one does."""
         self._streams = {name: h.options(stream=True) for name, h in self._handles.items()}
+        self._patience_s = patience_s
+        self._gone: frozenset[str] = frozenset()
+
+    def note_running(self, counts: Mapping[str, int]) -> None:
+        """Take in how many replicas of each model run. Models without any are gone: calls to them raise
+        NoReplica at once, where Serve would let them wait until a replica runs again."""
+        self._gone = frozenset(model for model, count in counts.items() if not count)
 
     async def stream(
         self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncIterator[Delta]:
-        self._check(model)
-        # Serve types the call as either kind of response; a streaming handle gives this one.
+        """See `Models`.
+
+        Raises:
+            RequestError: NoReplica if the model is gone, else as `as_ours` has it.
+        """
+        self._require_replica(model)
+        # Serve types the call as either kind of response; a streaming handle gives this kind.
         response: Any = self._streams[model].stream.remote(messages, sampling, streamed)
-        done = False
+        ended = False
         try:
             async for delta in response:
-                done = delta.engine_s > 0  # the last one; its stream's own end comes ms later
+                ended = delta.last  # the end of Serve's stream itself comes milliseconds later
                 yield delta
-                if done:
+                if ended:
                     return
-            done = True
+            ended = True
         except (RayError, RayServeException) as error:
-            done = True
+            ended = True
             raise as_ours(error, model) from error
         except asyncio.CancelledError:
-            if _we_are_cancelled():
+            if _is_caller_cancelled():
                 raise
-            done = True
-            raise _cancelled_there(model) from None
+            ended = True
+            raise _cancelled_by_replica(model) from None
         finally:
-            if not done:  # leaving the loop does not cancel a call; only this does
+            if not ended:  # leaving the loop does not cancel a call of Serve
                 response.cancel()
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        self._check(model)
+        self._require_replica(model)
         whole: Delta = await self._call(model, "complete", messages, sampling, self._patience_s)
         return whole
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        self._check(model)
+        self._require_replica(model)
         count: int = await self._call(model, "count_tokens", messages)
         return count
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
-        self._check(model)
+        self._require_replica(model)
         ends: list[list[int]] = await self._call(model, "token_ends", texts)
         return ends
 
     async def is_alive(self, model: str) -> bool:
-        """Whether a replica of the model answers within `PROBE_S`. One whose engine is made anew does;
-        calls wait there until it is back."""
+        """Whether a replica of the model answers within `PROBE_S`.
+
+        A replica whose engine restarts does answer; calls wait there until the engine is back.
+        """
         try:
             async with asyncio.timeout(PROBE_S):
                 await self.settings(model)
@@ -83,17 +99,21 @@ class ServeModels:
         return True
 
     async def stats(self, model: str) -> ReplicaStats:
-        """What one replica of the model has done; raises EngineUnavailable if there is none."""
+        """The counts of one of the model's replicas.
+
+        Raises:
+            EngineUnavailable: the replica is lost.
+        """
         stats: ReplicaStats = await self._call(model, "stats")
         return stats
 
     async def settings(self, model: str) -> tuple[Model, int]:
-        """The model as its recipe has it, and how many calls may wait at one replica."""
+        """The model's settings as its recipe has them, and how many calls may wait at one replica."""
         settings: tuple[Model, int] = await self._call(model, "settings")
         return settings
 
-    def _check(self, model: str) -> None:
-        if model in self.gone:
+    def _require_replica(self, model: str) -> None:
+        if model in self._gone:
             raise NoReplica(f"no replica of model {model!r} runs", model=model)
 
     async def _call(self, model: str, method: str, *arguments: Any) -> Any:
@@ -104,32 +124,39 @@ class ServeModels:
             raise as_ours(error, model) from error
         except asyncio.CancelledError:
             response.cancel()
-            if _we_are_cancelled():
+            if _is_caller_cancelled():
                 raise
-            raise _cancelled_there(model) from None
+            raise _cancelled_by_replica(model) from None
         except BaseException:
             response.cancel()
             raise
 
 
-def _we_are_cancelled() -> bool:
-    """Serve raises CancelledError also where the replica's side of a call was cancelled."""
+def _is_caller_cancelled() -> bool:
+    """Whether a CancelledError is our own caller's. Serve raises one as well if the replica's side of a
+    call was cancelled."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
 
-def _cancelled_there(model: str) -> EngineUnavailable:
+def _cancelled_by_replica(model: str) -> EngineUnavailable:
     return EngineUnavailable(f"the replica of model {model!r} cancelled the call", model=model)
 
 
 def as_ours(error: Exception, model: str) -> RequestError:
-    """Ray's error for a call to `model` -> ours. Its text is the cause's, without a traceback."""
+    """Our error for Ray's error in a call to `model`. Its message is the cause's, without a traceback.
+
+    1. The replica raised one of our errors: that error.
+    2. The replica's queue is full: Overloaded.
+    3. The replica raised any other error that is not Ray's: EngineError.
+    4. Anything else, such as a replica that died: EngineUnavailable.
+    """
     cause = error.cause if isinstance(error, RayTaskError) else error
-    if isinstance(cause, RequestError):
+    if isinstance(cause, RequestError):  # 1
         return cause
-    if isinstance(cause, BackPressureError):
+    if isinstance(cause, BackPressureError):  # 2
         return Overloaded(f"the queue of model {model!r} is full", model=model)
-    if isinstance(error, RayTaskError) and not isinstance(cause, RayError):
+    if isinstance(error, RayTaskError) and not isinstance(cause, RayError):  # 3
         return EngineError(f"{type(cause).__name__}: {cause}", model=model)
-    what = f"the replica of model {model!r} is not there ({type(cause).__name__})"
+    what = f"the replica of model {model!r} is not there ({type(cause).__name__})"  # 4
     return EngineUnavailable(what, model=model)

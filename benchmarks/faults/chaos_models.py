@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from actors.engine import Delta, Message, whole_of
+from actors.engine import Delta, Message, collect_answer
 from actors.engines.scripted import ScriptedEngine
 from actors.replica import ReplicaStats
 from benchmarks.shared.harness import HOST
@@ -89,7 +89,7 @@ class Engines:
             yield delta
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        return await whole_of(self.stream(model, messages, sampling))
+        return await collect_answer(self.stream(model, messages, sampling))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return len(await self._engines[model].token_ends(messages))
@@ -120,7 +120,7 @@ class Oracle:
         self._engines.gone = missing
         messages: list[Message] = [{"role": "user", "content": question(number)}]
         events = moa.answer(
-            messages, self._recipe, self._engines, seed=number, streamed=False, watched=False
+            messages, self._recipe, self._engines, seed=number, streamed=False, stream_proposals=False
         )
         return "".join([e.delta.text async for e in events if isinstance(e, AnswerDelta)])
 

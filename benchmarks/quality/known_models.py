@@ -153,7 +153,7 @@ class InProcess:
         return Delta(reply(model, messages, sampling.seed), finish_reason="stop")
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         yield await self.complete(model, messages, sampling)
 
@@ -162,6 +162,9 @@ class InProcess:
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:  # noqa: ARG002
         return [[word.end() for word in re.finditer(r"\S+", text)] for text in texts]
+
+    async def is_alive(self, _model: str) -> bool:
+        return True
 
 
 @asynccontextmanager

@@ -78,7 +78,7 @@ def synthetic_rows(count: int) -> Iterator[Row]:
 
 
 class Replicas:
-    """`budget.Models` over replicas in this process. No call ends another model's turn."""
+    """`mixture.models.Models` over replicas in this process. No call ends another model's turn."""
 
     def __init__(self, replicas: Mapping[str, Replica]) -> None:
         self._replicas = replicas
@@ -87,7 +87,7 @@ class Replicas:
         return await self._replicas[model].complete(messages, sampling, inf)
 
     def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         return self._replicas[model].stream(messages, sampling)
 
@@ -96,6 +96,9 @@ class Replicas:
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._replicas[model].token_ends(texts)
+
+    async def is_alive(self, _model: str) -> bool:
+        return True
 
 
 @asynccontextmanager

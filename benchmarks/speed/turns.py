@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from actors.engine import Delta, Message, Share, whole_of
+from actors.engine import Delta, Message, Share, collect_answer
 from actors.engines import create
 from benchmarks.shared.harness import QUESTIONS, Answer, Limit, ask, report, serving
 from benchmarks.shared.others import others_cpu_s
@@ -33,7 +33,7 @@ from cluster.cards.card import this_machine
 from cluster.residency.messages import Verb
 from configs.load import load
 from configs.schema import Recipe, Sampling
-from serve_app.mixture.moa import place_seed
+from serve_app.mixture.moa import sample_seed
 from serve_app.mixture.references import with_references
 
 SOLO_LIMIT, BATCH_LIMIT, SWAP_LIMIT = 1.1, 1.1, 4
@@ -56,7 +56,7 @@ def calls_of(recipe: Recipe, question: str, answer: Answer) -> list[EngineCall]:
     messages = [Message(role="user", content=question)]
     calls = []
     for proposer in recipe.layers[0].proposers:
-        seed = place_seed(SEED, 1, proposer.model, 0)
+        seed = sample_seed(SEED, 1, proposer.model, 0)
         sampling = proposer.sampling.model_copy(update={"seed": seed})
         calls.append(EngineCall(proposer.model, messages, sampling))
     texts = [p["text"] for p in sorted(answer.moa["proposals"], key=lambda p: p["place"])]
@@ -97,12 +97,12 @@ async def solo(recipe: Recipe, calls: Sequence[EngineCall], at_once: int) -> lis
         await engine.start()
         mine = [call for call in calls if call.model == name]
         # A first short call, as in the app before anything is timed.
-        await whole_of(engine.stream(mine[0].messages, Sampling(max_tokens=1)))
+        await collect_answer(engine.stream(mine[0].messages, Sampling(max_tokens=1)))
         places = asyncio.Semaphore(at_once)
 
         async def one(call: EngineCall, engine: Any = engine, places: Any = places) -> Delta:
             async with places:
-                return await whole_of(engine.stream(call.messages, call.sampling))
+                return await collect_answer(engine.stream(call.messages, call.sampling))
 
         for group in [mine] if at_once > 1 else [[call] for call in mine]:
             others_s, began = others_cpu_s(), time.monotonic()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors import engines
-from actors.engine import Delta, Engine, Message, Share, whole_of
+from actors.engine import Delta, Engine, Message, Share, collect_answer
 from configs.schema import OpenAIHttpModel, Sampling
 from jobs.identity import model_identity
 from jobs.store import Store
@@ -53,7 +53,7 @@ async def remote_calls(judge: RemoteJudge, store: Store, in_flight: int) -> Asyn
 
 
 class OneEngine:
-    """`budget.Models` of a single engine in this process."""
+    """`mixture.models.Models` of a single engine in this process."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -63,15 +63,18 @@ class OneEngine:
         model: str,  # noqa: ARG002
         messages: Sequence[Message],
         sampling: Sampling,
-        _live: bool = True,
+        _streamed: bool = True,
     ) -> AsyncIterator[Delta]:
         return cast("AsyncIterator[Delta]", self._engine.stream(messages, sampling))
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        return await whole_of(self.stream(model, messages, sampling))
+        return await collect_answer(self.stream(model, messages, sampling))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:  # noqa: ARG002
         return len(await self._engine.token_ends(messages))
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:  # noqa: ARG002
         return [await self._engine.token_ends(text) for text in texts]
+
+    async def is_alive(self, _model: str) -> bool:
+        return True

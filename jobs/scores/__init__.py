@@ -1,1 +1,1 @@
-"""Figures of verdicts: win rates, length-controlled win rates, mean grades."""
+"""Turns verdicts into figures: win rates, length-controlled win rates, mean grades."""

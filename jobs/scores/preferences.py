@@ -1,6 +1,7 @@
-"""Judgements of pairs as columns, and the two files of AlpacaEval that length control needs.
+"""Reads judgements of pairs, and the two files of AlpacaEval that length control needs.
 
-Files are CSV, also gzipped (`.gz`), with these columns, in any order and beside others:
+The files are CSV, plain or gzipped (`.gz`). They have these columns, in any order; other columns are
+ignored:
 
     preferences   generator, row, preference (1 to 2, empty without a verdict), len_1, len_2
     difficulty    index (or no name), instruction_difficulty
@@ -19,59 +20,69 @@ from pathlib import Path
 from configs.errors import UserError
 
 NOT_NAMED = "not named"
+"""Stands for a judge or a baseline whose name is unknown."""
 OFFICIAL_GAMED = "official file"
-# df_gamed.csv of the dataset tatsu-lab/alpaca_eval at its revision 2edc6fad,
-# as others published it: we never had the file.
+"""The source of gamed rows that are those of the leaderboard."""
 OFFICIAL_GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
+"""Checksum of df_gamed.csv of the dataset tatsu-lab/alpaca_eval, revision 2edc6fad, as others published
+it. We never had the file itself."""
 
 
 class PreferencesError(UserError):
-    """A file or a judgement cannot be used; the message names the place, the value, what is allowed."""
+    """A file or a judgement cannot be used; the message names place, value and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """A judge's verdicts on one generator against a baseline: columns of equal length, in row order.
-
-    rows: positions in the set's order; preferences: 1 (baseline) to 2 (generator), None where the
-    verdict is missing; len_baseline, len_generator: characters; unjudged: rows of the set that are not
-    in the columns at all.
-    """
+    """A judge's verdicts on one generator against a baseline: columns of equal length, in row order."""
 
     generator: str
     rows: tuple[int, ...]
+    """Positions of the rows in the set, from 0."""
     preferences: tuple[float | None, ...]
+    """1 (baseline) to 2 (generator); None for a missing verdict."""
     len_baseline: tuple[int, ...]
+    """Characters of the baseline's answers."""
     len_generator: tuple[int, ...]
+    """Characters of the generator's answers."""
     judge: str = NOT_NAMED
     baseline: str = NOT_NAMED
     unjudged: int = 0
+    """Rows of the set that are not in the columns."""
 
     def wins(self) -> list[float]:
-        """How likely each judged row is won, 0 to 1."""
+        """The probability that the generator wins, 0 to 1, for each judged row."""
         return [value - 1 for value in self.preferences if value is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Gamed:
-    """Rows that keep the length's weight honest: the baseline told to be verbose, and to be concise.
+    """Rows that keep the regression from explaining too much by length.
 
-    source: where they come from; wins: 0 to 1; lengths: standardised differences; difficulties.
+    They compare the baseline with itself, once told to be verbose and once told to be concise.
     """
 
     source: str
+    """Where the rows come from."""
     wins: tuple[float, ...]
+    """0 to 1."""
     lengths: tuple[float, ...]
+    """Standardised differences in length."""
     difficulties: tuple[float, ...]
 
 
 def read_preferences(
     path: Path, *, judge: str = NOT_NAMED, baseline: str = NOT_NAMED
 ) -> dict[str, Preferences]:
-    """Published judgements by generator, in the file's order. The file itself names no judge.
+    """Read published judgements, by generator in the order of the file.
+
+    Args:
+        path: The file of judgements.
+        judge: Name of the judge, which the file does not hold.
+        baseline: Name of the baseline, which the file does not hold.
 
     Raises:
-        PreferencesError: it cannot be read, or a value is not allowed.
+        PreferencesError: the file cannot be read, or a value is not allowed.
     """
     found: dict[str, dict[int, tuple[float | None, int, int]]] = {}
     for line in _lines(path, "generator", "row", "preference", "len_1", "len_2"):
@@ -93,10 +104,10 @@ def _columns(
 
 
 def read_difficulty(path: Path) -> dict[int, float]:
-    """How hard each row of AlpacaEval is, by its position in the set.
+    """Read the difficulty of each instruction of AlpacaEval, by its position in the set.
 
     Raises:
-        PreferencesError: it cannot be read, or a value is not allowed.
+        PreferencesError: the file cannot be read, or a value is not allowed.
     """
     found: dict[int, float] = {}
     for line in _lines(path, "index", "instruction_difficulty"):
@@ -107,11 +118,15 @@ def read_difficulty(path: Path) -> dict[int, float]:
 
 
 def read_gamed(path: Path, source: str | None = None) -> Gamed:
-    """Rows of gamed baselines. Without a source, the official file is known by its SHA-256, and others
-    are called by the file's name.
+    """Read the rows of gamed baselines.
+
+    Args:
+        path: The file.
+        source: What to call the source of the rows. Without a name, the official file is recognised by
+            its SHA-256, and another file is called by its file name.
 
     Raises:
-        PreferencesError: it cannot be read, or a value is not allowed.
+        PreferencesError: the file cannot be read, or a value is not allowed.
     """
     columns = "preference", "std_delta_len", "instruction_difficulty", "not_gamed_baseline"
     rows = []
@@ -163,10 +178,10 @@ class _Line:
 
 
 def _lines(path: Path, *columns: str) -> Iterator[_Line]:
-    """A CSV file's lines, at least one, all with these columns."""
+    """Read the lines of a CSV file, at least one; every line has these columns."""
     text = io.StringIO(_read(path), newline="")
     reader = csv.DictReader(text, restval="", strict=True)
-    # pandas writes a table's index as a column without a name.
+    # pandas writes the index of a table as a column without a name.
     names = ["index" if name == "" else name for name in reader.fieldnames or ()]
     if lacking := [name for name in columns if name not in names]:
         raise PreferencesError(f"{path}: no column {', '.join(map(repr, lacking))} among {names}")

@@ -1,7 +1,7 @@
-"""What verdicts come to: win rates, length-controlled win rates, and mean grades.
+"""Computes win rates, length-controlled win rates and mean grades from verdicts.
 
-A figure carries what it depends on (judge, baseline, date, number of rows, gamed rows, chosen C), and
-says why it is not comparable with AlpacaEval 2's leaderboard, unless it is.
+Each figure carries what it depends on (judge, baseline, date, number of rows, gamed rows, chosen C).
+Unless a figure is comparable with AlpacaEval 2's leaderboard, it says why not.
 """
 
 import statistics
@@ -16,47 +16,54 @@ from jobs.records import Verdict
 from jobs.scores.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
 from jobs.store import Store
 
-# Names under which the leaderboard's judge goes: the model, and AlpacaEval's settings for it. A judge
-# with another prompt has another name.
 OFFICIAL_JUDGES = ("gpt-4-1106-preview", "weighted_alpaca_eval_gpt4_turbo")
+"""Names of the leaderboard's judge: the model, and AlpacaEval's settings for the model. A judge with
+another prompt has another name."""
 OFFICIAL_BASELINE = "gpt4_1106_preview"
 OFFICIAL_ROWS = 805
+"""Rows of AlpacaEval 2."""
 NOT_COMPARABLE = "not comparable with the leaderboard"
 
 Lengths = Mapping[tuple[int, int], int]
+"""Characters of each answer, by row and turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A generator's win rate, in percent.
-
-    n: judged rows; missing: rows whose verdict is missing or unusable, in none of the figures;
-    standard_error: of the win rate; lc: the length-controlled win rate, chosen_c the regression's C;
-    mean_length: of all its answers, in characters; reasons: why it is not comparable.
-    """
+    """A generator's win rates."""
 
     generator: str
     judge: str
     baseline: str
     date: str
+    """The day of the computation, YYYY-MM-DD, in UTC."""
     n: int
+    """Judged rows."""
     missing: int
+    """Rows whose verdict is missing or unusable; no figure counts them."""
     win_rate: float | None
+    """Percent."""
     standard_error: float | None
+    """Standard error of the win rate, in points."""
     lc: float | None
+    """Length-controlled win rate, percent."""
     chosen_c: float | None
+    """The C that length control chose."""
     gamed_source: str
+    """Where the gamed rows come from."""
     mean_length: float | None
+    """Mean length of the generator's answers, in characters."""
     reasons: tuple[str, ...]
+    """Why the score is not comparable with the leaderboard; empty if it is."""
 
     @property
     def comparable(self) -> bool:
-        """Whether it may stand beside the leaderboard's figures."""
+        """Whether the score may be compared with the leaderboard's figures."""
         return not self.reasons
 
     @property
     def note(self) -> str:
-        """Empty if it is comparable, otherwise that it is not, and why."""
+        """Says that the score is not comparable, and why; empty if it is comparable."""
         return not_comparable(self.reasons)
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +73,13 @@ class Score:
 def score(
     preferences: Preferences, difficulty: Mapping[int, float] | None, gamed: Gamed | None
 ) -> Score:
-    """Without difficulty, or with too few judged rows, there is no length-controlled win rate.
+    """Compute the win rates of one generator.
+
+    Args:
+        preferences: A judge's verdicts on the generator.
+        difficulty: The difficulty of each instruction, by its row. Without this, or with too few judged
+            rows, there is no length-controlled win rate.
+        gamed: The rows that hold the weight of the length back.
 
     Raises:
         PreferencesError: a row has no difficulty.
@@ -118,7 +131,7 @@ def _reasons(preferences: Preferences, n: int, gamed: Gamed | None, *, has_lc: b
 
 
 def not_comparable(reasons: Sequence[str]) -> str:
-    """The words for it, with the reasons, or nothing without any."""
+    """Say that figures are not comparable, with the reasons; an empty text if there is no reason."""
     return f"{NOT_COMPARABLE} ({'; '.join(reasons)})" if reasons else ""
 
 
@@ -133,17 +146,17 @@ def scores_from_store(
     difficulty: Mapping[int, float] | None = None,
     gamed: Gamed | None = None,
 ) -> list[Score]:
-    """A score for each generator with verdicts of this judge against this baseline.
+    """Score each generator that has verdicts of this judge against this baseline.
 
     Raises:
-        PreferencesError: a verdict has a value, but an answer is not there; or as `score`.
+        PreferencesError: a verdict has a value, but an answer is missing; or a row has no difficulty.
     """
     found = preferences_from_store(store, judge, baseline)
     return [score(preferences, difficulty, gamed) for preferences in found]
 
 
 def preferences_from_store(store: Store, judge: str, baseline: str) -> Iterator[Preferences]:
-    """A judge's pairwise verdicts by generator. A row without a verdict or an answer is `unjudged`."""
+    """Yield a judge's pairwise verdicts by generator. Rows without verdict or answer are `unjudged`."""
     ours: Lengths | None = None
     verdicts = store.verdicts(judge=judge, kind="pairwise", baseline=baseline)
     for generator, group in groupby(verdicts, key=lambda verdict: verdict.generator):
@@ -179,19 +192,20 @@ def _columns(verdicts: Sequence[Verdict], ours: Lengths, theirs: Lengths, rows: 
 
 @dataclass(frozen=True, slots=True)
 class Grades:
-    """A generator's mean grade, 1 to 10, over all its graded answers.
-
-    n: graded answers; missing: turns whose grade is missing or unusable, in none of the means;
-    turns: for each turn, from 0, how many were graded and their mean.
-    """
+    """A generator's mean grades, from 1 to 10."""
 
     generator: str
     judge: str
     date: str
+    """The day of the computation, YYYY-MM-DD, in UTC."""
     n: int
+    """Graded answers."""
     missing: int
+    """Turns whose grade is missing or unusable; no mean counts them."""
     mean: float | None
+    """Mean over all graded answers."""
     turns: Mapping[int, tuple[int, float]]
+    """Number of graded answers and their mean, by turn from 0."""
 
     def to_json(self) -> dict[str, Any]:
         turns = [{"turn": turn, "n": n, "mean": mean} for turn, (n, mean) in self.turns.items()]
@@ -199,7 +213,7 @@ class Grades:
 
 
 def grades_from_store(store: Store, judge: str) -> list[Grades]:
-    """Mean grades of each generator that the judge graded."""
+    """Compute the mean grades of each generator that the judge graded."""
     turns = sum(len(row.turns) for row in store.rows())
     verdicts = groupby(store.verdicts(judge=judge, kind="grade"), key=lambda verdict: verdict.generator)
     return [_grades(generator, judge, turns, group) for generator, group in verdicts]

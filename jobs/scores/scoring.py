@@ -1,4 +1,4 @@
-"""Scores of a run, or of published judgements: files in, tables or JSON out."""
+"""Scores a run or a file of published judgements, as tables or JSON."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,13 +21,15 @@ from jobs.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """By judge and baseline."""
+    """All scores of a run or a file."""
 
     scores: tuple[tuple[Score, ...], ...]
+    """One tuple for each judge and baseline."""
     grades: tuple[tuple[Grades, ...], ...] = ()
+    """One tuple for each judge."""
 
     def tables(self) -> Iterator[Table | str]:
-        """A table for each judge and baseline; or words, where there is no verdict."""
+        """Yield a table for each judge and baseline, or a sentence if there is no verdict."""
         yield from map(table, self.scores)
         yield from map(grade_table, self.grades)
         if not self.scores and not self.grades:
@@ -40,49 +42,64 @@ class Scored:
         }
 
 
-def files_of(
+def read_length_control_files(
     difficulty: Path | None, gamed: Path | None
 ) -> tuple[Mapping[int, float] | None, Gamed | None]:
-    """The two files of length control, as far as they are given.
+    """Read the two files of length control; None for a file that was not given.
 
     Raises:
-        PreferencesError: one cannot be read.
+        PreferencesError: a file cannot be read.
     """
     hard = None if difficulty is None else read_difficulty(difficulty)
     return hard, None if gamed is None else read_gamed(gamed)
 
 
-def of_file(
+def score_file(
     preferences: Path,
     difficulty: Path | None,
     gamed: Path | None,
     judge: str | None,
     baseline: str | None,
 ) -> Scored:
-    """Published judgements, whose judge and baseline the user may name.
+    """Score a file of published judgements.
+
+    Args:
+        preferences: The file of judgements.
+        difficulty: The file of difficulties, for length control.
+        gamed: The file of gamed rows, for length control.
+        judge: What to call the judge, which the file does not name.
+        baseline: What to call the baseline, which the file does not name.
 
     Raises:
         PreferencesError: a file cannot be read.
     """
-    hard, gamed_rows = files_of(difficulty, gamed)
+    hard, gamed_rows = read_length_control_files(difficulty, gamed)
     named = {"judge": judge or NOT_NAMED, "baseline": baseline or NOT_NAMED}
     found = read_preferences(preferences, **named).values()
     return Scored((tuple(score(each, hard, gamed_rows) for each in found),))
 
 
-def of_run(
+def score_run(
     folder: Path,
     difficulty: Path | None,
     gamed: Path | None,
     judge: str | None,
     baseline: str | None,
 ) -> Scored:
-    """A run's verdicts. judge, baseline: only those.
+    """Score the verdicts of a run.
+
+    Args:
+        folder: The run.
+        difficulty: The file of difficulties, for length control.
+        gamed: The file of gamed rows, for length control.
+        judge: Only the verdicts of this judge; None takes all.
+        baseline: Only the verdicts against this baseline; None takes all.
 
     Raises:
-        StoreError: there is no run; PreferencesError: a file cannot be read.
+        StoreError: the folder holds no run.
+        PreferencesError: a file cannot be read.
     """
-    hard, gamed_rows = files_of(difficulty, gamed)
+    hard, gamed_rows = read_length_control_files(difficulty, gamed)
     with Store.open(folder, read_only=True) as store:
         kinds: dict[str, list[tuple[str, str]]] = {"pairwise": [], "grade": []}
         for by, kind, against in store.judgements():

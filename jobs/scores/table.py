@@ -1,4 +1,4 @@
-"""Win rates and mean grades as tables in the terminal."""
+"""Shows win rates and mean grades as tables in the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from jobs.scores.score import Grades, Score, not_comparable
 
 
 def table(scores: Sequence[Score]) -> Table:
-    """Scores as a table. Why none of them is comparable is said once, below."""
+    """A table of scores. Reasons that hold for all of them stand once, below the table."""
     shared = [r for r in (scores[0].reasons if scores else ()) if all(r in s.reasons for s in scores)]
     shown = _empty_table("generator", "n", "win rate ± se", "LC", "mean length", "judge", "notes")
     shown.title = _each(
@@ -28,7 +28,7 @@ def table(scores: Sequence[Score]) -> Table:
 
 
 def grade_table(grades: Sequence[Grades]) -> Table:
-    """Mean grades as a table, with a column for each turn."""
+    """A table of mean grades, with a column for each turn."""
     turns = sorted({turn for each in grades for turn in each.turns})
     names = [f"turn {turn + 1}" for turn in turns]
     shown = _empty_table("generator", "n", "mean", *names, "judge", "notes")
@@ -41,7 +41,7 @@ def grade_table(grades: Sequence[Grades]) -> Table:
 
 
 def summary_table(found: Mapping[str, JudgeSummary]) -> Table:
-    """How a judge's verdicts stand, a row for each generator."""
+    """A table of what a judge has done, with a row for each generator."""
     shown = _empty_table("generator", "judged", "identical", "unusable", "failed", "missing", "judge")
     for name, each in found.items():
         counts = (each.judged, each.identical, each.unusable, each.failed, each.missing)
@@ -57,7 +57,7 @@ def _empty_table(*columns: str) -> Table:
 
 
 def _each(parts: Iterable[tuple[str, ...]]) -> str:
-    """Every different part, once."""
+    """Join the different parts, each of them once."""
     return ", ".join(dict.fromkeys(part for some in parts for part in some))
 
 

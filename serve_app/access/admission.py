@@ -1,18 +1,28 @@
-"""What each key has in work and has used, against its allowance and its share. Pure: time is given.
+"""Whether a request may begin now: the limits of its key, and the capacity of the models.
 
-One process counts for itself; of several ingresses each gives out its part of all there is. Nothing
-waits here: the queues are at the models, and a request that is over a limit is refused at once with the
-time after which it would not be.
+For an operator who gives several people keys for one card: no key can crowd out the others, and a
+request that has to wait is refused at once, with the time after which it may be sent again. Nothing
+waits here; calls queue at the replicas of the models. All decisions are plain synchronous calls, and
+time is an argument.
 
-Places. A model has as many as its replicas run calls, and as may wait there. An answer takes its places
-of all models before it begins, so one that was let in is not refused half way, and how long it waits is
-bounded by how many there are.
+A request is checked in this order. It takes nothing unless it passes every check that applies.
 
-Shares. Where the door knows several keys, a key that wants more of them gets them up to the max-min
-fair level (Bertsekas and Gallager, Data Networks, 2nd ed., 6.5.2): the most that is left for it if all
-keys that hold more than that gave the rest back. One place in SPARE stays free for who comes next. So a
-key alone gets nearly all, and keys that press get equal numbers, which in a queue served in order are
-equal shares of its speed.
+1. Concurrency. Fewer requests of the key are in work than its allowance says.
+2. Capacity. Each model can still take in as many calls as the answer makes of it at a time. A replica
+   takes in the calls that it runs and those that may queue at it. The request reserves all these calls
+   before it begins, so that it is not refused half way and waits no longer than a full queue lasts. A
+   request for more than a model's whole capacity passes while nothing else is reserved of it.
+3. Fair shares, where several keys are known. A key that has reserved some of a model's capacity may
+   reserve more up to the max-min fair level (Bertsekas and Gallager, Data Networks, 2nd ed., 6.5.2):
+   the most that is left for it if every key that has reserved more than that level came down to it. One
+   part in SPARE_PART stays free for a key that has reserved nothing yet. So a key alone gets
+   nearly all, and keys that all want more get equal numbers of calls, which in a queue served in order
+   are equal shares of its speed.
+4. Rates. The requests and the tokens per minute of the key, each as a token bucket. An answer is
+   charged its `max_tokens` when it begins and the difference to what it used when it ends.
+
+Each ingress is a process that decides for itself. Of several, each gives out its part of all limits and
+capacities, rounded up: together they give out a little more than there is, never less.
 """
 
 import math
@@ -26,133 +36,175 @@ from serve_app.access.api_keys import Key
 from serve_app.mixture.context_budget import even_length
 from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent
 
-SPARE = 9
+SPARE_PART = 9
+"""One part in this many of a model's capacity is kept free for a key that comes next (rule 3)."""
 MINUTE_S = 60.0
+RETRY_S = 1.0
+"""When to try again after a refusal that ends with another request: nobody knows when that is, in s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one request is about to take.
-
-    needs: places of each model; tokens: its answer's max_tokens, to begin with; has_rivals: other keys
-    could want these places.
-    """
+    """What one request asks for."""
 
     key: Key
-    needs: Mapping[str, int]
-    tokens: int
-    has_rivals: bool = True
+    calls: Mapping[str, int]
+    """Most calls of each model that the answer makes at a time."""
+    max_tokens: int
+    """Longest answer; charged to the key's tokens per minute when the request begins."""
+    shares_capacity: bool = True
+    """Whether other keys are known that could want the same models, so that rule 3 applies."""
 
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: `per_minute` flow in, and never more than that lies in it. It may be in debt."""
+    """A token bucket: it fills steadily and holds at most what flows in within a minute."""
 
     level: float
-    at_s: float
+    """What is in it now; below 0 after an answer that used more than it was charged for."""
+    filled_at_s: float
+    """When `level` was last brought up to date, on the clock of the caller."""
 
-    def wait_s(self, amount: float, per_minute: int, now: float) -> float:
-        """Seconds until `amount` is there; 0 if it is. More than fits counts as what fits."""
-        flowed = (now - self.at_s) * per_minute / MINUTE_S
+    def refill(self, per_minute: int, now: float) -> None:
+        """Adds what flowed in since the last time."""
+        flowed = (now - self.filled_at_s) * per_minute / MINUTE_S
         self.level = min(per_minute, self.level + flowed)
-        self.at_s = now
+        self.filled_at_s = now
+
+    def wait_s(self, amount: float, per_minute: int) -> float:
+        """Seconds until `amount` is in it; 0 if it is. An amount that never fits counts as a full
+        one."""
         missing = min(amount, per_minute) - self.level
         return max(0.0, missing * MINUTE_S / per_minute)
 
 
 @dataclass(slots=True)
 class Account:
-    """One key's. buckets: by the name of their limit."""
+    """What one key has in work and has used."""
 
     in_work: int = 0
+    """Requests that have begun and not ended."""
     buckets: dict[str, Bucket] = field(default_factory=dict)
+    """By the allowance's name of the limit, `requests_per_minute` or `tokens_per_minute`."""
 
 
 class AdmissionControl:
-    """The accounts of all keys. places: of one replica of each model."""
+    """Admits or refuses the requests of all keys.
 
-    def __init__(self, places: Mapping[str, int]) -> None:
-        self._each = dict(places)
-        self._places = dict(places)
-        self._parts = 1
-        self._held: dict[str, Counter[str]] = {model: Counter() for model in places}
+    Args:
+        capacity_per_replica: calls that one replica of each model takes in, running or queued.
+    """
+
+    def __init__(self, capacity_per_replica: Mapping[str, int]) -> None:
+        self._capacity_per_replica = dict(capacity_per_replica)
+        self._capacity = dict(capacity_per_replica)
+        """This ingress's part of the capacity of each model."""
+        self._ingresses = 1
+        self._reserved: dict[str, Counter[str]] = {model: Counter() for model in capacity_per_replica}
+        """Calls of each model that each key has reserved, by model and the key's name."""
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
+        """By the key's name."""
 
-    def count(self, replicas: Mapping[str, int], ingresses: int) -> None:
-        """So many replicas of each model run, and so many ingresses, each of which has a ledger.
+    def set_counts(self, replicas: Mapping[str, int], ingresses: int) -> None:
+        """Adapts capacities and limits to what runs now.
 
-        Parts are rounded up, so that all ledgers together give out a little more, never less.
+        Args:
+            replicas: of each model; one that is missing or has none counts as one replica.
+            ingresses: how many of them divide the capacity and the limits, this one among them.
         """
-        self._parts = max(1, ingresses)
-        for model, each in self._each.items():
-            self._places[model] = self._part(each * max(1, replicas.get(model, 1)))
+        self._ingresses = max(1, ingresses)
+        for model, capacity in self._capacity_per_replica.items():
+            self._capacity[model] = self._own_part(capacity * max(1, replicas.get(model, 1)))
 
-    def _part(self, of_all: int) -> int:
-        return -(-of_all // self._parts)
+    def _own_part(self, whole: int) -> int:
+        return math.ceil(whole / self._ingresses)
 
-    def admit(self, claim: Demand, now: float) -> int:
-        """Begin a request. now: of a clock in seconds. Returns the tokens of the key's minute that it
-        took.
+    def admit(self, demand: Demand, now: float) -> int:
+        """Begins a request. `release` has to end it.
+
+        Args:
+            now: seconds on any steady clock, always the same one.
+
+        Returns:
+            The tokens that were charged to the key's minute.
 
         Raises:
-            OverAllowance: it is over a limit of its key, or over its share; nothing was taken.
-            Overloaded: there are no places left, whosever they are; nothing was taken.
+            OverAllowance: the key is over a limit or its fair share; nothing was taken.
+            Overloaded: a model has no capacity left for anybody; nothing was taken.
         """
-        account = self._accounts[claim.key.name]
-        allowance = claim.key.allowance
-        self._check_concurrency(account, claim.key)
-        for model, needed in claim.needs.items():
-            self._check_places(claim, model, needed)
-        amounts = {"requests_per_minute": 1, "tokens_per_minute": claim.tokens}
-        buckets, taken = [], dict.fromkeys(amounts, 0)
+        account = self._accounts[demand.key.name]
+        self._require_concurrency(account, demand.key)  # 1
+        for model, calls in demand.calls.items():
+            self._require_capacity(demand, model, calls)  # 2 and 3
+        charges = self._require_rates(account, demand, now)  # 4
+        for limit, amount in charges.items():
+            account.buckets[limit].level -= amount
+        account.in_work += 1
+        for model, calls in demand.calls.items():
+            self._reserved[model][demand.key.name] += calls
+        return charges.get("tokens_per_minute", 0)
+
+    def release(self, demand: Demand, charged: int, used: int) -> None:
+        """Ends a request that was admitted.
+
+        Args:
+            charged: the tokens that `admit` returned.
+            used: all tokens of its calls, prompts among them.
+        """
+        account = self._accounts[demand.key.name]
+        account.in_work -= 1
+        for model, calls in demand.calls.items():
+            self._reserved[model][demand.key.name] -= calls
+            self._reserved[model] += Counter()  # drops the keys that have nothing reserved
+        if demand.key.allowance.tokens_per_minute is not None:
+            account.buckets["tokens_per_minute"].level -= used - charged
+
+    def _require_concurrency(self, account: Account, key: Key) -> None:
+        most = key.allowance.concurrency
+        if most is not None and account.in_work >= (most := self._own_part(most)):
+            why = f"{account.in_work} requests are in work and concurrency is {most} here"
+            raise _over(key, why, RETRY_S)
+
+    def _require_capacity(self, demand: Demand, model: str, calls: int) -> None:
+        capacity, reserved, key = self._capacity[model], self._reserved[model], demand.key
+        taken, own = reserved.total(), reserved[key.name]
+        is_full = taken > 0 and taken + calls > capacity
+        if not demand.shares_capacity:
+            if is_full:  # 2
+                message = f"model {model!r} has no room for {calls} more call(s)"
+                raise Overloaded(f"{message}: {taken} of {capacity} are taken", model=model)
+            return
+        if is_full or (own > 0 and own + calls > self._fair_level(key, model, calls)):  # 2 or 3
+            why = f"it holds {own} of {capacity} calls of model {model!r}"
+            left = max(0, capacity - taken)
+            raise _over(key, f"{why}, and {left} are left for all keys", RETRY_S, model)
+
+    def _fair_level(self, key: Key, model: str, calls: int) -> int:
+        """Most calls of a model that a key may have reserved (rule 3).
+
+        Args:
+            calls: of the request that is checked; at least as many stay free for another key's.
+        """
+        capacity = self._capacity[model]
+        others = [own for name, own in self._reserved[model].items() if name != key.name]
+        spare = max(capacity // SPARE_PART, calls)
+        return even_length([*others, capacity], capacity - spare)
+
+    def _require_rates(self, account: Account, demand: Demand, now: float) -> dict[str, int]:
+        """What the request is to be charged, by the name of the limit; nothing where there is none."""
+        charges: dict[str, int] = {}
+        amounts = {"requests_per_minute": 1, "tokens_per_minute": demand.max_tokens}
         for limit, amount in amounts.items():
-            per_minute = getattr(allowance, limit)
+            per_minute = getattr(demand.key.allowance, limit)
             if per_minute is None:
                 continue
-            per_minute = self._part(per_minute)
+            per_minute = self._own_part(per_minute)
             bucket = account.buckets.setdefault(limit, Bucket(per_minute, now))
-            if wait_s := bucket.wait_s(amount, per_minute, now):
-                raise _over(claim.key, f"{limit} is {per_minute} here", wait_s)
-            taken[limit] = min(amount, per_minute)
-            buckets.append((bucket, taken[limit]))
-        for bucket, amount in buckets:
-            bucket.level -= amount
-        account.in_work += 1
-        for model, needed in claim.needs.items():
-            self._held[model][claim.key.name] += needed
-        return taken["tokens_per_minute"]
-
-    def release(self, claim: Demand, taken: int, used: int) -> None:
-        """End a request. taken: as `admit` said; used: tokens in all."""
-        account = self._accounts[claim.key.name]
-        account.in_work -= 1
-        for model, needed in claim.needs.items():
-            self._held[model][claim.key.name] -= needed
-            self._held[model] += Counter()  # forgets whoever holds none
-        if claim.key.allowance.tokens_per_minute is not None:
-            account.buckets["tokens_per_minute"].level -= used - taken
-
-    def _check_concurrency(self, account: Account, key: Key) -> None:
-        most = key.allowance.concurrency
-        if most is not None and account.in_work >= (most := self._part(most)):
-            raise _over(
-                key, f"{account.in_work} requests are in work and concurrency is {most} here", 1
-            )
-
-    def _check_places(self, claim: Demand, model: str, needed: int) -> None:
-        places, held, key = self._places[model], self._held[model], claim.key
-        mine, free = held[key.name], places - held.total()
-        if not claim.has_rivals:
-            if needed > free and held.total():  # who wants more than there is gets all
-                message = f"{held.total()} of {places} places of model {model!r} are taken"
-                raise Overloaded(message, model=model)
-            return
-        others = [number for name, number in held.items() if name != key.name]
-        spare = max(places // SPARE, needed)
-        full = needed > free and held.total()
-        if full or (mine and mine + needed > even_length([*others, places], places - spare)):
-            what = f"it holds {mine} of {places} places of model {model!r}"
-            raise _over(key, f"{what}, and {max(0, free)} are left for all keys", 1, model)
+            bucket.refill(per_minute, now)
+            if wait_s := bucket.wait_s(amount, per_minute):
+                raise _over(demand.key, f"{limit} is {per_minute} here", wait_s)
+            charges[limit] = min(amount, per_minute)
+        return charges
 
 
 def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAllowance:
@@ -161,31 +213,34 @@ def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAl
 
 
 async def admitted_events(
-    events: AsyncGenerator[Event], ledger: AdmissionControl, claim: Demand, clock: Callable[[], float]
+    events: AsyncGenerator[Event],
+    admission: AdmissionControl,
+    demand: Demand,
+    clock: Callable[[], float],
 ) -> AsyncGenerator[Event]:
-    """The events of an answer whose claim is taken before the first and settled after the last.
+    """The events of an answer, whose request is admitted before the first and released after the last.
 
-    What is counted is what finished calls used. A client that leaves before the end pays what it had
-    claimed at least: nobody knows what the calls that it broke off had used.
+    The key pays for the calls that finished. A client that leaves before the end pays the answer's
+    `max_tokens` at least, because nobody knows what the calls that it broke off had used.
 
     Raises:
-        OverAllowance: as `AdmissionControl.admit`, before anything is done.
+        OverAllowance, Overloaded: as `AdmissionControl.admit`; the answer is not begun.
     """
-    taken = ledger.admit(claim, clock())
-    used, least = 0, claim.tokens
+    charged = admission.admit(demand, clock())
+    used, least = 0, demand.max_tokens
     try:
         async with aclosing(events):
             async for event in events:
-                call = _call_of(event)
+                call = _finished_call(event)
                 used += call.prompt_tokens + call.completion_tokens if call else 0
                 yield event
         least = 0
-    except Exception:  # ours to bear; GeneratorExit and CancelledError are the client's
+    except Exception:  # our failure; GeneratorExit and CancelledError are a client that left
         least = 0
         raise
     finally:
-        ledger.release(claim, taken, max(used, least))
+        admission.release(demand, charged, max(used, least))
 
 
-def _call_of(event: Event) -> Call | None:
+def _finished_call(event: Event) -> Call | None:
     return event.call if isinstance(event, ProposalDone | Spent | Answered) else None

@@ -1,7 +1,8 @@
-"""API keys: made, kept as hashes, read from a file or the environment, and recognised.
+"""API keys: generated, kept as hashes, read from a file or the environment, and recognised.
 
-A key here is 32 random bytes, so its SHA-256 cannot be turned around by trying keys, as a password's
-could; a slow hash would add nothing but work that any stranger can order with each request.
+A generated key is 32 random bytes, so nobody can find it from its SHA-256 by trying keys, as passwords
+can be found. A slow hash would protect nothing more, and every request of a stranger would cost its
+time.
 """
 
 import hashlib
@@ -24,11 +25,14 @@ from configs.errors import UserError
 from configs.yaml_lines import BadDocument, Document
 
 VARIABLE = "SLIMMOA_API_KEYS"
+"""The environment variable that holds keys in plain text, separated by commas."""
 PREFIX = "sk-slimmoa-"
+"""What generated keys begin with; names of keys may not, so a key in the place of a name is refused."""
 HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 KEY_NAME = re.compile(r"(?!sk-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "a key's name has up to 64 letters, digits, '.', '_' and '-', and does not begin with sk-"
-SHORTEST = 20  # characters of a key that somebody chose; those of `slimmoa keys new` have 54
+SHORTEST = 20
+"""Fewest characters of a key that a person chose; a generated key has 54."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,41 +43,49 @@ class KeysError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key as it is kept. digest: its SHA-256, 32 bytes."""
+    """An API key as it is kept."""
 
     name: str
+    """Whose key it is; its limits are counted under this name."""
     digest: bytes
+    """SHA-256 of the key, 32 bytes."""
     allowance: Allowance = field(default_factory=Allowance)
+    """Limits of this key alone; the recipe's apply where it has none."""
 
 
 class _Entry(Allowance):
+    """The value of a name in a file of keys: the limits, and the hash of the key."""
+
     key: str
 
 
-class _Wrong(Exception):
+class _BadEntry(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
 
 
-def new_key() -> str:
-    """A fresh key, to be shown once and kept nowhere: 256 random bits in URL-safe characters."""
+def generate_key() -> str:
+    """A new key: 256 random bits in URL-safe characters. Show it once and keep only its hash."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def line_of(name: str, key: str) -> str:
-    """The line that lets `key` in, for a file of keys.
+def key_line(name: str, key: str) -> str:
+    """The line of a file of keys that makes `key` valid under a name.
 
     Raises:
-        KeysError: the name is not one.
+        KeysError: the name breaks NAME_RULE.
     """
     if not KEY_NAME.fullmatch(name):
         raise KeysError(f"{NAME_RULE}: {name!r:.80}")
     return f"{name}: sha256:{_digest(key.encode()).hex()}"
 
 
-def match(keys: Sequence[Key], presented: bytes) -> Key | None:
-    """The key that was presented, if it is one of them. All are compared, each in constant time, so
-    that the time tells neither how near a guess is nor which key it is."""
+def find_key(keys: Sequence[Key], presented: bytes) -> Key | None:
+    """The key that a request presented, or None if it is not among `keys`.
+
+    All keys are compared, each in constant time. So the time tells neither how close a guess is nor
+    which key it was.
+    """
     digest = _digest(presented)
     found = None
     for key in keys:
@@ -82,21 +94,21 @@ def match(keys: Sequence[Key], presented: bytes) -> Key | None:
     return found
 
 
-def environment_keys() -> tuple[Key, ...]:
+def read_environment_keys() -> tuple[Key, ...]:
     """The keys of this process's environment; none if the variable is not set or empty.
 
     Raises:
-        KeysError: see `from_environment`.
+        KeysError: as `parse_environment`.
     """
     text = os.environ.get(VARIABLE, "").strip()
-    return from_environment(text) if text else ()
+    return parse_environment(text) if text else ()
 
 
-def from_environment(text: str) -> tuple[Key, ...]:
-    """Keys in plain, separated by commas, as a variable holds them; hashed at once.
+def parse_environment(text: str) -> tuple[Key, ...]:
+    """Keys from the text of the environment variable, named by their number; kept as hashes.
 
     Raises:
-        KeysError: one is too short to be a secret, or they are not plain ASCII.
+        KeysError: a key is too short to be a secret, or is not printable ASCII without spaces.
     """
     keys = []
     for number, item in enumerate(text.split(","), 1):
@@ -108,12 +120,18 @@ def from_environment(text: str) -> tuple[Key, ...]:
     return tuple(keys)
 
 
-def parse(text: str, name: str) -> tuple[Key, ...]:
-    """The content of a file of keys: `NAME: sha256:HEX`, or `NAME: {key: sha256:HEX, concurrency: 4}`
-    with limits as in `Allowance`. name: of the file, for messages.
+def parse_keys(text: str, name: str) -> tuple[Key, ...]:
+    """Keys from the content of a file of keys.
+
+    Its lines are `NAME: sha256:HEX`, or `NAME: {key: sha256:HEX, concurrency: 4}` with limits as in
+    `Allowance`.
+
+    Args:
+        text: YAML.
+        name: of the file, for messages.
 
     Raises:
-        KeysError: with every problem and its line; values are not quoted, for they may be keys.
+        KeysError: with every problem and its line. No value is quoted, because it may be a key.
     """
     try:
         document = Document(text)
@@ -124,7 +142,7 @@ def parse(text: str, name: str) -> tuple[Key, ...]:
             f"{name}:1: a file of keys is a mapping, NAME: sha256:HEX ({{}} lets nobody in)"
         )
     keys: list[Key] = []
-    # A name that is none may be a key in the wrong place, so only its line is told.
+    # A name that breaks the rule may be a key in the wrong place, so the message has only its line.
     problems = [
         Problem((), NAME_RULE, document.line((key,)))
         for key in document.data
@@ -134,10 +152,10 @@ def parse(text: str, name: str) -> tuple[Key, ...]:
         problems = document.duplicates
         for entry in document.data.items():
             try:
-                keys.append(_key(*entry))
-            except _Wrong as wrong:
-                problems += wrong.problems
-        problems += _repeated(keys)
+                keys.append(_parse_entry(*entry))
+            except _BadEntry as error:
+                problems += error.problems
+        problems += _repeated_keys(keys)
     if problems:
         lines = [f"{name}:{p.line or document.line(p.where)}: {p}" for p in problems]
         raise KeysError("\n".join(lines))
@@ -145,27 +163,36 @@ def parse(text: str, name: str) -> tuple[Key, ...]:
 
 
 class KeyFile:
-    """A file of keys that may change: it is looked at again after `reload_s`.
+    """A file of keys that may change while the server runs.
+
+    1. A file that cannot be used at first is an error.
+    2. Later the file is read again when it has changed; this is looked for every `reload_s` seconds.
+    3. A changed file that is broken or missing leaves the keys as they were. It is logged once per
+       change.
 
     Raises:
-        KeysError: at first, if it cannot be used. Later a broken or missing file leaves the keys as
-            they were and is logged, once for each change.
+        KeysError: rule 1; the message names the file and what is wrong.
     """
 
     def __init__(self, path: Path, reload_s: float) -> None:
         self._path = path
         self._reload_s = reload_s
-        self._seen = _look(path)
+        self._state = _file_state(path)
+        """Of the file whose keys these are, or that was refused last."""
         self._keys = _read(path)
-        self._checked: float | None = None
+        self._checked_at_s: float | None = None
 
     def current(self, now: float) -> tuple[Key, ...]:
-        """The keys. now: of a clock in seconds."""
-        if self._checked is None or now - self._checked >= self._reload_s:
-            self._checked = now
-            seen = _look(self._path)
-            if seen != self._seen:
-                self._seen = seen
+        """The keys that are valid now.
+
+        Args:
+            now: seconds on any steady clock, always the same one.
+        """
+        if self._checked_at_s is None or now - self._checked_at_s >= self._reload_s:
+            self._checked_at_s = now
+            state = _file_state(self._path)
+            if state != self._state:
+                self._state = state
                 self._reload()
         return self._keys
 
@@ -182,12 +209,13 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _look(path: Path) -> tuple[int, ...] | None:
+def _file_state(path: Path) -> tuple[int, ...] | None:
+    """What changes when the file is written or replaced; None if it is not there."""
     try:
-        seen = path.stat()
+        state = path.stat()
     except OSError:
         return None
-    return (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_mode)
+    return (state.st_ino, state.st_size, state.st_mtime_ns, state.st_mode)
 
 
 def _read(path: Path) -> tuple[Key, ...]:
@@ -200,23 +228,25 @@ def _read(path: Path) -> tuple[Key, ...]:
         raise KeysError(f"cannot read the file of keys {str(path)!r}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KeysError(f"{path}: not UTF-8") from None
-    return parse(text, str(path))
+    return parse_keys(text, str(path))
 
 
-def _key(name: str, value: Any) -> Key:
+def _parse_entry(name: str, value: Any) -> Key:
     try:
         entry = _Entry.model_validate({"key": value} if isinstance(value, str) else value)
     except ValidationError as error:
         items = error.errors(include_url=False, include_input=False)
-        raise _Wrong([Problem((name, *item["loc"]), item["msg"]) for item in items]) from None
+        raise _BadEntry([Problem((name, *item["loc"]), item["msg"]) for item in items]) from None
     hashed = HASHED.fullmatch(entry.key)
     if hashed is None:
-        raise _Wrong([Problem((name,), "only the key's hash stands here: sha256: and 64 hex digits")])
+        raise _BadEntry(
+            [Problem((name,), "only the key's hash stands here: sha256: and 64 hex digits")]
+        )
     allowance = Allowance.model_validate(entry.model_dump(exclude={"key"}))
     return Key(name, bytes.fromhex(hashed[1]), allowance)
 
 
-def _repeated(keys: Sequence[Key]) -> Iterator[Problem]:
+def _repeated_keys(keys: Sequence[Key]) -> Iterator[Problem]:
     names: dict[bytes, str] = {}
     for key in keys:
         if (first := names.setdefault(key.digest, key.name)) != key.name:

@@ -1,11 +1,12 @@
-"""The door: every request passes here before anything else looks at it. An ASGI middleware.
+"""Authentication: an ASGI middleware that every request passes before anything else looks at it.
 
-1. `/healthz` is open.
-2. With keys, a request needs one: exactly one `Authorization: Bearer KEY` header. Two are refused
-   even if both are right, because what stands in front of us may have looked at the other one.
-3. Without keys, unless the recipe says `access.open`, only this machine may ask: by a connection of
-   which both ends are here, and under a name of this machine's, so that no web page comes in by a name
-   of its own that it has pointed here (DNS rebinding).
+1. `/healthz` needs nothing.
+2. Where there are API keys, a request needs one of them, in exactly one `Authorization: Bearer KEY`
+   header. Two such headers are refused even if both are right, because a proxy in front of this server
+   may have checked the other one.
+3. Where there are no keys and the recipe says `access.open`, every request is admitted.
+4. Otherwise only this machine is: both ends of the connection are here, and the request names this
+   machine in its Host header. A web page that has pointed its own name here (DNS rebinding) is refused.
 """
 
 import asyncio
@@ -17,21 +18,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from configs.access import Access, is_loopback
 from configs.errors import Forbidden, RequestError, Unauthorized
-from serve_app.access.api_keys import Key, KeyFile, match
+from serve_app.access.api_keys import Key, KeyFile, find_key
 from serve_app.error_response import error_response
 
 OPEN_PATHS = frozenset({"/healthz"})
+"""Paths that rule 1 admits; compared exactly, so that no other spelling is open."""
 KEY = "slimmoa.key"
-"""Where a request's scope has the Key that let it in."""
+"""The entry of a request's scope that holds the Key by which it was admitted."""
 ANYONE = "anyone"
-"""The name under which all are counted who come in without keys."""
+"""The name of the one key under which all requests without keys are counted."""
 BEARER = re.compile(rb"Bearer +([!-~]+) *", re.IGNORECASE)
 HOST_PORT = re.compile(r":\d*$")
-WHERE_FROM = "without API keys only this machine may ask (access.open in the recipe lets everybody in)"
+ONLY_LOCAL = "without API keys only this machine may ask (access.open in the recipe lets everybody in)"
 
 
 class Authenticator:
-    """Decides who a request is from. env_keys: those of the environment, beside the recipe's file.
+    """Finds the key of a request.
+
+    Args:
+        access: the recipe's rules and its file of keys.
+        env_keys: keys of the environment, which are valid beside those of the file.
 
     Raises:
         KeysError: the file of keys cannot be used.
@@ -45,54 +51,59 @@ class Authenticator:
             self._file = KeyFile(Path(access.keys_file), access.reload_s)
 
     @property
-    def asks_for_keys(self) -> bool:
-        """Whether a request needs a key."""
+    def needs_key(self) -> bool:
+        """Whether a request needs a key. A file without any keys refuses every request."""
         return self._file is not None or bool(self._env_keys)
 
     def has_several_keys(self, now: float) -> bool:
-        """Whether more than one key can come in. now: of a clock in seconds."""
-        return len(self._known_keys(now)) > 1
+        """Whether more than one key is valid now.
 
-    def admit(self, scope: Scope, now: float) -> Key:
-        """The key of a request, its allowance complete. now: of a clock in seconds.
+        Args:
+            now: seconds on any steady clock, always the same one.
+        """
+        return len(self._valid_keys(now)) > 1
+
+    def authenticate(self, scope: Scope, now: float) -> Key:
+        """The key of a request, with an allowance that is complete: the recipe's where its own is
+        silent.
+
+        Args:
+            scope: of the HTTP request.
+            now: seconds on any steady clock, always the same one.
 
         Raises:
-            Unauthorized: it has none, several, or one that is not known.
-            Forbidden: there are no keys, and it is not from this machine.
+            Unauthorized: the request has no key, several, or one that is not valid.
+            Forbidden: there are no keys, and the request does not come from this machine.
         """
-        if self.asks_for_keys:
-            key = self._known(_presented(scope), now)
+        if self.needs_key:  # 2
+            key = find_key(self._valid_keys(now), _presented_key(scope))
+            if key is None:
+                raise Unauthorized("this API key is not known here")
         else:
-            if not self._access.open:
-                _check_is_local(scope)
+            if not self._access.open:  # 4; otherwise 3
+                _require_local(scope)
             key = Key(ANYONE, b"")
         return Key(key.name, key.digest, key.allowance.over(self._access.allowance))
 
-    def _known(self, presented: bytes, now: float) -> Key:
-        key = match(self._known_keys(now), presented)
-        if key is None:
-            raise Unauthorized("this API key is not known here")
-        return key
-
-    def _known_keys(self, now: float) -> tuple[Key, ...]:
+    def _valid_keys(self, now: float) -> tuple[Key, ...]:
         return self._env_keys + (() if self._file is None else self._file.current(now))
 
 
 class AuthMiddleware:
-    """Lets in whom the doorkeeper knows, and answers the others itself."""
+    """Passes on the requests that the authenticator admits, and answers the others itself."""
 
-    def __init__(self, app: ASGIApp, keeper: Authenticator) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
-        self._keeper = keeper
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _path(scope) not in OPEN_PATHS:
+        if scope["type"] == "http" and _path(scope) not in OPEN_PATHS:  # 1
             try:
-                scope[KEY] = self._keeper.admit(scope, asyncio.get_running_loop().time())
+                scope[KEY] = self._authenticator.authenticate(scope, asyncio.get_running_loop().time())
             except RequestError as error:
                 await error_response(error)(scope, receive, send)
                 return
-        elif scope["type"] == "websocket":  # nothing here speaks it
+        elif scope["type"] == "websocket":  # the API has none
             await send({"type": "websocket.close", "code": 1008})
             return
         await self._app(scope, receive, send)
@@ -104,7 +115,7 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _presented(scope: Scope) -> bytes:
+def _presented_key(scope: Scope) -> bytes:
     sent = _headers(scope, b"authorization")
     if not sent:
         raise Unauthorized("an API key is needed: Authorization: Bearer KEY")
@@ -116,15 +127,15 @@ def _presented(scope: Scope) -> bytes:
     return bearer[1]
 
 
-def _check_is_local(scope: Scope) -> None:
+def _require_local(scope: Scope) -> None:
     for end in ("server", "client"):
         host = (scope.get(end) or ("",))[0]
         if not is_loopback(host):
-            raise Forbidden(f"{WHERE_FROM}, and this came over another interface")
+            raise Forbidden(f"{ONLY_LOCAL}, and this came over another interface")
     for host in _headers(scope, b"host"):
         name = HOST_PORT.sub("", host.decode("latin-1"))
         if not is_loopback(name) and not name.lower().endswith(".localhost"):
-            raise Forbidden(f"{WHERE_FROM}, by a name of its own such as localhost, not {name!r:.80}")
+            raise Forbidden(f"{ONLY_LOCAL}, by a name of its own such as localhost, not {name!r:.80}")
 
 
 def _headers(scope: Scope, name: bytes) -> list[bytes]:

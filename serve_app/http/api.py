@@ -28,7 +28,7 @@ from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse, error_body
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event
-from serve_app.mixture.retry import Replicated
+from serve_app.mixture.models import Models
 from serve_app.safe_traceback import safe_traceback
 
 READY_S = 2.0
@@ -36,7 +36,7 @@ READY_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class Backend(Replicated, Protocol):
+class Backend(Models, Protocol):
     """The recipe's models, and whether they are there."""
 
     async def stats(self, model: str) -> ReplicaStats:
@@ -66,7 +66,7 @@ def create_api(
     keeper = Authenticator(recipe.access, env_keys)
     _guard(api, keeper, recipe.access.cors_origins)
     ledger = AdmissionControl({name: recipe.capacity_per_replica(name) for name in recipe.models})
-    ledger.count({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
+    ledger.set_counts({name: model.replicas.min for name, model in recipe.models.items()}, ingresses=1)
     census = ReplicaCounter(ledger, count)
 
     @api.post("/v1/chat/completions")
@@ -77,9 +77,9 @@ def create_api(
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key, clock = http.scope[KEY], asyncio.get_running_loop().time
         sampling = _sampling(request, recipe, key)
-        await census.keep()
-        needs, several = recipe.calls_at_once(request.model), keeper.has_several_keys(clock())
-        claim = Demand(key, needs, sampling.max_tokens, has_rivals=several)
+        await census.refresh()
+        calls, several = recipe.calls_at_once(request.model), keeper.has_several_keys(clock())
+        claim = Demand(key, calls, sampling.max_tokens, shares_capacity=several)
         events = admitted_events(_answer(request, recipe, backend, sampling), ledger, claim, clock)
         work = _stream(request, recipe, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, work)
@@ -173,7 +173,7 @@ def _answer(
         sampling=sampling,
         seed=request.seed,
         streamed=streamed,
-        watched=streamed and request.moa.events,
+        stream_proposals=streamed and request.moa.events,
     )
 
 

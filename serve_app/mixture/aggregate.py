@@ -1,8 +1,8 @@
-"""The last stage: an aggregator writes the answer, or the next one, or a reference stands in."""
+"""The last stage: an aggregator writes the answer, or the next one, or else a proposal stands in."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -10,10 +10,11 @@ from typing import cast
 from actors.engine import Delta, Message
 from configs.errors import DeadlineExceeded, EmptyAnswer, EngineUnavailable, RequestError
 from configs.schema import Recipe, Sampling
-from serve_app.mixture.context_budget import Fitted, fit
+from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
 from serve_app.mixture.events import (
     AnswerDelta,
     Answered,
+    Call,
     Event,
     Missing,
     ProposalDone,
@@ -22,63 +23,73 @@ from serve_app.mixture.events import (
     Spent,
     Trimmed,
 )
-from serve_app.mixture.layer import call_of
-from serve_app.mixture.retry import Replicated, Retries
+from serve_app.mixture.models import Models
+from serve_app.mixture.retry import Retries
 from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregation:
-    """What is asked of the aggregators.
+class AggregationTask:
+    """What the last stage of an answer is to do."""
 
-    models: in the order in which they are tried; best: the proposal that stands in for them, if any;
-    deadline: on the event loop's clock; live: the answer is read as it grows.
-    """
-
+    recipe: Recipe
     role: Role
     messages: Sequence[Message]
     models: Sequence[str]
+    """In the order in which they are tried."""
     references: Sequence[str]
     best: ProposalDone | None
+    """The proposal that stands in if no model answers."""
     sampling: Sampling
     deadline: float
+    """On the event loop's clock."""
     first_token_timeout_s: float | None
-    streamed: bool = True
+    """Seconds that each model has for its first token, over all of its attempts."""
+    streamed: bool
+    """Whether the answer is read as it grows. If not, it comes in one delta."""
 
 
-async def aggregate(task: Aggregation, recipe: Recipe, models: Replicated) -> AsyncGenerator[Event]:
-    """Stream the answer.
+async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Event]:
+    """Write the answer and give its events. The models are tried in order, and each ends in one case:
 
-    1. A model that fails, is late or ends before its first text: `Missing`, and the next. Reasoning
-       is streamed, but where somebody can take over it is not an answer. If it was the replica that
-       was lost, another one of the same model tries first: `Retried`, within the same limits of time.
-    2. The deadline passes after that: the answer ends there, with `cut`.
-    3. No model is left: the best reference as it stands; without one, the last model's error.
+    1. It writes text to its end: the text is the answer.
+    2. The deadline passes after its first text: the answer ends there, with `cut`.
+    3. Its replica is lost before the client has read any text: `Retried`, and the same model is tried
+       again on another replica, within the same limits of time, as far as `retry.py` allows it.
+    4. It fails before the client has read any text, writes no text in time, or ends without text:
+       `Missing`, and the next model is tried.
+    5. It fails after the client has read text, or it is the last model and there is no proposal: the
+       error is raised.
+    6. No model is left: the best proposal is the answer.
+
+    If the answer is not streamed, the client reads no text before its end. Where a proposal can stand
+    in, blank text and reasoning are not text: reasoning is streamed, and cases 3 and 4 still hold after
+    it. Without a proposal, everything that the model writes is text.
 
     Raises:
-        RequestError: of a model that fails after its first text was read, or of the last one.
+        RequestError: case 5; a defect is raised as it is.
     """
     for n, model in enumerate(task.models):
-        writer = _Writer(task, recipe, models, model, fallback=n > 0)
+        writer = _Writer(task, models, model, is_fallback=n > 0)
         try:
             async with aclosing(writer.events()) as events:
                 async for event in events:
                     yield event
-            return
+            return  # 1, 2
         except Exception as error:
-            if writer.shown or (task.best is None and model == task.models[-1]):
+            if writer.was_read or (task.best is None and model == task.models[-1]):  # 5
                 raise
-            failure = _ours(error, model)
-        yield Missing(0, model, failure.code, failure.message)
+            failure = _to_request_error(error, model)
+        yield Missing(0, model, failure.code, failure.message)  # 4
     assert task.best is not None
-    yield AnswerDelta(Delta(text=task.best.text))
+    yield AnswerDelta(Delta(text=task.best.text))  # 6
     yield Answered(task.best.model, task.best.call.finish_reason, fallback="reference")
 
 
-def _ours(error: Exception, model: str) -> RequestError:
-    """A defect costs a model its try, not the answer."""
+def _to_request_error(error: Exception, model: str) -> RequestError:
+    """A defect costs a model its attempt, not the answer."""
     if isinstance(error, RequestError):
         return error
     logger.error("aggregator %s: %s", model, safe_traceback(error))
@@ -87,7 +98,8 @@ def _ours(error: Exception, model: str) -> RequestError:
 
 @asynccontextmanager
 async def _until(limit: float) -> AsyncGenerator[None]:
-    """TimeoutError at the limit; a limit that has passed lets nothing begin, as asyncio's would."""
+    """TimeoutError at the limit. Past the limit nothing begins; asyncio's timeout would let a call
+    start and cancel it at its first wait."""
     if asyncio.get_running_loop().time() >= limit:
         raise TimeoutError
     async with asyncio.timeout_at(limit):
@@ -95,107 +107,115 @@ async def _until(limit: float) -> AsyncGenerator[None]:
 
 
 class _Writer:
-    """One model's tries at the answer. committed: what it wrote is the answer; nobody can take over."""
+    """One model's attempts at the answer."""
 
-    def __init__(
-        self, task: Aggregation, recipe: Recipe, models: Replicated, model: str, *, fallback: bool
-    ) -> None:
+    def __init__(self, task: AggregationTask, models: Models, model: str, *, is_fallback: bool) -> None:
         self._task = task
-        self._recipe = recipe
         self._models = models
         self._model = model
-        self._fallback = fallback
+        self._is_fallback = is_fallback
         self._retries = Retries(models, model)
         self._began = asyncio.get_running_loop().time()
         self._first_s: float | None = None
-        self.committed = False
+        self._has_text = False
+
+    @property
+    def was_read(self) -> bool:
+        """Whether the client has read text of the answer, so that it cannot be taken back."""
+        return self._has_text and self._task.streamed
 
     async def events(self) -> AsyncGenerator[Event]:
-        task = self._task
-        whole, held, cut = Delta(), Delta(), False
+        """The answer as it grows, then `Answered`. The numbers are those of `aggregate`."""
+        whole, unsent, cut = Delta(), Delta(), False
         try:
-            async with aclosing(self._written()) as written:
+            async with aclosing(self._write()) as written:
                 async for came in written:
-                    if not isinstance(came, Delta):
-                        whole = held = Delta()
-                        yield came
-                        continue
-                    whole, held = whole.plus(came), held.plus(came)
-                    self._note(whole)
-                    # Blank text waits for what follows it; what nobody reads as it grows, for the end.
-                    if task.streamed and (self.committed or held.reasoning):
-                        yield AnswerDelta(held)
-                        held = Delta()
+                    match came:
+                        case Delta():
+                            whole, unsent = whole.plus(came), unsent.plus(came)
+                            self._note(whole)
+                            # Blank text waits for the text after it. An answer that is not streamed
+                            # waits for its end.
+                            if self._task.streamed and (self._has_text or unsent.reasoning):
+                                yield AnswerDelta(unsent)
+                                unsent = Delta()
+                        case Retried():  # 3: the answer starts anew
+                            whole = unsent = Delta()
+                            yield came
+                        case Trimmed():
+                            yield came
         except TimeoutError:
-            if not self.committed:
+            if not self._has_text:  # 4
                 message = f"model {self._model!r} wrote nothing in time"
                 raise DeadlineExceeded(message, model=self._model) from None
-            cut = True
-        call = None if cut else call_of(self._model, task.role, whole, task.sampling.seed)
-        if call is not None and not self.committed and task.best is not None:
-            yield Spent(call)
-            wrote = "only reasoning" if whole.reasoning else "nothing"
-            raise EmptyAnswer(f"model {self._model!r} wrote {wrote}", model=self._model)
-        if held.text or held.reasoning:
-            yield AnswerDelta(held)
+            cut = True  # 2
+        for event in self._end(whole, unsent, cut=cut):
+            yield event
+
+    def _end(self, whole: Delta, unsent: Delta, *, cut: bool) -> Iterator[Event]:
+        task, call = self._task, None
+        if not cut:
+            call = Call.from_delta(self._model, task.role, whole, task.sampling.seed)
+            if not self._has_text and task.best is not None:  # 4
+                yield Spent(call)
+                wrote = "only reasoning" if whole.reasoning else "nothing"
+                raise EmptyAnswer(f"model {self._model!r} wrote {wrote}", model=self._model)
+        if unsent.text or unsent.reasoning:
+            yield AnswerDelta(unsent)
         yield Answered(
             model=self._model,
             finish_reason="length" if cut else whole.finish_reason or "stop",
-            fallback="aggregator" if self._fallback else None,
+            fallback="aggregator" if self._is_fallback else None,
             cut=cut,
             first_s=self._first_s,
             call=call,
         )
 
-    @property
-    def shown(self) -> bool:
-        """Whether somebody has read of the answer: nothing can be taken back then."""
-        return self.committed and self._task.streamed
-
     def _note(self, whole: Delta) -> None:
         if self._first_s is None and (whole.text or whole.reasoning):
             self._first_s = asyncio.get_running_loop().time() - self._began
-        self.committed = self.committed or self._is_answer(whole)
-
-    def _is_answer(self, whole: Delta) -> bool:
         if self._task.best is None:
-            return bool(whole.text or whole.reasoning)
-        return bool(whole.text.strip())
+            self._has_text = self._has_text or bool(whole.text or whole.reasoning)
+        else:
+            self._has_text = self._has_text or bool(whole.text.strip())
 
-    async def _written(self) -> AsyncGenerator[Delta | Trimmed | Retried]:
-        """What the model writes; after anything that is not a Delta, it begins."""
-        task, fitted = self._task, None
+    async def _write(self) -> AsyncGenerator[Delta | Trimmed | Retried]:
+        """The model's deltas. `Retried` says that all deltas before it are void."""
+        prompt: FittedPrompt | None = None
         while True:
             try:
-                if fitted is None:
-                    fitted = await self._fitted()
-                    if fitted.tokens_removed:
-                        yield Trimmed(0, self._model, fitted.tokens_removed)
-                stream = self._models.stream(self._model, fitted.messages, task.sampling, task.streamed)
+                if prompt is None:
+                    prompt = await self._fit()
+                    if prompt.tokens_removed:
+                        yield Trimmed(0, self._model, prompt.tokens_removed)
+                stream = self._models.stream(
+                    self._model, prompt.messages, self._task.sampling, self._task.streamed
+                )
                 async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                     while (delta := await self._next(deltas)) is not None:
                         yield delta
                 return
             except EngineUnavailable as error:
-                if self.shown or not await self._allows(error):
+                if self.was_read or not await self._may_retry(error):
                     raise
-                lost, self.committed = error, False
+                lost = error
+            self._has_text = False
             yield Retried(0, self._model, lost.message)
 
-    async def _allows(self, error: EngineUnavailable) -> bool:
-        """Whether there is time, and a replica, to try again."""
+    async def _may_retry(self, error: EngineUnavailable) -> bool:
         try:
             async with _until(self._limit):
-                return await self._retries.allow(error)
+                return await self._retries.may_retry(error)
         except TimeoutError:
             return False
 
-    async def _fitted(self) -> Fitted:
-        task, reserve = self._task, self._task.sampling.max_tokens
+    async def _fit(self) -> FittedPrompt:
+        task = self._task
+        prompt = PromptTask(
+            task.recipe, self._model, task.messages, task.references, task.sampling.max_tokens
+        )
         async with _until(self._limit):
-            return await fit(
-                self._models, self._recipe, self._model, task.messages, task.references, reserve
-            )
+            return await fit(prompt, self._models)
 
     async def _next(self, deltas: AsyncIterator[Delta]) -> Delta | None:
         try:
@@ -206,7 +226,7 @@ class _Writer:
 
     @property
     def _limit(self) -> float:
-        """On the loop's clock; that of the first token counts over all tries."""
+        """When the model's time is up, on the event loop's clock."""
         deadline, first_s = self._task.deadline, self._task.first_token_timeout_s
         if self._first_s is not None or first_s is None:
             return deadline

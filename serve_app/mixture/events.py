@@ -1,9 +1,18 @@
-"""What happens while a mixture answers, in order, as plain data.
+"""What happens while a mixture answers, as plain data.
 
-`Started`, then for each layer `ProposalDelta`, `ProposalDone`, `ProposalDropped` and `StageDone`, then
-`AnswerDelta`, `Answered` and one more `StageDone`, then `AnswerDone`; `Trimmed` where references were
-cut, `Retried` where a replica was lost, `Missing` where an aggregator failed, `Spent` where a call gave
-nothing. Layers count from 1, places from 0.
+The events of an answer come in this order:
+
+1. `Started`.
+2. For each layer: `ProposalDelta`, `ProposalDone` and `ProposalDropped` of its samples, at last
+   `StageDone`.
+3. Of the aggregator, or of the one model that answers: `AnswerDelta`, then `Answered` and `StageDone`.
+4. `AnswerDone`, with the summary.
+
+In between: `Trimmed` where references were cut, `Retried` where a call was lost with its replica,
+`Spent` where a finished call gave nothing usable, `Missing` where an aggregator failed.
+
+`layer` is a layer's number, from 1; 0 stands for the aggregator. `place` is the number of a sample in
+its layer, from 0. Times are in seconds.
 """
 
 from dataclasses import dataclass
@@ -12,19 +21,20 @@ from typing import Literal
 from actors.engine import Delta, FinishReason
 
 Role = Literal["proposer", "aggregator", "direct"]
+"""What a model does in an answer; `direct`: it answers alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The request can be served; work begins. seed: decides the order of references."""
+    """The request can be served, and work begins."""
 
     seed: int
+    """It decides the order of the references."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one finished engine call used, and how its text ended. role: proposer, aggregator or direct;
-    seed: its sampling's.
+    """What one finished engine call used.
 
     Calls that failed or were cancelled are not counted: engines report tokens at the end of a call.
     """
@@ -34,14 +44,32 @@ class Call:
     prompt_tokens: int
     completion_tokens: int
     engine_s: float
+    """Seconds that the engine worked on the call."""
     finish_reason: FinishReason = "stop"
     seed: int | None = None
+    """The sampling seed of the call."""
+
+    @classmethod
+    def from_delta(cls, model: str, role: Role, whole: Delta, seed: int | None) -> "Call":
+        """The call whose deltas, joined, are `whole`."""
+        return cls(
+            model=model,
+            role=role,
+            prompt_tokens=whole.prompt_tokens,
+            completion_tokens=whole.completion_tokens,
+            engine_s=whole.engine_s,
+            finish_reason=whole.finish_reason or "stop",
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalDelta:
-    """A proposal grows by `text`. One that is written anew, because its replica was lost, grows where
-    it goes beyond what was shown, and not at all if it begins otherwise: ProposalDone has the text."""
+    """A proposal grows by `text`.
+
+    If the replica was lost, the proposal is written again. Then only text that goes beyond what was
+    sent before gives events, and none does if the new proposal begins otherwise: `ProposalDone` has it.
+    """
 
     layer: int
     place: int
@@ -51,42 +79,44 @@ class ProposalDelta:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDone:
-    """A proposal is complete. text: without its reasoning; seconds: that it took, waiting included."""
+    """A proposal is complete."""
 
     layer: int
     place: int
     model: str
     text: str
+    """The proposal without its reasoning."""
     seconds: float
+    """Time that it took, waiting for the model included."""
     call: Call
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A model that should have contributed and did not.
-
-    layer: 0 for the aggregator. cause: `late`, `empty`, or the code of an error; `quorum_not_met` if
-    the model did its part and its layer, not the first, had too few proposals to be used.
-    """
+    """A model that should have contributed to the answer and did not."""
 
     layer: int
     model: str
     cause: str
+    """`late`, `empty` or the code of an error. `quorum_not_met`: the model did its part, but its layer,
+    not the first, had too few proposals to be used."""
     detail: str
+    """The cause in a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """A call was lost with its replica and is made again on another. layer: 0 for the aggregator."""
+    """A call was lost with its replica and is made again on another one."""
 
     layer: int
     model: str
     detail: str
+    """The message of the error that the lost call ended with."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalDropped:
-    """A proposer does not contribute."""
+    """A sample does not contribute. It may have been done before: see `layer.propose`, case 6."""
 
     place: int
     missing: Missing
@@ -94,14 +124,14 @@ class ProposalDropped:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A call that finished and gave nothing that could be used; it counts in the usage all the same."""
+    """A call finished and gave nothing usable. It still counts in the usage."""
 
     call: Call
 
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """References were cut to fit into a model's context. layer: 0 for the aggregator."""
+    """References were cut to fit into a model's context."""
 
     layer: int
     model: str
@@ -110,12 +140,12 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class StageDone:
-    """A layer or the aggregator is through. first_s: until the answer's first token, none for a layer;
-    both in seconds."""
+    """A layer, or the aggregator, is through."""
 
     stage: str
     seconds: float
     first_s: float | None = None
+    """Time until the answer's first token; None for a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +157,26 @@ class AnswerDelta:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Whose text the answer is.
-
-    fallback: `aggregator` if another than the recipe's first wrote it, `reference` if it is a proposal
-    as it stands. cut: the deadline ended it early. first_s: seconds that its model took to its first
-    token, reasoning or text. call: none for a reference, and where the deadline cut it.
-    """
+    """The answer is complete; `model` wrote it."""
 
     model: str
     finish_reason: FinishReason
     fallback: Literal["aggregator", "reference"] | None = None
+    """`aggregator`: a fallback aggregator wrote the answer. `reference`: the answer is a proposal."""
     cut: bool = False
+    """Whether the deadline ended the answer early."""
     first_s: float | None = None
+    """Time that the model took to its first token, reasoning or text."""
     call: Call | None = None
+    """None if the answer is a proposal, or if the deadline cut it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How an answer came about. seed: decided the order of references."""
+    """How an answer came about."""
 
     seed: int
+    """It decided the order of the references."""
     answered: Answered
     missing: tuple[Missing, ...]
     trimmed: tuple[Trimmed, ...]
@@ -162,7 +192,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDone:
-    """The end."""
+    """The last event."""
 
     summary: Summary
 

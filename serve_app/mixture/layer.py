@@ -1,18 +1,42 @@
-"""One layer: its proposers answer side by side until all are through, or the quorum's grace or the
-deadline has passed. Who is late, fails, or says nothing is dropped. A call that is lost with its
-replica is made again first."""
+"""One layer: its proposers answer side by side, each within the layer's deadlines.
+
+What becomes of a sample:
+
+| case | what happens | events |
+| --- | --- | --- |
+| 1 | its call ends with text | `ProposalDone` |
+| 2 | its call fails, is refused or is cancelled from outside | `ProposalDropped`, the error's code |
+| 3 | its call ends without text, or with reasoning only | `Spent`, then `ProposalDropped`, `empty` |
+| 4 | the layer's time is up before its call has ended | `ProposalDropped`, `late` |
+| 5 | its replica is lost and a retry is possible | `Retried`, then any case of this table |
+| 6 | a later layer misses the quorum | case 1, then `ProposalDropped`, `quorum_not_met` |
+
+A layer's time is up at the first of these moments:
+
+a. the deadline of the answer;
+b. `layer_deadline_s` after the start of the layer;
+c. `grace_s` after the quorum was met, if the recipe has a grace.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message
-from configs.errors import EmptyAnswer, EngineUnavailable, QuorumNotMet, RequestError
-from configs.schema import Limits, Recipe, Sampling
-from serve_app.mixture.context_budget import Models, fit
+from configs.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    EmptyAnswer,
+    EngineUnavailable,
+    Overloaded,
+    QuorumNotMet,
+    RequestError,
+)
+from configs.schema import Recipe, Sampling
+from serve_app.mixture.context_budget import PromptTask, fit
 from serve_app.mixture.events import (
     Call,
     Event,
@@ -21,196 +45,210 @@ from serve_app.mixture.events import (
     ProposalDone,
     ProposalDropped,
     Retried,
-    Role,
     Spent,
     Trimmed,
 )
+from serve_app.mixture.models import Models
 from serve_app.mixture.references import without_reasoning
-from serve_app.mixture.retry import Replicated, Retries
+from serve_app.mixture.retry import Retries
 from serve_app.safe_traceback import safe_traceback
+
+SHARED_CAUSES: dict[str, type[RequestError]] = {
+    "late": DeadlineExceeded,
+    ContextTooLong.code: ContextTooLong,
+    Overloaded.code: Overloaded,
+}
+"""If the quorum is missed and all missing samples have one of these causes, the request fails with that
+error and not with QuorumNotMet, since it tells the client more about what to do."""
 
 logger = logging.getLogger(__name__)
 
+Outcome = ProposalDone | Missing
+"""What a sample's call ends with."""
+
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One sample of one proposer. number: from 0, over the whole layer."""
+class Sample:
+    """One answer that a proposer is asked for."""
 
-    number: int
+    place: int
+    """Its number in the layer, from 0."""
     model: str
     sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class LayerTask:
-    """What a layer is asked.
+    """What one layer of an answer is to do."""
 
-    number: from 1; references: the last layer's proposals; deadline: the answer's, on the event
-    loop's clock; watched: proposals are to be seen as they grow, at some cost.
-    """
-
+    recipe: Recipe
     number: int
-    places: Sequence[Place]
+    """The layer's number, from 1."""
+    samples: Sequence[Sample]
     messages: Sequence[Message]
     references: Sequence[str]
+    """The proposals of the last layer, in the order in which the prompt has them."""
     deadline: float
-    watched: bool = True
+    """The answer's, on the event loop's clock."""
+    stream_proposals: bool
+    """Whether proposals give `ProposalDelta` events, which costs more."""
 
 
-async def propose(task: LayerTask, recipe: Recipe, models: Replicated) -> AsyncGenerator[Event]:
-    """Run a layer: events of its proposals as they come; each place ends as done or dropped.
+async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
+    """Run a layer and give its events; the file's docstring has the cases.
 
-    The layer keeps its time whether or not its events are read. A later layer that misses the quorum
-    drops its proposals, and its references stay. Closing it cancels every call that is still under
-    way, and waits until they have ended.
+    The layer keeps its time whether or not its events are read. Closing the generator cancels every
+    call in flight, and waits until all of them have ended.
     """
-    events: asyncio.Queue[Event | None] = asyncio.Queue()
-    calls: dict[asyncio.Task[ProposalDone | Missing], Place] = {}
+    layer = _Layer(task, models)
+    calls: dict[asyncio.Task[Outcome], Sample] = {}
     if asyncio.get_running_loop().time() < task.deadline:
-        for place in task.places:
-            call = asyncio.create_task(_run(place, task, recipe, models, events.put_nowait))
-            calls[call] = place
-    watch = asyncio.create_task(_watch(calls, task, recipe.limits, events.put_nowait))
-    watch.add_done_callback(lambda _: events.put_nowait(None))
+        calls = {asyncio.create_task(layer.call(sample)): sample for sample in task.samples}
+    deadlines = asyncio.create_task(layer.enforce_deadlines(calls))
+    deadlines.add_done_callback(lambda _: layer.events.put_nowait(None))
     try:
-        while (event := await events.get()) is not None:
+        while (event := await layer.events.get()) is not None:
             yield event
-        await watch
+        await deadlines
     finally:
-        watch.cancel()
+        deadlines.cancel()
         for call in calls:
-            if not call.cancelling():  # a second time would break into the engine's closing
+            if not call.cancelling():  # a second cancellation would break into the engine's closing
                 call.cancel()
-        await asyncio.wait([watch, *calls])
+        await asyncio.wait([deadlines, *calls])
 
 
-async def _watch(
-    calls: Mapping[asyncio.Task[ProposalDone | Missing], Place],
-    task: LayerTask,
-    limits: Limits,
-    say: Callable[[Event], None],
-) -> None:
-    """Say how each place ends; cancel who is late, by the deadline or by the quorum's grace."""
-    loop = asyncio.get_running_loop()
-    limit = min(task.deadline, loop.time() + limits.layer_deadline_s)
-    waiting, done = dict(calls), list[Place]()
-    while waiting:
-        left = limit - loop.time()
-        ended, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if not ended:
-            break
-        for call in sorted(ended, key=lambda c: waiting[c].number):
-            place = waiting.pop(call)
-            if isinstance(outcome := _outcome(call, place, task), ProposalDone):
-                done.append(place)
-                say(outcome)
-            else:
-                say(ProposalDropped(place.number, outcome))
-        if len(done) >= limits.quorum and limits.grace_s is not None:
-            limit = min(limit, loop.time() + limits.grace_s)
-    for call in waiting:
-        call.cancel()
-    for place in waiting.values() if calls else task.places:
-        detail = "was not done when the layer's time was up"
-        say(ProposalDropped(place.number, Missing(task.number, place.model, "late", detail)))
-    if len(done) < limits.quorum and task.references:
-        detail = f"{len(done)} of {limits.quorum} proposals came, so the last layer's are used again"
-        for place in done:
-            missing = Missing(task.number, place.model, QuorumNotMet.code, detail)
-            say(ProposalDropped(place.number, missing))
+def quorum_error(missing: Sequence[Missing], got: int, needed: int) -> RequestError:
+    """The error of an answer whose first layer misses the quorum; it names every cause."""
+    causes = "; ".join(f"{m.model}: {m.cause}: {m.detail}" for m in missing)
+    message = f"{needed} proposals are needed and {got} came ({causes})"
+    kinds = {m.cause for m in missing}
+    error = SHARED_CAUSES.get(kinds.pop(), QuorumNotMet) if len(kinds) == 1 else QuorumNotMet
+    param = "messages" if error is ContextTooLong else None
+    return error(message, model=missing[0].model, param=param)
 
 
-def _outcome(
-    call: asyncio.Task[ProposalDone | Missing], place: Place, task: LayerTask
-) -> ProposalDone | Missing:
-    if call.cancelled():  # not by us, or nobody would ask
-        return Missing(task.number, place.model, EngineUnavailable.code, "the call was cancelled")
-    return call.result()
+class _Layer:
+    """A layer at work. `events` gets what happens, and None once the layer is through."""
 
+    def __init__(self, task: LayerTask, models: Models) -> None:
+        self.events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._task = task
+        self._models = models
 
-async def _run(
-    place: Place, task: LayerTask, recipe: Recipe, models: Replicated, say: Callable[[Event], None]
-) -> ProposalDone | Missing:
-    try:
-        return await _proposal(place, task, recipe, models, say)
-    except RequestError as error:
-        return Missing(task.number, place.model, error.code, error.message)
-    except Exception as error:  # a defect costs a proposal, not the answer
-        logger.error("proposer %s: %s", place.model, safe_traceback(error))
-        return Missing(task.number, place.model, RequestError.code, type(error).__name__)
+    async def enforce_deadlines(self, calls: dict[asyncio.Task[Outcome], Sample]) -> None:
+        """Report how each sample ends, and cancel the calls that are late."""
+        loop = asyncio.get_running_loop()
+        task = self._task
+        limits = task.recipe.limits
+        limit = min(task.deadline, loop.time() + limits.layer_deadline_s)  # a, b
+        waiting = dict(calls)
+        done: list[Sample] = []
+        while waiting:
+            left_s = limit - loop.time()
+            ended, _ = await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if not ended:
+                break
+            for call in sorted(ended, key=lambda c: waiting[c].place):
+                sample = waiting.pop(call)
+                outcome = self._outcome(call, sample)
+                if isinstance(outcome, ProposalDone):  # 1
+                    done.append(sample)
+                    self._emit(outcome)
+                else:  # 2, 3
+                    self._emit(ProposalDropped(sample.place, outcome))
+            if len(done) >= limits.quorum and limits.grace_s is not None:
+                limit = min(limit, loop.time() + limits.grace_s)  # c
+        for call in waiting:
+            call.cancel()
+        for sample in waiting.values() if calls else task.samples:  # 4
+            self._drop(sample, "late", "was not done when the layer's time was up")
+        if len(done) < limits.quorum and task.references:  # 6
+            detail = (
+                f"{len(done)} of {limits.quorum} proposals came, so the last layer's are used again"
+            )
+            for sample in done:
+                self._drop(sample, QuorumNotMet.code, detail)
 
+    def _outcome(self, call: asyncio.Task[Outcome], sample: Sample) -> Outcome:
+        if call.cancelled():  # from outside: calls that we cancel are no longer waited for
+            return self._missing(sample, EngineUnavailable.code, "the call was cancelled")
+        return call.result()
 
-async def _proposal(
-    place: Place, task: LayerTask, recipe: Recipe, models: Replicated, say: Callable[[Event], None]
-) -> ProposalDone | Missing:
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    reserve = place.sampling.max_tokens
-    retries = Retries(models, place.model)
+    async def call(self, sample: Sample) -> Outcome:
+        """Ask for a sample. Errors become its outcome, since even a defect costs only a proposal."""
+        try:
+            return await self._propose(sample)
+        except RequestError as error:
+            return self._missing(sample, error.code, error.message)
+        except Exception as error:
+            logger.error("proposer %s: %s", sample.model, safe_traceback(error))
+            return self._missing(sample, RequestError.code, type(error).__name__)
 
-    def lost(error: EngineUnavailable) -> None:
-        say(Retried(task.number, place.model, error.message))
+    async def _propose(self, sample: Sample) -> Outcome:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        whole = await self._complete(sample)
+        call = Call.from_delta(sample.model, "proposer", whole, sample.sampling.seed)
+        text = without_reasoning(whole.text)
+        if not text:  # 3
+            self._emit(Spent(call))
+            detail = "only reasoning" if whole.text.strip() or whole.reasoning else "no text"
+            return self._missing(sample, EmptyAnswer.code, f"the proposal has {detail}")
+        seconds = loop.time() - began
+        return ProposalDone(self._task.number, sample.place, sample.model, text, seconds, call)
 
-    fitted = await retries.of(
-        lambda: fit(models, recipe, place.model, task.messages, task.references, reserve), lost
-    )
-    if fitted.tokens_removed:
-        say(Trimmed(task.number, place.model, fitted.tokens_removed))
-    if task.watched:
-        watched = _Watched(place, task, models, fitted.messages, say)
-        whole = await retries.of(watched.proposal, lost)
-    else:
-        whole = await retries.of(
-            lambda: models.complete(place.model, fitted.messages, place.sampling), lost
+    async def _complete(self, sample: Sample) -> Delta:
+        """The sample's whole answer, whatever calls it takes."""
+        task, models, model = self._task, self._models, sample.model
+        retries = Retries(models, model)
+        reserve_tokens = sample.sampling.max_tokens
+        prompt = PromptTask(task.recipe, model, task.messages, task.references, reserve_tokens)
+
+        def on_retry(error: EngineUnavailable) -> None:  # 5
+            self._emit(Retried(task.number, model, error.message))
+
+        fitted = await retries.run(lambda: fit(prompt, models), on_retry)
+        if fitted.tokens_removed:
+            self._emit(Trimmed(task.number, model, fitted.tokens_removed))
+        if task.stream_proposals:
+            shown = _ShownText()
+            return await retries.run(lambda: self._stream(sample, fitted.messages, shown), on_retry)
+        return await retries.run(
+            lambda: models.complete(model, fitted.messages, sample.sampling), on_retry
         )
-    call = call_of(place.model, "proposer", whole, place.sampling.seed)
-    text = without_reasoning(whole.text)
-    if not text:
-        say(Spent(call))
-        detail = "only reasoning" if whole.text.strip() or whole.reasoning else "no text"
-        return Missing(task.number, place.model, EmptyAnswer.code, f"the proposal has {detail}")
-    return ProposalDone(task.number, place.number, place.model, text, loop.time() - began, call)
 
-
-class _Watched:
-    """A proposal that is seen as it grows, however often it is begun."""
-
-    def __init__(
-        self,
-        place: Place,
-        task: LayerTask,
-        models: Models,
-        messages: Sequence[Message],
-        say: Callable[[Event], None],
-    ) -> None:
-        self._place, self._task, self._models = place, task, models
-        self._messages, self._say = messages, say
-        self._shown = ""
-
-    async def proposal(self) -> Delta:
-        whole, place = Delta(), self._place
-        stream = self._models.stream(place.model, self._messages, place.sampling)
+    async def _stream(self, sample: Sample, messages: Sequence[Message], shown: "_ShownText") -> Delta:
+        """One attempt at a sample whose proposal is streamed."""
+        whole = Delta()
+        stream = self._models.stream(sample.model, messages, sample.sampling)
         async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
             async for delta in deltas:
                 whole = whole.plus(delta)
-                self._show(whole.text)
+                if more := shown.extend(whole.text):
+                    self._emit(ProposalDelta(self._task.number, sample.place, sample.model, more))
         return whole
 
-    def _show(self, text: str) -> None:
-        if len(text) > len(self._shown) and text.startswith(self._shown):
-            more = text[len(self._shown) :]
-            self._shown = text
-            self._say(ProposalDelta(self._task.number, self._place.number, self._place.model, more))
+    def _missing(self, sample: Sample, cause: str, detail: str) -> Missing:
+        return Missing(self._task.number, sample.model, cause, detail)
+
+    def _drop(self, sample: Sample, cause: str, detail: str) -> None:
+        self._emit(ProposalDropped(sample.place, self._missing(sample, cause, detail)))
+
+    def _emit(self, event: Event) -> None:
+        self.events.put_nowait(event)
 
 
-def call_of(model: str, role: Role, whole: Delta, seed: int | None) -> Call:
-    """What a finished call used. whole: all of its deltas as one; seed: its sampling's."""
-    return Call(
-        model=model,
-        role=role,
-        prompt_tokens=whole.prompt_tokens,
-        completion_tokens=whole.completion_tokens,
-        engine_s=whole.engine_s,
-        finish_reason=whole.finish_reason or "stop",
-        seed=seed,
-    )
+class _ShownText:
+    """The part of a proposal that was sent as `ProposalDelta`, over all of its attempts."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def extend(self, text: str) -> str:
+        """What `text` adds to the part that was sent; "" if it does not continue it."""
+        if not text.startswith(self._text):
+            return ""
+        more = text[len(self._text) :]
+        self._text = text
+        return more

@@ -9,100 +9,112 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 
 from actors.engine import Message
 from configs.errors import EngineError, EngineUnavailable
 from configs.schema import Layer, Recipe, Sampling
-from serve_app.mixture.aggregate import Aggregation, aggregate
-from serve_app.mixture.context_budget import Tokenizers, check_conversation
-from serve_app.mixture.events import AnswerDone, Event, ProposalDone, ProposalDropped, Started
-from serve_app.mixture.layer import LayerTask, Place, propose
-from serve_app.mixture.retry import Replicated
+from serve_app.mixture.aggregate import AggregationTask, aggregate
+from serve_app.mixture.context_budget import PromptTask, check_conversation
+from serve_app.mixture.events import (
+    AnswerDone,
+    Event,
+    Missing,
+    ProposalDone,
+    ProposalDropped,
+    Started,
+)
+from serve_app.mixture.layer import LayerTask, Sample, propose, quorum_error
+from serve_app.mixture.models import Models
 from serve_app.mixture.summary import SummaryBuilder
 
 
 async def answer(
     messages: Sequence[Message],
     recipe: Recipe,
-    models: Replicated,
+    models: Models,
     *,
     sampling: Sampling | None = None,
     seed: int | None = None,
     streamed: bool = True,
-    watched: bool = True,
+    stream_proposals: bool = True,
 ) -> AsyncGenerator[Event]:
-    """Answer a conversation with the mixture. Closing it cancels every engine call.
+    """Answer a conversation with the mixture. Closing the generator cancels every engine call.
 
-    1. The conversation must fit the aggregator, else ContextTooLong, before anything is spent.
-    2. Each layer runs. Quorum met: its proposals are the next references. Not met: in the first layer
-       an error, in a later one the last references stay and its proposals are dropped.
-    3. The aggregator answers; if it fails before its first text the next one does, and at last the
-       most trusted reference stands in.
+    1. The conversation must fit the aggregator, else the request fails before any model works on it.
+    2. Each layer runs.
+       a. It meets the quorum: its proposals are the next references.
+       b. The first layer misses the quorum: the request fails.
+       c. A later layer misses the quorum: it takes its proposals back (`ProposalDropped`, even where
+          `ProposalDone` came before), and the last references stay.
+    3. The aggregator answers. If it fails before its first text, the next one answers, and if all fail,
+       the best reference is the answer: that of the first proposer in the recipe that gave one.
 
-    Once the deadline has passed no call starts any more, and those under way end. An answer that has
-    begun ends there, cut; else the most trusted reference is the answer, for a proposal is worth more
-    to the user than a 504. That is left for when there is no proposal at all.
+    Once the deadline has passed, no call starts any more, and the calls in flight end. An answer that
+    has begun ends there, with `cut`. Otherwise the best reference is the answer, since a proposal is
+    worth more to the user than an error. Without any proposal the request fails.
 
-    sampling: the aggregator's, instead of the recipe's. seed: fixes the order of references and the
-    seeds of all calls; without it the order is drawn. live: the answer is read as it grows. watched:
-    give `ProposalDelta` events.
+    Args:
+        sampling: the aggregator's, instead of the recipe's.
+        seed: fixes the order of the references and the seeds of all calls; None draws the order and
+            leaves the seeds to the recipe.
+        streamed: whether the answer is read as it grows. If not, it comes in one delta.
+        stream_proposals: whether proposals give `ProposalDelta` events.
 
     Raises:
-        RequestError: ContextTooLong, QuorumNotMet, DeadlineExceeded, Overloaded; EngineError after
-            the first text.
+        RequestError: ContextTooLong in step 1; QuorumNotMet, DeadlineExceeded, Overloaded or
+            ContextTooLong in step 2b; the error of an aggregator that fails after its first text.
     """
     limits = recipe.limits
     deadline = asyncio.get_running_loop().time() + limits.deadline_s
     sampling = sampling or recipe.aggregator.sampling
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
-    record = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
-    await _preflight(messages, recipe, models, sampling)
-    yield Started(record.seed)
+    summary = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
+    await _check_fits(messages, recipe, models, sampling)  # 1
+    yield Started(summary.seed)
     references: list[ProposalDone] = []
-    for number, layer in enumerate(recipe.layers, 1):
+    for number, layer in enumerate(recipe.layers, 1):  # 2
         task = LayerTask(
+            recipe=recipe,
             number=number,
-            places=_places(layer, number, record.seed, fixed=seed is not None),
+            samples=_samples(layer, number, summary.seed, fixed=seed is not None),
             messages=messages,
-            references=record.ordered(references, number),
+            references=_shuffled_texts(references, summary.seed, number),
             deadline=deadline,
-            watched=watched,
+            stream_proposals=stream_proposals,
         )
-        proposals: dict[int, ProposalDone] = {}
-        stage = record.stage(f"layer {number}", propose(task, recipe, models))
+        result = _LayerResult()
+        stage = summary.stage(f"layer {number}", propose(task, models))
         async with aclosing(stage) as events:
             async for event in events:
-                if isinstance(event, ProposalDone):
-                    proposals[event.place] = event
-                elif isinstance(event, ProposalDropped):
-                    proposals.pop(event.place, None)
+                result.take(event)
                 yield event
-        if number == 1 and len(proposals) < limits.quorum:
-            raise record.no_quorum(len(proposals), limits.quorum)
-        if proposals:
-            references = [proposals[place] for place in sorted(proposals)]
-    aggregation = Aggregation(
+        if number == 1 and len(result.proposals) < limits.quorum:  # 2b
+            raise quorum_error(result.missing, len(result.proposals), limits.quorum)
+        if result.proposals:  # 2a; in 2c there are none
+            references = [result.proposals[place] for place in sorted(result.proposals)]
+    aggregation = AggregationTask(
+        recipe=recipe,
         role="aggregator",
         messages=messages,
         models=recipe.aggregators,
-        references=record.ordered(references, recipe.stages),
+        references=_shuffled_texts(references, summary.seed, recipe.stages),
         best=references[0],
         sampling=sampling,
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
         streamed=streamed,
     )
-    async with aclosing(record.stage("aggregator", aggregate(aggregation, recipe, models))) as events:
+    async with aclosing(_finish(aggregation, models, summary)) as events:  # 3
         async for event in events:
             yield event
-    yield AnswerDone(record.summary())
 
 
 async def direct(
     messages: Sequence[Message],
     recipe: Recipe,
-    models: Replicated,
+    models: Models,
     model: str,
     sampling: Sampling,
     *,
@@ -110,14 +122,16 @@ async def direct(
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
 
-    live: the answer is read as it grows.
+    Args:
+        streamed: whether the answer is read as it grows. If not, it comes in one delta.
 
     Raises:
         RequestError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
     """
-    record = SummaryBuilder(seed=sampling.seed or 0)
-    yield Started(record.seed)
-    alone = Aggregation(
+    summary = SummaryBuilder(seed=sampling.seed or 0)
+    yield Started(summary.seed)
+    alone = AggregationTask(
+        recipe=recipe,
         role="direct",
         messages=messages,
         models=(model,),
@@ -128,45 +142,91 @@ async def direct(
         first_token_timeout_s=None,
         streamed=streamed,
     )
-    async with aclosing(record.stage("direct", aggregate(alone, recipe, models))) as events:
+    async with aclosing(_finish(alone, models, summary)) as events:
         async for event in events:
             yield event
-    yield AnswerDone(record.summary())
 
 
-async def _preflight(
-    messages: Sequence[Message], recipe: Recipe, models: Tokenizers, sampling: Sampling
+async def _finish(
+    task: AggregationTask, models: Models, summary: SummaryBuilder
+) -> AsyncGenerator[Event]:
+    """Run the last stage, then give the summary."""
+    async with aclosing(summary.stage(task.role, aggregate(task, models))) as events:
+        async for event in events:
+            yield event
+    yield AnswerDone(summary.build())
+
+
+@dataclass(slots=True)
+class _LayerResult:
+    """What the events of a layer leave."""
+
+    proposals: dict[int, ProposalDone] = field(default_factory=dict)
+    """By the place of their sample."""
+    missing: list[Missing] = field(default_factory=list)
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, ProposalDone):
+            self.proposals[event.place] = event
+        elif isinstance(event, ProposalDropped):
+            self.proposals.pop(event.place, None)
+            self.missing.append(event.missing)
+
+
+async def _check_fits(
+    messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling
 ) -> None:
-    references = recipe.samples[-1]
+    """Check that the aggregator can hold the conversation and as many references as it may get."""
+    references = [""] * recipe.samples[-1]
+    task = PromptTask(recipe, recipe.aggregator.model, messages, references, sampling.max_tokens)
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):
-            model = recipe.aggregator.model
-            await check_conversation(models, recipe, model, messages, sampling.max_tokens, references)
+            await check_conversation(task, models)
     except (TimeoutError, EngineError, EngineUnavailable):
-        pass  # not the request's fault, and a fallback may still answer
+        pass  # the request is not to blame, and a fallback may still answer
 
 
-def _places(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Place]:
-    """The layer's samples, one place each. fixed: their seeds come from `seed`, whatever the recipe
-    says; otherwise only where a model stands several times without a seed, so that none is a copy."""
-    times = layer.samples_by_model()
-    places: list[Place] = []
-    placed = Counter[str]()
+def _shuffled_texts(proposals: Sequence[ProposalDone], seed: int, stage: int) -> list[str]:
+    """The proposals' texts in the order that the seed draws for a stage, so that no model's proposals
+    always stand in the same position."""
+    texts = [p.text for p in proposals]
+    random.Random(f"{seed}/{stage}").shuffle(texts)
+    return texts
+
+
+def _samples(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Sample]:
+    """The samples of a layer.
+
+    The sampling seed of a sample is
+
+    1. drawn from `seed`, if it is `fixed`, or if the recipe gives none and the model has several
+       samples in the layer, which would else be copies;
+    2. else the recipe's, counted up by one for each sample of the proposer;
+    3. else none.
+    """
+    samples_by_model = layer.samples_by_model()
+    samples: list[Sample] = []
+    so_far = Counter[str]()
     for proposer in layer.proposers:
-        for sample in range(proposer.samples):
-            own = proposer.sampling.seed
-            if fixed or (own is None and times[proposer.model] > 1):
-                own = place_seed(seed, number, proposer.model, placed[proposer.model])
-            elif own is not None:
-                own += sample
-            sampling = proposer.sampling.model_copy(update={"seed": own})
-            places.append(Place(len(places), proposer.model, sampling))
-            placed[proposer.model] += 1
-    return places
+        for n in range(proposer.samples):
+            sampling_seed = proposer.sampling.seed
+            if fixed or (sampling_seed is None and samples_by_model[proposer.model] > 1):  # 1
+                sampling_seed = sample_seed(seed, number, proposer.model, so_far[proposer.model])
+            elif sampling_seed is not None:  # 2
+                sampling_seed += n
+            sampling = proposer.sampling.model_copy(update={"seed": sampling_seed})
+            samples.append(Sample(len(samples), proposer.model, sampling))
+            so_far[proposer.model] += 1
+    return samples
 
 
-def place_seed(seed: int, layer: int, model: str, sample: int) -> int:
-    """The seed of a proposer's call in an answer with this seed. sample: its number among the model's
-    own in the layer, from 0. Who else stands in the layer has no part in it, so that a mixture with a
-    proposer more or less asks the others for the very same proposals."""
-    return random.Random(f"{seed}/{layer}/{model}/{sample}").getrandbits(31)
+def sample_seed(seed: int, layer: int, model: str, number: int) -> int:
+    """The sampling seed of a proposer's call in an answer with this seed.
+
+    It does not depend on the other proposers of the layer. So a mixture with one proposer more or less
+    asks the others for the very same proposals.
+
+    Args:
+        number: of the sample among the model's samples in the layer, from 0.
+    """
+    return random.Random(f"{seed}/{layer}/{model}/{number}").getrandbits(31)

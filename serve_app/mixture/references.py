@@ -1,8 +1,9 @@
-"""References into a prompt: pure text. Conversations that come in are never changed.
+"""Puts references into a prompt. Pure text; the conversations passed in are never changed.
 
-Reference text is untrusted: it is delimited, what looks like a delimiter or like a control token of a
-chat template inside it is defused, and no model is named. The form follows MoA (Wang et al., 2024):
-instructions and numbered responses appended to the system message.
+The text of a reference is not trusted. It stands between delimiters, and everything in it that looks
+like a delimiter or like a control token of a chat template is defused: its first bracket is replaced.
+No model is named. The form follows MoA (Wang et al., 2024): instructions and numbered responses are
+appended to the system message.
 """
 
 import re
@@ -11,24 +12,28 @@ from collections.abc import Sequence
 from actors.engine import Message
 from configs.schema import References
 
-# A quote before a tag makes it a mention: text about reasoning models is full of them.
 THINKING = re.compile(r"([`'\"]?)<(/?)think(?:ing)?>", re.IGNORECASE)
+"""A tag around reasoning. A quote before it makes it a mention; texts about such models have many."""
 TAG = re.compile(r"<(\w+)")
-# Marks of known chat templates. llama.cpp reads them as control tokens wherever they stand, so a
-# reference could otherwise end its turn and begin a system message.
+"""The name of the delimiter in a recipe's form of a reference."""
 CONTROL = re.compile(r"<(?=\|[\w./-]{1,40}\|>|(?:start|end)_of_turn>)")
-HARMLESS = "‹"  # in place of a bracket that could begin a mark
-BRACKETS = "<＜﹤"  # those that a model may read as "<"
-GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"  # spaces, and characters that nobody sees
+"""The bracket that begins a control token of a known chat template. llama.cpp reads such tokens
+anywhere in a text, so a reference could end its message and begin a system message."""
+HARMLESS = "‹"
+"""Replaces a bracket that could begin a delimiter or a control token."""
+BRACKETS = "<＜﹤"
+"""Characters that a model may read as "<"."""
+GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"
+"""Spaces and invisible characters."""
 
 
 def with_references(
     messages: Sequence[Message], references: Sequence[str], settings: References
 ) -> list[Message]:
-    """The conversation with the references in it; without any, an equal copy of it.
+    """The conversation with the references in it; an equal copy of it if there are none.
 
-    Style `system` makes a system message where the conversation does not begin with one, and `tail`
-    a user message where there is none.
+    Style `system` appends them to the system message at the start of the conversation, style `tail` to
+    the last user message. If there is no such message, one is added.
     """
     conversation = [Message(role=m["role"], content=m["content"]) for m in messages]
     if not references:
@@ -48,18 +53,19 @@ def with_references(
 
 
 def _item(number: int, text: str, item: str) -> str:
+    """One reference in the recipe's form `item`."""
     tag = TAG.search(item)
     harmless = without_control(text)
     return item.format(number=number, text=_defused(harmless, tag[1]) if tag else harmless)
 
 
 def without_control(text: str) -> str:
-    """The text with marks of chat templates made harmless."""
+    """The text with every control token of a chat template defused."""
     return CONTROL.sub(HARMLESS, text)
 
 
 def _defused(text: str, tag: str) -> str:
-    """The text with every end of `tag`, and every numbered beginning, made harmless.
+    """The text with every closing `tag` and every numbered opening `tag` defused.
 
     `Promise<Response>` is code, not a delimiter, and stays.
     """
@@ -68,29 +74,34 @@ def _defused(text: str, tag: str) -> str:
 
 
 def without_reasoning(text: str) -> str:
-    """The text without what stands in <think> or <thinking> tags.
+    """The text without its blocks of reasoning, which stand in <think> or <thinking> tags.
 
-    1. A block that is never closed takes all that follows, if it begins a line. Within a line it is a
-       mention, as is any tag in quotes.
-    2. An end without a beginning takes all before it: some chat templates open the block in the prompt.
+    1. An opening tag begins a block, and the next closing tag ends it.
+    2. A tag after a quote is a mention: it neither begins nor ends a block. A closing tag outside a
+       block is a mention as well if an opening tag was mentioned before.
+    3. Any other closing tag outside a block removes all text before it, since some chat templates open
+       the block in the prompt.
+    4. A block that is never closed removes all text after its opening tag if that tag begins a line.
+       Within a line the tag is a mention and stays.
     """
     kept: list[str] = []
-    at, opened, mentioned = 0, -1, False
+    at, opened = 0, -1  # where the text to keep begins; where the open block begins, -1 if none is open
+    mentioned = False
     for tag in THINKING.finditer(text):
         quote, slash = tag.groups()
         if opened >= 0:
-            if slash and not quote:
+            if slash and not quote:  # 1: the end
                 at, opened = tag.end(), -1
-        elif quote:
+        elif quote:  # 2
             mentioned = mentioned or not slash
-        elif not slash:
+        elif not slash:  # 1: the beginning
             kept.append(text[at : tag.start()])
             opened = tag.start()
-        elif not mentioned:
+        elif not mentioned:  # 3
             kept.clear()
             at = tag.end()
     if opened < 0:
         kept.append(text[at:])
-    elif text[:opened].rpartition("\n")[2].strip():
+    elif text[:opened].rpartition("\n")[2].strip():  # 4: within a line
         kept.append(text[opened:])
     return "".join(kept).strip()

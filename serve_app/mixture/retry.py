@@ -1,68 +1,73 @@
-"""A call whose replica is lost is made again on another one.
+"""A call that is lost with its replica is made again on another replica.
 
-Only what can be lost with a replica is asked for again: EngineUnavailable. A model that answers with
-an error, is overloaded or late would be so again, ServerUnreachable comes from an engine that has
-tried again itself, and NoReplica says that there is none. Ray Serve makes a call again only as long as
-no replica has accepted it.
+Ray Serve itself repeats a call only while no replica has accepted it. After that the mixture decides:
 
-Nothing is waited for but a short probe. While no replica answers, its error is the call's: a proposer
-is dropped, the next aggregator takes over. Nor does the probe choose the replica; Serve sends no more
-calls to one whose death it has seen.
+1. Any error but EngineUnavailable: no. A model that returned an error, is overloaded or timed out would
+   do so again.
+2. ServerUnreachable: no, since the engine has tried again itself. NoReplica: no, since there is none.
+3. `ATTEMPTS` are used up: no.
+4. No replica answers a probe: no. So the error comes at once, and a proposer is dropped or the next
+   aggregator takes over.
+5. Otherwise: yes, after a short random wait.
+
+The probe does not choose the replica of the next attempt. Serve sends no more calls to a replica whose
+death it has seen.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from configs.errors import EngineUnavailable, NoReplica, ServerUnreachable
-from serve_app.mixture.context_budget import Models
+from serve_app.mixture.models import Models
 
 ATTEMPTS = 3
-FIRST_WAIT_S = 0.05  # doubles; at least half of it is waited, so that lost calls spread
+"""Most attempts at one task of a model, the first one included."""
+FIRST_WAIT_S = 0.05
+"""Longest wait in seconds before the second attempt; it doubles with each further one. At least half of
+it is waited and the rest drawn, so that calls that were lost together do not return together."""
 
 T = TypeVar("T")
 
 
-class Replicated(Models, Protocol):
-    """Models of which a call that is lost with its replica can be made again."""
-
-    async def is_alive(self, model: str) -> bool:
-        """Whether a replica of the model answers, after some seconds at most."""
-
-
 class Retries:
-    """The attempts at one task of a model: ATTEMPTS in all, whatever calls it takes."""
+    """The attempts at one task of a model. A task may take several calls; they share the attempts."""
 
-    def __init__(self, models: Replicated, model: str) -> None:
+    def __init__(self, models: Models, model: str) -> None:
         self._models = models
         self._model = model
         self._left = ATTEMPTS - 1
         self._wait_s = FIRST_WAIT_S
 
-    async def of(
-        self, attempt: Callable[[], Awaitable[T]], lost: Callable[[EngineUnavailable], None]
+    async def run(
+        self, attempt: Callable[[], Awaitable[T]], on_retry: Callable[[EngineUnavailable], None]
     ) -> T:
-        """What the attempt gives. lost: is told of each that is made again.
+        """Make a call, and again if it is lost. `on_retry` gets the error of each call made again.
 
         Raises:
-            RequestError: of the last attempt.
+            RequestError: the last attempt's error.
         """
         while True:
             try:
                 return await attempt()
-            except EngineUnavailable as error:
-                if not await self.allow(error):
+            except EngineUnavailable as error:  # 1: other errors are final
+                if not await self.may_retry(error):
                     raise
-                lost(error)
+                on_retry(error)
 
-    async def allow(self, error: EngineUnavailable) -> bool:
-        """Whether to make the call that failed with this error again. Returns when it is time."""
-        if isinstance(error, ServerUnreachable | NoReplica) or not self._left:
+    async def may_retry(self, error: EngineUnavailable) -> bool:
+        """Use up an attempt and wait until it is time for it. False: the error is final.
+
+        The numbers are those of the file's docstring.
+        """
+        if isinstance(error, ServerUnreachable | NoReplica):  # 2
+            return False
+        if not self._left:  # 3
             return False
         self._left -= 1
-        if not await self._models.is_alive(self._model):
+        if not await self._models.is_alive(self._model):  # 4
             return False
-        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1))
+        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1))  # 5
         self._wait_s *= 2
         return True

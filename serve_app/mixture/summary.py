@@ -1,17 +1,9 @@
-"""What is remembered of one answer: its seed's draws, its summary, and why it failed if it did."""
+"""Sums up the events of one answer."""
 
 import asyncio
-import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from configs.errors import (
-    ContextTooLong,
-    DeadlineExceeded,
-    Overloaded,
-    QuorumNotMet,
-    RequestError,
-)
 from serve_app.mixture.events import (
     Answered,
     Call,
@@ -26,19 +18,13 @@ from serve_app.mixture.events import (
     Trimmed,
 )
 
-# If a layer's proposers all fail in the same way, the error says that rather than "no quorum".
-SHARED_CAUSES: dict[str, type[RequestError]] = {
-    "late": DeadlineExceeded,
-    ContextTooLong.code: ContextTooLong,
-    Overloaded.code: Overloaded,
-}
-
 
 class SummaryBuilder:
-    """Takes in the events of one answer. seed: decides the order of references."""
+    """Takes in the events of one answer, stage by stage, and builds its summary."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        """It decides the order of the references."""
         self._missing: list[Missing] = []
         self._trimmed: list[Trimmed] = []
         self._retried: list[Retried] = []
@@ -47,35 +33,23 @@ class SummaryBuilder:
         self._answered: Answered | None = None
 
     async def stage(self, name: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        """The events of a stage, remembered as they pass, and its StageDone. Closing it closes them."""
+        """The events of a stage, taken in as they pass, then its `StageDone`.
+
+        Closing this generator closes `events`.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with aclosing(events):
             async for event in events:
-                self._note(event)
+                self._take(event)
                 yield event
         first_s = self._answered.first_s if self._answered else None
         done = StageDone(name, loop.time() - began, first_s)
         self._stages.append(done)
         yield done
 
-    def ordered(self, proposals: Sequence[ProposalDone], stage: int) -> list[str]:
-        """The proposals' texts in the seed's order for a stage, so that no model has a fixed place."""
-        texts = [p.text for p in proposals]
-        random.Random(f"{self.seed}/{stage}").shuffle(texts)
-        return texts
-
-    def no_quorum(self, got: int, needed: int) -> RequestError:
-        """The error of a layer with too few proposals: each cause by name."""
-        causes = "; ".join(f"{m.model}: {m.cause}: {m.detail}" for m in self._missing)
-        message = f"{needed} proposals are needed and {got} came ({causes})"
-        kinds = {m.cause for m in self._missing}
-        error = SHARED_CAUSES.get(kinds.pop(), QuorumNotMet) if len(kinds) == 1 else QuorumNotMet
-        param = "messages" if error is ContextTooLong else None
-        return error(message, model=self._missing[0].model, param=param)
-
-    def summary(self) -> Summary:
-        """How the answer came about; to be asked for when it is complete."""
+    def build(self) -> Summary:
+        """The summary of an answer that is complete."""
         assert self._answered is not None
         return Summary(
             seed=self.seed,
@@ -87,7 +61,7 @@ class SummaryBuilder:
             calls=tuple(self._calls),
         )
 
-    def _note(self, event: Event) -> None:
+    def _take(self, event: Event) -> None:
         match event:
             case ProposalDone() | Spent():
                 self._calls.append(event.call)

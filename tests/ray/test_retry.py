@@ -1,4 +1,4 @@
-"""Replicas killed with a call in hand, across real processes: whole answers, or an error and an end."""
+"""Replicas that are killed with a call in flight, across real processes: a whole answer or an error."""
 
 import json
 import time
@@ -49,20 +49,20 @@ def endpoint(serving: Serving, journals: Path) -> Iterator[Endpoint]:
 
 
 class Kills:
-    """Ends the very process that works on a question, which the models' journals tell."""
+    """Kills the process that works on a question. The models' journals tell which one it is."""
 
     def __init__(self, journals: Path) -> None:
         self._journals = journals
 
     def pids(self, model: str, question: str) -> list[int]:
-        """Of the replicas that took a call about it, in order."""
+        """The processes of the replicas that took a call about the question, in order."""
         path = self._journals / f"{model}.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         calls = [json.loads(line) for line in lines]
         return [call["pid"] for call in calls if question in call["messages"][-1]["content"]]
 
     def kill(self, model: str, question: str) -> int:
-        """The first that takes it."""
+        """Kill the first replica that takes the question, and return its process id."""
         until(lambda: bool(self.pids(model, question)))
         pid = self.pids(model, question)[0]
         kill(pid)
@@ -71,7 +71,7 @@ class Kills:
 
 @pytest.fixture
 def kills(endpoint: Endpoint, journals: Path) -> Kills:  # noqa: ARG001  # of the served recipe
-    """Both replicas of each model answer before anybody is killed."""
+    """Kills replicas once all replicas of all models run."""
     from ray import serve
 
     def up() -> bool:
@@ -88,14 +88,14 @@ def ask(endpoint: Endpoint, question: str, model: str = "mix", **fields: Any) ->
     return endpoint.client().chat.completions.create(model=model, messages=messages, **fields)
 
 
-@pytest.mark.parametrize(("model", "watched"), [("slow", True), ("writer", False)])
+@pytest.mark.parametrize(("model", "streamed"), [("slow", True), ("writer", False)])
 def test_a_replica_killed_before_its_first_token_costs_time_and_not_the_answer(
-    endpoint: Endpoint, kills: Kills, model: str, watched: bool
+    endpoint: Endpoint, kills: Kills, model: str, streamed: bool
 ) -> None:
-    question = f"before, {model}, {watched}"
+    question = f"before, {model}, {streamed}"
 
     def answer() -> tuple[str, dict[str, Any]]:
-        if not watched:
+        if not streamed:
             whole = ask(endpoint, question)
             return whole.choices[0].message.content, whole.moa
         chunks = list(ask(endpoint, question, stream=True, extra_body={"moa": {"events": True}}))
@@ -136,7 +136,7 @@ def test_an_aggregator_killed_after_its_first_token_ends_the_stream_with_an_erro
 def test_where_there_is_no_other_replica_the_call_fails_or_waits_for_a_new_one(
     endpoint: Endpoint, kills: Kills
 ) -> None:
-    """Which of them depends on whether Serve has replaced it while the probe still waits."""
+    """It waits if Serve has replaced the replica while the probe still waits; otherwise it fails."""
     began = time.monotonic()
     with ThreadPoolExecutor() as pool:
         asking = pool.submit(ask, endpoint, "alone", "lone")

@@ -7,11 +7,12 @@ import selectors
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from actors.engine import Delta, FinishReason, Message, whole_of
+from actors.engine import Delta, FinishReason, Message, collect_answer
 from configs.schema import Sampling
 
-# A step of a script: text or a delta to write, an error to raise, seconds to pass, or None: for ever.
 Step = str | Delta | BaseException | float | None
+"""A step of a script: text or a delta to write, an error to raise, or seconds to wait. None waits for
+ever."""
 Script = Sequence[Step] | Callable[["Asked"], Sequence[Step]]
 
 
@@ -39,13 +40,15 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 @dataclass
 class Asked:
-    """One engine call as the engine saw it. ended: "", finished, failed or closed."""
+    """One engine call as the engine saw it."""
 
     model: str
     messages: list[Message]
     sampling: Sampling
     at: float
+    """When it began, on the event loop's clock."""
     ended: str = ""
+    """`finished`, `failed` or `closed`; "" while it is in flight."""
 
     @property
     def text(self) -> str:
@@ -54,21 +57,22 @@ class Asked:
 
 @dataclass
 class FakeModels:
-    """`retry.Replicated` by script. A word is a token, a message costs four more.
-
-    counting: what counting a model's tokens does first. probing: what a probe of it does first; without
-    an entry no replica answers. closing_s: how long an engine takes to let go.
-    """
+    """`mixture.models.Models` by script. A word is a token, and a message takes four tokens more."""
 
     scripts: dict[str, Script] = field(default_factory=dict)
+    """What each model does, by its name."""
     counting: dict[str, Step] = field(default_factory=dict)
+    """What counting a model's tokens does first."""
     probing: dict[str, Step] = field(default_factory=dict)
+    """What a probe of a model does first. No replica of a model without an entry answers."""
     finish_reason: FinishReason = "stop"
     closing_s: float = 0
+    """Seconds that an engine takes to let go of a call that is closed."""
     asked: list[Asked] = field(default_factory=list)
+    """Every call, in the order in which they were made."""
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         now = asyncio.get_running_loop().time()
         asked = Asked(model, copy.deepcopy(list(messages)), sampling, now)
@@ -92,7 +96,7 @@ class FakeModels:
                 asked.ended = "closed"
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        return await whole_of(self.stream(model, messages, sampling))
+        return await collect_answer(self.stream(model, messages, sampling))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         await _take(self.counting.get(model, 0.0))

@@ -1,3 +1,5 @@
+"""Merged deltas: when they come, that nothing is lost, and that closing waits."""
+
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import reduce
@@ -13,7 +15,7 @@ HOUR = 3600.0
 
 
 class Source:
-    """Deltas as the test sends them; an exception is raised, None is the end."""
+    """Gives the deltas that a test sends. An exception that is sent is raised; None is the end."""
 
     def __init__(self) -> None:
         self.items: asyncio.Queue[Delta | Exception | None] = asyncio.Queue()
@@ -43,7 +45,7 @@ def source() -> Source:
 
 
 async def settle() -> None:
-    """Let everything run that can run without time passing."""
+    """Let all tasks run as far as they get without time passing."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -109,7 +111,7 @@ async def test_closing_waits_until_the_source_is_closed(source: Source) -> None:
 
 
 async def test_cancelling_again_does_not_cut_the_closing_short() -> None:
-    """A source such as llama.cpp's cannot be hurried: it waits for its native call in any case."""
+    """As the stream of llama.cpp does: when it is closed, it waits for its native call in any case."""
     begun, may_close, closed = asyncio.Event(), asyncio.Event(), False
 
     async def stubborn() -> AsyncGenerator[Delta]:

@@ -1,3 +1,5 @@
+"""A replica without Ray: its queue, its counts, and how its deltas are merged."""
+
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -15,7 +17,7 @@ GREETING = [Delta(text="hi"), Delta(finish_reason="stop", completion_tokens=3)]
 
 
 class LatchedEngine:
-    """Each call waits for `go`, then answers with `script`; an exception in it is raised."""
+    """Each call waits for `go`, then gives the deltas of `script`; an exception in it is raised."""
 
     def __init__(self) -> None:
         self.script: list[Delta | Exception] = list(GREETING)
@@ -71,7 +73,7 @@ def ask(replica: Replica) -> asyncio.Task[list[Delta]]:
 
 
 async def fill(replica: Replica, engine: LatchedEngine) -> list[asyncio.Task[list[Delta]]]:
-    """Two calls at work, and one waiting."""
+    """Make three calls: two are in flight and one waits."""
     calls = [ask(replica) for _ in range(3)]
     for _ in range(2):
         await engine.running.acquire()
@@ -95,7 +97,9 @@ async def test_concurrency_is_bounded_and_the_rest_waits(
     assert await counts(replica) == {"started": 3, "finished": 3, "completion_tokens": 9}
 
 
-async def test_a_full_queue_refuses_and_says_who(replica: Replica, engine: LatchedEngine) -> None:
+async def test_a_full_queue_refuses_and_names_the_model(
+    replica: Replica, engine: LatchedEngine
+) -> None:
     calls = await fill(replica, engine)
     with pytest.raises(Overloaded, match="'small' is busy and 1 calls wait") as refusal:
         await ask(replica)
@@ -112,7 +116,35 @@ async def test_the_answer_ends_with_the_engines_seconds(
     deltas = await ask(replica)
     assert deltas[-1].engine_s > 0
     assert [delta.engine_s for delta in deltas[:-1]] == [0] * (len(deltas) - 1)
+    assert [delta.last for delta in deltas] == [False] * (len(deltas) - 1) + [True]
     assert "".join(delta.text for delta in deltas) == "hi"
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    ("streamed", "deltas_per_s", "pieces"),
+    [(True, 400, 13), (False, 400, 5), (True, 0.5, 3), (False, 0.5, 3)],
+)
+async def test_deltas_are_merged_as_far_as_no_reader_notices(
+    replica: Replica,
+    engine: LatchedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    streamed: bool,
+    deltas_per_s: float,
+    pieces: int,
+) -> None:
+    """Twelve tokens, one every 0.3 s, and then the end."""
+
+    async def slow(_messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+        for n in range(12):
+            yield Delta(text=f"{n} ")
+            await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(engine, "stream", slow)
+    monkeypatch.setattr("actors.replica.DELTAS_PER_S", deltas_per_s)
+    deltas = [delta async for delta in replica.stream(MESSAGES, Sampling(), streamed)]
+    assert "".join(delta.text for delta in deltas) == "".join(f"{n} " for n in range(12))
+    assert len(deltas) == pieces
 
 
 @pytest.mark.parametrize("before", [[], [Delta(text="hi")]], ids=["first", "later"])
@@ -153,7 +185,7 @@ async def test_a_cancelled_call_is_in_flight_until_the_engine_has_let_go(
     assert await counts(replica) == {"started": 1, "cancelled": 1}
 
 
-async def test_an_answer_that_is_left_in_the_middle_counts_as_cancelled(
+async def test_an_answer_that_is_closed_in_the_middle_counts_as_cancelled(
     replica: Replica, engine: LatchedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unfinished(_messages: object, _sampling: object) -> AsyncGenerator[Delta]:
@@ -167,8 +199,8 @@ async def test_an_answer_that_is_left_in_the_middle_counts_as_cancelled(
     assert await counts(replica) == {"started": 1, "cancelled": 1}
 
 
-async def test_no_outcome_leaks_a_place(replica: Replica, engine: LatchedEngine) -> None:
-    """After more failed, cancelled and refused calls than there are places, all places are free."""
+async def test_no_outcome_of_a_call_leaks_capacity(replica: Replica, engine: LatchedEngine) -> None:
+    """More calls fail, are cancelled or refused than fit at once; then as many fit as at first."""
     for _ in range(3):
         calls = await fill(replica, engine)
         for call in calls:

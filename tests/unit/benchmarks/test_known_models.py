@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from actors.engine import Delta, Message, Share, whole_of
+from actors.engine import Delta, Message, Share, collect_answer
 from actors.engines import create
 from benchmarks.quality.known_models import (
     BASELINE,
@@ -116,7 +116,7 @@ async def _asked(url: str, model: str, messages: Sequence[Message], sampling: Sa
     engine = create(model, recipe(url).models[model], Share())
     await engine.start()
     try:
-        return await whole_of(engine.stream(messages, sampling))
+        return await collect_answer(engine.stream(messages, sampling))
     finally:
         await engine.stop()
 

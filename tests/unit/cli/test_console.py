@@ -11,8 +11,7 @@ from cli.console import with_access
 from cli.main import app
 from configs.load import load, parse
 from configs.schema import Recipe
-from serve_app.access.api_keys import VARIABLE, line_of, match, new_key
-from serve_app.access.api_keys import parse as parse_keys
+from serve_app.access.api_keys import VARIABLE, find_key, generate_key, key_line, parse_keys
 
 RECIPE = load("scripted")
 
@@ -25,7 +24,7 @@ def no_keys_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def keys_file(tmp_path: Path) -> Path:
     path = tmp_path / "keys.yaml"
-    path.write_text(line_of("alice", new_key()))
+    path.write_text(key_line("alice", generate_key()))
     return path
 
 
@@ -100,5 +99,5 @@ def test_a_new_keys_line_is_printed_alone_and_the_key_is_shown() -> None:
     made = CliRunner().invoke(app, ["keys", "new", "--name", "alice"])
     assert made.exit_code == 0
     (kept,) = parse_keys(made.stdout, "keys.yaml")
-    assert match([kept], made.stderr.split()[-1].encode()) is kept
+    assert find_key([kept], made.stderr.split()[-1].encode()) is kept
     assert made.stderr.split()[-1] not in made.stdout

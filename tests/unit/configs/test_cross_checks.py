@@ -1,4 +1,4 @@
-"""Contradictions within a recipe, each rule with the case on either side of its border."""
+"""Contradictions within a recipe; each rule is tested just below and just above its limit."""
 
 from typing import Any
 
@@ -12,7 +12,11 @@ Change = tuple[tuple[str | int, ...], Any]
 
 
 def recipe(*changes: Change) -> dict[str, Any]:
-    """A consistent recipe of two layers (3 proposals, then 2), with changes made to it."""
+    """A consistent recipe of two layers (3 proposals, then 2), with some settings changed.
+
+    Args:
+        changes: path and new value of each changed setting.
+    """
     scripted = {"engine": "scripted", "context_tokens": 1000}
     data: dict[str, Any] = {
         "name": "mix",
@@ -77,7 +81,12 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("references", "prompt_file"),
         "is read only from a recipe file",
     ),
-    (("references", "item"), "{number}", ("references", "item"), "{text} is missing"),
+    (
+        ("references", "item"),
+        "{number}",
+        ("references", "item"),
+        "{text} is missing, so no reference would be read",
+    ),
     (("references", "item"), "{{text}}", ("references", "item"), "{text} is missing"),
     (("references", "item"), "{text", ("references", "item"), "not a form: expected '}'"),
     (("references", "item"), "} {text}", ("references", "item"), "not a form: Single '}'"),
@@ -85,7 +94,7 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("access",),
         {"allowance": {"models": ["a", "x"]}},
         ("access", "allowance", "models", 1),
-        "'x' is not asked here (there are: ",
+        "'x' is no model here (there are: ",
     ),
 ]
 ONLY_NAMES = [

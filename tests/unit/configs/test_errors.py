@@ -1,3 +1,5 @@
+"""The tree of request errors: each class survives pickling, and the docstring shows each."""
+
 import inspect
 import pickle
 from typing import Any

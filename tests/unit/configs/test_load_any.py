@@ -1,4 +1,4 @@
-"""Whatever the text, it is read or refused with lines: nothing else comes out of `parse`."""
+"""`parse` either reads a text or refuses it with the lines of its problems, whatever the text is."""
 
 from importlib import resources
 from pathlib import Path
@@ -46,7 +46,8 @@ TOKENS = st.sampled_from(
 )
 
 
-def is_read_or_refused(text: str) -> None:
+def read_or_refuse(text: str) -> None:
+    """Fails if `parse` raises anything but a RecipeError whose problems have lines."""
     refused: RecipeError | None = None
     try:
         parse(text, folder=Path("/recipes"))
@@ -58,13 +59,13 @@ def is_read_or_refused(text: str) -> None:
 @settings(deadline=None)
 @given(st.lists(TOKENS, max_size=60).map("".join) | st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    is_read_or_refused(text)
+    read_or_refuse(text)
 
 
 @settings(deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=7))
 def test_any_data_is_read_or_refused(data: dict[str, Any]) -> None:
-    is_read_or_refused(yaml.safe_dump(data, allow_unicode=True))
+    read_or_refuse(yaml.safe_dump(data, allow_unicode=True))
 
 
 @settings(deadline=None)
@@ -82,4 +83,4 @@ def test_any_change_to_a_recipe_is_read_or_refused(data: st.DataObject) -> None:
         here[data.draw(KEYS)] = data.draw(VALUES)
     elif isinstance(here, list):
         here[:] = data.draw(st.lists(VALUES, max_size=3))
-    is_read_or_refused(yaml.safe_dump(recipe, allow_unicode=True))
+    read_or_refuse(yaml.safe_dump(recipe, allow_unicode=True))

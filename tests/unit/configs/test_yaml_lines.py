@@ -1,6 +1,5 @@
-"""YAML text into data and lines, above all text that means harm."""
+"""YAML text into data and lines, and the texts that are refused."""
 
-import re
 import time
 
 import pytest
@@ -34,47 +33,47 @@ def refusal(text: str) -> str:
             "a: !!python/object/apply:os.system [x]",
             "1: could not determine a con",
         ),
-        ("a: 2026-13-45", "1: this cannot be read as timestamp"),
+        ("a: 2026-13-45", "1: this cannot be read as timestamp (quotes make it text)"),
         ("a: !!bool so", "1: this cannot be read as bool"),
         ("a: " + "1" * 5000, "1: this cannot be read as int"),
         ("a: 0x" + "f" * 5000, "1: this number is out of range"),
-        ("a: &a\n  b: *a", "1: this contains itself"),
+        ("a: &a\n  b: *a", "2: this contains itself"),
         ("<<: 5", "1: expected a mapping or list of mappings for merging"),
     ],
 )
-def test_text_that_cannot_be_read_is_told_with_its_line(text: str, expected: str) -> None:
+def test_a_text_that_cannot_be_read_is_refused_with_the_line(text: str, expected: str) -> None:
     assert refusal(text).startswith(expected)
 
 
 def doubling(item: str) -> str:
-    """Sixty lines, each of which stands for the one before, several times."""
+    """Sixty lines, each of which stands for five times the line before.
+
+    Args:
+        item: the form of a line's value; `{}` is where the five aliases go.
+    """
     return "a0: &a0 {x: y}\n" + "".join(
         f"a{n}: &a{n} {item.format(','.join([f'*a{n - 1}'] * 5))}\n" for n in range(1, 60)
     )
 
 
-HOSTILE = {
-    "lists of lists": doubling("[{}]"),
-    "merges of merges": doubling("{{<<: [{}]}}"),
-    "a chain of aliases": "a0: &a0 [x]\n"
-    + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 2000)),
-    "open brackets": "[" * 100_000,
-    "open braces": "{a: " * 100_000,
-    "open dashes": "- " * 100_000,
-    "many keys": "\n".join(f"k{n}: 1" for n in range(100_000)),
-    "many characters": "#" * 2_000_000,
+TOO_MUCH = {
+    "lists of lists": (doubling("[{}]"), "6: too large for a recipe"),
+    "merges of merges": (doubling("{{<<: [{}]}}"), "6: too large for a recipe"),
+    "many keys": ("k: 1\n" * 100_000, "2501: too large for a recipe"),
+    "many levels": ("\n[" * 100_000, "too deep for a recipe"),
+    "many characters": ("#" * 2_000_000, "1: more than 1000000 characters"),
 }
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_refused_soon(text: str) -> None:
+@pytest.mark.parametrize(("text", "expected"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_a_text_that_stands_for_too_much_is_refused_soon(text: str, expected: str) -> None:
     began = time.process_time()
-    assert re.search("too (large|deep) for a recipe|more than 1000000 characters", refusal(text))
+    assert expected in refusal(text)
     assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("text", ["", "# a comment"])
-def test_nothing_is_a_document_without_data(text: str) -> None:
+def test_an_empty_text_is_a_document_without_data(text: str) -> None:
     assert Document(text).data is None
 
 

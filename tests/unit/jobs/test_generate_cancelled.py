@@ -55,7 +55,7 @@ class Engines:
         return Delta(f"{model} {sampling.seed}", finish_reason="stop", completion_tokens=2)
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         yield await self.complete(model, messages, sampling)
 
@@ -64,6 +64,9 @@ class Engines:
 
     async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
         return [[len(text)] for text in texts]
+
+    async def is_alive(self, _model: str) -> bool:
+        return True
 
 
 async def answer(store: Store, engines: Engines) -> GenerateProgress:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 from starlette.types import Send
 
-from actors.engine import Delta, Message, whole_of
+from actors.engine import Delta, Message, collect_answer
 from actors.replica import Replica, ReplicaStats
 from configs.schema import Recipe, Sampling
 from serve_app.http.api import create_api
@@ -63,13 +63,13 @@ class Scripted:
         await asyncio.gather(*(replica.start() for replica in self._replicas.values()))
 
     def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
+        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         self.asked.append((model, messages, sampling))
         return self._replicas[model].stream(messages, sampling)
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        return await whole_of(self.stream(model, messages, sampling))
+        return await collect_answer(self.stream(model, messages, sampling))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return await self._replicas[model].count_tokens(messages)
@@ -132,14 +132,14 @@ class Puppets:
         call.end(prompt_tokens=10, completion_tokens=2)
 
     def stream(
-        self, model: str, _messages: Sequence[Message], _sampling: Sampling, _live: bool = True
+        self, model: str, _messages: Sequence[Message], _sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         call = Call()
         self._calls[model].put_nowait(call)
         return call.deltas()
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        return await whole_of(self.stream(model, messages, sampling))
+        return await collect_answer(self.stream(model, messages, sampling))
 
     async def count_tokens(self, _model: str, messages: Sequence[Message]) -> int:
         return sum(len(message["content"].split()) for message in messages)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.scores.length_control import FOLDS, _folds, length_controlled
+from jobs.scores.folds import leaderboard_folds
+from jobs.scores.length_control import FOLDS, length_controlled
 from jobs.scores.preferences import (
     Gamed,
     Preferences,
@@ -175,4 +176,4 @@ def test_what_cannot_be_controlled_is_refused(preferences: Preferences, message:
 def test_folds_are_those_of_numpys_portable_quicksort(count: int) -> None:
     # 16-bit keys: NumPy has no vectorised argsort for them. GroupKFold sorts 64-bit ones.
     order = np.argsort(np.zeros(count, np.int16))[::-1]
-    assert _folds(count)[order].tolist() == [n % FOLDS for n in range(count)]
+    assert leaderboard_folds(count, FOLDS)[order].tolist() == [n % FOLDS for n in range(count)]

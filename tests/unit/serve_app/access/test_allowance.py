@@ -1,4 +1,4 @@
-"""What a key may ask for, at the API: each has its own, whoever else asks."""
+"""Limits of keys, seen from the API: each key has its own, whatever other keys do."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from configs.schema import Recipe
-from serve_app.access.api_keys import new_key
+from serve_app.access.api_keys import generate_key
 from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import (
     CHAT,
@@ -24,7 +24,7 @@ from tests.unit.serve_app.conftest import (
     recipe,
 )
 
-ALICE, BOB = new_key(), new_key()
+ALICE, BOB = generate_key(), generate_key()
 Opened = Callable[..., httpx.AsyncClient]
 
 
@@ -33,7 +33,7 @@ def headers_of(key: str) -> dict[str, str]:
 
 
 def mixture(tmp_path: Path, alice: dict[str, Any], **settings: Any) -> Recipe:
-    """A recipe behind keys: alice with limits, bob without."""
+    """A recipe with two keys: alice's has these limits, bob's has none."""
     path = tmp_path / "keys.yaml"
     hashes = {"alice": ALICE, "bob": BOB}
     entries: dict[str, Any] = {
@@ -48,7 +48,7 @@ def mixture(tmp_path: Path, alice: dict[str, Any], **settings: Any) -> Recipe:
 
 @pytest.fixture
 def opened(tmp_path: Path, scripted: Scripted) -> Opened:
-    """A client of the API, with alice's limits."""
+    """Opens a client of the API, where alice's key has the given limits."""
 
     def client(**alice: Any) -> httpx.AsyncClient:
         settings = {"allowance": alice.pop("allowance", {})}
@@ -62,7 +62,8 @@ async def ask(client: httpx.AsyncClient, key: str, **fields: Any) -> httpx.Respo
     return await client.post(CHAT, json=MIXTURE | fields, headers=headers_of(key))
 
 
-def is_over(response: httpx.Response, limit: str, at_least_s: int) -> None:
+def require_over(response: httpx.Response, limit: str, at_least_s: int) -> None:
+    """Fails unless alice's request was refused by this limit, with a wait of at least these seconds."""
     assert response.status_code == 429
     assert int(response.headers["retry-after"]) >= at_least_s
     error = response.json()["error"]
@@ -75,7 +76,7 @@ async def test_requests_per_minute_are_each_keys_own(opened: Opened, stream: boo
     async with opened(requests_per_minute=2) as client:
         for _ in range(2):
             assert (await ask(client, ALICE, stream=stream)).status_code == 200
-        is_over(await ask(client, ALICE, stream=stream), "requests_per_minute is 2", 29)
+        require_over(await ask(client, ALICE, stream=stream), "requests_per_minute is 2", 29)
         for _ in range(4):
             assert (await ask(client, BOB)).status_code == 200
 
@@ -85,10 +86,10 @@ async def test_tokens_of_all_calls_count(opened: Opened) -> None:
         used = (await ask(client, ALICE, max_tokens=8)).json()["usage"]["total_tokens"]
         assert used > 8
         refused = await ask(client, ALICE, max_tokens=60)
-        is_over(refused, "tokens_per_minute is 60", used - 2)
+        require_over(refused, "tokens_per_minute is 60", used - 2)
 
 
-async def test_a_request_over_the_largest_answer_is_refused_and_one_that_does_not_say_gets_no_more(
+async def test_a_request_for_a_longer_answer_is_refused_and_no_number_means_the_limit(
     opened: Opened, scripted: Scripted
 ) -> None:
     async with opened(max_tokens=5) as client:
@@ -104,7 +105,7 @@ async def test_a_request_over_the_largest_answer_is_refused_and_one_that_does_no
         assert (await ask(client, BOB, max_tokens=6)).status_code == 200
 
 
-async def test_a_model_that_a_key_may_not_ask_is_not_there_for_it(opened: Opened) -> None:
+async def test_a_model_that_a_key_may_not_ask_does_not_exist_for_it(opened: Opened) -> None:
     async with opened(models=["mix", "one"]) as client:
         listed = (await client.get("/v1/models", headers=headers_of(ALICE))).json()
         assert [card["id"] for card in listed["data"]] == ["mix", "one"]
@@ -117,13 +118,15 @@ async def test_a_model_that_a_key_may_not_ask_is_not_there_for_it(opened: Opened
         assert (await ask(client, BOB, model="two")).status_code == 200
 
 
-async def test_the_recipe_limits_who_states_nothing(opened: Opened) -> None:
+async def test_a_key_without_a_limit_has_the_recipes(opened: Opened) -> None:
     async with opened(max_tokens=50, allowance={"max_tokens": 5}) as client:
         assert (await ask(client, ALICE, max_tokens=50)).status_code == 200
         assert (await ask(client, BOB, max_tokens=6)).status_code == 400
 
 
-async def test_without_keys_the_recipe_limits_all_together(scripted: Scripted) -> None:
+async def test_without_keys_the_recipes_limits_hold_for_all_callers(
+    scripted: Scripted,
+) -> None:
     access = {"allowance": {"requests_per_minute": 1}}
     api = create_api(Recipe.model_validate(recipe().model_dump() | {"access": access}), scripted)
     transport = httpx.ASGITransport(api)
@@ -134,8 +137,8 @@ async def test_without_keys_the_recipe_limits_all_together(scripted: Scripted) -
     assert refused.json()["error"]["message"].startswith("key 'anyone': requests_per_minute is 1")
 
 
-class Doorway:
-    """Exchanges with puppets behind a door, by key."""
+class Endpoint:
+    """An API over puppets, asked with one key or another."""
 
     def __init__(self, settings: Recipe, puppets: Puppets) -> None:
         self._api = create_api(settings, puppets)
@@ -146,7 +149,7 @@ class Doorway:
 
 
 async def end(exchange: Exchange, call: Call, how: str) -> None:
-    """One of the ways in which a request ends."""
+    """Ends a request: it is answered, it fails, the client leaves, or it is cancelled."""
     if how == "answered":
         call.say("text")
         call.end()
@@ -161,42 +164,42 @@ async def end(exchange: Exchange, call: Call, how: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("how", ["answered", "failed", "left", "cancelled"])
-async def test_concurrency_counts_until_a_request_ends_however_it_does(
+async def test_concurrency_counts_a_request_until_it_ends_in_any_way(
     tmp_path: Path, puppets: Puppets, how: str, stream: bool
 ) -> None:
-    doorway = Doorway(mixture(tmp_path, {"concurrency": 1}), puppets)
+    endpoint = Endpoint(mixture(tmp_path, {"concurrency": 1}), puppets)
     for _ in range(3):
-        first = doorway.ask(ALICE, model="one", stream=stream)
+        first = endpoint.ask(ALICE, model="one", stream=stream)
         call = await puppets.call("one")
-        refused = doorway.ask(ALICE, model="one", stream=stream)
+        refused = endpoint.ask(ALICE, model="one", stream=stream)
         start = await refused.start()
         assert start["status"] == 429
         assert (b"retry-after", b"1") in start["headers"]
-        other = doorway.ask(BOB, model="one")
+        other = endpoint.ask(BOB, model="one")
         await end(other, await puppets.call("one"), "left")
         await end(first, call, how)
 
 
-async def test_a_loud_key_leaves_places_for_the_next(tmp_path: Path, puppets: Puppets) -> None:
-    doorway = Doorway(mixture(tmp_path, {}, queue=14), puppets)  # 18 places of each model
-    loud = [doorway.ask(ALICE, model="one", stream=True) for _ in range(16)]
+async def test_a_loud_key_leaves_capacity_for_the_next(tmp_path: Path, puppets: Puppets) -> None:
+    endpoint = Endpoint(mixture(tmp_path, {}, queue=14), puppets)  # each model takes in 18 calls
+    loud = [endpoint.ask(ALICE, model="one", stream=True) for _ in range(16)]
     for _ in loud:
         await puppets.call("one")
-    assert (await doorway.ask(ALICE, model="one").start())["status"] == 429
-    doorway.ask(BOB, model="one")
+    assert (await endpoint.ask(ALICE, model="one").start())["status"] == 429
+    endpoint.ask(BOB, model="one")
     await puppets.call("one")
     for exchange in loud:
         exchange.leave()
         await exchange.app
     for _ in range(14):
-        doorway.ask(BOB, model="one")
+        endpoint.ask(BOB, model="one")
         await puppets.call("one")
 
 
-async def test_a_door_that_knows_one_key_keeps_no_places_free(tmp_path: Path, puppets: Puppets) -> None:
+async def test_with_one_key_no_capacity_is_kept_free(tmp_path: Path, puppets: Puppets) -> None:
     settings = mixture(tmp_path, {}, queue=0)
     (tmp_path / "keys.yaml").write_text(f"alice: sha256:{hashlib.sha256(ALICE.encode()).hexdigest()}")
-    doorway = Doorway(settings, puppets)
+    endpoint = Endpoint(settings, puppets)
     for _ in range(4):
-        doorway.ask(ALICE, model="one")
+        endpoint.ask(ALICE, model="one")
         await puppets.call("one")

@@ -1,4 +1,4 @@
-"""API keys: how they are read, recognised and read again."""
+"""API keys: how they are generated, read, recognised and read again."""
 
 import hashlib
 import hmac
@@ -17,11 +17,11 @@ from serve_app.access.api_keys import (
     Key,
     KeyFile,
     KeysError,
-    from_environment,
-    line_of,
-    match,
-    new_key,
-    parse,
+    find_key,
+    generate_key,
+    key_line,
+    parse_environment,
+    parse_keys,
 )
 
 HEX = hashlib.sha256(b"the key").hexdigest()
@@ -29,25 +29,25 @@ OTHER = hashlib.sha256(b"another").hexdigest()
 NAME_RULE = re.escape(api_keys.NAME_RULE)
 
 
-def test_a_fresh_key_is_let_in_by_its_line_and_is_not_in_it() -> None:
-    key = new_key()
-    line = line_of("alice", key)
-    (kept,) = parse(line, "keys.yaml")
-    assert match([kept], key.encode()) is kept
+def test_a_generated_key_is_valid_by_its_line_which_does_not_contain_it() -> None:
+    key = generate_key()
+    line = key_line("alice", key)
+    (kept,) = parse_keys(line, "keys.yaml")
+    assert find_key([kept], key.encode()) is kept
     assert key not in line
     assert key not in repr(kept)
 
 
-def test_fresh_keys_differ_and_hold_256_random_bits() -> None:
-    made = {new_key() for _ in range(100)}
-    assert len(made) == 100
-    assert {len(key.removeprefix(api_keys.PREFIX)) for key in made} == {43}
+def test_generated_keys_differ_and_have_256_random_bits() -> None:
+    keys = {generate_key() for _ in range(100)}
+    assert len(keys) == 100
+    assert {len(key.removeprefix(api_keys.PREFIX)) for key in keys} == {43}
 
 
 @pytest.mark.parametrize("name", ["", "a b", "sk-slimmoa-x", "a" * 65, "a: b", ".a"])
 def test_a_name_that_could_not_be_read_back_gets_no_line(name: str) -> None:
-    with pytest.raises(KeysError, match=NAME_RULE):
-        line_of(name, new_key())
+    with pytest.raises(KeysError, match=f"{NAME_RULE}: {re.escape(repr(name)[:80])}"):
+        key_line(name, generate_key())
 
 
 def test_every_key_is_compared_in_constant_time_even_after_the_right_one(
@@ -56,25 +56,25 @@ def test_every_key_is_compared_in_constant_time_even_after_the_right_one(
     compared: list[bytes] = []
     compare = hmac.compare_digest
 
-    def noted(one: bytes, two: bytes) -> bool:
+    def note(one: bytes, two: bytes) -> bool:
         compared.append(one)
         return compare(one, two)
 
-    monkeypatch.setattr(hmac, "compare_digest", noted)
+    monkeypatch.setattr(hmac, "compare_digest", note)
     known = [Key(str(n), hashlib.sha256(b"%d" % n).digest()) for n in range(5)]
-    assert match(known, b"0") is known[0]
+    assert find_key(known, b"0") is known[0]
     assert compared == [key.digest for key in known]
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_a_key_is_recognised_by_itself_alone(one: bytes, two: bytes) -> None:
     key = Key("one", hashlib.sha256(one).digest())
-    assert (match([key], two) is key) == (one == two)
+    assert (find_key([key], two) is key) == (one == two)
 
 
 def test_a_line_may_have_limits() -> None:
     text = f"alice: sha256:{HEX}\nbob: {{key: 'sha256:{OTHER}', concurrency: 2, models: [mix]}}\n"
-    alice, bob = parse(text, "keys.yaml")
+    alice, bob = parse_keys(text, "keys.yaml")
     assert alice == Key("alice", bytes.fromhex(HEX))
     assert bob.allowance == Allowance(concurrency=2, models=("mix",))
 
@@ -105,27 +105,28 @@ def test_a_line_without_a_limit_has_the_recipes() -> None:
         (f"a: sha256:{HEX}\nb: sha256:{HEX}", "k:2: b: is the same key as a"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_with_its_line_and_no_value(text: str, message: str) -> None:
+def test_each_problem_of_a_file_has_its_line_and_quotes_no_value(text: str, message: str) -> None:
     with pytest.raises(KeysError, match=f"^{message}") as error:
-        parse(text, "k")
+        parse_keys(text, "k")
     assert "secret" not in str(error.value)
     assert error.value.__cause__ is None
 
 
-def test_an_empty_mapping_lets_nobody_in() -> None:
-    assert parse("{}", "k") == ()
+def test_an_empty_mapping_has_no_keys() -> None:
+    assert parse_keys("{}", "k") == ()
 
 
 def test_the_environment_holds_keys_in_plain() -> None:
-    one, two = from_environment(f" {'a' * 20} , {'b' * 30}")
-    assert match([one, two], b"a" * 20) is one
-    assert match([one, two], b"b" * 30) is two
+    one, two = parse_environment(f" {'a' * 20} , {'b' * 30}")
+    assert find_key([one, two], b"a" * 20) is one
+    assert find_key([one, two], b"b" * 30) is two
 
 
 @pytest.mark.parametrize("text", [",", "short", f"{'a' * 20},", f"{'a' * 20},b", "ä" * 20, "a " * 20])
-def test_keys_that_can_be_guessed_or_not_be_sent_are_refused_unquoted(text: str) -> None:
-    with pytest.raises(KeysError, match=r"key \d has \d+ characters; a key has at least 20") as error:
-        from_environment(text)
+def test_keys_that_are_too_short_or_cannot_be_sent_are_refused_unquoted(text: str) -> None:
+    message = r"key \d has \d+ characters; a key has at least 20 ASCII characters without spaces"
+    with pytest.raises(KeysError, match=message) as error:
+        parse_environment(text)
     assert "short" not in str(error.value)
 
 
@@ -133,9 +134,9 @@ def test_without_the_variable_there_are_no_keys_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(api_keys.VARIABLE, " ")
-    assert api_keys.environment_keys() == ()
+    assert api_keys.read_environment_keys() == ()
     monkeypatch.setenv(api_keys.VARIABLE, "a" * 20)
-    assert len(api_keys.environment_keys()) == 1
+    assert len(api_keys.read_environment_keys()) == 1
 
 
 class TestKeyFile:
@@ -180,8 +181,10 @@ class TestKeyFile:
         assert record.levelno == logging.ERROR
         assert str(path) in record.getMessage()
         assert "secret" not in caplog.text
+        caplog.set_level(logging.INFO)
         path.write_text(f"bob: sha256:{HEX}")
         assert self.names(file, 10) == ["bob"]
+        assert f"1 keys read from {path}" in caplog.text
 
     def test_a_file_that_everybody_may_write_is_refused(self, path: Path) -> None:
         path.chmod(0o666)

@@ -1,4 +1,4 @@
-"""Who is let in: the door of the API, tried from outside."""
+"""Authentication, tried from outside: which requests are admitted, refused and logged."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from configs.schema import Recipe
-from serve_app.access.api_keys import Key, KeysError, new_key
+from serve_app.access.api_keys import Key, KeysError, generate_key
 from serve_app.error_response import DefectMiddleware
 from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import (
@@ -24,7 +24,7 @@ from tests.unit.serve_app.conftest import (
 )
 
 Client = Callable[..., httpx.AsyncClient]
-ALICE, BOB = new_key(), new_key()
+ALICE, BOB = generate_key(), generate_key()
 EVERY_PATH = ["/v1/models", "/v1/models/one", "/readyz", "/openapi.json", "/docs", "/nowhere", "/"]
 
 
@@ -32,7 +32,8 @@ def hashed(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def with_door(**access: Any) -> Recipe:
+def with_access(**access: Any) -> Recipe:
+    """The recipe with these settings of `access`."""
     return Recipe.model_validate(recipe().model_dump() | {"access": access})
 
 
@@ -48,17 +49,18 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def through(scripted: Scripted, keys_file: Path) -> Client:
-    """A client of the API behind a door with keys."""
+def with_keys(scripted: Scripted, keys_file: Path) -> Client:
+    """Opens a client of an API that has the keys of alice and bob."""
 
     def opened(**access: Any) -> httpx.AsyncClient:
-        api = create_api(with_door(**{"keys_file": str(keys_file), **access}), scripted)
+        api = create_api(with_access(**{"keys_file": str(keys_file), **access}), scripted)
         return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api")
 
     return opened
 
 
-def is_refused(response: httpx.Response, message: str) -> None:
+def require_refusal(response: httpx.Response, message: str) -> None:
+    """Fails unless the response is a 401 whose message has these words."""
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == 'Bearer realm="slimmoa"'
     error = response.json()["error"]
@@ -68,10 +70,10 @@ def is_refused(response: httpx.Response, message: str) -> None:
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 async def test_without_a_key_nothing_is_seen_but_that_the_ingress_lives(
-    through: Client, path: str
+    with_keys: Client, path: str
 ) -> None:
-    async with through() as client:
-        is_refused(await client.get(path), "an API key is needed")
+    async with with_keys() as client:
+        require_refusal(await client.get(path), "an API key is needed")
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         assert (await client.get(path, headers=bearer(ALICE))).status_code != 401
 
@@ -79,7 +81,7 @@ async def test_without_a_key_nothing_is_seen_but_that_the_ingress_lives(
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
-        (f"Bearer {new_key()}", "not known here"),
+        (f"Bearer {generate_key()}", "not known here"),
         (f"Bearer {ALICE[:-1]}", "not known here"),
         (f"Bearer {ALICE}x", "not known here"),
         (f"Bearer {ALICE.upper()}", "not known here"),
@@ -98,34 +100,37 @@ async def test_without_a_key_nothing_is_seen_but_that_the_ingress_lives(
     ids=lambda value: value[:30],
 )
 async def test_a_wrong_key_is_refused_and_not_repeated(
-    through: Client, authorization: str, message: str, caplog: pytest.LogCaptureFixture
+    with_keys: Client, authorization: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(0)
-    async with through() as client:
+    async with with_keys() as client:
         response = await client.get("/v1/models", headers={"authorization": authorization})
-    is_refused(response, message)
+    require_refusal(response, message)
     for sent in authorization.split():
         assert len(sent) < 8 or (sent not in response.text and sent not in caplog.text)
 
 
-async def test_a_key_elsewhere_than_in_its_header_is_none(through: Client) -> None:
-    async with through() as client:
+async def test_a_key_outside_of_its_header_is_not_read(with_keys: Client) -> None:
+    async with with_keys() as client:
         for headers in ({"x-api-key": ALICE}, {"api-key": ALICE}, {"cookie": f"Authorization={ALICE}"}):
-            is_refused(await client.get("/v1/models", headers=headers), "an API key is needed")
-        is_refused(await client.get(f"/v1/models?api_key={ALICE}"), "an API key is needed")
+            require_refusal(await client.get("/v1/models", headers=headers), "an API key is needed")
+        require_refusal(await client.get(f"/v1/models?api_key={ALICE}"), "an API key is needed")
 
 
 @pytest.mark.parametrize("both", [(ALICE, ALICE), (ALICE, BOB), (ALICE, "wrong"), ("wrong", ALICE)])
 async def test_two_authorization_headers_are_refused_whatever_they_say(
-    through: Client, both: tuple[str, str]
+    with_keys: Client, both: tuple[str, str]
 ) -> None:
     headers = [("Authorization", f"Bearer {key}") for key in both]
-    async with through() as client:
-        is_refused(await client.get("/v1/models", headers=headers), "there are 2 Authorization headers")
+    async with with_keys() as client:
+        require_refusal(
+            await client.get("/v1/models", headers=headers),
+            "there are 2 Authorization headers; send one",
+        )
 
 
-async def test_the_scheme_is_read_in_any_case(through: Client) -> None:
-    async with through() as client:
+async def test_the_scheme_is_read_in_any_case(with_keys: Client) -> None:
+    async with with_keys() as client:
         for scheme in ("bearer", "BEARER"):
             response = await client.get("/v1/models", headers={"authorization": f"{scheme} {ALICE}"})
             assert response.status_code == 200
@@ -138,12 +143,16 @@ async def test_the_scheme_is_read_in_any_case(through: Client) -> None:
 async def test_no_other_spelling_of_the_open_path_is_open(
     scripted: Scripted, keys_file: Path, path: str
 ) -> None:
-    api = create_api(with_door(keys_file=str(keys_file)), scripted)
+    api = create_api(with_access(keys_file=str(keys_file)), scripted)
     assert await status(api, path=path, method="GET") == 401
 
 
 async def status(api: Any, **fields: Any) -> int:
-    """What a request gets that no client would send."""
+    """The status for a request that no client library would send.
+
+    Args:
+        fields: of the ASGI scope.
+    """
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -167,7 +176,7 @@ async def test_a_refused_request_costs_no_engine_and_no_byte_of_its_body_is_read
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await create_api(with_door(keys_file=str(keys_file)), scripted)(SCOPE.copy(), receive, send)
+    await create_api(with_access(keys_file=str(keys_file)), scripted)(SCOPE.copy(), receive, send)
     assert sent[0]["status"] == 401
     assert scripted.asked == []
 
@@ -185,34 +194,34 @@ async def test_a_websocket_is_closed(scripted: Scripted) -> None:
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
-async def test_a_key_of_the_environment_opens_the_same_door(
+async def test_keys_of_the_environment_and_of_the_file_are_both_valid(
     scripted: Scripted, keys_file: Path
 ) -> None:
-    theirs = new_key()
+    theirs = generate_key()
     key = Key("env", hashlib.sha256(theirs.encode()).digest())
-    api = create_api(with_door(keys_file=str(keys_file)), scripted, [key])
+    api = create_api(with_access(keys_file=str(keys_file)), scripted, [key])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api") as client:
         for good in (theirs, ALICE):
             assert (await client.get("/v1/models", headers=bearer(good))).status_code == 200
-        is_refused(await client.get("/v1/models"), "an API key is needed")
+        require_refusal(await client.get("/v1/models"), "an API key is needed")
 
 
 def change(keys_file: Path, text: str) -> None:
     keys_file.write_text(text)
 
 
-async def test_keys_change_while_the_door_stands(through: Client, keys_file: Path) -> None:
-    async with through(reload_s=1e-6) as client:
+async def test_keys_change_while_the_server_runs(with_keys: Client, keys_file: Path) -> None:
+    async with with_keys(reload_s=1e-6) as client:
         assert (await client.get("/v1/models", headers=bearer(ALICE))).status_code == 200
         change(keys_file, f"bob: {hashed(BOB)}")
-        is_refused(await client.get("/v1/models", headers=bearer(ALICE)), "not known here")
+        require_refusal(await client.get("/v1/models", headers=bearer(ALICE)), "not known here")
         change(keys_file, "bob: [")
         assert (await client.get("/v1/models", headers=bearer(BOB))).status_code == 200
 
 
-def test_a_door_whose_keys_cannot_be_read_is_not_opened(scripted: Scripted, tmp_path: Path) -> None:
+def test_an_api_whose_keys_cannot_be_read_does_not_start(scripted: Scripted, tmp_path: Path) -> None:
     with pytest.raises(KeysError, match="cannot read"):
-        create_api(with_door(keys_file=str(tmp_path / "nowhere")), scripted)
+        create_api(with_access(keys_file=str(tmp_path / "nowhere")), scripted)
 
 
 class TestWithoutKeys:
@@ -221,7 +230,7 @@ class TestWithoutKeys:
         [
             ("10.0.0.5", "10.0.0.9", "10.0.0.5:8000"),
             ("10.0.0.5", "10.0.0.5", "10.0.0.5:8000"),
-            ("127.0.0.1", "203.0.113.7", "localhost"),  # a proxy on this machine says for whom it asks
+            ("127.0.0.1", "203.0.113.7", "localhost"),  # a proxy on this machine names its client
             ("127.0.0.1", "127.0.0.1", "evil.example.org:8000"),  # DNS rebinding
             ("127.0.0.1", "127.0.0.1", "127.0.0.1.example.org"),
             ("127.0.0.1", "127.0.0.1", ""),
@@ -232,33 +241,50 @@ class TestWithoutKeys:
     async def test_only_this_machine_may_ask(
         self, scripted: Scripted, server: str | None, client: str | None, host: str
     ) -> None:
-        came = {
+        request = {
             "server": server and (server, 8000),
             "client": client and (client, 50_000),
             "headers": [(b"host", host.encode())],
             "path": "/v1/models",
             "method": "GET",
         }
-        assert await status(create_api(recipe(), scripted), **came) == 403
-        assert await status(create_api(with_door(open=True), scripted), **came) == 200
+        assert await status(create_api(recipe(), scripted), **request) == 403
+        assert await status(create_api(with_access(open=True), scripted), **request) == 200
         key = Key("env", b"\0" * 32)
-        assert await status(create_api(recipe(), scripted, [key]), **came) == 401
+        assert await status(create_api(recipe(), scripted, [key]), **request) == 401
 
     @pytest.mark.parametrize(
         "host", ["localhost", "LocalHost:8000", "127.0.0.1:8000", "[::1]:8000", "moa.localhost"]
     )
-    async def test_this_machine_is_let_in_by_every_name_of_its_own(
+    async def test_this_machine_is_admitted_by_each_of_its_names(
         self, scripted: Scripted, host: str
     ) -> None:
         headers = [(b"host", host.encode())]
         api = create_api(recipe(), scripted)
         assert await status(api, headers=headers, path="/v1/models", method="GET") == 200
 
-    async def test_the_refusal_says_what_to_do(self, scripted: Scripted) -> None:
-        transport = httpx.ASGITransport(create_api(recipe(), scripted), client=("10.0.0.9", 5))
-        async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.5") as client:
-            error = (await client.post(CHAT, json=MIXTURE)).json()["error"]
+    @pytest.mark.parametrize(
+        ("client", "url", "why"),
+        [
+            (("10.0.0.9", 5), "http://10.0.0.5", "and this came over another interface"),
+            (
+                ("127.0.0.1", 5),
+                "http://evil.example.org",
+                "by a name of its own such as localhost, not 'evil.example.org'",
+            ),
+        ],
+    )
+    async def test_the_refusal_says_why_and_what_to_do(
+        self, scripted: Scripted, client: tuple[str, int], url: str, why: str
+    ) -> None:
+        async def local(scope: Any, receive: Any, send: Any) -> None:
+            await create_api(recipe(), scripted)(scope | {"server": ("127.0.0.1", 80)}, receive, send)
+
+        transport = httpx.ASGITransport(local, client=client)
+        async with httpx.AsyncClient(transport=transport, base_url=url) as http:
+            error = (await http.post(CHAT, json=MIXTURE)).json()["error"]
         assert error["message"].startswith("without API keys only this machine may ask (access.open")
+        assert error["message"].endswith(why)
         assert error["code"] == "permission_denied"
 
 
@@ -270,23 +296,23 @@ PREFLIGHT = {
 
 
 class TestOtherOrigins:
-    async def test_by_default_no_web_page_is_let_in(self, through: Client) -> None:
-        async with through() as client:
+    async def test_by_default_no_web_page_may_ask(self, with_keys: Client) -> None:
+        async with with_keys() as client:
             for response in (
                 await client.options(CHAT, headers=PREFLIGHT),
                 await client.get("/v1/models", headers=PREFLIGHT | bearer(ALICE)),
             ):
                 assert not [name for name in response.headers if name.startswith("access-control")]
 
-    async def test_a_named_origin_may_ask_and_still_needs_a_key(self, through: Client) -> None:
-        async with through(cors_origins=["https://chat.example.org"]) as client:
+    async def test_a_named_origin_may_ask_and_still_needs_a_key(self, with_keys: Client) -> None:
+        async with with_keys(cors_origins=["https://chat.example.org"]) as client:
             allowed = await client.options(CHAT, headers=PREFLIGHT)
             assert allowed.status_code == 200
             assert allowed.headers["access-control-allow-origin"] == "https://chat.example.org"
             assert "authorization" in allowed.headers["access-control-allow-headers"]
             assert "access-control-allow-credentials" not in allowed.headers
             refused = await client.post(CHAT, json=MIXTURE, headers=PREFLIGHT)
-            is_refused(refused, "an API key is needed")
+            require_refusal(refused, "an API key is needed")
             # Without this header the page could not read why.
             assert refused.headers["access-control-allow-origin"] == "https://chat.example.org"
             other = await client.options(
@@ -301,10 +327,10 @@ ASKED = {"model": "mix", "messages": [{"role": "user", "content": MARK}]}
 
 
 def is_in_a_log(text: str, caplog: pytest.LogCaptureFixture) -> bool:
-    """Whether a record has it, in its text, arguments or traceback."""
+    """Whether a log record contains the text: in its message, arguments or traceback."""
     assert caplog.records  # httpx's own at least
-    said = [str(vars(record)) for record in caplog.records]
-    return text in "\n".join([*said, caplog.text])
+    records = [str(vars(record)) for record in caplog.records]
+    return text in "\n".join([*records, caplog.text])
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -325,7 +351,7 @@ async def test_nothing_that_is_asked_or_answered_is_logged(
     keys_file: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, Any], stream: bool
 ) -> None:
     caplog.set_level(0)
-    settings = with_door(keys_file=str(keys_file)).model_dump()
+    settings = with_access(keys_file=str(keys_file)).model_dump()
     for model in settings["models"].values():
         model["text"] = f"{MARK} as an answer"
     mixture = Recipe.model_validate(settings)

@@ -1,4 +1,4 @@
-"""Overload in virtual time: who is let in is answered soon and whole, others are refused at once."""
+"""Overload in virtual time: admitted requests are answered soon and whole, others refused at once."""
 
 import asyncio
 import random
@@ -38,52 +38,59 @@ def recipe() -> Recipe:
 
 
 @dataclass
-class Came:
-    """What became of the requests. seconds: of each answer; refused_s: of each refusal."""
+class Outcome:
+    """What became of the requests."""
 
-    seconds: list[float] = field(default_factory=list)
+    answered_s: list[float] = field(default_factory=list)
+    """Seconds that each answer took."""
     refused_s: list[float] = field(default_factory=list)
+    """Seconds that each refusal took."""
     degraded: int = 0
 
     @property
     def p99_s(self) -> float:
-        return sorted(self.seconds)[int(0.99 * len(self.seconds))]
+        return sorted(self.answered_s)[int(0.99 * len(self.answered_s))]
 
 
-async def offered(times_capacity: float) -> Came:
-    """Requests at random (Poisson) for SECONDS; whatever fails is an error of the test."""
-    mixture, came, draw = recipe(), Came(), random.Random(1)
+async def offer(load: float) -> Outcome:
+    """Sends requests at random (Poisson) for SECONDS. Any other failure than Overloaded fails the test.
+
+    Args:
+        load: requests in relation to what the models can do.
+    """
+    mixture, outcome, draw = recipe(), Outcome(), random.Random(1)
     models = Scripted(mixture)
-    ledger = AdmissionControl({name: mixture.capacity_per_replica(name) for name in mixture.models})
+    capacity = {name: mixture.capacity_per_replica(name) for name in mixture.models}
+    control = AdmissionControl(capacity)
     await models.start()
     clock = asyncio.get_running_loop().time
-    claim = Demand(ANYONE, mixture.calls_at_once("mix"), 10, has_rivals=False)
+    demand = Demand(ANYONE, mixture.calls_at_once("mix"), 10, shares_capacity=False)
 
     async def ask() -> None:
         began = clock()
-        answer = moa.answer(QUESTION, mixture, models, watched=False)
+        answer = moa.answer(QUESTION, mixture, models, stream_proposals=False)
         try:
-            events = [event async for event in admitted_events(answer, ledger, claim, clock)]
+            events = [event async for event in admitted_events(answer, control, demand, clock)]
         except Overloaded:
-            came.refused_s.append(clock() - began)
+            outcome.refused_s.append(clock() - began)
             return
         done = events[-1]
         assert isinstance(done, AnswerDone)
-        came.degraded += done.summary.degraded
-        came.seconds.append(clock() - began)
+        outcome.degraded += done.summary.degraded
+        outcome.answered_s.append(clock() - began)
 
     until = clock() + SECONDS
     async with asyncio.TaskGroup() as asking:
         while clock() < until:
             asking.create_task(ask())
-            await asyncio.sleep(draw.expovariate(times_capacity * CAPACITY_PER_S))
-    return came
+            await asyncio.sleep(draw.expovariate(load * CAPACITY_PER_S))
+    return outcome
 
 
-async def test_at_three_times_the_capacity_who_is_let_in_waits_little_longer_than_below_it() -> None:
-    below, above = await offered(0.9), await offered(3.0)
-    assert len(below.refused_s) <= 0.01 * len(below.seconds)
+async def test_at_three_times_the_capacity_admitted_requests_take_little_longer_than_below_it() -> None:
+    below, above = await offer(0.9), await offer(3.0)
+    assert len(below.refused_s) <= 0.01 * len(below.answered_s)
     assert above.p99_s <= 1.5 * below.p99_s
     assert max(above.refused_s) == 0
     assert (below.degraded, above.degraded) == (0, 0)
-    assert len(above.seconds) >= 0.95 * CAPACITY_PER_S * SECONDS
+    assert len(above.answered_s) >= 0.95 * CAPACITY_PER_S * SECONDS

@@ -1,4 +1,4 @@
-"""The door on a bare connection to uvicorn, which Serve's proxy runs too: `tests/ray/test_door.py`."""
+"""Raw connections to uvicorn, which Serve's proxy runs too: `tests/ray/test_access.py`."""
 
 import asyncio
 import hashlib
@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serve_app.access.api_keys import Key, new_key
+from serve_app.access.api_keys import Key, generate_key
 from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import Scripted, listening, recipe
 from tests.wire import CLOSE, ambiguous, asked, attempt, head, post, smuggled
 
-KEY = new_key()
+KEY = generate_key()
 
 
 @pytest.fixture

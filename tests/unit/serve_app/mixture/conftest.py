@@ -18,10 +18,11 @@ QUESTION = [Message(role="user", content="What is the capital of France?")]
 
 @dataclass
 class Outcome:
-    """Everything that an answer said. seconds: that it took, on the jumping clock."""
+    """An answer, read to its end."""
 
     events: list[Event]
     seconds: float
+    """Time that it took, on the jumping clock."""
 
     @property
     def summary(self) -> Summary:
@@ -43,7 +44,7 @@ class Outcome:
 
 
 class Mixture:
-    """A recipe of scripted models: by default `a` and `b` propose, `z` aggregates, all at once."""
+    """A recipe of scripted models: by default `a` and `b` propose and `z` aggregates, in no time."""
 
     def __init__(self, models: FakeModels) -> None:
         self.models = models
@@ -58,7 +59,7 @@ class Mixture:
         **limits: Any,
     ) -> Recipe:
         contexts = context_tokens or {}
-        places = [
+        proposers = [
             {"proposers": [{"model": p} if isinstance(p, str) else p for p in layer]}
             for layer in layers or [["a", "b"]]
         ]
@@ -69,7 +70,7 @@ class Mixture:
                     name: {"engine": "scripted", "context_tokens": contexts.get(name, 4096)}
                     for name in self.models.scripts
                 },
-                "layers": places,
+                "layers": proposers,
                 "aggregator": {"model": "z", **(aggregator or {})},
                 "references": references or {},
                 "limits": {"deadline_s": 100, "layer_deadline_s": 30, **limits},
@@ -79,7 +80,7 @@ class Mixture:
     async def answer(
         self, recipe: Recipe | None = None, messages: Sequence[Message] = QUESTION, **options: Any
     ) -> Outcome:
-        """Have a question answered to the end."""
+        """Ask a question and read the answer to its end."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         answered = moa.answer(messages, recipe or self.recipe(), self.models, **options)

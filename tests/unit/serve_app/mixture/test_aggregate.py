@@ -1,4 +1,4 @@
-"""The aggregator: who answers if it does not, and what the client is told."""
+"""The aggregator: its fallbacks, its time limits, and what the events say of them."""
 
 import asyncio
 
@@ -173,7 +173,7 @@ async def test_a_conversation_too_long_for_the_aggregator_is_refused_before_any_
     recipe = mixture.recipe(context_tokens={"z": 1400}, references={"prompt": "Merge these:"})
     with pytest.raises(ContextTooLong) as caught:
         await mixture.answer(recipe, long)
-    # 904 of the user's, 14 of the frame around two references, 64 for what stands in them
+    # 904 for the user's message, 14 for the frame around two references, 64 for their texts
     assert caught.value.message == (
         "the conversation with 64 tokens of references takes 982 tokens and model 'z' holds 1400, of "
         "which 512 are kept for the answer (max_tokens): 94 too many"
@@ -183,10 +183,10 @@ async def test_a_conversation_too_long_for_the_aggregator_is_refused_before_any_
 
 
 @pytest.mark.parametrize("over", [0, 1])
-async def test_what_the_first_check_lets_through_the_aggregator_can_hold(
+async def test_a_conversation_that_passes_the_first_check_fits_the_aggregator(
     mixture: Mixture, over: int
 ) -> None:
-    """904 + 14 + 64 + 512 tokens: see the refusal above."""
+    """904 + 14 + 64 + 512 tokens, as in the test above."""
     mixture.models.scripts |= {"a": ["word " * 500], "b": ["word " * 500]}
     long = [Message(role="user", content="word " * 900)]
     recipe = mixture.recipe(context_tokens={"z": 1494 - over}, references={"prompt": "Merge these:"})
@@ -267,11 +267,23 @@ async def test_a_model_asked_directly_counts_as_direct(mixture: Mixture) -> None
     )
 
 
+@pytest.mark.parametrize(("seed", "shown"), [(7, 7), (None, 0)])
+async def test_a_model_asked_directly_names_its_sampling_seed(
+    mixture: Mixture, seed: int | None, shown: int
+) -> None:
+    events = moa.direct(QUESTION, mixture.recipe(), mixture.models, "a", Sampling(seed=seed))
+    started, *_, done = [event async for event in events]
+    assert started == Started(shown)
+    assert isinstance(done, AnswerDone)
+    assert done.summary.seed == shown
+    assert [call.seed for call in done.summary.calls] == [seed]
+
+
 @pytest.mark.parametrize("script", [[EngineError("boom")], [None]])
 async def test_a_model_asked_directly_fails_before_any_other_event(
     mixture: Mixture, script: Script
 ) -> None:
-    """The API opens its stream with the second event: an error after it would lose its HTTP status."""
+    """The API opens its stream with the second event; a later error could not set the HTTP status."""
     mixture.models.scripts["a"] = script
     events = moa.direct([], mixture.recipe(), mixture.models, "a", Sampling())
     assert isinstance(await anext(events), Started)

@@ -1,17 +1,25 @@
-"""Prompts within a model's context: properties over any lengths and any tokenizer."""
+"""Prompts that fit into a model's context: properties over any lengths and any tokenizer."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.engine import Delta, Message
+from actors.engine import Message
 from configs.errors import ContextTooLong
-from configs.schema import Recipe, Sampling
-from serve_app.mixture.context_budget import Fitted, check_conversation, even_length, fit, most_tokens
+from configs.schema import Recipe
+from serve_app.mixture.context_budget import (
+    FittedPrompt,
+    PromptTask,
+    check_conversation,
+    even_length,
+    fit,
+    token_bound,
+)
 from serve_app.mixture.references import with_references
+from tests.unit.scripts import FakeModels
 
 pytestmark = pytest.mark.virtual_time
 
@@ -19,24 +27,20 @@ RESERVE = 512
 TOKENIZERS: dict[str, Callable[[str], list[int]]] = {
     "words": lambda text: [m.end() for m in re.finditer(r"\s*\S+|\s+$", text)],
     "characters": lambda text: list(range(1, len(text) + 1)),
-    # Tokens that depend on what stands before them, as merges do: a cut changes their number.
+    # Tokens that depend on the text before them, as merges do: a cut changes their number.
     "merges": lambda text: [m.end() for m in re.finditer(r"(?s)(ab)+|(.)\2*|.", text)],
     # A token is a byte, and several of them end with the same character.
     "bytes": lambda text: [n for n, c in enumerate(text, 1) for _ in c.encode()],
 }
 
 
-class Counter:
-    """`budget.Models` that only counts, and remembers what it was asked."""
+class Counter(FakeModels):
+    """Models with this tokenizer. `counted`: how many calls counted tokens."""
 
     def __init__(self, token_ends: Callable[[str], list[int]]) -> None:
+        super().__init__()
         self._token_ends = token_ends
         self.counted = 0
-
-    def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _live: bool = True
-    ) -> AsyncIterator[Delta]:
-        raise NotImplementedError
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:  # noqa: ARG002
         self.counted += 1
@@ -70,11 +74,15 @@ def test_even_length_is_the_largest_that_fits(lengths: list[int], budget: int) -
 TEXT = st.text("ab <é\n", max_size=400)
 
 
-async def try_to_fit(
-    counter: Counter, recipe: Recipe, messages: list[Message], references: list[str]
-) -> Fitted | ContextTooLong:
+def prompt_task(
+    recipe: Recipe, messages: Sequence[Message], references: Sequence[str] = ()
+) -> PromptTask:
+    return PromptTask(recipe, "m", messages, references, RESERVE)
+
+
+async def try_to_fit(task: PromptTask, counter: Counter) -> FittedPrompt | ContextTooLong:
     try:
-        return await fit(counter, recipe, "m", messages, references, RESERVE)
+        return await fit(task, counter)
     except ContextTooLong as error:
         return error
 
@@ -94,12 +102,13 @@ async def test_whatever_is_fitted_fits(
     messages = [Message(role="user", content=conversation)]
     whole = with_references(messages, references, tight.references)
     fits_whole = await counter.count_tokens("m", whole) <= room
-    outcome = await try_to_fit(counter, tight, messages, references)
+    task = prompt_task(tight, messages, references)
+    outcome = await try_to_fit(task, counter)
     if isinstance(outcome, ContextTooLong):
         assert not fits_whole
         assert int(re.findall(r": (\d+) too many$", outcome.message)[0]) > 0
         with pytest.raises(ContextTooLong):  # or it would be refused after the proposers' work
-            await check_conversation(counter, tight, "m", messages, RESERVE, len(references))
+            await check_conversation(task, counter)
         return
     assert await counter.count_tokens("m", outcome.messages) <= room
     assert (outcome.tokens_removed == 0) == fits_whole == (outcome.messages == whole)
@@ -111,10 +120,15 @@ async def test_whatever_is_fitted_fits(
 
 
 async def fitted(context_tokens: int, references: list[str]) -> tuple[str, int]:
-    """The prompt in a context of so many words, and how many words are gone."""
+    """The first message of the prompt for a model whose tokens are words, and how many were trimmed.
+
+    The first estimate is right for such a model: the prompt is counted once before it is cut and once
+    after.
+    """
     counter = Counter(TOKENIZERS["words"])
     messages = [Message(role="user", content="Hello")]
-    done = await fit(counter, recipe(context_tokens), "m", messages, references, RESERVE)
+    done = await fit(prompt_task(recipe(context_tokens), messages, references), counter)
+    assert counter.counted <= 2
     return done.messages[0]["content"], done.tokens_removed
 
 
@@ -135,7 +149,7 @@ async def test_references_that_would_be_too_short_to_be_of_use_are_refused() -> 
 
 
 class Stubborn(Counter):
-    """One token over the room, however much is cut, until it cannot be cut further."""
+    """Counts one token more than there is room for, until references are at their shortest."""
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return 128 if await super().count_tokens(model, messages) <= 9 + 3 + 24 else 129
@@ -144,15 +158,15 @@ class Stubborn(Counter):
 async def test_a_tokenizer_that_defies_every_estimate_still_ends_in_the_shortest_cut() -> None:
     messages = [Message(role="user", content="Hello")]
     stubborn, tight = Stubborn(TOKENIZERS["words"]), recipe(RESERVE + 128)
-    done = await fit(stubborn, tight, "m", messages, [" m" * 120], RESERVE)
+    done = await fit(prompt_task(tight, messages, [" m" * 120]), stubborn)
     assert done.messages[0]["content"].count(" m") == 24
 
 
 async def test_counting_is_spared_where_even_one_token_a_byte_would_fit() -> None:
     messages = [Message(role="user", content="é" * 100)]
-    bound = most_tokens(messages)
+    bound = token_bound(messages)
     assert bound == 256 + 16 + 200
     for room, counted in ((bound, 0), (bound - 1, 1)):
         counter = Counter(TOKENIZERS["words"])
-        await check_conversation(counter, recipe(room + RESERVE), "m", messages, RESERVE)
+        await check_conversation(prompt_task(recipe(room + RESERVE), messages), counter)
         assert counter.counted == counted

@@ -1,6 +1,6 @@
-"""What each model is sent, to the letter: layer 1, layer 2 and the aggregator.
+"""The exact prompts of layer 1, layer 2 and the aggregator.
 
-A change of a prompt shows as a change of the files in `golden/`.
+If a prompt is to change, the files in `golden/` change with it.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A layer: quorum, grace, deadline, and who is dropped why."""
+"""A layer: quorum, grace, deadlines, and why a proposer is dropped."""
 
 import asyncio
 from contextlib import aclosing
@@ -218,18 +218,23 @@ async def test_references_too_long_for_a_proposer_are_trimmed_and_reported(mixtu
     assert "from b" in asked.text
 
 
-async def test_unwatched_proposals_come_in_one_piece_and_are_the_same(mixture: Mixture) -> None:
-    watched = await mixture.answer(seed=3)
-    unwatched = await mixture.answer(seed=3, watched=False)
-    assert any(isinstance(event, ProposalDelta) for event in watched.events)
-    assert not any(isinstance(event, ProposalDelta) for event in unwatched.events)
-    assert unwatched.text == watched.text
-    assert unwatched.summary.calls == watched.summary.calls
+async def test_proposals_that_are_not_streamed_come_in_one_piece_and_are_the_same(
+    mixture: Mixture,
+) -> None:
+    streamed = await mixture.answer(seed=3)
+    whole = await mixture.answer(seed=3, stream_proposals=False)
+    assert any(isinstance(event, ProposalDelta) for event in streamed.events)
+    assert not any(isinstance(event, ProposalDelta) for event in whole.events)
+    assert whole.text == streamed.text
+    assert whole.summary.calls == streamed.summary.calls
 
 
-async def test_leaving_an_unwatched_layer_closes_its_calls(mixture: Mixture) -> None:
+async def test_leaving_a_layer_whose_proposals_are_not_streamed_closes_its_calls(
+    mixture: Mixture,
+) -> None:
     mixture.models.scripts["a"] = [None]
-    async with aclosing(moa.answer([], mixture.recipe(), mixture.models, watched=False)) as events:
+    answering = moa.answer([], mixture.recipe(), mixture.models, stream_proposals=False)
+    async with aclosing(answering) as events:
         async for event in events:
             if isinstance(event, ProposalDone):
                 break

@@ -1,4 +1,4 @@
-"""The mixture as a whole: seeds, order, usage, and that closing it ends everything."""
+"""The mixture as a whole: seeds, the order of references, usage, and closing an answer."""
 
 import asyncio
 import copy
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 def order(prompt: str) -> list[str]:
-    """The models whose proposals a prompt holds, in its order."""
+    """The models whose proposals stand in the prompt, in the order of the prompt."""
     return re.findall(r"from (\w)", prompt)
 
 
@@ -66,7 +66,7 @@ async def test_the_answers_sampling_is_the_aggregators_alone(mixture: Mixture) -
 
 @pytest.mark.parametrize("seed", [None, 11])
 @pytest.mark.parametrize("layer", [[{"model": "a", "samples": 3}], ["a", "a", "a"]])
-async def test_one_model_gives_several_proposals_each_with_a_seed_of_its_own(
+async def test_one_model_gives_several_proposals_each_with_another_seed(
     mixture: Mixture, layer: list[str | dict[str, Any]], seed: int | None
 ) -> None:
     mixture.models.scripts["a"] = lambda asked: [f"drawn with {asked.sampling.seed}"]
@@ -107,8 +107,8 @@ async def test_a_seed_fixes_every_call_and_the_order_of_references(mixture: Mixt
     assert len(set(seeds)) == half
 
 
-def asked_of(asked: Asked) -> tuple[str, str, Sampling]:
-    """A call, as far as an engine knows it."""
+def call_key(asked: Asked) -> tuple[str, str, Sampling]:
+    """Everything that decides what an engine answers to a call."""
     return asked.model, asked.text, asked.sampling
 
 
@@ -117,9 +117,9 @@ def asked_of(asked: Asked) -> tuple[str, str, Sampling]:
     [
         (["b", "c", "b"], "bb c"),  # the first one is left out
         (["a", "b", "b"], "a bb"),
-        (["a", "b", "c"], "a b c"),  # one place of a model that stands twice
+        (["a", "b", "c"], "a b c"),  # one sample less of a model that has two
         (["d", "a", "b", "c", "b"], "a bb c"),  # one more, in front
-        (["a", "b", "c", "b", "b"], "a bb c"),  # one more place of a model
+        (["a", "b", "c", "b", "b"], "a bb c"),  # one more sample of a model
         (["b", "c", "a", "b"], "a bb c"),
         (["a", {"model": "b", "samples": 2}, "c"], "a bb c"),
     ],
@@ -132,9 +132,9 @@ async def test_with_another_proposer_or_one_less_the_others_are_asked_the_very_s
     for layer in (["a", "b", "c", "b"], changed):
         mixture.models.asked.clear()
         await mixture.answer(mixture.recipe(layer), seed=5)
-        calls.append({asked_of(asked) for asked in mixture.models.asked if asked.model != "z"})
+        calls.append({call_key(asked) for asked in mixture.models.asked if asked.model != "z"})
     base, other = calls
-    assert len(base) == 4  # the places of b differ
+    assert len(base) == 4  # the samples of b differ
     assert Counter(model for model, *_ in base & other) == Counter(stay.replace(" ", ""))
 
 
@@ -161,13 +161,13 @@ async def test_every_order_of_references_occurs_and_stages_draw_apart(mixture: M
     assert differ > 30
 
 
-async def test_without_a_seed_the_order_is_drawn_and_told(mixture: Mixture) -> None:
+async def test_without_a_seed_the_order_is_drawn_and_its_seed_named(mixture: Mixture) -> None:
     drawn = [(await mixture.answer()).events[0] for _ in range(3)]
     seeds = {event.seed for event in drawn if isinstance(event, Started)}
     assert len(seeds) == 3
 
 
-async def test_the_order_does_not_depend_on_who_is_first(mixture: Mixture) -> None:
+async def test_the_order_does_not_depend_on_which_proposal_comes_first(mixture: Mixture) -> None:
     orders = set()
     for delays in ((0.0, 9.0), (9.0, 0.0)):
         mixture.models.scripts |= {"a": [delays[0], "from a"], "b": [delays[1], "from b"]}
@@ -188,7 +188,7 @@ async def test_no_prompt_names_a_model(mixture: Mixture) -> None:
 async def test_every_finished_call_is_counted_once(mixture: Mixture) -> None:
     mixture.models.scripts |= {
         "a": ["one two"],
-        "b": [Delta(reasoning="hm")],  # finished, though of no use
+        "b": [Delta(reasoning="hm")],  # finishes without a proposal
         "c": ["half a ", EngineError("boom")],
         "d": ["half a ", None],
         "y": ["one two three"],
@@ -222,8 +222,8 @@ async def test_stages_are_timed(mixture: Mixture) -> None:
     assert [e.seconds for e in outcome.events if isinstance(e, ProposalDone)] == [2, 3, 2]
 
 
-def slow(mixture: Mixture) -> None:
-    """Every call takes seconds, and a second more to let go of when it is closed."""
+def slow_down(mixture: Mixture) -> None:
+    """Make every call take seconds, and one more second when it is closed."""
     mixture.models.closing_s = 1
     mixture.models.scripts |= {
         "a": [1.0, "from ", 1.0, "a"],
@@ -238,7 +238,7 @@ def still_open(mixture: Mixture) -> list[str]:
 
 
 async def test_closing_after_any_event_ends_every_call_and_waits_for_it(mixture: Mixture) -> None:
-    slow(mixture)
+    slow_down(mixture)
     recipe = mixture.recipe(["a", "b"], ["a", "b"], aggregator={"fallbacks": ["y"]})
     total = len((await mixture.answer(recipe)).events)
     closed: Counter[str] = Counter()
@@ -260,7 +260,7 @@ async def test_closing_after_any_event_ends_every_call_and_waits_for_it(mixture:
 async def test_cancelling_at_any_time_ends_every_call_and_waits_for_it(
     mixture: Mixture, after_s: float
 ) -> None:
-    slow(mixture)
+    slow_down(mixture)
     recipe = mixture.recipe(["a", "b"], ["a", "b"], aggregator={"fallbacks": ["y"]})
     answering = asyncio.create_task(mixture.answer(recipe))
     await asyncio.sleep(after_s)

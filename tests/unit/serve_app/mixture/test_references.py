@@ -1,4 +1,4 @@
-"""References into a prompt: form, defusing, and what is stripped from a proposal."""
+"""References in a prompt: their form, defusing, and reasoning that is stripped from a proposal."""
 
 import copy
 from typing import Literal
@@ -30,7 +30,7 @@ def user(content: str) -> Message:
             [Message(role="system", content=f"Be brief.\n\n{BLOCK}"), USER],
         ),
         (
-            "system",  # one that comes later belongs to its place
+            "system",  # a later system message stays as it is
             [USER, SYSTEM, USER],
             [Message(role="system", content=BLOCK), USER, SYSTEM, USER],
         ),
@@ -63,7 +63,7 @@ def test_without_references_the_conversation_is_an_equal_copy() -> None:
 
 
 def injected(text: str, item: str = References().item) -> str:
-    """What a prompt shows of a reference."""
+    """The text of a reference as it stands in a prompt."""
     settings = References(prompt="Merge:", item=item)
     before, after = item.format(number=1, text="\0").split("\0")
     [system] = with_references([], [text], settings)

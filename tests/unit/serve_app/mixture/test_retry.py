@@ -1,4 +1,4 @@
-"""A replica that is lost with a call: who is asked again, how often, and what the answer says of it."""
+"""A call that is lost with its replica: which calls are made again, how often, and in what time."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ MOST_WAITED_S = FIRST_WAIT_S * (2 ** (ATTEMPTS - 1) - 1)
 
 
 def by_attempt(mixture: Mixture, model: str, *outcomes: Sequence[Step]) -> None:
-    """Script a model by attempt; a probe finds another replica."""
+    """Give a model one script for each attempt. A probe of it finds a replica."""
 
     def script(_: Asked) -> Sequence[Step]:
         return outcomes[len(mixture.models.calls(model)) - 1]
@@ -37,13 +37,13 @@ def by_attempt(mixture: Mixture, model: str, *outcomes: Sequence[Step]) -> None:
     mixture.models.probing[model] = 0.0
 
 
-@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("stream_proposals", [True, False])
 @pytest.mark.parametrize("before", [[], [3.0], ["half a ", 3.0]])
 async def test_a_proposer_whose_replica_is_lost_is_asked_again(
-    mixture: Mixture, watched: bool, before: list[Step]
+    mixture: Mixture, stream_proposals: bool, before: list[Step]
 ) -> None:
     by_attempt(mixture, "b", [*before, LOST], [*before, LOST], ["from b"])
-    outcome = await mixture.answer(watched=watched)
+    outcome = await mixture.answer(stream_proposals=stream_proposals)
     assert sorted(outcome.proposals) == ["from a", "from b"]
     assert not outcome.summary.degraded
     assert [(r.layer, r.model, r.detail) for r in outcome.summary.retried] == [
@@ -54,10 +54,10 @@ async def test_a_proposer_whose_replica_is_lost_is_asked_again(
     assert (last.messages, last.sampling) == (first.messages, first.sampling)
     assert "half a" not in mixture.models.calls("z")[0].text
     waited = outcome.seconds - 2 * (3.0 in before) * 3
-    assert 0 < waited <= MOST_WAITED_S + 1e-9
+    assert MOST_WAITED_S / 2 - 1e-9 <= waited <= MOST_WAITED_S + 1e-9
 
 
-async def test_a_call_is_made_so_often_and_no_more(mixture: Mixture) -> None:
+async def test_a_call_is_made_attempts_times_and_no_more(mixture: Mixture) -> None:
     by_attempt(mixture, "b", *[[LOST]] * ATTEMPTS)
     outcome = await mixture.answer()
     assert len(mixture.models.calls("b")) == ATTEMPTS
@@ -75,7 +75,7 @@ async def test_a_call_is_made_so_often_and_no_more(mixture: Mixture) -> None:
         ValueError("odd"),
     ],
 )
-async def test_what_was_not_lost_with_its_replica_is_not_asked_again(
+async def test_a_call_that_was_not_lost_with_its_replica_is_not_made_again(
     mixture: Mixture, error: Exception
 ) -> None:
     by_attempt(mixture, "b", [error])
@@ -120,7 +120,7 @@ async def test_a_probe_that_takes_long_is_ended_by_the_grace(mixture: Mixture) -
         (["one ", "two "], ["one "], ["one ", "two "]),
     ],
 )
-async def test_a_watcher_sees_nothing_twice_and_the_whole_in_the_end(
+async def test_no_text_of_a_proposal_is_streamed_twice_and_the_whole_comes_at_the_end(
     mixture: Mixture, first: list[Step], second: list[str], shown: list[str]
 ) -> None:
     by_attempt(mixture, "b", [*first, LOST], second)
@@ -172,7 +172,7 @@ async def test_an_aggregator_lost_after_its_first_text_was_read_is_an_error(mixt
     assert len(mixture.models.calls("z")) == 1
 
 
-async def test_what_nobody_has_read_yet_is_asked_for_again_even_after_its_first_text(
+async def test_an_answer_that_is_not_streamed_is_made_again_even_after_its_first_text(
     mixture: Mixture,
 ) -> None:
     mixture.models.scripts["y"] = ["from y"]

@@ -1,4 +1,4 @@
-"""The door on the real Serve proxy: what attempts by raw connections get, beside OpenAI's client."""
+"""Access through the real Serve proxy: by OpenAI's client, and attempts by raw connections."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ import pytest
 from openai import OpenAI
 
 from configs.schema import Recipe
-from serve_app.access.api_keys import new_key
+from serve_app.access.api_keys import generate_key
 from tests.conftest import Endpoint, Serving
 from tests.wire import CLOSE, Wire, ambiguous, asked, attempt, head, post, smuggled
 
-ALICE, BOB = new_key(), new_key()
+ALICE, BOB = generate_key(), generate_key()
 LONG_ANSWER_TOKENS = 20_000
 
 
@@ -66,9 +66,9 @@ def ask(endpoint: Endpoint, key: str, **fields: Any) -> Any:
     return client(endpoint, key).chat.completions.create(**json.loads(asked("mix")), **fields)
 
 
-def test_a_key_opens_the_door_and_no_other_does(endpoint: Endpoint) -> None:
+def test_a_valid_key_is_admitted_and_no_other(endpoint: Endpoint) -> None:
     assert ask(endpoint, ALICE).choices[0].message.content
-    for wrong in (new_key(), "none", ALICE[:-1]):
+    for wrong in (generate_key(), "none", ALICE[:-1]):
         with pytest.raises(openai.AuthenticationError) as refused:
             ask(endpoint, wrong)
         assert refused.value.code == "invalid_api_key"
@@ -88,7 +88,7 @@ def test_one_keys_limit_is_not_anothers(endpoint: Endpoint) -> None:
 
 def test_a_key_that_is_taken_away_is_refused_from_then_on(endpoint: Endpoint, keys_file: Path) -> None:
     before = keys_file.read_text()
-    late = new_key()
+    late = generate_key()
     keys_file.write_text(f"{before}late: {entry(late)}\n")
     began = time.monotonic()
     while httpx.get(f"{endpoint.base_url}/v1/models", headers=auth(late)).status_code == 401:
@@ -103,7 +103,7 @@ def auth(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ambiguous(ALICE))
-def test_headers_and_paths_of_two_meanings_open_nothing(endpoint: Endpoint, name: str) -> None:
+def test_ambiguous_headers_and_paths_open_nothing(endpoint: Endpoint, name: str) -> None:
     sent, expected = ambiguous(ALICE)[name]
     assert attempt(endpoint.base_url, sent) == expected
 
@@ -137,7 +137,7 @@ def test_a_client_that_reads_nothing_holds_no_slot(endpoint: Endpoint) -> None:
 
 
 def test_no_other_port_of_ours_answers_a_request(endpoint: Endpoint) -> None:
-    """Every port on which a process of this Ray session listens, engines and keepers among them."""
+    """Asks every port of a process of this Ray session, those of engines and keepers too."""
     ours = {httpx.URL(endpoint.base_url).port}
     found: dict[int, list[int]] = {}
     for process in psutil.Process().children(recursive=True):
@@ -152,8 +152,8 @@ def test_no_other_port_of_ours_answers_a_request(endpoint: Endpoint) -> None:
     assert [port for port, statuses in found.items() if 200 in statuses] == []
 
 
-def test_without_keys_who_comes_from_elsewhere_is_refused(serving: Serving) -> None:
-    """By a proxy on this machine that says so, and by a web page's own name for this machine."""
+def test_without_keys_requests_from_elsewhere_are_refused(serving: Serving) -> None:
+    """From a proxy on this machine that names its client, and by a web page's name for this machine."""
     with serving(settings(None)) as served:
         with closing(served.client()) as openai_client:
             assert openai_client.models.list().data
