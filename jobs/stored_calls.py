@@ -180,8 +180,7 @@ class StoredCalls:
 
 
 class StoredModels:
-    """The models of one answer, as the mixture asks them (`mixture.models.Models`), over
-    `StoredCalls`."""
+    """The models of one answer over `StoredCalls`: the `Models` that the mixture asks."""
 
     def __init__(self, calls: StoredCalls) -> None:
         self._calls = calls
