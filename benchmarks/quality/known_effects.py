@@ -46,7 +46,7 @@ from jobs.ablation.findings import Findings
 from jobs.ablation.plan import plan
 from jobs.generate import GenerateTask, generate
 from jobs.identity import model_identity, to_generator
-from jobs.judges.pairwise import Judging, judge
+from jobs.judges.pairwise import PairwiseTask, judge_pairs
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant, alone, self_moa
@@ -85,7 +85,7 @@ async def findings(folder: Path, models: InProcess, rows: int, seed: int) -> Fin
 
             async def judged(generators: Sequence[str]) -> None:
                 for generator in generators:
-                    await judge(Judging(JUDGE, generator, BASELINE), store, calls)
+                    await judge_pairs(PairwiseTask(JUDGE, generator, BASELINE), store, calls)
 
             await answered([alone(base, BASELINE)])
             return await ablate(task(), store, answered, judged)
@@ -146,7 +146,7 @@ def read(printed: str) -> Findings:
 
 def task() -> Ablation:
     """All parts."""
-    judge_name = Judging(JUDGE, NAME, BASELINE).judge
+    judge_name = PairwiseTask(JUDGE, NAME, BASELINE).judge_name
     return Ablation(recipe(), BASELINE, judge_name, PARTS, CANDIDATES, UNQUANTIZED)
 
 
