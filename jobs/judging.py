@@ -121,7 +121,7 @@ def run_ablation(
         PreferencesError: a verdict has a value, but an answer is missing.
         Exception: see `judge_answers`.
     """
-    from jobs.ablation.ablate import Ablation, ablate  # imports SciPy
+    from jobs.ablation.ablate import AblationTask, ablate  # imports SciPy
 
     with lock_folder(task.folder, command), Store.open(task.folder) as store:
         recipe, seed = prepare_run(store, task.run_task)
@@ -130,7 +130,7 @@ def run_ablation(
         with RunModels(task.run_task, recipe, console) as models:
             base = models.add_mixture(store, recipe, seed)
             judge = _Judge(task, store, models, console)
-            ablation = Ablation(
+            ablation = AblationTask(
                 base,
                 task.baseline or "",
                 judge.name,

@@ -40,7 +40,7 @@ from benchmarks.quality.known_models import (
     true_win_rate,
 )
 from benchmarks.shared.harness import Limit, report, run
-from jobs.ablation.ablate import PARTS, Ablation, ablate
+from jobs.ablation.ablate import PARTS, AblationTask, ablate
 from jobs.ablation.effects import CONFIDENCE, Contrast, Estimate
 from jobs.ablation.findings import Findings
 from jobs.ablation.plan import plan
@@ -144,10 +144,10 @@ def read(printed: str) -> Findings:
     return TypeAdapter(Findings).validate_python(json.loads(printed) | without)
 
 
-def task() -> Ablation:
+def task() -> AblationTask:
     """All parts."""
     judge_name = PairwiseTask(JUDGE, NAME, BASELINE).judge_name
-    return Ablation(recipe(), BASELINE, judge_name, PARTS, CANDIDATES, UNQUANTIZED)
+    return AblationTask(recipe(), BASELINE, judge_name, PARTS, CANDIDATES, UNQUANTIZED)
 
 
 def checked(found: Findings) -> list[Checked]:

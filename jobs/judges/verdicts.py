@@ -102,7 +102,11 @@ class VerdictCollector:
             self._on_progress(self._summary())
 
     async def _collect_verdict(self, row: Row, case: Verdict) -> str:
-        """Take the verdict from the store or make it; returns the field of the summary to count it in."""
+        """Take the verdict from the store or make it.
+
+        Returns:
+            The field of the summary that counts the case.
+        """
         stored = self._store.verdict(
             case.judge, case.kind, case.generator, case.baseline, case.row, case.turn
         )
