@@ -75,7 +75,7 @@ class Replica:
             concurrency=model.concurrency,
             patience_s=assignment.patience_s if assignment else math.inf,
             replica=actor,
-            claimant_id=assignment.who if assignment else None,
+            claimant_id=assignment.claimant_id if assignment else None,
         )
         self._model = model
         self._assignment = assignment

@@ -194,7 +194,7 @@ def _deployed(mixture: Recipe) -> str:
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_app.app import serve_config
+    from serve_app.serve_config import serve_config
 
     port = free_port()
     config = serve_config(mixture, HOST, port, ingresses=INGRESSES)

@@ -23,10 +23,12 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
+from actors.weights.lookup import find_weights
 from benchmarks.shared.harness import HOST, Answer, Limit, ask, free_port, report
 from benchmarks.shared.simulated import CARD, Nodes, cluster
 from cluster import ray_runtime
 from cluster.plan.planner import plan_recipe
+from cluster.plan.task import choose_cards
 from cluster.residency.state import State
 from configs.schema import Recipe
 
@@ -173,9 +175,7 @@ def sizes(
     data["aggregator"]["fallbacks"] = PROPOSERS
     mixture, rows = Recipe.model_validate(data), list[dict[str, Any]]()
     with cluster(*(nodes or (CARD, SMALL_CARD, SMALL_CARD))) as joined, served(mixture) as url:
-        from serve_app.app import cards_of, weights_here
-
-        plan = plan_recipe(mixture, cards_of(mixture), weights_here)
+        plan = plan_recipe(mixture, choose_cards(mixture, ray_runtime.cluster_cards()), find_weights)
         found = seated()
         for node in dict.fromkeys(placed.card.node for placed in plan.cards):
             here = [placed for placed in plan.cards if placed.card.node == node]
