@@ -12,8 +12,7 @@ from cluster.cards.tensor_parallel import gpus_per_card, join_cards
 from cluster.plan.by_node import ReplicasByNode, cards_on
 from cluster.plan.footprint import gib
 from cluster.plan.placement import PlacedCard, PlacedReplica, Placement
-from cluster.residency.policy import Member
-from cluster.residency.scheduler import Slot
+from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
 
 DetectCards = Callable[[str], Awaitable[Sequence[Card]]]

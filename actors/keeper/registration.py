@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.engine import Share
-from actors.keeper.replica_turns import Keeper, in_time
+from actors.keeper.protocol import Keeper, wait_for_answer
 from cluster.residency.messages import Snapshot
-from cluster.residency.policy import State
+from cluster.residency.state import State
 from configs.errors import EngineUnavailable
 
 CLAIM_S = 30.0
@@ -64,7 +64,7 @@ async def claim_assignment(model: str, assignments: Sequence[Assignment], replic
                 stopped = Snapshot(State.STOPPED)
                 try:
                     joining = wanted.keeper.join(wanted.member, claimant_id, stopped, replica)
-                    if await in_time(joining) is not None:
+                    if await wait_for_answer(joining) is not None:
                         return replace(wanted, claimant_id=claimant_id)
                 except (ConnectionError, TimeoutError) as lost:
                     refused = f"the keeper of its card is out of reach: {lost or 'no answer'}"

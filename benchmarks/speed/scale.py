@@ -29,7 +29,7 @@ from benchmarks.shared.simulated import CARD, Nodes, cluster
 from cluster import ray_runtime
 from cluster.plan.planner import plan_recipe
 from cluster.plan.task import choose_cards
-from cluster.residency.policy import State
+from cluster.residency.state import State
 from configs.schema import Recipe
 
 SMALL_CARD = "RTX-4090"
@@ -87,7 +87,7 @@ def seated() -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     for name, keeper in keepers(ray_runtime.APP_NAME).items():
-        standing = ray.get(keeper.standing.remote(), timeout=WAIT_S)
+        standing = ray.get(keeper.snapshots.remote(), timeout=WAIT_S)
         here = [m.partition("/")[0] for m, s in standing.items() if s.state is State.RESIDENT]
         found.setdefault(name.split(":")[2], []).extend(sorted(here))
     return found

@@ -32,9 +32,12 @@ CLUSTER = {
 HTTP = {
     "serve_app.http.api",
     "serve_app.deployments",
+    "serve_app.http.chat",
     "serve_app.http.connection",
+    "serve_app.http.health",
     "serve_app.access.auth",
     "serve_app.http.openapi",
+    "serve_app.http.served_models",
     "serve_app.error_response",
 }
 # Library: the only modules that may import it.

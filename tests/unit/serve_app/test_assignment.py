@@ -9,7 +9,7 @@ from actors.engine import Share
 from cluster.cards.card import Card
 from cluster.cards.catalog import card_by_name
 from cluster.plan.by_node import replicas_by_node
-from cluster.residency.policy import Member
+from cluster.residency.state import Member
 from configs.errors import EngineUnavailable
 from configs.load import load
 from configs.schema import Recipe

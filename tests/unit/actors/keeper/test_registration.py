@@ -41,7 +41,7 @@ class Keeper:
     async def report(self, *_: Any) -> bool:
         raise AssertionError
 
-    async def order(self, *_: Any) -> PollReply:
+    async def poll(self, *_: Any) -> PollReply:
         raise AssertionError
 
 
