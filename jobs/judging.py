@@ -12,7 +12,7 @@ from rich.console import Console
 from configs.schema import Recipe
 from jobs.folder_lock import lock_folder
 from jobs.judges import grade, pairwise
-from jobs.judges.remote import RemoteJudge, remote_calls
+from jobs.judges.remote import RemoteJudge, open_remote_calls
 from jobs.judges.verdicts import JudgeSummary
 from jobs.progress import verdict_progress
 from jobs.run import RunError, RunModels, RunTask, prepare_run
@@ -70,7 +70,7 @@ class AblationOptions:
     """Models to add as proposers and to aggregate with; by default all that the recipe has."""
 
     unquantized: Mapping[str, str] = field(default_factory=dict)
-    """The unquantized model by the quantized one."""
+    """The unquantized model by the quantized model that it is compared with."""
 
 
 def judge_answers(task: EvaluationTask, command: str, console: Console) -> dict[str, JudgeSummary]:
@@ -109,7 +109,7 @@ def run_ablation(
     What is stored is not computed again.
 
     Args:
-        task: the run, the judge and the baseline; all generators that the ablation needs are judged.
+        task: the run, the judge and the baseline; every variant is judged, whatever `generators` says.
         options: which comparisons to make.
         command: the command line, shown to jobs that want the same folder.
         console: gets the progress.
@@ -121,7 +121,7 @@ def run_ablation(
         PreferencesError: a verdict has a value, but an answer is missing.
         Exception: see `judge_answers`.
     """
-    from jobs.ablation.ablate import Ablation, ablate  # imports SciPy
+    from jobs.ablation.ablate import AblationTask, ablate  # imports SciPy
 
     with lock_folder(task.folder, command), Store.open(task.folder) as store:
         recipe, seed = prepare_run(store, task.run_task)
@@ -130,7 +130,7 @@ def run_ablation(
         with RunModels(task.run_task, recipe, console) as models:
             base = models.add_mixture(store, recipe, seed)
             judge = _Judge(task, store, models, console)
-            ablation = Ablation(
+            ablation = AblationTask(
                 base,
                 task.baseline or "",
                 judge.name,
@@ -156,7 +156,7 @@ class _Judge:
     def __init__(
         self, task: EvaluationTask, store: Store, models: RunModels | None, console: Console
     ) -> None:
-        """A judge for a task; `models` is None if the judge is a remote one."""
+        """A judge for a task; `models` may be None if the judge is remote."""
         self._task = task
         self._store = store
         self._models = models
@@ -172,7 +172,7 @@ class _Judge:
     @property
     def name(self) -> str:
         """The judge's name in verdicts."""
-        return self._template.judge
+        return self._template.judge_name
 
     async def judge_generators(self, names: Sequence[str]) -> dict[str, JudgeSummary]:
         async with self._calls() as calls:
@@ -180,16 +180,16 @@ class _Judge:
 
     async def _judge_generator(self, name: str, calls: StoredCalls) -> JudgeSummary:
         with verdict_progress(self._console, name, self._store.row_count()) as update:
-            if isinstance(self._template, pairwise.Judging):
+            if isinstance(self._template, pairwise.PairwiseTask):
                 pairs = replace(self._template, generator=name, on_progress=update)
-                return await pairwise.judge(pairs, self._store, calls)
+                return await pairwise.judge_pairs(pairs, self._store, calls)
             grades = replace(self._template, generator=name, on_progress=update)
-            return await grade.grade(grades, self._store, calls)
+            return await grade.grade_answers(grades, self._store, calls)
 
     @asynccontextmanager
     async def _calls(self) -> AsyncIterator[StoredCalls]:
         if (remote := self._task.remote) is not None:
-            async with remote_calls(remote, self._store, self._task.in_flight) as calls:
+            async with open_remote_calls(remote, self._store, self._task.in_flight) as calls:
                 yield calls
         else:
             assert self._models is not None
@@ -197,21 +197,21 @@ class _Judge:
                 yield calls
 
 
-def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.Judging | grade.Grading:
+def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.PairwiseTask | grade.GradeTask:
     """The task of the pairwise judge, or of the grading one; it names no generator yet."""
     if task.baseline is None:
-        return grade.Grading(
+        return grade.GradeTask(
             model=task.judge,
             generator="",
-            prompts=grade.prompts(task.prompt),
+            prompts=grade.load_prompts(task.prompt),
             identity=identity,
             in_flight=task.in_flight,
         )
-    return pairwise.Judging(
+    return pairwise.PairwiseTask(
         model=task.judge,
         generator="",
         baseline=task.baseline,
-        prompt=pairwise.prompt(task.prompt),
+        prompt=pairwise.load_prompt(task.prompt),
         identity=identity,
         in_flight=task.in_flight,
     )

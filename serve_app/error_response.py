@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.errors import OverAllowance, RequestError
-from serve_app.http.response import error_body
+from serve_app.error_schema import error_body
 from serve_app.safe_traceback import safe_traceback
 
 RETRY_AFTER_S = 1

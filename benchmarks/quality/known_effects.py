@@ -40,13 +40,13 @@ from benchmarks.quality.known_models import (
     true_win_rate,
 )
 from benchmarks.shared.harness import Limit, report, run
-from jobs.ablation.ablate import PARTS, Ablation, ablate
+from jobs.ablation.ablate import PARTS, AblationTask, ablate
 from jobs.ablation.effects import CONFIDENCE, Contrast, Estimate
 from jobs.ablation.findings import Findings
 from jobs.ablation.plan import plan
 from jobs.generate import GenerateTask, generate
 from jobs.identity import model_identity, to_generator
-from jobs.judges.pairwise import Judging, judge
+from jobs.judges.pairwise import PairwiseTask, judge_pairs
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant, alone, self_moa
@@ -85,7 +85,7 @@ async def findings(folder: Path, models: InProcess, rows: int, seed: int) -> Fin
 
             async def judged(generators: Sequence[str]) -> None:
                 for generator in generators:
-                    await judge(Judging(JUDGE, generator, BASELINE), store, calls)
+                    await judge_pairs(PairwiseTask(JUDGE, generator, BASELINE), store, calls)
 
             await answered([alone(base, BASELINE)])
             return await ablate(task(), store, answered, judged)
@@ -129,7 +129,7 @@ async def command(*arguments: str) -> str:
     Raises:
         RuntimeError: it failed; the message has what it printed.
     """
-    whole = [sys.executable, "-m", "slimmoa", "bench", *arguments]
+    whole = [sys.executable, "-m", "cli", "bench", *arguments]
     pipe = subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*whole, stdout=pipe, stderr=pipe)
     output, errors = await process.communicate()
@@ -144,10 +144,10 @@ def read(printed: str) -> Findings:
     return TypeAdapter(Findings).validate_python(json.loads(printed) | without)
 
 
-def task() -> Ablation:
+def task() -> AblationTask:
     """All parts."""
-    judge_name = Judging(JUDGE, NAME, BASELINE).judge
-    return Ablation(recipe(), BASELINE, judge_name, PARTS, CANDIDATES, UNQUANTIZED)
+    judge_name = PairwiseTask(JUDGE, NAME, BASELINE).judge_name
+    return AblationTask(recipe(), BASELINE, judge_name, PARTS, CANDIDATES, UNQUANTIZED)
 
 
 def checked(found: Findings) -> list[Checked]:

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from configs.errors import RequestError
 from docs.pages import recorded
 from serve_app.access.auth import OPEN_PATHS
+from serve_app.error_schema import ErrorObject
 from serve_app.http.answer_schema import (
-    ErrorObject,
     MissingModel,
     MoaEvent,
     MoaSummary,

@@ -1,1 +1,1 @@
-"""Variants of a mixture compared on the same rows: what each part of it adds."""
+"""Ablations: they compare variants of a mixture on the same rows and show what each part adds."""

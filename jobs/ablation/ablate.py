@@ -1,12 +1,13 @@
-"""Ablations: variants of a mixture compared on the same rows, by the same judge.
+"""Ablations compare variants of a mixture on the same rows, by the same judge.
 
     quantized     quantized proposers against unquantized ones
     proposers     what each proposer adds: leave one out, add one
     aggregators   each candidate as the aggregator, and alone
     members       the mixture against the models in it, and against Self-MoA on equal calls
 
-All variants are answered together and judged together, so that all rows are in flight at once; only
-Self-MoA waits, for the verdicts say which model it is made of. Imports NumPy, SciPy and scikit-learn.
+All variants are answered together and judged together, so that all rows are in flight at once. Only
+Self-MoA comes later, because the verdicts decide which model it consists of. This file imports NumPy,
+SciPy and scikit-learn, which are heavy.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,44 +18,51 @@ from jobs import variants
 from jobs.ablation.diversity import Diversities, diversities
 from jobs.ablation.effects import Wins, against_best, contrast, correlation
 from jobs.ablation.families import source
-from jobs.ablation.findings import Aggregating, Findings, Gain, Members
-from jobs.ablation.plan import PARTS, Ablation, AblationError, Part, Plan, plan
+from jobs.ablation.findings import AggregatorComparison, Findings, Gain, MemberComparison
+from jobs.ablation.plan import PARTS, AblationError, AblationTask, Part, Plan, plan
 from jobs.scores.score import preferences_from_store, score
 from jobs.store import Store
 from jobs.variants import Variant, proposer_models
 
-__all__ = ["PARTS", "Ablation", "AblationError", "Findings", "Part", "ablate"]
+__all__ = ["PARTS", "AblationError", "AblationTask", "Findings", "Part", "ablate"]
 
-Generate = Callable[[Sequence[Variant]], Awaitable[None]]
-Judge = Callable[[Sequence[str]], Awaitable[None]]
+AnswerWith = Callable[[Sequence[Variant]], Awaitable[None]]
+"""Answers all rows with these variants."""
+JudgeAll = Callable[[Sequence[str]], Awaitable[None]]
+"""Has the answers of these generators judged against the baseline."""
 
 
-async def ablate(task: Ablation, store: Store, generate: Generate, judge: Judge) -> Findings:
-    """Have made what is missing, and compare.
+async def ablate(
+    task: AblationTask, store: Store, answer_with: AnswerWith, judge_all: JudgeAll
+) -> Findings:
+    """Have the missing answers and verdicts made, and compare the variants.
 
-    generate: answers all rows by these variants; judge: has these generators judged against the
-    baseline. Both find in the store what was there before.
+    Args:
+        task: What to compare.
+        store: The store of the run.
+        answer_with: Answers the rows; answers that are in the store are not made again.
+        judge_all: Has the answers judged; verdicts that are in the store are not made again.
 
     Raises:
         VariantError: with unquantized models the recipe is not valid.
-        PreferencesError: a verdict has a value, but an answer is not there.
+        PreferencesError: a verdict has a value, but an answer is missing.
     """
     planned = plan(task)
-    await generate(list(planned.variants.values()))
-    await judge(list(planned.variants))
+    await answer_with(list(planned.variants.values()))
+    await judge_all(list(planned.variants))
     self_moa = _self_moa(planned, _wins(task, store)) if planned.members else None
     if self_moa is not None:
-        await generate([planned.variants[self_moa]])
-        await judge([self_moa])
+        await answer_with([planned.variants[self_moa]])
+        await judge_all([self_moa])
     return _findings(task, planned, store, self_moa)
 
 
-def _wins(task: Ablation, store: Store) -> Wins:
+def _wins(task: AblationTask, store: Store) -> Wins:
     return Wins(preferences_from_store(store, task.judge, task.baseline), store.row_count())
 
 
 def _self_moa(planned: Plan, wins: Wins) -> str | None:
-    """Of the best member, if one row at least says who that is."""
+    """Add Self-MoA of the best member to the plan; returns its name, or None if there is none."""
     best = against_best(wins, planned.base.name, planned.members)
     if not best.n:
         planned.skipped.append("Self-MoA: no row is judged for all members, so none is the best")
@@ -62,7 +70,7 @@ def _self_moa(planned: Plan, wins: Wins) -> str | None:
     return planned.add_if_valid(variants.self_moa, best.minus)
 
 
-def _findings(task: Ablation, planned: Plan, store: Store, self_moa: str | None) -> Findings:
+def _findings(task: AblationTask, planned: Plan, store: Store, self_moa: str | None) -> Findings:
     judged = [
         preferences
         for preferences in preferences_from_store(store, task.judge, task.baseline)
@@ -106,17 +114,17 @@ def _gains(recipe: Recipe, planned: Plan, wins: Wins, measured: Diversities) -> 
         )
 
 
-def _aggregators(planned: Plan, wins: Wins) -> Iterator[Aggregating]:
+def _aggregators(planned: Plan, wins: Wins) -> Iterator[AggregatorComparison]:
     base = planned.base.name
     for model, (alone, by) in planned.aggregators.items():
         over_base = contrast(wins, by, base) if by != base else None
-        yield Aggregating(model, contrast(wins, by, alone), over_base)
+        yield AggregatorComparison(model, contrast(wins, by, alone), over_base)
 
 
-def _members(planned: Plan, wins: Wins, self_moa: str | None) -> Members:
+def _members(planned: Plan, wins: Wins, self_moa: str | None) -> MemberComparison:
     base = planned.base.name
     mixtures = [name for name in (base, self_moa) if name is not None]
-    return Members(
+    return MemberComparison(
         over_best=against_best(wins, base, planned.members),
         over_each=tuple(contrast(wins, base, member) for member in planned.members),
         over_self_moa=contrast(wins, base, self_moa) if self_moa is not None else None,

@@ -1,10 +1,10 @@
-"""How different the proposals are that an aggregator reads.
+"""Measures how different the proposals for an aggregator are.
 
-Two proposals are as similar as their TF-IDF vectors of character 4-grams: the cosine, 0 to 1. Of
-characters, not words, because rows may be in any language, some without spaces. Weights are learnt
-once, so that the similarity of two proposals does not depend on which others stand beside them, and
-variants of one mixture can be compared. It is the wording that is compared; the same said in other
-words counts as different.
+The similarity of two proposals is the cosine of their TF-IDF vectors of character 4-grams, 0 to 1. The
+vectors are of characters instead of words, because rows may be in any language, even in one without
+spaces. The TF-IDF weights are fitted once. So the similarity of two proposals does not depend on the
+other proposals to the row, and variants of one mixture can be compared. Only the wording is compared:
+two proposals with the same meaning in different words count as different.
 """
 
 import heapq
@@ -23,49 +23,63 @@ from jobs.store import Store
 from serve_app.mixture.references import without_reasoning
 
 GRAM = 4
+"""Characters of a gram."""
 FEATURES = 2**20
-LEARNT_FROM = 2000  # texts: bounds the memory, about 20 MB
+"""Length of a vector. Grams are hashed, and with fewer features more of them would collide."""
+FIT_TEXTS = 2000
+"""Most texts that the weights are fitted to; this limits the memory to about 20 MB."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """Of one mixture's proposals. rows: with any; proposals: how many a row has, on average.
-
-    vendi: the Vendi Score (Friedman & Dieng, 2023), averaged over rows: the effective number of
-    different proposals, from 1, where all say the same, to how many there are.
-    """
+    """How different the proposals of one mixture are."""
 
     generator: str
+    """Name of the mixture."""
     rows: int
+    """Rows with proposals."""
     proposals: float | None
+    """Mean number of proposals to a row; None without rows."""
     vendi: float | None
+    """Mean Vendi Score (Friedman & Dieng, 2023) of a row; None without rows.
+
+    The score is the effective number of different proposals: 1 if all are equal, up to the number of
+    proposals if no two are alike.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """Of two models' proposals to the same row, or of two by the same model: the mean over pairs."""
+    """How similar the proposals of two models to the same row are."""
 
     model: str
     other: str
+    """The other model; equal to `model` for two samples of one model."""
     pairs: int
+    """Pairs of proposals."""
     value: float
+    """Mean similarity of a pair, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diversities:
-    """By mixture, and of every two models that proposed side by side."""
+    """The diversity of several mixtures, and the similarity of their models."""
 
     mixtures: tuple[Diversity, ...]
     similarities: tuple[Similarity, ...]
 
     def vendi(self, generator: str) -> float | None:
-        """The Vendi Score of a mixture, if it was measured."""
+        """The Vendi Score of a mixture; None if it was not measured."""
         return next((each.vendi for each in self.mixtures if each.generator == generator), None)
 
     def nearest(self, model: str, others: Collection[str]) -> tuple[str, float] | None:
-        """Of other models, the one whose proposals are most similar to a model's, and how similar."""
+        """Which of other models makes the proposals that are most similar to those of a model.
+
+        Returns:
+            The other model and the similarity, or None if no similarity to any of them is known.
+        """
         found = [
             (other, each.value)
             for each in self.similarities
@@ -76,11 +90,12 @@ class Diversities:
 
 
 def diversities(store: Store, generators: Sequence[str]) -> Diversities:
-    """Of these mixtures' proposals to first turns, in the layer that the aggregator read.
+    """Measure how different the proposals of mixtures are.
 
-    Weights are learnt from the first generator's proposals. Rows are streamed.
+    Only proposals to first turns count, and only those of the last layer, which the aggregator reads.
+    The weights are fitted to the proposals of the first generator. Rows are streamed from the store.
     """
-    kernel = _Kernel(islice(_texts(store, generators[0]), LEARNT_FROM))
+    kernel = _Kernel(islice(_texts(store, generators[0]), FIT_TEXTS))
     sums = _Sums()
     for answers in _rows(store, generators):
         mixtures = {answer.generator: _proposals(answer) for answer in answers}
@@ -91,7 +106,7 @@ def diversities(store: Store, generators: Sequence[str]) -> Diversities:
 
 
 class _Sums:
-    """What the rows have given so far."""
+    """Collects the scores and the similarities of all rows."""
 
     def __init__(self) -> None:
         self._vendi: dict[str, list[float]] = defaultdict(list)
@@ -101,16 +116,23 @@ class _Sums:
     def add(
         self, mixtures: Mapping[str, Sequence[UsedCall]], keys: Sequence[bytes], similarity: Floats
     ) -> None:
-        """One row. keys: of the proposals that the similarity matrix is of."""
-        place = {key: n for n, key in enumerate(keys)}
+        """Add one row.
+
+        Args:
+            mixtures: The proposals to the row, by mixture.
+            keys: Keys of all these proposals, each once.
+            similarity: Similarity of every two proposals, in the order of the keys: shape (n, n).
+        """
+        position = {key: n for n, key in enumerate(keys)}
         for generator, some in mixtures.items():
             if some:
-                at = [place[used.key] for used in some]
+                at = [position[used.key] for used in some]
                 self._vendi[generator].append(vendi_score(similarity[np.ix_(at, at)]))
                 self._counts[generator].append(len(some))
         for one, other in _side_by_side(mixtures.values()):
             first, second = sorted((one.model, other.model))
-            self._similar[first, second].append(float(similarity[place[one.key], place[other.key]]))
+            value = float(similarity[position[one.key], position[other.key]])
+            self._similar[first, second].append(value)
 
     def result(self, generators: Sequence[str]) -> Diversities:
         return Diversities(
@@ -126,20 +148,25 @@ class _Sums:
 
 
 def _side_by_side(mixtures: Iterable[Sequence[UsedCall]]) -> Iterable[tuple[UsedCall, UsedCall]]:
-    """Every two proposals that were in one mixture; once, in however many mixtures they were."""
+    """Every two proposals of one mixture. A pair that is in several mixtures is returned once."""
     pairs = ((one, other) for some in mixtures for one, other in combinations(some, 2))
     return {frozenset((one.key, other.key)): (one, other) for one, other in pairs}.values()
 
 
 def vendi_score(similarity: Floats) -> float:
-    """The exponential of the entropy of the eigenvalues of K/n, for a similarity matrix K (n x n) that
-    is positive semidefinite with ones on its diagonal."""
+    """The exponential of the entropy of the eigenvalues of K/n (Friedman & Dieng, 2023).
+
+    Args:
+        similarity: K, shape (n, n): positive semidefinite, with ones on the diagonal.
+    """
     shares = np.linalg.eigvalsh(similarity / len(similarity))
     shares = shares[shares > 0]  # rounding makes zeros slightly negative
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 class _Kernel:
+    """Measures the similarity of texts with weights that are fitted once."""
+
     def __init__(self, texts: Iterator[str]) -> None:
         self._hashing: Any = HashingVectorizer(
             analyzer="char_wb",
@@ -152,7 +179,7 @@ class _Kernel:
         self._weights.fit(self._hashing.transform(list(texts) or [""]))
 
     def similarity(self, texts: Sequence[str]) -> Floats:
-        """Of every two of the texts. A text without any characters is like no other."""
+        """The similarity of every two texts: shape (n, n). An empty text is similar only to itself."""
         vectors = self._weights.transform(self._hashing.transform(texts))
         similarity: Floats = (vectors @ vectors.T).toarray()
         np.fill_diagonal(similarity, 1)
@@ -160,7 +187,7 @@ class _Kernel:
 
 
 def _rows(store: Store, generators: Sequence[str]) -> Iterator[list[Answer]]:
-    """The generators' answers, row by row."""
+    """Yield the generators' answers to the first turn of each row, one list per row."""
     each = (_first_turns(store, generator) for generator in dict.fromkeys(generators))
     merged = heapq.merge(*each, key=lambda answer: answer.row)
     for _, answers in groupby(merged, key=lambda answer: answer.row):
@@ -183,7 +210,7 @@ def _text(store: Store, key: bytes) -> str:
 
 
 def _proposals(answer: Answer) -> list[UsedCall]:
-    """The calls of the last layer that an answer used; none, of a model alone."""
+    """The calls of the last layer that an answer used; an empty list for a model alone."""
     last = max((used.layer for used in answer.used), default=0)
     return [used for used in answer.used if used.layer == last and last > 0]
 

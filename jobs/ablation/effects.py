@@ -1,8 +1,9 @@
-"""Differences between generators, from verdicts on the same rows, with bootstrap intervals.
+"""Measures differences between generators from verdicts on the same rows, with bootstrap intervals.
 
-Rows are what is drawn at random, so an interval says how a figure would vary over other rows of the
-same kind. It knows nothing of other samplings of the same rows, nor of other judges, and each one
-stands for itself: of twenty differences that are nothing, one interval will not hold the zero.
+The bootstrap resamples rows. So an interval shows how a figure would vary over other rows of the same
+kind. The interval does not cover other answers to the same rows, nor other judges. Each interval is
+computed independently of the others: if there is no difference in twenty comparisons, the interval of
+about one of them still excludes zero.
 """
 
 import math
@@ -18,92 +19,117 @@ from scipy.stats import bootstrap, rankdata
 from jobs.scores.preferences import Preferences
 
 MOST_BCA_ROWS = 10_000
+"""Most rows for BCa intervals, whose cost grows with the square of the rows."""
 RESAMPLES = 9999
+"""Resamples of a bootstrap; the default of SciPy."""
 CONFIDENCE = 0.95
+"""Confidence level of all intervals."""
 SEED = 20_240_601
-BATCH_VALUES = 500_000  # drawn at once: 4 MB for each generator
-FEWEST_CANDIDATES = 3  # two points always lie on a line
-FLAT = 1e-9  # percent points: what varies less has only rounding errors
+"""Seed of the resampling, so that the same verdicts give the same intervals."""
+BATCH_VALUES = 500_000
+"""Values of each generator that are drawn at once, 4 MB; this limits the memory."""
+FEWEST_CANDIDATES = 3
+"""Least candidates for a correlation; two points always lie on a line."""
+FLAT = 1e-9
+"""Percent points. Win rates that vary less differ only by rounding errors."""
 
 Floats = NDArray[np.float64]
 Statistic = Callable[..., Floats]
+"""Computes a figure of several columns along an axis, as SciPy's bootstrap wants it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and its 95% interval; None where the rows do not give one."""
+    """A figure with its 95% interval; None where the rows do not give a figure or an interval."""
 
     value: float | None = None
     low: float | None = None
+    """Lower end of the interval."""
     high: float | None = None
+    """Upper end of the interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """How much higher the win rate of one generator is than another's, in percent points.
-
-    n: rows judged for both, on which all figures are; missing: other rows of the set; win_rate,
-    other_win_rate: percent, of `what` and of `minus`.
-    """
+    """How much higher the win rate of one generator is than that of another."""
 
     what: str
+    """Name of the generator."""
     minus: str
+    """Name of the other generator."""
     n: int
+    """Rows that are judged for both; all figures are over these rows."""
     missing: int
+    """Other rows of the set."""
     win_rate: float | None
+    """Win rate of `what`, percent."""
     other_win_rate: float | None
+    """Win rate of `minus`, percent."""
     difference: Estimate
+    """The first win rate minus the second, in percent points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """How far the models that are better alone make better mixtures.
+    """Whether models with a higher win rate alone also give mixtures a higher win rate.
 
-    candidates: how many models; n: rows judged for all of them, alone and in mixtures; missing: other
-    rows of the set. Noise in both win rates draws the figures towards zero.
+    Noise in both win rates draws the correlations towards zero.
     """
 
     candidates: int
+    """Number of models."""
     n: int
+    """Rows that are judged for all models, alone and in their mixtures."""
     missing: int
+    """Other rows of the set."""
     pearson: Estimate
     spearman: Estimate
 
 
 class Wins:
-    """How likely each generator wins each row; of the baseline itself, every row is even. rows: how
-    many the set has."""
+    """How likely each generator wins each row. Against itself the baseline wins half of every row."""
 
     def __init__(self, preferences: Iterable[Preferences], rows: int) -> None:
+        """The wins in a judge's verdicts.
+
+        Args:
+            preferences: The verdicts on each generator.
+            rows: Number of rows of the set.
+        """
         self.rows = rows
-        self._of: dict[str, dict[int, float]] = {}
+        self._by_generator: dict[str, dict[int, float]] = {}
         even: dict[str, dict[int, float]] = {}
         for p in preferences:
             judged = zip(p.rows, p.preferences, strict=True)
             wins = {row: 100 * (value - 1) for row, value in judged if value is not None}
-            self._of[p.generator] = wins
+            self._by_generator[p.generator] = wins
             even.setdefault(p.baseline, {}).update(dict.fromkeys(wins, 50.0))
-        self._of = even | self._of
+        self._by_generator = even | self._by_generator
 
     def columns(self, generators: Sequence[str]) -> Floats:
-        """Percent, shape (generators, rows judged for all of them), in row order."""
-        found = [self._of.get(name, {}) for name in generators]
+        """Percent won of each row that is judged for all these generators, in row order.
+
+        Returns:
+            An array of shape (generators, rows).
+        """
+        found = [self._by_generator.get(name, {}) for name in generators]
         rows = sorted(set.intersection(*(set(each) for each in found))) if found else []
         wins = np.array([[each[row] for row in rows] for each in found], float)
         return wins.reshape(len(found), len(rows))
 
 
 def contrast(wins: Wins, what: str, minus: str) -> Contrast:
-    """`what` minus `minus`, by a paired bootstrap: both are drawn on the same rows."""
+    """Compare `what` with `minus` by a paired bootstrap, which draws the same rows for both."""
     columns = wins.columns([what, minus])
     return _contrast(wins, what, minus, columns, _interval(columns[:1] - columns[1:], np.mean))
 
 
 def against_best(wins: Wins, what: str, among: Sequence[str]) -> Contrast:
-    """`what` minus the best of others, on the rows judged for all of them.
+    """Compare `what` with the best of other generators, on the rows that are judged for all of them.
 
-    Who is best is decided by the same rows, which flatters the best and makes the difference too
-    small. So the best is chosen anew in each resample, and the interval covers the choice.
+    The same rows decide which generator is the best. This makes the best one look better than it is,
+    and the difference smaller. Therefore each resample chooses its own best generator, and the interval
+    covers the choice.
     """
     columns = wins.columns([what, *among])
     means = columns[1:].mean(axis=-1) if columns.size else np.zeros(len(among))
@@ -113,17 +139,23 @@ def against_best(wins: Wins, what: str, among: Sequence[str]) -> Contrast:
 
 
 def correlation(wins: Wins, pairs: Mapping[str, tuple[str, str]]) -> Correlation:
-    """Over candidates, the win rate alone against the win rate of the mixture.
+    """Correlate the win rates of candidates alone with the win rates of their mixtures.
 
-    pairs: the two generators of each candidate, alone and in its mixture. Without three candidates, or
-    without variation among them, there is no correlation. The interval is the percentile one: noise
-    draws all correlations towards zero, and BCa, which would correct for that, misses a true zero in
-    three cases of ten (simulated: 400 rows, 6 to 10 candidates).
+    With fewer than three candidates, or without variation among them, there is no correlation. The
+    interval is the percentile interval. Noise draws all correlations towards zero. BCa would correct
+    for that, but its interval excludes a true zero in three of ten cases (simulated with 400 rows and 6
+    to 10 candidates).
+
+    Args:
+        wins: The verdicts.
+        pairs: The two generators of each candidate: alone, and in its mixture.
     """
     columns = wins.columns([pair[side] for side in (0, 1) for pair in pairs.values()])
     n = columns.shape[1]
     enough = n > 0 and len(pairs) >= FEWEST_CANDIDATES
-    found = [_correlated(columns, of) if enough else Estimate() for of in (_pearson, _spearman)]
+    found = [
+        _correlate(columns, measure) if enough else Estimate() for measure in (_pearson, _spearman)
+    ]
     return Correlation(len(pairs), n, wins.rows - n, *found)
 
 
@@ -138,12 +170,13 @@ def _contrast(
     return Contrast(what, minus, n, wins.rows - n, first, second, difference)
 
 
-def _correlated(columns: Floats, of: Callable[[Floats, Floats], Floats]) -> Estimate:
+def _correlate(columns: Floats, measure: Callable[[Floats, Floats], Floats]) -> Estimate:
+    """The correlation of the first half of the columns with the second half."""
     half = len(columns) // 2
 
     def statistic(*drawn: Floats, axis: int = -1) -> Floats:
         means = np.stack([column.mean(axis=axis) for column in drawn])
-        return of(means[:half], means[half:])
+        return measure(means[:half], means[half:])
 
     value = float(statistic(*columns))
     if math.isnan(value):
@@ -152,13 +185,14 @@ def _correlated(columns: Floats, of: Callable[[Floats, Floats], Floats]) -> Esti
 
 
 def _above_best(what: Floats, *others: Floats, axis: int = -1) -> Floats:
+    """The mean of `what` minus the highest mean of the others."""
     best = np.max([other.mean(axis=axis) for other in others], axis=0)
     above: Floats = what.mean(axis=axis) - best
     return above
 
 
 def _pearson(x: Floats, y: Floats) -> Floats:
-    """Along the first axis; not a number where one of them does not vary."""
+    """Pearson's correlation along the first axis; NaN where x or y does not vary."""
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     varies = (np.abs(x).max(axis=0) > FLAT) & (np.abs(y).max(axis=0) > FLAT)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -167,27 +201,28 @@ def _pearson(x: Floats, y: Floats) -> Floats:
 
 
 def _spearman(x: Floats, y: Floats) -> Floats:
+    """Spearman's rank correlation along the first axis; NaN where x or y does not vary."""
     return _pearson(rankdata(x, axis=0), rankdata(y, axis=0))
 
 
 def _interval(
     columns: Floats, statistic: Statistic, method: Literal["BCa", "percentile"] = "BCa"
 ) -> tuple[float, float] | None:
-    """A bootstrap interval over rows (Efron, 1987, for BCa: bias-corrected and accelerated).
+    """A bootstrap interval over rows; BCa is bias-corrected and accelerated (Efron, 1987).
 
-    1. Fewer than two rows have none.
-    2. Over many rows, where the two hardly differ, it is the percentile interval: BCa's cost grows with
-       the square of the rows.
-    3. Where it is not defined, as where every resample gives the same, it is the percentile interval
-       of the resamples that have a value.
+    1. With fewer than two rows there is no interval.
+    2. With more than MOST_BCA_ROWS rows the interval is the percentile interval. With so many rows the
+       two intervals hardly differ.
+    3. Where the interval is not defined, for example because all resamples give the same figure, the
+       result is the percentile interval of the resamples that have a figure.
     """
     rows = columns.shape[1]
-    if rows < 2:
+    if rows < 2:  # 1
         return None
-    if rows > MOST_BCA_ROWS:
+    if rows > MOST_BCA_ROWS:  # 2
         method = "percentile"
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # that it is not defined: see 3
+        warnings.simplefilter("ignore")  # SciPy warns where the interval is not defined
         found = bootstrap(
             tuple(columns),
             statistic,
@@ -201,7 +236,7 @@ def _interval(
             rng=np.random.default_rng(SEED),
         )
     low, high = found.confidence_interval
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not (math.isfinite(low) and math.isfinite(high)):  # 3
         drawn = found.bootstrap_distribution[np.isfinite(found.bootstrap_distribution)]
         low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

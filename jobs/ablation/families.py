@@ -1,4 +1,4 @@
-"""From which base models a recipe's models come, as far as the names of their weights tell."""
+"""Tells from the names of weights which family of base models a model comes from."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -6,17 +6,18 @@ from typing import Literal
 
 from configs.schema import LlamaCppModel, Model, OpenAIHttpModel, VllmModel
 
-# Families whose name their weights and finetunes keep. Who quantized or finetuned them is no matter.
 FAMILY = re.compile(
     "command-r|deepseek|falcon|gemma|granite|internlm|llama|mi[sx]tral|olmo|qwen|smollm"
     "|(?<![a-z])(?:phi|yi)(?![a-z])"
 )
+"""Families whose quantizations and finetunes keep the family's name."""
 
 Source = Literal["same", "different"]
+"""Whether a model shares a family with others."""
 
 
 def source(model: Model, others: Iterable[Model]) -> Source | None:
-    """Whether a model is of a family that is among others, or None if the names do not tell."""
+    """Whether a model shares a family with one of the others; None if the names do not tell."""
     own, theirs = families(model), [families(other) for other in others]
     if any(own & each for each in theirs):
         return "same"
@@ -24,16 +25,16 @@ def source(model: Model, others: Iterable[Model]) -> Source | None:
 
 
 def families(model: Model) -> frozenset[str]:
-    """The families that the model's weights are named after; none if their names do not tell.
+    """The families in the names of a model's weights; an empty set if the names contain none.
 
-    A name may tell several: DeepSeek-R1-Distill-Llama-70B is of both.
+    A name may contain several families: DeepSeek-R1-Distill-Llama-70B belongs to both.
     """
     found = FAMILY.findall(" ".join(_names(model)).lower())
     return frozenset("mistral" if name == "mixtral" else name for name in found)
 
 
 def _names(model: Model) -> Iterator[str]:
-    """Names of weights, without owners and folders: who has them is not what they are."""
+    """Yield the names of a model's weights, without owners and folders, which may have any name."""
     if isinstance(model, OpenAIHttpModel):
         yield model.model
     if isinstance(model, LlamaCppModel | VllmModel):

@@ -1,4 +1,7 @@
-"""Which variants of a mixture an ablation needs, and which of them it compares. Pure."""
+"""Plans an ablation: which variants of a mixture to make, and which of them to compare.
+
+These are pure functions of the recipe.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,33 +14,38 @@ from jobs.variants import Variant, VariantError, proposer_models
 
 Part = Literal["quantized", "proposers", "aggregators", "members"]
 PARTS: tuple[Part, ...] = get_args(Part)
+"""All kinds of comparisons."""
 
 
 class AblationError(UserError):
-    """Nothing can be compared so; the message names the field, the value and what is allowed."""
+    """An ablation cannot be made; the message names the field, the value and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ablation:
-    """What is to be compared.
-
-    recipe: of the base; baseline: the generator that all are judged against; judge: its name in
-    verdicts; candidates: models to add as proposers and to aggregate with, by default those that
-    propose nowhere, and all models; unquantized: the unquantized model by its quantized one.
-    """
+class AblationTask:
+    """What an ablation compares."""
 
     recipe: Recipe
+    """The recipe of the base."""
     baseline: str
+    """The generator that all variants are judged against."""
     judge: str
+    """The judge's name in verdicts."""
     parts: Sequence[Part] = ("proposers", "aggregators", "members")
+    """Kinds of comparisons."""
     candidates: Sequence[str] | None = None
+    """Models to add as proposers and to aggregate with; by default all models of the recipe.
+
+    Models that propose already are not added.
+    """
     unquantized: Mapping[str, str] = field(default_factory=dict)
+    """The unquantized model by the quantized one."""
 
     def __post_init__(self) -> None:
         pairs = [model for pair in self.unquantized.items() for model in pair]
-        _check("parts", self.parts, PARTS)
-        _check("candidates", self.candidates or (), self.recipe.models)
-        _check("unquantized", pairs, self.recipe.models)
+        _require_known("parts", self.parts, PARTS)
+        _require_known("candidates", self.candidates or (), self.recipe.models)
+        _require_known("unquantized", pairs, self.recipe.models)
         if "quantized" in self.parts and not set(pairs) & set(proposer_models(self.recipe)):
             _refuse(
                 "unquantized",
@@ -49,27 +57,32 @@ class Ablation:
 
 @dataclass(slots=True)
 class Plan:
-    """Generators by name, and which of them are compared.
-
-    quantized: pairs, the quantized one first; gains: by proposer, the mixtures with it and without it;
-    aggregators: by candidate, itself alone and its mixture; members: the models of the base, alone;
-    skipped: why some variants are not there.
-    """
+    """The variants that an ablation needs, and which of them it compares, by their names."""
 
     base: Variant
     variants: dict[str, Variant] = field(default_factory=dict)
+    """All variants, by name."""
     quantized: list[tuple[str, str]] = field(default_factory=list)
+    """Pairs of a quantized variant and an unquantized one."""
     gains: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The mixtures with and without a model, by the model."""
     aggregators: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """A candidate alone and its mixture, by the candidate."""
     members: list[str] = field(default_factory=list)
+    """The models of the base, each alone."""
     skipped: list[str] = field(default_factory=list)
+    """Variants that the recipe does not allow, and why."""
 
     def add(self, variant: Variant) -> str:
-        """Its name."""
+        """Add a variant; returns its name."""
         return self.variants.setdefault(variant.name, variant).name
 
     def add_if_valid(self, make: Callable[[Recipe, str], Variant], model: str) -> str | None:
-        """The name of a variant of the base, or None if the recipe does not have it."""
+        """Add a variant of the base with one model changed.
+
+        Returns:
+            The variant's name; None if the recipe does not allow it, which is noted as skipped.
+        """
         try:
             return self.add(make(self.base.recipe, model))
         except VariantError as error:
@@ -77,11 +90,11 @@ class Plan:
             return None
 
 
-def plan(task: Ablation) -> Plan:
-    """All but Self-MoA, which verdicts decide.
+def plan(task: AblationTask) -> Plan:
+    """Plan all parts of an ablation except Self-MoA, whose model the verdicts decide.
 
     Raises:
-        VariantError: with unquantized models, or with only these, the recipe is not valid.
+        VariantError: the recipe is not valid with only quantized or only unquantized models.
     """
     base = variants.mixture(task.recipe)
     found = Plan(base, {base.name: base})
@@ -96,24 +109,28 @@ def plan(task: Ablation) -> Plan:
     return found
 
 
-def _quantized(task: Ablation, found: Plan) -> None:
-    """A base with proposers of both kinds is compared as if it had only the one or the other."""
+def _quantized(task: AblationTask, found: Plan) -> None:
+    """Plan the comparisons of quantized models with unquantized ones, in a mixture and alone.
+
+    One mixture has only quantized models, the other only unquantized ones. If the base has proposers of
+    both kinds, both mixtures are variants of the base.
+    """
     quantized = {whole: model for model, whole in task.unquantized.items()}
-    only_quantized = found.add(_only(task.recipe, quantized, "quantized"))
-    only_whole = found.add(_only(task.recipe, task.unquantized, "unquantized"))
+    only_quantized = found.add(_with_replaced(task.recipe, quantized, "quantized"))
+    only_whole = found.add(_with_replaced(task.recipe, task.unquantized, "unquantized"))
     found.quantized.append((only_quantized, only_whole))
     for models in task.unquantized.items():
         one, other = (found.add(variants.alone(task.recipe, model)) for model in models)
         found.quantized.append((one, other))
 
 
-def _only(recipe: Recipe, new: Mapping[str, str], label: str) -> Variant:
-    """The mixture with these proposers replaced, as far as it has them."""
+def _with_replaced(recipe: Recipe, new: Mapping[str, str], label: str) -> Variant:
+    """The mixture with new models in place of these proposers; the base if it has none of them."""
     changes = {model: new[model] for model in proposer_models(recipe) if model in new}
     return variants.with_replacements(recipe, changes, label) if changes else variants.mixture(recipe)
 
 
-def _proposers(task: Ablation, found: Plan) -> None:
+def _proposers(task: AblationTask, found: Plan) -> None:
     proposers = proposer_models(task.recipe)
     for model in proposers:
         if rest := found.add_if_valid(variants.without, model):
@@ -123,25 +140,25 @@ def _proposers(task: Ablation, found: Plan) -> None:
             found.gains[model] = more, found.base.name
 
 
-def _aggregators(task: Ablation, found: Plan) -> None:
+def _aggregators(task: AblationTask, found: Plan) -> None:
     for model in task.recipe.models if task.candidates is None else task.candidates:
-        if by := found.add_if_valid(_aggregated_by, model):
+        if by := found.add_if_valid(_with_aggregator, model):
             found.aggregators[model] = found.add(variants.alone(task.recipe, model)), by
 
 
-def _aggregated_by(recipe: Recipe, model: str) -> Variant:
-    """The base where it is just that."""
+def _with_aggregator(recipe: Recipe, model: str) -> Variant:
+    """The mixture with this aggregator; the base if this is its aggregator and it has no fallbacks."""
     if model == recipe.aggregator.model and not recipe.aggregator.fallbacks:
         return variants.mixture(recipe)
     return variants.aggregated_by(recipe, model)
 
 
-def _members(task: Ablation, found: Plan) -> None:
+def _members(task: AblationTask, found: Plan) -> None:
     for model in dict.fromkeys([*proposer_models(task.recipe), task.recipe.aggregator.model]):
         found.members.append(found.add(variants.alone(task.recipe, model)))
 
 
-def _check(name: str, values: Iterable[str], known: Iterable[str]) -> None:
+def _require_known(name: str, values: Iterable[str], known: Iterable[str]) -> None:
     if unknown := [value for value in values if value not in set(known)]:
         _refuse(name, unknown[0], "one of", known)
 

@@ -1,4 +1,4 @@
-"""What ablations found, as tables in the terminal."""
+"""Shows the findings of an ablation as tables in the terminal."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,15 +7,20 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from jobs.ablation.effects import Contrast, Correlation, Estimate
-from jobs.ablation.findings import Aggregating, Findings, Gain, Members
-from jobs.scores.table import table
+from jobs.ablation.findings import AggregatorComparison, Findings, Gain, MemberComparison
+from jobs.scores.table import format_number, table
 
-TEXT = ("comparison", "proposer", "aggregator", "source", "nearest")
+TEXT_COLUMNS = ("comparison", "proposer", "aggregator", "source", "nearest")
+"""Columns that are aligned to the left."""
 DIFFERENCE = ("points", "95% interval", "n")
+"""Columns of a contrast."""
 
 
 def tables(findings: Findings) -> Iterator[RenderableType]:
-    """A table of scores and one for each part; differences are percent points of win rate."""
+    """Yield a table of scores, a table for each part, and a line for each comparison that was left out.
+
+    Differences are in percent points of win rate.
+    """
     yield table(findings.scores)
     if findings.quantized:
         yield _quantized(findings.quantized)
@@ -47,12 +52,12 @@ def _gains(gains: Iterable[Gain]) -> Table:
     for each in gains:
         nearest = "-" if each.nearest is None else f"{each.nearest[0]} {each.nearest[1]:.2f}"
         name = f"+{each.model}" if each.added else each.model
-        vendi = _fixed(each.vendi_without), _fixed(each.vendi_with)
+        vendi = format_number(each.vendi_without), format_number(each.vendi_with)
         shown.add_row(name, *_difference(each.contrast), each.source or "-", nearest, *vendi)
     return shown
 
 
-def _aggregators(aggregators: Iterable[Aggregating], correlation: Correlation | None) -> Table:
+def _aggregators(aggregators: Iterable[AggregatorComparison], correlation: Correlation | None) -> Table:
     columns = "alone", "mixture", "over alone", "95% interval", "over base", "95% interval", "n"
     shown = _empty_table("each candidate as the aggregator", "aggregator", *columns)
     if correlation is not None:
@@ -62,7 +67,7 @@ def _aggregators(aggregators: Iterable[Aggregating], correlation: Correlation | 
             f"{correlation.n} rows"
         )
     for each in aggregators:
-        rates = _fixed(each.over_alone.other_win_rate), _fixed(each.over_alone.win_rate)
+        rates = format_number(each.over_alone.other_win_rate), format_number(each.over_alone.win_rate)
         over_base = _difference(each.over_base)[:2] if each.over_base else ("base", "")
         shown.add_row(
             each.model, *rates, *_difference(each.over_alone)[:2], *over_base, str(each.over_alone.n)
@@ -70,7 +75,7 @@ def _aggregators(aggregators: Iterable[Aggregating], correlation: Correlation | 
     return shown
 
 
-def _members(members: Members) -> Table:
+def _members(members: MemberComparison) -> Table:
     shown = _empty_table("the mixture minus", "comparison", "calls", *DIFFERENCE)
     shown.caption = (
         f"The mixture takes {members.calls[members.over_best.what]} calls. Who is best was decided by "
@@ -88,25 +93,25 @@ def _members(members: Members) -> Table:
 def _empty_table(title: str, *columns: str) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
     for name in columns:
-        shown.add_column(name, justify="left" if name in TEXT else "right")
+        shown.add_column(name, justify="left" if name in TEXT_COLUMNS else "right")
     return shown
 
 
 def _difference(each: Contrast) -> tuple[str, str, str]:
-    """Its columns: value, interval, n with what is missing."""
+    """The columns of a contrast: value, interval, and n with the number of missing rows."""
     missing = f" ({each.missing} missing)" if each.missing else ""
-    return _fixed(each.difference.value, "+"), _interval(each.difference), f"{each.n}{missing}"
+    return (
+        format_number(each.difference.value, sign="+"),
+        _interval(each.difference),
+        f"{each.n}{missing}",
+    )
 
 
 def _estimate(each: Estimate) -> str:
-    return f"{_fixed(each.value, '+')} {_interval(each)}".rstrip(" -") or "-"
+    return f"{format_number(each.value, sign='+')} {_interval(each)}".rstrip(" -") or "-"
 
 
 def _interval(each: Estimate) -> str:
     if each.low is None or each.high is None:
         return "-"
     return f"[{each.low:+.2f}, {each.high:+.2f}]"
-
-
-def _fixed(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.2f}"

@@ -1,1 +1,1 @@
-"""Judges: pairs, grades, their prompts, and the way of verdicts into the store."""
+"""Judges: they compare pairs of answers or grade single answers, and the store keeps their verdicts."""

@@ -1,4 +1,4 @@
-"""Grades from 1 to 10 for single answers, as MT-Bench has them given (FastChat's llm_judge)."""
+"""Grades single answers from 1 to 10, with the method of MT-Bench (FastChat's `llm_judge`)."""
 
 import json
 import re
@@ -10,46 +10,56 @@ from actors.engine import Delta, Message
 from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
 from jobs.judges.prompt import JudgePrompt, PromptError, first_question
-from jobs.judges.verdicts import Case, JudgeCalls, JudgeSummary, OnProgress, Verdicts
+from jobs.judges.verdicts import Case, JudgeCalls, JudgeSummary, OnProgress, VerdictCollector
 from jobs.records import Row, Verdict
 from jobs.store import Store
 
 TURNS = 2
+"""Turns of a row that are graded; MT-Bench has prompts for two."""
 RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
-LEAST, MOST = 1, 10
+"""Forms of a rating in the judge's answer, in the order in which FastChat looks for them."""
+LEAST = 1
+"""The lowest grade."""
+MOST = 10
+"""The highest grade."""
 
-# By FastChat's names: our file, and what each prompt must show.
-ONE = ("question", "answer")
-TWO = ("question_1", "answer_1", "question_2", "answer_2")
+FIRST_TURN = ("question", "answer")
+"""Placeholders of a prompt that grades a first turn."""
+SECOND_TURN = ("question_1", "answer_1", "question_2", "answer_2")
+"""Placeholders of a prompt that grades a second turn."""
 PROMPTS = {
-    "single-v1": ("grade", ONE),
-    "single-math-v1": ("grade_reference", (*ONE, "ref_answer_1")),
-    "single-v1-multi-turn": ("grade_second_turn", TWO),
+    "single-v1": ("grade", FIRST_TURN),
+    "single-math-v1": ("grade_reference", (*FIRST_TURN, "ref_answer_1")),
+    "single-v1-multi-turn": ("grade_second_turn", SECOND_TURN),
     "single-math-v1-multi-turn": (
         "grade_second_turn_reference",
-        (*TWO, "ref_answer_1", "ref_answer_2"),
+        (*SECOND_TURN, "ref_answer_1", "ref_answer_2"),
     ),
 }
-GradePrompts = Mapping[str, JudgePrompt]  # by FastChat's names
+"""The prompts by FastChat's names: the project's own file, and the placeholders that each must have.
+Those with `math` are for rows with reference answers."""
+GradePrompts = Mapping[str, JudgePrompt]
+"""The four prompts by FastChat's names."""
 
 
-def prompts(path: Path | None = None) -> GradePrompts:
-    """Ours, or those of a file in the format of FastChat's `judge_prompts.jsonl`.
+def load_prompts(path: Path | None = None) -> GradePrompts:
+    """The prompts of a file in the format of FastChat's `judge_prompts.jsonl`, or the project's own.
 
     Raises:
         PromptError: the file cannot be read, or a prompt or a placeholder is missing.
     """
     if path is not None:
-        return _from_jsonl(path)
+        return _read_jsonl(path)
     return {
-        name: judge_prompt.from_file(judge_prompt.FOLDER / f"{file}.txt", needs)
+        name: judge_prompt.read_prompt(judge_prompt.FOLDER / f"{file}.txt", needs)
         for name, (file, needs) in PROMPTS.items()
     }
 
 
-def _from_jsonl(path: Path) -> GradePrompts:
+def _read_jsonl(path: Path) -> GradePrompts:
     try:
-        lines = [json.loads(line) for line in judge_prompt.read(path).splitlines() if line.strip()]
+        text = judge_prompt.read_text(path)
+        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
         found = {line["name"]: line for line in lines}
         wanted = {
             name: (found[name]["system_prompt"], found[name]["prompt_template"]) for name in PROMPTS
@@ -59,84 +69,92 @@ def _from_jsonl(path: Path) -> GradePrompts:
     except KeyError as error:
         need = f"the prompts {', '.join(PROMPTS)} with system_prompt and prompt_template"
         raise PromptError(f"prompt file {str(path)!r} lacks {error}; it needs {need}") from error
-    return {
-        name: judge_prompt.checked(
-            JudgePrompt(
-                path.stem, (Message(role="system", content=system), Message(role="user", content=user))
-            ),
-            PROMPTS[name][1],
-        )
-        for name, (system, user) in wanted.items()
-    }
+    prompts = {}
+    for name, (system, user) in wanted.items():
+        messages = Message(role="system", content=system), Message(role="user", content=user)
+        prompts[name] = JudgePrompt(path.stem, messages)
+        judge_prompt.require_placeholders(prompts[name], PROMPTS[name][1])
+    return prompts
 
 
 @dataclass(frozen=True, slots=True)
-class Grading:
-    """What is to be graded, and by whom.
-
-    model: the judge; generator: whose answers; identity: hash of what the model is, if its name alone
-    does not say; max_tokens: room for the judge's reasons (FastChat's is 2048); in_flight: most calls
-    at once.
-    """
+class GradeTask:
+    """Which answers are to be graded, and by which judge."""
 
     model: str
+    """The model that judges."""
     generator: str
-    prompts: GradePrompts = field(default_factory=prompts)
+    """The generator whose answers are graded."""
+    prompts: GradePrompts = field(default_factory=load_prompts)
+    """The judge's prompts."""
     identity: str = ""
+    """Hash of what the model is; empty if its name alone says this."""
     max_tokens: int = 2048
+    """Most tokens of the judge's answer, which gives reasons; 2048 as in FastChat."""
     in_flight: int = 256
+    """Most calls to the judge at once."""
     on_progress: OnProgress | None = None
+    """Gets a summary after each answer."""
 
     @property
-    def judge(self) -> str:
-        """The judge's name in verdicts, its prompts included."""
-        texts = [self.prompts[name] for name in PROMPTS]
-        return judge_prompt.judge_name(self.model, texts, self.identity, self.max_tokens)
+    def judge_name(self) -> str:
+        """The judge's name in verdicts, with a hash of its prompts."""
+        prompts = [self.prompts[name] for name in PROMPTS]
+        return judge_prompt.name_with_hash(self.model, prompts, self.identity, self.max_tokens)
 
 
-async def grade(task: Grading, store: Store, calls: JudgeCalls) -> JudgeSummary:
-    """Grade every answered turn that has no grade yet, of the first two turns of each row.
+async def grade_answers(task: GradeTask, store: Store, calls: JudgeCalls) -> JudgeSummary:
+    """Grade the first two turns of each row, as far as they are answered and have no grade yet.
 
-    A second turn is graded in view of the first, and with the reference answers if the row has them.
+    The judge of a second turn sees the first turn too, and sees the reference answers of the row if
+    there are any.
     """
-    answers = _Answers(task, store, calls)
-    verdicts = Verdicts(task.judge, store, answers.decide, task.on_progress)
-    return await verdicts.collect(answers.cases(), task.in_flight)
+    judge = _GradeJudge(task, store, calls)
+    collector = VerdictCollector(task.judge_name, store, judge.grade, task.on_progress)
+    return await collector.collect(judge.cases(), task.in_flight)
 
 
-def rating(text: str) -> float | None:
-    """The first number in double square brackets, or else in single ones, whatever its size."""
+def find_rating(text: str) -> float | None:
+    """The first number in double square brackets, or else the first one in single brackets.
+
+    The number may lie outside of the range of grades.
+    """
     for pattern in RATINGS:
         if found := pattern.search(text):
             return float(found[1])
     return None
 
 
-class _Answers:
-    def __init__(self, task: Grading, store: Store, calls: JudgeCalls) -> None:
+class _GradeJudge:
+    """Grades one answer after another."""
+
+    def __init__(self, task: GradeTask, store: Store, calls: JudgeCalls) -> None:
         self._task = task
         self._store = store
         self._calls = calls
         self._sampling = Sampling(temperature=0, max_tokens=task.max_tokens)
 
     def cases(self) -> Iterator[Case]:
-        name, generator = self._task.judge, self._task.generator
+        """Yield a case for each turn that is to be graded."""
+        name, generator = self._task.judge_name, self._task.generator
         for row in self._store.rows():
             for turn in range(min(TURNS, len(row.turns))):
                 yield row, Verdict(name, "grade", generator, "", row.index, turn, value=None)
 
-    async def decide(self, row: Row, case: Verdict) -> Verdict | None:
+    async def grade(self, row: Row, case: Verdict) -> Verdict | None:
+        """The verdict on the answer to one turn; None if this or an earlier turn has no answer."""
         turns = range(case.turn + 1)
         answers = [self._store.answer(case.generator, row.index, turn) for turn in turns]
         texts = [answer.text for answer in answers if answer is not None]
         if len(texts) < len(answers):
             return None
-        filled = self._messages(row, texts)
-        result = await self._calls.complete(self._task.model, filled, self._sampling)
-        value, cause = _grade(result.whole)
+        messages = self._messages(row, texts)
+        result = await self._calls.complete(self._task.model, messages, self._sampling)
+        value, cause = _read_grade(result.whole)
         return replace(case, value=value, cause=cause, call=result.key)
 
     def _messages(self, row: Row, answers: list[str]) -> list[Message]:
+        """The prompt for the last of these answers, which are those to the row's first turns."""
         turn = len(answers)
         questions = [first_question(row), *row.turns[1:turn]]
         shown = {"question": questions[0], "answer": answers[0]}
@@ -145,12 +163,12 @@ class _Answers:
         for kind, texts in kinds.items():
             shown |= {f"{kind}_{n}": text for n, text in enumerate(texts, 1)}
         name = ("single-math-v1" if has_reference else "single-v1") + "-multi-turn" * (turn == TURNS)
-        return self._task.prompts[name].filled(**shown)
+        return self._task.prompts[name].fill(**shown)
 
 
-def _grade(whole: Delta) -> tuple[float | None, str]:
-    """The grade, or why there is none."""
-    value = rating(whole.text)
+def _read_grade(whole: Delta) -> tuple[float | None, str]:
+    """The grade in the judge's answer and an empty text; or None and the reason."""
+    value = find_rating(whole.text)
     if value is None:
         cut = " before max_tokens" if whole.finish_reason == "length" else ""
         return None, f"no rating of the form [[5]]{cut}"

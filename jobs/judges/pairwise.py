@@ -1,8 +1,8 @@
-"""Which of two answers is better, as AlpacaEval 2 has it judged.
+"""Judges which of two answers is better, with the method of AlpacaEval 2.
 
-One call per pair for one token: the answers are named `m` (shown first) and `M`, and how likely the
-judge is to write either name weighs its preference (alpaca_eval's `weighted_alpaca_eval_gpt4_turbo`
-and `logprob_parser`).
+The prompt names the first answer `m` and the second `M`. One call per pair asks the judge for one
+token, the name of the better answer. The probabilities of the two names give the preference, as in
+alpaca_eval's `weighted_alpaca_eval_gpt4_turbo` and `logprob_parser`.
 """
 
 import asyncio
@@ -26,75 +26,91 @@ from jobs.judges.verdicts import (
     JudgeRefused,
     JudgeSummary,
     OnProgress,
-    Verdicts,
+    VerdictCollector,
 )
 from jobs.records import CallResult, Row, Verdict
 from jobs.store import Store
 
 PLACEHOLDERS = ("instruction", "output_1", "output_2")
+"""Placeholders that a pairwise prompt must have."""
 SAMPLING = Sampling(temperature=0, max_tokens=1, top_logprobs=5)
-SPACES = ("", " ", "▁")  # how tokens may begin; the last is SentencePiece's
-CERTAIN = 0.999  # of a token's probability: then there is little else to list
+"""How the judge is sampled: one token, with the probabilities of the five likeliest ones."""
+SPACES = ("", " ", "▁")
+"""What a tokenizer may put before a word; the last one is SentencePiece's space."""
+CERTAIN = 0.999
+"""From this probability of the likeliest token on, a judge need not list other tokens."""
 
 
-def prompt(path: Path | None = None) -> JudgePrompt:
-    """The pairwise prompt in a file, or ours.
+def load_prompt(path: Path | None = None) -> JudgePrompt:
+    """The pairwise prompt in a file, or the project's own.
 
     Raises:
         PromptError: the file cannot be read, or lacks a placeholder.
     """
-    return judge_prompt.from_file(path or judge_prompt.FOLDER / "pairwise.txt", PLACEHOLDERS)
+    return judge_prompt.read_prompt(path or judge_prompt.FOLDER / "pairwise.txt", PLACEHOLDERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
-    """What is to be judged, and by whom.
-
-    model: the judge; generator: whose answers are judged against those of baseline; identity: hash of
-    what the model is, if its name alone does not say; in_flight: most calls at once.
-    """
+class PairwiseTask:
+    """Which pairs of answers are to be compared, and by which judge."""
 
     model: str
+    """The model that judges."""
     generator: str
+    """The generator whose answers are judged."""
     baseline: str
-    prompt: JudgePrompt = field(default_factory=prompt)
+    """The generator whose answers they are compared with."""
+    prompt: JudgePrompt = field(default_factory=load_prompt)
+    """The judge's prompt."""
     identity: str = ""
+    """Hash of what the model is; empty if its name alone says this."""
     in_flight: int = 256
+    """Most calls to the judge at once."""
     on_progress: OnProgress | None = None
+    """Gets a summary after each pair."""
 
     @property
-    def judge(self) -> str:
-        """The judge's name in verdicts, its prompt included."""
-        return judge_prompt.judge_name(self.model, [self.prompt], self.identity)
+    def judge_name(self) -> str:
+        """The judge's name in verdicts, with a hash of its prompt."""
+        return judge_prompt.name_with_hash(self.model, [self.prompt], self.identity)
 
 
-async def judge(task: Judging, store: Store, calls: JudgeCalls) -> JudgeSummary:
+async def judge_pairs(task: PairwiseTask, store: Store, calls: JudgeCalls) -> JudgeSummary:
     """Judge every row that both generators answered and that has no verdict yet.
 
-    Of rows with several turns only the first is judged: each generator's later turns follow its own
-    earlier answers, so they are no answers to one instruction.
+    Only the first turn of a row is judged. Later turns follow each generator's own earlier answers, so
+    the two generators do not answer the same conversation there.
 
     Raises:
-        JudgeRefused: the judge gives no log-probabilities; no row was spent.
+        JudgeRefused: the judge gives no log-probabilities. The store keeps no verdict then.
     """
-    pairs = _Pairs(task, store, calls)
-    verdicts = Verdicts(task.judge, store, pairs.decide, task.on_progress)
-    return await verdicts.collect(pairs.cases(), task.in_flight)
+    judge = _PairJudge(task, store, calls)
+    collector = VerdictCollector(task.judge_name, store, judge.judge_pair, task.on_progress)
+    return await collector.collect(judge.cases(), task.in_flight)
 
 
 def is_switched(instruction: str) -> bool:
-    """Whether the generator's answer is shown first. alpaca_eval draws it from the instruction, with
-    seed 0, so that it is the same for every generator and judge."""
+    """Whether the judge sees the generator's answer before the baseline's.
+
+    As in alpaca_eval, the order is drawn from the instruction with seed 0. So the order is the same for
+    every generator and every judge.
+    """
     draw = random.Random(f"is_switched_outputs{instruction}0")
     return draw.choices([False, True])[0]
 
 
 def first_wins(top: Sequence[Mapping[str, Any]]) -> float | None:
-    """p = P(m) / (P(m) + P(M)) among the likeliest tokens, or None if neither is there.
+    """The probability that the first answer wins, P(m) / (P(m) + P(M)).
 
-    A name that is not there has probability 0, as in `logprob_parser`. That one reads tokens that are
-    exactly the names; other tokenizers begin a text with a space, so of all spellings that with the
-    most probability is read.
+    A name that is not among the tokens has probability 0, as in `logprob_parser`. The official parser
+    accepts only the bare names. Some tokenizers begin a text with a space, so this function takes the
+    spelling of the names that has the most probability.
+
+    Args:
+        top: The likeliest first tokens, each with `token` and `logprob`.
+
+    Returns:
+        A probability, or None if neither name is among the tokens.
     """
     spelled = [(_probability(top, f"{space}m"), _probability(top, f"{space}M")) for space in SPACES]
     first, second = max(spelled, key=sum)
@@ -102,22 +118,27 @@ def first_wins(top: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _probability(top: Sequence[Mapping[str, Any]], token: str) -> float:
+    """The probability of a token; 0 if the token is not listed."""
     return sum(math.exp(t["logprob"]) for t in top if t["token"] == token)
 
 
-class _Pairs:
-    def __init__(self, task: Judging, store: Store, calls: JudgeCalls) -> None:
+class _PairJudge:
+    """Judges one pair after another; a trial call before the first pair shows whether it can."""
+
+    def __init__(self, task: PairwiseTask, store: Store, calls: JudgeCalls) -> None:
         self._task = task
         self._store = store
         self._calls = calls
-        self._probe: asyncio.Task[None] | None = None
+        self._trial: asyncio.Task[None] | None = None
 
     def cases(self) -> Iterator[Case]:
-        task, name = self._task, self._task.judge
+        """Yield a case for each row."""
+        task, name = self._task, self._task.judge_name
         for row in self._store.rows():
             yield row, Verdict(name, "pairwise", task.generator, task.baseline, row.index, 0, None)
 
-    async def decide(self, row: Row, case: Verdict) -> Verdict | None:
+    async def judge_pair(self, row: Row, case: Verdict) -> Verdict | None:
+        """The verdict on the two answers to a row; None if one of them is missing."""
         base = self._store.answer(case.baseline, row.index, 0)
         candidate = self._store.answer(case.generator, row.index, 0)
         if base is None or candidate is None:
@@ -127,26 +148,27 @@ class _Pairs:
         instruction = first_question(row)
         switched = is_switched(instruction)
         shown = (candidate.text, base.text) if switched else (base.text, candidate.text)
-        await self._admitted()
+        await self._require_log_probabilities()
         result = await self._ask(instruction, *shown)
         p = first_wins(_top(result.whole))
         if p is None:
-            cause = _what_else(result.whole)
+            cause = _why_unusable(result.whole)
             return replace(case, cause=cause, switched=switched, call=result.key)
         return replace(case, value=1 + p if switched else 2 - p, switched=switched, call=result.key)
 
     async def _ask(self, instruction: str, output_1: str, output_2: str) -> CallResult:
-        filled = self._task.prompt.filled(instruction=instruction, output_1=output_1, output_2=output_2)
-        return await self._calls.complete(self._task.model, filled, SAMPLING)
+        messages = self._task.prompt.fill(instruction=instruction, output_1=output_1, output_2=output_2)
+        return await self._calls.complete(self._task.model, messages, SAMPLING)
 
-    async def _admitted(self) -> None:
-        """Return once the judge has shown that it can judge; it is asked once for all rows."""
-        if self._probe is None:
-            self._probe = asyncio.create_task(self._examine())
-        await self._probe
+    async def _require_log_probabilities(self) -> None:
+        """Raise JudgeRefused if a trial call fails; all pairs share this one call."""
+        if self._trial is None:
+            self._trial = asyncio.create_task(self._try_judge())
+        await self._trial
 
-    async def _examine(self) -> None:
-        # A word of its own: what a judge could not do yesterday is in the store, and may be mended.
+    async def _try_judge(self) -> None:
+        # Each trial asks for a new word. The same question would get its earlier answer from the store,
+        # which may lack log-probabilities although the judge has been repaired since.
         word = secrets.token_hex(4)
         try:
             whole = (await self._ask(f"Write the word {word}.", word, "No.")).whole
@@ -165,13 +187,14 @@ class _Pairs:
 
 
 def _top(whole: Delta) -> Sequence[Mapping[str, Any]]:
-    """The likeliest first tokens, as far as they are in OpenAI's form."""
+    """The likeliest first tokens of an answer; entries that do not have OpenAI's form are left out."""
     top = (whole.logprobs[0].get("top_logprobs") or ()) if whole.logprobs else ()
     return [
         t for t in top if isinstance(t.get("token"), str) and isinstance(t.get("logprob"), float | int)
     ]
 
 
-def _what_else(whole: Delta) -> str:
+def _why_unusable(whole: Delta) -> str:
+    """Say why an answer of the judge is no verdict."""
     tokens = ", ".join(repr(t["token"]) for t in _top(whole))
     return f"neither m nor M among {tokens}" if tokens else "no log-probabilities"

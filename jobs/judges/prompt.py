@@ -1,8 +1,9 @@
-"""The prompts that judges read: templates from text files, filled with texts that nobody vouches for.
+"""The prompts for judges: templates from text files, and how untrusted texts are put into them.
 
-What is filled in is data. Marks of chat templates in it are defused, as in references, and so is
-whatever looks like one of the template's own tags, so that no answer can end its own quotation. A
-template without tags, such as alpaca_eval's original, gets texts as they are but for those marks.
+Questions and answers are data that nobody vouches for. Control tokens of chat templates in them are
+defused, as in references. Where the template quotes a text by tags, everything in the text that looks
+like one of these tags is defused too, so that no answer can end its own quotation. A template without
+tags, such as alpaca_eval's original, receives the texts with only the control tokens defused.
 """
 
 import hashlib
@@ -18,9 +19,13 @@ from jobs.records import Row
 from serve_app.mixture.references import BRACKETS, GAP, HARMLESS, without_control
 
 FOLDER = Path(__file__).parent / "prompts"
+"""The folder of the project's own prompts."""
 BLOCK = re.compile(r"<\|im_start\|>(system|user|assistant)[^\n]*\n(.*?)<\|im_end\|>", re.DOTALL)
+"""A message in ChatML, the form of alpaca_eval's prompts: its role and its content."""
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
+"""A placeholder in a template, by its name."""
 END_TAG = re.compile(r"</(\w+)>")
+"""A tag that ends a quotation; its name is the one to defuse in texts."""
 
 
 class PromptError(UserError):
@@ -29,32 +34,41 @@ class PromptError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class JudgePrompt:
-    """A template: messages with placeholders. label: what people call it."""
+    """A template: messages with placeholders such as `{answer}`."""
 
     label: str
+    """What people call the prompt: the name of its file without ending."""
     messages: tuple[Message, ...]
 
-    def filled(self, **texts: str) -> list[Message]:
-        """The template with these texts in their places; braces that are no placeholder stay."""
+    def fill(self, **texts: str) -> list[Message]:
+        """The messages with these texts in place of the placeholders of the same names.
+
+        Other text in braces stays as it is.
+        """
         whole = "\n".join(m["content"] for m in self.messages)
         tags = "|".join(sorted(set(END_TAG.findall(whole))))
-        harmless = {name: _defused(text, tags) for name, text in texts.items()}
+        harmless = {name: _defuse(text, tags) for name, text in texts.items()}
 
-        # In one pass, so that a text cannot bring a placeholder of its own.
-        def text_of(place: re.Match[str]) -> str:
-            return harmless.get(place[1], place[0])
+        # All placeholders are replaced in one pass, so that no text can bring in another placeholder.
+        def replacement(placeholder: re.Match[str]) -> str:
+            return harmless.get(placeholder[1], placeholder[0])
 
         return [
-            Message(role=m["role"], content=PLACEHOLDER.sub(text_of, m["content"]))
+            Message(role=m["role"], content=PLACEHOLDER.sub(replacement, m["content"]))
             for m in self.messages
         ]
 
 
-def from_text(label: str, text: str, needs: Sequence[str]) -> JudgePrompt:
-    """A template from plain text, one user message, or from ChatML blocks as alpaca_eval writes them.
+def parse_prompt(label: str, text: str, needs: Sequence[str]) -> JudgePrompt:
+    """A template from plain text, which is one user message, or from ChatML blocks.
+
+    Args:
+        label: What to call the prompt.
+        text: The template.
+        needs: Names of the placeholders that the template must have.
 
     Raises:
-        PromptError: a placeholder that is needed is missing, or text stands outside of the blocks.
+        PromptError: the template lacks a placeholder, or has text outside of its ChatML blocks.
     """
     messages = [Message(role="user", content=text.strip())]
     if "<|im_start|>" in text:
@@ -64,36 +78,33 @@ def from_text(label: str, text: str, needs: Sequence[str]) -> JudgePrompt:
         if outside := BLOCK.sub("", text).strip():
             message = f"judge prompt {label!r} has text outside of its message blocks: {outside[:60]!r}"
             raise PromptError(message)
-    return checked(JudgePrompt(label, tuple(messages)), needs)
+    prompt = JudgePrompt(label, tuple(messages))
+    require_placeholders(prompt, needs)
+    return prompt
 
 
-def checked(prompt: JudgePrompt, needs: Sequence[str]) -> JudgePrompt:
-    """The prompt, if it has all placeholders.
-
-    Raises:
-        PromptError: it has not.
-    """
+def require_placeholders(prompt: JudgePrompt, needs: Sequence[str]) -> None:
+    """Raise PromptError if the prompt lacks one of the placeholders."""
     has = {name for m in prompt.messages for name in PLACEHOLDER.findall(m["content"])}
     if missing := [name for name in needs if name not in has]:
         lacks, wants = (", ".join(f"{{{name}}}" for name in names) for names in (missing, needs))
         raise PromptError(f"judge prompt {prompt.label!r} lacks {lacks}; it needs {wants}")
-    return prompt
 
 
-def from_file(path: Path, needs: Sequence[str]) -> JudgePrompt:
-    """The template in a text file, labelled with the file's name.
+def read_prompt(path: Path, needs: Sequence[str]) -> JudgePrompt:
+    """The template in a text file; see `parse_prompt`. Its label is the name of the file.
 
     Raises:
-        PromptError: the file cannot be read, or is no such template.
+        PromptError: the file cannot be read, or its text cannot be used.
     """
-    return from_text(path.stem, read(path), needs)
+    return parse_prompt(path.stem, read_text(path), needs)
 
 
-def read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text of a prompt file.
 
     Raises:
-        PromptError: it cannot be read as UTF-8.
+        PromptError: the file cannot be read as UTF-8.
     """
     try:
         return path.read_text("utf-8")
@@ -101,23 +112,31 @@ def read(path: Path) -> str:
         raise PromptError(f"prompt file {str(path)!r} cannot be read: {error}") from error
 
 
-def judge_name(model: str, prompts: Sequence[JudgePrompt], *more: str | int) -> str:
-    """A judge's name, `MODEL:PROMPT-HASH`: another prompt is another judge, and so is whatever else
-    determines its verdicts."""
-    determines = json.dumps([[list(p.messages) for p in prompts], *more], sort_keys=True)
+def name_with_hash(model: str, prompts: Sequence[JudgePrompt], *settings: str | int) -> str:
+    """The name of a judge in verdicts, `MODEL:LABEL-HASH`.
+
+    Args:
+        model: The judge's model.
+        prompts: The judge's prompts. The name shows the label of the first one.
+        settings: Everything else that determines the verdicts.
+
+    The hash covers the prompts and the settings: with another prompt the same model is another judge.
+    """
+    determines = json.dumps([[list(p.messages) for p in prompts], *settings], sort_keys=True)
     digest = hashlib.sha256(determines.encode()).hexdigest()
     return f"{model}:{prompts[0].label}-{digest[:8]}"
 
 
 def first_question(row: Row) -> str:
-    """What the row asks first, with the messages before it if there are any."""
+    """The first turn of a row, after the messages that come before it, if there are any."""
     if not row.before:
         return row.turns[0]
     before = [f"{m['role']}: {m['content']}" for m in row.before]
     return "\n\n".join([*before, f"user: {row.turns[0]}"])
 
 
-def _defused(text: str, tags: str) -> str:
+def _defuse(text: str, tags: str) -> str:
+    """The text without control tokens and without the tags, given as alternatives of a pattern."""
     harmless = without_control(text)
     if not tags:
         return harmless

@@ -1,4 +1,4 @@
-"""Who judges: one of the recipe's models, or a model behind any OpenAI-compatible server."""
+"""A judge behind any OpenAI-compatible server, instead of a model of the run's recipe."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,14 +15,21 @@ from jobs.stored_calls import StoredCalls
 
 @dataclass(frozen=True, slots=True)
 class RemoteJudge:
-    """A judge elsewhere. name: its name on that server; api_key_env: variable that holds the key."""
+    """A model on another server that judges."""
 
     name: str
+    """The model's name on that server."""
     base_url: str
+    """Address of the server's API, up to and with `/v1`."""
     api_key_env: str | None = None
+    """Name of the environment variable that holds the API key."""
 
     def model(self) -> OpenAIHttpModel:
-        """As a model of a recipe; raises pydantic's ValidationError for a URL that is none."""
+        """The judge as a model of a recipe.
+
+        Raises:
+            ValidationError: pydantic does not accept the URL.
+        """
         return OpenAIHttpModel(
             engine="openai_http",
             base_url=self.base_url,
@@ -32,28 +39,36 @@ class RemoteJudge:
 
     @property
     def identity(self) -> str:
+        """Hash of what the model is; see `identity.model_identity`."""
         return model_identity(self.model())
 
 
 @asynccontextmanager
-async def remote_calls(judge: RemoteJudge, store: Store, in_flight: int) -> AsyncIterator[StoredCalls]:
-    """Calls to a judge elsewhere, over a store.
+async def open_remote_calls(
+    judge: RemoteJudge, store: Store, in_flight: int
+) -> AsyncIterator[StoredCalls]:
+    """Calls to a remote judge; the store keeps their results.
+
+    Args:
+        judge: The judge.
+        store: Where the results of calls are kept.
+        in_flight: How many calls may run at once.
 
     Raises:
-        EngineUnavailable: its key is not there.
+        EngineUnavailable: the environment variable for the API key is not set.
     """
     engine = engines.create(judge.name, judge.model(), Share())
     await engine.start()
     try:
-        identities, room = {judge.name: judge.identity}, {judge.name: in_flight}
-        async with StoredCalls(store, OneEngine(engine), identities, room) as calls:
+        identities, capacity = {judge.name: judge.identity}, {judge.name: in_flight}
+        async with StoredCalls(store, OneEngine(engine), identities, capacity) as calls:
             yield calls
     finally:
         await engine.stop()
 
 
 class OneEngine:
-    """`mixture.models.Models` of a single engine in this process."""
+    """A single engine in this process, as `mixture.models.Models`; the name of the model is ignored."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,4 +1,7 @@
-"""Collecting verdicts: all in flight up to a bound, each kept as soon as it is there, none twice."""
+"""Collects the verdicts of a judge: several at once, each stored as soon as it is made.
+
+A verdict that is in the store is not made again.
+"""
 
 import time
 from collections import Counter
@@ -14,74 +17,96 @@ from jobs.store import Store
 from jobs.worker_pool import work_on_all
 
 IDENTICAL = "identical"
+"""Cause of a verdict on two equal answers, for which no judge is asked."""
 
 
 class JudgeCalls(Protocol):
-    """Engine calls whose results are kept: a call that was made before is not made again."""
+    """Calls to a judge whose results are kept: a call that was made before is not made again."""
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> CallResult:
-        """The model's whole output, and the key that the call is stored under."""
+        """The model's whole output, and the key that the call is stored under.
+
+        Raises:
+            RequestError: the call failed.
+        """
 
 
 class JudgeRefused(UserError):
-    """The judge cannot judge; the message names it and what it returned."""
+    """The model cannot serve as a judge; the message names the model and what it returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSummary:
-    """How the verdicts stand, those of earlier runs included.
+    """How many cases have a verdict, with the verdicts of earlier commands.
 
-    judged: with a value from the judge; identical: pairs that need no judge; unusable: the judge's
-    answer was no verdict, never scored; failed: the call failed and the next run tries it again;
-    missing: there is no answer to judge. Their sum is the number of cases. reused: how many of the
-    first three were there before this run.
+    `judged`, `identical`, `unusable`, `failed` and `missing` add up to the number of cases.
     """
 
     judge: str
+    """Name of the judge with the hash of its prompts."""
     judged: int = 0
+    """Verdicts with a value from the judge."""
     identical: int = 0
+    """Pairs of equal answers, which need no judge."""
     unusable: int = 0
+    """Answers of the judge that contain no verdict; they are never scored."""
     failed: int = 0
+    """Calls to the judge that failed; the next command tries them again."""
     missing: int = 0
+    """Cases without an answer to judge."""
     reused: int = 0
+    """How many of the judged, identical and unusable verdicts were in the store already."""
 
 
 OnProgress = Callable[[JudgeSummary], None]
-Case = tuple[Row, Verdict]  # what is judged, and the verdict to be, without its value
-Decide = Callable[[Row, Verdict], Awaitable[Verdict | None]]
+Case = tuple[Row, Verdict]
+"""A row, and the verdict to make on it, still without a value."""
+JudgeCase = Callable[[Row, Verdict], Awaitable[Verdict | None]]
+"""Makes the verdict of a case; returns None if an answer is missing."""
 
 
-class Verdicts:
-    """One judge's verdicts on their way into the store.
-
-    decide: makes one verdict; None where an answer is missing.
-    """
+class VerdictCollector:
+    """Has a judge make verdicts and puts them into the store."""
 
     def __init__(
-        self, judge: str, store: Store, decide: Decide, on_progress: OnProgress | None
+        self, judge: str, store: Store, judge_case: JudgeCase, on_progress: OnProgress | None
     ) -> None:
+        """A collector of the verdicts of one judge.
+
+        Args:
+            judge: Name of the judge in verdicts.
+            store: Where verdicts and failures are kept.
+            judge_case: Makes one verdict.
+            on_progress: Gets a summary after each case.
+        """
         self._judge = judge
         self._store = store
-        self._decide = decide
+        self._judge_case = judge_case
         self._on_progress = on_progress
         self._counts: Counter[str] = Counter()
 
     async def collect(self, cases: Iterable[Case], in_flight: int) -> JudgeSummary:
-        """Settle all cases, at most so many at once. The cases are drawn one by one, as they start.
+        """Make the verdicts of all cases, at most `in_flight` at once.
+
+        A case is drawn from `cases` only when work on it starts.
 
         Raises:
-            What `decide` raises, but for errors of a call: those are kept as failures.
+            Exception: `judge_case` raised it. A RequestError is not raised, but kept as a failure.
         """
-        await work_on_all(cases, self._settle_and_count, in_flight)
+        await work_on_all(cases, self._collect_and_count, in_flight)
         return self._summary()
 
-    async def _settle_and_count(self, case: Case) -> None:
-        self._counts[await self._settle(*case)] += 1
+    async def _collect_and_count(self, case: Case) -> None:
+        self._counts[await self._collect_verdict(*case)] += 1
         if self._on_progress is not None:
             self._on_progress(self._summary())
 
-    async def _settle(self, row: Row, case: Verdict) -> str:
-        """Which of the summary's numbers the case adds to."""
+    async def _collect_verdict(self, row: Row, case: Verdict) -> str:
+        """Take the verdict from the store or make it.
+
+        Returns:
+            The field of the summary that counts the case.
+        """
         stored = self._store.verdict(
             case.judge, case.kind, case.generator, case.baseline, case.row, case.turn
         )
@@ -89,7 +114,7 @@ class Verdicts:
             self._counts["reused"] += 1
             return _outcome(stored)
         try:
-            verdict = await self._decide(row, case)
+            verdict = await self._judge_case(row, case)
         except RequestError as error:
             await self._store.keep_failure(_failure(case, error))
             return "failed"
@@ -103,6 +128,7 @@ class Verdicts:
 
 
 def _outcome(verdict: Verdict) -> str:
+    """The field of the summary that counts this verdict."""
     if verdict.value is None:
         return "unusable"
     return "identical" if verdict.cause == IDENTICAL else "judged"

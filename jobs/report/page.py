@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobs.ablation.effects import Contrast, Estimate
-from jobs.ablation.findings import Members
+from jobs.ablation.findings import MemberComparison
 from jobs.atomic_file import write_atomically
 from jobs.report import Judged, Report
 from jobs.report import figures as report_figures
@@ -138,7 +138,7 @@ def notes(score: Score, judged: Judged) -> str:
     return "; ".join(own) if judged.reasons else not_comparable(own)
 
 
-def against_members(members: Members) -> list[tuple[Contrast, str]]:
+def against_members(members: MemberComparison) -> list[tuple[Contrast, str]]:
     """The mixture minus each member and minus Self-MoA, with what the other side is."""
     best = (members.over_best, "the best")
     others = alike(members.over_each)

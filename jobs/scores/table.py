@@ -20,9 +20,9 @@ def table(scores: Sequence[Score]) -> Table:
     for each in scores:
         own = [reason for reason in each.reasons if reason not in shared]
         notes = [f"{each.missing} missing"] * bool(each.missing) + [not_comparable(own)] * bool(own)
-        rate = f"{_fixed(each.win_rate)} ± {_fixed(each.standard_error)}"
-        length = _fixed(each.mean_length, 0)
-        row = [rate, _fixed(each.lc), length, each.judge, "; ".join(notes)]
+        rate = f"{format_number(each.win_rate)} ± {format_number(each.standard_error)}"
+        length = format_number(each.mean_length, 0)
+        row = [rate, format_number(each.lc), length, each.judge, "; ".join(notes)]
         shown.add_row(each.generator, str(each.n), *row)
     return shown
 
@@ -34,9 +34,9 @@ def grade_table(grades: Sequence[Grades]) -> Table:
     shown = _empty_table("generator", "n", "mean", *names, "judge", "notes")
     shown.title = _each((each.date,) for each in grades)
     for each in grades:
-        means = [_fixed(each.turns.get(turn, (0, None))[1]) for turn in turns]
+        means = [format_number(each.turns.get(turn, (0, None))[1]) for turn in turns]
         notes = f"{each.missing} missing" if each.missing else ""
-        shown.add_row(each.generator, str(each.n), _fixed(each.mean), *means, each.judge, notes)
+        shown.add_row(each.generator, str(each.n), format_number(each.mean), *means, each.judge, notes)
     return shown
 
 
@@ -61,5 +61,6 @@ def _each(parts: Iterable[tuple[str, ...]]) -> str:
     return ", ".join(dict.fromkeys(part for some in parts for part in some))
 
 
-def _fixed(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def format_number(value: float | None, digits: int = 2, sign: str = "") -> str:
+    """A number with this many decimals, or a dash for None; sign "+" also marks positive numbers."""
+    return "-" if value is None else f"{value:{sign}.{digits}f}"

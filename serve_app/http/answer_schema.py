@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from openai import types
 from openai.types import chat
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from serve_app.error_schema import Described
 
 LayerNumber = Annotated[int, Field(description="Number of the layer, counted from 1.")]
 LayerOrAggregator = Annotated[
@@ -44,12 +46,6 @@ FirstSeconds = Annotated[
         "reasoning or text; null for a layer, and where a proposal is the answer."
     ),
 ]
-
-
-class Described(BaseModel):
-    """Base of the models here: the docstring below a field is its description in the schema."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class ProposalDeltaEvent(Described):
@@ -191,9 +187,9 @@ class MoaSummary(Described):
     seed: int
     """The seed that decided the order of the references: the request's, or one that was drawn. For a
     model that was asked by name: the request's, or 0."""
-    ignored: list[str] = []
+    ignored: list[str] = []  # noqa: RUF012  # pydantic copies the default
     """Names of the request's parameters that list tools, which no model is shown; absent if none."""
-    proposals: list[ProposalDoneEvent] = []
+    proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
     """The complete proposals; only in whole answers to requests with `moa.events`."""
 
 
@@ -258,25 +254,3 @@ class ChatCompletionChunk(chat.ChatCompletionChunk):
     null in the chunks before that one, and absent from other streams."""
     moa: MoaObject | None = None
     """News of the mixture; absent from the chunks that carry text."""
-
-
-class ErrorObject(Described):
-    """OpenAI's error object, which here also names the model at fault."""
-
-    message: str
-    """What went wrong, for people."""
-    type: str
-    """OpenAI's class of errors."""
-    param: str | None
-    """The request's parameter at fault, if one is."""
-    code: str
-    """The cause, for programs."""
-    model: str | None
-    """The model at fault, if one is."""
-
-
-class ErrorReply(Described):
-    """The body of every answer that is an error, and the last event but one of a stream that fails."""
-
-    error: ErrorObject
-    """What went wrong."""

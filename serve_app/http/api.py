@@ -16,10 +16,10 @@ from serve_app.access.api_keys import Key
 from serve_app.access.auth import Authenticator, AuthMiddleware
 from serve_app.access.replica_counts import CountReplicas
 from serve_app.error_response import DefectMiddleware, error_response
+from serve_app.error_schema import error_body
 from serve_app.http.chat import ChatEndpoint
 from serve_app.http.health import Health, ModelStats
 from serve_app.http.openapi import DescribedApi
-from serve_app.http.response import error_body
 from serve_app.http.served_models import ServedModels
 from serve_app.mixture.models import Models
 

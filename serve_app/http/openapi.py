@@ -17,7 +17,8 @@ from starlette.middleware import Middleware
 
 from configs.errors import RequestError, WeightsError
 from configs.schema import Recipe
-from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ErrorReply
+from serve_app.error_schema import ErrorReply
+from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk
 from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
 
 Json = dict[str, Any]

@@ -11,12 +11,11 @@ from pydantic_core import to_json
 
 from actors.engine import Delta
 from configs.errors import RequestError
+from serve_app.error_schema import error_body
 from serve_app.http.answer_schema import (
     ChatCompletion,
     ChatCompletionChunk,
     CompletionUsage,
-    ErrorObject,
-    ErrorReply,
     ModelUsage,
 )
 from serve_app.http.moa_object import moa_event, moa_summary, rounded
@@ -167,14 +166,6 @@ def _no_usage(model: str, role: Role) -> ModelUsage:
     return ModelUsage(
         model=model, role=role, calls=0, prompt_tokens=0, completion_tokens=0, engine_s=0.0
     )
-
-
-def error_body(error: RequestError) -> dict[str, Any]:
-    """An ErrorReply as a dictionary, ready for JSON."""
-    envelope = ErrorObject(
-        message=error.message, type=error.kind, param=error.param, code=error.code, model=error.model
-    )
-    return ErrorReply(error=envelope).model_dump()
 
 
 def _logprobs(delta: Delta) -> dict[str, Any] | None:

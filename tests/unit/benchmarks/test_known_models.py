@@ -22,7 +22,7 @@ from benchmarks.quality.known_models import (
 )
 from configs.schema import Sampling
 from jobs import variants
-from jobs.judges.pairwise import SAMPLING, first_wins, prompt
+from jobs.judges.pairwise import SAMPLING, first_wins, load_prompt
 from jobs.variants import Variant
 from serve_app.mixture.references import with_references
 
@@ -38,7 +38,7 @@ def quality(text: str) -> float:
 
 def preference(first: str, second: str) -> float:
     """How likely the judge is to prefer the first text."""
-    filled = prompt().filled(instruction="Question 1", output_1=first, output_2=second)
+    filled = load_prompt().fill(instruction="Question 1", output_1=first, output_2=second)
     top = verdict(filled)[0]["top_logprobs"]
     return first_wins(top) or 0.0
 
@@ -95,7 +95,7 @@ def test_the_judge_is_the_surer_the_better_a_text_is() -> None:
 
 async def test_the_server_says_what_the_models_say() -> None:
     models = InProcess()
-    filled = prompt().filled(instruction="x", output_1=reply("q90", ASKED, 1), output_2="No.")
+    filled = load_prompt().fill(instruction="x", output_1=reply("q90", ASKED, 1), output_2="No.")
     proposals = [reply(model, ASKED, 1) for model in ("q50", "q60")]
     prompts: list[tuple[str, Sequence[Message], Sampling]] = [
         ("q50", ASKED, Sampling(seed=7)),

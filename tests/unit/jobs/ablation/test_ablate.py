@@ -1,4 +1,4 @@
-"""Ablations: what is asked for, and that known effects are found."""
+"""Ablations: which answers and verdicts they ask for, and that they find known effects."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks.quality.known_effects import checked, findings
 from benchmarks.quality.known_models import BASELINE, CHARACTERS, InProcess
 from configs.schema import Recipe
-from jobs.ablation.ablate import Ablation, AblationError, Findings, ablate
+from jobs.ablation.ablate import AblationError, AblationTask, Findings, ablate
 from jobs.ablation.table import tables
 from jobs.records import Answer, Generator, Row, Verdict
 from jobs.store import Store
@@ -33,8 +33,8 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate(data | changes)
 
 
-def task(*parts: Any, **more: Any) -> Ablation:
-    return Ablation(more.pop("recipe", recipe()), "base", "j", parts, **more)
+def task(*parts: Any, **more: Any) -> AblationTask:
+    return AblationTask(more.pop("recipe", recipe()), "base", "j", parts, **more)
 
 
 @pytest.fixture
@@ -46,25 +46,29 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-class Made:
-    """Makes answers and verdicts, and remembers who was asked for in each request.
-
-    wins: of a generator, 0 to 1, where it is not 0.5; None: its verdicts are unusable.
-    """
+class FakeRun:
+    """Puts answers and verdicts into the store, and remembers the generators of each request."""
 
     def __init__(self, store: Store, **wins: float | None) -> None:
+        """A fake for one store.
+
+        Args:
+            store: Gets the answers and the verdicts.
+            wins: How likely a generator wins, 0 to 1, by its name; 0.5 by default. With None its
+                verdicts are unusable.
+        """
         self.answered: list[list[str]] = []
         self.judged: list[list[str]] = []
         self._store = store
         self._wins = wins
 
-    async def generate(self, variants: Sequence[Variant]) -> None:
+    async def answer_with(self, variants: Sequence[Variant]) -> None:
         self.answered.append([variant.name for variant in variants])
         for variant in variants:
             self._store.add_generator(Generator(variant.name, "mixture", variant.name))
             self._store.add_answers(Answer(variant.name, row, 0, "text") for row in range(ROWS))
 
-    async def judge(self, generators: Sequence[str]) -> None:
+    async def judge_all(self, generators: Sequence[str]) -> None:
         self.judged.append(list(generators))
         for name in generators:
             win = self._wins.get(name.replace("-", "_"), 0.5)
@@ -73,15 +77,15 @@ class Made:
                 verdict = Verdict("j", "pairwise", name, "base", row, 0, value)
                 await self._store.keep_verdict(verdict)
 
-    def ablate(self, asked: Ablation) -> Awaitable[Findings]:
-        return ablate(asked, self._store, self.generate, self.judge)
+    def ablate(self, asked: AblationTask) -> Awaitable[Findings]:
+        return ablate(asked, self._store, self.answer_with, self.judge_all)
 
 
 async def test_all_variants_are_asked_for_at_once_and_self_moa_when_the_best_is_known(
     store: Store,
 ) -> None:
-    made = Made(store, b=0.75)
-    found = await made.ablate(task("proposers", "aggregators", "members"))
+    fake = FakeRun(store, b=0.75)
+    found = await fake.ablate(task("proposers", "aggregators", "members"))
     first = [
         "mix",
         *(f"mix-without-{name}" for name in "abc"),
@@ -89,8 +93,8 @@ async def test_all_variants_are_asked_for_at_once_and_self_moa_when_the_best_is_
         *(name for each in ("a", "b", "c", "spare") for name in (f"mix-by-{each}", each)),
         *("writer", "mix-by-a-int4", "a-int4"),
     ]
-    assert made.answered == [first, ["mix-self-b"]]
-    assert made.judged == made.answered
+    assert fake.answered == [first, ["mix-self-b"]]
+    assert fake.judged == fake.answered
     assert found.members is not None
     assert found.members.over_best.minus == "b"
     assert found.members.calls == {"mix": 4, "mix-self-b": 4, "a": 1, "b": 1, "c": 1, "writer": 1}
@@ -98,8 +102,8 @@ async def test_all_variants_are_asked_for_at_once_and_self_moa_when_the_best_is_
 
 
 async def test_a_gain_is_the_mixture_with_it_minus_the_one_without(store: Store) -> None:
-    made = Made(store, mix=0.6, mix_without_a=0.5, mix_with_spare=0.9)
-    found = await made.ablate(task("proposers", candidates=["spare", "b"]))
+    fake = FakeRun(store, mix=0.6, mix_without_a=0.5, mix_with_spare=0.9)
+    found = await fake.ablate(task("proposers", candidates=["spare", "b"]))
     gains = {gain.model: gain for gain in found.gains}
     assert {name: gain.added for name, gain in gains.items()} == {
         "a": False,
@@ -113,13 +117,13 @@ async def test_a_gain_is_the_mixture_with_it_minus_the_one_without(store: Store)
     assert gains["spare"].contrast.difference.value == pytest.approx(30)
 
 
-async def test_a_source_is_told_by_the_weights(store: Store) -> None:
+async def test_a_source_is_read_from_the_names_of_weights(store: Store) -> None:
     names = {"a": "Llama-3", "b": "Llama-3.1", "c": "qwen2", "spare": "gemma-2", "writer": "x"}
     models = {
         name: {"engine": "openai_http", "base_url": "http://x/v1", "model": model}
         for name, model in names.items()
     }
-    found = await Made(store).ablate(task("proposers", recipe=recipe(models=models)))
+    found = await FakeRun(store).ablate(task("proposers", recipe=recipe(models=models)))
     assert {gain.model: gain.source for gain in found.gains} == {
         "a": "same",
         "b": "same",
@@ -130,7 +134,7 @@ async def test_a_source_is_told_by_the_weights(store: Store) -> None:
 
 
 async def test_the_bases_own_aggregator_is_the_base_unless_it_has_fallbacks(store: Store) -> None:
-    found = await Made(store, mix=0.75).ablate(task("aggregators", candidates=["writer", "a"]))
+    found = await FakeRun(store, mix=0.75).ablate(task("aggregators", candidates=["writer", "a"]))
     assert [(each.model, each.over_alone.what) for each in found.aggregators] == [
         ("writer", "mix"),
         ("a", "mix-by-a"),
@@ -143,7 +147,7 @@ async def test_the_bases_own_aggregator_is_the_base_unless_it_has_fallbacks(stor
 async def test_with_fallbacks_the_bases_own_aggregator_is_asked_without_them(store: Store) -> None:
     careful = recipe(aggregator={"model": "writer", "fallbacks": ["a"]})
     asked = task("aggregators", candidates=["writer"], recipe=careful)
-    found = await Made(store).ablate(asked)
+    found = await FakeRun(store).ablate(asked)
     assert [each.over_alone.what for each in found.aggregators] == ["mix-by-writer"]
 
 
@@ -160,7 +164,7 @@ async def test_quantized_proposers_are_compared_with_unquantized_ones(
 ) -> None:
     layers = [{"proposers": [{"model": name} for name in proposers]}]
     asked = task("quantized", recipe=recipe(layers=layers), unquantized={"a-int4": "a"})
-    found = await Made(store, a=0.7, a_int4=0.6).ablate(asked)
+    found = await FakeRun(store, a=0.7, a_int4=0.6).ablate(asked)
     assert [(each.what, each.minus) for each in found.quantized] == [
         (quantized, unquantized),
         ("a-int4", "a"),
@@ -169,11 +173,11 @@ async def test_quantized_proposers_are_compared_with_unquantized_ones(
     assert (found.gains, found.aggregators, found.diversities) == ((), (), None)
 
 
-async def test_what_a_recipe_does_not_have_is_left_out_and_said(store: Store) -> None:
+async def test_what_a_recipe_does_not_have_is_left_out_and_listed(store: Store) -> None:
     models = {name: {"engine": "scripted"} for name in ("a", "writer")}
     small = {"small": {"engine": "scripted", "context_tokens": 256}}
     alone = recipe(models={**models, **small}, layers=[{"proposers": [{"model": "a"}]}])
-    found = await Made(store).ablate(task("proposers", "aggregators", recipe=alone))
+    found = await FakeRun(store).ablate(task("proposers", "aggregators", recipe=alone))
     assert [gain.model for gain in found.gains] == ["writer"]
     assert [each.model for each in found.aggregators] == ["a", "writer"]
     reasons = "\n".join(found.skipped)
@@ -183,9 +187,9 @@ async def test_what_a_recipe_does_not_have_is_left_out_and_said(store: Store) ->
 
 
 async def test_without_verdicts_nobody_is_the_best(store: Store) -> None:
-    made = Made(store, c=None)
-    found = await made.ablate(task("members"))
-    assert len(made.answered) == 1
+    fake = FakeRun(store, c=None)
+    found = await fake.ablate(task("members"))
+    assert len(fake.answered) == 1
     assert found.members is not None
     assert found.members.over_self_moa is None
     assert (found.members.over_best.n, found.members.over_best.missing) == (0, ROWS)
@@ -193,8 +197,8 @@ async def test_without_verdicts_nobody_is_the_best(store: Store) -> None:
 
 
 async def test_a_member_may_be_the_baseline(store: Store) -> None:
-    made = Made(store)
-    asked = Ablation(recipe(), "a", "j", ("members",))
+    fake = FakeRun(store)
+    asked = AblationTask(recipe(), "a", "j", ("members",))
 
     async def judge(generators: Sequence[str]) -> None:
         for name in generators:
@@ -202,7 +206,7 @@ async def test_a_member_may_be_the_baseline(store: Store) -> None:
             for row in range(ROWS if name != "a" else 0):
                 await store.keep_verdict(Verdict("j", "pairwise", name, "a", row, 0, value))
 
-    found = (await ablate(asked, store, made.generate, judge)).members
+    found = (await ablate(asked, store, fake.answer_with, judge)).members
     assert found is not None
     assert (found.over_best.minus, found.over_best.n) == ("b", ROWS)
     assert found.over_each[0].difference.value == pytest.approx(25)
@@ -221,7 +225,7 @@ async def test_a_member_may_be_the_baseline(store: Store) -> None:
         ),
     ],
 )
-def test_what_cannot_be_compared_is_refused(asked: Callable[[], Ablation], message: str) -> None:
+def test_what_cannot_be_compared_is_refused(asked: Callable[[], AblationTask], message: str) -> None:
     with pytest.raises(AblationError, match=message):
         asked()
 
@@ -230,7 +234,7 @@ async def test_known_effects_are_recovered(tmp_path: Path) -> None:
     models, rows = InProcess(), 150
     found = await findings(tmp_path, models, rows, seed=0)
     checks = checked(found)
-    # 95% intervals: of 27, one or two may miss.
+    # The intervals hold the truth in 95% of cases, so one or two of 27 may miss it.
     assert len(checks) == 27
     assert sum(not check.held for check in checks) <= 2
     for check in checks:
@@ -248,8 +252,9 @@ async def test_known_effects_are_recovered(tmp_path: Path) -> None:
 
 
 def _no_call_was_made_twice(models: InProcess, rows: int) -> None:
-    # Each proposes once, which is also its answer alone, and aggregates the base's proposals once. q60
-    # aggregates ten mixtures, q70 writes two more samples for Self-MoA, and the baseline only answers.
+    # For each row, each model proposes once, which is also its answer alone, and aggregates the base's
+    # proposals once. q60 aggregates ten mixtures, q70 writes two more samples for Self-MoA, and the
+    # baseline only answers.
     expected = dict.fromkeys(CHARACTERS, 2) | {"q60": 11, "q70": 4, BASELINE: 1}
     assert {name: models.calls[name] / rows for name in expected} == expected
 

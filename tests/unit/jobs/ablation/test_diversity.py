@@ -1,4 +1,4 @@
-"""How different proposals are, from a store that holds them."""
+"""Diversity of proposals, measured over proposals in a store."""
 
 import asyncio
 import hashlib
@@ -28,9 +28,18 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def answer(store: Store, generator: str, row: int, *layers: Mapping[str, str], turn: int = 0) -> None:
-    """Keep an answer with the calls behind it, the aggregator's too. layers: proposals by model; a
-    second sample's has a star."""
+def store_answer(
+    store: Store, generator: str, row: int, *layers: Mapping[str, str], turn: int = 0
+) -> None:
+    """Store an answer with the calls behind it, the aggregator's too.
+
+    Args:
+        store: Gets the answer and the calls.
+        generator: Name of the mixture.
+        row: Index of the row.
+        layers: Proposals by model, for each layer. A star after the model's name marks another sample.
+        turn: Number of the turn.
+    """
     store.add_generator(Generator(generator, "mixture", generator))
     calls = [(0, 0, "writer", "the answer")] + [
         (number, place, model, text)
@@ -69,9 +78,9 @@ def test_the_vendi_score_is_the_effective_number(similarity: Floats, expected: f
 
 
 def test_copies_count_once_and_strangers_each(store: Store) -> None:
-    answer(store, "copies", 0, {"a": SKY, "b": SKY, "c": SKY})
-    answer(store, "strangers", 0, {"a": SKY, "b": RICE, "c": LETTER})
-    answer(store, "alike", 0, {"a": SKY, "b": SKY_TOO, "c": RICE})
+    store_answer(store, "copies", 0, {"a": SKY, "b": SKY, "c": SKY})
+    store_answer(store, "strangers", 0, {"a": SKY, "b": RICE, "c": LETTER})
+    store_answer(store, "alike", 0, {"a": SKY, "b": SKY_TOO, "c": RICE})
     found = diversities(store, ["copies", "strangers", "alike"])
     assert found.vendi("copies") == pytest.approx(1)
     assert (found.vendi("strangers") or 0) > 2.8
@@ -81,9 +90,9 @@ def test_copies_count_once_and_strangers_each(store: Store) -> None:
 
 
 def test_rows_are_averaged_and_those_without_proposals_left_out(store: Store) -> None:
-    answer(store, "mix", 0, {"a": SKY, "b": SKY})
-    answer(store, "mix", 2, {"a": SKY})
-    answer(store, "alone", 0)
+    store_answer(store, "mix", 0, {"a": SKY, "b": SKY})
+    store_answer(store, "mix", 2, {"a": SKY})
+    store_answer(store, "alone", 0)
     found = diversities(store, ["mix", "alone"])
     mix, alone = found.mixtures
     assert (mix.rows, mix.proposals) == (2, 1.5)
@@ -92,23 +101,23 @@ def test_rows_are_averaged_and_those_without_proposals_left_out(store: Store) ->
 
 
 def test_what_the_aggregator_read_is_measured(store: Store) -> None:
-    answer(store, "mix", 0, {"a": SKY, "b": RICE, "c": LETTER}, {"a": SKY, "b": SKY})
-    answer(store, "mix", 0, {"a": RICE, "b": LETTER}, turn=1)
+    store_answer(store, "mix", 0, {"a": SKY, "b": RICE, "c": LETTER}, {"a": SKY, "b": SKY})
+    store_answer(store, "mix", 0, {"a": RICE, "b": LETTER}, turn=1)
     (found,) = diversities(store, ["mix"]).mixtures
     assert (found.rows, found.proposals) == (1, 2)
     assert found.vendi == pytest.approx(1)
 
 
 def test_reasoning_is_no_part_of_a_proposal(store: Store) -> None:
-    answer(
+    store_answer(
         store, "mix", 0, {"a": f"<think>{RICE}</think>\n{SKY}", "b": f"<think>{LETTER}</think>{SKY}"}
     )
     assert diversities(store, ["mix"]).vendi("mix") == pytest.approx(1)
 
 
 def test_the_most_similar_model_is_named(store: Store) -> None:
-    answer(store, "mix", 0, {"a": SKY, "b": SKY_TOO, "c": RICE})
-    answer(store, "mix", 1, {"a": LETTER, "b": LETTER, "c": SKY})
+    store_answer(store, "mix", 0, {"a": SKY, "b": SKY_TOO, "c": RICE})
+    store_answer(store, "mix", 1, {"a": LETTER, "b": LETTER, "c": SKY})
     found = diversities(store, ["mix"])
     nearest, value = found.nearest("a", ["b", "c"]) or ("", 0.0)
     assert nearest == "b"
@@ -123,7 +132,7 @@ def test_the_most_similar_model_is_named(store: Store) -> None:
 
 
 def test_samples_of_one_model_are_compared_with_each_other(store: Store) -> None:
-    answer(store, "self", 0, {"a": SKY, "a*": RICE})
+    store_answer(store, "self", 0, {"a": SKY, "a*": RICE})
     found = diversities(store, ["self"])
     (pair,) = found.similarities
     assert (pair.model, pair.other, pair.pairs) == ("a", "a", 1)
@@ -132,16 +141,16 @@ def test_samples_of_one_model_are_compared_with_each_other(store: Store) -> None
 
 def test_a_pair_that_stands_in_several_mixtures_counts_once(store: Store) -> None:
     for row in range(3):
-        answer(store, "mix", row, {"a": SKY, "b": RICE, "c": LETTER})
-        answer(store, "mix-without-c", row, {"a": SKY, "b": RICE})
+        store_answer(store, "mix", row, {"a": SKY, "b": RICE, "c": LETTER})
+        store_answer(store, "mix-without-c", row, {"a": SKY, "b": RICE})
     found = diversities(store, ["mix", "mix-without-c"])
     assert {each.pairs for each in found.similarities} == {3}
 
 
 def test_figures_do_not_depend_on_what_else_is_measured(store: Store) -> None:
     for row in range(3):
-        answer(store, "mix", row, {"a": SKY, "b": SKY_TOO, "c": LETTER})
-        answer(store, "mix-with-d", row, {"a": SKY, "b": SKY_TOO, "c": LETTER, "d": RICE})
+        store_answer(store, "mix", row, {"a": SKY, "b": SKY_TOO, "c": LETTER})
+        store_answer(store, "mix-with-d", row, {"a": SKY, "b": SKY_TOO, "c": LETTER, "d": RICE})
     few, more = diversities(store, ["mix"]), diversities(store, ["mix", "mix-with-d"])
     assert few.mixtures[0] == more.mixtures[0]
     assert set(few.similarities) < set(more.similarities)
@@ -154,8 +163,8 @@ def test_texts_without_spaces_or_without_any_text_are_compared_too(store: Store)
         "天空是蓝色的，因为空气散射短波光",
         "炒饭加鸡蛋和菠菜",
     )
-    answer(store, "mix", 0, {"a": sky, "b": sky_too, "c": rice})
-    answer(store, "empty", 1, {"a": "", "b": ""})
+    store_answer(store, "mix", 0, {"a": sky, "b": sky_too, "c": rice})
+    store_answer(store, "empty", 1, {"a": "", "b": ""})
     found = diversities(store, ["mix", "empty"])
     values = {(each.model, each.other): each.value for each in found.similarities}
     assert values["a", "b"] > values["a", "c"]

@@ -1,4 +1,4 @@
-"""Differences, their intervals, and the correlation, on made-up verdicts."""
+"""Differences, their intervals and the correlation, over invented verdicts."""
 
 import json
 from dataclasses import asdict, replace
@@ -22,20 +22,28 @@ from jobs.scores.preferences import Preferences
 ROWS = 400
 
 
-def judged(generator: str, *preferences: float | None) -> Preferences:
+def verdicts_on(generator: str, *preferences: float | None) -> Preferences:
+    """Verdicts with these values on a generator, for the rows from 0 on."""
     ones = (1,) * len(preferences)
     return Preferences(generator, tuple(range(len(preferences))), preferences, ones, ones)
 
 
-def drawn(generator: str, better: float, seed: int, rows: int = ROWS) -> Preferences:
-    """Of a generator that is better than the baseline by so much; rows are hard for all alike."""
+def random_verdicts(generator: str, better: float, seed: int, rows: int = ROWS) -> Preferences:
+    """Random verdicts on a generator.
+
+    Args:
+        generator: Its name.
+        better: How much better than the baseline it is, in log-odds.
+        seed: Seed of the noise. The difficulty of each row is the same for all generators.
+        rows: Number of rows.
+    """
     hard = np.random.default_rng(0).normal(0, 2, rows)
     noise = np.random.default_rng(seed).normal(better, 0.5, rows)
-    return judged(generator, *(1 + 1 / (1 + np.exp(-(hard + noise)))))
+    return verdicts_on(generator, *(1 + 1 / (1 + np.exp(-(hard + noise)))))
 
 
 def test_a_contrast_is_over_the_rows_judged_for_both() -> None:
-    wins = Wins([judged("a", 2.0, 1.5, None, 1.25), judged("b", 1.0, 1.5, 2.0, 1.75)], rows=6)
+    wins = Wins([verdicts_on("a", 2.0, 1.5, None, 1.25), verdicts_on("b", 1.0, 1.5, 2.0, 1.75)], rows=6)
     found = contrast(wins, "a", "b")
     assert (found.what, found.minus, found.n, found.missing) == ("a", "b", 3, 3)
     assert found.win_rate == pytest.approx((100 + 50 + 25) / 3)
@@ -47,13 +55,13 @@ def test_a_contrast_is_over_the_rows_judged_for_both() -> None:
 
 
 def test_the_baseline_is_even_with_itself_on_every_row_that_is_judged() -> None:
-    some = [judged("a", 2.0, 1.75, None), judged("b", None, 1.5, 1.5)]
+    some = [verdicts_on("a", 2.0, 1.75, None), verdicts_on("b", None, 1.5, 1.5)]
     wins = Wins([replace(each, baseline="base") for each in some], rows=4)
     found = contrast(wins, "a", "base")
     assert (found.n, found.other_win_rate, found.difference.value) == (2, 50, 37.5)
     assert against_best(wins, "a", ["b", "base"]).n == 1
     # A verdict of its own, as that of identical answers, is as good.
-    own = [*some, judged("base", 1.5, 1.5, 1.5)]
+    own = [*some, verdicts_on("base", 1.5, 1.5, 1.5)]
     again = Wins([replace(each, baseline="base") for each in own], rows=4)
     assert contrast(again, "a", "base") == found
 
@@ -66,7 +74,7 @@ def test_rows_are_matched_by_their_index() -> None:
 
 
 def test_an_interval_is_about_two_standard_errors_of_the_differences_on_each_side() -> None:
-    wins = Wins([drawn("a", 0.5, 1), drawn("b", 0.0, 2)], ROWS)
+    wins = Wins([random_verdicts("a", 0.5, 1), random_verdicts("b", 0.0, 2)], ROWS)
     found = contrast(wins, "a", "b").difference
     first, second = wins.columns(["a", "b"])
     error = 1.96 * np.std(first - second, ddof=1) / ROWS**0.5
@@ -78,7 +86,10 @@ def test_an_interval_is_about_two_standard_errors_of_the_differences_on_each_sid
 
 
 def test_the_same_verdicts_give_the_same_interval() -> None:
-    found = [contrast(Wins([drawn("a", 0.5, 1), drawn("b", 0, 2)], ROWS), "a", "b") for _ in range(2)]
+    found = [
+        contrast(Wins([random_verdicts("a", 0.5, 1), random_verdicts("b", 0, 2)], ROWS), "a", "b")
+        for _ in range(2)
+    ]
     assert found[0] == found[1]
 
 
@@ -95,21 +106,22 @@ def test_the_same_verdicts_give_the_same_interval() -> None:
 def test_rows_that_give_no_interval_give_no_warning(
     first: tuple[float | None, ...], second: tuple[float | None, ...], expected: Estimate
 ) -> None:
-    found = contrast(Wins([judged("a", *first), judged("b", *second)], rows=2), "a", "b")
+    found = contrast(Wins([verdicts_on("a", *first), verdicts_on("b", *second)], rows=2), "a", "b")
     assert found.difference == expected
     assert "NaN" not in json.dumps(asdict(found))
 
 
 def test_a_generator_that_was_never_judged_leaves_no_rows() -> None:
-    found = contrast(Wins([judged("a", 2.0, 2.0)], rows=2), "a", "b")
+    found = contrast(Wins([verdicts_on("a", 2.0, 2.0)], rows=2), "a", "b")
     assert found == Contrast("a", "b", 0, 2, None, None, Estimate())
-    assert against_best(Wins([judged("a", 2.0, 2.0)], rows=2), "a", ["b"]) == found
+    assert against_best(Wins([verdicts_on("a", 2.0, 2.0)], rows=2), "a", ["b"]) == found
 
 
 def test_the_best_is_chosen_on_rows_judged_for_all() -> None:
     # b's lead is on a row that c does not have.
     wins = Wins(
-        [judged("a", *[1.5] * 3), judged("b", 1.1, 1.2, 2), judged("c", 1.3, 1.4, None)], rows=3
+        [verdicts_on("a", *[1.5] * 3), verdicts_on("b", 1.1, 1.2, 2), verdicts_on("c", 1.3, 1.4, None)],
+        rows=3,
     )
     found = against_best(wins, "a", ["b", "c"])
     assert (found.minus, found.n, found.missing) == ("c", 2, 1)
@@ -117,7 +129,9 @@ def test_the_best_is_chosen_on_rows_judged_for_all() -> None:
 
 
 def test_a_clear_best_is_compared_as_if_it_had_been_named() -> None:
-    wins = Wins([drawn("a", 1, 1), drawn("b", 0, 2), drawn("c", -1, 3)], ROWS)
+    wins = Wins(
+        [random_verdicts("a", 1, 1), random_verdicts("b", 0, 2), random_verdicts("c", -1, 3)], ROWS
+    )
     best, named = against_best(wins, "a", ["b", "c"]), contrast(wins, "a", "b")
     assert best.minus == "b"
     assert asdict(best.difference) == pytest.approx(asdict(named.difference), abs=0.1)
@@ -125,7 +139,10 @@ def test_a_clear_best_is_compared_as_if_it_had_been_named() -> None:
 
 def test_a_choice_among_equals_widens_the_interval() -> None:
     equals = [f"e{n}" for n in range(6)]
-    wins = Wins([drawn("a", 0, 99), *(drawn(name, 0, n) for n, name in enumerate(equals))], ROWS)
+    wins = Wins(
+        [random_verdicts("a", 0, 99), *(random_verdicts(name, 0, n) for n, name in enumerate(equals))],
+        ROWS,
+    )
     best = against_best(wins, "a", equals)
     named = contrast(wins, "a", best.minus)
     assert best.difference.value == named.difference.value
@@ -137,7 +154,9 @@ def test_a_choice_among_equals_widens_the_interval() -> None:
 def test_the_interval_covers_that_another_might_have_been_the_best() -> None:
     # Each is the best on half of the rows, so in nearly every draw of rows one of them is above a.
     even, odd = [2.0, 1.0] * 50, [1.0, 2.0] * 50
-    wins = Wins([judged("a", *[1.5] * 100), judged("b", *even), judged("c", *odd)], rows=100)
+    wins = Wins(
+        [verdicts_on("a", *[1.5] * 100), verdicts_on("b", *even), verdicts_on("c", *odd)], rows=100
+    )
     best, named = against_best(wins, "a", ["b", "c"]).difference, contrast(wins, "a", "b").difference
     assert best.value == named.value == 0
     assert best.high is not None
@@ -146,11 +165,11 @@ def test_the_interval_covers_that_another_might_have_been_the_best() -> None:
 
 
 def candidates(slope: float, count: int = 6) -> tuple[Wins, dict[str, tuple[str, str]]]:
-    """Models from bad to good, and mixtures that follow them with this slope."""
+    """Verdicts on models from bad to good and on their mixtures, whose quality has this slope."""
     better = np.linspace(-1, 1, count)
     pairs = {f"m{n}": (f"m{n}", f"by-m{n}") for n in range(count)}
-    alone = [drawn(f"m{n}", b, n) for n, b in enumerate(better)]
-    mixtures = [drawn(f"by-m{n}", slope * b, 50 + n) for n, b in enumerate(better)]
+    alone = [random_verdicts(f"m{n}", b, n) for n, b in enumerate(better)]
+    mixtures = [random_verdicts(f"by-m{n}", slope * b, 50 + n) for n, b in enumerate(better)]
     return Wins([*alone, *mixtures], ROWS), pairs
 
 
@@ -188,7 +207,9 @@ def test_two_candidates_do_not_correlate(count: int) -> None:
 
 
 def test_without_variation_or_rows_there_is_no_correlation() -> None:
-    wins = Wins([judged("a", 2, 1.5), judged("b", 1.5, 2), judged("c", 1.75, 1.75)], rows=2)
+    wins = Wins(
+        [verdicts_on("a", 2, 1.5), verdicts_on("b", 1.5, 2), verdicts_on("c", 1.75, 1.75)], rows=2
+    )
     same = {name: (name, name) for name in "abc"}
     assert correlation(wins, same) == Correlation(3, 2, 0, Estimate(), Estimate())
     unjudged = {**same, "d": ("d", "a")}
@@ -198,21 +219,23 @@ def test_without_variation_or_rows_there_is_no_correlation() -> None:
 def test_rounding_errors_are_no_variation() -> None:
     values = [1 + 1 / n for n in range(2, 32)]
     orders = [values[n:] + values[:n] for n in (0, 7, 20)]
-    wins = Wins([judged(name, *order) for name, order in zip("abc", orders, strict=True)], rows=30)
+    wins = Wins([verdicts_on(name, *order) for name, order in zip("abc", orders, strict=True)], rows=30)
     assert len(set(wins.columns(["a", "b", "c"]).mean(axis=1))) > 1
     assert correlation(wins, {name: (name, name) for name in "abc"}).pearson == Estimate()
 
 
 def test_resamples_without_variation_are_no_part_of_the_interval() -> None:
     # Half of all resamples of two rows are one row twice, and the second one has no variation.
-    wins = Wins([judged("a", 1.0, 1.5), judged("b", 1.5, 1.5), judged("c", 2.0, 1.5)], rows=2)
+    wins = Wins(
+        [verdicts_on("a", 1.0, 1.5), verdicts_on("b", 1.5, 1.5), verdicts_on("c", 2.0, 1.5)], rows=2
+    )
     assert correlation(wins, {name: (name, name) for name in "abc"}).pearson == Estimate(1, 1, 1)
 
 
 def test_intervals_become_narrow_with_the_rows() -> None:
     widths = []
     for rows in (50, 200, 800):
-        wins = Wins([drawn("a", 0.5, 1, rows), drawn("b", 0, 2, rows)], rows)
+        wins = Wins([random_verdicts("a", 0.5, 1, rows), random_verdicts("b", 0, 2, rows)], rows)
         found = contrast(wins, "a", "b").difference
         assert found.low is not None
         assert found.high is not None

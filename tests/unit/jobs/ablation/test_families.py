@@ -1,4 +1,4 @@
-"""Which base model a model comes from, by the names of its weights."""
+"""Families of base models, read from the names of weights."""
 
 from typing import Any
 

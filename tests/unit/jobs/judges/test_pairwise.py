@@ -1,4 +1,4 @@
-"""The pairwise judge against scripted calls: what it asks, makes of the answers, and keeps."""
+"""Pairwise verdicts by a scripted judge: the prompts it gets, how answers are read, what is stored."""
 
 import asyncio
 import json
@@ -14,34 +14,41 @@ from actors.engine import Delta, Message
 from configs.errors import BadRequest, EngineUnavailable, Overloaded
 from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
-from jobs.judges.pairwise import Judging, first_wins, is_switched, judge
+from jobs.judges.pairwise import PairwiseTask, first_wins, is_switched, judge_pairs
 from jobs.judges.verdicts import JudgeRefused, JudgeSummary
 from jobs.records import Answer, CallResult, Generator, Row, Verdict
 from jobs.store import Store
 
-# What alpaca_eval's random_seeded_choice draws for these instructions.
-AS_IS, SWITCHED = "Name a lake.", "Name a river."
-PROBE = "Write the word"
+AS_IS = "Name a lake."
+"""An instruction for which alpaca_eval's random_seeded_choice shows the baseline's answer first."""
+SWITCHED = "Name a river."
+"""An instruction for which it shows the generator's answer first."""
+TRIAL = "Write the word"
+"""Text that only the prompt of a trial call contains."""
 
 
 def token(text: str, probability: float) -> dict[str, Any]:
+    """A token with its log-probability in OpenAI's form."""
     return {"token": text, "logprob": math.log(probability), "bytes": list(text.encode())}
 
 
 def says(tokens: Mapping[str, float]) -> Delta:
-    """A judge's answer: its first tokens with their probabilities."""
+    """A judge's answer, which lists the likeliest first tokens with their probabilities."""
     top = [token(text, probability) for text, probability in tokens.items()]
     return Delta(text=top[0]["token"], logprobs=({**top[0], "top_logprobs": top},))
 
 
 @dataclass
 class Calls:
-    """Answers by script; keeps what it was asked. most: calls at once at any time."""
+    """Calls to a judge that answers by a script; keeps the prompts that it got."""
 
     script: Callable[[str], Delta] = lambda _: says({"m": 0.8, "M": 0.2})
+    """Makes the answer from the last message."""
     asked: list[tuple[str, list[Message], Sampling]] = field(default_factory=list)
     running: int = 0
+    """How many calls are under way now."""
     most: int = 0
+    """How many calls were under way at once at any time."""
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> CallResult:
         self.asked.append((model, list(messages), sampling))
@@ -55,9 +62,9 @@ class Calls:
             self.running -= 1
 
     def prompts(self) -> list[str]:
-        """What was asked about rows."""
+        """The last message of each prompt about a row."""
         texts = [messages[-1]["content"] for _, messages, _ in self.asked]
-        return [text for text in texts if PROBE not in text]
+        return [text for text in texts if TRIAL not in text]
 
 
 @pytest.fixture
@@ -66,8 +73,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def filled(store: Store, *instructions: str, same: bool = False) -> Store:
-    """With a row for each instruction, answered by `ours` and `base`."""
+def with_answers(store: Store, *instructions: str, same: bool = False) -> Store:
+    """The store with a row for each instruction, which `ours` and `base` answered."""
     store.add_rows(Row(n, (text,)) for n, text in enumerate(instructions))
     for name in ("ours", "base"):
         store.add_generator(Generator(name, "file", name))
@@ -76,7 +83,7 @@ def filled(store: Store, *instructions: str, same: bool = False) -> Store:
     return store
 
 
-TASK = Judging("judge", generator="ours", baseline="base")
+TASK = PairwiseTask("judge", generator="ours", baseline="base")
 FIVE = [f"Question {n}?" for n in range(5)]
 
 
@@ -122,11 +129,11 @@ class TestPreference:
         self, store: Store, instruction: str, value: float
     ) -> None:
         calls = Calls()
-        summary = await judge(TASK, filled(store, instruction), calls)
+        summary = await judge_pairs(TASK, with_answers(store, instruction), calls)
         [verdict] = store.verdicts()
         assert verdict.value == pytest.approx(value)
         assert verdict == Verdict(
-            TASK.judge,
+            TASK.judge_name,
             "pairwise",
             "ours",
             "base",
@@ -139,11 +146,11 @@ class TestPreference:
         [asked] = calls.prompts()
         first = "ours" if instruction == SWITCHED else "base"
         assert asked.index(f"{first} says 0") == min(asked.index("ours says"), asked.index("base says"))
-        assert summary == JudgeSummary(TASK.judge, judged=1)
+        assert summary == JudgeSummary(TASK.judge_name, judged=1)
 
     async def test_one_token_with_five_alternatives_is_asked_for_greedily(self, store: Store) -> None:
         calls = Calls()
-        await judge(TASK, filled(store, AS_IS), calls)
+        await judge_pairs(TASK, with_answers(store, AS_IS), calls)
         assert {(model, sampling) for model, _, sampling in calls.asked} == {
             ("judge", Sampling(temperature=0, max_tokens=1, top_logprobs=5))
         }
@@ -152,8 +159,8 @@ class TestPreference:
 class TestRun:
     async def test_identical_answers_are_a_tie_and_cost_no_call(self, store: Store) -> None:
         calls = Calls()
-        summary = await judge(TASK, filled(store, *FIVE, same=True), calls)
-        assert summary == JudgeSummary(TASK.judge, identical=5)
+        summary = await judge_pairs(TASK, with_answers(store, *FIVE, same=True), calls)
+        assert summary == JudgeSummary(TASK.judge_name, identical=5)
         assert {(v.value, v.cause, v.call) for v in store.verdicts()} == {(1.5, "identical", None)}
         assert calls.asked == []
 
@@ -164,9 +171,9 @@ class TestRun:
             return says({"Both": 0.9, "The": 0.1} if "Question 3?" in text else {"m": 1.0})
 
         calls = Calls(script)
-        summary = await judge(TASK, filled(store, *FIVE), calls)
-        assert summary == JudgeSummary(TASK.judge, judged=4, unusable=1)
-        unusable = store.verdict(TASK.judge, "pairwise", "ours", "base", 3, 0)
+        summary = await judge_pairs(TASK, with_answers(store, *FIVE), calls)
+        assert summary == JudgeSummary(TASK.judge_name, judged=4, unusable=1)
+        unusable = store.verdict(TASK.judge_name, "pairwise", "ours", "base", 3, 0)
         assert unusable is not None
         assert unusable.value is None
         assert unusable.cause == "neither m nor M among 'Both', 'The'"
@@ -177,21 +184,23 @@ class TestRun:
                 raise Overloaded("busy", model="judge")
             return says({"M": 1.0}) if "Question 2?" not in text else says({"No": 1.0})
 
-        first = await judge(TASK, filled(store, *FIVE), Calls(failing))
-        assert first == JudgeSummary(TASK.judge, judged=3, unusable=1, failed=1)
+        first = await judge_pairs(TASK, with_answers(store, *FIVE), Calls(failing))
+        assert first == JudgeSummary(TASK.judge_name, judged=3, unusable=1, failed=1)
         [failure] = store.failures("judge")
         assert (failure.generator, failure.row, failure.cause) == ("ours", 1, "overloaded")
         calls = Calls()
-        second = await judge(TASK, store, calls)
-        assert second == JudgeSummary(TASK.judge, judged=4, unusable=1, reused=4)
+        second = await judge_pairs(TASK, store, calls)
+        assert second == JudgeSummary(TASK.judge_name, judged=4, unusable=1, reused=4)
         assert len(calls.prompts()) == 1
         assert "Question 1?" in calls.prompts()[0]
         assert store.failures() == []
 
     async def test_a_finished_run_asks_nothing(self, store: Store) -> None:
-        await judge(TASK, filled(store, *FIVE), Calls())
+        await judge_pairs(TASK, with_answers(store, *FIVE), Calls())
         calls = Calls()
-        assert await judge(TASK, store, calls) == JudgeSummary(TASK.judge, judged=5, reused=5)
+        assert await judge_pairs(TASK, store, calls) == JudgeSummary(
+            TASK.judge_name, judged=5, reused=5
+        )
         assert calls.asked == []
 
     @pytest.mark.parametrize(
@@ -199,15 +208,18 @@ class TestRun:
         [
             replace(TASK, model="another"),
             replace(
-                TASK, prompt=judge_prompt.from_text("pairwise", "{instruction}{output_1}{output_2}", ())
+                TASK,
+                prompt=judge_prompt.parse_prompt("pairwise", "{instruction}{output_1}{output_2}", ()),
             ),
             replace(TASK, identity="other weights"),
         ],
         ids=["model", "prompt", "weights"],
     )
-    async def test_another_model_or_prompt_is_another_judge(self, store: Store, other: Judging) -> None:
-        await judge(TASK, filled(store, *FIVE), Calls())
-        assert await judge(other, store, Calls()) == JudgeSummary(other.judge, judged=5)
+    async def test_another_model_or_prompt_is_another_judge(
+        self, store: Store, other: PairwiseTask
+    ) -> None:
+        await judge_pairs(TASK, with_answers(store, *FIVE), Calls())
+        assert await judge_pairs(other, store, Calls()) == JudgeSummary(other.judge_name, judged=5)
         assert len(list(store.verdicts())) == 10
 
     async def test_a_row_that_one_of_the_two_did_not_answer_waits(self, store: Store) -> None:
@@ -217,7 +229,9 @@ class TestRun:
         store.add_answers([Answer("ours", n, 0, "yes") for n in (0, 2)])
         store.add_answers([Answer("base", n, 0, "no") for n in (2, 4)])
         calls = Calls()
-        assert await judge(TASK, store, calls) == JudgeSummary(TASK.judge, judged=1, missing=4)
+        assert await judge_pairs(TASK, store, calls) == JudgeSummary(
+            TASK.judge_name, judged=1, missing=4
+        )
         assert len(calls.prompts()) == 1
 
     @pytest.mark.parametrize("in_flight", [1, 3])
@@ -225,14 +239,16 @@ class TestRun:
         self, store: Store, in_flight: int
     ) -> None:
         calls = Calls()
-        await judge(replace(TASK, in_flight=in_flight), filled(store, *FIVE), calls)
+        await judge_pairs(replace(TASK, in_flight=in_flight), with_answers(store, *FIVE), calls)
         assert calls.most == in_flight
 
-    async def test_progress_is_told_after_each_row(self, store: Store) -> None:
-        told: list[JudgeSummary] = []
-        summary = await judge(replace(TASK, on_progress=told.append), filled(store, *FIVE), Calls())
-        assert [each.judged for each in told] == [1, 2, 3, 4, 5]
-        assert told[-1] == summary
+    async def test_progress_is_reported_after_each_row(self, store: Store) -> None:
+        reported: list[JudgeSummary] = []
+        summary = await judge_pairs(
+            replace(TASK, on_progress=reported.append), with_answers(store, *FIVE), Calls()
+        )
+        assert [each.judged for each in reported] == [1, 2, 3, 4, 5]
+        assert reported[-1] == summary
 
     async def test_of_a_conversation_only_the_first_turn_is_judged(self, store: Store) -> None:
         system: Message = {"role": "system", "content": "Be brief."}
@@ -241,7 +257,7 @@ class TestRun:
             store.add_generator(Generator(name, "file", name))
             store.add_answers(Answer(name, 0, turn, f"{name} {turn}") for turn in (0, 1))
         calls = Calls()
-        assert await judge(TASK, store, calls) == JudgeSummary(TASK.judge, judged=1)
+        assert await judge_pairs(TASK, store, calls) == JudgeSummary(TASK.judge_name, judged=1)
         [asked] = calls.prompts()
         assert "system: Be brief.\n\nuser: First?" in asked
         assert "Second?" not in asked
@@ -272,7 +288,7 @@ class TestRefusal:
 
         calls = Calls(script)
         with pytest.raises(JudgeRefused, match=what):
-            await judge(TASK, filled(store, *FIVE), calls)
+            await judge_pairs(TASK, with_answers(store, *FIVE), calls)
         assert len(calls.asked) == 1
         assert list(store.verdicts()) == []
         assert store.failures() == []
@@ -280,9 +296,10 @@ class TestRefusal:
     async def test_a_mended_judge_is_asked_anew(self, store: Store) -> None:
         bad, good = Calls(lambda _: Delta(text="m")), Calls()
         with pytest.raises(JudgeRefused):
-            await judge(TASK, filled(store, AS_IS), bad)
-        await judge(TASK, store, good)
-        assert bad.asked[0][1] != good.asked[0][1]  # else its old answer would come from the store
+            await judge_pairs(TASK, with_answers(store, AS_IS), bad)
+        await judge_pairs(TASK, store, good)
+        # With the same prompt the store would return the old answer.
+        assert bad.asked[0][1] != good.asked[0][1]
 
 
 DATA = Path(__file__).parents[4] / "../shared/data/alpaca_eval_805.jsonl"
@@ -290,6 +307,6 @@ DATA = Path(__file__).parents[4] / "../shared/data/alpaca_eval_805.jsonl"
 
 @pytest.mark.skipif(not DATA.exists(), reason="the AlpacaEval set is not at ../shared/data")
 def test_406_of_alpaca_evals_805_pairs_are_switched() -> None:
-    """Counted with alpaca_eval 0.6.6, which draws the same order for each of them."""
+    """alpaca_eval 0.6.6 draws the same order for each of the pairs."""
     instructions = [json.loads(line)["instruction"] for line in DATA.read_text("utf-8").splitlines()]
     assert (len(instructions), sum(map(is_switched, instructions))) == (805, 406)

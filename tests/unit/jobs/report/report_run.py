@@ -10,7 +10,7 @@ from pathlib import Path
 from actors.engine import Delta
 from configs.schema import Recipe
 from jobs import variants
-from jobs.ablation.ablate import Ablation, ablate
+from jobs.ablation.ablate import AblationTask, ablate
 from jobs.identity import to_generator
 from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, UsedCall, Verdict
 from jobs.store import Store
@@ -154,7 +154,7 @@ def fill(store: Store, rows: int = 805, *, gain: float = 0.45) -> None:
     )
 
     async def run() -> None:
-        task = Ablation(recipe(), BASELINE, JUDGE)
+        task = AblationTask(recipe(), BASELINE, JUDGE)
         findings = await ablate(task, store, made.answer, made.judge)
         store.set_about(ablation=findings.to_json())
         for row in (3, 4, rows - 1):

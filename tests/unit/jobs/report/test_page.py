@@ -87,7 +87,7 @@ def test_a_run_with_everything_has_every_section(page: Page) -> None:
         "Run trio",
         "The mixture’s models",
         "Scores against gpt4_1106_preview",
-        "Ablation of trio",
+        "AblationTask of trio",
         "Answers",
         "Failures",
         "Degraded answers",

@@ -10,10 +10,10 @@ from openai.types import Model
 from ray.exceptions import RayTaskError
 
 from configs.errors import EngineError, EngineUnavailable
+from serve_app.error_schema import error_body
 from serve_app.http import health
 from serve_app.http.api import create_api
 from serve_app.http.openapi import error_classes
-from serve_app.http.response import error_body
 from tests.unit.serve_app.conftest import CHAT, MIXTURE, Puppets, recipe
 
 
