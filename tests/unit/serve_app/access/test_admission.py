@@ -301,6 +301,13 @@ def test_a_request_for_more_than_all_is_admitted_while_there_is_no_other() -> No
     control.admit(alone(1), 0)
 
 
+def test_beside_a_request_for_more_than_all_none_is_left() -> None:
+    control = AdmissionControl({"m": 4})
+    control.admit(demand("alice", calls=9), 0)
+    with pytest.raises(OverAllowance, match="it holds 0 of 4 calls of model 'm', and 0 are left"):
+        control.admit(demand("bob", calls=1), 0)
+
+
 @given(st.integers(1, 20), st.integers(1, 12), st.integers(1, 6), st.booleans())
 def test_admitted_answers_never_make_more_calls_than_replicas_take_in(
     calls: int, each: int, replicas: int, shares_capacity: bool
