@@ -112,7 +112,8 @@ def plan(task: AblationTask) -> Plan:
 def _quantized(task: AblationTask, found: Plan) -> None:
     """Plan the comparisons of quantized models with unquantized ones, in a mixture and alone.
 
-    One mixture has only quantized models, the other only unquantized ones. If the base has proposers of both kinds, both mixtures are variants of the base.
+    One mixture has only quantized models, the other only unquantized ones. If the base has proposers of
+    both kinds, both mixtures are variants of the base.
     """
     quantized = {whole: model for model, whole in task.unquantized.items()}
     only_quantized = found.add(_with_replaced(task.recipe, quantized, "quantized"))
