@@ -23,7 +23,7 @@ check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: .venv/dev  ## Tests without Ray, in seconds.
+unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error
 
 ray: .venv/dev  ## Tests on a real local Ray with scripted engines.
@@ -37,7 +37,7 @@ e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	$(BIN)/pytest tests/unit -m weights
 	$(BIN)/pytest tests/e2e -m "not vllm"
 
-docs: .venv/dev  ## Write the generated parts: schema.json, README's help, docs/recipe.md.
+docs: .venv/dev  ## Write the generated pages: schema.json, docs/commands.md, docs/recipe.md.
 	$(BIN)/python -m docs.generate
 
 vllm: .venv/dev  ## Install vLLM for CPUs beside the rest (3 minutes, 3.4 GB): docs/vllm.md.

@@ -16,7 +16,7 @@ from actors.coalesce import coalesce
 from actors.engine import Delta, Engine, Message, Share, Sleeper, collect_answer
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
-from cluster.residency.policy import State
+from cluster.residency.state import State
 from configs.errors import EngineUnavailable, Overloaded
 from configs.schema import Model, Sampling
 
@@ -75,7 +75,7 @@ class Replica:
             concurrency=model.concurrency,
             patience_s=assignment.patience_s if assignment else math.inf,
             replica=actor,
-            who=assignment.who if assignment else None,
+            claimant_id=assignment.claimant_id if assignment else None,
         )
         self._model = model
         self._assignment = assignment
@@ -97,7 +97,7 @@ class Replica:
         """
         began = time.perf_counter()
         self._turns.start()
-        await self._turns.started()
+        await self._turns.wait_until_up()
         logger.info("model %s is up after %.1f s", self._name, time.perf_counter() - began)
 
     async def complete(
@@ -202,7 +202,7 @@ class Replica:
         except EngineUnavailable:
             if self._assignment is None:
                 raise
-            self._turns.engine_failed()  # the keeper restarts the engine when the card is free
+            self._turns.mark_engine_failed()  # the keeper restarts the engine when the card is free
 
     async def stop(self) -> None:
         """Stop the engine."""

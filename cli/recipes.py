@@ -47,7 +47,7 @@ def models(
     for name, model in recipe.models.items():
         row = (", ".join(_roles(recipe, name)), f"{model.context_tokens}", f"{model.concurrency}")
         table.add_row(name, model.engine, *row, _where(model))
-    out.print(table)
+    show(table)
 
 
 def plan(
@@ -64,19 +64,20 @@ def plan(
     Exit code 1, with the sums and what would fit, if the models do not fit. SLIMMOA_CARDS names cards
     (A100-80GB,A100-80GB) that take the place of those of a machine, in `serve` too.
     """
+    from actors.weights.lookup import find_weights
     from cluster.cards.catalog import card_by_name
+    from cluster.cards.detect import detect_cards
     from cluster.plan import show as plan_show
-    from cluster.plan.planner import checkpoints_of
     from cluster.plan.planner import plan as place
     from cluster.plan.predict import predict
-    from serve_app.app import cards_of, weights_here
+    from cluster.plan.task import choose_cards, planning_task
 
     recipe = load_or_fail(config)
     with exit_on_user_error():
-        cards = [card_by_name(name, n) for n, name in enumerate(card)] if card else cards_of(recipe)
-        checkpoints = checkpoints_of(recipe, weights_here)
-        placement = place(recipe, checkpoints, cards)
-        prediction = predict(recipe, checkpoints, placement)
+        named = [card_by_name(name, n) for n, name in enumerate(card or [])]
+        task = planning_task(recipe, named or choose_cards(recipe, detect_cards()), find_weights)
+        placement = place(task)
+        prediction = predict(task, placement)
         if svg is not None:
             svg.write_text(plan_show.svg(placement), "utf-8")
     if as_json:

@@ -93,7 +93,7 @@ def export(
 
     It holds no keys: the file of keys, or SLIMMOA_API_KEYS, has to be where it is deployed.
     """
-    from serve_app.app import serve_config
+    from serve_app.serve_config import serve_config
 
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     document = serve_config(recipe, host, port, ingresses=ingresses)

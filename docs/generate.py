@@ -1,5 +1,5 @@
-"""Writes what the documents take from the code: README's list of commands, docs/commands.md,
-docs/recipe.md, schema.json.
+"""Writes what the documents take from the code: docs/api.md, docs/commands.md, docs/recipe.md,
+schema.json.
 
 python -m docs.generate           write them (`make docs`)
 python -m docs.generate --check   exit with 1 if one is not as it would be written
@@ -19,25 +19,20 @@ from cli.bench import bench
 from cli.main import app, keys
 from configs import schema
 from docs.marked import marked_pages
+from docs.pages.api import api_page
 
 ROOT = Path(__file__).resolve().parents[1]
-HELP = re.compile(r"(<!-- help: ([\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 WIDTH = 96
 
 
 def documents() -> dict[Path, str]:
     """Each generated document and what it has to contain."""
-    readme = ROOT / "README.md"
     return marked_pages() | {
-        readme: HELP.sub(_with_help, readme.read_text("utf-8")),
+        ROOT / "docs" / "api.md": api_page(),
         ROOT / "docs" / "commands.md": _commands(),
         ROOT / "docs" / "recipe.md": _recipe(),
         ROOT / "configs" / "schema.json": json.dumps(schema.json_schema(), indent=2) + "\n",
     }
-
-
-def _with_help(marked: re.Match[str]) -> str:
-    return f"{marked[1]}```text\n{help_text(marked[2].split())}```\n{marked[3]}"
 
 
 def help_text(arguments: list[str]) -> str:
@@ -62,6 +57,7 @@ def _names(group: Typer, before: list[str]) -> list[list[str]]:
 def _commands() -> str:
     parts = [
         "# Every command\n\nGenerated from the commands' own help.\n",
+        f"```text\n{help_text([])}```\n",
         *(f"## slimmoa {' '.join(c)}\n\n```text\n{help_text(c)}```\n" for c in commands()),
     ]
     return "\n".join(parts)

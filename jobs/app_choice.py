@@ -51,7 +51,7 @@ def choose_app(running: Collection[str], own: str, *, must_use_cluster: bool) ->
     return None
 
 
-def is_replica_of(app: str, actor: str) -> bool:
+def is_app_replica(app: str, actor: str) -> bool:
     """Whether an actor is a replica of an application, by the name that Serve gives it:
     `SERVE_REPLICA::APP#DEPLOYMENT#ID`."""
     return actor.startswith(f"SERVE_REPLICA::{app}#")

@@ -25,7 +25,7 @@ from serve_app.mixture.moa import answer, direct, sample_seed
 from serve_app.mixture.references import without_reasoning
 
 FAILURES_IN_A_ROW = 100
-"""After so many failures with no answer between them a run stops: something is wrong with all of it."""
+"""A run stops after this many failures with no answer between them: all further rows would fail too."""
 
 
 class RunStopped(UserError):
@@ -138,7 +138,7 @@ class _RowAnswerer:
         self._on_progress(replace(self._progress))
 
     async def _answer_turn(self, variant: Variant, row: Row, turn: int) -> bool:
-        """Answer a turn and store the answer; return whether it lacks a proposal for a fault.
+        """Answer a turn and store the answer; return whether a fault left it without some model.
 
         Raises:
             FaultyAnswer: there was a fault, and the task does not allow degraded answers.
@@ -183,7 +183,7 @@ class _RowAnswerer:
         """Store a failure.
 
         Raises:
-            RunStopped: it is one too many.
+            RunStopped: FAILURES_IN_A_ROW rows have failed one after another by now.
         """
         failure = Failure("generate", variant.name, row.index, cause, detail, at=time.time())
         await self._store.keep_failure(failure)

@@ -70,7 +70,7 @@ class AblationOptions:
     """Models to add as proposers and to aggregate with; by default all that the recipe has."""
 
     unquantized: Mapping[str, str] = field(default_factory=dict)
-    """The unquantized model by the quantized one."""
+    """The unquantized model by the quantized model that it is compared with."""
 
 
 def judge_answers(task: EvaluationTask, command: str, console: Console) -> dict[str, JudgeSummary]:
@@ -109,7 +109,7 @@ def run_ablation(
     What is stored is not computed again.
 
     Args:
-        task: the run, the judge and the baseline; all generators that the ablation needs are judged.
+        task: the run, the judge and the baseline; every variant is judged, whatever `generators` says.
         options: which comparisons to make.
         command: the command line, shown to jobs that want the same folder.
         console: gets the progress.
@@ -156,7 +156,7 @@ class _Judge:
     def __init__(
         self, task: EvaluationTask, store: Store, models: RunModels | None, console: Console
     ) -> None:
-        """A judge for a task; `models` is None if the judge is a remote one."""
+        """A judge for a task; `models` may be None if the judge is remote."""
         self._task = task
         self._store = store
         self._models = models

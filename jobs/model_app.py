@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.keeper.replica_turns import CONTACT_S
+from actors.keeper.protocol import CONTACT_S
 from cluster import ray_runtime
 from cluster.residency.messages import Verb
 from configs.schema import Recipe
@@ -17,7 +17,7 @@ from jobs.app_choice import (
     ModelAppMismatch,
     app_name,
     choose_app,
-    is_replica_of,
+    is_app_replica,
     require_models,
     require_same,
 )
@@ -57,7 +57,7 @@ async def _count_wakes(keeper: Any) -> int | None:
 
     try:
         async with asyncio.timeout(CONTACT_S):
-            orders: dict[tuple[str, str], int] = await keeper.orders.remote()
+            orders: dict[tuple[str, str], int] = await keeper.order_counts.remote()
     except (RayError, TimeoutError):
         return None
     return sum(count for (_, verb), count in orders.items() if verb == Verb.WAKE)
@@ -121,10 +121,18 @@ def open_model_app(
 
 
 def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
-    """Connect to the cluster at $RAY_ADDRESS, to one on this machine that runs an application to use,
-    or else to a new one.
+    """Connect to the cluster on which the job's models run.
 
-    Returns whether a cluster was started, and the name of the application to use, if one runs.
+    1. The cluster at $RAY_ADDRESS, if it is set.
+    2. A cluster on this machine that runs an application to use or to end.
+    3. A new cluster.
+
+    Returns:
+        Whether a cluster was started, and the name of the application to use or to end, if one runs.
+
+    Raises:
+        ModelAppMismatch: another job's application runs at $RAY_ADDRESS.
+        ConnectionError: there is no cluster at $RAY_ADDRESS.
     """
     address = os.environ.get("RAY_ADDRESS")
     for known in [address] if address else ray_runtime.local_clusters():
@@ -154,7 +162,7 @@ def _end_app(own: str) -> None:
     from actors.keeper.ray_keeper import keepers
 
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if is_replica_of(own, actor["name"]):
+        if is_app_replica(own, actor["name"]):
             with suppress(ValueError):  # the actor has just ended
                 ray.kill(ray.get_actor(**actor))
     for keeper in keepers(own).values():

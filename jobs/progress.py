@@ -49,9 +49,10 @@ class SpeedMeter:
     """
 
     WINDOW_S = 60.0
+    """How far back the speed looks, at least."""
 
     def __init__(self, calls_expected: int) -> None:
-        """A meter for a run that takes so many calls in all."""
+        """A meter for a run that takes `calls_expected` calls in all."""
         self._expected = calls_expected
         self._totals: list[tuple[float, int, int]] = []
 
@@ -128,8 +129,10 @@ class Reporter:
         self._bar = None
 
     async def watch(self) -> None:
-        """Show and store the progress now and then, until cancelled: on the bar if there is one, else
-        as a line every LOG_INTERVAL_S."""
+        """Show and store the progress again and again, until cancelled.
+
+        It is shown on the bar if there is one, and else as a line every LOG_INTERVAL_S.
+        """
         self._swaps_before = await self._count_swaps()
         stored_at = -LOG_INTERVAL_S
         logged_at = time.monotonic()

@@ -64,8 +64,8 @@ def alone(recipe: Recipe, model: str) -> Variant:
 def sampling_alone(recipe: Recipe, model: str) -> Sampling:
     """The sampling of a model that is asked alone.
 
-    It is that of the model's first place among the proposers, so that its proposal there is its answer
-    alone; a model that does not propose is sampled as the aggregator.
+    A proposer keeps the sampling of its first layer, so that its first proposal there is its answer
+    alone. A model that does not propose is sampled as the aggregator.
     """
     first = next((p for p in recipe.proposers() if p.model == model), None)
     return recipe.aggregator.sampling if first is None else first.sampling

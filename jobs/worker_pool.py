@@ -1,4 +1,4 @@
-"""Work on many items at once, but only so many that memory and queues stay bounded."""
+"""Work on many items with a limited number of workers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator

@@ -1,7 +1,7 @@
-"""The seats of a model as its replicas get them: on the nodes of the plan, and on those that join."""
+"""The assignments of a model, on a node of the plan and on a node that joins the cluster later."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from actors.engine import Share
@@ -9,112 +9,98 @@ from actors.keeper.ray_keeper import KeptCard, RemoteKeeper
 from actors.keeper.registration import Assignment
 from cluster.cards.card import Card
 from cluster.cards.tensor_parallel import gpus_per_card, join_cards
-from cluster.plan import placement
-from cluster.plan.by_node import Spread, cards_on
+from cluster.plan.by_node import ReplicasByNode, cards_on
 from cluster.plan.footprint import gib
-from cluster.plan.placement import Location, PlacedCard, Placement
-from cluster.residency.policy import Member
-from cluster.residency.scheduler import Slot
+from cluster.plan.placement import PlacedCard, PlacedReplica, Placement
+from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
-from configs.schema import Recipe
 
-Detect = Callable[[str], Awaitable[Sequence[Card]]]
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedAssignment:
-    """A seat before anybody is on its node. card: counted on that node."""
-
-    member: str
-    card: int
-    slots: tuple[Slot, ...]
-    share: Share
-    patience_s: float
-    gpus: tuple[int, ...] | None
-
-    def seat(self, app: str, node: str, cards: Sequence[Card] = ()) -> Assignment:
-        """The seat on a node. cards: that node's own, where they are not the plan's."""
-        digest = hashlib.sha256(repr(self.slots).encode()).hexdigest()[:8]
-        kept = KeptCard(app, node, f"{self.card}:{digest}", self.slots)
-        gpus = cards[self.card].indices if cards and self.gpus is not None else self.gpus
-        keeper = RemoteKeeper(kept.keeper)
-        return Assignment(self.member, keeper, self.share, self.patience_s, gpus)
+DetectCards = Callable[[str], Awaitable[Sequence[Card]]]
+"""Gives the cards of a node, by Ray's node ID, as that node detects them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAssignments:
-    """A model's berths by node; joining: those of a node that is in no plan, if its cards are at least
-    such as `cards`."""
+    """The assignments of one model."""
 
-    berths: Mapping[str, tuple[PlannedAssignment, ...]]
-    joining: tuple[PlannedAssignment, ...]
-    cards: tuple[Card, ...]
+    placement: Placement
+    replicas: ReplicasByNode
+    """Those of the model."""
+    patience_s: float
+    """Seconds that a call waits before it ends another model's turn."""
 
-    async def on(self, node: str, app: str, detect: Detect) -> list[Assignment]:
-        """The model's seats on a node. detect: finds the cards of one that is in no plan.
+    async def on_node(self, node: str, app: str, detect: DetectCards) -> list[Assignment]:
+        """The model's assignments on a node, in the order in which its replicas try to claim them.
+
+        Args:
+            node: Ray's ID of the node.
+            app: name of the Serve application.
+            detect: finds the cards of a node that is in no plan.
 
         Raises:
-            EngineUnavailable: the node is in no plan, and has other cards.
+            EngineUnavailable: the node is in no plan, and its cards hold less than those of the
+            pattern.
         """
-        if node in self.berths:
-            return [berth.seat(app, node) for berth in self.berths[node]]
-        found = join_cards(await detect(node), gpus_per_card(self.cards))
-        for number, wanted in enumerate(self.cards):
-            if number >= len(found) or not _holds(found[number], wanted):
-                has = ", ".join(f"{card.name} of {gib(card.total_bytes)}" for card in found)
+        if node in self.replicas.nodes:
+            planned = cards_on(self.placement, node)
+            return [self._assign(each, app, node, planned) for each in self.replicas.nodes[node]]
+        cards = await self._cards_of_joining_node(node, detect)
+        return [self._assign(each, app, node, cards) for each in self.replicas.on_joining_node]
+
+    async def _cards_of_joining_node(self, node: str, detect: DetectCards) -> Sequence[Card]:
+        """The node's cards, joined as in the plan. None is smaller than the pattern's card."""
+        wanted = cards_on(self.placement, self.replicas.pattern)
+        found = join_cards(await detect(node), gpus_per_card(wanted))
+        for number, card in enumerate(wanted):
+            if number >= len(found) or not _can_replace(found[number], card):
+                has = ", ".join(f"{each.name} of {gib(each.total_bytes)}" for each in found)
                 raise EngineUnavailable(
                     f"a node has joined whose cards ({has}) hold less than those that are planned for "
-                    f"(card {number}: {wanted.name} of {gib(wanted.total_bytes)}); deploy with another "
+                    f"(card {number}: {card.name} of {gib(card.total_bytes)}); deploy with another "
                     "`replan` to have them planned"
                 )
-        return [berth.seat(app, node, found) for berth in self.joining]
+        return found
+
+    def _assign(self, replica: PlacedReplica, app: str, node: str, cards: Sequence[Card]) -> Assignment:
+        """The assignment of a replica on a node with these cards, in the plan's order."""
+        placed = self.placement.cards[replica.card]
+        number = cards_on(self.placement, placed.card.node).index(placed.card)
+        on_gpu = placed.card.kind == "gpu"
+        slots = keeper_slots(placed)
+        # Another plan for the same card gets another keeper, because the digest differs.
+        digest = hashlib.sha256(repr(slots).encode()).hexdigest()[:8]
+        kept = KeptCard(app, node, f"{number}:{digest}", slots)
+        return Assignment(
+            member=replica.name,
+            keeper=RemoteKeeper(kept.keeper),
+            share=Share(
+                threads=replica.threads,
+                on_gpu=on_gpu,
+                utilization=replica.utilization,
+                kv_cache_memory_bytes=replica.kv,
+                gpus=len(placed.card.indices),
+            ),
+            patience_s=self.patience_s,
+            gpus=cards[number].indices if on_gpu else None,
+        )
 
 
-def _holds(found: Card, wanted: Card) -> bool:
-    same = found.kind == wanted.kind and found.cores >= wanted.cores
-    return same and found.total_bytes >= wanted.total_bytes
+def keeper_slots(placed: PlacedCard) -> tuple[Slot, ...]:
+    """A card's slots as its keeper needs them.
 
-
-def model_assignments(recipe: Recipe, plan: Placement, spread: Spread) -> ModelAssignments:
-    """The seats of one model."""
-    berths = {
-        node: tuple(_berth(recipe, plan, seat) for seat in seats)
-        for node, seats in spread.seats.items()
-    }
-    return ModelAssignments(berths, berths.get(spread.pattern, ()), cards_on(plan, spread.pattern))
-
-
-def _berth(recipe: Recipe, plan: Placement, seat: Location) -> PlannedAssignment:
-    placed, member = plan.cards[seat.card], seat.member
-    on_gpu = placed.card.kind == "gpu"
-    return PlannedAssignment(
-        member=member_name(member),
-        card=cards_on(plan, placed.card.node).index(placed.card),
-        slots=_slots(recipe, placed),
-        share=Share(
-            member.threads,
-            on_gpu,
-            member.utilization,
-            member.kv_cache_memory_bytes,
-            len(placed.card.indices),
-        ),
-        patience_s=recipe.cards.patience_s,
-        gpus=placed.card.indices if on_gpu else None,
-    )
-
-
-def _slots(recipe: Recipe, placed: PlacedCard) -> tuple[Slot, ...]:
-    order = list(recipe.models)
+    Only slots in a CPU's RAM are kept loaded. On a GPU, sleeping frees memory of the card.
+    """
     return tuple(
         Slot(
-            str(n),
-            tuple(Member(member_name(m), order.index(m.model)) for m in slot.members),
+            name=str(number),
+            members=tuple(Member(member.name, member.order) for member in slot.members),
             keeps_loaded=slot.keeps_loaded and placed.card.kind == "cpu",
         )
-        for n, slot in enumerate(placed.slots)
+        for number, slot in enumerate(placed.slots)
     )
 
 
-def member_name(member: placement.PlacedReplica) -> str:
-    """The name under which a replica is known to its keeper."""
-    return f"{member.model}/{member.replica}"
+def _can_replace(found: Card, wanted: Card) -> bool:
+    """Whether a card has at least what the plan needs of another one."""
+    is_alike = found.kind == wanted.kind and found.cores >= wanted.cores
+    return is_alike and found.total_bytes >= wanted.total_bytes

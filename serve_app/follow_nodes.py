@@ -1,43 +1,57 @@
-"""How many replicas a model should have: as many as the nodes that are there now have seats for.
+"""How many replicas a model should have: as many as the present nodes have assignments for.
 
-Serve asks in its controller, about once a second, and takes this module there by value.
+Serve calls the policy in its controller, about once a second, and pickles this module by value for it.
 """
 
 import time
 from typing import Any
 
 LOOK_S = 2.0
-"""Nodes are counted no more often."""
+"""Seconds between two looks at the nodes of the cluster."""
 
 
 class FollowNodes:
-    """A Serve autoscaling policy. A model's replicas are all planned for, so load has no say.
+    """A Serve autoscaling policy. The plan has memory for every replica, so load does not matter.
 
-    seats: of the model, by node, of all nodes of the plan; joining: seats that any other node has, if
-    it offers at least `amount` of Ray's resource `resource`.
+    Args:
+        replicas: planned replicas of the model, by node, for all nodes of the plan.
+        joining: replicas for any other node that offers at least `amount` of `resource`.
+        resource: Ray's name of what the nodes offer, `GPU` or `CPU`.
+        amount: how much of it a node that joins must offer.
     """
 
-    def __init__(self, seats: dict[str, int], joining: int, resource: str, amount: float) -> None:
-        self._seats, self._joining = seats, joining
-        self._resource, self._amount = resource, amount
-        self._count, self._looked = sum(seats.values()), 0.0
+    def __init__(self, replicas: dict[str, int], joining: int, resource: str, amount: float) -> None:
+        self._replicas = replicas
+        self._joining = joining
+        self._resource = resource
+        self._amount = amount
+        self._count = sum(replicas.values())
+        self._looked_at = 0.0
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
+        """Serve's interface: the number of replicas, and the policy's state, which is unchanged."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_S:
-            self._looked = now
-            self._count = self.count(_alive())
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            self._count = self.count(_resources_by_node())
         return max(context.capacity_adjusted_min_replicas, self._count), context.policy_state
 
-    def count(self, alive: dict[str, dict[str, float]]) -> int:
-        """Replicas for these nodes: their Ray resources by their IDs."""
+    def count(self, nodes: dict[str, dict[str, float]]) -> int:
+        """Replicas for the present nodes.
+
+        Args:
+            nodes: Ray's resources of each node, by its ID.
+        """
         return sum(
-            self._seats.get(node, self._joining if has.get(self._resource, 0) >= self._amount else 0)
-            for node, has in alive.items()
+            self._replicas[node] if node in self._replicas else self._count_joining(resources)
+            for node, resources in nodes.items()
         )
 
+    def _count_joining(self, resources: dict[str, float]) -> int:
+        return self._joining if resources.get(self._resource, 0) >= self._amount else 0
 
-def _alive() -> dict[str, dict[str, float]]:
+
+def _resources_by_node() -> dict[str, dict[str, float]]:
     import ray
 
     nodes = ray.nodes()  # type: ignore[no-untyped-call]

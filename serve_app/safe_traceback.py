@@ -1,16 +1,19 @@
-"""An error for the log: where it came from, and nothing of what was asked or answered."""
+"""Tracebacks for the log that show nothing of what was asked or answered."""
 
 import traceback
 from collections.abc import Iterator
 
 
 def safe_traceback(error: BaseException) -> str:
-    """Where an error came from: classes and lines of source, of its causes too, without their messages,
-    which may quote a prompt."""
+    """The classes and source lines of an error and of its causes, without their messages.
+
+    A message may quote a prompt, and prompts do not belong into a log.
+    """
     return "\n".join(_traces(error))
 
 
 def _traces(error: BaseException) -> Iterator[str]:
+    """One text for each error of the chain, the first cause first."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         yield from _traces(cause)

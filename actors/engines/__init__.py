@@ -1,4 +1,4 @@
-"""The engines by name. Each is imported only when a recipe uses it."""
+"""The engines by name. An engine's module is imported only when a recipe uses that engine."""
 
 from importlib import import_module
 from typing import cast
@@ -7,21 +7,26 @@ from actors.engine import Engine, Share
 from configs.errors import EngineUnavailable
 from configs.schema import Model
 
-# Each module has `create(name, model, share) -> Engine`.
 MODULES = {
     "llamacpp": "actors.engines.llamacpp",
     "openai_http": "actors.engines.openai_http",
     "scripted": "actors.engines.scripted",
     "vllm": "actors.engines.vllm",
 }
+"""Module of each engine. Every module has a function `create(name, model, share) -> Engine`."""
 
 
 def create(name: str, model: Model, share: Share) -> Engine:
-    """Make the engine of `model`, not started. share: what of its card it may use.
+    """Create the engine of `model` without starting it.
+
+    Args:
+        name: the model's name in the recipe.
+        model: the model's settings.
+        share: the part of its card that the engine may use.
 
     Raises:
         ValueError: the model names an engine that does not exist.
-        EngineUnavailable: what the engine needs is not installed.
+        EngineUnavailable: a package that the engine needs is not installed.
     """
     try:
         module = import_module(MODULES[model.engine])
@@ -29,6 +34,7 @@ def create(name: str, model: Model, share: Share) -> Engine:
         known = ", ".join(MODULES)
         raise ValueError(f"engine {model.engine!r} of model {name!r}: there are {known}") from None
     except ModuleNotFoundError as error:
-        message = f"engine {model.engine!r} needs {error.name}, which is not installed; see docs/"
+        page = "docs/vllm.md" if model.engine == "vllm" else "README.md"
+        message = f"engine {model.engine!r} needs {error.name}, which is not installed; see {page}"
         raise EngineUnavailable(message, model=name) from error
     return cast("Engine", module.create(name, model, share))

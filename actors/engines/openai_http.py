@@ -1,6 +1,13 @@
 """Any OpenAI-compatible server as an engine, over HTTP with streaming.
 
-Retries happen only before the first token: after it a second attempt would repeat text.
+The engine tries a failed call again only before the first token, because a later attempt would repeat
+text that the caller already has.
+
+This client is hand-written although `openai` is a dependency. On 2 cores of an AMD EPYC (24 GiB RAM),
+`openai.AsyncOpenAI` 3.57 took 2.0 to 3.2 times its CPU time per request of 128 tokens at concurrency 1,
+and 3.3 to 5.3 times at concurrency 32 (`python -m benchmarks.speed.http_clients`). It also returned an
+empty or cut answer without an error when a server did not stream, sent an error with status 200 or
+ended a stream early. The cases are in docs/results.md, "HTTP engine against OpenAI's client".
 """
 
 import asyncio
@@ -30,26 +37,35 @@ from configs.errors import (
 from configs.schema import OpenAIHttpModel, Sampling
 
 RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+"""HTTP statuses after which another attempt may succeed."""
 MOST_BACKOFF_S = 30.0
-MOST_SAID = 500  # characters of a server's error that are passed on
+"""Longest wait before another attempt, in seconds, even if the server's Retry-After asks for more."""
+MOST_ERROR_CHARACTERS = 500
+"""Longest part of a server's error that an error message repeats: the error may be a whole web page."""
 DONE = b"[DONE]"
-# RuntimeError is aiohttp's for reading on where the session was closed meanwhile.
+"""The data of the event that ends a stream in OpenAI's format."""
 CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)
-LINGER_S = 1.0  # longest wait for the response to end after the answer has
+"""Errors of a broken connection. aiohttp raises RuntimeError for a read from a closed session."""
+LINGER_S = 1.0
+"""Longest wait, in seconds, for the end of the HTTP response after the end of the answer."""
 
 
 def create(name: str, model: OpenAIHttpModel, share: Share) -> "OpenAIHttpEngine":  # noqa: ARG001
-    """For the registry."""
+    """Create the engine, not started."""
     return OpenAIHttpEngine(name, model)
 
 
 class _Retriable(Exception):
-    """An attempt failed in a way that another may not. after_s: what Retry-After asked for."""
+    """An attempt failed, and another attempt may succeed."""
 
-    def __init__(self, cause: EngineError | ServerUnreachable | Overloaded, after_s: float = 0) -> None:
+    def __init__(
+        self, cause: EngineError | ServerUnreachable | Overloaded, retry_after_s: float = 0
+    ) -> None:
         super().__init__(cause.message)
         self.cause = cause
-        self.after_s = after_s
+        """The error of the call if there is no other attempt."""
+        self.retry_after_s = retry_after_s
+        """Seconds that the server's Retry-After header asks for."""
 
 
 class OpenAIHttpEngine:
@@ -86,12 +102,13 @@ class OpenAIHttpEngine:
             async for delta in deltas:
                 yield delta
         prompt, written = await self.token_ends(messages), await self.token_ends(answer.text)
-        yield answer.end(len(prompt), len(written))
+        yield answer.final_delta(len(prompt), len(written))
 
     async def _with_retries(
         self, messages: Sequence[Message], sampling: Sampling, answer: wire.Answer
     ) -> AsyncGenerator[Delta]:
-        request = wire.request(self._model, messages, sampling)
+        """Repeat the call until it succeeds or no retry is left. `stop` ends the wait between tries."""
+        request = wire.request_body(self._model, messages, sampling)
         for attempt in range(self._model.retries + 1):
             try:
                 async with aclosing(self._attempt(request, answer)) as deltas:
@@ -102,11 +119,12 @@ class OpenAIHttpEngine:
                 if attempt == self._model.retries:
                     raise failure.cause from failure
                 backoff_s = self._model.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
-                wait_s = min(max(backoff_s, failure.after_s), MOST_BACKOFF_S)
+                wait_s = min(max(backoff_s, failure.retry_after_s), MOST_BACKOFF_S)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), wait_s)
 
     async def _attempt(self, request: dict[str, Any], answer: wire.Answer) -> AsyncGenerator[Delta]:
+        """Call the server once; raises _Retriable if it fails before the first delta."""
         started = False
         try:
             async with self._post(request) as response:
@@ -121,67 +139,85 @@ class OpenAIHttpEngine:
                 raise aiohttp.ClientPayloadError("the answer ends early")
         except (*CONNECTION_ERRORS, EventTooLong) as error:
             if not answer.ended:
-                raise self._broken(error, started) from error
+                raise self._connection_error(error, started) from error
 
     def _post(self, request: dict[str, Any]) -> Any:
         if self._session is None:
             raise EngineUnavailable("the HTTP engine is stopped", model=self._name)
         url = self._model.base_url.rstrip("/") + "/chat/completions"
-        # Following would turn the POST into a GET, or send the conversation somewhere else.
+        # A redirect could turn the POST into a GET or send the conversation to another server.
         return self._session.post(url, json=request, allow_redirects=False)
 
     def _delta(self, data: bytes, answer: wire.Answer) -> Delta:
+        """The delta of one event, which is added to the answer.
+
+        Raises:
+            EngineError: the event is no chat chunk or reports an error.
+            ContextTooLong: the event reports that the conversation does not fit the context.
+        """
         if data == DONE:
             answer.ended = True
             return Delta()
         try:
             chunk = wire.Chunk.model_validate_json(data)
         except ValidationError as error:
-            message = self._says(f"sent what is not a chat chunk: {data[:80]!r}")
+            message = self._message(f"sent what is not a chat chunk: {data[:80]!r}")
             raise EngineError(message, model=self._name) from error
         if chunk.error:
-            failure = ContextTooLong if wire.says_too_long(str(chunk.error)) else EngineError
-            raise failure(self._says(wire.error_text(chunk.error)), model=self._name)
+            failure = ContextTooLong if wire.is_context_error(str(chunk.error)) else EngineError
+            raise failure(self._message(wire.error_text(chunk.error)), model=self._name)
         return answer.add(chunk)
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
+        """The error for a response whose status is not 200.
+
+        1. A status in RETRIED_STATUS: _Retriable, of Overloaded for 429, otherwise of EngineError.
+        2. 400, 413 or 422: ContextTooLong if the conversation does not fit, BadRequest otherwise.
+        3. Every other status: EngineError.
+        """
         status, body = response.status, await response.text(errors="replace")
         try:
-            said = wire.error_text(json.loads(body)["error"])
+            detail = wire.error_text(json.loads(body)["error"])
         except (ValueError, LookupError, TypeError):
-            said = body or response.headers.get("Location") or response.reason or ""
-        message = self._says(f"answered {status}: {said}")
-        if status in RETRIED_STATUS:
+            detail = body or response.headers.get("Location") or response.reason or ""
+        message = self._message(f"answered {status}: {detail}")
+        if status in RETRIED_STATUS:  # 1
             cause = (Overloaded if status == 429 else EngineError)(message, model=self._name)
             return _Retriable(cause, wire.retry_after_s(response.headers.get("Retry-After", "")))
-        if status in (400, 413, 422):
-            if wire.says_too_long(body):
+        if status in (400, 413, 422):  # 2
+            if wire.is_context_error(body):
                 return ContextTooLong(message, model=self._name, param="messages")
             return BadRequest(message, model=self._name)
-        return EngineError(message, model=self._name)
+        return EngineError(message, model=self._name)  # 3
 
-    def _broken(self, error: Exception, started: bool) -> Exception:
-        """What a broken connection means to the call."""
-        if self._session is None:
+    def _connection_error(self, error: Exception, started: bool) -> Exception:
+        """The error of a call whose connection broke.
+
+        1. The engine was stopped: EngineUnavailable.
+        2. The call had returned a delta: EngineError.
+        3. Otherwise: _Retriable of ServerUnreachable.
+        """
+        if self._session is None:  # 1
             return EngineUnavailable("the HTTP engine was stopped", model=self._name)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            what = f"no connection within {self._model.connect_timeout_s:g} s"
+            detail = f"no connection within {self._model.connect_timeout_s:g} s"
         elif isinstance(error, TimeoutError):
-            what = f"silent for {self._model.read_timeout_s:g} s"
+            detail = f"silent for {self._model.read_timeout_s:g} s"
         else:
-            what = str(error) or type(error).__name__
-        if started:
-            return EngineError(self._says(what), model=self._name)
-        return _Retriable(ServerUnreachable(self._says(what), model=self._name))
+            detail = str(error) or type(error).__name__
+        message = self._message(detail)
+        if started:  # 2
+            return EngineError(message, model=self._name)
+        return _Retriable(ServerUnreachable(message, model=self._name))  # 3
 
-    def _says(self, what: str) -> str:
-        """A message about the server, without the secrets that it may repeat."""
+    def _message(self, detail: str) -> str:
+        """An error message that names the server. A key that the server repeats is masked."""
         if self._key:
-            what = what.replace(self._key, "***")
-        return f"{self._model.base_url}: {what[:MOST_SAID]}"
+            detail = detail.replace(self._key, "***")
+        return f"{self._model.base_url}: {detail[:MOST_ERROR_CHARACTERS]}"
 
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Estimated: the server's tokenizer is not known here."""
+        """Estimate the ends of the tokens, because the server's tokenizer is not known here."""
         ratio = self._model.characters_per_token
         if isinstance(prompt, str):
             return wire.estimated_ends(prompt, ratio)
@@ -190,7 +226,10 @@ class OpenAIHttpEngine:
         return wire.estimated_ends(text, ratio) + template
 
     async def check_health(self) -> None:
-        """The server's health is not the replica's: a call finds out, and other models go on."""
+        """Raise EngineUnavailable if the engine is stopped. The server itself is not asked.
+
+        A server that does not answer fails its calls, but restarting the replica would not help.
+        """
         if self._session is None:
             raise EngineUnavailable("the HTTP engine is stopped", model=self._name)
 
@@ -202,7 +241,7 @@ class OpenAIHttpEngine:
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-    """The data of each event; of a server that does not stream, its one JSON body."""
+    """Yield the data of each event, or the JSON body of a server that does not stream."""
     if response.content_type == "application/json":
         yield await response.read()
         return
@@ -211,7 +250,7 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         for data in stream.feed(received):
             yield data
             if data == DONE:
-                # A response that is read to its end leaves a connection for the next call.
+                # The connection can serve another call only after the response is read to its end.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(response.content.readany(), LINGER_S)
                 return
@@ -220,8 +259,9 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
 
 
 def _proxy(server: URL) -> str | None:
-    """The environment's proxy for the server.
+    """The URL of the environment's proxy for the server; None if the server needs no proxy.
 
-    aiohttp's own `trust_env` would read ~/.netrc at each call, and refuse a host that has a key too.
+    aiohttp's `trust_env` does the same, but it also reads ~/.netrc at each call, and it refuses a call
+    with an Authorization header to a host that has an entry there.
     """
     return None if proxy_bypass(server.host or "") else getproxies().get(server.scheme)

@@ -1,4 +1,8 @@
-"""OpenAI's chat format, the part that is sent and read by `openai_http`. No transport here."""
+"""The part of OpenAI's chat completions format that `openai_http` sends and reads, without transport.
+
+The format: https://platform.openai.com/docs/api-reference/chat-streaming. Fields that some servers
+leave out, or send as null, are optional here.
+"""
 
 import time
 from collections.abc import Sequence
@@ -11,18 +15,19 @@ from pydantic import BaseModel
 from actors.engine import Delta, FinishReason, Message
 from configs.schema import OpenAIHttpModel, Sampling
 
-TEMPLATE_TOKENS = 8  # a chat template's own tokens around one message, at most, in known templates
-# How a too long conversation is refused: OpenAI's code, llama.cpp's type, vLLM's and SGLang's text.
-TOO_LONG = (
-    "context_length_exceeded",
-    "exceed_context_size",
-    "maximum context length",
-    "context length (",
+TEMPLATE_TOKENS = 8
+"""Tokens that a chat template adds around one message: the most among the templates that we know."""
+CONTEXT_ERROR_MARKS = (
+    "context_length_exceeded",  # OpenAI's code
+    "exceed_context_size",  # llama.cpp's type
+    "maximum context length",  # vLLM's text
+    "context length (",  # SGLang's text
 )
+"""Texts by which a server's error shows that the conversation does not fit the context."""
 
 
 class Text(BaseModel):
-    """A piece of the answer."""
+    """A piece of the answer. Servers name the reasoning in one of two ways."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -30,46 +35,54 @@ class Text(BaseModel):
 
 
 class Logprobs(BaseModel):
-    """Of the tokens of this piece."""
+    """Log-probabilities of the tokens of a piece, in OpenAI's format."""
 
     content: list[dict[str, Any]] | None = None
 
 
 class Choice(BaseModel):
-    """The answer, or a piece of it."""
+    """The answer or a piece of it."""
 
     delta: Text | None = None
-    message: Text | None = None  # of a server that does not stream
+    message: Text | None = None
+    """The whole answer, from a server that does not stream."""
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
 
 class Usage(BaseModel):
-    """Token counts of the call so far."""
+    """Token counts of the call up to now."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
 class Chunk(BaseModel):
-    """What is read of a streamed chunk, or of a whole answer."""
+    """A streamed chunk, or the whole answer of a server that does not stream."""
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
     error: Any = None
+    """The server's error: an object in OpenAI's format, or a text."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """One answer as it comes in. ended: the server said that it is complete."""
+    """One answer while it arrives."""
 
     text: str = ""
+    """Reasoning and text received up to now, the base of the estimated token count."""
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
     ended: bool = False
+    """Whether the server has marked the answer as complete."""
 
     def add(self, chunk: Chunk) -> Delta:
-        """What the chunk adds. Token counts wait for the end: some servers repeat growing ones."""
+        """Add a chunk; return what it adds to the answer, without token counts.
+
+        Some servers send a growing count with each chunk, so only the last count is used, by
+        `final_delta`.
+        """
         self.usage = chunk.usage or self.usage
         choice = (chunk.choices or [Choice()])[0]
         part = choice.delta or choice.message or Text()
@@ -86,8 +99,11 @@ class Answer:
         self.text += delta.reasoning + delta.text
         return delta
 
-    def end(self, prompt_estimate: int, completion_estimate: int) -> Delta:
-        """What remains to be said at the end; the estimates are for servers that do not count."""
+    def final_delta(self, prompt_estimate: int, completion_estimate: int) -> Delta:
+        """The last delta of the answer: token counts, and a finish reason if the server sent none.
+
+        The estimates, in tokens, replace counts that the server did not send.
+        """
         usage = self.usage or Usage()
         return Delta(
             finish_reason=None if self.finish_reason else "stop",
@@ -98,8 +114,10 @@ class Answer:
         )
 
 
-def request(model: OpenAIHttpModel, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
-    """The body of a call."""
+def request_body(
+    model: OpenAIHttpModel, messages: Sequence[Message], sampling: Sampling
+) -> dict[str, Any]:
+    """The JSON body of a call."""
     body: dict[str, Any] = {
         "model": model.model,
         "messages": list(messages),
@@ -110,7 +128,7 @@ def request(model: OpenAIHttpModel, messages: Sequence[Message], sampling: Sampl
         model.output_limit: sampling.max_tokens,
     }
     for name in ("presence_penalty", "frequency_penalty"):
-        if penalty := getattr(sampling, name):  # some servers refuse even the defaults
+        if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
             body[name] = penalty
     if sampling.seed is not None:
         body["seed"] = sampling.seed
@@ -122,17 +140,20 @@ def request(model: OpenAIHttpModel, messages: Sequence[Message], sampling: Sampl
 
 
 def error_text(error: Any) -> str:
-    """The message of an error in OpenAI's shape, or whatever stands in its place."""
+    """The message of an error in OpenAI's format; any other error as text."""
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
-def says_too_long(text: str) -> bool:
-    """Whether a refusal means that the conversation does not fit the context."""
-    return any(mark in text.lower() for mark in TOO_LONG)
+def is_context_error(text: str) -> bool:
+    """Whether a server's error means that the conversation does not fit the context."""
+    return any(mark in text.lower() for mark in CONTEXT_ERROR_MARKS)
 
 
 def retry_after_s(header: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 if it says nothing."""
+    """The delay, in seconds, that a Retry-After header asks for with a number or a date.
+
+    It is 0 for a header without either, and negative for a date in the past.
+    """
     try:
         return float(header)
     except ValueError:
@@ -144,16 +165,18 @@ def retry_after_s(header: str) -> float:
 
 
 def estimated_ends(text: str, characters_per_token: float) -> list[int]:
-    """Where tokens may end, the tokenizer being unknown.
+    """Estimate where the tokens of a text end, in characters, without knowing the tokenizer.
 
-    Every character beyond ASCII counts as a token: many scripts need that much.
+    A token holds `characters_per_token` ASCII characters. Every other character counts as a whole
+    token, because many scripts need a token per character.
     """
     ends: list[int] = []
     filled = 0.0
     for n, character in enumerate(text, 1):
         filled += 1 if character.isascii() else characters_per_token
         if complete := int(filled // characters_per_token):
-            # Of several tokens in one character, only the last leaves it whole.
+            # A character of several tokens is complete only with its last token, so a cut at one of
+            # the earlier tokens must leave the character out.
             ends += [n - 1] * (complete - 1) + [n]
             filled -= complete * characters_per_token
     return ends if ends[-1:] == [len(text)] or not text else [*ends, len(text)]

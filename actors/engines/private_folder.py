@@ -1,4 +1,7 @@
-"""A folder that only this user can enter, for a socket; it does not outlive its process for long."""
+"""A folder for a Unix socket that only this user can enter.
+
+A folder that its process left behind is removed when another process creates such a folder.
+"""
 
 import fcntl
 import os
@@ -6,17 +9,25 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# Not TMPDIR, which may be long: the path of a Unix socket may have about 100 bytes.
 PARENT = Path("/tmp")
+"""Where the folders are created. TMPDIR may be too long: a Unix socket's path is limited to about 100
+bytes."""
 PREFIX = "slimmoa-socket-"
 TRIES = 100
+"""Attempts to create a folder before `PrivateFolder` gives up."""
 
 
 class PrivateFolder:
-    """Lives until `remove`, or until its process is gone and another one makes such a folder.
+    """A folder, created with this object, that exists until `remove` is called.
 
-    The lock on it says that its owner lives. The kernel ends it with the process, however that
-    ends; a process id would be used again, and means another process in another container.
+    If its process ends without `remove`, the next process that creates such a folder removes it.
+
+    A lock on the folder shows that its owner is alive. The kernel releases the lock when the process
+    ends, for whatever reason. A file with a process id would not do: ids are used again, and the same
+    id means another process in another container.
+
+    Raises:
+        OSError: no folder could be created and locked.
     """
 
     def __init__(self, parent: Path = PARENT) -> None:
@@ -24,15 +35,16 @@ class PrivateFolder:
             if (lock := _lock(abandoned)) is not None:
                 shutil.rmtree(abandoned, ignore_errors=True)
                 os.close(lock)
-        self.path, self._lock = _make(parent)
+        self.path, self._lock = _create_locked(parent)
 
     def remove(self) -> None:
-        """Remove it with all that is in it; call once."""
+        """Remove the folder and everything in it. Must be called only once."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
-def _make(parent: Path) -> tuple[Path, int]:
+def _create_locked(parent: Path) -> tuple[Path, int]:
+    """Create a folder; return its path and the file descriptor that holds the lock on it."""
     for _ in range(TRIES):
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         lock = _lock(path)
@@ -40,12 +52,16 @@ def _make(parent: Path) -> tuple[Path, int]:
             if path.exists():
                 return path, lock
             os.close(lock)
-        # Another process took the folder for abandoned before it was locked.
+        # Another process saw the folder before it was locked, took it for abandoned and removes it.
     raise OSError(f"cannot lock a folder in {parent}")
 
 
 def _lock(folder: Path) -> int | None:
-    """An open, locked folder; None if it is locked already, is not ours, or is no folder."""
+    """Open and lock a folder; return its file descriptor.
+
+    Returns None if another process holds the lock, the folder belongs to another user, or the path is
+    not a folder.
+    """
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

@@ -1,4 +1,7 @@
-"""A deterministic engine without weights: text, latency and faults come from the recipe."""
+"""A deterministic engine without weights: text, latency and faults come from the recipe.
+
+It serves demonstrations, load tests and fault tests.
+"""
 
 import asyncio
 import json
@@ -20,12 +23,16 @@ WORDS = (  # noqa: SIM905  # reads better than 28 quoted words
 
 
 def create(name: str, model: ScriptedModel, share: Share) -> "ScriptedEngine":  # noqa: ARG001
-    """For the registry."""
+    """Create the engine, not started."""
     return ScriptedEngine(name, model)
 
 
 class ScriptedEngine:
-    """Answers with its script. One word is one token; faults are drawn by call number."""
+    """Answers with the text of its script. One word is one token.
+
+    Whether a call fails or hangs depends only on the model's name and on the number of calls before,
+    so every run with the same calls has the same faults.
+    """
 
     def __init__(self, name: str, model: ScriptedModel) -> None:
         self._name = name
@@ -41,14 +48,14 @@ class ScriptedEngine:
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
         await self.check_health()
         prompt_tokens = len(await self.token_ends(messages))
-        room = self._model.context_tokens - prompt_tokens
-        if room < 1:
+        free_tokens = self._model.context_tokens - prompt_tokens
+        if free_tokens < 1:
             message = f"{prompt_tokens} tokens do not fit a context of {self._model.context_tokens}"
             raise ContextTooLong(message, model=self._name, param="messages")
-        self._note(messages, sampling)
-        await self._fault()
+        self._write_journal(messages, sampling)
+        await self._inject_fault()
         words = self._words(messages, sampling)
-        written = words[: min(sampling.max_tokens, room)]
+        written = words[: min(sampling.max_tokens, free_tokens)]
         for n, word in enumerate(written):
             await self._pause(self._model.token_s if n else self._model.first_token_s)
             yield Delta(text=word, logprobs=_logprobs(word, sampling))
@@ -58,7 +65,8 @@ class ScriptedEngine:
             completion_tokens=len(written),
         )
 
-    def _note(self, messages: Sequence[Message], sampling: Sampling) -> None:
+    def _write_journal(self, messages: Sequence[Message], sampling: Sampling) -> None:
+        """Append the call to the recipe's journal file, if the recipe names one."""
         if self._model.journal is not None:
             call = {
                 "model": self._name,
@@ -69,8 +77,8 @@ class ScriptedEngine:
             with Path(self._model.journal).open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(call) + "\n")
 
-    async def _fault(self) -> None:
-        """Fail or hang if the script has it for this call."""
+    async def _inject_fault(self) -> None:
+        """Fail or hang if the script has a fault for this call."""
         self._calls += 1
         draw = random.Random(f"{self._name}/{self._calls}").random()
         if draw < self._model.fail_share:
@@ -79,7 +87,11 @@ class ScriptedEngine:
             await self._pause(None)
 
     async def _pause(self, seconds: float | None) -> None:
-        """Let time pass, without end if None, unless the engine is stopped meanwhile."""
+        """Wait for `seconds`, forever if None.
+
+        Raises:
+            EngineUnavailable: the engine was stopped meanwhile.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
@@ -97,6 +109,7 @@ class ScriptedEngine:
         self._stopped.set()
 
     def _words(self, messages: Sequence[Message], sampling: Sampling) -> list[str]:
+        """The words of the whole answer, each with the white space before it."""
         if self._model.text is not None:
             text = self._model.text
         else:
@@ -112,7 +125,8 @@ def _render(messages: Sequence[Message]) -> str:
 
 
 def _logprobs(word: str, sampling: Sampling) -> tuple[dict[str, object], ...]:
+    """Log-probabilities of one word in OpenAI's format: every word has probability 1."""
     if sampling.top_logprobs is None:
         return ()
-    certain = {"token": word, "logprob": 0.0, "bytes": list(word.encode())}
-    return ({**certain, "top_logprobs": [certain][: sampling.top_logprobs]},)
+    token = {"token": word, "logprob": 0.0, "bytes": list(word.encode())}
+    return ({**token, "top_logprobs": [token][: sampling.top_logprobs]},)

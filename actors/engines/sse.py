@@ -1,26 +1,34 @@
-"""Server-sent events out of bytes that arrive cut anywhere."""
+"""A parser of server-sent events, for bytes that arrive in pieces of any size.
+
+The format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
 
 import re
 from collections.abc import Iterator
 
 MOST_BYTES = 4 << 20
-# A CR at the end may be half of a CRLF: it waits for what follows.
+"""Longest event, in bytes. A server that never ends an event would otherwise fill the memory."""
+# A CR at the end of the received bytes is no line end yet: a LF may follow and belong to it.
 LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
 
 
 class EventTooLong(Exception):
-    """One event is longer than MOST_BYTES."""
+    """An event is longer than MOST_BYTES."""
 
 
 class EventStream:
-    """Parses one stream. Comments and all fields but `data` are skipped."""
+    """The parser of one stream. It skips comments and all fields but `data`."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
 
     def feed(self, received: bytes) -> Iterator[bytes]:
-        """The data of each event that `received` completes."""
+        """Yield the data of each event that `received` completes.
+
+        Raises:
+            EventTooLong: the event that is not complete yet is longer than MOST_BYTES.
+        """
         *lines, self._rest = LINE_END.split(self._rest + received)
         for line in lines:
             if line.startswith(b"data:"):
@@ -32,5 +40,5 @@ class EventStream:
             raise EventTooLong(f"an event of more than {MOST_BYTES:,} bytes")
 
     def end(self) -> Iterator[bytes]:
-        """The last event, of a server that ends without a blank line."""
+        """Yield the data of the last event if the server ended without a blank line after it."""
         yield from self.feed(b"\n\n")

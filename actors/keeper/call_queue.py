@@ -1,4 +1,4 @@
-"""The calls of one replica, first come first served: which may run now."""
+"""The calls of one replica, first come first served: which of them may run now."""
 
 import asyncio
 import math
@@ -6,89 +6,102 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.residency.policy import QueueCounts, Turn
+from cluster.residency.state import QueueCounts, TurnState
 
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    arrived: float
-    due: float
-    admitted: "asyncio.Future[None]"
+    arrived_at: float
+    due_at: float
+    """When it runs out of patience."""
+    started: "asyncio.Future[None]"
+    """Done when the call may run; its error if it never will."""
 
 
 class CallQueue:
-    """Calls that arrived up to `gate` may run, `concurrency` at a time, before `lease_until`.
+    """Runs calls that arrived up to `cutoff`, `concurrency` at a time, while the lease lasts.
 
-    changed: called whenever a count or the turn may have changed.
+    Whoever changes `cutoff` or `lease_until` calls `start_calls` afterwards. All times are those of the
+    running event loop.
+
+    Args:
+        concurrency: how many calls the engine takes at once.
+        on_change: called whenever a count or the turn may have changed.
     """
 
-    def __init__(self, concurrency: int, changed: Callable[[], None]) -> None:
-        self._concurrency, self._changed = concurrency, changed
-        self._calls: deque[_Call] = deque()
-        self.running = 0
-        self.gate = -math.inf
+    def __init__(self, concurrency: int, on_change: Callable[[], None]) -> None:
+        self._concurrency = concurrency
+        self._on_change = on_change
+        self._waiting: deque[_Call] = deque()
+        self.in_flight = 0
+        self.cutoff = -math.inf
         self.lease_until = -math.inf
         self.drained = asyncio.Event()
+        """Set while nothing is in flight and nothing may start."""
 
     @property
     def waiting(self) -> int:
-        return len(self._calls)
+        return len(self._waiting)
 
     @property
-    def turn(self) -> Turn:
-        if self.gate == math.inf:
-            return Turn.OPEN
-        may_start = bool(self._calls) and self._calls[0].arrived <= self.gate
-        return Turn.CLOSING if self.running or may_start else Turn.CLOSED
+    def turn(self) -> TurnState:
+        if self.cutoff == math.inf:
+            return TurnState.OPEN
+        may_first_start = bool(self._waiting) and self._waiting[0].arrived_at <= self.cutoff
+        return TurnState.CLOSING if self.in_flight or may_first_start else TurnState.CLOSED
 
     @property
-    def calls(self) -> QueueCounts:
-        oldest = self._calls[0].arrived if self._calls else math.inf
-        due = min((call.due for call in self._calls), default=math.inf)
-        return QueueCounts(len(self._calls), self.running, oldest, due)
+    def counts(self) -> QueueCounts:
+        first_arrival_at = self._waiting[0].arrived_at if self._waiting else math.inf
+        first_due_at = min((call.due_at for call in self._waiting), default=math.inf)
+        return QueueCounts(len(self._waiting), self.in_flight, first_arrival_at, first_due_at)
 
-    def may_start(self, arrived: float) -> bool:
-        """Whether a call that arrived then, and is the first in the line, may run."""
+    def can_start(self, arrived_at: float) -> bool:
+        """Whether a call that arrived then, and is the first of those that wait, may run."""
         now = asyncio.get_running_loop().time()
-        return self.running < self._concurrency and arrived <= self.gate and now < self.lease_until
+        has_room = self.in_flight < self._concurrency
+        return has_room and arrived_at <= self.cutoff and now < self.lease_until
 
-    def admit(self) -> None:
-        """Start what may start."""
-        while self._calls and self.may_start(self._calls[0].arrived):
-            call = self._calls.popleft()
-            if not call.admitted.done():  # else cancelled, and its task has not run since
-                self.running += 1
-                call.admitted.set_result(None)
-        if self.turn is Turn.CLOSED:
+    def start_calls(self) -> None:
+        """Start each call that may start."""
+        while self._waiting and self.can_start(self._waiting[0].arrived_at):
+            call = self._waiting.popleft()
+            if not call.started.done():  # else it was cancelled, and its task has not run since
+                self.in_flight += 1
+                call.started.set_result(None)
+        if self.turn is TurnState.CLOSED:
             self.drained.set()
         else:
             self.drained.clear()
-        self._changed()
+        self._on_change()
 
-    async def enter(self, patience_s: float) -> None:
-        """Returns when the call may run; then `leave` must follow. Cancelled, it is as never made."""
+    async def wait_for_start(self, patience_s: float) -> None:
+        """Return when the call may run; then `end_call` must follow.
+
+        A call that is cancelled while it waits leaves nothing behind.
+        """
         loop = asyncio.get_running_loop()
         call = _Call(loop.time(), loop.time() + patience_s, loop.create_future())
-        self._calls.append(call)
-        self.admit()
+        self._waiting.append(call)
+        self.start_calls()
         try:
-            await call.admitted
+            await call.started
         except asyncio.CancelledError:
-            if call in self._calls:
-                self._calls.remove(call)
-                self.admit()
-            elif not call.admitted.cancelled() and call.admitted.exception() is None:
-                self.leave()  # cancelled in the moment in which it was admitted
+            if call in self._waiting:
+                self._waiting.remove(call)
+                self.start_calls()
+            elif not call.started.cancelled() and call.started.exception() is None:
+                self.end_call()  # it was cancelled in the moment in which it was started
             raise
 
-    def leave(self) -> None:
+    def end_call(self) -> None:
         """A call that ran has ended."""
-        self.running -= 1
-        self.admit()
+        self.in_flight -= 1
+        self.start_calls()
 
-    def refuse(self, error: Exception) -> None:
-        """End the wait of all that wait."""
-        while self._calls:
-            call = self._calls.popleft()
-            if not call.admitted.done():
-                call.admitted.set_exception(error)
+    def fail_waiting(self, error: Exception) -> None:
+        """End the wait of all calls that wait with an error."""
+        while self._waiting:
+            call = self._waiting.popleft()
+            if not call.started.done():
+                call.started.set_exception(error)

@@ -1,7 +1,7 @@
-"""The keeper of one card: the single writer of who is awake there, and whose turn it is.
+"""The keeper of one card: the only one that decides who is awake there, and whose turn it is.
 
-A bare class around `cluster.residency.scheduler`; `ray_keeper.py` puts it on Ray. It keeps
-nothing that must outlive it: a new keeper learns how things stand from the replicas that join.
+A bare class around `cluster.residency.scheduler`; `ray_keeper.py` puts it on Ray. It keeps nothing
+that must outlive it: a new keeper learns how its card stands from the replicas that join.
 """
 
 import asyncio
@@ -13,172 +13,207 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.keeper.replica_turns import POLL_S
+from actors.keeper.protocol import POLL_S
 from cluster.residency.messages import Action, CallAt, MemberAction, Order, PollReply, Snapshot, Verb
-from cluster.residency.policy import Policy, State
-from cluster.residency.scheduler import ResidencyScheduler, Slot
+from cluster.residency.policy import Policy
+from cluster.residency.scheduler import ResidencyScheduler
+from cluster.residency.state import Slot, State
 
 logger = logging.getLogger(__name__)
 
 PING_S = 2.0
-"""A dead replica is noticed by then."""
+"""Seconds between two looks at a replica, so the longest time until its death is noticed."""
 EMPTY_S = 30.0
-"""A keeper without replicas ends after that."""
+"""A keeper that has had no replica for this many seconds ends; a restart of one takes less."""
 
 
 @dataclass(slots=True)
-class _Seated:
-    """A replica that has joined. state: as it last said; news: set when `order` is no longer the
-    latest."""
+class _Registration:
+    """A replica that has joined. Four identities belong to it:
+
+    - the member is its role in the plan, and stays the same whoever plays it;
+    - the claimant is one process, and says whether a replica that joins has joined before;
+    - the ticket is this one registration: a message with an older ticket is refused;
+    - the replica is the actor that the keeper watches and kills; it outlives its process where Ray
+      restarts it.
+    """
 
     member: str
-    who: str
+    claimant_id: str
     replica: Any
     state: State
+    """As it last reported."""
     number: int = 0
+    """Of the latest order."""
     order: MemberAction | None = None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """The latest order."""
+    new_order: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once `order` is no longer the latest, or the registration has ended."""
     watch: "asyncio.Task[None] | None" = None
 
 
 class CardKeeper:
-    """Feeds what the replicas of a card tell to `ResidencyScheduler`, and its orders to the replicas.
+    """Feeds the reports of a card's replicas to the scheduler, and its orders to the replicas.
 
-    alive, kill: how to look after a replica by the handle that it gave; retire: what to do when none
-    has been here for EMPTY_S.
+    Args:
+        slots: the card's slots and their members.
+        policy: the scheduler's numbers; None for the defaults.
+        is_alive: whether a replica lives, by the handle that it joined with.
+        kill: ends a replica's process, by that handle.
+        retire: called when no replica has been here for EMPTY_S.
     """
 
     def __init__(
         self,
         slots: Sequence[Slot],
         policy: Policy | None,
-        alive: Callable[[Any], Awaitable[bool]],
+        is_alive: Callable[[Any], Awaitable[bool]],
         kill: Callable[[Any], Awaitable[None]],
         retire: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._residency = ResidencyScheduler(slots, policy)
+        self._scheduler = ResidencyScheduler(slots, policy)
+        self._is_alive = is_alive
+        self._kill = kill
+        self._retire = retire
         self._names = {member.name for slot in slots for member in slot.members}
-        self._alive, self._kill, self._retire = alive, kill, retire
-        self._empty: asyncio.TimerHandle | None = None
-        self._seated: dict[str, _Seated] = {}
-        self._tickets: dict[str, _Seated] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._deeds: set[asyncio.Future[None]] = set()
-        self._orders: Counter[tuple[str, str]] = Counter()
-        self._step_s: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._by_member: dict[str, _Registration] = {}
+        self._by_ticket: dict[str, _Registration] = {}
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._retire_timer: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Future[None]] = set()
+        self._order_counts: Counter[tuple[str, str]] = Counter()
+        self._step_seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
 
-    async def join(self, member: str, who: str, found: Snapshot, replica: Any) -> str | None:
-        """See `turns.Keeper`; a process that has died without notice is forgotten first."""
+    async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:
+        """See `protocol.Keeper`. A process that has died unnoticed is forgotten first.
+
+        Raises:
+            ValueError: no slot of this card has such a member.
+        """
         if member not in self._names:
             raise ValueError(f"no slot of this card has a member {member!r}")
-        old = self._seated.get(member)
+        old = self._by_member.get(member)
         if old is not None:
-            if old.who != who and old.replica != replica:
+            if old.claimant_id != claimant_id and old.replica != replica:
                 return None
             self._forget(old)
-            if old.who != who:
-                self._carry_out(self._residency.on_leave(self._now(), member))
-        if self._empty is not None:
-            self._empty.cancel()
-        ticket, seated = uuid.uuid4().hex, _Seated(member, who, replica, found.state)
-        self._seated[member] = self._tickets[ticket] = seated
-        seated.watch = asyncio.create_task(self._watch(seated))
+            if old.claimant_id != claimant_id:
+                self._carry_out(self._scheduler.on_leave(self._now(), member))
+        if self._retire_timer is not None:
+            self._retire_timer.cancel()
+        ticket = uuid.uuid4().hex
+        registration = _Registration(member, claimant_id, replica, found.state)
+        self._by_member[member] = registration
+        self._by_ticket[ticket] = registration
+        registration.watch = asyncio.create_task(self._watch(registration))
         now = self._now()
-        self._carry_out(self._residency.on_join(now, member, found.shifted(now)))
+        self._carry_out(self._scheduler.on_join(now, member, found.shift_times(now)))
         return ticket
 
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
-        """See `turns.Keeper`. Only the queue counts of one that does not know its last order."""
-        seated, now = self._tickets.get(ticket), self._now()
-        if seated is None:
+        """See `protocol.Keeper`.
+
+        A replica that does not know its latest order yet is not how the scheduler wants it to be: only
+        its calls are counted.
+        """
+        registration = self._by_ticket.get(ticket)
+        now = self._now()
+        if registration is None:
             return False
-        if found.state is not seated.state:
-            seated.state = found.state
+        if found.state is not registration.state:
+            registration.state = found.state
             if found.state in (State.RESIDENT, State.ASLEEP):
-                self._step_s[seated.member, found.state] += found.took_s or 0.0
-        found = found.shifted(now)
-        if number == seated.number:
-            self._carry_out(self._residency.on_report(now, seated.member, found))
+                self._step_seconds[registration.member, found.state] += found.took_s or 0.0
+        found = found.shift_times(now)
+        if number == registration.number:
+            self._carry_out(self._scheduler.on_report(now, registration.member, found))
         else:
-            self._carry_out(self._residency.on_queue(now, seated.member, found.calls))
+            self._carry_out(self._scheduler.on_queue(now, registration.member, found.calls))
         return True
 
-    async def order(self, ticket: str, after: int) -> PollReply:
-        """See `turns.Keeper`; answers within POLL_S."""
-        seated = self._tickets.get(ticket)
-        if seated is not None and seated.number <= after:
+    async def poll(self, ticket: str, after: int) -> PollReply:
+        """See `protocol.Keeper`; answers within POLL_S."""
+        registration = self._by_ticket.get(ticket)
+        if registration is not None and registration.number <= after:
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
-                    await seated.news.wait()
-        if self._tickets.get(ticket) is not seated or seated is None:
+                    await registration.new_order.wait()
+        if self._by_ticket.get(ticket) is not registration or registration is None:
             return PollReply(known=False)
-        if seated.order is None or seated.number <= after:
+        action = registration.order
+        if action is None or registration.number <= after:
             return PollReply(known=True)
-        order = seated.order
-        before_s = order.before - self._now()
-        return PollReply(True, Order(seated.number, order.verb, before_s, order.sole))
+        cutoff_s = action.cutoff - self._now()
+        order = Order(registration.number, action.verb, cutoff_s, action.sole_member)
+        return PollReply(known=True, order=order)
 
-    async def standing(self) -> dict[str, Snapshot]:
+    async def snapshots(self) -> dict[str, Snapshot]:
         """What is believed of every member. Times in it count from now."""
         now = self._now()
-        return {name: found.shifted(-now) for name, found in self._residency.standing().items()}
+        return {name: found.shift_times(-now) for name, found in self._scheduler.snapshots().items()}
 
-    async def orders(self) -> dict[tuple[str, str], int]:
-        """How often each member was given each order (its `Verb`): the swaps are the wakes."""
-        return dict(self._orders)
+    async def order_counts(self) -> dict[tuple[str, str], int]:
+        """How often each member was given each order (its `Verb`): the wakes are the swaps."""
+        return dict(self._order_counts)
 
     async def step_seconds(self) -> dict[tuple[str, str], float]:
-        """How long each member's engine took to become awake, and asleep (its `State`), in all."""
-        return dict(self._step_s)
+        """How many seconds each member's engine took in all to become RESIDENT, and ASLEEP."""
+        return dict(self._step_seconds)
 
-    async def _watch(self, seated: _Seated) -> None:
+    async def _watch(self, registration: _Registration) -> None:
         while True:
-            if not await self._alive(seated.replica):
+            if not await self._is_alive(registration.replica):
                 break
             await asyncio.sleep(PING_S)
-        self._seated.pop(seated.member)
-        seated.watch = None
-        self._forget(seated)
-        self._carry_out(self._residency.on_leave(self._now(), seated.member))
-        if not self._seated:
-            self._empty = asyncio.get_running_loop().call_later(EMPTY_S, self._leave)
+        self._by_member.pop(registration.member)
+        registration.watch = None
+        self._forget(registration)
+        self._carry_out(self._scheduler.on_leave(self._now(), registration.member))
+        if not self._by_member:
+            loop = asyncio.get_running_loop()
+            self._retire_timer = loop.call_later(EMPTY_S, self._retire_empty)
 
-    def _forget(self, seated: _Seated) -> None:
-        if seated.watch is not None:
-            seated.watch.cancel()
-        self._tickets = {
-            ticket: other for ticket, other in self._tickets.items() if other is not seated
+    def _forget(self, registration: _Registration) -> None:
+        if registration.watch is not None:
+            registration.watch.cancel()
+        self._by_ticket = {
+            ticket: other for ticket, other in self._by_ticket.items() if other is not registration
         }
-        seated.news.set()
+        registration.new_order.set()
 
     def _carry_out(self, actions: Sequence[Action]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+            self._tick_timer = None
         for action in actions:
             match action:
                 case CallAt(at):
-                    self._timer = asyncio.get_running_loop().call_at(at, self._tick)
-                case MemberAction(verb, member) if (seated := self._seated.get(member)) is not None:
-                    self._orders[member, verb] += 1
-                    if verb is Verb.KILL:
-                        self._do(self._kill(seated.replica))
-                        continue
-                    seated.number, seated.order = seated.number + 1, action
-                    seated.news.set()
-                    seated.news = asyncio.Event()
+                    self._tick_timer = asyncio.get_running_loop().call_at(at, self._tick)
+                case MemberAction(_, member) if (found := self._by_member.get(member)) is not None:
+                    self._send(found, action)
 
-    def _leave(self) -> None:
+    def _send(self, registration: _Registration, action: MemberAction) -> None:
+        logger.debug("member %s: %s, because %s", action.member, action.verb, action.reason)
+        self._order_counts[action.member, action.verb] += 1
+        if action.verb is Verb.KILL:
+            self._run_in_background(self._kill(registration.replica))
+            return
+        registration.number += 1
+        registration.order = action
+        registration.new_order.set()
+        registration.new_order = asyncio.Event()
+
+    def _retire_empty(self) -> None:
         if self._retire is not None:
-            self._do(self._retire())
+            self._run_in_background(self._retire())
 
-    def _do(self, deed: Awaitable[None]) -> None:
-        doing = asyncio.ensure_future(deed)
-        self._deeds.add(doing)
-        doing.add_done_callback(self._deeds.discard)
+    def _run_in_background(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _tick(self) -> None:
-        self._carry_out(self._residency.tick(self._now()))
+        self._carry_out(self._scheduler.tick(self._now()))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

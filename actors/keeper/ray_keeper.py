@@ -1,8 +1,8 @@
 """The keeper of a card and its replicas on Ray: how they reach, watch and end one another.
 
 A keeper is a named actor on the node of its card, made by whichever replica comes first, so that a
-node that joins brings its own and one that is lost takes nothing of the others with it. Ray itself
-starts it again when it dies. It belongs to nobody, and ends when no replica is left.
+node that joins brings its own keeper, and a node that is lost takes no other card's keeper with it. Ray
+itself restarts a keeper that dies. No driver owns it; it ends when no replica is left.
 """
 
 import logging
@@ -18,17 +18,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.keeper.card_keeper import CardKeeper
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
-from cluster.residency.scheduler import Slot
+from cluster.residency.state import Slot
 
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "slimmoa"
-MOST_POLLS = 1000
-"""Calls at once: every replica has one poll open, and others beside it."""
+MAX_OPEN_CALLS = 1000
+"""Calls to a keeper at once: every replica has a poll open, and sends reports beside it."""
 
 
 async def is_alive(replica: Any) -> bool:
-    """Whether an actor lives. One that is busy or starting answers later, and that is no death."""
+    """Whether an actor lives. A busy or starting actor answers later, and is not dead."""
     try:
         await replica.__ray_ready__.remote()
     except ActorUnavailableError:
@@ -41,7 +41,7 @@ async def is_alive(replica: Any) -> bool:
 
 
 async def kill(replica: Any) -> None:
-    """End an actor's process; who made it makes another."""
+    """End an actor's process; its owner makes another."""
     ray.kill(replica, no_restart=False)
 
 
@@ -59,16 +59,18 @@ async def retire() -> None:
 
 @dataclass(frozen=True, slots=True)
 class KeptCard:
-    """A card as its keeper is made from it. app: the Serve application's name; node: Ray's ID of the
-    node; name: tells it from that node's other cards, and from other plans for the same card."""
+    """A card that has a keeper, or gets one as soon as a replica asks for it."""
 
     app: str
+    """Name of the Serve application."""
     node: str
+    """Ray's ID of the card's node."""
     name: str
+    """Tells the card from that node's other cards, and from other plans for the same card."""
     slots: tuple[Slot, ...]
 
     def keeper(self) -> Any:
-        """The handle of its keeper, which is made if there is none."""
+        """The handle of the card's keeper, which is made if there is none."""
         actor: Any = ray.remote(RayKeeper)
         options = actor.options(
             name=f"{_prefix(self.app)}{self.node}:{self.name}",
@@ -77,7 +79,7 @@ class KeptCard:
             lifetime="detached",
             num_cpus=0,
             max_restarts=-1,
-            max_concurrency=MOST_POLLS,
+            max_concurrency=MAX_OPEN_CALLS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
         )
         return options.remote(self.slots)
@@ -98,23 +100,26 @@ def _prefix(app: str) -> str:
 
 
 class RemoteKeeper:
-    """`turns.Keeper` over the handle of the actor. find: gives the handle, and another one when that
-    actor has ended."""
+    """`protocol.Keeper` over Ray.
+
+    Args:
+        find: returns the handle of the keeper's actor; called again when that actor has ended.
+    """
 
     def __init__(self, find: Callable[[], Any]) -> None:
         self._find = find
         self._actor: Any = None
 
-    async def join(self, member: str, who: str, found: Snapshot, replica: Any) -> str | None:
-        ticket: str | None = await self._call("join", member, who, found, replica)
+    async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:
+        ticket: str | None = await self._call("join", member, claimant_id, found, replica)
         return ticket
 
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
         known: bool = await self._call("report", ticket, number, found)
         return known
 
-    async def order(self, ticket: str, after: int) -> PollReply:
-        reply: PollReply = await self._call("order", ticket, after)
+    async def poll(self, ticket: str, after: int) -> PollReply:
+        reply: PollReply = await self._call("poll", ticket, after)
         return reply
 
     async def _call(self, method: str, *arguments: Any) -> Any:

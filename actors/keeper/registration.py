@@ -1,4 +1,4 @@
-"""A replica's place on a card, and how it comes to one: by joining, before its engine is made."""
+"""How a replica gets its assignment: it joins the keeper of a card before its engine is created."""
 
 import asyncio
 import math
@@ -9,56 +9,69 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.engine import Share
-from actors.keeper.replica_turns import Keeper, in_time
+from actors.keeper.protocol import Keeper, wait_for_answer
 from cluster.residency.messages import Snapshot
-from cluster.residency.policy import State
+from cluster.residency.state import State
 from configs.errors import EngineUnavailable
 
 CLAIM_S = 30.0
-"""A replica whose seat another one holds waits so long for it: the other may be on its way out, which
-Serve lets last 20 s. Then Serve starts it again, on another node perhaps."""
+"""Seconds that a replica tries to claim an assignment. The replica that holds the assignment may be
+shutting down, which Serve allows to take 20 s. When the time is over, Serve starts the replica again,
+perhaps on another node."""
 CLAIM_EVERY_S = 0.25
+"""Seconds between two rounds of attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A replica's place on a card. member: its name there; keeper: the card's; share: what it may
-    use of it; patience_s: how long its calls wait before they end another's turn; gpus: numbers of
-    the GPUs that the card is made of, None on a CPU; who: under which it was claimed."""
+    """A replica's part of a card: its name there, the card's keeper, and its share."""
 
     member: str
+    """The replica's name among the members of the card."""
     keeper: Keeper
     share: Share
     patience_s: float = math.inf
+    """Seconds that a call waits before it ends another model's turn."""
     gpus: tuple[int, ...] | None = None
-    who: str | None = None
+    """Numbers of the GPUs that form the card; None on a CPU."""
+    claimant_id: str | None = None
+    """The identity under which the replica joined the keeper; None before it is claimed."""
 
 
-async def claim_assignment(model: str, seats: Sequence[Assignment], replica: Any) -> Assignment:
-    """The first of these seats that is free, taken. replica: what its keeper watches.
+async def claim_assignment(model: str, assignments: Sequence[Assignment], replica: Any) -> Assignment:
+    """Claim the first of these assignments that no other replica holds.
 
-    A keeper lets no two replicas be the same member, so asking all of them in order is enough. One that
-    does not answer is asked again before the next: it may have given the seat, and a seat that is held
-    by somebody who sits elsewhere would stop its card.
+    A keeper lets no two replicas be the same member, so it is enough to ask for each assignment in
+    order. A keeper that does not answer is asked again before the next assignment is tried, because it
+    may already have granted this one. Taking another one would leave the first blocked, and with it its
+    card.
+
+    Args:
+        model: the model's name, for the error.
+        assignments: those of the model on this node.
+        replica: what the keeper watches, the handle of this replica's actor.
 
     Raises:
-        EngineUnavailable: there is none, or all are held by others for too long.
+        EngineUnavailable: there is no assignment, or none became free in `CLAIM_S`.
     """
-    who, refused = uuid.uuid4().hex, "no seat of it is planned here"
-    left = deque(seats)
+    claimant_id = uuid.uuid4().hex
+    refused = "no assignment of it is planned here"
+    left = deque(assignments)
     try:
         async with asyncio.timeout(CLAIM_S):
             while left:
+                wanted = left[0]
+                stopped = Snapshot(State.STOPPED)
                 try:
-                    joining = left[0].keeper.join(left[0].member, who, Snapshot(State.STOPPED), replica)
-                    if await in_time(joining) is not None:
-                        return replace(left[0], who=who)
+                    joining = wanted.keeper.join(wanted.member, claimant_id, stopped, replica)
+                    if await wait_for_answer(joining) is not None:
+                        return replace(wanted, claimant_id=claimant_id)
                 except (ConnectionError, TimeoutError) as lost:
                     refused = f"the keeper of its card is out of reach: {lost or 'no answer'}"
                 else:
-                    refused = "all of its seats here are taken"
+                    refused = "all of its assignments here are taken"
                     left.rotate(-1)
-                    if left[0] is not seats[0]:
+                    if left[0] is not assignments[0]:
                         continue
                 await asyncio.sleep(CLAIM_EVERY_S)
     except TimeoutError:

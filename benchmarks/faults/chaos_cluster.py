@@ -22,7 +22,7 @@ from benchmarks.faults.chaos_models import REMOTE, recipe
 from benchmarks.shared.harness import HOST, free_port
 from benchmarks.shared.simulated import CARD, Nodes, cluster
 from cluster import ray_runtime
-from cluster.residency.policy import State
+from cluster.residency.state import State
 from configs.schema import Recipe
 
 INGRESS, PROXY, SERVER, NODE = "ingress", "proxy", "engine server", "node"
@@ -166,7 +166,7 @@ class Chaos:
         awake = Counter[str]()
         for keeper in keepers(ray_runtime.APP_NAME).values():
             with suppress(RayError):  # of a card that is gone, or being restarted
-                standing = ray.get(keeper.standing.remote(), timeout=ASK_S)
+                standing = ray.get(keeper.snapshots.remote(), timeout=ASK_S)
                 awake.update(
                     name.partition("/")[0]
                     for name, found in standing.items()
@@ -194,7 +194,7 @@ def _deployed(mixture: Recipe) -> str:
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_app.app import serve_config
+    from serve_app.serve_config import serve_config
 
     port = free_port()
     config = serve_config(mixture, HOST, port, ingresses=INGRESSES)

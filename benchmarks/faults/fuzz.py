@@ -41,7 +41,7 @@ from schemathesis.specs.openapi.checks import (
 
 from benchmarks.shared.harness import Limit, report, run, serving
 from configs.schema import Recipe
-from serve_app.http.response import ErrorReply
+from serve_app.error_schema import ErrorReply
 
 Case = AnyCase[Any]
 CASE_S = 10.0

@@ -129,7 +129,7 @@ async def command(*arguments: str) -> str:
     Raises:
         RuntimeError: it failed; the message has what it printed.
     """
-    whole = [sys.executable, "-m", "slimmoa", "bench", *arguments]
+    whole = [sys.executable, "-m", "cli", "bench", *arguments]
     pipe = subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*whole, stdout=pipe, stderr=pipe)
     output, errors = await process.communicate()

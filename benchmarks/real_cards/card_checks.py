@@ -15,7 +15,7 @@ from actors.engine import Message, Share
 from benchmarks.real_cards.bench import Bench
 from cluster.plan.footprint import footprint, gib
 from cluster.plan.placement import PlacedReplica
-from cluster.plan.planner import checkpoints_of
+from cluster.plan.task import read_checkpoints
 from configs.schema import Sampling, VllmModel
 
 QUESTION: list[Message] = [{"role": "user", "content": "Tell me a long story. " * 20}]
@@ -38,14 +38,14 @@ def engine_of(bench: Bench, member: PlacedReplica) -> Any:
     share = Share(
         threads=member.threads,
         utilization=member.utilization,
-        kv_cache_memory_bytes=member.kv_cache_memory_bytes,
+        kv_cache_memory_bytes=member.kv,
     )
     return VllmEngine(member.model, model, share)
 
 
 async def check(bench: Bench) -> AsyncIterator[Found]:
     """The aggregator stays awake; the others start beside it one by one, sleep, and wake in turn."""
-    members = {seat.member.model: seat.member for seat in bench.placement.seats()}
+    members = {replica.model: replica for replica in bench.placement.replicas()}
     resident = members.pop(bench.recipe.aggregator.model)
     engines: dict[str, Any] = {resident.model: engine_of(bench, resident)}
     empty = await bench.meter.settled_bytes()  # with vLLM imported
@@ -97,7 +97,7 @@ async def _side_by_side(
 
 async def _sleep(bench: Bench, member: PlacedReplica, engine: Any) -> AsyncIterator[Found]:
     model = bench.recipe.models[member.model]
-    needs = footprint(model, checkpoints_of(bench.recipe)[member.model], bench.card.kind)
+    needs = footprint(model, read_checkpoints(bench.recipe)[member.model], bench.card.kind)
     free = psutil.virtual_memory().available - HOST_RESERVE
     if needs.parked > free:
         raise RuntimeError(
@@ -142,7 +142,7 @@ async def _speed(bench: Bench, name: str, engines: dict[str, Any]) -> float:
 
 async def check_orphans(bench: Bench) -> AsyncIterator[Found]:
     """Kill, without a chance to clean up, a process that holds an engine: its children must go."""
-    member = bench.placement.seats(bench.recipe.aggregator.model)[0].member
+    member = bench.placement.replicas(bench.recipe.aggregator.model)[0]
     empty = await bench.meter.settled_bytes()
     model = bench.recipe.models[member.model]
     command = [sys.executable, "-m", "benchmarks.real_cards.card_checks", model.model_dump_json()]

@@ -35,8 +35,7 @@ from actors.keeper.registration import Assignment
 from actors.replica import Replica
 from benchmarks.shared.harness import Limit, report, run
 from cluster.residency.messages import Verb
-from cluster.residency.policy import Member
-from cluster.residency.scheduler import Slot
+from cluster.residency.state import Member, Slot
 from configs.schema import Recipe, Sampling
 from jobs.generate import GenerateProgress, GenerateTask, generate
 from jobs.identity import model_identity, to_generator
@@ -174,12 +173,12 @@ async def measured(rows: int, in_flight: int, folder: Path) -> list[Sample]:
             StoredCalls(store, models, identities, dict.fromkeys(mix.models, in_flight)) as calls,
             asyncio.TaskGroup() as group,
         ):
-            samples = [Sample.taken(0, calls, await keeper.orders(), folder)]
+            samples = [Sample.taken(0, calls, await keeper.order_counts(), folder)]
             task = GenerateTask([variant], in_flight=in_flight)
             answering = group.create_task(generate(task, store, calls, on_answer))
             for _ in range(BLOCKS):
                 done = await reached.get()
-                samples.append(Sample.taken(done, calls, await keeper.orders(), folder))
+                samples.append(Sample.taken(done, calls, await keeper.order_counts(), folder))
             end = await answering
     if end.answered != rows + in_flight or calls.counts.made != CALLS_PER_ROW * end.answered:
         raise SystemExit(f"not every row was answered by calls of its own: {end}, {calls.counts}")

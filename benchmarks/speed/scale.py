@@ -23,11 +23,13 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
+from actors.weights.lookup import find_weights
 from benchmarks.shared.harness import HOST, Answer, Limit, ask, free_port, report
 from benchmarks.shared.simulated import CARD, Nodes, cluster
 from cluster import ray_runtime
 from cluster.plan.planner import plan_recipe
-from cluster.residency.policy import State
+from cluster.plan.task import choose_cards
+from cluster.residency.state import State
 from configs.schema import Recipe
 
 SMALL_CARD = "RTX-4090"
@@ -85,7 +87,7 @@ def seated() -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     for name, keeper in keepers(ray_runtime.APP_NAME).items():
-        standing = ray.get(keeper.standing.remote(), timeout=WAIT_S)
+        standing = ray.get(keeper.snapshots.remote(), timeout=WAIT_S)
         here = [m.partition("/")[0] for m, s in standing.items() if s.state is State.RESIDENT]
         found.setdefault(name.split(":")[2], []).extend(sorted(here))
     return found
@@ -173,9 +175,7 @@ def sizes(
     data["aggregator"]["fallbacks"] = PROPOSERS
     mixture, rows = Recipe.model_validate(data), list[dict[str, Any]]()
     with cluster(*(nodes or (CARD, SMALL_CARD, SMALL_CARD))) as joined, served(mixture) as url:
-        from serve_app.app import cards_of, weights_here
-
-        plan = plan_recipe(mixture, cards_of(mixture), weights_here)
+        plan = plan_recipe(mixture, choose_cards(mixture, ray_runtime.cluster_cards()), find_weights)
         found = seated()
         for node in dict.fromkeys(placed.card.node for placed in plan.cards):
             here = [placed for placed in plan.cards if placed.card.node == node]

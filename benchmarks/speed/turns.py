@@ -196,7 +196,7 @@ async def swaps_so_far() -> tuple[int, float]:
     from actors.keeper.ray_keeper import keepers
 
     (keeper,) = keepers(ray_runtime.APP_NAME).values()
-    orders: dict[tuple[str, str], int] = await keeper.orders.remote()
+    orders: dict[tuple[str, str], int] = await keeper.order_counts.remote()
     seconds: dict[tuple[str, str], float] = await keeper.step_seconds.remote()
     return sum(n for (_, verb), n in orders.items() if verb == Verb.WAKE), sum(seconds.values())
 

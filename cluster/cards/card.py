@@ -1,6 +1,7 @@
-"""What cards there are. A machine without a GPU is one card: its RAM and its cores.
+"""A card: one GPU, or the CPU of a machine with its RAM and cores.
 
-Knows nothing of models. `catalog.py` holds cards by name, `inventory.py` finds those that are here.
+This folder knows nothing of models. `catalog.py` holds cards by name, `detect.py` finds the cards of
+this machine, and `tensor_parallel.py` joins GPUs into wider cards.
 """
 
 import os
@@ -11,45 +12,52 @@ from typing import Literal
 
 MIB = 1 << 20
 GIB = 1 << 30
-CGROUP = Path("/sys/fs/cgroup")  # version 2; limits of a container stand here
+CGROUP = Path("/sys/fs/cgroup")
+"""Folder of the control group (version 2), which holds the limits of a container."""
 
 Kind = Literal["gpu", "cpu"]
 
-# Typical, for predictions only: two channels of DDR4-2666 at half their nominal 42.7 GB/s, and cores
-# of 3 GHz with one AVX2 FMA of 8 lanes per clock. On 2 cores they predict 178 tokens/s of
-# SmolLM2-135M in 4 bits over 4 sequences; 180 were measured, over 8.
 CPU_BANDWIDTH = 20e9
+"""Bytes per second from RAM, for predictions only: two channels of DDR4-2666 at half of their nominal
+42.7 GB/s. With `CPU_FLOPS_PER_CORE` it predicts 178 tokens/s for SmolLM2-135M in 4 bits on 2 cores with
+4 sequences; 180 tokens/s were measured with 8 sequences."""
 CPU_FLOPS_PER_CORE = 48e9
+"""Operations per second of one core, for predictions only: 3 GHz and one AVX2 fused multiply-add of 8
+lanes per clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One card.
-
-    name: what people call it; total_bytes: its memory, as its driver gives it to programs;
-    cores: CPU cores that compute on it; free_bytes: what is free now, None if nobody looked;
-    bandwidth, link: bytes per second of its memory, and from host RAM; flops: dense bf16 operations
-    per second; None: unknown. capability: CUDA's. node: the machine it is in; indices: the numbers
-    there of the GPUs that it is made of; host_bytes: that machine's RAM, None if unknown.
-    """
+    """One GPU, several GPUs joined into one card, or a CPU. None stands for an unknown value."""
 
     name: str
+    """The product's name, or `cpu`."""
     total_bytes: int
+    """Memory that the driver gives to programs."""
     cores: int = 0
+    """CPU cores that compute on it; 0 for a GPU."""
     kind: Kind = "cpu"
     free_bytes: int | None = None
+    """Memory that was free when the card was detected."""
     bandwidth: float | None = None
+    """Bytes per second of its memory."""
     flops: float | None = None
+    """Dense bf16 operations per second."""
     link: float | None = None
+    """Bytes per second from host RAM to the card."""
     capability: str | None = None
+    """CUDA's compute capability, for example `8.0`."""
     node: str = ""
+    """The machine that has the card: its host name, or Ray's node ID."""
     indices: tuple[int, ...] = (0,)
+    """Numbers, on that machine, of the GPUs that form the card."""
     host_bytes: int | None = None
+    """RAM of that machine."""
 
 
 def this_machine() -> Card:
-    """The CPU of this machine as a card: the cores that this process may use, and the RAM."""
-    cores = [len(_affinity())]
+    """The CPU of this machine as a card: the cores and the RAM that this process may use."""
+    cores = [len(_usable_cores())]
     match _limits("cpu.max"):
         case [int(quota), int(period)]:
             cores.append(max(1, quota // period))
@@ -65,14 +73,14 @@ def this_machine() -> Card:
     )
 
 
-def _affinity() -> set[int]:
+def _usable_cores() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))  # macOS has no affinity
 
 
 def _limits(file: str) -> list[int]:
-    """The numbers in a cgroup file; none where there is no limit ("max") or no such file."""
+    """The numbers in a cgroup file. Empty if the file says "max" (no limit) or does not exist."""
     try:
         return [int(word) for word in (CGROUP / file).read_text("ascii").split()]
     except (OSError, ValueError):

@@ -1,9 +1,8 @@
-"""Cards that can be planned for without being here: `--card A100-80GB`.
+"""Cards by name, so that a plan can be made for cards that are not here: `--card A100-80GB`.
 
-Memory is what CUDA reports as total (error messages and start-up logs in public issue threads; the
-lowest figure that was seen, rounded down), because plans have to fit there. Bandwidth and dense
-bf16 operations with fp32 accumulation are from NVIDIA's data sheets and architecture white papers,
-without sparsity; the host link is one direction of PCIe x16 (gen 4: 31.5 GB/s, gen 5: 63 GB/s).
+Memory is the total that CUDA reports, because plans have to fit into it: the lowest figure found in
+error messages and start-up logs of public issue threads, rounded down. Bandwidth and dense bf16
+operations (fp32 accumulation, no sparsity) are from NVIDIA's data sheets and architecture white papers.
 """
 
 import re
@@ -12,17 +11,19 @@ from dataclasses import replace
 from cluster.cards.card import GIB, Card
 from configs.errors import UserError
 
-PCIE4, PCIE5 = 31.5e9, 63e9
+PCIE4 = 31.5e9
+"""Bytes per second of PCIe 4 x16 in one direction."""
+PCIE5 = 63e9
+"""Bytes per second of PCIe 5 x16 in one direction."""
 
 
 class UnknownCard(UserError):
-    """A card's name that the catalog does not have."""
+    """The catalog has no card of this name."""
 
 
-def _card(name: str, gib: float, gigabytes_s: float, teraflops: float, **more: object) -> Card:
-    link, capability = more["link"], more["capability"]
-    assert isinstance(link, float)
-    assert isinstance(capability, str)
+def _card(
+    name: str, gib: float, gigabytes_s: float, teraflops: float, *, link: float, capability: str
+) -> Card:
     return Card(
         name=name,
         total_bytes=int(gib * GIB),
@@ -62,10 +63,10 @@ CARDS = {
 
 
 def card_by_name(name: str, index: int = 0) -> Card:
-    """The card of that name.
+    """The catalog's card of that name, in any case, as GPU number `index` of its machine.
 
     Raises:
-        UnknownCard: there is none; the message lists those there are.
+        UnknownCard: the catalog has no such card; the message lists all names.
     """
     for known, card in CARDS.items():
         if known.casefold() == name.casefold():
@@ -73,12 +74,16 @@ def card_by_name(name: str, index: int = 0) -> Card:
     raise UnknownCard(f"no card {name!r} in the catalog; it has: {', '.join(CARDS)}")
 
 
-def like(driver_name: str, total_bytes: int) -> Card | None:
-    """The catalog's card for a name as the driver gives it (`NVIDIA A100-SXM4-80GB`)."""
+def find_similar(driver_name: str, total_bytes: int) -> Card | None:
+    """The catalog's card for the name that a driver reports (`NVIDIA A100-SXM4-80GB`), or None.
+
+    Where several cards have that name, the one whose memory is nearest to `total_bytes`.
+    """
     words = set(re.split(r"[\s-]+", driver_name))
     found = [c for c in CARDS.values() if set(_model_words(c.name)) <= words]
     return min(found, key=lambda c: abs(c.total_bytes - total_bytes), default=None)
 
 
 def _model_words(name: str) -> list[str]:
+    """The words of a catalog name without its memory size."""
     return [word for word in name.split("-") if not re.fullmatch(r"\d+GB", word)]

@@ -1,7 +1,7 @@
-"""The cards of this machine: its GPUs as NVML shows them, or else its CPU.
+"""The cards of this machine: its GPUs as NVML shows them, or its CPU if it has none.
 
-SLIMMOA_CARDS names others in their place (`A100-80GB,A100-80GB`), to try out placements, and on the
-nodes of a simulated cluster.
+SLIMMOA_CARDS (`A100-80GB,A100-80GB`) replaces them by cards of the catalog, to try out placements and
+to simulate the nodes of a cluster.
 """
 
 import os
@@ -10,25 +10,26 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.cards.card import Card, this_machine
-from cluster.cards.catalog import card_by_name, like
+from cluster.cards.catalog import card_by_name, find_similar
 
 VARIABLE = "SLIMMOA_CARDS"
+"""Environment variable with names of the catalog, separated by commas."""
 
 
 def detect_cards() -> list[Card]:
-    """The cards of this machine: those that SLIMMOA_CARDS names, else its GPUs, else its CPU.
+    """The cards that SLIMMOA_CARDS names; without it this machine's GPUs; without GPUs its CPU.
 
     Raises:
-        UnknownCard: SLIMMOA_CARDS has a name that the catalog lacks.
+        UnknownCard: SLIMMOA_CARDS has a name that the catalog does not have.
     """
     if names := os.environ.get(VARIABLE):
         cards = [card_by_name(name.strip(), n) for n, name in enumerate(names.split(","))]
         return [replace(card, node=socket.gethostname()) for card in cards]
-    return gpus() or [this_machine()]
+    return detect_gpus() or [this_machine()]
 
 
-def gpus() -> list[Card]:
-    """The GPUs that this process may use, by NVML; none where there is no driver."""
+def detect_gpus() -> list[Card]:
+    """The GPUs that NVML shows and CUDA_VISIBLE_DEVICES allows; empty without a driver."""
     try:
         import pynvml as nvml
     except ImportError:
@@ -47,9 +48,9 @@ def _gpu(nvml: Any, index: int) -> Card:
     device = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2)
     name = nvml.nvmlDeviceGetName(device)
-    # Programs never get what the driver reserves: 81,920 MiB of NVML are 79.1 GiB to CUDA.
+    # The driver keeps the reserved part: of NVML's 81,920 MiB a CUDA program sees 79.1 GiB.
     total = memory.total - memory.reserved
-    known = like(name, total)
+    known = find_similar(name, total)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(device)
     return Card(
         name=name,
@@ -67,6 +68,7 @@ def _gpu(nvml: Any, index: int) -> Card:
 
 
 def _is_visible(nvml: Any, index: int) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES allows the GPU, by its number or by the start of its UUID."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return True

@@ -1,40 +1,44 @@
-"""Pure: cards of one node joined into wider ones, over which a model is split (tensor parallelism)."""
+"""GPUs of one node joined into one wider card, over which models are split (tensor parallelism).
 
-from collections.abc import Iterator, Mapping, Sequence
+Pure. Which widths a recipe may use is decided in `cluster/plan/widths.py`.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster.cards.card import Card
-from cluster.plan.checkpoint import Checkpoint
-from configs.schema import LlamaCppModel, Recipe
-
-WIDTHS = (1, 2, 4, 8)
 
 
 def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
-    """The GPUs of each node in groups of `width` that are alike, each group as one card; what makes no
-    whole group is left out. A CPU stays what it is.
+    """The cards with the GPUs of each node in groups of `width`, each group joined into one card.
 
-    Neighbours by number make a group, as links between GPUs mostly have it. That links add up assumes
-    that each GPU has its own to the host, and that the host's RAM is faster than all of them.
+    A group has GPUs of one node, name and compute capability, in the order of `cards`: GPUs with
+    neighbouring numbers mostly have the best links. GPUs left over after grouping are not in the
+    result. CPU cards are returned unchanged, and so are all cards if `width` is 1.
     """
-    found: list[Card] = []
+    joined: list[Card] = []
     groups: dict[tuple[object, ...], list[Card]] = {}
     for card in cards:
         if card.kind == "cpu" or width == 1:
-            found.append(card)
+            joined.append(card)
             continue
         group = groups.setdefault((card.node, card.name, card.capability), [])
         group.append(card)
         if len(group) == width:
-            found.append(_one(group))
+            joined.append(_join_group(group))
             group.clear()
-    return found
+    return joined
 
 
-def _one(group: Sequence[Card]) -> Card:
+def _join_group(group: Sequence[Card]) -> Card:
+    """One card from GPUs that are alike. Bandwidths, operations and links add up.
+
+    That links add up assumes that each GPU has a link of its own to the host, and that the host's RAM
+    is faster than all of them together.
+    """
     width, first = len(group), group[0]
     free = [card.free_bytes for card in group]
-    # Every part of a model is of the same size, so the fullest GPU is the limit of all.
+    # Each GPU gets a part of the same size, so the GPU with the least memory limits all of them.
     return replace(
         first,
         name=f"{width} x {first.name}",
@@ -48,49 +52,11 @@ def _one(group: Sequence[Card]) -> Card:
 
 
 def gpus_per_card(cards: Sequence[Card]) -> int:
-    """GPUs of the widest card; 1 without any."""
+    """The number of GPUs in the widest card; 1 without any card."""
     return max((len(card.indices) for card in cards), default=1)
 
 
-def left_out(cards: Sequence[Card], wide: Sequence[Card]) -> tuple[Card, ...]:
-    """Those of `cards` that none of the `wide` ones is made of."""
-    used = {(card.node, card.kind, n) for card in wide for n in card.indices}
+def unused_cards(cards: Sequence[Card], joined: Sequence[Card]) -> tuple[Card, ...]:
+    """The members of `cards` that are in none of the `joined` ones."""
+    used = {(card.node, card.kind, n) for card in joined for n in card.indices}
     return tuple(c for c in cards if not {(c.node, c.kind, n) for n in c.indices} <= used)
-
-
-def widths(
-    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card]
-) -> Iterator[int]:
-    """Over how many GPUs the models may be split, the fewest first."""
-    return (w for w in wanted(recipe, cards) if obstacle(recipe, checkpoints, cards, w) is None)
-
-
-def wanted(recipe: Recipe, cards: Sequence[Card]) -> tuple[int, ...]:
-    """The widths that the recipe names, or else those of which there are cards enough."""
-    if all(card.kind == "cpu" for card in cards):
-        return (1,)
-    if recipe.cards.tensor_parallel is not None:
-        return (recipe.cards.tensor_parallel,)
-    return tuple(w for w in WIDTHS if w == 1 or gpus_per_card(join_cards(cards, w)) == w)
-
-
-def obstacle(
-    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], cards: Sequence[Card], width: int
-) -> str | None:
-    """Why the models cannot be split over so many GPUs, if they cannot."""
-    if width == 1:
-        return None
-    if gpus_per_card(join_cards(cards, width)) < width:
-        return f"no node has {width} GPUs that are alike"
-    to_cpu = any(card.kind == "cpu" for card in cards)
-    for name, checkpoint in checkpoints.items():
-        if isinstance(recipe.models[name], LlamaCppModel):
-            # It can put whole layers on several GPUs, which then wait for each other.
-            if not to_cpu:
-                return f"{name} is run by llama.cpp, which is not split here"
-        elif not checkpoint.splits(width):
-            return (
-                f"{name} has {checkpoint.heads} attention heads, {checkpoint.kv_heads} of keys and "
-                f"values, and a feed-forward width of {checkpoint.ffn}, which do not divide evenly"
-            )
-    return None

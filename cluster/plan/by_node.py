@@ -1,53 +1,65 @@
-"""A placement seen from its nodes: where the replicas of one model may go. Pure.
+"""A placement seen from its nodes: how many replicas of one model each node has. Pure.
 
-Ray chooses the node of a replica and nothing else; its seat there is the plan's. So what binds Ray to
-the plan is which nodes it may take, and how many replicas each may get.
+Ray chooses the node of a replica; the replica's card and slot on that node are the plan's. So Ray has
+to know which nodes a model may go to, and how many of its replicas each node may get.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.cards.card import Card
-from cluster.plan.placement import Location, Placement
+from cluster.plan.placement import PlacedReplica, Placement
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """The seats of one model by node. pattern: the node whose seats a node gets that joins later;
-    others: nodes of the placement where the model has no seat."""
+class ReplicasByNode:
+    """The replicas of one model by node."""
 
-    seats: Mapping[str, tuple[Location, ...]]
+    nodes: Mapping[str, tuple[PlacedReplica, ...]]
+    """The replicas of each node that has any."""
     pattern: str
-    others: tuple[str, ...]
+    """The first node that is used: a node that joins the cluster later gets what this node has."""
+    without: tuple[str, ...]
+    """The other nodes of the placement, which have no replica of this model."""
 
     @property
-    def joining(self) -> tuple[Location, ...]:
-        """The seats of a node that joins; none if the pattern has none of this model."""
-        return self.seats.get(self.pattern, ())
+    def on_joining_node(self) -> tuple[PlacedReplica, ...]:
+        """The replicas for a node that joins later; empty if the pattern has none of this model."""
+        return self.nodes.get(self.pattern, ())
+
+    @property
+    def all(self) -> tuple[PlacedReplica, ...]:
+        """The replicas of all nodes."""
+        return tuple(replica for replicas in self.nodes.values() for replica in replicas)
 
     @property
     def most_on_a_node(self) -> int:
-        return max(len(seats) for seats in self.seats.values())
+        """Replicas of the node that has the most."""
+        return max(len(replicas) for replicas in self.nodes.values())
 
     @property
-    def allowed(self) -> str | None:
-        """The nodes that Ray may take, as the value of a label selector; None for any."""
-        if not self.joining:
-            return f"in({','.join(self.seats)})"
-        return f"!in({','.join(self.others)})" if self.others else None
+    def node_selector(self) -> str | None:
+        """The nodes that Ray may choose, as the value of a label selector; None for any node."""
+        if not self.on_joining_node:
+            return f"in({','.join(self.nodes)})"
+        return f"!in({','.join(self.without)})" if self.without else None
 
 
-def spread(placement: Placement, model: str) -> Spread | None:
-    """The seats of a model by node; None if it takes no card."""
-    seats: dict[str, tuple[Location, ...]] = {}
-    for seat in placement.seats(model):
-        node = placement.cards[seat.card].card.node
-        seats[node] = (*seats.get(node, ()), seat)
-    if not seats:
+def replicas_by_node(placement: Placement, model: str) -> ReplicasByNode | None:
+    """The replicas of a model by node, or None if the model takes no card."""
+    by_node: dict[str, tuple[PlacedReplica, ...]] = {}
+    for replica in placement.replicas(model):
+        node = placement.cards[replica.card].card.node
+        by_node[node] = (*by_node.get(node, ()), replica)
+    if not by_node:
         return None
     nodes = list(dict.fromkeys(placed.card.node for placed in placement.cards))
-    used = [n for n in nodes if any(p.slots for p in placement.cards if p.card.node == n)]
-    return Spread(seats, used[0], tuple(n for n in nodes if n not in seats))
+    used = {placed.card.node for placed in placement.cards if placed.slots}
+    return ReplicasByNode(
+        nodes=by_node,
+        pattern=next(node for node in nodes if node in used),
+        without=tuple(node for node in nodes if node not in by_node),
+    )
 
 
 def cards_on(placement: Placement, node: str) -> tuple[Card, ...]:

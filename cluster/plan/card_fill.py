@@ -6,69 +6,91 @@ from dataclasses import dataclass, field
 
 from cluster.cards.card import GIB, Card, Kind
 from cluster.plan.footprint import Footprint
-from cluster.plan.placement import PlacedCard, PlacedReplica, Placement, Slot
+from cluster.plan.placement import PlacedCard, PlacedReplica, PlacedSlot, Placement
 from configs.schema import Recipe
 
-# Of a GPU: the driver's own growth, fragments, a desktop. Of RAM: the system and Ray, whose head,
-# Serve controller and ingress were measured at about 1 GB (facts.md B11).
 GPU_RESERVE = (0.02, GIB // 2)
+"""Share and least bytes of a GPU that stay free: for growth of the driver, fragments and a desktop."""
 CPU_RESERVE = (0.1, 2 * GIB)
-HOST_SHARE = 0.9  # of a machine's RAM, for sleeping weights: vLLM pins them
-RAY_DIGITS = 10_000  # Ray keeps four; cut, not rounded, so that they add up to at most 1
+"""Share and least bytes of RAM that stay free, for the system and Ray. On one node Ray's head process,
+the Serve controller and an ingress were measured at about 1 GB (Ray 2.60, without the dashboard)."""
+HOST_SHARE = 0.9
+"""Share of a machine's RAM that may hold weights of sleeping models. vLLM pins these pages, so that the
+system cannot move them to disk."""
+RAY_DIGITS = 10_000
+"""Ray keeps four digits of a fraction. Ours are cut to them, not rounded, so that the fractions of a
+card add up to 1 at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaToPlace:
-    """One replica to place. work: bytes that one answer of the mixture makes it read."""
+    """One replica that has no card yet."""
 
     model: str
     replica: int
+    """Number among the model's replicas, from 0."""
     order: int
-    bytes: Footprint
+    """Number of the model in the recipe, from 0."""
+    needs: Footprint
     work: float
+    """Bytes of weights that one answer of the mixture makes this replica read."""
     kind: Kind
+    """The kind of card that it goes to."""
 
 
 @dataclass(slots=True)
 class CardFill:
-    """A card being filled: residents, and the members of its one slot of turns. held: sleepers keep
-    their weights on this very card, as on a CPU with enough RAM."""
+    """A card that is being filled: residents with a slot each, and one slot of turns."""
 
     number: int
+    """Number of the card in the placement."""
     card: Card
-    usable: int
-    held: bool
+    usable_bytes: int
+    keeps_in_ram: bool
+    """Whether sleeping models stay in this card's own memory, as in the RAM of a CPU."""
     residents: list[ReplicaToPlace] = field(default_factory=list)
     turns: list[ReplicaToPlace] = field(default_factory=list)
+    """Members of the slot of turns."""
 
     @property
-    def units(self) -> list[ReplicaToPlace]:
+    def replicas(self) -> list[ReplicaToPlace]:
+        """All replicas on the card."""
         return [*self.residents, *self.turns]
 
-    def free(self, *, turns: Sequence[ReplicaToPlace] | None = None) -> int:
-        """Bytes left, if the slot of turns had these members."""
-        resident = sum(unit.bytes.awake for unit in self.residents)
-        return self.usable - resident - slot_bytes(self.turns if turns is None else turns, self.held)
+    def has_model(self, replica: ReplicaToPlace) -> bool:
+        """Whether a replica of the same model is on the card."""
+        return any(other.model == replica.model for other in self.replicas)
 
-    def has(self, unit: ReplicaToPlace) -> bool:
-        return any(other.model == unit.model for other in self.units)
+    def can_hold_resident(self, replica: ReplicaToPlace) -> bool:
+        """Whether the card has room for one more resident."""
+        return replica.kind == self.card.kind and self.free_bytes(self.turns) >= replica.needs.awake
 
-    def takes_resident(self, unit: ReplicaToPlace) -> bool:
-        return unit.kind == self.card.kind and self.free() >= unit.bytes.awake
+    def can_hold_in_turns(self, replica: ReplicaToPlace) -> bool:
+        """Whether the card has room for one more member of the slot of turns."""
+        return replica.kind == self.card.kind and self.free_bytes([*self.turns, replica]) >= 0
 
-    def takes_turn(self, unit: ReplicaToPlace) -> bool:
-        return unit.kind == self.card.kind and self.free(turns=[*self.turns, unit]) >= 0
+    def free_bytes(self, turns: Sequence[ReplicaToPlace]) -> int:
+        """Bytes that are left if `turns` are the members of the slot of turns."""
+        resident = sum(replica.needs.awake for replica in self.residents)
+        return self.usable_bytes - resident - slot_bytes(turns, self.keeps_in_ram)
+
+    def groups(self) -> list[list[ReplicaToPlace]]:
+        """The replicas by slot."""
+        residents = [[replica] for replica in self.residents]
+        return [*residents, self.turns] if self.turns else residents
 
 
-def slot_bytes(units: Sequence[ReplicaToPlace], held: bool) -> int:
-    """Bytes of a slot: what its sleepers leave there, and the hungriest awake one on top."""
-    left = [unit.bytes.awake if held else unit.bytes.asleep for unit in units]
-    grows = [unit.bytes.awake - rest for unit, rest in zip(units, left, strict=True)]
-    return sum(left) + max(grows, default=0)
+def slot_bytes(members: Sequence[ReplicaToPlace], keeps_in_ram: bool) -> int:
+    """Bytes of a slot: what all members leave there asleep, and the largest growth by waking one."""
+    if not members:
+        return 0
+    asleep = [each.needs.awake if keeps_in_ram else each.needs.asleep for each in members]
+    growth = [each.needs.awake - left for each, left in zip(members, asleep, strict=True)]
+    return sum(asleep) + max(growth)
 
 
 def usable_bytes(recipe: Recipe, card: Card) -> int:
-    """What a card gives to engines: not the reserve, nor what others use, nor beyond the recipe's."""
+    """Bytes of a card for engines: without the reserve, what others use, and what is forbidden."""
     share, least = GPU_RESERVE if card.kind == "gpu" else CPU_RESERVE
     gpus = len(card.indices)
     usable = card.total_bytes - max(gpus * least, math.ceil(share * card.total_bytes))
@@ -78,7 +100,7 @@ def usable_bytes(recipe: Recipe, card: Card) -> int:
 
 
 def host_limit(recipe: Recipe, card: Card) -> float:
-    """Most bytes of the RAM beside `card` for sleeping weights; infinite if nobody knows."""
+    """The most RAM beside `card` for sleeping models, in bytes; infinite if the RAM is unknown."""
     if recipe.cards.host_memory_bytes is not None:
         return recipe.cards.host_memory_bytes
     if card.kind == "cpu" or card.host_bytes is None:
@@ -86,82 +108,100 @@ def host_limit(recipe: Recipe, card: Card) -> float:
     return HOST_SHARE * card.host_bytes
 
 
-def parked_bytes(drafts: Iterable[CardFill]) -> dict[str, int]:
-    """RAM that sleeping models take, by node."""
+def parked_bytes(fills: Iterable[CardFill]) -> dict[str, int]:
+    """Host RAM that sleeping models take, by node."""
     sums: dict[str, int] = {}
-    for draft in drafts:
-        parked = [unit.bytes.weights if draft.held else unit.bytes.parked for unit in draft.turns]
-        # On a GPU all can sleep at once; in RAM the awake one uses the very bytes that it kept.
-        awake = max(parked, default=0) if draft.held or len(parked) < 2 else 0
-        sums[draft.card.node] = sums.get(draft.card.node, 0) + sum(parked) - awake
+    for fill in fills:
+        needs = [replica.needs for replica in fill.turns]
+        parked = [each.weights if fill.keeps_in_ram else each.parked for each in needs]
+        # On a GPU all members can be asleep at once. In RAM, and in a slot with one member, the largest
+        # one counts as awake: its weights are the same bytes that it serves from.
+        awake = max(parked, default=0) if fill.keeps_in_ram or len(parked) < 2 else 0
+        sums[fill.card.node] = sums.get(fill.card.node, 0) + sum(parked) - awake
     return sums
 
 
-def finished(recipe: Recipe, drafts: Sequence[CardFill]) -> Placement:
-    """The placement of these drafts, one for each card in order."""
-    local = {unit.model for draft in drafts for unit in draft.units}
+def to_placement(recipe: Recipe, fills: Sequence[CardFill]) -> Placement:
+    """The placement that these fills make. `fills` has all cards, in the order of their numbers."""
+    placed_models = {replica.model for fill in fills for replica in fill.replicas}
     return Placement(
         recipe=recipe.name,
-        cards=tuple(_placed(recipe, draft, drafts) for draft in drafts),
-        elsewhere=tuple(name for name in recipe.models if name not in local),
-        host_bytes=tuple(parked_bytes(drafts).items()),
+        cards=tuple(_to_placed_card(recipe, fill, fills) for fill in fills),
+        elsewhere=tuple(name for name in recipe.models if name not in placed_models),
+        host_bytes=tuple(parked_bytes(fills).items()),
     )
 
 
-def _placed(recipe: Recipe, draft: CardFill, drafts: Sequence[CardFill]) -> PlacedCard:
-    groups = [[unit] for unit in draft.residents] + ([draft.turns] if draft.turns else [])
+def _to_placed_card(recipe: Recipe, fill: CardFill, fills: Sequence[CardFill]) -> PlacedCard:
+    """The card with its slots: residents first, the largest of them at the front."""
+    sizes = [(slot_bytes(group, fill.keeps_in_ram), group) for group in fill.groups()]
+    sizes.sort(key=lambda each: (len(each[1]) > 1, -each[0]))
+    threads = max(1, fill.card.cores // max(1, len(sizes)))
     slots = []
-    for group in groups:
-        fraction = _fraction(draft, group, len(groups), drafts)
-        threads = max(1, draft.card.cores // len(groups))
-        ordered = sorted(group, key=lambda unit: (unit.order, unit.replica))
-        members = tuple(_member(recipe, unit, draft.card, fraction, threads) for unit in ordered)
-        keeps = draft.held or draft.card.kind == "gpu"
-        slots.append(Slot(members, slot_bytes(group, draft.held), keeps))
-    slots.sort(key=lambda slot: (slot.takes_turns, -slot.total_bytes))
-    return PlacedCard(draft.card, draft.usable, tuple(slots))
+    for number, (total, group) in enumerate(sizes):
+        fraction = _ray_fraction(fill, group, len(sizes), fills)
+        members = tuple(
+            _to_placed_replica(recipe, replica, fill, slot=number, fraction=fraction, threads=threads)
+            for replica in sorted(group, key=lambda each: (each.order, each.replica))
+        )
+        slots.append(PlacedSlot(members, total, fill.keeps_in_ram or fill.card.kind == "gpu"))
+    return PlacedCard(fill.card, fill.usable_bytes, tuple(slots))
 
 
-def _fraction(
-    draft: CardFill, group: Sequence[ReplicaToPlace], groups: int, drafts: Sequence[CardFill]
+def _ray_fraction(
+    fill: CardFill, group: Sequence[ReplicaToPlace], groups: int, fills: Sequence[CardFill]
 ) -> float:
-    """What Ray books for a replica: GPUs, or a share of a CPU's cores.
+    """The amount that Ray reserves for a replica of `group`: GPUs, or a share of a CPU's cores.
 
-    On one card: its slot's share over the slot's members. On several, Ray chooses the card by itself
-    and never moves anything, so unequal fractions can block each other (0.5, 0.7, 0.5, 0.3 do not
-    all fit on two cards in that order): there all get the same, and every order fits. So on a joined
-    card, for Ray knows its GPUs one by one: whole ones if there are enough, else equal parts of one.
+    1. On a joined card, all replicas get the same: whole GPUs if there are enough, else equal parts of
+       one GPU. Ray knows the GPUs of a joined card one by one.
+    2. On several cards, all replicas get the same. Ray chooses the card by itself and never moves a
+       replica, so unequal fractions could block each other: 0.5, 0.7, 0.5 and 0.3 do not all fit on
+       two cards in this order. With equal fractions every order fits.
+    3. On one CPU, each slot gets an equal share, divided by its members.
+    4. On one GPU, each slot gets its share of the bytes, divided by its members.
     """
-    used = [other for other in drafts if other.units and other.card.kind == draft.card.kind]
-    most, gpus = max(len(other.units) for other in used), len(draft.card.indices)
-    if gpus > 1:
-        return _cut(gpus // most if most <= gpus else 1 / math.ceil(most / gpus))
-    if len(used) > 1:
+    used = [other for other in fills if other.replicas and other.card.kind == fill.card.kind]
+    most = max(len(other.replicas) for other in used)
+    gpus = len(fill.card.indices)
+    if gpus > 1:  # 1
+        share = gpus // most if most <= gpus else 1 / math.ceil(most / gpus)
+    elif len(used) > 1:  # 2
         share = 1 / most
-    elif draft.card.kind == "cpu":
+    elif fill.card.kind == "cpu":  # 3
         share = 1 / (groups * len(group))
-    else:
-        share = slot_bytes(group, draft.held) / draft.usable / len(group)
-    return _cut(share)
+    else:  # 4
+        share = slot_bytes(group, fill.keeps_in_ram) / fill.usable_bytes / len(group)
+    return cut_to_ray_digits(share)
 
 
-def _cut(share: float) -> float:
-    return math.floor(share * RAY_DIGITS) / RAY_DIGITS
+def cut_to_ray_digits(amount: float) -> float:
+    """The amount without the digits that Ray would not keep."""
+    return math.floor(amount * RAY_DIGITS) / RAY_DIGITS
 
 
-def _member(
-    recipe: Recipe, unit: ReplicaToPlace, card: Card, fraction: float, threads: int
+def _to_placed_replica(
+    recipe: Recipe,
+    replica: ReplicaToPlace,
+    fill: CardFill,
+    *,
+    slot: int,
+    fraction: float,
+    threads: int,
 ) -> PlacedReplica:
-    needs = unit.bytes
+    needs = replica.needs
     return PlacedReplica(
-        model=unit.model,
-        replica=unit.replica,
+        model=replica.model,
+        replica=replica.replica,
+        order=replica.order,
+        card=fill.number,
+        slot=slot,
         weights=needs.weights,
         kv=needs.kv,
         activations=needs.activations,
         residue=needs.residue,
         sequences=needs.sequences,
-        threads=getattr(recipe.models[unit.model], "threads", None) or threads,
+        threads=getattr(recipe.models[replica.model], "threads", None) or threads,
         fraction=fraction,
-        utilization=_cut(needs.awake / card.total_bytes),
+        utilization=cut_to_ray_digits(needs.awake / fill.card.total_bytes),
     )

@@ -1,7 +1,7 @@
-"""What a model's files say of it: bytes as stored, and the shape that decides everything else.
+"""Facts about a set of weights: the stored bytes, and the shape that decides all other sizes.
 
-Read from the headers of real files (config.json with safetensors, or GGUF), or, for the public
-checkpoints that the presets name, from `configs/shapes.json`. Weights are never loaded.
+They are read from the headers of real files (config.json with safetensors, or GGUF), or from
+`configs/shapes.json` for the public checkpoints that the presets name. Weights are never loaded.
 """
 
 import json
@@ -15,44 +15,49 @@ from typing import Any
 from cluster.plan.gguf import Header, NotGguf, read_header
 from configs.errors import UserError
 
-# Of so many layers in a row, all but one attend to a window only. Hugging Face configs of these
-# families did not always say so, and GGUF files do not.
 WINDOWED = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2, "gpt-oss": 2}
+"""By family: of this many layers in a row, all but one attend to a window only. Older Hugging Face
+configs of these families do not name these layers, and GGUF files never do."""
 
 
 class UnknownCheckpoint(UserError):
-    """Files that cannot be understood, or a checkpoint of which neither files nor shape are here."""
+    """Files cannot be understood, or a checkpoint has neither files here nor a bundled shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The facts of one set of weights.
-
-    weight_bytes: of all tensors; lookup_bytes: of those, the input embeddings, of which a token
-    reads one row; query_width: heads times their size; kv_width: values that one token leaves in
-    the cache of one layer; ffn: width of one expert; window_tokens: what `window_layers` of the
-    layers see; most_tokens: the longest context it was made for; heads: of queries; kv_heads: of
-    keys and values in the cache; 0 if unknown.
-    """
+    """Facts about one set of weights. 0 stands for an unknown number."""
 
     weight_bytes: int
+    """Bytes of all tensors."""
     layers: int
     hidden: int
+    """Width of a hidden state."""
     ffn: int
+    """Width of the feed-forward network; with experts, of one expert."""
     vocab: int
     query_width: int
+    """Query heads times their size."""
     kv_width: int
+    """Values that one token leaves in the cache of one layer."""
     lookup_bytes: int = 0
+    """Bytes of the input embeddings, if they are apart from the output layer. A token reads one row."""
     experts: int = 1
     experts_used: int = 1
+    """Experts that one token uses."""
     window_tokens: int = 0
+    """Tokens that the layers with a sliding window attend to."""
     window_layers: int = 0
+    """Layers with a sliding window."""
     most_tokens: int = 0
+    """The longest context that the model was made for."""
     heads: int = 0
+    """Query heads."""
     kv_heads: int = 0
+    """Heads of keys and values in the cache."""
 
     @property
-    def quantized(self) -> bool:
+    def is_quantized(self) -> bool:
         """Whether weights take clearly less than 16 bits each."""
         return self.bits < 12
 
@@ -65,11 +70,14 @@ class Checkpoint:
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that take part in one token: two operations each."""
+        """Parameters that compute one token, with two operations each."""
         return self._dense + self._expert * self.experts_used + self.vocab * self.hidden
 
     def read_bytes(self, tokens: int) -> float:
-        """Bytes of weights that a step over so many tokens reads: of experts, those that are hit."""
+        """Expected bytes of weights that a step over `tokens` tokens reads.
+
+        Of the experts, a step reads those that some token uses, if each token chooses at random.
+        """
         read = self.weight_bytes - self.lookup_bytes
         if self.experts == 1:
             return read
@@ -77,9 +85,12 @@ class Checkpoint:
         every = self._expert * self.experts
         return read * (1 - (1 - hit) * every / (every + self._dense + self.vocab * self.hidden))
 
-    def splits(self, gpus: int) -> bool:
-        """Whether vLLM can split it over so many GPUs: each takes whole heads, or, of keys and values,
-        a copy of one, and an equal part of every expert (vllm/distributed/utils.py: divide)."""
+    def can_split(self, gpus: int) -> bool:
+        """Whether vLLM can split the model over `gpus` GPUs; true if the heads are unknown.
+
+        Each GPU gets whole query heads, whole heads of keys and values or a copy of one of them, and an
+        equal part of every feed-forward network (vllm/distributed/utils.py: divide).
+        """
         if not self.heads:
             return True
         cached = self.kv_heads % gpus == 0 or gpus % self.kv_heads == 0
@@ -95,10 +106,10 @@ class Checkpoint:
 
 
 def from_folder(folder: Path) -> Checkpoint:
-    """From config.json and the headers of the safetensors files beside it.
+    """Read config.json and the headers of the safetensors files beside it.
 
     Raises:
-        UnknownCheckpoint: something is missing there, or broken.
+        UnknownCheckpoint: a file is missing or broken.
     """
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -115,7 +126,11 @@ def from_folder(folder: Path) -> Checkpoint:
 
 
 def safetensors_sizes(file: Path) -> dict[str, int]:
-    """Bytes of each tensor of a safetensors file: 8 bytes of length, then JSON with offsets."""
+    """Bytes of each tensor of a safetensors file.
+
+    Such a file begins with 8 bytes, the length of a JSON header that has the offsets of each tensor
+    (github.com/huggingface/safetensors, "Format").
+    """
     with file.open("rb") as data:
         (length,) = struct.unpack("<Q", data.read(8))
         header = json.loads(data.read(length))
@@ -124,7 +139,7 @@ def safetensors_sizes(file: Path) -> dict[str, int]:
 
 
 def from_config(config: dict[str, Any], weight_bytes: int, lookup_bytes: int) -> Checkpoint:
-    """From the keys of a Hugging Face config.json (its text part, if it has several)."""
+    """Read the keys of a Hugging Face config.json, or those of its text part if it has parts."""
     config = config.get("text_config", config)
     layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
     head = config.get("head_dim") or config["hidden_size"] // heads
@@ -165,10 +180,10 @@ def _window_layers(config: dict[str, Any]) -> int:
 
 
 def from_gguf(file: Path) -> Checkpoint:
-    """From the header of a GGUF file.
+    """Read the header of a GGUF file.
 
     Raises:
-        UnknownCheckpoint: it is not GGUF, or lacks what every language model's file has.
+        UnknownCheckpoint: the file is not GGUF, or it lacks a key that every language model has.
     """
     try:
         return _from_header(read_header(file))
@@ -180,46 +195,50 @@ def _from_header(header: Header) -> Checkpoint:
     metadata, sizes = header.metadata, {t.name: t.stored_bytes for t in header.tensors}
     family = metadata["general.architecture"]
 
-    def has(key: str, default: Any = None) -> Any:
-        value = metadata.get(f"{family}.{key}", default)
-        return max(value) if isinstance(value, list) else value  # one per layer: the largest
+    def value(key: str, default: Any = None) -> Any:
+        found = metadata.get(f"{family}.{key}", default)
+        return max(found) if isinstance(found, list) else found  # a list has one value per layer
 
-    heads, hidden, layers = has("attention.head_count"), has("embedding_length"), has("block_count")
-    key = has("attention.key_length", hidden // heads)
-    values = has("attention.value_length", key)
+    heads, hidden, layers = (
+        value("attention.head_count"),
+        value("embedding_length"),
+        value("block_count"),
+    )
+    key = value("attention.key_length", hidden // heads)
+    values = value("attention.value_length", key)
     windows = layers - layers // WINDOWED[family] if family in WINDOWED else 0
     return Checkpoint(
         weight_bytes=sum(sizes.values()),
         lookup_bytes=sizes["token_embd.weight"] if "output.weight" in sizes else 0,
         layers=layers,
         hidden=hidden,
-        ffn=has("expert_feed_forward_length") or has("feed_forward_length"),
-        vocab=has("vocab_size") or metadata["tokenizer.ggml.tokens"],
+        ffn=value("expert_feed_forward_length") or value("feed_forward_length"),
+        vocab=value("vocab_size") or metadata["tokenizer.ggml.tokens"],
         query_width=heads * key,
-        kv_width=has("attention.head_count_kv", heads) * (key + values),
-        experts=has("expert_count") or 1,
-        experts_used=has("expert_used_count") or 1,
-        window_tokens=has("attention.sliding_window", 0) if windows else 0,
+        kv_width=value("attention.head_count_kv", heads) * (key + values),
+        experts=value("expert_count") or 1,
+        experts_used=value("expert_used_count") or 1,
+        window_tokens=value("attention.sliding_window", 0) if windows else 0,
         window_layers=windows,
-        most_tokens=has("context_length", 0),
+        most_tokens=value("context_length", 0),
     )
 
 
 @cache
 def shapes() -> dict[str, dict[str, Any]]:
-    """The bundled shapes by Hub repository."""
+    """The bundled shapes, by Hub repository."""
     text = resources.files("configs").joinpath("shapes.json").read_text("utf-8")
     return {name: shape for name, shape in json.loads(text).items() if not name.startswith("_")}
 
 
 def from_shapes(hub: str) -> Checkpoint | None:
-    """The bundled shape of a Hub repository, if there is one."""
+    """The bundled shape of a Hub repository, or None."""
     shape = shapes().get(hub)
     if shape is None:
         return None
     return from_config(shape["config"], shape["weight_bytes"], shape["lookup_bytes"])
 
 
-def scripted(weight_bytes: int) -> Checkpoint:
-    """Of an engine that has no weights and takes room as if it had."""
+def scripted_checkpoint(weight_bytes: int) -> Checkpoint:
+    """The checkpoint of a scripted engine, which has no weights but is planned as if it had."""
     return Checkpoint(weight_bytes, layers=1, hidden=1, ffn=1, vocab=1, query_width=1, kv_width=1)

@@ -1,6 +1,7 @@
-"""Pure: (model, checkpoint, kind of card) -> the bytes that one engine needs.
+"""Bytes that one engine needs: of weights, KV cache and runtime. Pure.
 
-Each constant names where it comes from. None was measured by us on a GPU yet; `gpu_check` does that.
+Each constant names its source. Those for GPUs come from published logs and not from measurements of
+this project; `python -m benchmarks.real_cards.gpu_check` compares them with a real card.
 """
 
 from dataclasses import dataclass, replace
@@ -9,70 +10,81 @@ from cluster.cards.card import GIB, MIB, Kind
 from cluster.plan.checkpoint import Checkpoint
 from configs.schema import LlamaCppModel, Model, VllmModel
 
-# CUDA context, cuBLAS workspaces and compiled kernels of one process, which stay when it sleeps.
-# nvidia-smi shows about 0.5 GiB for a bare context, and vLLM's start-up log 0.16 to 0.33 GiB of
-# "non_torch_memory" on top (vllm#12126, vllm#14452). An engine asleep was seen to hold 1.1 GB in
-# all (vllm#32714): this and the graphs of a small model.
 CUDA_CONTEXT = 768 * MIB
-# On each GPU that a model is split over: NCCL's buffers and vLLM's own, for sums over GPUs. Llama-3-8B
-# on two GPUs of 80 GB instead of one showed 1.8 GiB more of "non_torch_memory" on each, half the
-# weights and as many activations (vllm#10511); GPUs of 24 GB showed 0.2 GiB in all (vllm#14447).
-SUMS = GIB
-# vLLM: "Estimated CUDA graph memory: 0.36 GiB" for 16 sizes (gpustack/runner#251), 0.11 to 0.17 GiB
-# for small models. They stay on the card during sleep unless offloaded (facts.md A2).
+"""The CUDA context, cuBLAS workspaces and compiled kernels of one process, which stay when it sleeps.
+nvidia-smi shows about 0.5 GiB for a bare context; vLLM's start-up log adds 0.16 to 0.33 GiB of
+"non_torch_memory" (vllm#12126, vllm#14452). A sleeping engine held 1.1 GB in all (vllm#32714): this and
+the graphs of a small model."""
+TENSOR_PARALLEL_BUFFERS = GIB
+"""Buffers of NCCL and vLLM for sums over GPUs, on each GPU of a split model. Llama-3-8B on two GPUs of
+80 GB showed 1.8 GiB more "non_torch_memory" on each than on one GPU, with half of the weights and the
+same activations (vllm#10511); GPUs of 24 GB showed 0.2 GiB in all (vllm#14447)."""
 GRAPHS_PER_LAYER = 8 * MIB
-# "PyTorch activation peak memory 1.26GiB" for Llama-3-8B at 8,192 tokens a step (vllm#10511) is 1.5
-# times the gate, up and down inputs and three hidden states of 16 bits.
+"""CUDA graphs. vLLM's log has "Estimated CUDA graph memory: 0.36 GiB" for 16 batch sizes
+(gpustack/runner#251), and 0.11 to 0.17 GiB for small models. Their memory pools stay on the card during
+sleep unless vLLM's `sleep_mode_offload_cudagraph` is set."""
 STEP_FACTOR = 1.5
-# The sampler keeps fp32 logits, a sorted copy, its int64 indices and probabilities per sequence
-# (vllm/v1/sample/ops/topk_topp_sampler.py).
+"""Activations of a step over the bytes of the gate, up and down inputs and of three hidden states in 16
+bits. It gives "PyTorch activation peak memory 1.26GiB" for Llama-3-8B with 8,192 tokens
+(vllm#10511)."""
 SAMPLER_BYTES = 4 + 4 + 8 + 4
-# vLLM on a CPU: 740 MB of the replica and 1,220 MB of the engine's process with a model of 0.27 GB
-# (facts.md A4).
+"""Per sequence and token of the vocabulary: the sampler keeps fp32 logits, a sorted copy, its int64
+indices, and probabilities (vllm/v1/sample/ops/topk_topp_sampler.py)."""
 CPU_RUNTIME = 1740 * MIB
-# A Serve replica is a Python process with Ray in it: 940 MB for five (facts.md B11).
+"""vLLM on a CPU. With a model of 0.27 GB (SmolLM2-135M, vLLM 0.32) the replica's process took 740 MB
+and the engine's process 1,220 MB, the model included."""
 REPLICA = 192 * MIB
-# llama.cpp's compute buffer holds fp32 activations and logits of one micro-batch ("CUDA0 compute
-# buffer size = 258.50 MiB" for 512 tokens of Llama 3's vocabulary); in RAM the logits of tokens that
-# are not sampled are never touched. The rest is its tokenizer, graph and HTTP loop.
+"""A Serve replica is a Python process with Ray in it. Five of them took 940 MB (Ray 2.60)."""
 LLAMACPP_BASE = 64 * MIB
+"""llama.cpp's tokenizer, graph and HTTP loop. Its compute buffer comes on top: fp32 activations and
+logits of one micro-batch ("CUDA0 compute buffer size = 258.50 MiB" for 512 tokens of Llama 3's
+vocabulary). In RAM, the logits of tokens that are not sampled are never touched."""
 FLOAT = 4
-# vLLM keeps one block of its cache empty and rounds each sequence up to blocks, which have 16 to 128
-# tokens (vllm/v1/core/block_pool.py; 128 on a CPU).
+"""Bytes of a 32-bit float."""
 BLOCK_SLACK_TOKENS = 256
+"""vLLM keeps one block of its cache empty and rounds each sequence up to whole blocks. A block has 16
+to 128 tokens (vllm/v1/core/block_pool.py; 128 on a CPU)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of one engine.
-
-    weights: as stored; kv: its KV cache; sequences: how many it runs at a time; activations: what a
-    step needs beside them; residue: what stays on the card while the engine sleeps; parked: host RAM
-    that it then takes; sleeps: whether sleep gives anything back (vLLM on a CPU cannot).
-    """
+    """Bytes of one engine, over all GPUs of its card."""
 
     weights: int
+    """The weights as stored."""
     kv: int
+    """The KV cache."""
     sequences: int
+    """How many sequences run at a time (a count, not bytes)."""
     activations: int
+    """The bytes that a step needs beside weights and cache."""
     residue: int
+    """The bytes that stay on the card while the engine sleeps."""
     parked: int = 0
+    """Host RAM that the engine takes while it sleeps."""
     sleeps: bool = True
+    """Whether sleeping frees anything. vLLM on a CPU frees nothing."""
 
     @property
     def awake(self) -> int:
-        """All of it, while it serves."""
+        """Bytes on the card while the engine is awake."""
         return self.weights + self.kv + self.activations + self.residue
 
     @property
     def asleep(self) -> int:
-        """What is left on the card while it sleeps."""
+        """Bytes on the card while the engine sleeps."""
         return self.residue if self.sleeps else self.awake
 
 
 def footprint(model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1) -> Footprint:
-    """The footprint of one replica of `model` on a card of that kind, made of so many GPUs: the sum
-    over all of them, which have equal parts of it."""
+    """The footprint of one replica.
+
+    Args:
+        model: its settings.
+        checkpoint: its weights.
+        kind: the kind of card that it runs on.
+        gpus: how many GPUs the card is made of. Each has an equal part of the result.
+    """
     if isinstance(model, LlamaCppModel):
         return _llamacpp(model, checkpoint, kind)
     if isinstance(model, VllmModel):
@@ -80,15 +92,24 @@ def footprint(model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1) -
     return Footprint(checkpoint.weight_bytes, 0, model.concurrency, 0, 0)
 
 
-def kv_tokens_of(model: Model) -> int:
-    """Tokens that the model's KV cache is to hold."""
+def kv_cache_tokens(model: Model) -> int:
+    """Tokens that the model's KV cache has room for."""
     asked = model.kv_tokens if isinstance(model, VllmModel) else None
     return asked or model.context_tokens * model.concurrency
 
 
 def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes: int) -> int:
-    """KV cache of one sequence. Layers with a window keep the window and the step under way
-    (vllm/v1/kv_cache_interface.py: SlidingWindowSpec.max_memory_usage_bytes)."""
+    """Bytes of the KV cache of one sequence.
+
+    Layers with a sliding window keep the window and the step in progress
+    (vllm/v1/kv_cache_interface.py: SlidingWindowSpec.max_memory_usage_bytes).
+
+    Args:
+        checkpoint: the model's weights.
+        tokens: length of the sequence.
+        window_slack: tokens that layers with a window keep beside the window.
+        value_bytes: bytes of one value in the cache.
+    """
     short = min(tokens, checkpoint.window_tokens + window_slack)
     full_layers = checkpoint.layers - checkpoint.window_layers
     rows = full_layers * tokens + checkpoint.window_layers * short
@@ -98,31 +119,34 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
 def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Footprint:
     values = 1 if model.kv_cache_dtype == "fp8" else 4 if model.dtype == "float32" else 2
     padded = _padded(checkpoint)
-    # On a CPU a prompt is never cut: the engine's step is at least a whole context (vllm_arguments).
+    # On a CPU, vLLM never splits a prompt over several steps: see `actors/engines/vllm_arguments.py`.
     batch = model.batch_tokens if kind == "gpu" else max(model.batch_tokens, model.context_tokens)
     sequence = kv_bytes(padded, model.context_tokens, batch, values)
-    kv_tokens = max(kv_tokens_of(model), model.context_tokens)
+    kv_tokens = max(kv_cache_tokens(model), model.context_tokens)
     slack = kv_bytes(padded, BLOCK_SLACK_TOKENS, batch, values)
     width = 3 * checkpoint.ffn * checkpoint.experts_used + 3 * checkpoint.hidden
     step = STEP_FACTOR * batch * width * 2
     sampler = model.concurrency * checkpoint.vocab * SAMPLER_BYTES
     graphs = 0 if model.eager else checkpoint.layers * GRAPHS_PER_LAYER
-    left = CUDA_CONTEXT + graphs + (SUMS if gpus > 1 else 0)
-    # A head of keys and values is never cut: where there are fewer than GPUs, several hold the same.
+    runtime = CUDA_CONTEXT + graphs + (TENSOR_PARALLEL_BUFFERS if gpus > 1 else 0)
+    # Heads of keys and values are never cut. With more GPUs than heads, GPUs share copies of one.
     copies = max(1, gpus // (checkpoint.kv_heads or gpus))
     return Footprint(
         weights=checkpoint.weight_bytes,
         kv=copies * (sequence * kv_tokens // model.context_tokens + slack),
         sequences=model.concurrency,
         activations=gpus * (int(step) + sampler),
-        residue=gpus * left if kind == "gpu" else CPU_RUNTIME,
+        residue=gpus * runtime if kind == "gpu" else CPU_RUNTIME,
         parked=checkpoint.weight_bytes if kind == "gpu" else 0,
         sleeps=kind == "gpu",
     )
 
 
 def _padded(checkpoint: Checkpoint) -> Checkpoint:
-    """vLLM caches layers with and without a window in groups of one size, and pads the last."""
+    """The checkpoint with the layers that vLLM's cache has room for.
+
+    vLLM caches layers with and without a window in groups of one size, and pads the last group.
+    """
     full, windowed = checkpoint.layers - checkpoint.window_layers, checkpoint.window_layers
     if not full or not windowed:
         return checkpoint
@@ -132,7 +156,7 @@ def _padded(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> Footprint:
-    """KV in f16 (llama.cpp's default types); the whole context of every sequence is allocated."""
+    """llama.cpp keeps keys and values in f16, and allocates the whole context of every sequence."""
     sequence = kv_bytes(checkpoint, model.context_tokens, model.context_tokens, 2)
     width = 3 * checkpoint.ffn + 8 * checkpoint.hidden
     logits = checkpoint.vocab * (model.prefill_tokens if kind == "gpu" else model.concurrency)
@@ -146,5 +170,5 @@ def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> Footp
 
 
 def gib(count: float) -> str:
-    """Bytes for people."""
+    """Bytes in words: `1.5 GiB`, or `12 MiB` below a tenth of a GiB."""
     return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / MIB:.0f} MiB"

@@ -1,8 +1,8 @@
 """The header of a GGUF file: its metadata, and how many bytes each tensor has in it.
 
-A parser of our own because the `gguf` package reads every token of the vocabulary into NumPy: 2.6 s
-and 190 MB for a 98 MB file, 10.6 s and 520 MB for a 491 MB file (2 cores), against 0.1 s and
-nothing to install here. Format: docs/gguf.md of ggml.
+This is a parser of our own because the `gguf` package reads every token of the vocabulary into NumPy.
+On 2 cores the package took 2.6 s and 190 MB for a file of 98 MB, and 10.6 s and 520 MB for a file of
+491 MB; this parser takes 0.1 s and needs no package. Format: docs/gguf.md of github.com/ggml-org/ggml.
 """
 
 import mmap
@@ -13,36 +13,43 @@ from pathlib import Path
 from typing import Any
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-STRING, ARRAY = 8, 9
-KEPT_ITEMS = 4096  # longer arrays are vocabularies; of them only the length is kept
+"""Types of metadata values by their number in the file, as codes of `struct`."""
+STRING = 8
+ARRAY = 9
+KEPT_ITEMS = 4096
+"""Longer arrays are vocabularies, and only their length is kept."""
 
 
 class NotGguf(ValueError):
-    """A file that is not GGUF version 2 or 3, or is cut off in its header."""
+    """The file is not GGUF of version 2 or 3, or ends within its header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor: its shape, fastest dimension first, and its bytes in the file."""
+    """One tensor."""
 
     name: str
     shape: tuple[int, ...]
+    """The fastest dimension comes first."""
     stored_bytes: int
+    """Its bytes in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """metadata: of a long array just its length stands there; tensors: in file order."""
+    """The part of the file before the data of the tensors."""
 
     metadata: dict[str, Any]
+    """Values by key. A long array is represented by its length."""
     tensors: tuple[Tensor, ...]
+    """The tensors in the order of the file."""
 
 
 def read_header(path: Path) -> Header:
     """Read the header of the file at `path`.
 
     Raises:
-        NotGguf: see there.
+        NotGguf: the file is not GGUF of version 2 or 3, or ends within its header.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
@@ -60,7 +67,7 @@ def _header(reader: "_Reader") -> Header:
     infos = [reader.tensor() for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     start = -(-reader.at // alignment) * alignment
-    # A tensor ends where the next one begins, so no table of quantization types is needed.
+    # A tensor ends where the next one begins. So the sizes of quantization types need not be known.
     ends = [*sorted(offset for _, _, offset in infos), len(reader.data) - start]
     following = dict(pairwise(ends))
     tensors = [Tensor(name, shape, following[at] - at) for name, shape, at in infos]
@@ -70,6 +77,8 @@ def _header(reader: "_Reader") -> Header:
 
 
 class _Reader:
+    """Reads one value after the other."""
+
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.at = 0
@@ -106,5 +115,5 @@ class _Reader:
     def tensor(self) -> tuple[str, tuple[int, ...], int]:
         name, rank = self.string(), self.scalar("I")
         shape = tuple(self.scalar("Q") for _ in range(rank))
-        self.scalar("I")  # its type
+        self.scalar("I")  # the quantization type
         return name, shape, self.scalar("Q")

@@ -1,4 +1,4 @@
-"""What lives where: the planner's answer, as plain data."""
+"""The planner's answer as plain data: which replica goes to which slot of which card."""
 
 from dataclasses import dataclass
 
@@ -7,100 +7,111 @@ from cluster.cards.card import Card
 
 @dataclass(frozen=True, slots=True)
 class PlacedReplica:
-    """One replica of a model in its slot.
-
-    weights, kv, activations, residue: bytes, as in Footprint; sequences: how many run at a time;
-    threads: CPU threads for its turn; fraction: what Ray books for it, in GPUs, or as a share of a
-    CPU's cores; utilization: awake bytes over those of the card.
-    """
+    """One replica of a model, and its slot. Byte counts are those of its `Footprint`."""
 
     model: str
     replica: int
+    """Number among the model's replicas, from 0."""
+    order: int
+    """Number of the model in the recipe, from 0. Turns go in this order."""
+    card: int
+    """Number of its card in `Placement.cards`."""
+    slot: int
+    """Number of its slot in that card's `slots`."""
     weights: int
     kv: int
     activations: int
     residue: int
     sequences: int
+    """How many sequences run at a time."""
     threads: int
+    """CPU threads while it is awake."""
     fraction: float
+    """The amount that Ray reserves for it: GPUs, or a share of a CPU's cores."""
     utilization: float
+    """Its bytes while awake, divided by those of the card."""
+
+    @property
+    def name(self) -> str:
+        """The name by which the keeper of its card knows it."""
+        return f"{self.model}/{self.replica}"
 
     @property
     def awake(self) -> int:
+        """Bytes while it is awake."""
         return self.weights + self.kv + self.activations + self.residue
-
-    @property
-    def kv_cache_memory_bytes(self) -> int:
-        return self.kv
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A share of a card that houses one awake model at a time. total_bytes: the most that it uses;
-    keeps_loaded: members that sleep keep their weights in RAM, else they are read from disk."""
+class PlacedSlot:
+    """A share of a card that has room for one awake model at a time."""
 
     members: tuple[PlacedReplica, ...]
+    """Its replicas, in the order of the recipe."""
     total_bytes: int
+    """The most memory of the card that the slot uses."""
     keeps_loaded: bool = True
+    """Whether sleeping members keep their weights in RAM. If not, waking reads them from disk."""
 
     @property
     def takes_turns(self) -> bool:
+        """Whether its members have to take turns."""
         return len(self.members) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedCard:
-    """A card and its slots. usable_bytes: what is left of it after the reserve."""
+    """A card and its slots."""
 
     card: Card
     usable_bytes: int
-    slots: tuple[Slot, ...]
+    """Memory without the reserve."""
+    slots: tuple[PlacedSlot, ...]
 
     @property
     def used_bytes(self) -> int:
+        """Memory of all slots."""
         return sum(slot.total_bytes for slot in self.slots)
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Where a member is: the numbers of its card and slot in the placement."""
-
-    card: int
-    slot: int
-    member: PlacedReplica
-
-
-@dataclass(frozen=True, slots=True)
 class Placement:
-    """cards: all of them, unused ones too; elsewhere: models that take no card; host_bytes: RAM
-    that sleeping models need, by node; left_out: cards that are none of `cards`, for they could not
-    be joined as the others are."""
+    """All cards with their slots and replicas."""
 
     recipe: str
+    """The recipe's name."""
     cards: tuple[PlacedCard, ...]
+    """All cards, those without a replica too."""
     elsewhere: tuple[str, ...] = ()
+    """Models that take no card."""
     host_bytes: tuple[tuple[str, int], ...] = ()
+    """Host RAM that sleeping models need, by node."""
     left_out: tuple[Card, ...] = ()
+    """GPUs that are in none of `cards`, because no group of the chosen width was left for them."""
 
-    def seats(self, model: str | None = None) -> tuple[Location, ...]:
-        """All replicas, or those of one model, the first replica first."""
+    def replicas(self, model: str | None = None) -> tuple[PlacedReplica, ...]:
+        """The replicas of one model by number, or those of all models by card and slot."""
         found = [
-            Location(c, s, member)
-            for c, placed in enumerate(self.cards)
-            for s, slot in enumerate(placed.slots)
-            for member in slot.members
-            if model in (None, member.model)
+            replica
+            for placed in self.cards
+            for slot in placed.slots
+            for replica in slot.members
+            if model in (None, replica.model)
         ]
-        return tuple(sorted(found, key=lambda seat: seat.member.replica) if model else found)
+        return tuple(sorted(found, key=lambda replica: replica.replica) if model else found)
+
+    def slot(self, replica: PlacedReplica) -> PlacedSlot:
+        """The slot of a replica."""
+        return self.cards[replica.card].slots[replica.slot]
 
     @property
     def longest_turns(self) -> int:
-        """Members of the fullest slot: 1 means that all are resident."""
+        """Members of the fullest slot. 1 means that all models are resident."""
         slots = [len(slot.members) for placed in self.cards for slot in placed.slots]
         return max(slots, default=0)
 
     @property
     def turn_takers(self) -> int:
-        """Members that share a slot."""
+        """Replicas that share a slot with others."""
         slots = [slot for placed in self.cards for slot in placed.slots if slot.takes_turns]
         return sum(len(slot.members) for slot in slots)

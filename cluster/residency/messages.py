@@ -1,39 +1,54 @@
-"""What is said between a card's keeper and its replicas: orders one way, how things stand the other."""
+"""What the scheduler tells its keeper to do, and the messages between a keeper and its replicas.
+
+A replica joins its keeper and reports a `Snapshot` of itself whenever it changes. The keeper feeds the
+snapshots to the scheduler, which returns actions. The keeper sends each `MemberAction` to its replica
+as an `Order`, in the `PollReply` to the replica's next poll.
+"""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from cluster.residency.policy import NO_CALLS, QueueCounts, State, Turn
+from cluster.residency.state import NO_CALLS, QueueCounts, State, TurnState
 
 
 class Verb(StrEnum):
-    """What a member can be told to do. CLOSE: start only calls that arrived before the gate, drain,
-    report. RESTART: make the engine anew, or die. KILL is for the keeper: it did not restart."""
+    """What the scheduler wants of a member. The replica carries out all of them but KILL."""
 
     START = "start"
+    """Start the engine, from STOPPED."""
     WAKE = "wake"
+    """Wake the engine, from ASLEEP."""
     SLEEP = "sleep"
+    """Put the engine to sleep, from RESIDENT."""
     OPEN = "open"
+    """Start calls as they come: the turn is open."""
     CLOSE = "close"
+    """Start only calls that arrived up to the cutoff, let all calls end, then report."""
     RESTART = "restart"
+    """Free all that the failed engine holds and report STOPPED, or end the process."""
     KILL = "kill"
+    """For the keeper: end the replica's process, because it did not restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberAction:
-    """An order to a member. before: the gate of CLOSE. sole: of OPEN, the member has the slot to
-    itself, so that its turn needs no lease."""
+    """From the scheduler to its keeper: have this member do this."""
 
     verb: Verb
     member: str
-    before: float = -math.inf
-    sole: bool = False
+    """The member's name."""
+    cutoff: float = -math.inf
+    """For CLOSE: only calls that arrived up to this time may start, on the keeper's clock."""
+    sole_member: bool = False
+    """For OPEN: the member has its slot to itself, so that its turn needs no lease."""
+    reason: str = field(default="", compare=False)
+    """Why, for the log; it goes on from the word "because"."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallAt:
-    """Call `tick` at this time."""
+    """From the scheduler to its keeper: call `tick` at this time, unless an event comes first."""
 
     at: float
 
@@ -43,32 +58,36 @@ Action = MemberAction | CallAt
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A `MemberAction` on its way to the replica. number: the latest one counts; before_s: the gate of
-    CLOSE, in seconds from now (so below 0), since clocks differ."""
+    """From the keeper to a replica: a `MemberAction` on its way. Only the latest order counts."""
 
     number: int
+    """Counts the orders of one registration, from 1."""
     verb: Verb
-    before_s: float = -math.inf
-    sole: bool = False
+    cutoff_s: float = -math.inf
+    """The cutoff of CLOSE in seconds from now, so mostly below 0, because the clocks differ."""
+    sole_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PollReply:
-    """To a poll. known: False if the replica has to join (again)."""
+    """From the keeper to a replica that asked for its next order."""
 
     known: bool
+    """False if the keeper does not know the replica (any more), so that it has to join again."""
     order: Order | None = None
+    """None if there is no new order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A replica as it is. took_s: seconds of its last start, sleep or wake."""
+    """From a replica to its keeper: how the replica stands. It also answers questions."""
 
     state: State
-    turn: Turn = Turn.CLOSED
+    turn: TurnState = TurnState.CLOSED
     calls: QueueCounts = NO_CALLS
     took_s: float | None = None
+    """Seconds that its last start, sleep or wake took; None before the first."""
 
-    def shifted(self, by_s: float) -> "Snapshot":
-        """The same with times of another clock, which shows so much more."""
-        return replace(self, calls=self.calls.shifted(by_s))
+    def shift_times(self, by_s: float) -> "Snapshot":
+        """The same snapshot with the times of its calls shifted, as `QueueCounts.shift_times` does."""
+        return replace(self, calls=self.calls.shift_times(by_s))

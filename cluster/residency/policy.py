@@ -1,42 +1,23 @@
-"""When a turn ends, and whose turn is next: the rules of `residency`, without its bookkeeping.
+"""When a turn ends, and whose turn is next: the rules of the scheduler, without its bookkeeping.
 
-1. Collate: an open turn goes on while nobody else in the slot waits. When another waits, the calls
-   that are here already are still served; later ones wait for the next turn.
-2. Do not swap to save a fraction of a swap: that gate falls no sooner than `linger_share` of the
-   swap's cost after the other began to wait, and a turn that has work lasts `least_costs` swaps,
-   counted from the first call to the slot if it idled before: the rest of a batch comes a moment
-   after that. A turn that has run dry lingers for `linger_share` only.
-3. A call out of patience ends the turn after the calls in flight, but not before the turn has
-   lasted one swap and `least_turn_s`: under overload nobody is patient, and there must be progress.
+1. Collate: an open turn goes on while no other member of the slot waits. When another waits, the calls
+   that have arrived are still served; later ones wait for the next turn.
+2. Do not swap to save a fraction of a swap: that cutoff falls no sooner than `linger_share` of the
+   swap's seconds after the other began to wait, and a turn that has work lasts `min_turn_swaps` swaps,
+   counted from the first call to the slot if it idled before, because the rest of a batch comes a
+   moment after that call. A turn that has run out of calls lingers for `linger_share` only.
+3. A call out of patience ends the turn after the calls in flight, but not before the turn has lasted
+   one swap and `min_turn_s`: under overload every call runs out of patience, and there must be
+   progress.
 4. Next is the longest queue, ties in the order of the recipe: proposers come before the
    aggregator that waits for them. Two kinds of members come before that, the one whose last turn
    is longest ago first: out of patience, or passed over as often as the slot has members.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 
-
-class State(StrEnum):
-    """Where a member's engine is. ABSENT: there is no replica. FAILED: it must be made anew."""
-
-    ABSENT = "absent"
-    STOPPED = "stopped"
-    WAKING = "waking"
-    RESIDENT = "resident"
-    FALLING_ASLEEP = "falling asleep"
-    ASLEEP = "asleep"
-    FAILED = "failed"
-
-
-class Turn(StrEnum):
-    """CLOSING: some calls may still run or start. CLOSED: nothing is in flight, nothing may start."""
-
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
+from cluster.residency.state import MemberState
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,133 +25,77 @@ class Policy:
     """The numbers of the rules, and how long to wait for what may never come."""
 
     linger_share: float = 0.1
-    """Rule 2, as a share of a swap's cost."""
-    least_costs: float = 2.0
+    """Rule 2, as a share of a swap's seconds."""
+    min_turn_swaps: float = 2.0
     """Rule 2, in swaps."""
-    least_turn_s: float = 1.0
+    min_turn_s: float = 1.0
     """Rule 3."""
-    absent_s: float = 8.0
-    """A new keeper waits so long for members to show themselves. Longer than their lease."""
+    join_wait_s: float = 8.0
+    """A new keeper gives no turn before all members have joined, or this time is over. It is longer
+    than a lease, so that every turn of the last keeper has run out by then."""
     settle_s: float = 0.0
-    """A dead engine's memory comes back so much later: no step on the card before that."""
-    stuck_s: float = 300.0
-    """Longest sleep or wake; then it has failed."""
-    start_stuck_s: float = 3600.0
-    """Longest start; then it has failed."""
-    restart_s: float = 10.0
-    """A failed replica that has not restarted by then is killed."""
+    """The memory of a dead engine comes back this much later: no step on the card before that."""
+    step_timeout_s: float = 300.0
+    """Longest sleep or wake; after that the engine counts as failed."""
+    start_timeout_s: float = 3600.0
+    """Longest start; after that the engine counts as failed. It may download weights."""
+    restart_timeout_s: float = 10.0
+    """A failed replica that has not freed its engine by then is killed."""
     retry_s: float = 1.0
-    """Wait before a failed member is started again; doubles with each failure in a row."""
-    retry_most_s: float = 60.0
+    """Wait before a failed member is started again; it doubles with each failure in a row."""
+    max_retry_s: float = 60.0
     """Longest such wait."""
 
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One replica of one model. order: its place in the recipe; seconds are estimates at first."""
-
-    name: str
-    order: int = 0
-    wake_s: float = 0.0
-    sleep_s: float = 0.0
+    def retry_wait_s(self, failures: int) -> float:
+        """The wait after a failure that follows on `failures` others."""
+        return min(self.max_retry_s, self.retry_s * 2.0**failures)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueCounts:
-    """A member's queue. oldest: arrival of the first waiting call; due: when the first of them runs
-    out of patience, infinity for a batch."""
-
-    waiting: int = 0
-    in_flight: int = 0
-    oldest: float = math.inf
-    due: float = math.inf
-
-    @property
-    def any(self) -> bool:
-        return self.waiting + self.in_flight > 0
-
-    def shifted(self, by_s: float) -> "QueueCounts":
-        """The same with times of another clock, which shows so much more."""
-        return replace(self, oldest=self.oldest + by_s, due=self.due + by_s)
-
-
-NO_CALLS = QueueCounts()
-
-
-@dataclass(slots=True)
-class MemberState:
-    """What is believed of a member. since: of its state; opened, dry, ended: of its turns.
-    opened is later than the turn's begin if the slot idled: rule 2."""
-
-    member: Member
-    wake_s: float
-    sleep_s: float
-    state: State = State.ABSENT
-    turn: Turn = Turn.CLOSED
-    gate: float = -math.inf
-    calls: QueueCounts = NO_CALLS
-    since: float = 0.0
-    opened: float = 0.0
-    dry: float = 0.0
-    ended: float = -math.inf
-    passed: int = 0
-    cold: bool = False
-    failures: int = 0
-    retry_at: float = -math.inf
-
-    def wants(self, now: float) -> bool:
-        """Whether it should get a turn: calls wait, or its engine was never started."""
-        if self.state in (State.ABSENT, State.FAILED) or now < self.retry_at:
-            return False
-        return self.calls.waiting > 0 or self.state is State.STOPPED
-
-    @property
-    def waits_since(self) -> float:
-        return self.calls.oldest if self.calls.waiting else self.since
-
-
-def next_turn(
-    standings: Sequence[MemberState], last: MemberState | None, now: float
+def choose_next(
+    members: Sequence[MemberState], last_holder: MemberState | None, now: float
 ) -> MemberState | None:
-    """Rule 4. `last` had the last turn, and gets the next one only if nobody else wants it."""
-    wanting = [standing for standing in standings if standing.wants(now)]
-    others = [standing for standing in wanting if standing is not last] or wanting
+    """The member that gets the next turn by rule 4; None if nobody wants it.
+
+    `last_holder` had the last turn, and gets the next one only if no other member wants it.
+    """
+    wanting = [member for member in members if member.wants_turn(now)]
+    others = [member for member in wanting if member is not last_holder] or wanting
     first = [
-        standing
-        for standing in others
-        if standing.calls.due <= now or standing.passed >= len(standings)
+        member
+        for member in others
+        if member.calls.first_due_at <= now or member.times_passed_over >= len(members)
     ]
     if first:
-        return min(
-            first, key=lambda standing: (standing.ended, standing.waits_since, standing.member.order)
-        )
-    return max(others, key=_pull, default=None)
+        return min(first, key=lambda m: (m.turn_ended_at, m.waits_since, m.member.recipe_index))
+    return max(others, key=_queue_length_then_order, default=None)
 
 
-def _pull(standing: MemberState) -> tuple[int, int]:
-    # Engines that nobody waits for yet start backwards, so that the first proposer is left awake.
-    return (
-        standing.calls.waiting,
-        -standing.member.order if standing.calls.waiting else standing.member.order,
-    )
+def _queue_length_then_order(member: MemberState) -> tuple[int, int]:
+    # Engines without a call yet start from last to first, so that the first proposer is left awake.
+    index = member.member.recipe_index
+    return member.calls.waiting, -index if member.calls.waiting else index
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """soft_at: when the gate falls behind the present queue (rules 1 and 2); hard_at: when nothing
-    more may start (rule 3)."""
+class TurnEnd:
+    """When a turn ends, in two stages."""
 
-    soft_at: float
-    hard_at: float
+    cutoff_at: float
+    """From then on only calls that have arrived may start (rules 1 and 2)."""
+    stop_at: float
+    """From then on no call may start (rule 3)."""
 
 
-def ending(holder: MemberState, rivals: Sequence[MemberState], cost_s: float, policy: Policy) -> Ending:
-    """When the turn of `holder` ends, if `rivals` want the slot and a swap costs `cost_s`."""
-    linger_s = policy.linger_share * cost_s
-    waited_since = min(standing.waits_since for standing in rivals)
-    if holder.calls.any:
-        soft_at = max(waited_since + linger_s, holder.opened + policy.least_costs * cost_s)
+def turn_end(
+    holder: MemberState, rivals: Sequence[MemberState], swap_s: float, policy: Policy
+) -> TurnEnd:
+    """When the turn of `holder` ends if `rivals` want the slot and a swap takes `swap_s`."""
+    linger_s = policy.linger_share * swap_s
+    waited_since = min(rival.waits_since for rival in rivals)
+    if holder.calls.has_any:
+        work_s = policy.min_turn_swaps * swap_s
+        cutoff_at = max(waited_since + linger_s, holder.turn_opened_at + work_s)
     else:
-        soft_at = max(waited_since, holder.dry) + linger_s
-    due = min(standing.calls.due for standing in rivals)
-    return Ending(soft_at, max(due, holder.opened + max(policy.least_turn_s, cost_s)))
+        cutoff_at = max(waited_since, holder.queue_empty_at) + linger_s
+    due_at = min(rival.calls.first_due_at for rival in rivals)
+    return TurnEnd(cutoff_at, max(due_at, holder.turn_opened_at + max(policy.min_turn_s, swap_s)))

@@ -1,7 +1,29 @@
 """Who is awake, who sleeps, who waits: one card, its slots, and the turns of their members.
 
-Pure and synchronous: events come in with the time, orders come out. No clock, no Ray, no I/O. What
+Pure and synchronous: events come in with the time, actions come out. No clock, no Ray, no I/O. What
 is believed of a member changes only by what was ordered and by what its replica reports.
+
+States of a member's engine:
+
+| state          | meaning                     | what leads out of it                             |
+| -------------- | --------------------------- | ------------------------------------------------ |
+| ABSENT         | no replica has joined       | a replica joins -> the state that it brings      |
+| STOPPED        | the engine is not started   | order START -> WAKING                            |
+| WAKING         | the engine starts or wakes  | report -> RESIDENT; it takes too long -> FAILED  |
+| RESIDENT       | awake; serves in its turn   | order SLEEP -> FALLING_ASLEEP                    |
+| FALLING_ASLEEP | the engine frees its memory | report -> ASLEEP; it takes too long -> FAILED    |
+| ASLEEP         | waits for its next turn     | order WAKE -> WAKING                             |
+| FAILED         | ordered to RESTART          | report -> STOPPED; too late -> KILL is ordered   |
+
+From every state the report of a failure leads to FAILED, and the death of the process to ABSENT.
+
+States of its turn; a failure or a death leads to CLOSED at once:
+
+| turn    | meaning                                 | what leads out of it               |
+| ------- | --------------------------------------- | ---------------------------------- |
+| CLOSED  | nothing is in flight, nothing may start | order OPEN -> OPEN                 |
+| OPEN    | each call may start                     | order CLOSE -> CLOSING             |
+| CLOSING | calls up to the cutoff may start        | report that none is left -> CLOSED |
 
 Always:
 - at most one member of a slot is awake (unless the slot keeps all loaded), and at most one has a
@@ -9,7 +31,7 @@ Always:
 - at most one engine of the card starts, falls asleep, wakes or restarts at a time, because vLLM's
   memory steps read the whole card. Nothing holds this lock but the state of a member, so it cannot
   outlive the member;
-- a member is put to sleep only after it has said that its turn is closed: nothing is in flight.
+- a member is put to sleep only after it has reported that its turn is closed: nothing is in flight.
 
 Nobody starves. While nothing fails, a member with a waiting call gets its turn no later than
 
@@ -21,131 +43,113 @@ the longest call, S the longest swap, with the steps of the card's other slots t
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, Verb
-from cluster.residency.policy import (
-    Member,
+from cluster.residency.policy import Policy, choose_next, turn_end
+from cluster.residency.state import (
+    NO_CALLS,
     MemberState,
-    Policy,
     QueueCounts,
+    Slot,
+    SlotState,
     State,
-    Turn,
-    ending,
-    next_turn,
+    TurnState,
 )
 
-MOVING = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
+BLOCKS_CARD = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
+"""States of an engine whose use of memory is in motion."""
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A share of a card. keeps_loaded: sleeping gives nothing back, so a turn ends without it."""
+class _Step:
+    """A step that a slot needs of an engine: SLEEP, WAKE or START."""
 
-    name: str
-    members: tuple[Member, ...]
-    keeps_loaded: bool = False
-
-
-@dataclass(slots=True)
-class SlotState:
-    """A slot with its standings. last: who had the last turn; missing: who has not shown itself to this
-    keeper; asked: since when it needs a step of an engine."""
-
-    slot: Slot
-    standings: list[MemberState]
-    last: MemberState | None = None
-    missing: set[str] = field(default_factory=set)
-    asked: float = math.inf
-
-    def is_idle(self, now: float) -> bool:
-        """Nobody has or wants a call."""
-        return not any(standing.calls.any or standing.wants(now) for standing in self.standings)
-
-    def cost_s(self, holder: MemberState, rival: MemberState) -> float:
-        return 0.0 if self.slot.keeps_loaded else holder.sleep_s + rival.wake_s
-
-
-_Step = tuple[Callable[[MemberState, float], None], MemberState]
+    verb: Verb
+    member: MemberState
+    reason: str
 
 
 class ResidencyScheduler:
-    """One card."""
+    """Decides for one card. Each event returns the actions that follow from it."""
 
     def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
-        self._benches = [
-            SlotState(slot, [MemberState(m, m.wake_s, m.sleep_s) for m in slot.members])
+        self._slots = [
+            SlotState(
+                slot,
+                [MemberState(member, member.wake_s, member.sleep_s) for member in slot.members],
+                not_joined={member.name for member in slot.members},
+            )
             for slot in slots
         ]
-        self._standings = {s.member.name: (b, s) for b in self._benches for s in b.standings}
-        for bench in self._benches:
-            bench.missing = {standing.member.name for standing in bench.standings}
-        self._absent_at = math.inf
+        self._members = {member.name: member for slot in self._slots for member in slot.members}
+        self._slots_by_member = {member.name: slot for slot in self._slots for member in slot.members}
+        self._join_wait_ends_at = math.inf
         self._settled_at = -math.inf
         self._actions: list[Action] = []
-        self._check_at = math.inf
+        self._call_at = math.inf
 
-    def standing(self) -> dict[str, Snapshot]:
+    def snapshots(self) -> dict[str, Snapshot]:
         """What is believed of every member."""
-        return {name: Snapshot(s.state, s.turn, s.calls) for name, (_, s) in self._standings.items()}
+        return {name: Snapshot(m.state, m.turn, m.calls) for name, m in self._members.items()}
 
     def on_join(self, now: float, name: str, found: Snapshot) -> list[Action]:
-        """A replica shows itself, new or not, as it is: its turn is open only if `found` says so."""
-        bench, standing = self._standings[name]
-        bench.missing.discard(name)
-        standing.cold = found.state is State.WAKING and (
-            standing.cold or standing.state is not State.WAKING
-        )
-        self._end(bench, standing, now)
-        self._enter(standing, found.state, now)
-        self._count(bench, standing, found.calls, now)
-        standing.turn, standing.opened = found.turn, now
+        """A replica joins, new or not, as it is: its turn is open only if `found` says so."""
+        member, slot = self._members[name], self._slots_by_member[name]
+        slot.not_joined.discard(name)
+        # A wake that another keeper ordered may be a start: it gets the longer time.
+        was_waking = member.state is State.WAKING
+        member.cold_start = found.state is State.WAKING and (member.cold_start or not was_waking)
+        slot.end_turn(member, now)
+        member.enter(found.state, now)
+        slot.count(member, found.calls, now)
+        member.take_over_turn(found.turn, now)
         if found.state is State.FAILED:
-            self._fail(bench, standing, now)
-        elif found.turn is Turn.OPEN and len(bench.standings) > 1:
-            self._close(standing, -math.inf)
+            self._fail(member, now, "its engine failed")
+        elif found.turn is TurnState.OPEN and len(slot.members) > 1:
+            self._close(member, -math.inf, "it joined with an open turn")
         return self._decide(now)
 
     def on_leave(self, now: float, name: str) -> list[Action]:
-        """The replica is dead."""
-        bench, standing = self._standings[name]
-        bench.missing.discard(name)
-        if standing.state not in (State.ABSENT, State.STOPPED):
+        """The replica's process is dead."""
+        member, slot = self._members[name], self._slots_by_member[name]
+        slot.not_joined.discard(name)
+        if member.state not in (State.ABSENT, State.STOPPED):
             self._settled_at = now + self._policy.settle_s
-        if standing.state is State.WAKING:
-            self._back_off(standing, now)
-        self._end(bench, standing, now)
-        self._enter(standing, State.ABSENT, now)
-        self._count(bench, standing, QueueCounts(), now)
+        if member.state is State.WAKING:
+            self._back_off(member, now)
+        slot.end_turn(member, now)
+        member.enter(State.ABSENT, now)
+        slot.count(member, NO_CALLS, now)
         return self._decide(now)
 
     def on_report(self, now: float, name: str, found: Snapshot) -> list[Action]:
-        """A replica that knows of its last order tells how it is."""
-        bench, standing = self._standings[name]
-        self._count(bench, standing, found.calls, now)
-        match standing.state, found.state:
+        """A replica that knows its last order reports how it stands."""
+        member, slot = self._members[name], self._slots_by_member[name]
+        slot.count(member, found.calls, now)
+        match member.state, found.state:
             case before, State.FAILED if before is not State.FAILED:
-                self._fail(bench, standing, now)
+                self._fail(member, now, "its engine failed")
             case State.WAKING, State.RESIDENT:
-                if found.took_s is not None and not standing.cold:
-                    standing.wake_s = found.took_s
-                standing.failures = 0
-                self._enter(standing, State.RESIDENT, now)
+                if found.took_s is not None and not member.cold_start:
+                    member.wake_s = found.took_s
+                member.failures = 0
+                member.enter(State.RESIDENT, now)
             case State.FALLING_ASLEEP, State.ASLEEP:
-                standing.sleep_s = standing.sleep_s if found.took_s is None else found.took_s
-                self._enter(standing, State.ASLEEP, now)
+                member.sleep_s = member.sleep_s if found.took_s is None else found.took_s
+                member.enter(State.ASLEEP, now)
             case State.FAILED, State.STOPPED:
                 self._settled_at = now + self._policy.settle_s
-                self._enter(standing, State.STOPPED, now)
-        if standing.turn is Turn.CLOSING and found.turn is Turn.CLOSED:
-            self._end(bench, standing, now)
+                member.enter(State.STOPPED, now)
+        if member.turn is TurnState.CLOSING and found.turn is TurnState.CLOSED:
+            slot.end_turn(member, now)
         return self._decide(now)
 
     def on_queue(self, now: float, name: str, calls: QueueCounts) -> list[Action]:
-        """The queue of a replica that may not know of its last order yet."""
-        self._count(*self._standings[name], calls, now)
+        """A replica that may not know its last order yet reports its calls."""
+        self._slots_by_member[name].count(self._members[name], calls, now)
         return self._decide(now)
 
     def tick(self, now: float) -> list[Action]:
@@ -153,155 +157,164 @@ class ResidencyScheduler:
         return self._decide(now)
 
     def _decide(self, now: float) -> list[Action]:
-        if self._absent_at == math.inf:
-            self._absent_at = now + self._policy.absent_s
-        self._check_at = math.inf
-        for bench in self._benches:
-            for standing in bench.standings:
-                self._give_up(bench, standing, now)
-        self._step(now, {id(bench): self._turns(bench, now) for bench in self._benches})
+        """Every event ends here.
+
+        1. Engines that have taken too long fail, and replicas that have not restarted are killed.
+        2. Each slot opens or closes a turn, or else names the step that it needs of an engine.
+        3. If the card is free, one such step begins: that of the slot that has waited longest for one.
+        4. If the passing of time alone can change a decision, the keeper is to call `tick` then.
+        """
+        if self._join_wait_ends_at == math.inf:
+            self._join_wait_ends_at = now + self._policy.join_wait_s
+        self._call_at = math.inf
+        for member in self._members.values():  # (1)
+            self._give_up(member, now)
+        steps = [self._decide_turn(slot, now) for slot in self._slots]  # (2)
+        self._begin_step(steps, now)  # (3)
         actions, self._actions = self._actions, []
-        return actions + ([CallAt(self._check_at)] if self._check_at < math.inf else [])
+        if self._call_at < math.inf:  # (4)
+            actions.append(CallAt(self._call_at))
+        return actions
 
-    def _step(self, now: float, needed: dict[int, _Step | None]) -> None:
-        """One step of one engine, if the card is free: the slot that asked first."""
-        for bench in self._benches:
-            bench.asked = min(bench.asked, now) if needed[id(bench)] else math.inf
-        first = min(self._benches, key=lambda bench: bench.asked)
-        if (step := needed[id(first)]) and self._card_is_free(now):
-            first.asked = math.inf
-            step[0](step[1], now)
-
-    def _turns(self, bench: SlotState, now: float) -> _Step | None:
-        """Open and close turns of a slot. Returns the step of an engine that it needs next."""
-        if bench.missing and not self._is_due(now, self._absent_at):
-            return None
-        holder = next(
-            (standing for standing in bench.standings if standing.turn is not Turn.CLOSED), None
-        )
-        for standing in bench.standings:
-            self._is_due(now, standing.retry_at)
-        if holder is not None:
-            self._end_turn(bench, holder, now)
-            return None
-        chosen = next_turn(bench.standings, bench.last, now) or self._idle_choice(bench)
-        if chosen is None:
-            return None
-        surplus = [s for s in bench.standings if s is not chosen and s.state is State.RESIDENT]
-        if surplus and not bench.slot.keeps_loaded:
-            return self._sleep, surplus[0]
-        if chosen.state in (State.ASLEEP, State.STOPPED):
-            return self._wake, chosen
-        if chosen.state is State.RESIDENT:
-            self._open(bench, chosen, now)
-        return None
-
-    def _idle_choice(self, bench: SlotState) -> MemberState | None:
-        """Whose turn is open while nobody wants one: calls that come then need not wait for us."""
-        awake = [standing for standing in bench.standings if standing.state is State.RESIDENT]
-        return bench.last if bench.last in awake else next(iter(awake), None)
-
-    def _end_turn(self, bench: SlotState, holder: MemberState, now: float) -> None:
-        rivals = [s for s in bench.standings if s is not holder and s.wants(now)]
-        chosen = next_turn(rivals, None, now)
-        swaps = not bench.slot.keeps_loaded or (chosen and chosen.state is State.STOPPED)
-        if chosen is None or (swaps and not self._card_is_free(now)):
-            return
-        end = ending(holder, rivals, bench.cost_s(holder, chosen), self._policy)
-        if holder.gate > -math.inf and self._is_due(now, end.hard_at):
-            self._close(holder, -math.inf)
-        elif holder.turn is Turn.OPEN and self._is_due(now, end.soft_at):
-            self._close(holder, now)
-
-    def _card_is_free(self, now: float) -> bool:
-        missing = any(bench.missing for bench in self._benches)
-        if missing and not self._is_due(now, self._absent_at):
-            return False
-        moving = any(standing.state in MOVING for _, standing in self._standings.values())
-        return self._is_due(now, self._settled_at) and not moving
-
-    def _open(self, bench: SlotState, standing: MemberState, now: float) -> None:
-        for other in bench.standings:
-            other.passed = (
-                other.passed + 1 if other is not standing and other.wants(now) else other.passed
-            )
-        standing.turn, standing.gate, standing.opened, standing.dry, standing.passed = (
-            Turn.OPEN,
-            math.inf,
-            now,
-            now,
-            0,
-        )
-        self._do(Verb.OPEN, standing, sole=len(bench.standings) == 1)
-        self._end_turn(bench, standing, now)
-
-    def _close(self, standing: MemberState, before: float) -> None:
-        standing.turn, standing.gate = Turn.CLOSING, before
-        self._do(Verb.CLOSE, standing, before=before)
-
-    def _end(self, bench: SlotState, standing: MemberState, now: float) -> None:
-        if standing.turn is not Turn.CLOSED:
-            standing.turn, standing.gate, standing.ended, bench.last = (
-                Turn.CLOSED,
-                -math.inf,
-                now,
-                standing,
-            )
-
-    def _wake(self, standing: MemberState, now: float) -> None:
-        standing.cold = standing.state is State.STOPPED
-        self._do(Verb.START if standing.cold else Verb.WAKE, standing)
-        self._enter(standing, State.WAKING, now)
-        self._give_up(self._standings[standing.member.name][0], standing, now)
-
-    def _sleep(self, standing: MemberState, now: float) -> None:
-        self._do(Verb.SLEEP, standing)
-        self._enter(standing, State.FALLING_ASLEEP, now)
-        self._give_up(self._standings[standing.member.name][0], standing, now)
-
-    def _fail(self, bench: SlotState, standing: MemberState, now: float) -> None:
-        self._back_off(standing, now)
-        self._end(bench, standing, now)
-        self._enter(standing, State.FAILED, now)
-        self._do(Verb.RESTART, standing)
-
-    def _back_off(self, standing: MemberState, now: float) -> None:
-        wait_s = min(self._policy.retry_most_s, self._policy.retry_s * 2.0**standing.failures)
-        standing.failures, standing.retry_at = min(standing.failures + 1, 30), now + wait_s
-
-    def _give_up(self, bench: SlotState, standing: MemberState, now: float) -> None:
+    def _give_up(self, member: MemberState, now: float) -> None:
         """Nothing is waited for without end: not a start, sleep or wake, and not a restart."""
         policy = self._policy
-        if standing.state is State.FAILED and self._is_due(now, standing.since + policy.restart_s):
-            self._do(Verb.KILL, standing)
-            standing.since = now
-            self._is_due(now, now + policy.restart_s)
-        elif standing.state in (State.WAKING, State.FALLING_ASLEEP):
-            longest_s = policy.start_stuck_s if standing.cold else policy.stuck_s
-            if self._is_due(now, standing.since + longest_s):
-                self._fail(bench, standing, now)
-                self._is_due(now, now + policy.restart_s)
+        if member.state is State.FAILED:
+            if self._is_reached(now, member.state_since + policy.restart_timeout_s):
+                reason = f"it did not restart within {policy.restart_timeout_s:g} s"
+                self._order(Verb.KILL, member, reason)
+                member.state_since = now
+                self._request_tick(now + policy.restart_timeout_s)
+        elif member.state in (State.WAKING, State.FALLING_ASLEEP):
+            longest_s = policy.start_timeout_s if member.cold_start else policy.step_timeout_s
+            if self._is_reached(now, member.state_since + longest_s):
+                self._fail(member, now, f"it was {member.state} for {longest_s:g} s")
+                self._request_tick(now + policy.restart_timeout_s)
 
-    def _enter(self, standing: MemberState, state: State, now: float) -> None:
-        if standing.state is not state:
-            standing.state, standing.since = state, now
+    def _decide_turn(self, slot: SlotState, now: float) -> _Step | None:
+        """Open or close a turn of a slot, or return the step that it needs of an engine.
 
-    def _count(self, bench: SlotState, standing: MemberState, calls: QueueCounts, now: float) -> None:
-        if standing.calls.any and not calls.any:
-            standing.dry = now
-        elif calls.any and bench.is_idle(now):
-            for holder in bench.standings:  # whoever it is: a turn that idled begins now, by rule 2
-                holder.opened = now
-        standing.calls = calls
+        1. A member has not joined yet, and the wait for it is not over: nothing.
+        2. A member holds the turn: close it, if it is time.
+        3. No member wants a turn, and none is awake: nothing.
+        4. Another member than the next one is awake, and both do not fit: it has to sleep.
+        5. The next member sleeps, or has no engine yet: it has to wake.
+        6. The next member is awake: its turn opens.
+        7. The next member is waking or falling asleep: nothing, until it reports.
+        """
+        if slot.not_joined and not self._is_reached(now, self._join_wait_ends_at):  # (1)
+            return None
+        for member in slot.members:
+            self._is_reached(now, member.retry_at)  # it wants a turn from then on
+        if slot.holder is not None:  # (2)
+            self._close_if_due(slot, slot.holder, now)
+            return None
+        wanting = choose_next(slot.members, slot.last_holder, now)
+        chosen = wanting or self._idle_choice(slot)
+        if chosen is None:  # (3)
+            return None
+        awake = [m for m in slot.members if m is not chosen and m.state is State.RESIDENT]
+        if awake and not slot.keeps_loaded:  # (4)
+            return _Step(Verb.SLEEP, awake[0], f"{chosen.name} is next")
+        if chosen.state is State.STOPPED:  # (5)
+            return _Step(Verb.START, chosen, "its engine is stopped")
+        if chosen.state is State.ASLEEP:  # (5)
+            return _Step(Verb.WAKE, chosen, _waiting(chosen))
+        if chosen.state is State.RESIDENT:  # (6)
+            self._open(slot, chosen, now, _waiting(chosen) if wanting else "no other member has calls")
+        return None  # (7)
 
-    def _do(
-        self, verb: Verb, standing: MemberState, *, before: float = -math.inf, sole: bool = False
+    def _idle_choice(self, slot: SlotState) -> MemberState | None:
+        """A member whose turn is open while nobody wants one, so that its calls start at once."""
+        awake = [member for member in slot.members if member.state is State.RESIDENT]
+        return slot.last_holder if slot.last_holder in awake else next(iter(awake), None)
+
+    def _close_if_due(self, slot: SlotState, holder: MemberState, now: float) -> None:
+        """Close the turn of `holder`, in one or two stages.
+
+        1. No other member wants the slot: the turn goes on.
+        2. The turn change needs a step of an engine, and the card is not free: the turn goes on.
+        3. A rival's call is out of patience: no call may start any more.
+        4. A rival has waited long enough: only calls that have arrived may still start.
+        """
+        rivals = [member for member in slot.members if member is not holder and member.wants_turn(now)]
+        chosen = choose_next(rivals, None, now)
+        if chosen is None:  # (1)
+            return
+        needs_step = not slot.keeps_loaded or chosen.state is State.STOPPED
+        if needs_step and not self._card_is_free(now):  # (2)
+            return
+        end = turn_end(holder, rivals, slot.swap_s(holder, chosen), self._policy)
+        if holder.cutoff > -math.inf and self._is_reached(now, end.stop_at):  # (3)
+            self._close(holder, -math.inf, "a call to another member is out of patience")
+        elif holder.turn is TurnState.OPEN and self._is_reached(now, end.cutoff_at):  # (4)
+            self._close(holder, now, f"{chosen.name} waits")
+
+    def _begin_step(self, steps: Sequence[_Step | None], now: float) -> None:
+        """Begin one of the steps that the slots need, if the card is free."""
+        for slot, step in zip(self._slots, steps, strict=True):
+            slot.step_wanted_since = min(slot.step_wanted_since, now) if step else math.inf
+        slot, step = min(
+            zip(self._slots, steps, strict=True), key=lambda pair: pair[0].step_wanted_since
+        )
+        if step is None or not self._card_is_free(now):
+            return
+        slot.step_wanted_since = math.inf
+        self._order(step.verb, step.member, step.reason)
+        if step.verb is Verb.SLEEP:
+            step.member.enter(State.FALLING_ASLEEP, now)
+        else:
+            step.member.cold_start = step.verb is Verb.START
+            step.member.enter(State.WAKING, now)
+        self._give_up(step.member, now)  # requests the tick at which the step has taken too long
+
+    def _card_is_free(self, now: float) -> bool:
+        not_joined = any(slot.not_joined for slot in self._slots)
+        if not_joined and not self._is_reached(now, self._join_wait_ends_at):
+            return False
+        blocked = any(member.state in BLOCKS_CARD for member in self._members.values())
+        return self._is_reached(now, self._settled_at) and not blocked
+
+    def _open(self, slot: SlotState, member: MemberState, now: float, reason: str) -> None:
+        slot.open_turn(member, now)
+        self._order(Verb.OPEN, member, reason, sole_member=len(slot.members) == 1)
+        self._close_if_due(slot, member, now)
+
+    def _close(self, member: MemberState, cutoff: float, reason: str) -> None:
+        member.close_turn(cutoff)
+        self._order(Verb.CLOSE, member, reason, cutoff=cutoff)
+
+    def _fail(self, member: MemberState, now: float, reason: str) -> None:
+        self._back_off(member, now)
+        self._slots_by_member[member.name].end_turn(member, now)
+        member.enter(State.FAILED, now)
+        self._order(Verb.RESTART, member, reason)
+
+    def _back_off(self, member: MemberState, now: float) -> None:
+        member.back_off(self._policy.retry_wait_s(member.failures), now)
+
+    def _order(
+        self,
+        verb: Verb,
+        member: MemberState,
+        reason: str,
+        *,
+        cutoff: float = -math.inf,
+        sole_member: bool = False,
     ) -> None:
-        self._actions.append(MemberAction(verb, standing.member.name, before, sole))
+        self._actions.append(MemberAction(verb, member.name, cutoff, sole_member, reason))
 
-    def _is_due(self, now: float, at: float) -> bool:
-        """Whether `at` has come; if not, asks to be called then."""
+    def _is_reached(self, now: float, at: float) -> bool:
+        """Whether `at` has come; if not, `tick` is to be called then."""
         if now >= at:
             return True
-        self._check_at = min(self._check_at, at)
+        self._request_tick(at)
         return False
+
+    def _request_tick(self, at: float) -> None:
+        self._call_at = min(self._call_at, at)
+
+
+def _waiting(member: MemberState) -> str:
+    count = member.calls.waiting
+    return "1 call waits for it" if count == 1 else f"{count} calls wait for it"

@@ -91,8 +91,8 @@ class Store:
             StoreError: another row is stored under the index of one of them; whole pages of rows
                 before it are stored nevertheless.
         """
-        for some in queries.pages(rows):
-            self._write_now(partial(queries.add_rows, rows=some))
+        for page in queries.pages(rows):
+            self._write_now(partial(queries.add_rows, rows=page))
 
     def rows(self, indices: Iterable[int] | None = None) -> Iterator[Row]:
         """All rows in the order of the set, or the rows of `indices` in the order given.
@@ -115,8 +115,8 @@ class Store:
     def pending_rows(self, generator: str) -> Iterator[Row]:
         """Rows of which `generator` has not answered all turns, in the order of the set.
 
-        Each page is read when the iteration reaches it, so it takes answers into account that were
-        stored since the iteration began.
+        Each page is read when the iteration reaches it. So rows whose answers were stored since the
+        iteration began are left out.
         """
         number = self._id(generator)
         found = self._reader.read_pages(queries.PENDING, lambda last: (last[0], number), (-1, number))
@@ -158,8 +158,8 @@ class Store:
 
     def add_answers(self, answers: Iterable[Answer]) -> None:
         """Store many answers, streamed, each as `keep_answer` does."""
-        for some in queries.pages(answers):
-            numbered = [(self._id(answer.generator), answer) for answer in some]
+        for page in queries.pages(answers):
+            numbered = [(self._id(answer.generator), answer) for answer in page]
             self._write_now(partial(queries.keep_answers, answers=numbered))
 
     def answers(self, generator: str) -> Iterator[Answer]:
@@ -180,8 +180,8 @@ class Store:
         return 0 if found is None else int(found[0])
 
     async def keep_failure(self, failure: Failure) -> None:
-        """Store a failure in place of the earlier one of the same answer or verdict, if there is one;
-        the attempts of both are added up."""
+        """Store a failure. It replaces an earlier failure of the same answer or verdict, whose attempts
+        are added to its own."""
         sql_row = tables.failure_to_sql(failure)
         await self._write(lambda c: c.execute(queries.KEEP_FAILURE, sql_row))
 

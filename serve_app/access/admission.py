@@ -40,7 +40,7 @@ SPARE_PART = 9
 """One part in this many of a model's capacity is kept free for a key that comes next (rule 3)."""
 MINUTE_S = 60.0
 RETRY_S = 1.0
-"""When to try again after a refusal that ends with another request: nobody knows when that is, in s."""
+"""Seconds after which to try again when another request has to end first; nobody knows when it will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,7 @@ class Bucket:
         self.filled_at_s = now
 
     def wait_s(self, amount: float, per_minute: int) -> float:
-        """Seconds until `amount` is in it; 0 if it is. An amount that never fits counts as a full
-        one."""
+        """Seconds until `amount` is in it; 0 if it is. An amount that never fits counts as full."""
         missing = min(amount, per_minute) - self.level
         return max(0.0, missing * MINUTE_S / per_minute)
 
@@ -85,7 +84,7 @@ class Account:
     in_work: int = 0
     """Requests that have begun and not ended."""
     buckets: dict[str, Bucket] = field(default_factory=dict)
-    """By the allowance's name of the limit, `requests_per_minute` or `tokens_per_minute`."""
+    """By the name of the limit: `requests_per_minute` or `tokens_per_minute`."""
 
 
 class AdmissionControl:
@@ -101,9 +100,9 @@ class AdmissionControl:
         """This ingress's part of the capacity of each model."""
         self._ingresses = 1
         self._reserved: dict[str, Counter[str]] = {model: Counter() for model in capacity_per_replica}
-        """Calls of each model that each key has reserved, by model and the key's name."""
+        """Calls of each model that each key has reserved, by model and by the name of the key."""
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
-        """By the key's name."""
+        """By the name of the key."""
 
     def set_counts(self, replicas: Mapping[str, int], ingresses: int) -> None:
         """Adapts capacities and limits to what runs now.
@@ -191,7 +190,7 @@ class AdmissionControl:
         return even_length([*others, capacity], capacity - spare)
 
     def _require_rates(self, account: Account, demand: Demand, now: float) -> dict[str, int]:
-        """What the request is to be charged, by the name of the limit; nothing where there is none."""
+        """What the request is charged, by the name of the limit, for each limit that the key has."""
         charges: dict[str, int] = {}
         amounts = {"requests_per_minute": 1, "tokens_per_minute": demand.max_tokens}
         for limit, amount in amounts.items():

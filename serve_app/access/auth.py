@@ -131,11 +131,11 @@ def _require_local(scope: Scope) -> None:
     for end in ("server", "client"):
         host = (scope.get(end) or ("",))[0]
         if not is_loopback(host):
-            raise Forbidden(f"{ONLY_LOCAL}, and this came over another interface")
+            raise Forbidden(f"{ONLY_LOCAL}, and this request came over another interface")
     for host in _headers(scope, b"host"):
         name = HOST_PORT.sub("", host.decode("latin-1"))
         if not is_loopback(name) and not name.lower().endswith(".localhost"):
-            raise Forbidden(f"{ONLY_LOCAL}, by a name of its own such as localhost, not {name!r:.80}")
+            raise Forbidden(f"{ONLY_LOCAL}, under a name such as localhost, not {name!r:.80}")
 
 
 def _headers(scope: Scope, name: bytes) -> list[bytes]:

@@ -1,5 +1,8 @@
-"""What an HTTP connection needs beside its answer: a body within a limit, signs of life while the
-answer is silent, and an end to all work once the client is gone. Knows nothing of chat or mixtures."""
+"""What an HTTP connection needs beside its answer. Knows nothing of chat or mixtures.
+
+A body is read within limits of size and time. A silent answer sends signs of life. All work ends once
+the client is gone.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -16,39 +19,46 @@ from configs.errors import SlowBody, TooLarge
 T = TypeVar("T")
 
 
-async def read_body(http: Request, most_bytes: int, timeout_s: float) -> bytes:
-    """The request's body. timeout_s: for all of it, so that one byte now and then gains nothing.
+async def read_body(http: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """Read the body of a request.
+
+    Args:
+        max_bytes: Largest body. The rest of a larger one is not read.
+        timeout_s: Longest time for the whole body, so that a client gains nothing by sending a byte now
+            and then.
 
     Raises:
-        TooLarge: as soon as it is; the rest is not read.
-        SlowBody: it did not end in time.
-        ClientDisconnect: the client left before its end.
+        TooLarge: the body is larger.
+        SlowBody: the body did not end in time.
+        ClientDisconnect: the client left before the end of the body.
     """
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
             async for part in http.stream():
                 body += part
-                if len(body) > most_bytes:
-                    what = f"the body is larger than {most_bytes} bytes (limits.max_body_bytes)"
-                    raise TooLarge(what)
+                if len(body) > max_bytes:
+                    message = f"the body is larger than {max_bytes} bytes (limits.max_body_bytes)"
+                    raise TooLarge(message)
     except TimeoutError:
-        what = f"the body did not come within {timeout_s:g} s (limits.read_timeout_s)"
-        raise SlowBody(what) from None
+        message = f"the body did not come within {timeout_s:g} s (limits.read_timeout_s)"
+        raise SlowBody(message) from None
     return bytes(body)
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled once the client is gone, and waited for.
+    """Do some work for a client, and return its result.
 
-    ASGI servers only tell of a client that left. Starlette acts on it just while it streams, and by
-    a cancel scope that interrupts every `await` of the clean-up too; here it is cancelled once.
+    If the client leaves first, the work is cancelled, and this function waits for its end. An ASGI
+    server only reports that a client left; it cancels nothing. Starlette acts on the report only while
+    it streams, and then by a cancel scope, which also interrupts every `await` of the clean-up. Here
+    the work is cancelled once, so that its clean-up runs to the end.
 
     Raises:
         ClientDisconnect: the client left before the work was done.
     """
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_departure(receive))
+    leaving = asyncio.create_task(_wait_for_disconnect(receive))
     try:
         await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -60,13 +70,16 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait([working, leaving])
 
 
-async def _departure(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def with_keepalives(events: AsyncGenerator[T], interval_s: float) -> AsyncGenerator[T | None]:
-    """The events, and None whenever none has come for the interval. Closing it closes them."""
+    """The events, and None each time that no event has come for `interval_s` seconds.
+
+    Closing this generator closes the events.
+    """
     following: asyncio.Future[T] | None = None
     try:
         while True:
@@ -85,22 +98,28 @@ async def with_keepalives(events: AsyncGenerator[T], interval_s: float) -> Async
         await events.aclose()
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events. The chunks' generator is closed before the response is over, however that
-    comes; Starlette would leave a broken stream's to the garbage collector.
+class EventStreamResponse(StreamingResponse):
+    """A response of server-sent events.
 
-    write_timeout_s: a client that takes nothing for so long is gone. Ray Serve's proxy takes all by
-    itself, as fast as it comes: there no call waits for a client.
+    The generator of the chunks is closed before the response is over, however that comes about.
+    Starlette would leave the generator of a broken stream to the garbage collector, and so the calls of
+    models behind it.
+
+    Args:
+        chunks: The events as text.
+        write_timeout_s: A client that reads nothing for this long counts as gone. Under Ray Serve this
+            never happens: its proxy takes all chunks as fast as they come.
     """
 
     def __init__(self, chunks: AsyncGenerator[str], write_timeout_s: float) -> None:
+        # The second header has nginx pass each event on at once, as the first has caches do.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(chunks, media_type="text/event-stream", headers=headers)
         self._chunks = chunks
         self._write_timeout_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        async def timed(message: Message) -> None:
+        async def send_in_time(message: Message) -> None:
             try:
                 async with asyncio.timeout(self._write_timeout_s):
                     await send(message)
@@ -109,4 +128,4 @@ class EventStream(StreamingResponse):
 
         async with aclosing(self._chunks):
             with suppress(ClientDisconnect):
-                await while_connected(receive, self.stream_response(timed))
+                await while_connected(receive, self.stream_response(send_in_time))

@@ -1,47 +1,74 @@
-"""The API's OpenAPI description: made of the classes that read requests and write answers, the error
-tree and the recipe, so that it cannot say anything else than they do."""
+"""The API's OpenAPI description.
 
-from collections.abc import Iterator
+It is made from the models that read requests and write answers, from the error tree and from the
+recipe, so it cannot disagree with what the server does.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from openai.types import Model
-from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.middleware import Middleware
 
 from configs.errors import RequestError, WeightsError
 from configs.schema import Recipe
-from serve_app.http.request import IGNORED, OFFERS, UNSUPPORTED, ChatRequest
-from serve_app.http.response import ErrorReply
+from serve_app.error_schema import ErrorReply
+from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk
+from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
 
-CHAT = "/v1/chat/completions"
 Json = dict[str, Any]
-# Of each event; OpenAPI's own way to say so is of version 3.2.
+CHAT = "/v1/chat/completions"
+SCHEMAS = "#/components/schemas/"
+"""Where references in the document lead."""
 EVENT: Json = {
     "type": "object",
     "required": ["data"],
     "properties": {
         "data": {
             "type": "string",
-            "description": "A chat.completion.chunk or an ErrorReply, as JSON; at last `[DONE]`.",
+            "description": "A ChatCompletionChunk or an ErrorReply as JSON; at last `[DONE]`.",
+            "anyOf": [
+                {"const": "[DONE]"},
+                {
+                    "contentMediaType": "application/json",
+                    "contentSchema": {
+                        "anyOf": [
+                            {"$ref": f"{SCHEMAS}ChatCompletionChunk"},
+                            {"$ref": f"{SCHEMAS}ErrorReply"},
+                        ]
+                    },
+                },
+            ],
         }
     },
 }
+"""Schema of one server-sent event. Its `itemSchema` is of OpenAPI 3.2; a reader of 3.1 ignores it."""
+OPENAI_NAMES = {
+    "openai__types__chat__chat_completion_chunk__": "Chunk",
+    "openai__types__chat__chat_completion__": "",
+}
+"""Pydantic names classes by their module where two modules have the same name for one. The document has
+these prefixes instead."""
 
 
 class ModelList(BaseModel):
-    """What is served here."""
+    """The models that are served here."""
 
     object: str
     data: list[Model]
 
 
 class DescribedApi(FastAPI):
-    """Describes bodies and answers, which FastAPI would do only for those that it makes itself."""
+    """An app that also describes the bodies and answers that FastAPI does not make itself."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(title="SlimMoA", summary=recipe.description or None)
+    def __init__(self, recipe: Recipe, middleware: Sequence[Middleware]) -> None:
+        summary = recipe.description or None
+        super().__init__(title="SlimMoA", summary=summary, middleware=middleware)
         self._recipe = recipe
 
     def openapi(self) -> Json:
@@ -51,19 +78,20 @@ class DescribedApi(FastAPI):
 
 
 def _complete(document: Json, recipe: Recipe) -> Json:
+    """FastAPI's document with the schemas, the bodies and every answer."""
     names = [recipe.name, *recipe.models]
     document["components"] = {"schemas": _schemas(names)}
     paths = document["paths"]
     errors = _errors()
     paths[CHAT]["post"] |= {"requestBody": _body(), "responses": _answers() | errors}
-    access = {status: errors[status] for status in ("401", "403")}
-    listed = {"200": _json("What is served here.", "ModelList")}
-    paths["/v1/models"]["get"]["responses"] = listed | access
+    refusals = {status: errors[status] for status in ("401", "403")}
+    listed = {"200": _json("The models that the key may use.", "ModelList")}
+    paths["/v1/models"]["get"]["responses"] = listed | refusals
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
-    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | access
+    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | refusals
     ready = paths["/readyz"]["get"]["responses"]
-    ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | access
+    ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | refusals
     return document
 
 
@@ -72,24 +100,33 @@ def _schemas(names: list[str]) -> Json:
         [
             (ChatRequest, "validation"),
             (ChatCompletion, "serialization"),
+            (ChatCompletionChunk, "serialization"),
             (ErrorReply, "serialization"),
             (ModelList, "serialization"),
         ],
-        ref_template="#/components/schemas/{model}",
+        ref_template=SCHEMAS + "{model}",
     )
-    schemas: Json = document["$defs"]
+    schemas = _with_short_names(document["$defs"])
     for name in ("ChatRequest", "ChatMessage", "StreamOptions", "MoaOptions"):
-        _let_null_be_nothing(schemas[name])
-    asked, answered = schemas["ChatRequest"]["properties"], schemas["ChatCompletion"]["properties"]
-    asked["model"] = {"enum": names, "type": "string", "description": asked["model"]["description"]}
-    asked |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
-    asked |= {name: _offer() for name in sorted(OFFERS)}
-    asked |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
-    answered["moa"] = {"type": "object", "description": "How the mixture came to its answer."}
+        _allow_null_where_optional(schemas[name])
+    fields = schemas["ChatRequest"]["properties"]
+    description = fields["model"]["description"]
+    fields["model"] = {"enum": names, "type": "string", "description": description}
+    fields |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
+    fields |= {name: _tool_list() for name in sorted(TOOL_LISTS)}
+    fields |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
     return schemas
 
 
-def _let_null_be_nothing(schema: Json) -> None:
+def _with_short_names(schemas: Json) -> Json:
+    text = json.dumps(schemas)
+    for prefix, short in OPENAI_NAMES.items():
+        text = text.replace(prefix, short)
+    renamed: Json = json.loads(text)
+    return renamed
+
+
+def _allow_null_where_optional(schema: Json) -> None:
     for name in set(schema["properties"]) - set(schema.get("required", ())):
         schema["properties"][name] = _or_null(schema["properties"][name])
 
@@ -98,24 +135,24 @@ def _or_null(schema: Json) -> Json:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _offer() -> Json:
-    return _or_null({"type": "array", "description": "An offer that the models decline."})
+def _tool_list() -> Json:
+    return _or_null({"type": "array", "description": "Accepted; no model is shown it."})
 
 
 def _only(harmless: tuple[Any, ...]) -> Json:
     return {
         "enum": [*harmless, None],
-        "description": "Not here; only what asks for nothing is taken.",
+        "description": "Not supported; only values that do not need the feature are accepted.",
     }
 
 
 def _json(description: str, schema: str) -> Json:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    content = {"application/json": {"schema": {"$ref": f"{SCHEMAS}{schema}"}}}
     return {"description": description, "content": content}
 
 
 def _body() -> Json:
-    return _json("A conversation, and how to go on with it.", "ChatRequest") | {"required": True}
+    return _json("A conversation, and how to answer it.", "ChatRequest") | {"required": True}
 
 
 def _answers() -> Json:
@@ -123,7 +160,7 @@ def _answers() -> Json:
     answer["content"]["text/event-stream"] = {"itemSchema": EVENT}
     answer["headers"] = {
         "x-slimmoa-degraded": {
-            "description": "Whether proposals are missing; not on streams, which say so in their end.",
+            "description": "Whether the answer is degraded; streams say so at their end instead.",
             "schema": {"type": "string", "enum": ["true", "false"]},
         }
     }
@@ -131,15 +168,23 @@ def _answers() -> Json:
 
 
 def _errors() -> Json:
-    """The answers for errors: one for each status of the tree, and for a body that is no JSON."""
+    """The answers for errors: one for each HTTP status of the error tree, and 415."""
     causes: dict[int, list[str]] = {415: ["The body is not of the type application/json."]}
-    for error in _tree(RequestError):
-        if error is not WeightsError:  # raised at start
-            causes.setdefault(error.status, []).append((error.__doc__ or "").split("\n")[0])
-    return {str(status): _json(" ".join(said), "ErrorReply") for status, said in sorted(causes.items())}
+    for error in error_classes():
+        causes.setdefault(error.status, []).append(meaning(error))
+    return {
+        str(status): _json(" ".join(lines), "ErrorReply") for status, lines in sorted(causes.items())
+    }
 
 
-def _tree(base: type[RequestError]) -> Iterator[type[RequestError]]:
+def error_classes(base: type[RequestError] = RequestError) -> Iterator[type[RequestError]]:
+    """Every class of errors that an answer can carry, in the order of the tree."""
     for error in base.__subclasses__():
-        yield error
-        yield from _tree(error)
+        if error is not WeightsError:  # raised while a model starts, never by a request
+            yield error
+            yield from error_classes(error)
+
+
+def meaning(error: type[RequestError]) -> str:
+    """What an error means, in a line: the first paragraph of its docstring."""
+    return " ".join((inspect.getdoc(error) or "").split("\n\n")[0].split())

@@ -1,7 +1,14 @@
 """A chat completion request: bytes -> ChatRequest, or an error that names the field at fault.
 
-Parameters that OpenAI's clients send are honoured, ignored where they change nothing about the answer
-(IGNORED), declined where they offer what a model may leave (OFFERS), or refused by name.
+Each parameter of OpenAI's API is treated in one of four ways:
+
+1. A field of ChatRequest is honoured.
+2. IGNORED parameters are accepted and change nothing, because nothing about an answer here depends on
+   them.
+3. TOOL_LISTS are accepted and shown to no model. The answer names them in `moa.ignored`.
+4. UNSUPPORTED parameters are refused by name, unless their value asks for what happens anyway.
+
+Any other name is refused, so that a typing error does not pass as a parameter without effect.
 """
 
 import json
@@ -13,7 +20,6 @@ from actors.engine import Message
 from configs.errors import BadRequest
 from configs.schema import Sampling
 
-# Who asked, what for, how to route, keep or speed it up: nothing of that changes an answer here.
 IGNORED = frozenset(
     {
         "metadata",
@@ -27,11 +33,12 @@ IGNORED = frozenset(
         "user",
     }
 )
-# Tools that a model may call or leave, and the models here always leave. Open WebUI offers its own with
-# every question, so refusing them would refuse it; the answer says that they were ignored.
-OFFERS = frozenset({"functions", "tools"})
+"""Parameters that say who asks and what for, or how to route, store or speed up a request."""
+TOOL_LISTS = frozenset({"functions", "tools"})
+"""Parameters that list tools which a model may call. The models here never call one. Open WebUI sends
+its tools with every question, so a refusal would make every question of it fail."""
 LONGEST_PARAM = 100
-# Features that we do not have, and the values that ask for exactly what we do.
+"""Most characters of `param` in an error. A client may send a parameter name of any length."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "function_call": ("none", "auto"),
@@ -46,10 +53,16 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
+"""Parameters of features that SlimMoA does not have, with the values that do not need the feature."""
 
 
 class _Strict(BaseModel):
-    # Strict in what a boolean, number or text is, as OpenAI's API is: "0.5" is no temperature.
+    """Base of all parts of a request.
+
+    As in OpenAI's API, a value of another type is refused rather than converted: the text "0.5" is no
+    temperature.
+    """
+
     model_config = ConfigDict(
         extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True
     )
@@ -59,25 +72,25 @@ class TextPart(_Strict):
     """Part of a message's content."""
 
     type: Literal["text"]
-    """Only text: models here read nothing else."""
+    """Models here read text only."""
     text: str
     """The text."""
 
 
 class ChatMessage(_Strict):
-    """One turn."""
+    """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    """Who speaks; `developer` is read as `system`."""
+    """Who speaks. `developer` is read as `system`."""
     content: str | Annotated[list[TextPart], Field(min_length=1)]
-    """What is said; text parts are joined."""
+    """The text. Several parts are joined without a separator."""
     name: str | None = None
-    """Accepted and not shown to the models."""
+    """Accepted; the models do not see it."""
     reasoning_content: str | None = None
-    """Accepted, as clients send back what they were answered, and not shown to the models."""
+    """Accepted, because clients send answers back with it; the models do not see it."""
 
-    def plain(self) -> Message:
-        """With its text in one piece."""
+    def to_engine(self) -> Message:
+        """The message as engines take it, its text in one piece."""
         role = "system" if self.role == "developer" else self.role
         if isinstance(self.content, str):
             return Message(role=role, content=self.content)
@@ -88,66 +101,71 @@ class StreamOptions(_Strict):
     """How to stream."""
 
     include_usage: bool = False
-    """Send the usage in a last chunk of its own."""
+    """Send the usage in one more chunk at the end of the stream."""
     include_obfuscation: bool = False
-    """Accepted; nothing is padded."""
+    """Accepted; chunks are never padded."""
 
 
 class MoaOptions(_Strict):
-    """What SlimMoA adds to the API."""
+    """What SlimMoA adds to OpenAI's request."""
 
     events: bool = False
-    """Stream the proposals as they grow, and the timings of each stage, as chunks without choices that
-    carry a `moa` object; a whole answer gets the proposals in its `moa` object."""
+    """A stream also shows the proposals as they grow, and the time of each stage, in chunks without
+    choices that carry a `moa` object. A whole answer holds the complete ones in its `moa` object."""
 
 
 class ChatRequest(_Strict):
     """Body of POST /v1/chat/completions."""
 
     model: str = Field(min_length=1, max_length=256)
-    """The mixture's name, or one of its models'."""
+    """Name of the mixture, or of one of its models."""
     messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
-    """The conversation; its last turn is the user's."""
+    """The conversation. The last message has to be the user's."""
     stream: bool | None = False
-    """Server-sent events instead of one answer."""
+    """Answer with server-sent events instead of one JSON object."""
     stream_options: StreamOptions | None = None
-    """Only with `stream`."""
+    """How to stream; allowed only with `stream`."""
     temperature: float | None = Field(None, ge=0, le=2)
-    """Of the aggregator or the model asked directly; proposers keep the recipe's sampling."""
+    """Temperature of the aggregator, or of the model that is asked by name. Proposers keep the recipe's
+    sampling; this holds for all sampling parameters here."""
     top_p: float | None = Field(None, gt=0, le=1)
-    """As temperature."""
+    """Sample from the likeliest tokens that hold this much probability."""
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    """Most tokens of the answer; proposals keep the recipe's limit."""
+    """Most tokens of the answer. Proposals keep the recipe's limit."""
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    """The newer name of max_tokens."""
+    """The newer name of `max_tokens`."""
     stop: str | list[str] | None = None
     """Up to 16 texts that end the answer."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    """Fixes the seeds of all calls and the order of references."""
+    """Fixes the seeds of all calls and the order of the references."""
     presence_penalty: float | None = Field(None, ge=-2, le=2)
-    """As temperature."""
+    """Above 0, discourages tokens that occurred at all."""
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    """As temperature."""
+    """Above 0, discourages tokens by how often they occurred."""
     logprobs: bool | None = None
-    """Log-probabilities of the answer's tokens; only of a model asked directly."""
+    """Return the log-probabilities of the answer's tokens; only for a model that is asked by name."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    """So many of the likeliest alternatives; needs logprobs."""
+    """How many of the likeliest alternatives to return for each token; needs `logprobs`."""
     moa: MoaOptions = MoaOptions()
-    """What SlimMoA adds."""
+    """Which of SlimMoA's additions the answer should have."""
     _ignored: tuple[str, ...] = PrivateAttr(())
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Names of the offers (OFFERS) that the request made and that no model here saw."""
+        """Names of the tool lists that the request has and that no model here sees."""
         return self._ignored
 
     def conversation(self) -> list[Message]:
         """The messages as engines take them."""
-        return [message.plain() for message in self.messages]
+        return [message.to_engine() for message in self.messages]
 
     def sampling(self, base: Sampling) -> Sampling:
-        """`base` with what this request says."""
-        said = {
+        """`base`, changed by the sampling parameters of this request.
+
+        Raises:
+            BadRequest: a parameter is outside of what a recipe allows.
+        """
+        requested = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_completion_tokens or self.max_tokens,
@@ -157,56 +175,68 @@ class ChatRequest(_Strict):
             "frequency_penalty": self.frequency_penalty,
             "top_logprobs": (self.top_logprobs or 0) if self.logprobs else None,
         }
-        kept = base.model_dump() | {k: v for k, v in said.items() if v is not None}
+        merged = base.model_dump() | {k: v for k, v in requested.items() if v is not None}
         try:
-            return Sampling.model_validate(kept)
+            return Sampling.model_validate(merged)
         except ValidationError as error:
-            raise _bad(error) from error
+            raise _bad_request(error) from error
 
 
 def parse(body: bytes) -> ChatRequest:
     """Read a request body.
 
     Raises:
-        BadRequest: naming the field, its value and what is allowed.
+        BadRequest: the body is no request; the message names the field, its value and what is allowed.
     """
     try:
-        said = _json(body)
-        asked = {name: value for name, value in said.items() if _is_honoured(name, value)}
-        # In its JSON mode pydantic speaks of objects and arrays, not of Python's types.
-        request = ChatRequest.model_validate_json(json.dumps(asked))
+        fields = _read_object(body)
+        honoured = {name: value for name, value in fields.items() if _keep_or_refuse(name, value)}
+        # Back to JSON, because only in its JSON mode pydantic's messages speak of objects and arrays;
+        # otherwise clients would read of Python's dictionaries and lists.
+        request = ChatRequest.model_validate_json(json.dumps(honoured))
     except ValidationError as error:
-        raise _bad(error) from error
+        raise _bad_request(error) from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
-    _check(request)
-    request._ignored = tuple(sorted(name for name in OFFERS if said.get(name)))
+    _check_combinations(request)
+    request._ignored = tuple(sorted(name for name in TOOL_LISTS if fields.get(name)))
     return request
 
 
-def _is_honoured(name: str, value: Any) -> bool:
-    if name in UNSUPPORTED:
-        allowed = [json.dumps(harmless) for harmless in UNSUPPORTED[name]]
-        if json.dumps(value) not in allowed:  # as JSON, where true is not 1
-            ways = " or ".join(["leave it out", *(f"send {harmless}" for harmless in allowed)])
-            raise _not_here(name, f"is not supported here; {ways}")
-        return False
-    if name in OFFERS:
-        if not isinstance(value, list):
-            raise _not_here(name, "has to be an array")
-        return False
-    if name in ChatRequest.model_fields:
+def _keep_or_refuse(name: str, value: Any) -> bool:
+    """Whether a parameter is one to honour (case 1 above), or to leave out without an error (2 and 3).
+
+    Raises:
+        BadRequest: the parameter is unknown, or cannot be left out without changing the answer (4).
+    """
+    if name in ChatRequest.model_fields:  # 1
         return True
-    if name not in IGNORED:
-        raise _not_here(name, "is not a parameter that this server knows")
-    return False
+    if name in IGNORED:  # 2
+        return False
+    if name in TOOL_LISTS:  # 3
+        if not isinstance(value, list):
+            raise _refusal(name, "has to be an array")
+        return False
+    if name in UNSUPPORTED:  # 4
+        allowed = [json.dumps(harmless) for harmless in UNSUPPORTED[name]]
+        if json.dumps(value) not in allowed:  # compared as JSON, where true is not 1
+            ways = " or ".join(["leave it out", *(f"send {harmless}" for harmless in allowed)])
+            raise _refusal(name, f"is not supported here; {ways}")
+        return False
+    raise _refusal(name, "is not a parameter that this server knows")
 
 
-def _json(body: bytes) -> dict[str, Any]:
+def _refusal(name: str, why: str) -> BadRequest:
+    return BadRequest(f"{name!r:.80} {why}", param=name[:LONGEST_PARAM])
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds, without the names whose value is null."""
     try:
         text = body.decode()
-        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
-        json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate is text that nobody can send
+        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_nulls)
+        # A lone surrogate is valid in JSON, but cannot be encoded when the text is sent on.
+        json.dumps(data, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not valid UTF-8: byte {error.start}") from error
     except UnicodeEncodeError as error:
@@ -218,24 +248,21 @@ def _json(body: bytes) -> dict[str, Any]:
     return data
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """null is the same as nothing, as in OpenAI's API; a name that stands twice is ambiguous."""
-    given = {name for name, _ in pairs}
-    if len(given) < len(pairs):
+def _without_nulls(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. As in OpenAI's API, null means that a field is absent. A repeated name is refused,
+    because proxies and servers differ in which of its values they take."""
+    names = {name for name, _ in pairs}
+    if len(names) < len(pairs):
         raise ValueError("a name stands twice in one object")
     return {name: value for name, value in pairs if value is not None}
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _not_here(name: str, why: str) -> BadRequest:
-    return BadRequest(f"{name!r:.80} {why}", param=name[:LONGEST_PARAM])
-
-
-def _bad(error: ValidationError) -> BadRequest:
-    # Of a union pydantic reports every alternative; the one that got furthest is the one meant.
+def _bad_request(error: ValidationError) -> BadRequest:
+    # Of a union pydantic reports every alternative. The one whose error lies deepest fits best.
     worst = max(error.errors(include_url=False), key=lambda problem: len(problem["loc"]))
     steps = [step for step in worst["loc"] if not _is_union_tag(step)]
     where = ".".join(map(str, steps))[:LONGEST_PARAM]
@@ -244,10 +271,12 @@ def _bad(error: ValidationError) -> BadRequest:
 
 
 def _is_union_tag(step: str | int) -> bool:
+    """Whether a step of an error's path names an alternative of a union rather than a field."""
     return isinstance(step, str) and (step == "str" or "[" in step)
 
 
-def _check(request: ChatRequest) -> None:
+def _check_combinations(request: ChatRequest) -> None:
+    """Refuse what no single field shows to be wrong."""
     if request.messages[-1].role != "user":
         role = request.messages[-1].role
         raise BadRequest(

@@ -1,6 +1,7 @@
 """A call that is lost with its replica is made again on another replica.
 
-Ray Serve itself repeats a call only while no replica has accepted it. After that the mixture decides:
+Ray Serve itself repeats a call only while no replica has accepted it. After that the mixture decides
+whether a call that failed is made again:
 
 1. Any error but EngineUnavailable: no. A model that returned an error, is overloaded or timed out would
    do so again.

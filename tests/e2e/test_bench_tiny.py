@@ -57,7 +57,7 @@ def bench(serving: Serving, recipe: str) -> Iterator[Command]:
 
     def command(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "slimmoa", "bench", *arguments],
+            [sys.executable, "-m", "cli", "bench", *arguments],
             capture_output=True,
             text=True,
             timeout=200,

@@ -17,7 +17,7 @@ from actors.keeper.ray_keeper import keepers
 from benchmarks.speed.turns import three_models
 from cluster.ray_runtime import APP_NAME
 from cluster.residency.messages import Snapshot
-from cluster.residency.policy import State
+from cluster.residency.state import State
 from tests.conftest import Endpoint, Serving
 from tests.e2e import processes
 from tests.e2e.processes import WAIT_S, until
@@ -57,7 +57,7 @@ class Slot:
         """Empty while there is no keeper."""
         try:
             (keeper,) = keepers(APP_NAME).values()
-            found: dict[str, Snapshot] = ray.get(keeper.standing.remote(), timeout=WAIT_S)
+            found: dict[str, Snapshot] = ray.get(keeper.snapshots.remote(), timeout=WAIT_S)
         except RayError:
             return {}
         return {member.partition("/")[0]: snapshot.state for member, snapshot in found.items()}

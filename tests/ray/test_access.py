@@ -164,7 +164,7 @@ def test_without_keys_requests_from_elsewhere_are_refused(serving: Serving) -> N
 
 
 def test_an_exported_config_names_the_file_of_keys_and_holds_none(keys_file: Path) -> None:
-    from serve_app.app import serve_config
+    from serve_app.serve_config import serve_config
 
     exported = serve_config(settings(keys_file), "0.0.0.0", 8000)
     assert exported["applications"][0]["args"]["recipe"]["access"]["keys_file"] == str(keys_file)

@@ -1,7 +1,7 @@
 """The keeper and its replicas as real Ray actors: each dies in turn, and the others go on.
 
-A recorder is told of every step and call before it begins and after it has ended, and keeps what
-must never be: two awake in the slot, two steps on the card, a call without an engine.
+Replicas note every step and call at a recorder, before it begins and after it has ended. The recorder
+keeps what must never be: two members awake in the slot, calls of two members, a call without an engine.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from ray.exceptions import RayActorError
 from actors.keeper.ray_keeper import RayKeeper, RemoteKeeper
 from actors.keeper.replica_turns import TurnClient
 from cluster.residency.messages import Verb
-from cluster.residency.policy import Member, Policy
-from cluster.residency.scheduler import Slot
+from cluster.residency.policy import Policy
+from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
 
 MEMBERS = ("a", "b", "c")
@@ -26,7 +26,7 @@ WAIT_S = 30
 
 
 class Recorder:
-    """Who is in which state, what has happened, and what must not have. Latches hold steps."""
+    """The state of every replica, what happened, and what must not have. A latch holds up a step."""
 
     def __init__(self) -> None:
         self._engines: dict[str, str] = {}
@@ -38,7 +38,12 @@ class Recorder:
         self._news = asyncio.Condition()
 
     async def note(self, name: str, event: str, engine: str | None, calls: int) -> None:
-        """`name` enters the state `engine` (None: stays), with so many more calls."""
+        """Note an event of a replica.
+
+        Args:
+            engine: the state that its engine enters; None if the engine stays as it is.
+            calls: how many calls more it serves.
+        """
         if engine is not None:
             self._engines[name] = engine
         self._calls[name] = self._calls.get(name, 0) + calls
@@ -54,10 +59,11 @@ class Recorder:
 
     async def killed(self, name: str) -> None:
         """The test kills the process of `name` now."""
-        self._engines[name], self._calls[name] = "gone", 0
+        self._engines[name] = "gone"
+        self._calls[name] = 0
 
     async def hold(self, event: str) -> int:
-        """From now on, hold whoever comes to `event`; how many events there were before."""
+        """Hold every replica that comes to `event`. Returns how many events there have been."""
         self._latches[event] = asyncio.Event()
         return len(self._events)
 
@@ -66,15 +72,15 @@ class Recorder:
             self._failing.add(event)
         self._latches.pop(event).set()
 
-    async def passage(self, event: str) -> None:
+    async def pass_latch(self, event: str) -> None:
         if (latch := self._latches.get(event)) is not None:
             await latch.wait()
         if event in self._failing:
             self._failing.remove(event)
-            raise RuntimeError(f"{event} was told to fail")
+            raise RuntimeError(f"{event} is to fail in this test")
 
-    async def seen(self, event: str, since: int) -> None:
-        """Returns once the event has happened after the first `since` ones."""
+    async def wait_for(self, event: str, since: int) -> None:
+        """Return once the event has happened after the first `since` events."""
         async with self._news:
             await self._news.wait_for(lambda: event in self._events[since:])
 
@@ -84,7 +90,8 @@ class Recorder:
 
 class FakeEngine:
     def __init__(self, name: str, recorder: Any) -> None:
-        self.name, self.recorder = name, recorder
+        self.name = name
+        self.recorder = recorder
 
     async def start(self) -> None:
         await self._step("start", "waking", "resident")
@@ -101,7 +108,7 @@ class FakeEngine:
 
     async def _step(self, step: str, during: str, after: str) -> None:
         await self.recorder.note.remote(self.name, step, during, 0)
-        await self.recorder.passage.remote(f"{self.name} {step}")
+        await self.recorder.pass_latch.remote(f"{self.name} {step}")
         await self.recorder.note.remote(self.name, f"{step} done", after, 0)
 
 
@@ -109,7 +116,8 @@ class Replica:
     """A model's replica: restarted by Ray when it dies, as Serve would."""
 
     async def __init__(self, name: str, keeper: Any, recorder: Any) -> None:  # type: ignore[misc]
-        self._name, self._recorder = name, recorder
+        self._name = name
+        self._recorder = recorder
         me = ray.get_runtime_context().current_actor
         engine = FakeEngine(name, recorder)
         self._turns = TurnClient(name, engine, RemoteKeeper(lambda: keeper), concurrency=2, replica=me)
@@ -127,7 +135,7 @@ class Replica:
     async def _answer(self, tag: str) -> None:
         await self._recorder.note.remote(self._name, tag, None, 1)
         try:
-            await self._recorder.passage.remote(f"{self._name} {tag}")
+            await self._recorder.pass_latch.remote(f"{self._name} {tag}")
         finally:
             await self._recorder.note.remote(self._name, f"{tag} done", None, -1)
 
@@ -142,13 +150,13 @@ class Cluster:
         self.keeper = (
             actor(RayKeeper)
             .options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
-            .remote([slot], Policy(restart_s=2, retry_s=0.1))
+            .remote([slot], Policy(restart_timeout_s=2, retry_s=0.1))
         )
         replica = actor(Replica).options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
         self.replicas = {name: replica.remote(name, self.keeper, self.recorder) for name in MEMBERS}
         self.since = 0
         for name in MEMBERS:
-            self.begun(f"{name} start done")
+            self.wait_for(f"{name} start done")
         self.call("a")
 
     def get(self, *refs: Any) -> Any:
@@ -157,9 +165,9 @@ class Cluster:
     def call(self, *names: str) -> None:
         assert self.get(*(self.replicas[name].call.remote() for name in names)) == list(names)
 
-    def begun(self, event: str) -> None:
-        """Returns once the event has happened after the last `hold`."""
-        self.get(self.recorder.seen.remote(event, self.since))
+    def wait_for(self, event: str) -> None:
+        """Return once the event has happened after the last `hold`."""
+        self.get(self.recorder.wait_for.remote(event, self.since))
 
     def hold(self, event: str) -> None:
         (self.since,) = self.get(self.recorder.hold.remote(event))
@@ -195,17 +203,18 @@ def card(_ray: None) -> Iterator[Cluster]:
 def test_killed_asleep_the_others_do_not_even_notice(card: Cluster) -> None:
     card.hold("a call")
     serving = card.replicas["a"].call.remote()
-    card.begun("a call")
+    card.wait_for("a call")
     card.kill("b")
     card.release("a call")
     assert card.get(serving) == ["a"]
     card.call("c", "a")
+    card.wait_for("b start done")
 
 
 def test_killed_waking_the_others_go_on_and_it_comes_back(card: Cluster) -> None:
     card.hold("b wake")
     lost = card.replicas["b"].call.remote()
-    card.begun("b wake")
+    card.wait_for("b wake")
     other = card.replicas["c"].call.remote()
     card.kill("b")
     with pytest.raises(RayActorError):
@@ -218,22 +227,22 @@ def test_killed_awake_the_slot_passes_on(card: Cluster) -> None:
     card.call("b", "c")
 
 
-def test_killed_while_serving_the_caller_is_told_and_the_slot_passes_on(card: Cluster) -> None:
+def test_killed_while_serving_the_caller_gets_an_error_and_the_slot_passes_on(card: Cluster) -> None:
     card.hold("a call")
     lost = card.replicas["a"].call.remote()
-    card.begun("a call")
+    card.wait_for("a call")
     other = card.replicas["b"].call.remote()
     card.kill("a")
     with pytest.raises(RayActorError):
         card.get(lost)
-    card.release("a call")  # not before the process is dead, or it could still tell of the call
+    card.release("a call")  # after the process is dead, or it could still note the call
     assert card.get(other) == ["b"]
 
 
 def test_killed_falling_asleep_the_next_one_is_woken(card: Cluster) -> None:
     card.hold("a sleep")
     other = card.replicas["b"].call.remote()
-    card.begun("a sleep")
+    card.wait_for("a sleep")
     card.kill("a")
     card.release("a sleep")
     assert card.get(other) == ["b"]
@@ -242,7 +251,7 @@ def test_killed_falling_asleep_the_next_one_is_woken(card: Cluster) -> None:
 def test_a_keeper_killed_in_a_turn_starts_nothing_until_all_have_rejoined(card: Cluster) -> None:
     card.hold("a long")
     serving = card.replicas["a"].call.remote("long")
-    card.begun("a long")
+    card.wait_for("a long")
     other = card.replicas["b"].call.remote()
     ray.kill(card.keeper, no_restart=False)
     card.release("a long")
@@ -252,7 +261,7 @@ def test_a_keeper_killed_in_a_turn_starts_nothing_until_all_have_rejoined(card: 
 def test_a_keeper_killed_in_the_middle_of_a_wake_learns_how_it_ended(card: Cluster) -> None:
     card.hold("b wake")
     call = card.replicas["b"].call.remote()
-    card.begun("b wake")
+    card.wait_for("b wake")
     ray.kill(card.keeper, no_restart=False)
     other = card.replicas["c"].call.remote()
     card.release("b wake")
@@ -262,29 +271,29 @@ def test_a_keeper_killed_in_the_middle_of_a_wake_learns_how_it_ended(card: Clust
 def test_a_client_that_gives_up_while_it_waits_costs_no_swap(card: Cluster) -> None:
     card.hold("a call")
     serving = card.replicas["a"].call.remote()
-    card.begun("a call")
-    before = card.get(card.keeper.orders.remote())[0]
+    card.wait_for("a call")
+    before = card.get(card.keeper.order_counts.remote())[0]
     waiting = card.replicas["b"].call.remote()
-    while card.get(card.keeper.standing.remote())[0]["b"].calls.waiting == 0:
-        pass  # until its wish for a turn has come to the keeper
+    while card.get(card.keeper.snapshots.remote())[0]["b"].calls.waiting == 0:
+        pass  # until the keeper knows that b wants a turn
     # By default Ray cancels also what the call asks of others, and so the note that it was withdrawn.
     ray.cancel(waiting, recursive=False)
-    card.begun("b call withdrawn")
+    card.wait_for("b call withdrawn")
     card.release("a call")
     assert card.get(serving) == ["a"]
     card.call("a")
-    after = card.get(card.keeper.orders.remote())[0]
+    after = card.get(card.keeper.order_counts.remote())[0]
     assert after.get(("b", Verb.WAKE), 0) == before.get(("b", Verb.WAKE), 0)
 
 
 def test_a_failed_wake_ends_the_process_and_a_new_one_answers(card: Cluster) -> None:
     card.hold("b wake")
     lost = card.replicas["b"].call.remote()
-    card.begun("b wake")
+    card.wait_for("b wake")
     card.release("b wake", fail=True)
     with pytest.raises((EngineUnavailable, RayActorError)):
         card.get(lost)
     card.call("a", "c")
-    card.begun("b restart")
-    card.begun("b start done")
+    card.wait_for("b restart")
+    card.wait_for("b start done")
     card.call("a", "c", "b")

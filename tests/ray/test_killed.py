@@ -74,7 +74,7 @@ class Keeper:
 
     def __init__(self, *wakes: int | None) -> None:
         self._wakes = iter(wakes)
-        self.orders = self
+        self.order_counts = self
 
     async def remote(self) -> dict[tuple[str, str], Any]:
         if (wakes := next(self._wakes)) is None:

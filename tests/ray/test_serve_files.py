@@ -17,9 +17,10 @@ from ray.serve.schema import ServeDeploySchema
 from cluster import ray_runtime
 from cluster.cards.detect import detect_cards
 from configs.load import load, presets
-from serve_app import app
+from serve_app import deployments
 from serve_app.access.replica_counts import ReplicaCounts
-from serve_app.app import BuildArgs, build, serve_config
+from serve_app.app import BuildArgs, build
+from serve_app.serve_config import serve_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SERVE = sorted((CONFIGS / "serve").glob("*.yaml"))
@@ -59,16 +60,33 @@ def test_only_the_file_for_a_load_balancer_listens_to_others() -> None:
     assert not load("slim_moa_a100").access.open  # so that whoever has no key gets 401 or 403
 
 
-@pytest.mark.parametrize(("nodes", "together"), [(1, 3), (2, 2), (3, 1), (9, 1)])
-def test_ingresses_are_on_nodes_of_their_own_where_there_are_so_many(
-    monkeypatch: pytest.MonkeyPatch, nodes: int, together: int
+def test_each_model_is_a_deployment_with_what_the_plan_gives_it(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: [{}] * nodes)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("SLIMMOA_CARDS", "A100-80GB,A100-80GB")
+    ingress: Any = build(BuildArgs(config="slim_moa_a100"))._bound_deployment
+    _, models, _ = ingress.init_args
+    found = {name: each._bound_deployment for name, each in models.items()}
+    assert {name: each.name for name, each in found.items()} == {n: f"model-{n}" for n in found}
+    gpus = {name: each.ray_actor_options["num_gpus"] for name, each in found.items()}
+    assert gpus == dict.fromkeys(found, 0.3333)  # one of the two cards has three replicas
+    for name, each in found.items():
+        _, model, queue, assignments = each.init_args
+        assert each.max_ongoing_requests > model.concurrency + queue
+        assert assignments.replicas.all == assignments.placement.replicas(name)
+        scaling = each._deployment_config.autoscaling_config
+        assert scaling.initial_replicas == len(assignments.replicas.all)
+        assert scaling.policy.policy_kwargs["resource"] == "GPU"
+
+
+def test_ingresses_are_counted_by_the_nodes_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: [{}] * 2)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(app, "cards_of", lambda _: detect_cards())
+    monkeypatch.setattr(ray_runtime, "cluster_cards", detect_cards)
     ingress = build(BuildArgs(config="scripted", ingresses=3))._bound_deployment
     assert ingress.num_replicas == 3
-    assert ingress._replica_config.max_replicas_per_node == together
+    assert ingress._replica_config.max_replicas_per_node == 2
 
 
 def has_replicas(monkeypatch: pytest.MonkeyPatch, **states: dict[str, int]) -> None:
@@ -88,7 +106,7 @@ def test_replicas_that_a_new_controller_finds_count_and_those_that_start_do_not(
         ingress={"RUNNING": 1, "STARTING": 1},
         model_m={"RECOVERING": 2, "RUNNING": 1, "STOPPING": 4},
     )
-    counted = asyncio.run(app._running("slimmoa", {"model-m": "m"}))
+    counted = asyncio.run(deployments.count_replicas("slimmoa", {"model-m": "m"}))
     assert counted == ReplicaCounts({"m": 3}, ingresses=1)
 
 
@@ -105,7 +123,7 @@ def test_a_model_of_which_no_replica_runs_is_missing_at_once(monkeypatch: pytest
     handles: Any = dict.fromkeys(recipe.models, Unasked())
     gone = {f"model_{name.replace('-', '_')}": {"STARTING": 1} for name in recipe.models}
     has_replicas(monkeypatch, ingress={"RUNNING": 1}, **gone)
-    ingress = app.Ingress(recipe, handles, ())
+    ingress = deployments.Ingress(recipe, handles, ())
 
     async def refused(model: str, stream: bool) -> httpx.Response:
         api = httpx.ASGITransport(ingress.__serve_build_asgi_app__(), client=("127.0.0.1", 1))

@@ -5,7 +5,9 @@ import copy
 import re
 import selectors
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVarTuple
 
 from actors.engine import Delta, FinishReason, Message, collect_answer
 from configs.schema import Sampling
@@ -27,6 +29,12 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
+Ts = TypeVarTuple("Ts")
+
+clock_ahead_s: ContextVar[float] = ContextVar("clock_ahead_s", default=0.0)
+"""Seconds by which the clock of this context is ahead, for tests of machines whose clocks differ."""
+
+
 class JumpingLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer as soon as nothing else is left to do."""
 
@@ -35,7 +43,16 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        return self._jumping.now
+        return self._jumping.now + clock_ahead_s.get()
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return super().call_at(when - clock_ahead_s.get(), callback, *args, context=context)
 
 
 @dataclass

@@ -16,7 +16,11 @@ MakeCard = Callable[..., Card]
 
 @pytest.fixture(scope="session")
 def make_recipe() -> MakeRecipe:
-    """make_recipe("a", "b", aggregator="c", engine=..., cards={...}, a={"residency": ...})"""
+    """Makes a recipe from the names of its proposers and its aggregator.
+
+    make_recipe("a", "b", aggregator="c", engine="vllm", cards={...}, a={"residency": ...}): further
+    keywords are settings of the model of that name.
+    """
 
     def make(*proposers: str, aggregator: str, engine: str = "vllm", **more: Any) -> Recipe:
         cards = more.pop("cards", {})
@@ -38,23 +42,40 @@ def make_recipe() -> MakeRecipe:
 
 @pytest.fixture(scope="session")
 def make_checkpoint() -> MakeCheckpoint:
-    """make_checkpoint(37.0): a dense model with so many GiB of 16-bit weights."""
+    """Makes a dense model with 16-bit weights of a size in GiB: make_checkpoint(37.0)."""
 
     def make(weights_gib: float) -> Checkpoint:
         layers, hidden, vocab = 32, 4096, 32000
         attention = layers * hidden * (2 * hidden + 2048)
         weights = int(weights_gib * GIB)
         ffn = max(1, (weights // 2 - attention - 2 * vocab * hidden) // (3 * layers * hidden))
-        return Checkpoint(weights, layers, hidden, ffn, vocab, 4096, 2048, 2 * vocab * hidden)
+        return Checkpoint(
+            weight_bytes=weights,
+            layers=layers,
+            hidden=hidden,
+            ffn=ffn,
+            vocab=vocab,
+            query_width=4096,
+            kv_width=2048,
+            lookup_bytes=2 * vocab * hidden,
+        )
 
     return make
 
 
 @pytest.fixture(scope="session")
 def make_card() -> MakeCard:
-    """make_card(80): a GPU with so many GiB."""
+    """Makes a GPU with memory of a size in GiB: make_card(80)."""
 
     def make(gib: float, **more: Any) -> Card:
-        return Card("gpu", int(gib * GIB), kind="gpu", bandwidth=1e12, flops=1e14, link=3e10, **more)
+        return Card(
+            name="gpu",
+            total_bytes=int(gib * GIB),
+            kind="gpu",
+            bandwidth=1e12,
+            flops=1e14,
+            link=3e10,
+            **more,
+        )
 
     return make

@@ -18,6 +18,7 @@ BUILTIN = {"Exception", "ValueError", "RuntimeError", "OSError", "LookupError", 
 CAUGHT_INSIDE = {
     "BadDocument": "configs/load.py gives a RecipeError",
     "EventTooLong": "the HTTP engine gives an EngineError",
+    "FaultyAnswer": "jobs/generate.py stores the row as failed",
     "NativeFailure": "the llama.cpp engine gives an EngineError",
     "NotGguf": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
     "RequestError": "the base of the other tree",

@@ -12,7 +12,7 @@ from jobs.app_choice import (
     ModelAppMismatch,
     app_name,
     choose_app,
-    is_replica_of,
+    is_app_replica,
     require_models,
     require_same,
 )
@@ -69,7 +69,7 @@ def test_every_folder_has_an_application_of_its_own(
     ],
 )
 def test_only_replicas_of_the_application_itself_are_its_own(actor: str, belongs: bool) -> None:
-    assert is_replica_of(OWN, actor) is belongs
+    assert is_app_replica(OWN, actor) is belongs
 
 
 def test_an_application_without_a_model_of_the_recipe_is_refused() -> None:

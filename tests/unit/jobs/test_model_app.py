@@ -206,7 +206,7 @@ class Keeper:
     """A keeper whose counts of orders follow a script; None: out of reach."""
 
     def __init__(self, unreachable: type[Exception], *wakes: int | None) -> None:
-        self.orders = SimpleNamespace(remote=self._count)
+        self.order_counts = SimpleNamespace(remote=self._count)
         self._unreachable = unreachable
         self._wakes = iter(wakes)
 

@@ -50,7 +50,7 @@ def recipe(**limits: Any) -> Recipe:
 
 
 class Scripted:
-    """The recipe's models as real replicas in this process. asked: what they were asked."""
+    """The recipe's models as real replicas of scripted engines, in this process."""
 
     def __init__(self, mixture: Recipe) -> None:
         self._replicas = {
@@ -58,6 +58,7 @@ class Scripted:
             for name, model in mixture.models.items()
         }
         self.asked: list[tuple[str, Sequence[Message], Sampling]] = []
+        """The model, messages and sampling of each call, in order."""
 
     async def start(self) -> None:
         await asyncio.gather(*(replica.start() for replica in self._replicas.values()))
@@ -85,10 +86,11 @@ class Scripted:
 
 
 class Call:
-    """One call of a puppet; the test says what it answers. closed: nothing works on it any more."""
+    """One call of a model, whose answer the test writes."""
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
+        """Set once nothing works on the call any more."""
         self._answer: asyncio.Queue[Delta | Exception | None] = asyncio.Queue()
 
     def say(self, text: str) -> None:
@@ -115,18 +117,19 @@ class Call:
 
 
 class Puppets:
-    """Models whose every call waits for the test. down: what is wrong with a model, if something is."""
+    """Models whose calls all wait for the test."""
 
     def __init__(self) -> None:
         self._calls: defaultdict[str, asyncio.Queue[Call]] = defaultdict(asyncio.Queue)
         self.down: dict[str, Exception] = {}
+        """The error that a probe of a model gets, by the model's name."""
 
     async def call(self, model: str) -> Call:
-        """The model's next call, once it comes."""
+        """Wait for the model's next call."""
         return await self._calls[model].get()
 
     async def answer(self, model: str) -> None:
-        """Let the model's next call say two words."""
+        """Have the model's next call answer with two words."""
         call = await self.call(model)
         call.say(f"by {model}")
         call.end(prompt_tokens=10, completion_tokens=2)
@@ -157,7 +160,10 @@ class Puppets:
 
 
 class Exchange:
-    """A request to an ASGI app, and its response as it comes. httpx would hand out only a whole one."""
+    """A request to an ASGI app, and the parts of its response as they come.
+
+    httpx would return only the whole response.
+    """
 
     def __init__(
         self, api: FastAPI, body: dict[str, Any], send: Send | None = None, **scope: Any
@@ -168,27 +174,27 @@ class Exchange:
         self.app = asyncio.create_task(api(SCOPE | scope, self._received.get, send or self._sent.put))
 
     async def start(self) -> dict[str, Any]:
-        """The message with status and headers."""
+        """Wait for the message with status and headers."""
         message: dict[str, Any] = await self._sent.get()
         assert message["type"] == "http.response.start"
         return message
 
     async def body(self) -> bytes:
-        """What is sent next, as it is."""
+        """Wait for the next part of the body."""
         message: dict[str, bytes] = await self._sent.get()
         return message["body"]
 
     async def events(self) -> list[Any]:
-        """What is sent next: chunks, `keep-alive`, or `[DONE]`."""
+        """Wait for the next part of the body and read its events: chunks, `keep-alive`, `[DONE]`."""
         parts = (await self.body()).decode().removesuffix("\n\n").split("\n\n")
         return [_read(part) for part in parts]
 
     async def whole(self) -> Any:
-        """The answer in one piece."""
+        """Wait for an answer in one piece."""
         return json.loads(await self.body())
 
     async def rest(self) -> list[Any]:
-        """All that is sent until the end."""
+        """Read all events until the end of the stream, and wait for the end of the request."""
         seen: list[Any] = []
         while not seen or seen[-1] != "[DONE]":
             seen += await self.events()
@@ -196,7 +202,7 @@ class Exchange:
         return seen
 
     def leave(self) -> None:
-        """The client goes away."""
+        """Close the connection as a client that leaves."""
         self._received.put_nowait({"type": "http.disconnect"})
 
 
@@ -212,7 +218,7 @@ def puppets() -> Puppets:
 
 @pytest.fixture
 def ask(puppets: Puppets) -> Callable[..., Exchange]:
-    """Opens an exchange with puppets behind it: `limits` of the recipe, and a request's fields."""
+    """Opens an exchange with puppets, given the recipe's `limits` and the fields of the request."""
 
     def opened(
         limits: dict[str, Any] | None = None, send: Send | None = None, **fields: Any
@@ -231,7 +237,7 @@ async def scripted() -> Scripted:
 
 @pytest.fixture
 async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the API over scripted models, for whole answers."""
+    """A client of the API over scripted models, for answers in one piece."""
     api = create_api(recipe(max_body_bytes=200_000), scripted)
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -240,7 +246,7 @@ async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def listening(api: FastAPI) -> AsyncIterator[str]:
-    """The API behind a real server on a free port of this machine; gives its URL."""
+    """Serve the API on a free port of this machine, and give its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(api, lifespan="off", log_level="critical"))
         serving = asyncio.create_task(server.serve([listener]))
@@ -252,7 +258,7 @@ async def listening(api: FastAPI) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def listen() -> AsyncIterator[Callable[..., Any]]:
-    """Puts an API behind a real server on a free port; gives OpenAI's client of it."""
+    """Serves an API on a free port of this machine, and gives OpenAI's client of it."""
     async with AsyncExitStack() as stack:
 
         async def client(api: FastAPI) -> AsyncOpenAI:

@@ -1,4 +1,4 @@
-"""The HTTP engine with a server on a port of its own."""
+"""Fixtures that start a local server and connect the HTTP engine to it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -13,7 +13,7 @@ from tests.unit.actors.engines.http_servers import Connect, Reply, Server, model
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[[Server], Awaitable[str]]]:
-    """Put a server on a port; gives its origin."""
+    """A function that starts a server on a free port and returns its URL without a path."""
     async with AsyncExitStack() as stack:
 
         async def start(server: Server) -> str:
@@ -29,7 +29,7 @@ async def serve() -> AsyncIterator[Callable[[Server], Awaitable[str]]]:
 
 @pytest.fixture
 async def connect(serve: Callable[[Server], Awaitable[str]]) -> AsyncIterator[Connect]:
-    """A started engine and its server, which gives these replies."""
+    """A function that starts a server with the given replies and an engine connected to it."""
     async with AsyncExitStack() as stack:
 
         async def make(*replies: Reply, **settings: object) -> tuple[OpenAIHttpEngine, Server]:

@@ -18,7 +18,7 @@ Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """Gives its replies in order, the last one again and again; keeps what it was asked."""
+    """Sends its replies in order, then repeats the last reply; records the requests."""
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = replies
@@ -48,7 +48,7 @@ def model(**settings: object) -> OpenAIHttpModel:
 
 
 def whole(body: bytes | str, content_type: str = "text/event-stream", status: int = 200) -> Reply:
-    """A response that is all there at once."""
+    """A reply that is sent in one piece."""
 
     async def reply(_request: web.Request) -> web.StreamResponse:
         raw = body.encode() if isinstance(body, str) else body
@@ -58,7 +58,7 @@ def whole(body: bytes | str, content_type: str = "text/event-stream", status: in
 
 
 def piecewise(*parts: str, then: Callable[[web.Request], Awaitable[object]] | None = None) -> Reply:
-    """A stream that is written part by part; `then` happens before it would end."""
+    """A streamed reply, written part by part; `then` is awaited before the stream ends."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

@@ -1,4 +1,4 @@
-"""The HTTP engine against local servers that behave well and oddly."""
+"""The HTTP engine against local servers that behave well or oddly."""
 
 import asyncio
 import json

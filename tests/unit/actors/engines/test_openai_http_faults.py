@@ -1,4 +1,4 @@
-"""The HTTP engine against servers that fail: what is tried again, what is said, what is kept quiet."""
+"""The HTTP engine against servers that fail: which calls it tries again and which errors it raises."""
 
 import asyncio
 import json

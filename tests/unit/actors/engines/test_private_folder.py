@@ -58,7 +58,7 @@ def test_a_folder_of_another_user_is_left_alone(
     theirs = tmp_path / f"{PREFIX}theirs"
     theirs.mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
-    with pytest.raises(OSError, match="cannot lock"):  # its own, too, seems to be another user's
+    with pytest.raises(OSError, match="cannot lock"):  # so its own folders seem to be another user's
         PrivateFolder(tmp_path)
     assert theirs.exists()
 

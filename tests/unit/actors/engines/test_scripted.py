@@ -44,12 +44,12 @@ async def test_an_empty_answer_still_ends_and_counts() -> None:
 
 
 async def outcomes(fail_share: float, hang_share: float, calls: int) -> str:
-    """One letter per call: A answered, F failed, H hung."""
+    """The outcomes of the calls, a letter each: A for answered, F for failed, H for hanging."""
     engine = await started(tokens=1, fail_share=fail_share, hang_share=hang_share)
     letters = ""
     for _ in range(calls):
         call = asyncio.create_task(answer(engine))
-        for _ in range(50):  # without faults it needs no time
+        for _ in range(50):  # a call without a fault ends within these turns of the event loop
             await asyncio.sleep(0)
         if not call.done():
             call.cancel()

@@ -1,25 +1,25 @@
 """The keeper alone: replicas are played by hand, message by message, in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
 from actors.keeper.card_keeper import EMPTY_S, PING_S, CardKeeper
-from actors.keeper.replica_turns import POLL_S
+from actors.keeper.protocol import POLL_S
 from cluster.residency.messages import Order, PollReply, Snapshot, Verb
-from cluster.residency.policy import Member, Policy, QueueCounts, State, Turn
-from cluster.residency.scheduler import Slot
+from cluster.residency.policy import Policy
+from cluster.residency.state import Member, QueueCounts, Slot, State, TurnState
+from tests.unit.scripts import clock_ahead_s
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
-POLICY = Policy(absent_s=8, restart_s=5)
+pytestmark = pytest.mark.virtual_time
+
+POLICY = Policy(join_wait_s=8, restart_timeout_s=5)
 AWAKE, ASLEEP, STOPPED = (Snapshot(s) for s in (State.RESIDENT, State.ASLEEP, State.STOPPED))
-WAITS = QueueCounts(waiting=1, oldest=-2.0, due=28.0)
+WAITS = QueueCounts(waiting=1, first_arrival_at=-2.0, first_due_at=28.0)
 
 
 class Scene:
-    """A keeper of members a and b in one slot; `dead` are the replicas that no longer answer."""
+    """A keeper of members a and b in one slot. The replicas in `dead` answer no ping."""
 
     def __init__(self) -> None:
         self.dead: set[str] = set()
@@ -43,208 +43,191 @@ class Scene:
         return ticket
 
     async def order(self, ticket: str, after: int = 0) -> tuple[int, Verb] | None:
-        reply = await self.keeper.order(ticket, after)
+        reply = await self.keeper.poll(ticket, after)
         assert reply.known
         return None if reply.order is None else (reply.order.number, reply.order.verb)
 
 
-def test_a_new_keeper_gives_no_turn_before_every_member_has_shown_itself(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        a = await it.join("a", AWAKE)
-        assert await it.order(a) is None
-        await it.join("b", ASLEEP)
-        assert await it.order(a) == (1, Verb.OPEN)
-
-    in_virtual_time(scene())
+async def test_a_new_keeper_gives_no_turn_before_every_member_has_joined() -> None:
+    card = Scene()
+    a = await card.join("a", AWAKE)
+    assert await card.order(a) is None
+    await card.join("b", ASLEEP)
+    assert await card.order(a) == (1, Verb.OPEN)
 
 
-def test_a_member_that_does_not_show_itself_is_waited_for_so_long_and_no_longer(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        it, loop = Scene(), asyncio.get_running_loop()
-        a = await it.join("a", AWAKE)
-        while (order := await it.order(a)) is None:
-            assert loop.time() < POLICY.absent_s + POLL_S
-        assert order == (1, Verb.OPEN)
-        assert loop.time() >= POLICY.absent_s
-
-    in_virtual_time(scene())
+async def test_a_member_that_does_not_join_is_waited_for_until_the_leases_have_run_out() -> None:
+    card, loop = Scene(), asyncio.get_running_loop()
+    a = await card.join("a", AWAKE)
+    while (order := await card.order(a)) is None:
+        assert loop.time() < POLICY.join_wait_s + POLL_S
+    assert order == (1, Verb.OPEN)
+    assert loop.time() >= POLICY.join_wait_s
 
 
-def test_a_turn_left_open_by_the_last_keeper_is_closed_and_drained_before_another_begins(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        it = Scene()
-        a = await it.join("a", Snapshot(State.RESIDENT, Turn.OPEN, QueueCounts(in_flight=1)))
-        b = await it.join("b", Snapshot(State.ASLEEP, calls=WAITS))
-        assert await it.order(a) == (1, Verb.CLOSE)
-        await it.keeper.report(a, 1, Snapshot(State.RESIDENT, Turn.CLOSING, QueueCounts(in_flight=1)))
-        assert await it.order(a, after=1) is None
-        assert await it.order(b) is None
-        await it.keeper.report(a, 1, AWAKE)
-        assert await it.order(a, after=1) == (2, Verb.SLEEP)
-        assert await it.order(b) is None
-        await it.keeper.report(a, 2, ASLEEP)
-        assert await it.order(b) == (1, Verb.WAKE)
-
-    in_virtual_time(scene())
+async def test_a_turn_that_the_last_keeper_opened_is_drained_before_another_begins() -> None:
+    card = Scene()
+    a = await card.join("a", Snapshot(State.RESIDENT, TurnState.OPEN, QueueCounts(in_flight=1)))
+    b = await card.join("b", Snapshot(State.ASLEEP, calls=WAITS))
+    assert await card.order(a) == (1, Verb.CLOSE)
+    await card.keeper.report(
+        a, 1, Snapshot(State.RESIDENT, TurnState.CLOSING, QueueCounts(in_flight=1))
+    )
+    assert await card.order(a, after=1) is None
+    assert await card.order(b) is None
+    await card.keeper.report(a, 1, AWAKE)
+    assert await card.order(a, after=1) == (2, Verb.SLEEP)
+    assert await card.order(b) is None
+    await card.keeper.report(a, 2, ASLEEP)
+    assert await card.order(b) == (1, Verb.WAKE)
 
 
-def test_a_report_older_than_the_last_order_counts_for_its_queue_only(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
-        await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
-        assert await it.order(a, after=1) == (2, Verb.CLOSE)
-        await it.keeper.report(a, 1, AWAKE)  # sent before CLOSE arrived: closed, but not by that
-        assert (await it.keeper.standing())["a"].turn is Turn.CLOSING
-        await it.keeper.report(a, 2, AWAKE)
-        assert await it.order(a, after=2) == (3, Verb.SLEEP)
-
-    in_virtual_time(scene())
+async def test_a_report_older_than_the_last_order_counts_for_its_queue_only() -> None:
+    card = Scene()
+    a, b = await card.join("a", AWAKE), await card.join("b", ASLEEP)
+    await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    assert await card.order(a, after=1) == (2, Verb.CLOSE)
+    await card.keeper.report(a, 1, AWAKE)  # sent before CLOSE came
+    assert (await card.keeper.snapshots())["a"].turn is TurnState.CLOSING
+    await card.keeper.report(a, 2, AWAKE)
+    assert await card.order(a, after=2) == (3, Verb.SLEEP)
 
 
-def test_the_gate_is_told_in_seconds_from_now(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
-        busy = QueueCounts(waiting=1, in_flight=1, oldest=0.0)
-        await it.keeper.report(a, 1, Snapshot(State.RESIDENT, Turn.OPEN, busy))
-        await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
-        assert await it.order(a, after=1) is None
-        await asyncio.sleep(7)  # the gate fell at 4 s, two swaps after the turn began
-        reply = await it.keeper.order(a, 1)
-        assert reply == PollReply(True, Order(2, Verb.CLOSE, before_s=4.0 - (POLL_S + 7)))
-
-    in_virtual_time(scene())
+async def test_the_cutoff_is_sent_in_seconds_from_now() -> None:
+    card = Scene()
+    a, b = await card.join("a", AWAKE), await card.join("b", ASLEEP)
+    busy = QueueCounts(waiting=1, in_flight=1, first_arrival_at=0.0)
+    await card.keeper.report(a, 1, Snapshot(State.RESIDENT, TurnState.OPEN, busy))
+    await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    assert await card.order(a, after=1) is None
+    await asyncio.sleep(7)  # the cutoff was at 4 s, two swaps after the turn began
+    reply = await card.keeper.poll(a, 1)
+    assert reply == PollReply(True, Order(2, Verb.CLOSE, cutoff_s=4.0 - (POLL_S + 7)))
 
 
-def test_a_dead_replica_is_noticed_and_its_turn_passes_on(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it, loop = Scene(), asyncio.get_running_loop()
-        a, b = await it.join("a", AWAKE), await it.join("b", Snapshot(State.ASLEEP, calls=WAITS))
-        it.dead.add("a")
-        assert await it.order(b) == (1, Verb.WAKE)
-        assert loop.time() <= PING_S
-        assert await it.keeper.order(a, 0) == PollReply(known=False)
-        assert await it.keeper.report(a, 1, AWAKE) is False
-
-    in_virtual_time(scene())
-
-
-def test_a_place_is_not_given_to_a_second_replica_while_the_first_lives(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        await it.join("a", AWAKE)
-        assert await it.keeper.join("a", "other process", STOPPED, "other") is None
-        it.dead.add("a")
-        await asyncio.sleep(2 * PING_S)
-        assert await it.keeper.join("a", "other process", STOPPED, "other") is not None
-        assert (await it.keeper.standing())["a"].state is State.STOPPED
-
-    in_virtual_time(scene())
+@pytest.mark.parametrize("ahead_s", [0.0, 1000.0, -1000.0])
+async def test_times_of_a_queue_count_from_the_sending_of_each_message(ahead_s: float) -> None:
+    clock_ahead_s.set(ahead_s)
+    card = Scene()
+    b = await card.join("b", Snapshot(State.ASLEEP, calls=WAITS))
+    assert (await card.keeper.snapshots())["b"].calls == WAITS
+    await asyncio.sleep(3)
+    later = QueueCounts(waiting=1, first_arrival_at=-5.0, first_due_at=25.0)
+    assert (await card.keeper.snapshots())["b"].calls == later
+    await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    assert (await card.keeper.snapshots())["b"].calls == WAITS
 
 
-def test_an_actor_restarted_in_place_is_a_death_and_a_new_replica(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        old = await it.join("a", AWAKE)
-        await it.join("b", ASLEEP)
-        new = await it.keeper.join("a", "new process", STOPPED, "a")
-        assert new is not None
-        assert (await it.keeper.order(old, 0)).known is False
-        assert await it.order(new) == (1, Verb.START)
-
-    in_virtual_time(scene())
+async def test_a_dead_replica_is_noticed_and_its_turn_passes_on() -> None:
+    card, loop = Scene(), asyncio.get_running_loop()
+    a, b = await card.join("a", AWAKE), await card.join("b", Snapshot(State.ASLEEP, calls=WAITS))
+    card.dead.add("a")
+    assert await card.order(b) == (1, Verb.WAKE)
+    assert loop.time() <= PING_S
+    assert await card.keeper.poll(a, 0) == PollReply(known=False)
+    assert await card.keeper.report(a, 1, AWAKE) is False
 
 
-def test_the_same_process_joining_again_is_taken_as_it_is(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        old = await it.join("a", AWAKE)
-        await it.join("b", ASLEEP)
-        polling = asyncio.create_task(it.keeper.order(old, 1))
-        await asyncio.sleep(0)
-        new = await it.join("a", AWAKE)
-        assert await polling == PollReply(known=False)
-        assert await it.order(new) == (1, Verb.OPEN)
-
-    in_virtual_time(scene())
+async def test_no_second_replica_becomes_a_member_while_the_first_lives() -> None:
+    card = Scene()
+    await card.join("a", AWAKE)
+    assert await card.keeper.join("a", "other process", STOPPED, "other") is None
+    card.dead.add("a")
+    await asyncio.sleep(2 * PING_S)
+    assert await card.keeper.join("a", "other process", STOPPED, "other") is not None
+    assert (await card.keeper.snapshots())["a"].state is State.STOPPED
 
 
-def test_a_replica_that_does_not_restart_is_killed_and_the_card_is_free_once_it_is_dead(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        it = Scene()
-        a, b = await it.join("a", AWAKE), await it.join("b", Snapshot(State.ASLEEP, calls=WAITS))
-        await it.keeper.report(a, 1, Snapshot(State.FAILED))
-        assert await it.order(a, after=1) == (2, Verb.RESTART)
-        await asyncio.sleep(POLICY.restart_s + 1)
-        assert it.killed == ["a"]
-        assert await it.order(b) is None
-        it.dead.add("a")
-        assert await it.order(b) == (1, Verb.WAKE)
-
-    in_virtual_time(scene())
+async def test_an_actor_that_ray_restarted_counts_as_dead_and_as_a_new_replica() -> None:
+    card = Scene()
+    old = await card.join("a", AWAKE)
+    await card.join("b", ASLEEP)
+    new = await card.keeper.join("a", "new process", STOPPED, "a")
+    assert new is not None
+    assert (await card.keeper.poll(old, 0)).known is False
+    assert await card.order(new) == (1, Verb.START)
 
 
-def test_orders_are_counted_so_that_swaps_can_be_seen(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        await it.join("a", AWAKE)
-        b = await it.join("b", ASLEEP)
-        assert await it.keeper.orders() == {("a", Verb.OPEN): 1}
-        await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
-        await asyncio.sleep(1)
-        assert await it.keeper.orders() == {("a", Verb.OPEN): 1, ("a", Verb.CLOSE): 1}
-
-    in_virtual_time(scene())
+async def test_the_same_process_joining_again_is_taken_as_it_is() -> None:
+    card = Scene()
+    old = await card.join("a", AWAKE)
+    await card.join("b", ASLEEP)
+    polling = asyncio.create_task(card.keeper.poll(old, 1))
+    await asyncio.sleep(0)
+    new = await card.join("a", AWAKE)
+    assert await polling == PollReply(known=False)
+    assert await card.order(new) == (1, Verb.OPEN)
 
 
-def test_the_seconds_of_a_swap_are_counted_once_however_often_they_are_told(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        it = Scene()
-        a, b = await it.join("a", AWAKE), await it.join("b", ASLEEP)
-        await it.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
-        await asyncio.sleep(1)
-        await it.keeper.report(a, 2, AWAKE)
-        await it.keeper.report(a, 3, Snapshot(State.FALLING_ASLEEP, took_s=9.0))  # of its last step
-        for _ in range(2):
-            await it.keeper.report(a, 3, Snapshot(State.ASLEEP, took_s=0.5))
-        await it.keeper.report(b, 1, Snapshot(State.RESIDENT, took_s=2.0))
-        expected = {("a", State.ASLEEP): 0.5, ("b", State.RESIDENT): 2.0}
-        assert await it.keeper.step_seconds() == expected
-
-    in_virtual_time(scene())
+async def test_a_replica_that_does_not_restart_is_killed_and_the_card_is_free_once_it_is_dead() -> None:
+    card = Scene()
+    a, b = await card.join("a", AWAKE), await card.join("b", Snapshot(State.ASLEEP, calls=WAITS))
+    await card.keeper.report(a, 1, Snapshot(State.FAILED))
+    assert await card.order(a, after=1) == (2, Verb.RESTART)
+    await asyncio.sleep(POLICY.restart_timeout_s + 1)
+    assert card.killed == ["a"]
+    assert await card.order(b) is None
+    card.dead.add("a")
+    assert await card.order(b) == (1, Verb.WAKE)
 
 
-def test_a_member_of_no_slot_is_refused_by_name(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        with pytest.raises(ValueError, match="'c'"):
-            await Scene().keeper.join("c", "c", STOPPED, "c")
+async def test_orders_are_counted_so_that_swaps_can_be_seen() -> None:
+    card = Scene()
+    await card.join("a", AWAKE)
+    b = await card.join("b", ASLEEP)
+    assert await card.keeper.order_counts() == {("a", Verb.OPEN): 1}
+    await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    await asyncio.sleep(1)
+    assert await card.keeper.order_counts() == {("a", Verb.OPEN): 1, ("a", Verb.CLOSE): 1}
 
-    in_virtual_time(scene())
+
+async def test_the_seconds_of_a_step_are_counted_once_however_often_they_are_reported() -> None:
+    card = Scene()
+    a, b = await card.join("a", AWAKE), await card.join("b", ASLEEP)
+    await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    await asyncio.sleep(1)
+    await card.keeper.report(a, 2, AWAKE)
+    await card.keeper.report(a, 3, Snapshot(State.FALLING_ASLEEP, took_s=9.0))  # of its last step
+    for _ in range(2):
+        await card.keeper.report(a, 3, Snapshot(State.ASLEEP, took_s=0.5))
+    await card.keeper.report(b, 1, Snapshot(State.RESIDENT, took_s=2.0))
+    expected = {("a", State.ASLEEP): 0.5, ("b", State.RESIDENT): 2.0}
+    assert await card.keeper.step_seconds() == expected
 
 
-def test_a_keeper_without_replicas_ends_after_a_while_unless_one_comes(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        it = Scene()
-        await it.join("a", AWAKE)
-        await asyncio.sleep(2 * EMPTY_S)
-        assert it.retired == 0, "it has a replica"
-        it.dead.add("a")
-        await asyncio.sleep(PING_S + EMPTY_S / 2)
-        await it.join("b", STOPPED)
-        await asyncio.sleep(2 * EMPTY_S)
-        assert it.retired == 0, "another has come in time"
-        it.dead.add("b")
-        await asyncio.sleep(PING_S + EMPTY_S)
-        assert it.retired == 1
+async def test_each_order_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "actors.keeper.card_keeper")
+    card = Scene()
+    a, b = await card.join("a", AWAKE), await card.join("b", ASLEEP)
+    await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    await asyncio.sleep(1)
+    await card.keeper.report(a, 2, AWAKE)
+    await card.keeper.report(a, 3, ASLEEP)
+    await card.keeper.report(b, 1, Snapshot(State.RESIDENT, calls=WAITS))
+    assert caplog.messages == [
+        "member a: open, because no other member has calls",
+        "member a: close, because b waits",
+        "member a: sleep, because b is next",
+        "member b: wake, because 1 call waits for it",
+        "member b: open, because 1 call waits for it",
+    ]
 
-    in_virtual_time(scene())
+
+async def test_a_member_of_no_slot_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'c'"):
+        await Scene().keeper.join("c", "c", STOPPED, "c")
+
+
+async def test_a_keeper_without_replicas_ends_after_a_while_unless_one_comes() -> None:
+    card = Scene()
+    await card.join("a", AWAKE)
+    await asyncio.sleep(2 * EMPTY_S)
+    assert card.retired == 0, "it has a replica"
+    card.dead.add("a")
+    await asyncio.sleep(PING_S + EMPTY_S / 2)
+    await card.join("b", STOPPED)
+    await asyncio.sleep(2 * EMPTY_S)
+    assert card.retired == 0, "another has come in time"
+    card.dead.add("b")
+    await asyncio.sleep(PING_S + EMPTY_S)
+    assert card.retired == 1

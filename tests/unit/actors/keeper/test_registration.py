@@ -1,4 +1,4 @@
-"""How a replica comes to its seat, with keepers that are played by hand, in virtual time."""
+"""How a replica claims an assignment, with keepers that are played by hand, in virtual time."""
 
 import asyncio
 import math
@@ -16,8 +16,12 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Keeper:
-    """Its members, and who holds each. away: it does not answer; late_s: what its first answer takes,
-    which nobody can stop."""
+    """A keeper that only lets replicas join.
+
+    held: its members, and the replica that holds each of them, or None.
+    away: whether it is out of reach.
+    late_s: seconds until its first answer, which goes on even if the caller gives up.
+    """
 
     def __init__(self, held: dict[str, str | None], *, away: bool = False, late_s: float = 0) -> None:
         self.held, self.away, self._late_s = held, away, late_s
@@ -38,31 +42,31 @@ class Keeper:
     async def report(self, *_: Any) -> bool:
         raise AssertionError
 
-    async def order(self, *_: Any) -> PollReply:
+    async def poll(self, *_: Any) -> PollReply:
         raise AssertionError
 
 
-def seats(keeper: Keeper) -> list[Assignment]:
-    return [Assignment(member, keeper, Share()) for member in keeper.held]
+def assignments(keeper: Keeper) -> list[Assignment]:
+    return [Assignment(member=member, keeper=keeper, share=Share()) for member in keeper.held]
 
 
-def test_it_takes_the_first_seat_that_nobody_holds(in_virtual_time: Run) -> None:
+def test_it_takes_the_first_assignment_that_nobody_holds(in_virtual_time: Run) -> None:
     async def scene() -> None:
         keeper = Keeper({"a/0": "another", "a/1": None, "a/2": None})
-        seat = await claim_assignment("a", seats(keeper), "me")
-        assert seat.member == "a/1"
-        assert keeper.held == {"a/0": "another", "a/1": seat.who, "a/2": None}
+        claimed = await claim_assignment("a", assignments(keeper), "me")
+        assert claimed.member == "a/1"
+        assert keeper.held == {"a/0": "another", "a/1": claimed.claimant_id, "a/2": None}
 
     in_virtual_time(scene())
 
 
-def test_a_seat_that_is_given_late_is_the_one_that_is_taken(in_virtual_time: Run) -> None:
+def test_an_assignment_that_is_granted_late_is_the_one_that_is_taken(in_virtual_time: Run) -> None:
     async def scene() -> None:
         slow, quick = Keeper({"a/0": None}, late_s=CLAIM_S / 2), Keeper({"a/1": None})
-        seat = await claim_assignment("a", [*seats(slow), *seats(quick)], "me")
-        assert seat.member == "a/0"
+        claimed = await claim_assignment("a", [*assignments(slow), *assignments(quick)], "me")
+        assert claimed.member == "a/0"
         await asyncio.sleep(CLAIM_S)
-        assert (slow.held, quick.held) == ({"a/0": seat.who}, {"a/1": None})
+        assert (slow.held, quick.held) == ({"a/0": claimed.claimant_id}, {"a/1": None})
 
     in_virtual_time(scene())
 
@@ -72,7 +76,7 @@ def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_away(
 ) -> None:
     async def scene() -> None:
         keeper = Keeper({"a/0": "the last one"}, away=True)
-        claim = asyncio.create_task(claim_assignment("a", seats(keeper), "me"))
+        claim = asyncio.create_task(claim_assignment("a", assignments(keeper), "me"))
         await asyncio.sleep(CLAIM_S / 4)
         keeper.away = False
         await asyncio.sleep(CLAIM_S / 4)
@@ -86,8 +90,8 @@ def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_away(
 @pytest.mark.parametrize(
     ("keeper", "why", "after"),
     [
-        (Keeper({}), "no seat of it is planned here", 0),
-        (Keeper({"a/0": "another"}), "all of its seats here are taken", CLAIM_S),
+        (Keeper({}), "no assignment of it is planned here", 0),
+        (Keeper({"a/0": "another"}), "all of its assignments here are taken", CLAIM_S),
         (Keeper({"a/0": None}, away=True), "out of reach: ActorDiedError", CLAIM_S),
     ],
 )
@@ -95,7 +99,7 @@ def test_it_gives_up_and_says_why(in_virtual_time: Run, keeper: Keeper, why: str
     async def scene() -> None:
         began = asyncio.get_running_loop().time()
         with pytest.raises(EngineUnavailable, match=why) as told:
-            await claim_assignment("a", seats(keeper), "me")
+            await claim_assignment("a", assignments(keeper), "me")
         assert told.value.model == "a"
         assert math.isclose(asyncio.get_running_loop().time() - began, after, abs_tol=0.01)
 

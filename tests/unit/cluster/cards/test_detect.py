@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster.cards import card, detect
-from cluster.cards.catalog import CARDS, UnknownCard, card_by_name, like
+from cluster.cards.catalog import CARDS, UnknownCard, card_by_name, find_similar
 
 MIB = 1 << 20
 
@@ -78,7 +78,7 @@ def test_only_visible_gpus_are_listed(
     visible: str, numbers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [gpu.indices for gpu in detect.gpus()] == [(n,) for n in numbers]
+    assert [gpu.indices for gpu in detect.detect_gpus()] == [(n,) for n in numbers]
 
 
 def test_without_a_driver_the_cpu_is_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_an_unknown_name_in_the_environment_lists_the_known(
     ],
 )
 def test_driver_names_find_their_data_sheet(driver_name: str, gib: float, name: str | None) -> None:
-    found = like(driver_name, int(gib * (1 << 30)))
+    found = find_similar(driver_name, int(gib * (1 << 30)))
     assert (found.name if found else None) == name
 
 

@@ -150,7 +150,7 @@ def test_real_gguf_files_are_counted_to_the_byte(
     assert len(header.tensors) == tensors
     assert found.weight_bytes == sum(t.stored_bytes for t in header.tensors) == tensor_bytes
     assert found.kv_width == kv_width
-    assert found.quantized
+    assert found.is_quantized
 
 
 @pytest.mark.parametrize(("hub", "total"), PUBLISHED.items())
@@ -174,7 +174,7 @@ def test_bundled_bytes_follow_from_the_shape_and_the_format(hub: str, shape: dic
     assert shape["weight_bytes"] == blocks + 2 * hidden + 2 * tables * config["vocab_size"] * hidden
     found = from_shapes(hub)
     assert found is not None
-    assert found.quantized is ("quantization_config" in config)
+    assert found.is_quantized is ("quantization_config" in config)
 
 
 def test_mixtures_of_experts_read_what_their_tokens_hit() -> None:

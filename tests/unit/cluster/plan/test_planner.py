@@ -1,4 +1,4 @@
-"""Which models share, which stay, and what is said when they do not fit."""
+"""Which models take turns, which stay awake, and the message if they do not fit."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from cluster.cards.card import GIB, Card
+from cluster.plan.advice import with_bits
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
 from cluster.plan.placement import Placement
-from cluster.plan.planner import DoesNotFit, plan, plan_recipe, with_bits
+from cluster.plan.planner import DoesNotFit, plan, plan_recipe
+from cluster.plan.task import PlanningTask
 from configs.load import load
 from configs.schema import Recipe
 
@@ -21,7 +23,7 @@ CPU = Card("cpu", 16 * GIB, cores=8, node="here", host_bytes=16 * GIB)
 
 
 def slots(placement: Placement) -> list[list[list[str]]]:
-    """Names by card and slot, as they lie."""
+    """Names of the models by card, slot and turn."""
     return [
         [[member.model for member in slot.members] for slot in placed.slots]
         for placed in placement.cards
@@ -53,8 +55,19 @@ def sizes(make_checkpoint: MakeCheckpoint) -> dict[str, Any]:
 def test_as_many_stay_awake_as_fit(
     gib: list[float], expected: Any, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    found = plan(mix, sizes, [make_card(g, indices=(n,)) for n, g in enumerate(gib)])
+    found = plan(PlanningTask(mix, sizes, [make_card(g, indices=(n,)) for n, g in enumerate(gib)]))
     assert [sorted(card) for card in slots(found)] == [sorted(card) for card in expected]
+
+
+def test_short_turns_are_better_than_a_resident_aggregator(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    recipe = make_recipe("a", "b", "c", "d", aggregator="judge")
+    sizes = {name: make_checkpoint(40) for name in "abcd"} | {"judge": make_checkpoint(30)}
+    cards = [make_card(60, indices=(n,)) for n in range(2)]
+    found = plan(PlanningTask(recipe, sizes, cards))
+    # With a resident judge, the other card would have all of a, b, c and d.
+    assert (found.longest_turns, found.turn_takers) == (3, 5)
 
 
 def test_a_big_aggregator_takes_turns_with_the_proposers_it_displaces(
@@ -62,7 +75,7 @@ def test_a_big_aggregator_takes_turns_with_the_proposers_it_displaces(
 ) -> None:
     recipe = make_recipe("a", "b", "c", aggregator="judge")
     sizes = {name: make_checkpoint(14) for name in "abc"} | {"judge": make_checkpoint(60)}
-    found = plan(recipe, sizes, [make_card(80)])
+    found = plan(PlanningTask(recipe, sizes, [make_card(80)]))
     assert slots(found) == [[["a", "b", "c", "judge"]]]  # 14 more beside 60 would not fit in 80
 
 
@@ -70,7 +83,7 @@ def test_turns_are_in_the_order_of_the_recipe(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
     uneven = sizes | {"big2": replace(sizes["big2"], weight_bytes=30 * GIB)}
-    assert slots(plan(mix, uneven, [make_card(80)]))[0][1] == ["big1", "big2", "big3"]
+    assert slots(plan(PlanningTask(mix, uneven, [make_card(80)])))[0][1] == ["big1", "big2", "big3"]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +101,13 @@ def test_the_recipe_overrides_residency(
     make_card: MakeCard,
 ) -> None:
     recipe = make_recipe("big1", "big2", "big3", aggregator="small", **settings)
-    assert slots(plan(recipe, sizes, [make_card(95)])) == expected
+    assert slots(plan(PlanningTask(recipe, sizes, [make_card(95)]))) == expected
 
 
 def test_a_slot_holds_the_hungriest_and_what_sleepers_leave(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    slot = plan(mix, sizes, [make_card(48)]).cards[0].slots[0]
+    slot = plan(PlanningTask(mix, sizes, [make_card(48)])).cards[0].slots[0]
     grows = max(member.awake - member.residue for member in slot.members)
     assert slot.total_bytes == grows + sum(member.residue for member in slot.members)
 
@@ -102,19 +115,19 @@ def test_a_slot_holds_the_hungriest_and_what_sleepers_leave(
 def test_both_of_vllms_settings_stay_within_the_slot(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    placed = plan(mix, sizes, [make_card(80)]).cards[0]
+    placed = plan(PlanningTask(mix, sizes, [make_card(80)])).cards[0]
     for slot in placed.slots:
         for member in slot.members:
             asked = member.utilization * placed.card.total_bytes
             asleep = sum(other.residue for other in slot.members if other is not member)
             assert asked + asleep <= slot.total_bytes
-            assert member.weights + member.kv_cache_memory_bytes < asked
+            assert member.weights + member.kv < asked
 
 
 def test_idle_cards_get_replicas_of_the_busiest(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    found = plan(mix, sizes, [make_card(80, indices=(n,)) for n in range(5)])
+    found = plan(PlanningTask(mix, sizes, [make_card(80, indices=(n,)) for n in range(5)]))
     assert found.longest_turns == 1
     assert slots(found) == [
         [["big1"], ["big2"]],
@@ -123,7 +136,7 @@ def test_idle_cards_get_replicas_of_the_busiest(
         [["big3"], ["big1"]],
         [["big2"], ["big3"]],
     ]
-    assert [seat.member.replica for seat in found.seats("big2")] == [0, 1, 2]
+    assert [replica.replica for replica in found.replicas("big2")] == [0, 1, 2]
 
 
 def test_idle_cards_get_no_more_replicas_than_the_recipe_has(
@@ -135,8 +148,8 @@ def test_idle_cards_get_no_more_replicas_than_the_recipe_has(
         "small": {"replicas": {"min": 2}},
     }
     recipe = make_recipe("big1", "big2", "big3", aggregator="small", **most)
-    found = plan(recipe, sizes, [make_card(80, indices=(n,)) for n in range(9)])
-    assert [len(found.seats(name)) for name in recipe.models] == [1, 2, 7, 7]
+    found = plan(PlanningTask(recipe, sizes, [make_card(80, indices=(n,)) for n in range(9)]))
+    assert [len(found.replicas(name)) for name in recipe.models] == [1, 2, 7, 7]
 
 
 def test_least_replicas_are_placed_even_on_one_card(
@@ -144,14 +157,14 @@ def test_least_replicas_are_placed_even_on_one_card(
 ) -> None:
     recipe = make_recipe("a", aggregator="b", a={"replicas": 3})
     sizes = {"a": make_checkpoint(8), "b": make_checkpoint(8)}
-    found = plan(recipe, sizes, [make_card(80), make_card(80)])
-    assert len(found.seats("a")) == 3
-    assert {seat.card for seat in found.seats("a")} == {0, 1}
+    found = plan(PlanningTask(recipe, sizes, [make_card(80), make_card(80)]))
+    assert len(found.replicas("a")) == 3
+    assert {replica.card for replica in found.replicas("a")} == {0, 1}
 
 
 def test_models_elsewhere_take_no_card(make_card: MakeCard) -> None:
     found = plan_recipe(load("scripted"), [make_card(24)])
-    assert found.seats() == ()
+    assert found.replicas() == ()
     assert found.elsewhere == ("steady", "failing", "hanging", "writer")
     assert plan_recipe(load("remote"), []).elsewhere == ("local", "hosted")
 
@@ -160,9 +173,9 @@ def test_used_memory_and_a_recipes_limit_are_respected(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
     busy = replace(make_card(200), free_bytes=80 * GIB)
-    assert slots(plan(mix, sizes, [busy])) == [[["small"], ["big1", "big2", "big3"]]]
+    assert slots(plan(PlanningTask(mix, sizes, [busy]))) == [[["small"], ["big1", "big2", "big3"]]]
     limited = mix.model_copy(update={"cards": mix.cards.model_copy(update={"memory_bytes": 50 * GIB})})
-    assert plan(limited, sizes, [make_card(200)]).longest_turns == 4
+    assert plan(PlanningTask(limited, sizes, [make_card(200)])).longest_turns == 4
 
 
 @pytest.mark.parametrize("limit", ["machine", "recipe"])
@@ -174,8 +187,8 @@ def test_sleepers_need_host_ram(
         cards = mix.cards.model_copy(update={"host_memory_bytes": 100 * GIB})
         card, recipe = make_card(80, node="n"), mix.model_copy(update={"cards": cards})
     with pytest.raises(DoesNotFit, match=r"36.0 GiB of host RAM[\s\S]*GiB of host RAM to sleep in"):
-        plan(recipe, sizes, [card])
-    enough = plan(mix, sizes, [make_card(80, node="n", host_bytes=130 * GIB)])
+        plan(PlanningTask(recipe, sizes, [card]))
+    enough = plan(PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=130 * GIB)]))
     assert enough.host_bytes == (("n", 3 * 36 * GIB),)
 
 
@@ -185,7 +198,7 @@ def test_a_card_whose_host_cannot_hold_sleepers_gets_one_model_that_never_sleeps
     turns = {name: {"residency": "turns"} for name in sizes}
     recipe = make_recipe("big1", "big2", "big3", aggregator="small", **turns)
     cards = [make_card(80, node="a"), make_card(80, node="b", host_bytes=16 * GIB)]
-    found = plan(recipe, sizes, cards)
+    found = plan(PlanningTask(recipe, sizes, cards))
     assert slots(found) == [[["big1", "big2", "big3", "small"]], [["big1"]]]
     assert found.host_bytes == (("a", (3 * 36 + 16) * GIB), ("b", 0))
 
@@ -194,7 +207,7 @@ def test_on_a_cpu_all_take_turns_with_all_cores(
     make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
 ) -> None:
     recipe = make_recipe("a", "b", aggregator="b", engine="llamacpp")
-    (slot,) = plan(recipe, {n: make_checkpoint(0.5) for n in "ab"}, [CPU]).cards[0].slots
+    (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(0.5) for n in "ab"}, [CPU])).cards[0].slots
     assert [(m.model, m.threads, m.fraction) for m in slot.members] == [("a", 8, 0.5), ("b", 8, 0.5)]
     assert slot.keeps_loaded
     assert slot.total_bytes == sum(m.awake for m in slot.members)
@@ -205,7 +218,7 @@ def test_on_a_cpu_models_are_unloaded_when_they_do_not_all_fit(
     key: str, gib: int, make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
 ) -> None:
     recipe = make_recipe("a", "b", aggregator="b", engine="llamacpp", cards={key: gib * GIB})
-    (slot,) = plan(recipe, {n: make_checkpoint(4) for n in "ab"}, [CPU]).cards[0].slots
+    (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(4) for n in "ab"}, [CPU])).cards[0].slots
     assert not slot.keeps_loaded
     assert slot.total_bytes < 9 * GIB
 
@@ -216,10 +229,10 @@ def test_idle_machines_without_a_gpu_get_all_that_they_can_hold_loaded(
     wants = {"b": {"residency": "resident"}, "c": {"replicas": {"max": 2}}}
     recipe = make_recipe("a", "b", "c", aggregator="a", engine="llamacpp", **wants)
     machines = [replace(CPU, node=f"{n}") for n in range(4)] + [replace(CPU, total_bytes=4 * GIB)]
-    found = plan(recipe, {n: make_checkpoint(2) for n in "abc"}, machines)
+    found = plan(PlanningTask(recipe, {n: make_checkpoint(2) for n in "abc"}, machines))
     assert slots(found) == [[["b"], ["a"]], [["c"]], [["b"], ["a", "c"]], [["b"], ["a"]], []]
     assert found.cards[2].slots[1].keeps_loaded
-    assert [seat.member.replica for seat in found.seats("a")] == [0, 1, 2]
+    assert [replica.replica for replica in found.replicas("a")] == [0, 1, 2]
 
 
 def test_models_that_are_to_take_turns_do_so_on_idle_gpus_too(
@@ -228,7 +241,7 @@ def test_models_that_are_to_take_turns_do_so_on_idle_gpus_too(
     turns = {name: {"residency": "turns"} for name in "ab"}
     recipe = make_recipe("a", "b", aggregator="judge", **turns, judge={"replicas": 1})
     sizes = {"a": make_checkpoint(16), "b": make_checkpoint(8), "judge": make_checkpoint(20)}
-    found = plan(recipe, sizes, [make_card(48, indices=(n,)) for n in range(4)])
+    found = plan(PlanningTask(recipe, sizes, [make_card(48, indices=(n,)) for n in range(4)]))
     assert slots(found) == [[["judge"], ["a"]], [["b"]], [["a", "b"]], [["a", "b"]]]
 
 
@@ -237,8 +250,8 @@ def test_residents_of_a_cpu_divide_its_cores_unless_told_otherwise(
 ) -> None:
     settings = {"a": {"residency": "resident"}, "b": {"residency": "resident", "threads": 6}}
     recipe = make_recipe("a", aggregator="b", engine="llamacpp", **settings)
-    found = plan(recipe, {n: make_checkpoint(0.5) for n in "ab"}, [CPU])
-    assert sorted((s.member.model, s.member.threads) for s in found.seats()) == [("a", 4), ("b", 6)]
+    found = plan(PlanningTask(recipe, {n: make_checkpoint(0.5) for n in "ab"}, [CPU]))
+    assert sorted((r.model, r.threads) for r in found.replicas()) == [("a", 4), ("b", 6)]
     assert found.longest_turns == 1
 
 
@@ -247,8 +260,8 @@ def test_llamacpp_goes_to_the_cpu_beside_a_gpu(
 ) -> None:
     recipe = make_recipe("a", aggregator="b", engine="llamacpp")
     sizes = {n: make_checkpoint(0.5) for n in "ab"}
-    assert slots(plan(recipe, sizes, [make_card(24), CPU])) == [[], [["a", "b"]]]
-    assert slots(plan(recipe, sizes, [make_card(24)])) == [[["a"], ["b"]]]
+    assert slots(plan(PlanningTask(recipe, sizes, [make_card(24), CPU]))) == [[], [["a", "b"]]]
+    assert slots(plan(PlanningTask(recipe, sizes, [make_card(24)]))) == [[["a"], ["b"]]]
 
 
 def test_a_refusal_has_the_sums_and_the_nearest_change(
@@ -260,22 +273,22 @@ def test_a_refusal_has_the_sums_and_the_nearest_change(
         data["models"][name] |= keys
     recipe = Recipe.model_validate(data)
     with pytest.raises(DoesNotFit) as caught:
-        plan(recipe, sizes, [make_card(48)])
+        plan(PlanningTask(recipe, sizes, [make_card(48)]))
     message = str(caught.value)
     assert "big1: 57.9 GiB = weights 36.0 GiB + KV 20.0 GiB (163840 tokens) + runtime" in message
     assert "gpu: 47.0 GiB of 48.0 GiB" in message
     change, more, card = caught.value.advice
     assert (len(more.cards), len(card.cards)) == (2, 1)
-    assert plan(recipe, sizes, more.cards)
+    assert plan(PlanningTask(recipe, sizes, more.cards))
     assert {key for _, key, _ in change.changes} == {"concurrency"}
     (count,) = {value for _, _, value in change.changes}
     assert isinstance(count, int)
     assert f"models.big1.concurrency: {count}" in message
-    assert plan(recipe, sizes, card.cards)
-    assert plan(change.applied(recipe), sizes, [make_card(48)]).longest_turns == 4
+    assert plan(PlanningTask(recipe, sizes, card.cards))
+    assert plan(PlanningTask(change.applied(recipe), sizes, [make_card(48)])).longest_turns == 4
     more = replace(change, changes=tuple((m, k, count + 1) for m, k, _ in change.changes))
     with pytest.raises(DoesNotFit):
-        plan(more.applied(recipe), sizes, [make_card(48)])
+        plan(PlanningTask(more.applied(recipe), sizes, [make_card(48)]))
 
 
 def test_residents_that_do_not_fit_are_advised_to_take_turns(
@@ -284,31 +297,31 @@ def test_residents_that_do_not_fit_are_advised_to_take_turns(
     awake = {name: {"residency": "resident"} for name in sizes}
     recipe = make_recipe("big1", "big2", "big3", aggregator="small", **awake)
     with pytest.raises(DoesNotFit) as caught:
-        plan(recipe, sizes, [make_card(95)])
+        plan(PlanningTask(recipe, sizes, [make_card(95)]))
     advice = caught.value.advice[0]
     assert {(key, value) for _, key, value in advice.changes} == {("residency", "auto")}
     assert len(advice.changes) < 4  # the small ones stay as they were asked to
-    assert plan(advice.applied(recipe), sizes, [make_card(95)])
+    assert plan(PlanningTask(advice.applied(recipe), sizes, [make_card(95)]))
 
 
 def test_unquantized_weights_that_do_not_fit_are_advised_in_4_bits(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
     with pytest.raises(DoesNotFit, match="with 4-bit checkpoints") as caught:
-        plan(mix, sizes, [make_card(24)])
+        plan(PlanningTask(mix, sizes, [make_card(24)]))
     advice = caught.value.advice[0]
     smaller = sizes | {name: with_bits(sizes[name], bits) for name, bits in advice.bits}
-    assert plan(mix, smaller, [make_card(24)])
+    assert plan(PlanningTask(mix, smaller, [make_card(24)]))
 
 
 def test_without_any_card_the_refusal_says_so(mix: Recipe, sizes: dict[str, Any]) -> None:
     with pytest.raises(DoesNotFit, match="do not fit"):
-        plan(mix, sizes, [])
+        plan(PlanningTask(mix, sizes, []))
 
 
 def test_weights_of_unknown_size_are_refused_by_name(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe("a", aggregator="a", a={"weights": [{"hub": "no/such"}]})
     with pytest.raises(UnknownCheckpoint, match="'a'"):
-        plan_recipe(recipe, [CPU], find=lambda *_: None)
+        plan_recipe(recipe, [CPU], find_weights=lambda *_: None)
     with pytest.raises(UnknownCheckpoint, match="cannot understand"):
-        plan_recipe(recipe, [CPU], find=lambda *_: tmp_path)
+        plan_recipe(recipe, [CPU], find_weights=lambda *_: tmp_path)

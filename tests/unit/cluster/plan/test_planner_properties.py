@@ -2,22 +2,23 @@
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.cards.card import GIB, Card
+from cluster.plan.advice import with_bits
 from cluster.plan.card_fill import host_limit, usable_bytes
 from cluster.plan.checkpoint import Checkpoint
-from cluster.plan.footprint import footprint
 from cluster.plan.placement import Placement
-from cluster.plan.planner import DoesNotFit, plan, with_bits
-from cluster.plan.search import home, search_placement
+from cluster.plan.planner import DoesNotFit, plan
+from cluster.plan.search import search_placement
+from cluster.plan.task import PlanningTask
 from configs.schema import Recipe
 
 NAMES = "abcdef"
-Case = tuple[Recipe, dict[str, Checkpoint], list[Card]]
 
 
 @st.composite
@@ -42,7 +43,7 @@ def cards(draw: st.DrawFn) -> Card:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def tasks(draw: st.DrawFn) -> PlanningTask:
     names = NAMES[: draw(st.integers(1, 6))]
     recipe = {
         "name": "mix",
@@ -50,66 +51,86 @@ def cases(draw: st.DrawFn) -> Case:
         "layers": [{"proposers": [{"model": name} for name in names]}],
         "aggregator": {"model": draw(st.sampled_from(names))},
     }
-    checkpoints = {}
-    for name in names:
-        weights = draw(st.integers(1, 600)) * GIB // 10
-        shape = {"layers": 32, "hidden": 4096, "ffn": 14336, "vocab": 128_256}
-        checkpoints[name] = Checkpoint(weights, query_width=4096, kv_width=2048, **shape)
-    return Recipe.model_validate(recipe), checkpoints, draw(st.lists(cards(), min_size=1, max_size=4))
+    shape = {"layers": 32, "hidden": 4096, "ffn": 14336, "vocab": 128_256}
+    checkpoints = {
+        name: Checkpoint(
+            weight_bytes=draw(st.integers(1, 600)) * GIB // 10,
+            query_width=4096,
+            kv_width=2048,
+            **shape,
+        )
+        for name in names
+    }
+    here = draw(st.lists(cards(), min_size=1, max_size=4))
+    return PlanningTask(Recipe.model_validate(recipe), checkpoints, here)
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases())
-def test_every_plan_stays_within_its_cards_and_places_every_model(case: Case) -> None:
-    recipe, checkpoints, here = case
-    placement = search_placement(recipe, checkpoints, here)
+@given(tasks())
+def test_every_plan_stays_within_its_cards(task: PlanningTask) -> None:
+    placement = search_placement(task)
     if placement is None:
         return
     for placed in placement.cards:
-        assert placed.used_bytes <= usable_bytes(recipe, placed.card) <= placed.card.total_bytes
+        assert placed.used_bytes <= usable_bytes(task.recipe, placed.card) <= placed.card.total_bytes
         for slot in placed.slots:
             for awake in slot.members:  # the one that is awake, and what the others leave
                 others = [m for m in slot.members if m is not awake]
                 left = (m.awake if placed.card.kind == "cpu" else m.residue for m in others)
-                held = sum(left) if slot.keeps_loaded else 0
-                assert awake.awake + held <= slot.total_bytes
-    counts = {name: len(placement.seats(name)) for name in recipe.models}
-    for name, model in recipe.models.items():
-        assert model.replicas.min <= counts[name] <= (model.replicas.max or counts[name])
-        replicas = [seat.member.replica for seat in placement.seats(name)]
-        assert replicas == list(range(counts[name]))
-    limits = {placed.card.node: host_limit(recipe, placed.card) for placed in placement.cards}
+                asleep = sum(left) if slot.keeps_loaded else 0
+                assert awake.awake + asleep <= slot.total_bytes
+    limits = {placed.card.node: host_limit(task.recipe, placed.card) for placed in placement.cards}
     assert all(needed <= limits[node] for node, needed in placement.host_bytes)
-    for seat in placement.seats():
-        turns = placement.cards[seat.card].slots[seat.slot].takes_turns
-        assert not (turns and recipe.models[seat.member.model].residency == "resident")
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases())
-def test_no_card_stands_idle_that_could_hold_one_more_replica(case: Case) -> None:
-    recipe, checkpoints, here = case
-    placement = search_placement(recipe, checkpoints, here)
+@given(tasks())
+def test_every_model_has_the_replicas_and_the_residency_of_the_recipe(task: PlanningTask) -> None:
+    placement = search_placement(task)
     if placement is None:
         return
-    for placed in placement.cards:
-        models = [member.model for slot in placed.slots for member in slot.members]
-        if any(
-            m.replica >= recipe.models[m.model].replicas.min for s in placed.slots for m in s.members
-        ):
-            assert len(set(models)) == len(models)
-        for name, model in recipe.models.items():
-            more = len(placement.seats(name)) < (model.replicas.max or math.inf)
-            if not models and more and home(model, here) == placed.card.kind:
-                needs = footprint(model, checkpoints[name], placed.card.kind)
-                assert needs.awake > usable_bytes(recipe, placed.card)
+    for name, model in task.recipe.models.items():
+        replicas = placement.replicas(name)
+        assert model.replicas.min <= len(replicas) <= (model.replicas.max or len(replicas))
+        assert [replica.replica for replica in replicas] == list(range(len(replicas)))
+        for replica in replicas:
+            assert replica in placement.slot(replica).members
+            assert list(task.recipe.models)[replica.order] == name
+            assert not (model.residency == "resident" and placement.slot(replica).takes_turns)
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases(), st.integers(0, 99))
-def test_fractions_add_up_to_one_card_and_pack_in_any_order(case: Case, seed: int) -> None:
-    recipe, checkpoints, here = case
-    placement = search_placement(recipe, checkpoints, here)
+@given(tasks())
+def test_extra_replicas_go_to_cards_that_would_stand_idle(task: PlanningTask) -> None:
+    placement = search_placement(task)
+    if placement is not None:
+        check_that_no_idle_card_could_hold_a_replica(task, placement)
+        check_that_extra_replicas_share_no_card_with_their_model(task, placement)
+
+
+def check_that_no_idle_card_could_hold_a_replica(task: PlanningTask, placement: Placement) -> None:
+    for placed in (placed for placed in placement.cards if not placed.slots):
+        for name, model in task.recipe.models.items():
+            wants_more = len(placement.replicas(name)) < (model.replicas.max or math.inf)
+            if wants_more and task.kind(name) == placed.card.kind:
+                assert task.footprint(name).awake > usable_bytes(task.recipe, placed.card)
+
+
+def check_that_extra_replicas_share_no_card_with_their_model(
+    task: PlanningTask, placement: Placement
+) -> None:
+    least = {name: model.replicas.min for name, model in task.recipe.models.items()}
+    for replica in placement.replicas():
+        if replica.replica >= least[replica.model]:
+            slots = placement.cards[replica.card].slots
+            models = [member.model for slot in slots for member in slot.members]
+            assert len(set(models)) == len(models)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tasks(), st.integers(0, 99))
+def test_fractions_add_up_to_one_card_and_pack_in_any_order(task: PlanningTask, seed: int) -> None:
+    placement = search_placement(task)
     if placement is None:
         return
     for placed in placement.cards:
@@ -119,14 +140,14 @@ def test_fractions_add_up_to_one_card_and_pack_in_any_order(case: Case, seed: in
         wanted = [round(m.fraction * 10_000) for p in used for s in p.slots for m in s.members]
         random.Random(seed).shuffle(wanted)
         free = [10_000] * len(used)
-        for fraction in wanted:  # as Ray does: the fullest card on which it still fits, whole
+        for fraction in wanted:  # as Ray does: the fullest card that still has room for all of it
             fitting = [n for n, left in enumerate(free) if left >= fraction]
             assert fitting
             free[min(fitting, key=lambda n: free[n])] -= fraction
 
 
 def turns(recipe: Recipe, placement: Placement) -> tuple[int, int]:
-    """How long turns are and how many take them, where replicas are that the recipe asks for."""
+    """Members of the fullest slot, and how many take turns; without slots of extra replicas only."""
     least = {name: model.replicas.min for name, model in recipe.models.items()}
     slots = [
         len(slot.members)
@@ -138,35 +159,36 @@ def turns(recipe: Recipe, placement: Placement) -> tuple[int, int]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases(), cards(), st.integers(0, 4))
-def test_one_more_card_is_never_worse(case: Case, extra: Card, where: int) -> None:
-    recipe, checkpoints, here = case
-    if not any(card.kind == extra.kind for card in here):
+@given(tasks(), cards(), st.integers(0, 4))
+def test_one_more_card_is_never_worse(task: PlanningTask, extra: Card, where: int) -> None:
+    if not any(card.kind == extra.kind for card in task.cards):
         return  # the first card of a kind draws models to it
-    before = search_placement(recipe, checkpoints, here)
-    after = search_placement(recipe, checkpoints, [*here[:where], extra, *here[where:]])
+    before = search_placement(task)
     if before is None:
         return
+    after = search_placement(replace(task, cards=[*task.cards[:where], extra, *task.cards[where:]]))
     assert after is not None
-    assert turns(recipe, after) <= turns(recipe, before)
+    assert turns(task.recipe, after) <= turns(task.recipe, before)
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases())
-def test_the_same_question_has_the_same_answer(case: Case) -> None:
-    recipe, checkpoints, here = case
-    backwards = dict(reversed(checkpoints.items()))
-    assert search_placement(recipe, checkpoints, here) == search_placement(recipe, backwards, here)
+@given(tasks())
+def test_the_same_question_has_the_same_answer(task: PlanningTask) -> None:
+    backwards = replace(task, checkpoints=dict(reversed(list(task.checkpoints.items()))))
+    assert search_placement(task) == search_placement(backwards)
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases())
-def test_advice_really_fits_when_it_is_taken(case: Case) -> None:
-    recipe, checkpoints, here = case
+@given(tasks())
+def test_advice_really_fits_when_it_is_taken(task: PlanningTask) -> None:
     try:
-        plan(recipe, checkpoints, here)
+        plan(task)
     except DoesNotFit as refusal:
         for advice in refusal.advice:
-            smaller = {n: with_bits(checkpoints[n], bits) for n, bits in advice.bits}
-            there = advice.cards or here
-            assert plan(advice.applied(recipe), checkpoints | smaller, there)
+            smaller = {n: with_bits(task.checkpoints[n], bits) for n, bits in advice.bits}
+            changed = PlanningTask(
+                recipe=advice.applied(task.recipe),
+                checkpoints={**task.checkpoints, **smaller},
+                cards=advice.cards or task.cards,
+            )
+            assert plan(changed)

@@ -10,8 +10,9 @@ from cluster.cards.card import GIB, Card
 from cluster.cards.catalog import card_by_name
 from cluster.plan import predict as module
 from cluster.plan.checkpoint import Checkpoint, from_shapes
-from cluster.plan.planner import checkpoints_of, plan
+from cluster.plan.planner import plan
 from cluster.plan.predict import Prediction, decode_rate, predict
+from cluster.plan.task import PlanningTask, planning_task
 from configs.load import load
 from configs.schema import Recipe
 
@@ -27,10 +28,8 @@ def shape(hub: str) -> Checkpoint:
 
 
 def predicted(recipe_name: str, *cards: str) -> Prediction:
-    recipe = load(recipe_name)
-    checkpoints = checkpoints_of(recipe)
-    placement = plan(recipe, checkpoints, [card_by_name(card, n) for n, card in enumerate(cards)])
-    found = predict(recipe, checkpoints, placement)
+    task = planning_task(load(recipe_name), [card_by_name(card, n) for n, card in enumerate(cards)])
+    found = predict(task, plan(task))
     assert found is not None
     return found
 
@@ -85,7 +84,8 @@ def test_cpu_models_that_stay_loaded_wake_at_once(
     waits = []
     for gib in (32, 9):
         card = Card("cpu", gib * GIB, cores=4, bandwidth=2e10, flops=2e11)
-        found = predict(recipe, sizes, plan(recipe, sizes, [card]))
+        task = PlanningTask(recipe, sizes, [card])
+        found = predict(task, plan(task))
         assert found is not None
         waits.append(found.speeds[0].wake_s)
     assert waits == [0, pytest.approx(4 * GIB / module.DISK)]
@@ -94,11 +94,11 @@ def test_cpu_models_that_stay_loaded_wake_at_once(
 def test_nothing_is_predicted_of_cards_or_models_whose_speed_is_unknown(
     make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
 ) -> None:
-    recipe, sizes = make_recipe("a", aggregator="a"), {"a": make_checkpoint(4)}
     card = Card("mystery", 24 * GIB, kind="gpu")
-    assert predict(recipe, sizes, plan(recipe, sizes, [card])) is None
-    remote = load("remote")
-    assert predict(remote, {}, plan(remote, {}, [])) is None
+    local = PlanningTask(make_recipe("a", aggregator="a"), {"a": make_checkpoint(4)}, [card])
+    remote = PlanningTask(load("remote"), {}, [])
+    for task in (local, remote):
+        assert predict(task, plan(task)) is None
 
 
 @pytest.mark.skipif(not LENGTHS.exists(), reason="length_stats.csv is not beside the project")

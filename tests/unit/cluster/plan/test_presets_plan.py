@@ -6,7 +6,8 @@ from cluster.cards.card import GIB
 from cluster.cards.catalog import card_by_name
 from cluster.plan.checkpoint import shapes
 from cluster.plan.placement import Placement
-from cluster.plan.planner import DoesNotFit, checkpoints_of, plan_recipe
+from cluster.plan.planner import DoesNotFit, plan_recipe
+from cluster.plan.task import read_checkpoints
 from configs.load import load, presets
 from configs.schema import VllmModel
 from configs.weights import HubFolder
@@ -45,7 +46,7 @@ def test_all_presets_with_models_from_the_hub_are_planned_here() -> None:
 @pytest.mark.parametrize("preset", MEANT_FOR)
 def test_contexts_are_what_the_checkpoints_were_made_for(preset: str) -> None:
     recipe = load(preset)
-    for name, checkpoint in checkpoints_of(recipe).items():
+    for name, checkpoint in read_checkpoints(recipe).items():
         assert recipe.models[name].context_tokens <= checkpoint.most_tokens, name
 
 
@@ -80,7 +81,7 @@ def test_more_a100s_mean_fewer_turns_and_then_replicas() -> None:
     found = {n: planned("slim_moa_a100", *["A100-80GB"] * n) for n in (1, 2, 3, 4, 8)}
     assert {n: p.longest_turns for n, p in found.items()} == {1: 4, 2: 2, 3: 2, 4: 1, 8: 1}
     assert [found[n].turn_takers for n in (2, 3, 4)] == [4, 2, 0]
-    replicas = {m: len(found[8].seats(m)) for m in load("slim_moa_a100").models}
+    replicas = {m: len(found[8].replicas(m)) for m in load("slim_moa_a100").models}
     assert replicas.pop("gemma-2-9b-wpo") >= 2
     assert set(replicas.values()) == {2}
 

@@ -1,6 +1,7 @@
-"""A plan on paper: every figure that it shows is the plan's."""
+"""A plan as a table, map, picture and JSON: every figure that is shown is the plan's."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from io import StringIO
 
@@ -12,8 +13,9 @@ from cluster.cards.catalog import card_by_name
 from cluster.plan import show
 from cluster.plan.footprint import gib
 from cluster.plan.placement import Placement
-from cluster.plan.planner import checkpoints_of, plan
+from cluster.plan.planner import plan, plan_recipe
 from cluster.plan.predict import Prediction, predict
+from cluster.plan.task import planning_task
 from configs.load import load
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -21,10 +23,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def planned() -> tuple[Placement, Prediction | None]:
-    recipe = load("slim_moa_a100")
-    checkpoints = checkpoints_of(recipe)
-    placement = plan(recipe, checkpoints, [card_by_name("A100-80GB"), card_by_name("A100-80GB", 1)])
-    return placement, predict(recipe, checkpoints, placement)
+    cards = [card_by_name("A100-80GB"), card_by_name("A100-80GB", 1)]
+    task = planning_task(load("slim_moa_a100"), cards)
+    placement = plan(task)
+    return placement, predict(task, placement)
 
 
 def test_parts_add_up_to_what_the_slot_may_use(planned: tuple[Placement, Prediction | None]) -> None:
@@ -43,7 +45,7 @@ def test_the_table_has_a_row_for_every_replica(planned: tuple[Placement, Predict
         console.print(show.table(*planned))
     lines = shown.get().splitlines()
     (gemma,) = [line for line in lines if "gemma-2-9b-wpo" in line]
-    member = planned[0].seats("gemma-2-9b-wpo")[0].member
+    member = planned[0].replicas("gemma-2-9b-wpo")[0]
     figures = [member.weights, member.kv, member.activations + member.residue]
     settings = f"0.3333 {member.utilization:.4f} 0.0 s 66 / 513"
     assert " ".join(gemma.split()) == (
@@ -74,30 +76,36 @@ def test_the_map_is_drawn_to_scale(planned: tuple[Placement, Prediction | None])
     assert llama.endswith(f"llama-3.1-70b {gib(first.slots[1].members[0].awake)}, in turns")
 
 
-def test_the_picture_is_to_scale_and_within_its_frame(
-    planned: tuple[Placement, Prediction | None],
-) -> None:
-    root = ET.fromstring(show.svg(planned[0]))
-    _, _, width, height = map(float, root.attrib["viewBox"].split())
-    boxes = root.findall(f"{SVG}rect")
-    weights = [b for b in boxes if b.attrib["fill"] == show.COLOURS["weights"]]
-    scale = show.CHART / card_by_name("A100-80GB").total_bytes
-    sizes = sorted(float(b.attrib["width"]) for b in weights)[1:]  # without the legend's
-    expected = sorted(seat.member.weights * scale for seat in planned[0].seats())
-    assert sizes == [pytest.approx(size, abs=0.1) for size in expected]
-    for box in boxes:
-        x, y, w, h = (float(box.attrib[key]) for key in ("x", "y", "width", "height"))
-        assert 0 <= x <= x + w <= width
-        assert 0 <= y <= y + h <= height
-    words = {text.text for text in root.findall(f"{SVG}text")}
-    assert {"gemma-2-9b-wpo", "llama-3.1-70b", "weights", "KV cache", "0 GiB", "70"} <= words
+def test_the_picture_shows_the_map_line_by_line(planned: tuple[Placement, Prediction | None]) -> None:
+    shown: dict[float, str] = {}
+    for text in ET.fromstring(show.svg(planned[0])).iter(f"{SVG}text"):
+        if "clip-path" in text.attrib:
+            line = float(text.attrib["y"])
+            shown[line] = shown.get(line, "") + (text.text or "")
+    written = [line.strip() for line in show.memory_map(planned[0]).plain.splitlines()]
+    lines = [line.replace("\N{NO-BREAK SPACE}", " ").strip() for _, line in sorted(shown.items())]
+    assert lines == [*written, ""]
 
 
-def test_names_cannot_break_the_picture() -> None:
+def test_the_picture_has_the_colours_of_the_map(planned: tuple[Placement, Prediction | None]) -> None:
+    picture = show.svg(planned[0]).upper()
+    assert all(colour in picture for colour in show.COLOURS.values())
+
+
+def test_the_picture_loads_nothing(planned: tuple[Placement, Prediction | None]) -> None:
+    picture = show.svg(planned[0])
+    links = [*re.findall(r"url\(([^)]*)\)", picture), *re.findall(r'href="([^"]*)"', picture)]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "@import" not in picture
+    assert re.findall(r"https?://[^\"]*", picture) == ["http://www.w3.org/2000/svg"]  # its namespace
+
+
+def test_the_picture_is_named_after_the_recipe_whatever_its_name() -> None:
     recipe = load("self_moa").model_copy(update={"name": "a<b>&c"})
-    placement = plan(recipe, checkpoints_of(recipe), [card_by_name("A100-40GB")])
-    titles = [t.text for t in ET.fromstring(show.svg(placement)).findall(f"{SVG}title")]
-    assert titles == ["Memory plan of a<b>&c"]
+    root = ET.fromstring(show.svg(plan_recipe(recipe, [card_by_name("A100-40GB")])))
+    (title,) = [t for t in root.iter(f"{SVG}text") if t.attrib["class"].endswith("-title")]
+    assert title.text == "Memory plan of a<b>&c".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def test_json_has_all_of_it(planned: tuple[Placement, Prediction | None]) -> None:

@@ -1,4 +1,4 @@
-"""Residency in virtual time: what must never happen, and how long anyone waits."""
+"""The scheduler on a simulated card: what must never happen, and how long a call waits at most."""
 
 import math
 import random
@@ -9,9 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cluster.residency.policy import Member, State
-from cluster.residency.scheduler import Slot
-from tests.unit.cluster.residency.simulated import MOVING, POLICY, Call, Faults, World
+from cluster.residency.state import Member, Slot, State
+from tests.unit.cluster.residency.simulated import IN_A_STEP, POLICY, Call, Faults, World
 
 SIMULATED = settings(
     derandomize=True,
@@ -60,8 +59,8 @@ def test_nothing_forbidden_happens_and_all_is_served_in_the_end(
     for _ in range(data.draw(st.integers(0, 2))):
         world.after(rng.uniform(0, 200), world.new_keeper)
     world.run()
-    assert [call for call in calls if not (call.served or call.lost)] == []
-    assert not any(r.state in MOVING or r.running for r in world.replicas.values())
+    assert [call for call in calls if not (call.is_served or call.is_lost)] == []
+    assert not any(r.state in IN_A_STEP or r.in_flight for r in world.replicas.values())
 
 
 def settled(slot: Slot, seed: int = 0, latency_s: float = 0.0) -> World:
@@ -74,11 +73,12 @@ def settled(slot: Slot, seed: int = 0, latency_s: float = 0.0) -> World:
 
 
 def most_late_s(world: World, longest_call_s: float) -> float:
-    """The bound of `cluster.residency.scheduler` beyond the patience, with the messages' way."""
+    """How late a turn may come after a call ran out of patience: the bound in the docstring of
+    `cluster.residency.scheduler`, with the time that the messages of a swap take."""
     slot = world.slots[0]
     swap_s = max(m.wake_s for m in slot.members) + max(m.sleep_s for m in slot.members)
     swap_s = (0.0 if slot.keeps_loaded else swap_s) + 8 * world.latency_s
-    least_s = max(POLICY.least_turn_s, swap_s)
+    least_s = max(POLICY.min_turn_s, swap_s)
     return (len(slot.members) - 1) * (least_s + longest_call_s + swap_s) + swap_s
 
 
@@ -101,7 +101,7 @@ def test_a_waiting_member_gets_its_turn_within_the_stated_bound_even_under_overl
         world.after(rng.uniform(0, 40), partial(world.ask, name, call))
     world.run()
     assert world.now > start
-    assert all(call.served for call in calls)
+    assert all(call.is_served for call in calls)
     bound_s = most_late_s(world, longest_call_s=2.0)
     assert {name: late_s for name, late_s in world.late_s.items() if late_s > bound_s} == {}
 
@@ -114,13 +114,15 @@ def test_a_batch_is_not_starved_by_a_stream_of_impatient_calls() -> None:
         world.after(i / 10, lambda: world.ask("a", Call(0.3, 10.0)))
     began = world.now
     world.run()
-    assert batch.served
-    assert batch.begun - began < 15
+    assert batch.is_served
+    assert batch.began_at - began < 15
 
 
 def batch(world: World, rows: int, window: int, seed: int, layers: int = 1) -> None:
-    """Rows, `window` of them at a time: in each, all proposers answer, layer by layer, then the
-    aggregator, the last member."""
+    """Run a batch of rows, `window` of them at a time.
+
+    For each row all proposers answer, layer by layer, and then the aggregator, the last member.
+    """
     rng = random.Random(seed)
     *proposers, aggregator = (m.name for m in world.slots[0].members)
     left = iter(range(rows))
@@ -147,7 +149,7 @@ def batch(world: World, rows: int, window: int, seed: int, layers: int = 1) -> N
         next_row()
     world.run()
     assert next(left, None) is None
-    assert not any(r.waiting or r.running for r in world.replicas.values())
+    assert not any(r.waiting or r.in_flight for r in world.replicas.values())
 
 
 @pytest.mark.parametrize("keeps_loaded", [False, True])
@@ -188,7 +190,7 @@ def test_a_batch_with_a_window_costs_one_swap_per_member_and_window(
     world = settled(one_slot([(2.0, 1.0)] * members, keeps_loaded=keeps_loaded), seed, latency_s)
     batch(world, rows, window, seed)
     windows = math.ceil(rows / window)
-    if keeps_loaded:  # turns that cost nothing: they may be one more, for stragglers
+    if keeps_loaded:  # turns cost nothing here: each member may get another turn for stragglers
         assert world.opens <= windows * (members + 1) + members
     else:
         assert world.wakes <= windows * members + members
@@ -200,9 +202,11 @@ def least_swap_s(
     awake: str,
     wait_s: float,
 ) -> float:
-    """The least total swap time of any schedule that begins every call at most `wait_s` after it
-    arrived, by brute force. It knows the future, and its calls take no time once they begin: so no
-    real schedule that keeps the same promise swaps less."""
+    """Seconds of swaps in the best schedule that begins each call within `wait_s`, by brute force.
+
+    The search knows the future, and its calls take no time once they have begun. So no real schedule
+    that keeps the same promise swaps less.
+    """
     names = {name for pair in costs for name in pair}
     best = math.inf
 
@@ -227,7 +231,8 @@ def least_swap_s(
 def online_and_least_s(
     costs: Sequence[tuple[float, float]], arrivals: Sequence[tuple[float, str]]
 ) -> tuple[float, float]:
-    """Swap time of these calls, and the least that keeps everyone's wait within the longest one."""
+    """Seconds of swaps for these calls, and the least for which no call waits longer than the longest
+    wait of the simulation."""
     world = settled(one_slot(costs))
     calls = [(name, Call(0.01, 30.0)) for _, name in arrivals]
     for (at, _), (name, call) in zip(arrivals, calls, strict=True):
@@ -235,9 +240,9 @@ def online_and_least_s(
     (awake,) = (name for name, r in world.replicas.items() if r.state is State.RESIDENT)
     began, members = world.now, world.slots[0].members
     world.run()
-    wait_s = max(call.begun - call.arrived for _, call in calls) + 1e-6
+    wait_s = max(call.began_at - call.arrived_at for _, call in calls) + 1e-6
     pairs = {(a.name, b.name): a.sleep_s + b.wake_s for a in members for b in members if a is not b}
-    exact = [(call.arrived - began, name) for name, call in calls]
+    exact = [(call.arrived_at - began, name) for name, call in calls]
     return world.swap_s, least_swap_s(exact, pairs, awake, wait_s)
 
 

@@ -266,11 +266,11 @@ class TestWithoutKeys:
     @pytest.mark.parametrize(
         ("client", "url", "why"),
         [
-            (("10.0.0.9", 5), "http://10.0.0.5", "and this came over another interface"),
+            (("10.0.0.9", 5), "http://10.0.0.5", "and this request came over another interface"),
             (
                 ("127.0.0.1", 5),
                 "http://evil.example.org",
-                "by a name of its own such as localhost, not 'evil.example.org'",
+                "under a name such as localhost, not 'evil.example.org'",
             ),
         ],
     )

@@ -1,4 +1,4 @@
-"""Requests that cannot be served: each is refused for what is wrong with it, and harms no other."""
+"""Requests that cannot be served. Each is refused with what is wrong, and disturbs no other."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ def body(**fields: Any) -> bytes:
     return json.dumps(MIXTURE | fields).encode()
 
 
-def said(**fields: Any) -> bytes:
-    """A request whose one message has these fields."""
+def one_message(**fields: Any) -> bytes:
+    """The body of a request with one message, which has these fields."""
     return body(messages=[HELLO[0] | fields])
 
 
 async def refusal(http: httpx.AsyncClient, content: bytes, status: int = 400) -> dict[str, Any]:
-    """The error of a bad request, after which a good one is served."""
+    """The error that a bad request gets. Also checks that a good request is served after it."""
     response = await http.post(CHAT, content=content, headers=JSON)
     assert (await http.post(CHAT, json=MIXTURE)).status_code == 200
     assert response.status_code == status
@@ -45,7 +45,7 @@ async def refusal(http: httpx.AsyncClient, content: bytes, status: int = 400) ->
         (body().decode().encode("utf-16"), "not valid UTF-8: byte 0"),
         (b'{"model": "\xc3\x28"}', "not valid UTF-8: byte 11"),
         (b'{"model": "\0"}', "not valid JSON: Invalid control character"),
-        (said(content="\ud800"), "lone surrogate"),
+        (one_message(content="\ud800"), "lone surrogate"),
         (body(metadata={"\udfff": "x"}), "lone surrogate"),
         (b'{"\\ud800": 1}', "lone surrogate"),
         (body(temperature=float("nan")), "not valid JSON: NaN is not JSON"),
@@ -80,22 +80,22 @@ async def test_a_body_that_is_no_json_object_is_refused(
         (body(messages=["hello"]), "messages.0", "an object, not 'hello'"),
         (body(messages=HELLO * 4097), "messages", "at most 4096 items"),
         (body(messages=[*HELLO, {"content": "x"}]), "messages.1.role", "Field required"),
-        (said(role="robot"), "messages.0.role", "'assistant', not 'robot'"),
-        (said(role="tool", tool_call_id="1"), "messages.0.role", "'assistant', not 'tool'"),
-        (said(role="assistant"), "messages.0.role", "has to be the user's, not the assistant's"),
-        (said(role="system"), "messages.0.role", "has to be the user's, not the system's"),
-        (said(tool_calls=[{"id": "1"}]), "messages.0.tool_calls", "not permitted"),
-        (said(content=None), "messages.0.content", "Field required"),
-        (said(content=7), "messages.0.content", "valid string, not 7"),
-        (said(content=[]), "messages.0.content", "not []"),
-        (said(content=""), "messages", "all messages are empty"),
-        (said(content=[{"type": "text", "text": " \n"}]), "messages", "all messages are empty"),
+        (one_message(role="robot"), "messages.0.role", "'assistant', not 'robot'"),
+        (one_message(role="tool", tool_call_id="1"), "messages.0.role", "'assistant', not 'tool'"),
+        (one_message(role="assistant"), "messages.0.role", "has to be the user's, not the assistant's"),
+        (one_message(role="system"), "messages.0.role", "has to be the user's, not the system's"),
+        (one_message(tool_calls=[{"id": "1"}]), "messages.0.tool_calls", "not permitted"),
+        (one_message(content=None), "messages.0.content", "Field required"),
+        (one_message(content=7), "messages.0.content", "valid string, not 7"),
+        (one_message(content=[]), "messages.0.content", "not []"),
+        (one_message(content=""), "messages", "all messages are empty"),
+        (one_message(content=[{"type": "text", "text": " \n"}]), "messages", "all messages are empty"),
         (
-            said(content=[{"type": "image_url", "image_url": {"url": "x"}}]),
+            one_message(content=[{"type": "image_url", "image_url": {"url": "x"}}]),
             "messages.0.content.0.type",
             "'text', not 'image_url'",
         ),
-        (said(content=[{"type": "text"}]), "messages.0.content.0.text", "Field required"),
+        (one_message(content=[{"type": "text"}]), "messages.0.content.0.text", "Field required"),
         (body(temperature=3), "temperature", "less than or equal to 2, not 3"),
         (body(temperature=-0.1), "temperature", "greater than or equal to 0, not -0.1"),
         (body(temperature="0.5"), "temperature", "valid number, not '0.5'"),
@@ -171,7 +171,7 @@ async def test_an_unknown_model_is_named_beside_those_that_are_there(http: httpx
 
 
 async def test_a_body_over_the_limit_is_refused(http: httpx.AsyncClient) -> None:
-    error = await refusal(http, said(content="x" * 200_000), 413)
+    error = await refusal(http, one_message(content="x" * 200_000), 413)
     assert error["message"] == "the body is larger than 200000 bytes (limits.max_body_bytes)"
     assert error["code"] == "request_too_large"
 

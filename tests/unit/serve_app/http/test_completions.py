@@ -1,4 +1,4 @@
-"""Whole answers, of the mixture and of its models; also through OpenAI's own client."""
+"""Answers in one piece, of the mixture and of its models, also as OpenAI's own client reads them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ async def completion(http: httpx.AsyncClient, **fields: Any) -> ChatCompletion:
 
 
 def extra(thing: Any, name: str) -> Any:
-    """A field that is not OpenAI's."""
+    """A field that OpenAI's object does not have."""
     return thing.model_extra[name]
 
 

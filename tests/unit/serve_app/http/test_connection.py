@@ -1,4 +1,4 @@
-"""What is left of a request when its client leaves, and signs of life while nothing comes."""
+"""Clients that leave: nothing works for them any longer. And keep-alives while an answer is silent."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -14,6 +14,7 @@ from tests.unit.serve_app.conftest import MIXTURE, Exchange, Puppets, recipe
 
 Ask = Callable[..., Exchange]
 LONG_S = 60
+"""Seconds that no test here waits for."""
 DIRECT = MIXTURE | {"model": "one", "stream": True}
 
 
@@ -97,7 +98,7 @@ async def test_a_client_that_reads_nothing_for_too_long_closes_every_call(
 
 
 def test_a_client_that_reads_slowly_but_in_time_is_waited_for() -> None:
-    """Each send takes nearly the limit, all of them together many times that."""
+    """Each send takes nearly as long as the limit, and all of them take many times as long."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -120,11 +121,12 @@ def test_a_client_that_reads_slowly_but_in_time_is_waited_for() -> None:
 
 
 class Source:
-    """Events that come when the test says so. closed: it was closed."""
+    """Numbers as events, and errors, which a test puts into `queue`; 0 is the end."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[int | Exception] = asyncio.Queue()
         self.closed = False
+        """Whether the generator of the events has ended."""
 
     async def events(self) -> AsyncGenerator[int]:
         try:

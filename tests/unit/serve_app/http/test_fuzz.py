@@ -1,4 +1,4 @@
-"""Requests made from the API's own description, allowed and forbidden ones, to the app here."""
+"""Valid and invalid requests, made from the API's own description, to an app in this process."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

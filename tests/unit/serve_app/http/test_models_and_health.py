@@ -1,4 +1,4 @@
-"""What is there, whether it can answer, and what the API says of itself."""
+"""The models that are served, whether the mixture can answer, and the API's own description."""
 
 import asyncio
 from typing import Any
@@ -9,9 +9,9 @@ import pytest
 from openai.types import Model
 
 from configs.errors import EngineError, EngineUnavailable
-from serve_app.http import api as api_module
+from serve_app.error_schema import error_body
+from serve_app.http import health
 from serve_app.http.api import create_api
-from serve_app.http.response import error_body
 from tests.unit.serve_app.conftest import CHAT, MIXTURE, Puppets, recipe
 
 
@@ -65,7 +65,7 @@ async def test_a_model_that_does_not_say_is_not_up(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(puppets, "stats", silent)
-    monkeypatch.setattr(api_module, "READY_S", 0)
+    monkeypatch.setattr(health, "READY_S", 0)
     assert (await client.get("/readyz")).json()["models"]["one"] == "not up"
 
 
@@ -97,6 +97,28 @@ async def test_the_document_knows_the_models(client: httpx.AsyncClient) -> None:
     assert asked["enum"] == ["mix", "one", "two", "writer"]
     (parameter,) = document["paths"]["/v1/models/{model}"]["get"]["parameters"]
     assert parameter["schema"]["enum"] == asked["enum"]
+
+
+async def test_the_document_describes_every_field_that_answers_add_to_openais(
+    client: httpx.AsyncClient,
+) -> None:
+    schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    moa = schemas["ChatCompletionChunk"]["properties"]["moa"]["anyOf"][0]
+    assert set(moa["discriminator"]["mapping"]) == {
+        "proposal.delta",
+        "proposal.done",
+        "proposal.dropped",
+        "aggregator.failed",
+        "trimmed",
+        "retried",
+        "stage.done",
+        "summary",
+    }
+    names = {reference.rpartition("/")[2] for reference in moa["discriminator"]["mapping"].values()}
+    names |= {"MissingModel", "TrimmedReferences", "RetriedCall", "StageTime", "ModelUsage"}
+    for name in names:
+        fields = schemas[name]["properties"]
+        assert [f for f, value in fields.items() if f != "type" and "description" not in value] == []
 
 
 async def test_every_reference_in_the_document_resolves(client: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""Bytes -> ChatRequest: what is taken, what is passed on, and that nothing else can come of them."""
+"""Bytes -> ChatRequest: what is accepted, what reaches the models, and that all else is refused."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from openai.types.chat.completion_create_params import (
 
 from configs.errors import BadRequest
 from configs.schema import Sampling
-from serve_app.http.request import IGNORED, OFFERS, UNSUPPORTED, ChatRequest, parse
+from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest, parse
 from tests.unit.serve_app.conftest import HELLO, MIXTURE
 
 OPENAI_PARAMETERS = sorted(
@@ -30,12 +30,12 @@ json_values = st.recursive(
 )
 
 
-def asked(**fields: Any) -> ChatRequest:
+def request(**fields: Any) -> ChatRequest:
     return parse(json.dumps(MIXTURE | fields).encode())
 
 
 def outcome(body: bytes) -> str:
-    """What became of a body; anything else than these two is raised."""
+    """`read` or `refused`. Any other error is raised, and fails the test."""
     try:
         parse(body).sampling(BASE)
     except BadRequest:
@@ -49,10 +49,10 @@ def test_every_parameter_of_the_openai_client_is_honoured_ignored_or_refused_by_
         with pytest.raises(
             BadRequest, match=rf"'{name}' is not supported here; leave it out"
         ) as refusal:
-            asked(**{name: {"something": "else"}})
+            request(**{name: {"something": "else"}})
         assert refusal.value.param == name
     else:
-        assert name in IGNORED | OFFERS or name in ChatRequest.model_fields
+        assert name in IGNORED | TOOL_LISTS or name in ChatRequest.model_fields
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,19 @@ def test_every_parameter_of_the_openai_client_is_honoured_ignored_or_refused_by_
     [
         *({name: value} for name, harmless in UNSUPPORTED.items() for value in harmless),
         *({name: {"any": ["value"]}} for name in sorted(IGNORED)),
-        *({name: []} for name in sorted(OFFERS)),
+        *({name: []} for name in sorted(TOOL_LISTS)),
         *({name: None} for name in OPENAI_PARAMETERS if name not in ("messages", "model")),
     ],
     ids=str,
 )
 def test_what_changes_nothing_is_taken(fields: dict[str, Any]) -> None:
-    assert asked(**fields) == asked()
+    assert request(**fields) == request()
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", 2])
 def test_n_can_only_be_the_number_one(value: object) -> None:
     with pytest.raises(BadRequest, match="'n' is not supported here; leave it out or send 1"):
-        asked(n=value)
+        request(n=value)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_n_can_only_be_the_number_one(value: object) -> None:
 def test_sampling_is_the_recipes_with_what_the_request_says(
     fields: dict[str, Any], changed: dict[str, Any]
 ) -> None:
-    assert asked(**fields).sampling(BASE) == BASE.model_copy(update=changed)
+    assert request(**fields).sampling(BASE) == BASE.model_copy(update=changed)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_sampling_is_the_recipes_with_what_the_request_says(
 def test_messages_are_read_as_roles_and_plain_text(
     message: dict[str, Any], read: dict[str, str]
 ) -> None:
-    assert asked(messages=[message, *HELLO]).conversation() == [read, *HELLO]
+    assert request(messages=[message, *HELLO]).conversation() == [read, *HELLO]
 
 
 @some

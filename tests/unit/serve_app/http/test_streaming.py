@@ -1,4 +1,4 @@
-"""Streams: what comes when, proven by holding the engine back."""
+"""Streams: what is sent, and when. The tests hold the engines back to prove the order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +18,8 @@ def content(chunk: dict[str, Any]) -> str | None:
     return chunk["choices"][0]["delta"].get("content") if chunk["choices"] else None
 
 
-async def opened(ask: Ask, **fields: Any) -> Exchange:
-    """A stream whose role chunk has come."""
+async def open_stream(ask: Ask, **fields: Any) -> Exchange:
+    """Open a stream and read its role chunk."""
     exchange = ask(stream=True, **fields)
     assert (await exchange.start())["status"] == 200
     (role,) = await exchange.events()
@@ -27,9 +27,9 @@ async def opened(ask: Ask, **fields: Any) -> Exchange:
     return exchange
 
 
-async def aggregating(puppets: Puppets, ask: Ask, **fields: Any) -> tuple[Exchange, Call]:
-    """A stream whose proposals are there, and the aggregator's call."""
-    exchange = await opened(ask, **fields)
+async def open_until_aggregator(puppets: Puppets, ask: Ask, **fields: Any) -> tuple[Exchange, Call]:
+    """Open a stream and complete its proposals; return it with the aggregator's call."""
+    exchange = await open_stream(ask, **fields)
     await puppets.answer("one")
     await puppets.answer("two")
     return exchange, await puppets.call("writer")
@@ -47,7 +47,7 @@ async def test_the_role_comes_before_any_proposer_has_said_anything(ask: Ask) ->
 
 
 async def test_a_silent_mixture_is_kept_alive(puppets: Puppets, ask: Ask) -> None:
-    exchange = await opened(ask, limits={"keepalive_s": 0.001})
+    exchange = await open_stream(ask, limits={"keepalive_s": 0.001})
     assert [await exchange.events() for _ in range(3)] == [["keep-alive"]] * 3
     for model in ("one", "two", "writer"):
         await puppets.answer(model)
@@ -60,7 +60,7 @@ async def test_each_token_arrives_before_the_next_is_written(
     puppets: Puppets, ask: Ask, model: str
 ) -> None:
     if model == "mix":
-        exchange, call = await aggregating(puppets, ask)
+        exchange, call = await open_until_aggregator(puppets, ask)
     else:
         exchange = ask(stream=True, model="one")
         call = await puppets.call("one")
@@ -82,7 +82,7 @@ async def test_each_token_arrives_before_the_next_is_written(
 async def test_every_chunk_is_openais_and_only_the_last_has_moa_and_none_has_usage(
     puppets: Puppets, ask: Ask
 ) -> None:
-    exchange, call = await aggregating(puppets, ask)
+    exchange, call = await open_until_aggregator(puppets, ask)
     call.say("text")
     call.end()
     *chunks, _done = await exchange.rest()
@@ -97,7 +97,7 @@ async def test_every_chunk_is_openais_and_only_the_last_has_moa_and_none_has_usa
 async def test_usage_where_asked_for_is_in_a_last_chunk_and_null_before(
     puppets: Puppets, ask: Ask
 ) -> None:
-    exchange, call = await aggregating(puppets, ask, stream_options={"include_usage": True})
+    exchange, call = await open_until_aggregator(puppets, ask, stream_options={"include_usage": True})
     call.say("text")
     call.end(prompt_tokens=30, completion_tokens=1)
     *chunks, usage, _done = await exchange.rest()
@@ -110,7 +110,7 @@ async def test_usage_where_asked_for_is_in_a_last_chunk_and_null_before(
 
 
 async def test_proposals_are_shown_as_they_grow_where_asked_for(puppets: Puppets, ask: Ask) -> None:
-    exchange = await opened(ask, moa={"events": True})
+    exchange = await open_stream(ask, moa={"events": True})
     one, two = await puppets.call("one"), await puppets.call("two")
     for text in ("it ", "grows"):
         one.say(text)
@@ -149,7 +149,7 @@ async def test_proposals_are_shown_as_they_grow_where_asked_for(puppets: Puppets
 
 
 async def test_trimmed_references_are_reported_where_asked_for(puppets: Puppets, ask: Ask) -> None:
-    exchange = await opened(ask, moa={"events": True}, max_tokens=3500)
+    exchange = await open_stream(ask, moa={"events": True}, max_tokens=3500)
     one, two = await puppets.call("one"), await puppets.call("two")
     one.say("long " * 5000)
     one.end()
@@ -173,13 +173,23 @@ async def test_trimmed_references_are_reported_where_asked_for(puppets: Puppets,
 async def test_a_failure_after_the_first_token_ends_the_stream_with_an_error(
     puppets: Puppets, ask: Ask, error: Exception, code: str, message: str
 ) -> None:
-    exchange, call = await aggregating(puppets, ask)
+    exchange, call = await open_until_aggregator(puppets, ask)
     call.say("half")
     (half,) = await exchange.events()
     assert content(half) == "half"
     call.fail(error)
     failed, done = await exchange.rest()
     assert (failed["error"]["code"], failed["error"]["message"]) == (code, message)
+    assert done == "[DONE]"
+
+
+async def test_a_text_that_cannot_be_sent_ends_the_stream_with_an_error(
+    puppets: Puppets, ask: Ask
+) -> None:
+    exchange, call = await open_until_aggregator(puppets, ask)
+    call.say("a lone surrogate: \ud800")
+    failed, done = await exchange.rest()
+    assert failed["error"]["message"] == "internal error (PydanticSerializationError)"
     assert done == "[DONE]"
 
 

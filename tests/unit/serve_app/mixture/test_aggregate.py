@@ -8,14 +8,12 @@ from actors.engine import Delta, Message
 from configs.errors import (
     BadRequest,
     ContextTooLong,
-    DeadlineExceeded,
     EngineError,
     EngineUnavailable,
     Overloaded,
 )
-from configs.schema import Sampling
 from serve_app.mixture import moa
-from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, Started
+from serve_app.mixture.events import AnswerDelta, AnswerDone, Event
 from tests.unit.scripts import Script, Step
 from tests.unit.serve_app.mixture.conftest import QUESTION, Mixture
 
@@ -65,6 +63,16 @@ async def test_an_aggregator_that_writes_no_text_is_replaced(
     else:
         assert (answered.model, answered.fallback, answered.call) == ("a", "reference", None)
         assert outcome.text == "from a"
+
+
+async def test_a_defect_that_costs_an_aggregator_its_attempt_is_logged_without_its_text(
+    mixture: Mixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    mixture.models.scripts["z"] = [RuntimeError("words of a user")]
+    await mixture.answer()
+    assert "aggregator z" in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "words of a user" not in caplog.text
 
 
 async def test_the_first_token_timeout_counts_reasoning_and_ends_with_it(mixture: Mixture) -> None:
@@ -230,80 +238,3 @@ async def test_an_aggregator_that_cannot_count_does_not_refuse_the_request(
     assert outcome.seconds == (
         15 if counting is None else 0
     )  # 5 before the start, 10 for a first token
-
-
-async def _direct(mixture: Mixture, *, context_tokens: int = 4096) -> list[Event]:
-    recipe = mixture.recipe(context_tokens={"a": context_tokens})
-    question = [Message(role="user", content="word " * 300)]
-    return [e async for e in moa.direct(question, recipe, mixture.models, "a", Sampling())]
-
-
-async def test_a_model_asked_directly_answers_with_all_that_it_wrote(mixture: Mixture) -> None:
-    mixture.models.scripts["a"] = [" \n", Delta(reasoning="hm"), "text "]
-    events = await _direct(mixture)
-    whole = Delta()
-    for event in events:
-        if isinstance(event, AnswerDelta):
-            whole = whole.plus(event.delta)
-    assert (whole.text, whole.reasoning) == (" \ntext ", "hm")
-    assert mixture.models.calls("a")[0].messages == [Message(role="user", content="word " * 300)]
-
-
-async def test_a_model_asked_directly_may_answer_nothing(mixture: Mixture) -> None:
-    mixture.models.scripts["a"] = []
-    events = await _direct(mixture)
-    assert [e.delta.text for e in events if isinstance(e, AnswerDelta)] == []
-
-
-async def test_a_model_asked_directly_counts_as_direct(mixture: Mixture) -> None:
-    [*_, done] = await _direct(mixture)
-    assert isinstance(done, AnswerDone)
-    [call] = done.summary.calls
-    assert (call.model, call.role, call.prompt_tokens, call.completion_tokens) == (
-        "a",
-        "direct",
-        304,
-        2,
-    )
-
-
-@pytest.mark.parametrize(("seed", "shown"), [(7, 7), (None, 0)])
-async def test_a_model_asked_directly_names_its_sampling_seed(
-    mixture: Mixture, seed: int | None, shown: int
-) -> None:
-    events = moa.direct(QUESTION, mixture.recipe(), mixture.models, "a", Sampling(seed=seed))
-    started, *_, done = [event async for event in events]
-    assert started == Started(shown)
-    assert isinstance(done, AnswerDone)
-    assert done.summary.seed == shown
-    assert [call.seed for call in done.summary.calls] == [seed]
-
-
-@pytest.mark.parametrize("script", [[EngineError("boom")], [None]])
-async def test_a_model_asked_directly_fails_before_any_other_event(
-    mixture: Mixture, script: Script
-) -> None:
-    """The API opens its stream with the second event; a later error could not set the HTTP status."""
-    mixture.models.scripts["a"] = script
-    events = moa.direct([], mixture.recipe(), mixture.models, "a", Sampling())
-    assert isinstance(await anext(events), Started)
-    with pytest.raises((EngineError, DeadlineExceeded)):
-        await anext(events)
-
-
-async def test_a_conversation_too_long_for_a_model_asked_directly_is_refused(
-    mixture: Mixture,
-) -> None:
-    with pytest.raises(
-        ContextTooLong, match=r"takes 304 tokens and model 'a' holds 800, .* 16 too many"
-    ):
-        await _direct(mixture, context_tokens=800)
-    assert mixture.models.asked == []
-
-
-async def test_counting_the_tokens_of_a_model_asked_directly_has_the_deadline_too(
-    mixture: Mixture,
-) -> None:
-    mixture.models.counting["a"] = None
-    with pytest.raises(DeadlineExceeded):
-        await _direct(mixture, context_tokens=800)

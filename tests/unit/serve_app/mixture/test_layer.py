@@ -70,6 +70,16 @@ async def test_a_proposer_without_a_proposal_is_dropped_and_named(
     assert not any(text in prompt for text in (detail, "half a", "hm"))
 
 
+async def test_a_defect_that_costs_a_proposal_is_logged_without_its_text(
+    mixture: Mixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    mixture.models.scripts["b"] = [RuntimeError("words of a user")]
+    await mixture.answer()
+    assert "proposer b" in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "words of a user" not in caplog.text
+
+
 async def test_reasoning_is_stripped_from_a_proposal(mixture: Mixture) -> None:
     mixture.models.scripts["b"] = [Delta(reasoning="r1"), "<think>r2</think>", "from b"]
     outcome = await mixture.answer()
@@ -162,6 +172,8 @@ async def test_the_first_layers_missed_quorum_is_an_error_that_names_each_cause(
     assert caught.value.message == (
         f"1 proposals are needed and 0 came (a: {a.code}: one; b: {b.code}: two)"
     )
+    assert caught.value.model == "a"
+    assert caught.value.param == ("messages" if error is ContextTooLong else None)
     assert mixture.models.calls("z") == []
 
 

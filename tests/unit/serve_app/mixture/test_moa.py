@@ -65,17 +65,19 @@ async def test_the_answers_sampling_is_the_aggregators_alone(mixture: Mixture) -
 
 
 @pytest.mark.parametrize("seed", [None, 11])
-@pytest.mark.parametrize("layer", [[{"model": "a", "samples": 3}], ["a", "a", "a"]])
+@pytest.mark.parametrize("layer", [[{"model": "a", "samples": 3}], ["a", "a", "a"], ["a", "a"]])
 async def test_one_model_gives_several_proposals_each_with_another_seed(
     mixture: Mixture, layer: list[str | dict[str, Any]], seed: int | None
 ) -> None:
     mixture.models.scripts["a"] = lambda asked: [f"drawn with {asked.sampling.seed}"]
-    outcome = await mixture.answer(mixture.recipe(layer, quorum=3), seed=seed)
+    recipe = mixture.recipe(layer)
+    [count] = recipe.samples
+    outcome = await mixture.answer(recipe, seed=seed)
     seeds = [asked.sampling.seed for asked in mixture.models.calls("a")]
     assert None not in seeds
-    assert len(set(seeds)) == 3
-    assert [mixture.models.calls("z")[0].text.count(f"with {s}\n") for s in seeds] == [1, 1, 1]
-    assert [e.place for e in outcome.events if isinstance(e, ProposalDone)] == [0, 1, 2]
+    assert len(set(seeds)) == count
+    assert [mixture.models.calls("z")[0].text.count(f"with {s}\n") for s in seeds] == [1] * count
+    assert [e.place for e in outcome.events if isinstance(e, ProposalDone)] == list(range(count))
 
 
 async def test_samples_count_up_from_the_recipes_seed(mixture: Mixture) -> None:

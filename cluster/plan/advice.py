@@ -1,0 +1,176 @@
+"""Changes with which a recipe that does not fit would fit: of its settings, its weights, or the cards.
+
+Pure. Each advice was tried: the planner finds a placement once it is taken.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cluster.cards.card import Card
+from cluster.cards.catalog import CARDS
+from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.footprint import kv_cache_tokens
+from cluster.plan.task import PlanningTask
+from cluster.plan.widths import WIDTHS, place_on_fewest_gpus
+from configs.schema import Model, Recipe
+
+LEAST_PROMPT = 512
+"""Tokens that an advised context leaves for the prompt, beside the longest answer."""
+CONTEXT_STEP = 256
+"""An advised context is a multiple of this many tokens."""
+CONTEXT_SHARES = (0.75, 0.5, 0.25)
+"""Shares of the present context that are tried."""
+FOUR_BITS = 4.5
+"""Bits per weight of a 4-bit checkpoint, with its scales and its 16-bit tables."""
+
+Change = tuple[str, str, int | str]
+"""Model, key of its settings, new value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A change with which the recipe fits."""
+
+    text: str
+    """The change in words; it completes "It fits ..."."""
+    changes: tuple[Change, ...] = ()
+    """New settings of the recipe."""
+    bits: tuple[tuple[str, float], ...] = ()
+    """By model, the bits per weight of another checkpoint."""
+    cards: tuple[Card, ...] = ()
+    """Other cards, in place of all present ones."""
+
+    def applied(self, recipe: Recipe) -> Recipe:
+        """The recipe with the new settings."""
+        data = recipe.model_dump()
+        for model, key, value in self.changes:
+            data["models"][model][key] = value
+        return Recipe.model_validate(data)
+
+
+def find_advice(task: PlanningTask) -> Iterator[Advice]:
+    """The smallest change of settings that fits, or else of weights; and cards that fit."""
+    advice = _smaller_settings(task) or _fewer_bits(task)
+    if advice is not None:
+        yield advice
+    yield from _other_cards(task)
+
+
+def with_bits(checkpoint: Checkpoint, bits: float) -> Checkpoint:
+    """An estimate of the same model with `bits` per weight."""
+    scale = bits / checkpoint.bits
+    return replace(checkpoint, weight_bytes=int(checkpoint.weight_bytes * scale))
+
+
+def _other_cards(task: PlanningTask) -> Iterator[Advice]:
+    """More cards of the largest present kind, one card of the catalog, or else several of them."""
+    gpus = [card for card in task.cards if card.kind == "gpu"]
+    if not gpus:
+        return
+    largest = max(gpus, key=lambda card: card.total_bytes)
+    catalog = sorted(CARDS.values(), key=lambda card: card.total_bytes)
+    more = _first_that_fits(task, [largest], WIDTHS[1:])
+    one = _first_that_fits(task, catalog, WIDTHS[:1])
+    if more is not None:
+        yield more
+    if one is not None:
+        yield one
+    if more is None and one is None:
+        several = _first_that_fits(task, catalog, WIDTHS[1:])
+        if several is not None:
+            yield several
+
+
+def _first_that_fits(task: PlanningTask, kinds: Sequence[Card], counts: Sequence[int]) -> Advice | None:
+    """The smallest count, and then the first kind of card, with which the models fit."""
+    for count in counts:
+        for kind in kinds:
+            cards = tuple(replace(kind, indices=(n,)) for n in range(count))
+            if place_on_fewest_gpus(replace(task, cards=cards)) is not None:
+                return Advice(f"on {'one' if count == 1 else count} {kind.name}", cards=cards)
+    return None
+
+
+def _smaller_settings(task: PlanningTask) -> Advice | None:
+    """The first group of changes that fits, without those that turn out to be unnecessary."""
+    for changes in _reductions(task):
+        if _fits_with(task, changes):
+            needed = _without_unneeded(task, changes)
+            words = ", ".join(f"models.{model}.{key}: {value}" for model, key, value in needed)
+            return Advice(f"with {words}", changes=tuple(needed))
+    return None
+
+
+def _without_unneeded(task: PlanningTask, changes: Sequence[Change]) -> Sequence[Change]:
+    """The changes without those that can be taken back, tried one after the other."""
+    needed = changes
+    for change in changes:
+        rest = [other for other in needed if other != change]
+        if _fits_with(task, rest):
+            needed = rest
+    return needed
+
+
+def _fits_with(task: PlanningTask, changes: Sequence[Change]) -> bool:
+    changed = Advice("", changes=tuple(changes)).applied(task.recipe)
+    return place_on_fewest_gpus(replace(task, recipe=changed)) is not None
+
+
+def _reductions(task: PlanningTask) -> Iterator[list[Change]]:
+    """Groups of changes, each one deeper: turns, fewer sequences, shorter contexts, all of these."""
+    models = {name: task.recipe.models[name] for name in task.checkpoints}
+    turns: list[Change] = [
+        (name, "residency", "auto") for name, m in models.items() if m.residency == "resident"
+    ]
+    if turns:
+        yield turns
+    sequences: list[Change] = []
+    for sequences in _fewer_sequences(models):
+        yield [*turns, *sequences]
+    for share in CONTEXT_SHARES:
+        contexts = _shorter_contexts(task.recipe, models, share)
+        yield [*turns, *contexts]
+        yield [*turns, *sequences, *contexts]
+
+
+def _fewer_sequences(models: dict[str, Model]) -> Iterator[list[Change]]:
+    """Ever fewer whole contexts in the caches, down to one. Models with fewer stay as they are."""
+    contexts = {name: kv_cache_tokens(m) // m.context_tokens for name, m in models.items()}
+    for count in range(max(contexts.values(), default=1) - 1, 0, -1):
+        larger = [name for name, most in contexts.items() if most > count]
+        yield [_with_sequences(name, models[name], count) for name in larger]
+
+
+def _with_sequences(name: str, model: Model, count: int) -> Change:
+    if getattr(model, "kv_tokens", None):
+        return name, "kv_tokens", count * model.context_tokens
+    return name, "concurrency", count
+
+
+def _shorter_contexts(recipe: Recipe, models: dict[str, Model], share: float) -> list[Change]:
+    """Contexts of `share` of the present tokens, but long enough for the longest answer."""
+    changes: list[Change] = []
+    for name, model in models.items():
+        least = recipe.longest_answer(name) + LEAST_PROMPT
+        tokens = max(int(model.context_tokens * share), least)
+        rounded_up = -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
+        if rounded_up < model.context_tokens:
+            changes.append((name, "context_tokens", rounded_up))
+    return changes
+
+
+def _fewer_bits(task: PlanningTask) -> Advice | None:
+    """4-bit checkpoints of the models that have more bits: of as few as it takes, the largest first."""
+    smaller = dict(task.checkpoints)
+    bits: list[tuple[str, float]] = []
+    for name in sorted(smaller, key=lambda name: -task.checkpoints[name].weight_bytes):
+        checkpoint = task.checkpoints[name]
+        if checkpoint.bits <= 2 * FOUR_BITS - 1:
+            continue
+        smaller[name] = with_bits(checkpoint, FOUR_BITS)
+        bits.append((name, FOUR_BITS))
+        if place_on_fewest_gpus(replace(task, checkpoints=smaller)) is not None:
+            names = ", ".join(name for name, _ in bits)
+            text = f"with 4-bit checkpoints (about {FOUR_BITS} bits per weight) of {names}"
+            return Advice(text, bits=tuple(bits))
+    return None

@@ -1,0 +1,113 @@
+"""The input of a plan: a recipe, facts about the weights of its models, and cards.
+
+`PlanningTask` is plain data. The functions gather it: from files that are on this machine, from the
+shapes that are bundled with the project, and from cards that were detected or that the recipe names.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cluster.cards.card import Card, Kind
+from cluster.cards.catalog import card_by_name
+from cluster.plan.checkpoint import (
+    Checkpoint,
+    UnknownCheckpoint,
+    from_folder,
+    from_gguf,
+    from_shapes,
+    scripted_checkpoint,
+)
+from cluster.plan.footprint import Footprint, footprint
+from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
+from configs.weights import HubFolder
+
+FindWeights = Callable[[str, Model], Path | None]
+"""Gives the file or folder of a model's weights, by the model's name and settings, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningTask:
+    """The question that the planner answers: where do these models go on these cards?"""
+
+    recipe: Recipe
+    checkpoints: Mapping[str, Checkpoint]
+    """By model. A model without a checkpoint takes no card."""
+    cards: Sequence[Card]
+
+    def kind(self, model: str) -> Kind:
+        """The kind of card that a model goes to. llama.cpp goes to a CPU if there is one."""
+        kinds = {card.kind for card in self.cards}
+        if isinstance(self.recipe.models[model], LlamaCppModel):
+            return "cpu" if "cpu" in kinds else "gpu"
+        return "gpu" if "gpu" in kinds else "cpu"
+
+    def footprint(self, model: str, gpus: int = 1) -> Footprint:
+        """The bytes of one replica, on a card made of `gpus` GPUs."""
+        settings, checkpoint = self.recipe.models[model], self.checkpoints[model]
+        return footprint(settings, checkpoint, self.kind(model), gpus)
+
+
+def planning_task(
+    recipe: Recipe, cards: Sequence[Card], find_weights: FindWeights | None = None
+) -> PlanningTask:
+    """The task of planning `recipe` on `cards`.
+
+    Args:
+        recipe: the recipe.
+        cards: the cards to plan for.
+        find_weights: finds weights on this machine. The default finds local paths of the recipe.
+
+    Raises:
+        UnknownCheckpoint: no file and no bundled shape tells how large a model is.
+    """
+    return PlanningTask(recipe, read_checkpoints(recipe, find_weights), cards)
+
+
+def choose_cards(recipe: Recipe, found: Sequence[Card]) -> list[Card]:
+    """The cards that the recipe names, on the first node of `found`; without names, all of `found`.
+
+    Raises:
+        UnknownCard: the recipe names a card that the catalog does not have.
+    """
+    if not recipe.cards.names:
+        return list(found)
+    node = found[0].node if found else ""
+    return [replace(card_by_name(name, n), node=node) for n, name in enumerate(recipe.cards.names)]
+
+
+def read_checkpoints(recipe: Recipe, find_weights: FindWeights | None = None) -> dict[str, Checkpoint]:
+    """Facts about the weights of all models that have weights, by model.
+
+    Raises:
+        UnknownCheckpoint: no file and no bundled shape tells how large a model is.
+    """
+    find = find_weights or _find_local_path
+    found = {name: _read_checkpoint(name, model, find) for name, model in recipe.models.items()}
+    return {name: checkpoint for name, checkpoint in found.items() if checkpoint is not None}
+
+
+def _read_checkpoint(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
+    """Facts about one model's weights; None if it has no weights."""
+    if isinstance(model, ScriptedModel) and model.weight_bytes is not None:
+        return scripted_checkpoint(model.weight_bytes)
+    if not isinstance(model, LlamaCppModel | VllmModel):
+        return None
+    path = find(name, model)
+    if path is not None:
+        return from_gguf(path) if path.is_file() else from_folder(path)
+    for source in model.weights:
+        if isinstance(source, HubFolder) and (shape := from_shapes(source.hub)):
+            return shape
+    raise UnknownCheckpoint(
+        f"how large model {name!r} is cannot be told before its weights are here "
+        "(run `slimmoa models RECIPE --fetch`), for no shape of it is bundled"
+    )
+
+
+def _find_local_path(_name: str, model: Model) -> Path | None:
+    for source in getattr(model, "weights", ()):
+        path = Path(getattr(source, "path", ""))
+        if getattr(source, "path", None) and path.exists():
+            return path
+    return None

@@ -1,0 +1,256 @@
+"""The schema of answers: OpenAI's objects with the fields that SlimMoA adds, and the error envelope.
+
+`response.py` builds its answers from these models, OpenAPI shows them, and docs/api.md is generated
+from them, so the three cannot disagree. A field stands in JSON in the order in which it stands here.
+"""
+
+from typing import Annotated, Literal
+
+from openai import types
+from openai.types import chat
+from pydantic import ConfigDict, Field
+
+from serve_app.error_schema import Described
+
+LayerNumber = Annotated[int, Field(description="Number of the layer, counted from 1.")]
+LayerOrAggregator = Annotated[
+    int, Field(description="Number of the layer, counted from 1; 0 stands for the aggregator.")
+]
+Place = Annotated[
+    int,
+    Field(
+        description="Position of the proposal in its layer, counted from 0. It tells proposals apart "
+        "where one model writes several."
+    ),
+]
+ModelName = Annotated[str, Field(description="Name of the model in the recipe.")]
+Cause = Annotated[
+    str,
+    Field(
+        description="Why the model did not contribute, for programs: `late` (it missed a deadline), "
+        "`empty` (it wrote no text), `quorum_not_met` (its proposal is complete, but its layer, which "
+        "was not the first, had too few proposals to be used), or the code of an error."
+    ),
+]
+Detail = Annotated[str, Field(description="The cause in words, for people.")]
+TokensRemoved = Annotated[int, Field(description="How many tokens of references were cut away.")]
+Stage = Annotated[
+    str,
+    Field(description="`layer 1`, `layer 2` and so on, `aggregator`, or `direct` for one model alone."),
+]
+StageSeconds = Annotated[float, Field(description="Seconds that the stage took.")]
+FirstSeconds = Annotated[
+    float | None,
+    Field(
+        description="Seconds from the call of the model that wrote the answer to its first token, "
+        "reasoning or text; null for a layer, and where a proposal is the answer."
+    ),
+]
+
+
+class ProposalDeltaEvent(Described):
+    """A proposal grew.
+
+    A proposal that is written again, because its replica was lost, sends only the text that goes beyond
+    what was sent before, and nothing if it begins differently. `proposal.done` holds the valid text.
+    """
+
+    type: Literal["proposal.delta"]
+    layer: LayerNumber
+    place: Place
+    model: ModelName
+    text: str
+    """The text to append."""
+
+
+class ProposalDoneEvent(Described):
+    """A proposal is complete."""
+
+    type: Literal["proposal.done"]
+    layer: LayerNumber
+    place: Place
+    model: ModelName
+    text: str
+    """The whole proposal without its reasoning."""
+    seconds: float
+    """Seconds from the start of the layer's work on it to its end, waiting included."""
+    completion_tokens: int
+    """Tokens that the model wrote, reasoning included."""
+
+
+class ProposalDroppedEvent(Described):
+    """A proposal will not be used: its model failed or was late, or its layer had no quorum."""
+
+    type: Literal["proposal.dropped"]
+    place: Place
+    layer: LayerNumber
+    model: ModelName
+    cause: Cause
+    detail: Detail
+
+
+class AggregatorFailedEvent(Described):
+    """A model failed to write the answer. The recipe's next fallback, or a proposal, takes over."""
+
+    type: Literal["aggregator.failed"]
+    layer: int
+    """Always 0, which stands for the aggregator."""
+    model: ModelName
+    cause: str
+    """The code of the error with which the model failed, for programs."""
+    detail: Detail
+
+
+class TrimmedEvent(Described):
+    """References were shortened so that a prompt fits into a model's context."""
+
+    type: Literal["trimmed"]
+    layer: LayerOrAggregator
+    model: ModelName
+    tokens_removed: TokensRemoved
+
+
+class RetriedEvent(Described):
+    """A call was lost together with its replica and is made again on another one."""
+
+    type: Literal["retried"]
+    layer: LayerOrAggregator
+    model: ModelName
+    detail: Detail
+
+
+class StageDoneEvent(Described):
+    """A layer, or the model that writes the answer, is through."""
+
+    type: Literal["stage.done"]
+    stage: Stage
+    seconds: StageSeconds
+    first_s: FirstSeconds
+
+
+class MissingModel(Described):
+    """A model that should have contributed to the answer and did not."""
+
+    layer: LayerOrAggregator
+    model: ModelName
+    cause: Cause
+    detail: Detail
+
+
+class TrimmedReferences(Described):
+    """References that were shortened to fit into a model's context."""
+
+    layer: LayerOrAggregator
+    model: ModelName
+    tokens_removed: TokensRemoved
+
+
+class RetriedCall(Described):
+    """A call that was lost together with its replica and was made again."""
+
+    layer: LayerOrAggregator
+    model: ModelName
+    detail: Detail
+
+
+class StageTime(Described):
+    """How long one stage of the answer took."""
+
+    stage: Stage
+    seconds: StageSeconds
+    first_s: FirstSeconds
+
+
+class MoaSummary(Described):
+    """How the answer came about. Every whole answer has it, and the last chunk of every stream that
+    carries a choice."""
+
+    type: Literal["summary"]
+    degraded: bool
+    """Whether the answer was made without something that the recipe asks for: `missing` is not empty,
+    `fallback` is not null, or `cut` is true."""
+    missing: list[MissingModel]
+    """Models that should have contributed and did not."""
+    answered_by: str
+    """Name of the model that wrote the text of the answer."""
+    fallback: Literal["aggregator", "reference"] | None
+    """Null if the recipe's aggregator wrote the answer; `aggregator` if one of its fallbacks did;
+    `reference` if a proposal is the answer as it stands."""
+    cut: bool
+    """Whether the deadline ended the answer early."""
+    trimmed: list[TrimmedReferences]
+    """Models whose references were shortened."""
+    retried: list[RetriedCall]
+    """Calls that were lost and made again."""
+    stages: list[StageTime]
+    """The stages in the order in which they ended."""
+    seed: int
+    """The seed that decided the order of the references: the request's, or one that was drawn. For a
+    model that was asked by name: the request's, or 0."""
+    ignored: list[str] = []  # noqa: RUF012  # pydantic copies the default
+    """Names of the request's parameters that list tools, which no model is shown; absent if none."""
+    proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
+    """The complete proposals; only in whole answers to requests with `moa.events`."""
+
+
+MoaEvent = (
+    ProposalDeltaEvent
+    | ProposalDoneEvent
+    | ProposalDroppedEvent
+    | AggregatorFailedEvent
+    | TrimmedEvent
+    | RetriedEvent
+    | StageDoneEvent
+)
+"""What a chunk with `moa.events` reports while the answer is on its way."""
+MoaObject = Annotated[MoaEvent | MoaSummary, Field(discriminator="type")]
+"""The `moa` object of a chunk: an event of the mixture or, at the end, the summary."""
+
+
+class ModelUsage(Described):
+    """What the calls of one model in one role used, as far as they finished."""
+
+    model: ModelName
+    role: Literal["proposer", "aggregator", "direct"]
+    """What the calls were for; `direct` if the request asked for the model by name."""
+    calls: int
+    """Number of calls. Calls that failed or were cancelled are not counted: an engine reports tokens
+    at the end of a call."""
+    prompt_tokens: int
+    """Tokens that the model read."""
+    completion_tokens: int
+    """Tokens that the model wrote."""
+    engine_s: float
+    """Seconds that the engine worked on the calls, summed."""
+
+
+class CompletionUsage(types.CompletionUsage):
+    """OpenAI's token counts, summed over all calls of all models that the answer took."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    by_model: list[ModelUsage]
+    """The same counts by model and role."""
+
+
+class ChatCompletion(chat.ChatCompletion):
+    """OpenAI's whole answer, with a summary of how the mixture came to it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    usage: CompletionUsage
+    """Token counts of all calls."""
+    moa: MoaSummary
+    """How the answer came about."""
+
+
+class ChatCompletionChunk(chat.ChatCompletionChunk):
+    """OpenAI's piece of a streamed answer, some of which carry news of the mixture."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    usage: CompletionUsage | None = None
+    """Token counts of all calls, in the last chunk of a stream with `stream_options.include_usage`;
+    null in the chunks before that one, and absent from other streams."""
+    moa: MoaObject | None = None
+    """News of the mixture; absent from the chunks that carry text."""

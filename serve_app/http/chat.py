@@ -1,0 +1,182 @@
+"""POST /v1/chat/completions: from a request to an answer in one piece, or to a stream."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from configs.errors import BadRequest, RequestError
+from configs.schema import Recipe, Sampling
+from serve_app.access.admission import AdmissionControl, Demand, admitted_events
+from serve_app.access.api_keys import Key
+from serve_app.access.auth import KEY, Authenticator
+from serve_app.access.replica_counts import CountReplicas, ReplicaCounter
+from serve_app.http.connection import (
+    EventStreamResponse,
+    read_body,
+    while_connected,
+    with_keepalives,
+)
+from serve_app.http.request import ChatRequest, parse
+from serve_app.http.response import ChatResponse
+from serve_app.http.served_models import ServedModels
+from serve_app.mixture import moa
+from serve_app.mixture.events import AnswerDone, Event
+from serve_app.mixture.models import Models
+from serve_app.safe_traceback import safe_traceback
+
+logger = logging.getLogger(__name__)
+
+
+class ChatEndpoint:
+    """Answers conversations with the mixture, or with one of its models.
+
+    Args:
+        served: the models that a request may name.
+        authenticator: knows whether several keys compete for the models.
+        count: see `ReplicaCounter`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        models: Models,
+        served: ServedModels,
+        authenticator: Authenticator,
+        count: CountReplicas | None,
+    ) -> None:
+        self._recipe = recipe
+        self._models = models
+        self._served = served
+        self._authenticator = authenticator
+        capacities = {name: recipe.capacity_per_replica(name) for name in recipe.models}
+        self._admission = AdmissionControl(capacities)
+        replicas = {name: model.replicas.min for name, model in recipe.models.items()}
+        self._admission.set_counts(replicas, ingresses=1)
+        self._replica_counter = ReplicaCounter(self._admission, count)
+
+    async def chat_completions(self, http: Request) -> Response:
+        """Answer a conversation with the mixture, or with one of its models by name."""
+        _require_json(http)
+        limits = self._recipe.limits
+        request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
+        key: Key = http.scope[KEY]
+        sampling = self._sampling(request, key)
+        await self._replica_counter.refresh()
+        # From the inside out: the answer's events, while the request holds its capacity of the models;
+        # a response made of them; all of that until the client leaves.
+        events = self._admitted_events(request, key, sampling)
+        response = self._stream(request, events) if request.stream else _whole(request, events)
+        return await while_connected(http.receive, response)
+
+    def _sampling(self, request: ChatRequest, key: Key) -> Sampling:
+        """The sampling of the answer: the request's, within the allowance of the key.
+
+        Raises:
+            UnknownModel: the key may not use the model, or there is none of that name.
+            BadRequest: the request asks for more tokens than the key may.
+        """
+        self._served.require(request.model, key)
+        asks_mixture = request.model == self._recipe.name
+        base = self._recipe.aggregator.sampling if asks_mixture else Sampling()
+        limit = key.allowance.max_tokens
+        if limit is not None:
+            base = base.model_copy(update={"max_tokens": min(base.max_tokens, limit)})
+        sampling = request.sampling(base)
+        if limit is not None and sampling.max_tokens > limit:
+            message = (
+                f"max_tokens is {sampling.max_tokens}; key {key.name!r} may ask for {limit} at most"
+            )
+            raise BadRequest(message, param="max_tokens")
+        return sampling
+
+    def _admitted_events(
+        self, request: ChatRequest, key: Key, sampling: Sampling
+    ) -> AsyncGenerator[Event]:
+        """The events of the answer. The request is admitted, or refused, before the first one."""
+        clock = asyncio.get_running_loop().time
+        demand = Demand(
+            key,
+            self._recipe.calls_at_once(request.model),
+            sampling.max_tokens,
+            shares_capacity=self._authenticator.has_several_keys(clock()),
+        )
+        return admitted_events(self._events(request, sampling), self._admission, demand, clock)
+
+    def _events(self, request: ChatRequest, sampling: Sampling) -> AsyncGenerator[Event]:
+        """The events of the answer.
+
+        Raises:
+            BadRequest: the mixture is asked for logprobs.
+        """
+        messages = request.conversation()
+        streamed = bool(request.stream)
+        if request.model != self._recipe.name:
+            model = request.model
+            return moa.direct(messages, self._recipe, self._models, model, sampling, streamed=streamed)
+        if request.logprobs:
+            name = self._recipe.name
+            message = f"the mixture {name!r} gives no logprobs; ask one of its models directly"
+            raise BadRequest(message, param="logprobs")
+        return moa.answer(
+            messages,
+            self._recipe,
+            self._models,
+            sampling=sampling,
+            seed=request.seed,
+            streamed=streamed,
+            stream_proposals=streamed and request.moa.events,
+        )
+
+    async def _stream(self, request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
+        chunks = self._chunks(request, events)
+        await anext(chunks)
+        return EventStreamResponse(chunks, self._recipe.limits.write_timeout_s)
+
+    async def _chunks(self, request: ChatRequest, events: AsyncGenerator[Event]) -> AsyncGenerator[str]:
+        """The chunks of a stream, after one empty item that says: the stream may open now.
+
+        An error before that item gets its own HTTP status; an error after it ends the stream.
+
+        1. A stream of the mixture opens with the first event, which comes before any proposal.
+        2. A stream of one model also waits for the next event, which is its first token, or for one
+           keep-alive interval. So a model that fails at once gets its status.
+        """
+        reply = ChatResponse(request)
+        async with aclosing(with_keepalives(events, self._recipe.limits.keepalive_s)) as waiting:
+            first = [await anext(waiting)]  # 1
+            if request.model != self._recipe.name:  # 2
+                first.append(await anext(waiting))
+            yield ""
+            yield reply.role() + "".join(map(reply.chunk, first))
+            try:
+                async for event in waiting:
+                    if chunk := reply.chunk(event):
+                        yield chunk
+            except RequestError as error:
+                yield reply.error(error)
+            except Exception as error:
+                logger.error("in stream %s: %s", reply.id, safe_traceback(error))
+                yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
+
+
+async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
+    """The answer in one piece, once all its events have come."""
+    collected = [event async for event in events]
+    done = collected[-1]
+    assert isinstance(done, AnswerDone)
+    headers = {"x-slimmoa-degraded": str(done.summary.degraded).lower()}
+    body = ChatResponse(request).whole(collected, done.summary)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _require_json(http: Request) -> None:
+    """Refuse other content types. A web page may send those to any server, even to one on the user's
+    machine, without asking that server first (CORS preflight)."""
+    content_type = http.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, f"send content-type application/json, not {content_type!r:.80}")

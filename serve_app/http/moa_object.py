@@ -1,0 +1,115 @@
+"""Events and summary of a mixture -> the `moa` objects that clients receive."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from serve_app.http.answer_schema import (
+    AggregatorFailedEvent,
+    MissingModel,
+    MoaEvent,
+    MoaSummary,
+    ProposalDeltaEvent,
+    ProposalDoneEvent,
+    ProposalDroppedEvent,
+    RetriedCall,
+    RetriedEvent,
+    StageDoneEvent,
+    StageTime,
+    TrimmedEvent,
+    TrimmedReferences,
+)
+from serve_app.mixture.events import (
+    Event,
+    Missing,
+    ProposalDelta,
+    ProposalDone,
+    ProposalDropped,
+    Retried,
+    StageDone,
+    Summary,
+    Trimmed,
+)
+
+SECONDS_DIGITS = 4
+"""Digits after the point of seconds in answers. 0.1 ms is finer than any time here can be repeated."""
+
+
+def moa_event(event: Event) -> MoaEvent | None:
+    """The `moa` object of an event; None for events that streams show otherwise or not at all."""
+    match event:
+        case ProposalDelta():
+            return ProposalDeltaEvent(
+                type="proposal.delta",
+                layer=event.layer,
+                place=event.place,
+                model=event.model,
+                text=event.text,
+            )
+        case ProposalDone():
+            return moa_proposal(event)
+        case ProposalDropped():
+            missing = asdict(event.missing)
+            return ProposalDroppedEvent(type="proposal.dropped", place=event.place, **missing)
+        case Missing():
+            return AggregatorFailedEvent(type="aggregator.failed", **asdict(event))
+        case Trimmed():
+            return TrimmedEvent(type="trimmed", **asdict(event))
+        case Retried():
+            return RetriedEvent(type="retried", **asdict(event))
+        case StageDone():
+            return StageDoneEvent(type="stage.done", **_stage_time(event).model_dump())
+    return None
+
+
+def moa_proposal(event: ProposalDone) -> ProposalDoneEvent:
+    """A complete proposal."""
+    return ProposalDoneEvent(
+        type="proposal.done",
+        layer=event.layer,
+        place=event.place,
+        model=event.model,
+        text=event.text,
+        seconds=rounded(event.seconds),
+        completion_tokens=event.call.completion_tokens,
+    )
+
+
+def moa_summary(
+    summary: Summary, ignored: Sequence[str], proposals: Sequence[ProposalDone] | None
+) -> MoaSummary:
+    """The `moa` object at the end of an answer.
+
+    Args:
+        summary: How the answer came about.
+        ignored: Parameters of the request that no model saw. The object has no such field if empty.
+        proposals: What a whole answer shows of its proposals. The object has no such field if None.
+    """
+    answered = summary.answered
+    moa = MoaSummary(
+        type="summary",
+        degraded=summary.degraded,
+        missing=[MissingModel(**asdict(missing)) for missing in summary.missing],
+        answered_by=answered.model,
+        fallback=answered.fallback,
+        cut=answered.cut,
+        trimmed=[TrimmedReferences(**asdict(trimmed)) for trimmed in summary.trimmed],
+        retried=[RetriedCall(**asdict(retried)) for retried in summary.retried],
+        stages=[_stage_time(stage) for stage in summary.stages],
+        seed=summary.seed,
+    )
+    # Only fields that are set reach the JSON.
+    if ignored:
+        moa.ignored = list(ignored)
+    if proposals is not None:
+        moa.proposals = [moa_proposal(proposal) for proposal in proposals]
+    return moa
+
+
+def rounded(seconds: float) -> float:
+    """Seconds as answers show them."""
+    return round(seconds, SECONDS_DIGITS)
+
+
+def _stage_time(event: StageDone) -> StageTime:
+    first_s = None if event.first_s is None else rounded(event.first_s)
+    return StageTime(stage=event.stage, seconds=rounded(event.seconds), first_s=first_s)

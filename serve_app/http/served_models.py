@@ -1,0 +1,48 @@
+"""The models that the API serves by name: the mixture and each model of its recipe."""
+
+import time
+from typing import Any
+
+from fastapi import Request
+from openai.types import Model as ModelCard
+
+from configs.errors import UnknownModel
+from configs.schema import Recipe
+from serve_app.access.api_keys import Key
+from serve_app.access.auth import KEY
+
+
+class ServedModels:
+    """Describes the mixture and its models to the keys that may use them."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        created = int(time.time())
+        owners = {recipe.name: "slimmoa", **{name: m.engine for name, m in recipe.models.items()}}
+        self._cards = {
+            name: ModelCard(id=name, created=created, object="model", owned_by=owner).model_dump()
+            for name, owner in owners.items()
+        }
+
+    def require(self, model: str, key: Key) -> None:
+        """Check that a model is served and that the key may use it.
+
+        Raises:
+            UnknownModel: either is not so. The key learns no more of models that it may not use.
+        """
+        names = self._names(key)
+        if model not in names:
+            raise UnknownModel(f"no model {model!r} here; there are {', '.join(names)}", param="model")
+
+    async def list_models(self, http: Request) -> dict[str, Any]:
+        """List the mixture and its models, as far as the key may use them."""
+        return {"object": "list", "data": [self._cards[name] for name in self._names(http.scope[KEY])]}
+
+    async def get_model(self, http: Request, model: str) -> dict[str, Any]:
+        """Describe the mixture or one of its models, by name."""
+        self.require(model, http.scope[KEY])
+        return self._cards[model]
+
+    def _names(self, key: Key) -> list[str]:
+        """The names that a key may use."""
+        allowed = key.allowance.models
+        return [name for name in self._cards if allowed is None or name in allowed]

@@ -1,0 +1,32 @@
+"""A recipe as the content of a Serve config file. Knows nothing of Ray."""
+
+from typing import Any
+
+from cluster.ray_runtime import APP_NAME
+from configs.schema import Recipe
+
+
+def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) -> dict[str, Any]:
+    """The content of a file for `serve deploy`, complete in itself.
+
+    With one ingress only the head node listens. With several, every node with an ingress listens, so
+    that a load balancer finds another one when a node is lost.
+
+    Args:
+        recipe: the recipe to serve.
+        host: interface to listen on.
+        port: port to listen on.
+        ingresses: replicas of the HTTP entry.
+    """
+    settings = recipe.model_dump(mode="json", exclude_defaults=True)
+    application: dict[str, Any] = {
+        "name": APP_NAME,
+        "route_prefix": "/",
+        "import_path": "serve_app.app:build",
+        "args": {"recipe": settings} | ({"ingresses": ingresses} if ingresses > 1 else {}),
+    }
+    return {
+        "proxy_location": "HeadOnly" if ingresses == 1 else "EveryNode",
+        "http_options": {"host": host, "port": port},
+        "applications": [application],
+    }
