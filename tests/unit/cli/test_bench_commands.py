@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cli.main import app
 from jobs.judges.pairwise import is_switched
@@ -36,15 +35,18 @@ class Judge(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         if self.broken:
-            self.send_error(400, "the judge is broken")
+            self._reply(400, "application/json", json.dumps({"error": {"message": "broken"}}))
             return
         choice = {"delta": {"content": self.says}, "logprobs": self.logprobs, "finish_reason": "stop"}
-        body = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Content-Length", str(len(body)))
+        events = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n"
+        self._reply(200, "text/event-stream", events)
+
+    def _reply(self, status: int, content_type: str, body: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body.encode())))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body.encode())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -123,8 +125,9 @@ def test_failed_calls_end_the_command_with_1_and_are_made_again(
     failed = bench(f"grade {run} {judge} --generator trio")
     assert table_rows(failed, exit_code=1)["trio"][:5] == ["0", "0", "0", "3", "0"]
     assert "error: some calls of the judge failed; the same command retries them" in failed.stderr
-    causes = bench(f"status {run}").stdout
-    assert f"  {ROWS} x judge: bad_request, such as: " in causes
+    [[cause, count, detail]] = json.loads(bench(f"status {run} --json").stdout)["causes"]
+    assert (cause.startswith("judge: "), count) == (True, ROWS)
+    assert "broken" in detail
 
     monkeypatch.setattr(Judge, "broken", False)
     again = table_rows(bench(f"grade {run} {judge} --generator trio"))
