@@ -58,7 +58,7 @@ def html(report: Report) -> str:
         plots=plots,
         colours=colours,
         conclusions=conclusions(report),
-        degraded=[(each.name, who) for each in report.generators for who in each.absences],
+        degraded=[(each.name, absence) for each in report.generators for absence in each.absences],
     )
 
 
