@@ -178,9 +178,13 @@ def _errors() -> Json:
 
 
 def error_classes(base: type[RequestError] = RequestError) -> Iterator[type[RequestError]]:
-    """Every class of errors that an answer can carry, in the order of the tree."""
+    """Every class of errors that an answer can carry, in the order of the tree.
+
+    WeightsError is not one of them: it is raised while a model starts, never by a request. Nor are the
+    classes that Ray derives from an error of ours, at run time, when the error crosses processes.
+    """
     for error in base.__subclasses__():
-        if error is not WeightsError:  # raised while a model starts, never by a request
+        if error is not WeightsError and error.__module__ == RequestError.__module__:
             yield error
             yield from error_classes(error)
 

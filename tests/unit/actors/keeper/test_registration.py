@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from actors.keeper.registration import CLAIM_S, Assignment, claim_assignment
 from cluster.residency.messages import PollReply, Snapshot
 from configs.errors import EngineUnavailable
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
+pytestmark = pytest.mark.virtual_time
 
 
 class Keeper:
@@ -50,41 +49,30 @@ def assignments(keeper: Keeper) -> list[Assignment]:
     return [Assignment(member=member, keeper=keeper, share=Share()) for member in keeper.held]
 
 
-def test_it_takes_the_first_assignment_that_nobody_holds(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        keeper = Keeper({"a/0": "another", "a/1": None, "a/2": None})
-        claimed = await claim_assignment("a", assignments(keeper), "me")
-        assert claimed.member == "a/1"
-        assert keeper.held == {"a/0": "another", "a/1": claimed.claimant_id, "a/2": None}
-
-    in_virtual_time(scene())
+async def test_it_takes_the_first_assignment_that_nobody_holds() -> None:
+    keeper = Keeper({"a/0": "another", "a/1": None, "a/2": None})
+    claimed = await claim_assignment("a", assignments(keeper), "me")
+    assert claimed.member == "a/1"
+    assert keeper.held == {"a/0": "another", "a/1": claimed.claimant_id, "a/2": None}
 
 
-def test_an_assignment_that_is_granted_late_is_the_one_that_is_taken(in_virtual_time: Run) -> None:
-    async def scene() -> None:
-        slow, quick = Keeper({"a/0": None}, late_s=CLAIM_S / 2), Keeper({"a/1": None})
-        claimed = await claim_assignment("a", [*assignments(slow), *assignments(quick)], "me")
-        assert claimed.member == "a/0"
-        await asyncio.sleep(CLAIM_S)
-        assert (slow.held, quick.held) == ({"a/0": claimed.claimant_id}, {"a/1": None})
-
-    in_virtual_time(scene())
+async def test_an_assignment_that_is_granted_late_is_the_one_that_is_taken() -> None:
+    slow, quick = Keeper({"a/0": None}, late_s=CLAIM_S / 2), Keeper({"a/1": None})
+    claimed = await claim_assignment("a", [*assignments(slow), *assignments(quick)], "me")
+    assert claimed.member == "a/0"
+    await asyncio.sleep(CLAIM_S)
+    assert (slow.held, quick.held) == ({"a/0": claimed.claimant_id}, {"a/1": None})
 
 
-def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_away(
-    in_virtual_time: Run,
-) -> None:
-    async def scene() -> None:
-        keeper = Keeper({"a/0": "the last one"}, away=True)
-        claim = asyncio.create_task(claim_assignment("a", assignments(keeper), "me"))
-        await asyncio.sleep(CLAIM_S / 4)
-        keeper.away = False
-        await asyncio.sleep(CLAIM_S / 4)
-        assert not claim.done()
-        keeper.held["a/0"] = None
-        assert (await claim).member == "a/0"
-
-    in_virtual_time(scene())
+async def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_away() -> None:
+    keeper = Keeper({"a/0": "the last one"}, away=True)
+    claim = asyncio.create_task(claim_assignment("a", assignments(keeper), "me"))
+    await asyncio.sleep(CLAIM_S / 4)
+    keeper.away = False
+    await asyncio.sleep(CLAIM_S / 4)
+    assert not claim.done()
+    keeper.held["a/0"] = None
+    assert (await claim).member == "a/0"
 
 
 @pytest.mark.parametrize(
@@ -95,12 +83,9 @@ def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_away(
         (Keeper({"a/0": None}, away=True), "out of reach: ActorDiedError", CLAIM_S),
     ],
 )
-def test_it_gives_up_and_says_why(in_virtual_time: Run, keeper: Keeper, why: str, after: float) -> None:
-    async def scene() -> None:
-        began = asyncio.get_running_loop().time()
-        with pytest.raises(EngineUnavailable, match=why) as told:
-            await claim_assignment("a", assignments(keeper), "me")
-        assert told.value.model == "a"
-        assert math.isclose(asyncio.get_running_loop().time() - began, after, abs_tol=0.01)
-
-    in_virtual_time(scene())
+async def test_it_gives_up_and_says_why(keeper: Keeper, why: str, after: float) -> None:
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(EngineUnavailable, match=why) as raised:
+        await claim_assignment("a", assignments(keeper), "me")
+    assert raised.value.model == "a"
+    assert math.isclose(asyncio.get_running_loop().time() - began, after, abs_tol=0.01)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from actors.keeper.card_keeper import CardKeeper
 from actors.keeper.protocol import LEASE_S
-from actors.keeper.replica_turns import REJOIN_S, TurnClient
+from actors.keeper.replica_turns import REJOIN_S, REPORT_EVERY_S, TurnClient
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
 from cluster.residency.state import Member, Slot, State
@@ -146,10 +146,9 @@ class Engine:
     async def _step(self, step: str) -> None:
         self._card.check_health()
         self._card.log.append(f"{self._name} {step}")
-        if f"{self._name} {step} hangs" in self._card.broken:
-            await asyncio.Event().wait()
+        hangs = f"{self._name} {step} hangs" in self._card.broken
         try:
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(math.inf if hangs else STEP_S)
         except asyncio.CancelledError:
             await asyncio.sleep(LETS_GO_S)
             self._card.log.append(f"{self._name} {step} cancelled")
@@ -182,6 +181,32 @@ async def test_a_call_whose_turn_is_open_costs_no_message_before_it_starts() -> 
     before, now = card.link.messages, asyncio.get_running_loop().time()
     async with card.turns["a"].turn():
         assert (card.link.messages, asyncio.get_running_loop().time()) == (before, now)
+    await card.down()
+
+
+async def test_what_the_keeper_acts_on_is_reported_at_once_and_mere_counts_within_a_second() -> None:
+    card = await Card().up()
+
+    async def known(name: str) -> tuple[int, int]:
+        await asyncio.sleep(0.01)
+        calls = (await card.link.keeper.snapshots())[name].calls
+        return calls.waiting, calls.in_flight
+
+    serving = asyncio.create_task(card.call("a", seconds=0.1))
+    assert await known("a") == (0, 1)
+    await serving
+    assert await known("a") == (0, 0)
+    first = asyncio.create_task(card.call("b"))
+    assert await known("b") == (1, 0)
+    first.cancel()
+    assert await known("b") == (0, 0)
+    waiting = [asyncio.create_task(card.call("b")) for _ in range(2)]
+    assert await known("b") == (2, 0)
+    waiting.append(asyncio.create_task(card.call("b")))
+    assert await known("b") == (2, 0)
+    await asyncio.sleep(REPORT_EVERY_S)
+    assert await known("b") == (3, 0)
+    await asyncio.gather(*waiting)
     await card.down()
 
 
@@ -335,6 +360,7 @@ async def test_a_failed_step_restarts_that_engine_and_the_other_goes_on_answerin
             await first
     await asyncio.gather(card.call("a"), card.call("b"))
     victim = step[0]
+    assert (f"{step.removesuffix(' hangs')} cancelled" in card.log) == step.endswith("hangs")
     assert card.log.index(f"{victim} restart") < card.log.index(f"{victim} start")
     assert card.killed == []
     await card.down()

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.access import Allowance
@@ -109,6 +109,7 @@ def test_the_message_names_the_key_the_limit_and_when() -> None:
 TIMES = st.lists(st.floats(0, 30), max_size=60)
 
 
+@settings(deadline=None)
 @given(TIMES, st.integers(1, 20))
 def test_no_span_sees_more_requests_than_flow_in_and_a_full_bucket(
     steps: list[float], per_minute: int
@@ -125,6 +126,7 @@ def test_no_span_sees_more_requests_than_flow_in_and_a_full_bucket(
             assert last - first + 1 <= per_minute + flowed + 1e-6
 
 
+@settings(deadline=None)
 @given(TIMES, st.integers(1, 20), st.integers(1, 30))
 def test_after_the_wait_that_a_refusal_names_the_request_is_admitted(
     steps: list[float], per_minute: int, tokens: int
@@ -170,6 +172,7 @@ class Press:
         self.served.append(done.key.name)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 400))
 def test_a_key_alone_gets_nearly_all_and_leaves_room_for_the_next(capacity: int) -> None:
     press = Press(capacity)
@@ -177,6 +180,7 @@ def test_a_key_alone_gets_nearly_all_and_leaves_room_for_the_next(capacity: int)
     assert press.ask("late")
 
 
+@settings(deadline=None)
 @given(
     st.integers(20, 200),
     st.lists(st.sampled_from("abc"), min_size=1, max_size=200),
@@ -301,6 +305,14 @@ def test_a_request_for_more_than_all_is_admitted_while_there_is_no_other() -> No
     control.admit(alone(1), 0)
 
 
+def test_beside_a_request_for_more_than_all_none_is_left() -> None:
+    control = AdmissionControl({"m": 4})
+    control.admit(demand("alice", calls=9), 0)
+    with pytest.raises(OverAllowance, match="it holds 0 of 4 calls of model 'm', and 0 are left"):
+        control.admit(demand("bob", calls=1), 0)
+
+
+@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 12), st.integers(1, 6), st.booleans())
 def test_admitted_answers_never_make_more_calls_than_replicas_take_in(
     calls: int, each: int, replicas: int, shares_capacity: bool
@@ -332,6 +344,7 @@ def test_capacity_grows_and_shrinks_with_the_replicas() -> None:
     control.admit(alone(1), 0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), st.integers(1, 8), st.integers(1, 8))
 def test_several_ingresses_together_give_out_all_there_is_and_little_more(
     each: int, replicas: int, ingresses: int

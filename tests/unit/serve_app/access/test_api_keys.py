@@ -187,7 +187,9 @@ class TestKeyFile:
         assert f"1 keys read from {path}" in caplog.text
 
     def test_a_file_that_everybody_may_write_is_refused(self, path: Path) -> None:
-        path.chmod(0o666)
+        path.chmod(0o660)
+        assert self.names(KeyFile(path, reload_s=5), 0) == ["alice"]
+        path.chmod(0o602)
         with pytest.raises(KeysError, match="everybody on this machine may write it"):
             KeyFile(path, reload_s=5)
 

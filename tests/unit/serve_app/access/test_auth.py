@@ -147,6 +147,15 @@ async def test_no_other_spelling_of_the_open_path_is_open(
     assert await status(api, path=path, method="GET") == 401
 
 
+async def test_the_open_path_is_open_below_the_path_that_the_api_is_mounted_under(
+    scripted: Scripted, keys_file: Path
+) -> None:
+    api = create_api(with_access(keys_file=str(keys_file)), scripted)
+    below = {"root_path": "/below", "method": "GET"}
+    assert await status(api, path="/below/healthz", **below) == 200
+    assert await status(api, path="/below/v1/models", **below) == 401
+
+
 async def status(api: Any, **fields: Any) -> int:
     """The status for a request that no client library would send.
 

@@ -7,11 +7,13 @@ import httpx
 import jsonschema
 import pytest
 from openai.types import Model
+from ray.exceptions import RayTaskError
 
 from configs.errors import EngineError, EngineUnavailable
 from serve_app.error_schema import error_body
 from serve_app.http import health
 from serve_app.http.api import create_api
+from serve_app.http.openapi import error_classes
 from tests.unit.serve_app.conftest import CHAT, MIXTURE, Puppets, recipe
 
 
@@ -89,6 +91,13 @@ async def test_the_document_has_the_answers_and_every_error(client: httpx.AsyncC
     )
     validator.validate(error_body(EngineError("it broke", model="one")))
     assert not validator.is_valid({"error": "it broke"})
+
+
+def test_classes_that_ray_derives_from_an_error_are_not_described() -> None:
+    described = list(error_classes())
+    derived = RayTaskError("call", "traceback", EngineError("it broke")).as_instanceof_cause()
+    assert isinstance(derived, EngineError)
+    assert list(error_classes()) == described
 
 
 async def test_the_document_knows_the_models(client: httpx.AsyncClient) -> None:
