@@ -186,14 +186,14 @@ def report(
     gamed: GamedOption = None,
 ) -> None:
     """Write report.html, one page that needs no network, and report.md into the run's folder."""
-    from jobs.report import report as read
+    from jobs.report import read_report
     from jobs.report.page import write
     from jobs.scores.scoring import read_length_control_files
     from jobs.store import Store
 
     with exit_on_user_error(), Store.open(folder, read_only=True) as store:
         hard, gamed_rows = read_length_control_files(difficulty, gamed)
-        found = read(store, folder, difficulty=hard, gamed=gamed_rows)
+        found = read_report(store, folder, difficulty=hard, gamed=gamed_rows)
         written = write(found, folder)
     for path in written:
         err.print(str(path), highlight=False)

@@ -182,8 +182,8 @@ class _PairJudge:
             raise self._refusal(f"listed only {top[0]['token']!r} with probability {known:.3f}")
 
     def _refusal(self, what: str) -> JudgeRefused:
-        asked = f"a judge must give log-probabilities (top_logprobs={SAMPLING.top_logprobs})"
-        return JudgeRefused(f"judge {self._task.model!r} {what}; {asked}")
+        need = f"a judge must give log-probabilities (top_logprobs={SAMPLING.top_logprobs})"
+        return JudgeRefused(f"judge {self._task.model!r} {what}; {need}")
 
 
 def _top(whole: Delta) -> Sequence[Mapping[str, Any]]:

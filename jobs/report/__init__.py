@@ -1,6 +1,6 @@
-"""What a report shows of a run, read from its store, also while the run is under way.
+"""Reads from a store what a report shows of a run, also while the run is under way.
 
-How it looks is `report_page`'s.
+`jobs.report.page` decides how the report looks.
 """
 
 from collections import Counter
@@ -17,71 +17,84 @@ from jobs.ablation.findings import Findings
 from jobs.records import Generator
 from jobs.report import facts as report_facts
 from jobs.report.answer import Conclusion, from_grades, from_pairs
-from jobs.report.facts import Answered, FailureCount, Member, Sample
-from jobs.report.work import Work, work
+from jobs.report.facts import FailureCount, GeneratorSummary, MixtureModel, SampleRow
+from jobs.report.work import WorkOverTime, work_over_time
 from jobs.scores.preferences import Gamed
 from jobs.scores.score import Grades, Score, grades_from_store, preferences_from_store, score
 from jobs.store import Store
 
-Contest = tuple[str, Sequence[str]]  # the mixture, and its members as generators
+MixtureAndMembers = tuple[str, Sequence[str]]
+"""Name of the mixture, and names of the generators that are its models alone."""
 
 
 class ReportError(UserError):
-    """A report cannot be made; the message says what to do."""
+    """A report cannot be made; the message says what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A judge's verdicts on pairs with one baseline. scores: the best win rate first; conclusion: None
-    where the mixture has no verdict."""
+class PairwiseResults:
+    """What a judge's verdicts on pairs with one baseline show."""
 
     judge: str
+    """The judge's name in verdicts."""
     baseline: str
     scores: tuple[Score, ...]
+    """Scores of the generators, the highest win rate first."""
     conclusion: Conclusion | None
+    """Whether the mixture beat its best member; None if the mixture has no verdict."""
 
     @property
     def reasons(self) -> list[str]:
-        """Why none of the scores is comparable with the leaderboard."""
+        """The reasons that all scores share for not being comparable with the leaderboard."""
         first, *others = self.scores
         return [reason for reason in first.reasons if all(reason in other.reasons for other in others)]
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
-    """A judge's grades, the best mean first."""
+class GradeResults:
+    """What a judge's grades show."""
 
     judge: str
+    """The judge's name in verdicts."""
     grades: tuple[Grades, ...]
+    """Mean grades of the generators, the highest first."""
     conclusion: Conclusion | None
+    """Whether the mixture beat its best member; None if the mixture has no grade."""
 
     @property
     def turns(self) -> list[int]:
-        """That any answer was graded at, from 0."""
+        """Turns with grades, from 0."""
         return sorted({turn for each in self.grades for turn in each.turns})
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report shows.
-
-    run: the folder's name; about: what the run said of itself; mixture: whom it is about, None before
-    one was added; members: the models that take part in it; rows: of the set.
-    """
+    """Everything that a report shows."""
 
     run: str
+    """Name of the run's folder."""
     written: datetime
+    """When the report was made, in UTC."""
     about: Mapping[str, Any]
+    """What the store has about the run: its recipe, set and seed."""
     rows: int
+    """Rows of the set."""
     mixture: str | None
-    members: tuple[Member, ...]
-    generators: tuple[Answered, ...]
-    judged: tuple[Judged, ...]
-    graded: tuple[Graded, ...]
+    """Name of the mixture; None before there is one."""
+    models: tuple[MixtureModel, ...]
+    """The models that take part in the mixture."""
+    generators: tuple[GeneratorSummary, ...]
+    judged: tuple[PairwiseResults, ...]
+    """Results for each judge and baseline."""
+    graded: tuple[GradeResults, ...]
+    """Results for each judge that graded."""
     findings: Findings | None
-    work: Work | None
+    """Findings of the run's last ablation; None without one."""
+    work: WorkOverTime | None
+    """Work over time; None before there is enough to draw."""
     failures: tuple[FailureCount, ...]
-    samples: tuple[Sample, ...]
+    sample_rows: tuple[SampleRow, ...]
+    """A few rows with the mixture's answers."""
 
     @property
     def set(self) -> str:
@@ -90,28 +103,34 @@ class Report:
 
     @property
     def description(self) -> str:
-        """The recipe's own."""
+        """The description in the recipe; may be empty."""
         return str(self.about.get("recipe", {}).get("description", ""))
 
 
-def report(
+def read_report(
     store: Store,
     folder: Path,
     *,
     difficulty: Mapping[int, float] | None = None,
     gamed: Gamed | None = None,
 ) -> Report:
-    """Read all that there is to tell of a run. difficulty, gamed: as for `score.score`.
+    """Read everything that a report shows.
+
+    Args:
+        store: The store of the run.
+        folder: The folder of the run.
+        difficulty: The difficulty of each instruction, by its row, for length-controlled win rates.
+        gamed: The rows that hold the weight of the length back.
 
     Raises:
-        PreferencesError: as `score.score`.
+        PreferencesError: a verdict has a value, but an answer is missing; or a row has no difficulty.
         ReportError: the run's ablation was stored by another version.
     """
     about, generators = store.about(), store.generators()
     recipe = about.get("recipe", {})
     mixture = _mixture(generators, recipe)
-    members = report_facts.members(mixture.about["recipe"]) if mixture else []
-    contest = None if mixture is None else (mixture.name, _alone(generators, mixture))
+    models = report_facts.mixture_models(mixture.about["recipe"]) if mixture else []
+    compared = None if mixture is None else (mixture.name, _members(generators, mixture))
     judgements = store.judgements()
     pairs = [(judge, baseline) for judge, kind, baseline in judgements if kind == "pairwise"]
     graders = [judge for judge, kind, _ in judgements if kind == "grade"]
@@ -119,73 +138,79 @@ def report(
     failed: Counter[str] = Counter()
     for each in failures:
         failed[each.generator] += each.count if each.stage == "generate" else 0
-    answered = [report_facts.answered(store, each, failed[each.name]) for each in generators]
-    some = next((each for each in answered if mixture and each.name == mixture.name), None)
+    summaries = [
+        report_facts.summarize_generator(store, each, failed[each.name]) for each in generators
+    ]
+    own = next((each for each in summaries if mixture and each.name == mixture.name), None)
     return Report(
         run=folder.resolve().name,
         written=datetime.now(UTC),
         about=about,
         rows=store.row_count(),
         mixture=mixture.name if mixture else None,
-        members=tuple(members),
-        generators=tuple(answered),
-        judged=tuple(_judged(store, pairs, contest, difficulty, gamed)),
-        graded=tuple(_graded(store, graders, contest)),
+        models=tuple(models),
+        generators=tuple(summaries),
+        judged=tuple(_pairwise_results(store, pairs, compared, difficulty, gamed)),
+        graded=tuple(_grade_results(store, graders, compared)),
         findings=_findings(about.get("ablation")),
-        work=work(store.progress()),
+        work=work_over_time(store.progress()),
         failures=tuple(failures),
-        samples=tuple(report_facts.samples(store, some.name, some.some)) if some else (),
+        sample_rows=(tuple(report_facts.sample_rows(store, own.name, own.sample_rows)) if own else ()),
     )
 
 
 def _mixture(generators: Sequence[Generator], recipe: Mapping[str, Any]) -> Generator | None:
-    """The mixture of the run's recipe; the first one if that has not begun."""
+    """The mixture of the run's recipe, or the first mixture if that one has not begun."""
     mixtures = [each for each in generators if each.kind == "mixture"]
     own = (each for each in mixtures if each.about["recipe"] == recipe)
     return next(own, mixtures[0] if mixtures else None)
 
 
-def _alone(generators: Sequence[Generator], mixture: Generator) -> list[str]:
-    """Those of the mixture's models that answered alone too. A name may have an ending of its own,
-    where the store knew another recipe's model by that name."""
+def _members(generators: Sequence[Generator], mixture: Generator) -> list[str]:
+    """Names of the generators that are a model of the mixture alone.
+
+    The generator's name begins with that of the model. An ending is added if a model of another recipe
+    has the same name.
+    """
     models = mixture.about["recipe"]["models"]
-    taking_part = [member.name for member in report_facts.members(mixture.about["recipe"])]
+    names = [model.name for model in report_facts.mixture_models(mixture.about["recipe"])]
     return [
         each.name
         for each in generators
         if each.kind == "model"
         and any(
-            each.name.startswith(model) and each.about.get("model") == models[model]
-            for model in taking_part
+            each.name.startswith(model) and each.about.get("model") == models[model] for model in names
         )
     ]
 
 
-def _judged(
+def _pairwise_results(
     store: Store,
     pairs: Iterable[tuple[str, str]],
-    contest: Contest | None,
+    compared: MixtureAndMembers | None,
     difficulty: Mapping[int, float] | None,
     gamed: Gamed | None,
-) -> Iterator[Judged]:
+) -> Iterator[PairwiseResults]:
     for judge, baseline in pairs:
         scores, kept = {}, {}
         for each in preferences_from_store(store, judge, baseline):
             scores[each.generator] = score(each, difficulty, gamed)
-            if contest and each.generator in (contest[0], *contest[1]):
+            if compared and each.generator in (compared[0], *compared[1]):
                 kept[each.generator] = each
-        conclusion = from_pairs(*contest, kept, scores, store.row_count()) if contest else None
+        conclusion = from_pairs(*compared, kept, scores, store.row_count()) if compared else None
         ranked = sorted(
             scores.values(), key=lambda each: -1 if each.win_rate is None else each.win_rate
         )
-        yield Judged(judge, baseline, tuple(reversed(ranked)), conclusion)
+        yield PairwiseResults(judge, baseline, tuple(reversed(ranked)), conclusion)
 
 
-def _graded(store: Store, judges: Iterable[str], contest: Contest | None) -> Iterator[Graded]:
+def _grade_results(
+    store: Store, judges: Iterable[str], compared: MixtureAndMembers | None
+) -> Iterator[GradeResults]:
     for judge in judges:
         ranked = sorted(grades_from_store(store, judge), key=lambda each: each.mean or 0, reverse=True)
         verdicts = store.verdicts(judge=judge, kind="grade")
-        yield Graded(judge, tuple(ranked), from_grades(*contest, verdicts) if contest else None)
+        yield GradeResults(judge, tuple(ranked), from_grades(*compared, verdicts) if compared else None)
 
 
 def _findings(stored: Any) -> Findings | None:

@@ -1,4 +1,4 @@
-"""The answer that a reader of a report looks for: did the mixture beat its best member?"""
+"""The conclusion of a report: did the mixture beat its best member?"""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,23 +7,27 @@ from typing import Literal
 
 from jobs.ablation.effects import Estimate, Wins, against_best
 from jobs.records import Verdict
+from jobs.report.formats import interval
 from jobs.scores.preferences import Preferences
 from jobs.scores.score import Score
 
 Outcome = Literal["better", "worse", "open", "unknown"]
 NORMAL_95 = 1.96
+"""Standard errors on each side of a mean that give its 95% interval under a normal distribution."""
 NOT_COMPARED = "None of its members was judged, so this does not say whether it beats the best of them."
-CHOSEN_ANEW = "The best member is chosen anew in each resample, so the interval covers the choice."
+COVERS_CHOICE = "The best member is chosen anew in each resample, so the interval covers the choice."
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """outcome: `open` where the interval holds zero, `unknown` where nothing was compared; sentence:
-    the answer; basis: what it rests on."""
+    """Whether the mixture beat its best member, in words."""
 
     outcome: Outcome
+    """`better` or `worse`; `open` if the interval contains zero; `unknown` if nothing was compared."""
     sentence: str
+    """The conclusion in one sentence."""
     basis: str
+    """Which verdicts the conclusion rests on."""
 
 
 def from_pairs(
@@ -33,9 +37,19 @@ def from_pairs(
     scores: Mapping[str, Score],
     rows: int,
 ) -> Conclusion | None:
-    """What one judge's verdicts against one baseline say; None if the mixture has none.
+    """The conclusion from one judge's verdicts against one baseline.
 
-    judged, scores: by generator; rows: of the set. A baseline that is a member draws with itself.
+    If the baseline is a member, it counts as winning half of each row against itself.
+
+    Args:
+        mixture: The mixture's name.
+        members: Names of the generators that are its models alone.
+        judged: Verdicts by generator.
+        scores: Scores by generator.
+        rows: Number of rows of the set.
+
+    Returns:
+        The conclusion, or None if the mixture has no verdict.
     """
     if (score := scores.get(mixture)) is None or score.win_rate is None:
         return None
@@ -51,13 +65,19 @@ def from_pairs(
     basis += f" {mixture} wins {found.win_rate:.1f}%, {found.minus} {found.other_win_rate:.1f}%"
     basis += f"{_controlled(scores, mixture, found.minus)}."
     if len(compared) > 1:
-        basis += f" {CHOSEN_ANEW}"
+        basis += f" {COVERS_CHOICE}"
     return _conclusion(mixture, found.minus, found.difference, "points of win rate", found.n, basis)
 
 
 def from_grades(mixture: str, members: Sequence[str], grades: Iterable[Verdict]) -> Conclusion | None:
-    """What one judge's grades say; None if the mixture has none. The interval is the normal one of
-    the paired difference over rows, and does not cover the choice of the best member."""
+    """The conclusion from one judge's grades.
+
+    The interval is that of a normal distribution for the paired differences over rows. It does not
+    cover the choice of the best member.
+
+    Returns:
+        The conclusion, or None if the mixture has no grade.
+    """
     means, judge = _means(grades, (mixture, *members))
     if mixture not in means:
         return None
@@ -77,6 +97,7 @@ def from_grades(mixture: str, members: Sequence[str], grades: Iterable[Verdict])
 
 
 def _draws(like: Preferences, baseline: str) -> Preferences:
+    """Draws of the baseline with itself, on the rows of other verdicts."""
     count = len(like.rows)
     lengths = like.len_baseline
     return Preferences(baseline, like.rows, (1.5,) * count, lengths, lengths, like.judge, baseline)
@@ -85,7 +106,7 @@ def _draws(like: Preferences, baseline: str) -> Preferences:
 def _means(
     grades: Iterable[Verdict], generators: Sequence[str]
 ) -> tuple[dict[str, dict[int, float]], str]:
-    """Each generator's mean grade by row, and the judge."""
+    """The mean grade of each row by generator, and the name of the judge."""
     found: dict[str, dict[int, list[float]]] = {}
     judge = ""
     for each in grades:
@@ -105,7 +126,7 @@ def _conclusion(
     if value is None or low is None or high is None:
         return Conclusion("unknown", f"Too few rows are judged to compare {mixture} and {best}.", basis)
     by, best = f"{abs(value):.2f} {unit}", f"its best member, {best},"
-    sure = f"95% interval {_signed(low)} to {_signed(high)}, {n:,} rows"
+    sure = f"95% interval {interval(difference)}, {n:,} rows"
     if low > 0:
         return Conclusion("better", f"Yes: {mixture} beats {best} by {by} ({sure}).", basis)
     if high < 0:
@@ -116,6 +137,7 @@ def _conclusion(
 
 
 def _against_baseline(score: Score) -> str:
+    """The win rate of a generator as a sentence."""
     text = f"{score.generator} wins {score.win_rate:.1f}% against {score.baseline}"
     if score.win_rate is None or score.standard_error is None:
         return f"{text} ({score.n:,} rows)."
@@ -125,10 +147,7 @@ def _against_baseline(score: Score) -> str:
 
 
 def _controlled(scores: Mapping[str, Score], *names: str) -> str:
+    """The length-controlled win rates of these generators; an empty text unless all have one."""
     found = [scores[name].lc if name in scores else None for name in names]
     both = [f"{lc:.1f}%" for lc in found if lc is not None]
     return f"; at equal length {' and '.join(both)}" if len(both) == len(names) else ""
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")

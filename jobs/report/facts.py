@@ -1,4 +1,7 @@
-"""What a report tells of a run, gathered from its store. Texts are streamed; only lengths are kept."""
+"""Collects the facts of a report from a store.
+
+Texts are streamed from the store; of most answers only the lengths are kept in memory.
+"""
 
 from array import array
 from collections import Counter, defaultdict
@@ -11,104 +14,126 @@ import numpy as np
 from jobs.records import Answer, Generator, GeneratorKind, Row
 from jobs.store import Store
 
-SAMPLES = 5
+SAMPLE_ROWS = 5
+"""How many rows a report shows with all their texts."""
 PERCENTILES = (5, 25, 50, 75, 95)
+"""Percentiles of the lengths of answers: the whiskers and the box of a box plot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Of a generator's answers, in characters. percentiles: 5, 25, 50, 75, 95."""
+    """Lengths of a generator's answers, in characters."""
 
     count: int
+    """Number of answers."""
     mean: float
     percentiles: tuple[float, float, float, float, float]
+    """The percentiles 5, 25, 50, 75 and 95."""
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
-    """How many answers of a generator were made without a model, for a cause."""
+class AbsenceCount:
+    """How many answers of a generator lack the contribution of one model, for one cause."""
 
     model: str
     cause: str
+    """Why the model did not contribute, an `events.Missing.cause`."""
     answers: int
+    """Number of answers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What a generator has answered.
-
-    rows: with all their turns; failed: rows that failed and have no answer; degraded: answers made
-    without all who should take part; cut: answers that ended at the output limit; at: Unix times of
-    the first and the last answer, None without any; some: rows spread over the answered ones.
-    """
+class GeneratorSummary:
+    """How much a generator has answered."""
 
     name: str
     kind: GeneratorKind
     rows: int
+    """Rows with all their turns answered."""
     failed: int
+    """Rows that failed and have no answer."""
     degraded: int
+    """Answers that lack the contribution of a model."""
     cut: int
-    absences: tuple[Absence, ...]
+    """Answers that ended at the output limit."""
+    absences: tuple[AbsenceCount, ...]
+    """Which contributions are missing."""
     lengths: Lengths | None
+    """Lengths of the answers; None without answers."""
     at: tuple[float, float] | None
-    some: tuple[int, ...]
+    """Unix times of the first and the last answer; None without answers or for imported ones."""
+    sample_rows: tuple[int, ...]
+    """Indices of a few answered rows, evenly spread over all answered rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """Failures of one cause. judge: whose verdicts are missing, empty if answers are; count: of rows,
-    or of verdicts; detail: what the last one said."""
+    """The failures of one cause."""
 
     stage: str
+    """What failed: `generate` (answers) or `judge` (verdicts)."""
     judge: str
+    """Name of the judge whose verdicts are missing; empty at stage `generate`."""
     generator: str
     cause: str
+    """The code of the error."""
     count: int
+    """Number of rows without an answer, or of answers without a verdict."""
     attempts: int
+    """Attempts for all of them together."""
     detail: str
+    """The message of the last error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A model of the mixture. roles: where it stands; weights: where they come from."""
+class MixtureModel:
+    """A model that takes part in the mixture."""
 
     name: str
     roles: str
+    """Its roles in words, for example `proposer in layer 1 × 2, aggregator`."""
     engine: str
     weights: str
+    """Where the weights come from, in words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A text and who wrote it. layer: 0 for the answer itself."""
+class Proposal:
+    """A proposal behind an answer."""
 
     layer: int
+    """The layer, from 1."""
     model: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """One turn of a sample row. missing: who took no part, and why."""
+class SampleTurn:
+    """One turn of a sample row."""
 
     prompt: str
-    proposals: tuple[Said, ...]
+    """The user's message."""
+    proposals: tuple[Proposal, ...]
     answer: str
     missing: tuple[str, ...]
+    """Models that did not contribute, each with the cause."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A row as it was asked and answered. before: messages ahead of the first turn."""
+class SampleRow:
+    """A row that the report shows with all its texts."""
 
     row: int
+    """Index of the row."""
     labels: tuple[str, ...]
+    """The set's labels for the row."""
     before: int
-    exchanges: tuple[Exchange, ...]
+    """Number of messages before the first turn."""
+    turns: tuple[SampleTurn, ...]
 
 
-def answered(store: Store, generator: Generator, failed: int) -> Answered:
-    """What one generator has answered, in one pass over its answers."""
+def summarize_generator(store: Store, generator: Generator, failed: int) -> GeneratorSummary:
+    """Summarize the answers of a generator, of which `failed` rows failed, in one pass over them."""
     lengths, rows = array("L"), array("L")
     absences: Counter[tuple[str, str]] = Counter()
     degraded = cut = 0
@@ -119,20 +144,20 @@ def answered(store: Store, generator: Generator, failed: int) -> Answered:
             rows.append(each.row)
         degraded += bool(each.missing)
         cut += each.finish_reason == "length"
-        absences.update((str(who.get("model")), str(who.get("cause"))) for who in each.missing)
+        absences.update((str(model.get("model")), str(model.get("cause"))) for model in each.missing)
         if each.at:  # imported answers have no time
             first, last = min(first, each.at), max(last, each.at)
-    return Answered(
+    return GeneratorSummary(
         generator.name,
         generator.kind,
         store.answered_count(generator.name),
         failed,
         degraded,
         cut,
-        tuple(Absence(*who, count) for who, count in absences.most_common()),
+        tuple(AbsenceCount(*absence, count) for absence, count in absences.most_common()),
         _lengths(lengths),
         (first, last) if last else None,
-        tuple(rows[place] for place in _spread(len(rows))),
+        tuple(rows[position] for position in _spread(len(rows))),
     )
 
 
@@ -145,12 +170,14 @@ def _lengths(found: "array[int]") -> Lengths | None:
 
 
 def _spread(count: int) -> list[int]:
-    """Places of the samples among `count`: the first, the last, and evenly between."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, SAMPLES)}) if count else []
+    """Positions of the sample rows among `count` rows: the first, the last, and some evenly between."""
+    if not count:
+        return []
+    return sorted({round(position) for position in np.linspace(0, count - 1, SAMPLE_ROWS)})
 
 
 def failures(store: Store) -> list[FailureCount]:
-    """Failures by stage, judge, generator and cause, the most frequent first."""
+    """Count the failures by stage, judge, generator and cause, the most frequent first."""
     counts: Counter[tuple[str, str, str, str]] = Counter()
     attempts: Counter[tuple[str, str, str, str]] = Counter()
     details = {}
@@ -162,7 +189,7 @@ def failures(store: Store) -> list[FailureCount]:
     return [FailureCount(*key, n, attempts[key], details[key]) for key, n in counts.most_common()]
 
 
-def members(recipe: Mapping[str, Any]) -> list[Member]:
+def mixture_models(recipe: Mapping[str, Any]) -> list[MixtureModel]:
     """The models of a stored recipe that take part in its mixture, the aggregator last."""
     roles: dict[str, list[str]] = defaultdict(list)
     layers = recipe.get("layers", ())
@@ -178,14 +205,14 @@ def members(recipe: Mapping[str, Any]) -> list[Member]:
             roles[model].append("fallback")
     models = recipe.get("models", {})
     return [
-        Member(name, ", ".join(places), str(models[name].get("engine")), weights(models[name]))
-        for name, places in roles.items()
+        MixtureModel(name, ", ".join(parts), str(models[name].get("engine")), weights(models[name]))
+        for name, parts in roles.items()
         if name in models
     ]
 
 
 def weights(model: Mapping[str, Any]) -> str:
-    """Where a stored model's weights come from, in words; of several sources the first."""
+    """Say where a stored model's weights come from. Of several sources only the first is named."""
     if "base_url" in model:
         return f"{model.get('model')} at {model['base_url']}"
     source = next(iter(model.get("weights", ())), None)
@@ -199,23 +226,23 @@ def weights(model: Mapping[str, Any]) -> str:
     return path + revision + quantization
 
 
-def samples(store: Store, generator: str, rows: Sequence[int]) -> Iterator[Sample]:
-    """Rows as a generator answered them."""
+def sample_rows(store: Store, generator: str, rows: Sequence[int]) -> Iterator[SampleRow]:
+    """Yield these rows with the answers of a generator."""
     for row in store.rows(rows):
-        exchanges = tuple(_exchanges(store, generator, row))
-        yield Sample(
-            row.index, tuple(filter(None, (row.dataset, row.category))), len(row.before), exchanges
+        turns = tuple(_sample_turns(store, generator, row))
+        yield SampleRow(
+            row.index, tuple(filter(None, (row.dataset, row.category))), len(row.before), turns
         )
 
 
-def _exchanges(store: Store, generator: str, row: Row) -> Iterator[Exchange]:
+def _sample_turns(store: Store, generator: str, row: Row) -> Iterator[SampleTurn]:
     for turn, prompt in enumerate(row.turns):
         if (found := store.answer(generator, row.index, turn)) is not None:
-            missing = (f"{who.get('model')}: {who.get('cause')}" for who in found.missing)
-            yield Exchange(prompt, tuple(_proposals(store, found)), found.text, tuple(missing))
+            missing = (f"{model.get('model')}: {model.get('cause')}" for model in found.missing)
+            yield SampleTurn(prompt, tuple(_proposals(store, found)), found.text, tuple(missing))
 
 
-def _proposals(store: Store, found: Answer) -> Iterator[Said]:
+def _proposals(store: Store, found: Answer) -> Iterator[Proposal]:
     for used in found.used:
         if used.layer and (call := store.call(used.key)) is not None:
-            yield Said(used.layer, used.model, call.whole.text)
+            yield Proposal(used.layer, used.model, call.whole.text)

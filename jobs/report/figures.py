@@ -1,38 +1,47 @@
-"""Which plots a report has, and what is said below each. `prefix` makes a plot's ids its own."""
+"""The plots of a report and their captions.
+
+Each function takes a `prefix` that makes the ids in the plot's SVG unique in the page.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.ablation.effects import Contrast
 from jobs.ablation.findings import Findings
-from jobs.report import Judged
+from jobs.report import PairwiseResults
 from jobs.report.answer import NORMAL_95
-from jobs.report.facts import Answered
+from jobs.report.facts import GeneratorSummary
 from jobs.report.plots import Box, Interval, Panel, Side, bars, boxes, intervals, over_time, scatter
-from jobs.report.work import Work
+from jobs.report.work import WorkOverTime
 from jobs.scores.score import Score
 
-Sides = Mapping[str, Side]  # by generator
-HOUR_S, MINUTE_S = 3600, 60
+Sides = Mapping[str, Side]
+"""The side of each generator, which decides its colour."""
+HOUR_S = 3600
+"""Seconds of an hour."""
+MINUTE_S = 60
+"""Seconds of a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """title: what it shows, also for those who do not see it; caption: what to read from it."""
+    """A plot with its texts."""
 
     title: str
+    """What the plot shows; screen readers read this title."""
     svg: str
     caption: str
+    """How to read the plot."""
 
 
-def sides(generators: Sequence[Answered]) -> Sides:
+def sides(generators: Sequence[GeneratorSummary]) -> Sides:
     """The colour of each generator's marks."""
     kinds: Mapping[str, Side] = {"mixture": "mixture", "model": "member"}
     return {each.name: kinds.get(each.kind, "other") for each in generators}
 
 
-def win_rates(judged: Judged, colours: Sides, prefix: str) -> Plot | None:
-    """None if there is no win rate yet."""
+def win_rates(judged: PairwiseResults, colours: Sides, prefix: str) -> Plot | None:
+    """Plot the win rates against one baseline; None if there is no win rate yet."""
     shown = [_interval(each, colours) for each in judged.scores if each.win_rate is not None]
     if not shown:
         return None
@@ -59,7 +68,7 @@ def _interval(score: Score, colours: Sides) -> Interval:
 
 
 def marginal_gains(findings: Findings, prefix: str) -> Plot | None:
-    """None if the ablation was not about proposers."""
+    """Plot what each proposer adds; None if the ablation did not compare proposers."""
     shown = [
         _bar(f"{each.model} (added)" if each.added else each.model, each.contrast)
         for each in sorted(findings.gains, key=lambda each: -(each.contrast.difference.value or 0))
@@ -83,7 +92,11 @@ def _bar(name: str, contrast: Contrast) -> Interval:
 
 
 def aggregators(findings: Findings, prefix: str) -> Plot | None:
-    """None if the ablation was not about aggregators, or nothing of it is judged."""
+    """Plot each candidate alone against its mixture.
+
+    Returns:
+        None if the ablation did not compare aggregators, or if verdicts are missing.
+    """
     found = [each.over_alone for each in findings.aggregators]
     points = [
         (each.other_win_rate, each.win_rate)
@@ -103,8 +116,8 @@ def aggregators(findings: Findings, prefix: str) -> Plot | None:
     return Plot(title, svg, caption)
 
 
-def lengths(generators: Sequence[Answered], colours: Sides, prefix: str) -> Plot | None:
-    """None before the first answer."""
+def lengths(generators: Sequence[GeneratorSummary], colours: Sides, prefix: str) -> Plot | None:
+    """Plot the lengths of the answers of each generator; None before the first answer."""
     shown = [
         Box(each.name, each.lengths.percentiles, each.lengths.mean, colours[each.name])
         for each in generators
@@ -122,7 +135,8 @@ def lengths(generators: Sequence[Answered], colours: Sides, prefix: str) -> Plot
     return Plot(title, svg, caption)
 
 
-def work(done: Work, prefix: str) -> Plot:
+def work(done: WorkOverTime, prefix: str) -> Plot:
+    """Plot rows, tokens and swaps over the time of work."""
     unit, seconds = ("hours", HOUR_S) if done.seconds > 3 * HOUR_S else ("minutes", MINUTE_S)
     edges = [edge / seconds for edge in done.edges]
     panels = [
@@ -140,5 +154,6 @@ def work(done: Work, prefix: str) -> Plot:
 
 
 def _counts(counts: Sequence[int]) -> str:
+    """A number of rows, or the lowest and the highest one if they differ."""
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,7 +1,14 @@
-"""The plots of a report as SVG that stands inside a page.
+"""Draws the plots of a report as SVG for use inside a page.
 
-Colours are the page's custom properties (`var(--mixture)`), so dark mode needs no second drawing; text
-stays text, in the page's font; ids are made unique over all plots of a page.
+Colours are the page's custom properties, for example `var(--mixture)`, so that one drawing serves light
+and dark mode. Text stays text, in the page's font. A prefix makes the ids unique over all plots of a
+page.
+
+The arguments that several functions share:
+
+    axis      label of the horizontal axis
+    prefix    begins all ids in the SVG
+    label     what the plot shows, for screen readers
 """
 
 import io
@@ -18,23 +25,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 Side = Literal["mixture", "member", "other"]
+"""Whether a generator is a mixture, a model alone or a file of outputs; this decides its colour."""
 
-# matplotlib knows no `var(...)`: these stand for the page's colours until the SVG is written.
 COLOURS = {
     name: f"#0101{number:02x}"
     for number, name in enumerate(("ink", "muted", "grid", "mixture", "member", "other"), 1)
 }
-WIDTH_IN = 5.0  # 360 points, a phone's width: there, text has about its own size
+"""A distinct colour for each custom property of the page. matplotlib does not accept `var(...)`, so it
+draws with these colours, and `_svg` replaces them."""
+WIDTH_IN = 5.0
+"""Width of a plot in inches: 360 points, the width of a phone, where text has its normal size."""
 ROW_IN = 0.3
+"""Height of one generator's row in inches."""
 LABEL_CHARACTERS = 27
+"""Most characters of a name beside a plot; longer names would leave too little width for the plot."""
 NAMESPACE = "http://www.w3.org/2000/svg"
 LINK = "{http://www.w3.org/1999/xlink}href"
+"""The attribute of references to ids in matplotlib's SVG."""
 SETTINGS: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "slimmoa",  # the same data, the same page
+    "svg.hashsalt": "slimmoa",  # the same data give the same ids
     "font.size": 11,
     "font.family": "sans-serif",
-    "text.parse_math": False,  # names are data: a dollar is a dollar
+    "text.parse_math": False,  # a dollar sign in a name begins no formula
     "text.color": COLOURS["ink"],
     "axes.labelcolor": COLOURS["ink"],
     "axes.edgecolor": COLOURS["muted"],
@@ -51,72 +64,80 @@ SETTINGS: Any = {
     "figure.facecolor": "none",
     "figure.constrained_layout.use": True,
 }
+"""matplotlib's settings for all plots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure by name, with its interval if there is one; mark: a second figure beside it."""
+    """A value with a name and an interval."""
 
     name: str
     value: float
     low: float | None = None
+    """Lower end of the interval; None if there is no interval."""
     high: float | None = None
+    """Upper end of the interval; None if there is no interval."""
     side: Side = "other"
     mark: float | None = None
+    """A second value, drawn as a hollow diamond; None draws nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Percentiles 5, 25, 50, 75 and 95 of what `name` wrote, and the mean."""
+    """A distribution with a name."""
 
     name: str
     percentiles: tuple[float, float, float, float, float]
+    """The percentiles 5, 25, 50, 75 and 95."""
     mean: float
     side: Side = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One line over time: `values[i]` holds from `edges[i]` to `edges[i + 1]`."""
+    """One line over time."""
 
     label: str
+    """What the values are."""
     edges: Sequence[float]
+    """Edges of the time steps; there is one more edge than values."""
     values: Sequence[float]
+    """The value in each step, from `edges[i]` to `edges[i + 1]`."""
 
 
 def intervals(
     shown: Sequence[Interval], *, axis: str, reference: float, prefix: str, label: str
 ) -> str:
-    """Points with their intervals, one below the other. reference: where a line stands."""
+    """Draw points with their intervals, one below the other, and a line at the reference value."""
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _figure(len(shown))
         axes.axvline(reference, color=COLOURS["muted"], linestyle="--", linewidth=1)
-        for place, each in enumerate(shown):
+        for row, each in enumerate(shown):
             colour = COLOURS[each.side]
             if each.low is not None and each.high is not None:
-                axes.plot([each.low, each.high], [place, place], color=colour, linewidth=2)
-            axes.plot(each.value, place, "o", color=colour, markersize=6)
+                axes.plot([each.low, each.high], [row, row], color=colour, linewidth=2)
+            axes.plot(each.value, row, "o", color=colour, markersize=6)
             if each.mark is not None:
-                axes.plot(each.mark, place, "D", color=colour, markersize=6, fillstyle="none")
+                axes.plot(each.mark, row, "D", color=colour, markersize=6, fillstyle="none")
         _name_rows(axes, [each.name for each in shown], axis)
         return _svg(figure, prefix, label)
 
 
 def bars(shown: Sequence[Interval], *, axis: str, prefix: str, label: str) -> str:
-    """Bars from zero with their intervals, one below the other."""
+    """Draw bars from zero with their intervals, one below the other."""
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _figure(len(shown))
-        for place, each in enumerate(shown):
-            axes.barh(place, each.value, height=0.62, color=COLOURS[each.side], alpha=0.75)
+        for row, each in enumerate(shown):
+            axes.barh(row, each.value, height=0.62, color=COLOURS[each.side], alpha=0.75)
             if each.low is not None and each.high is not None:
-                axes.plot([each.low, each.high], [place, place], color=COLOURS["ink"], linewidth=1.5)
+                axes.plot([each.low, each.high], [row, row], color=COLOURS["ink"], linewidth=1.5)
         axes.axvline(0, color=COLOURS["ink"], linewidth=1)
         _name_rows(axes, [each.name for each in shown], axis)
         return _svg(figure, prefix, label)
 
 
 def scatter(points: Sequence[tuple[float, float]], *, x: str, y: str, prefix: str, label: str) -> str:
-    """Points numbered from 1 in their order, and the diagonal where both are equal."""
+    """Draw points, numbered from 1 in their order, and the diagonal where x and y are equal."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH_IN, 3.8))
         axes = figure.add_subplot()
@@ -133,15 +154,18 @@ def scatter(points: Sequence[tuple[float, float]], *, x: str, y: str, prefix: st
 
 
 def boxes(shown: Sequence[Box], *, axis: str, prefix: str, label: str) -> str:
-    """Half of the values in the box, nine in ten between the whiskers, the mean as a diamond."""
+    """Draw box plots, one below the other.
+
+    The box contains half of the values, the whiskers nine tenths; a diamond marks the mean.
+    """
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _figure(len(shown))
-        for place, each in enumerate(shown):
+        for row, each in enumerate(shown):
             ends = zip(("whislo", "q1", "med", "q3", "whishi"), each.percentiles, strict=True)
             line = {"color": COLOURS[each.side], "linewidth": 1.5}
             axes.bxp(
                 [dict(ends) | {"mean": each.mean}],
-                positions=[place],
+                positions=[row],
                 widths=0.5,
                 orientation="horizontal",
                 showfliers=False,
@@ -166,7 +190,7 @@ def boxes(shown: Sequence[Box], *, axis: str, prefix: str, label: str) -> str:
 def over_time(
     panels: Sequence[Panel], *, resumed: Sequence[float], axis: str, prefix: str, label: str
 ) -> str:
-    """Panels over one time axis. resumed: when a later session began."""
+    """Draw panels over one time axis, with a line wherever the run was resumed."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH_IN, 1.35 * len(panels) + 0.45))
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
@@ -183,13 +207,15 @@ def over_time(
 
 
 def _figure(rows: int) -> tuple[Figure, Axes]:
+    """An empty figure that is high enough for this many generators."""
     figure = Figure(figsize=(WIDTH_IN, ROW_IN * rows + 0.75))
     return figure, figure.add_subplot()
 
 
 def _name_rows(axes: Axes, names: Sequence[str], axis: str) -> None:
+    """Put the names beside the rows, the first one on top."""
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)  # the first on top
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -198,7 +224,7 @@ def _name_rows(axes: Axes, names: Sequence[str], axis: str) -> None:
 
 
 def _short(name: str) -> str:
-    """The start and the end of a long name: variants of one mixture differ at the end."""
+    """A name without its middle if it is long. The end stays, because it tells variants apart."""
     if len(name) <= LABEL_CHARACTERS:
         return name
     end = LABEL_CHARACTERS * 2 // 3
@@ -206,9 +232,11 @@ def _short(name: str) -> str:
 
 
 def _svg(figure: Figure, prefix: str, label: str) -> str:
+    """The figure as an SVG element for use inside a page."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # The page's fonts draw the text; that matplotlib's own lack a glyph costs a little spacing.
+        # The browser draws the text in the page's fonts. A glyph that is missing in matplotlib's font
+        # only makes the reserved space a little wrong.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(file, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())
@@ -217,7 +245,7 @@ def _svg(figure: Figure, prefix: str, label: str) -> str:
     for element in root.iter():
         _make_unique(element, prefix)
     for size in ("width", "height"):
-        del root.attrib[size]  # the page's
+        del root.attrib[size]  # the page sets the size
     root.set("role", "img")
     root.set("aria-label", label)
     ElementTree.register_namespace("", NAMESPACE)
@@ -228,6 +256,7 @@ def _svg(figure: Figure, prefix: str, label: str) -> str:
 
 
 def _make_unique(element: ElementTree.Element, prefix: str) -> None:
+    """Put the prefix before the element's id and before the ids that the element refers to."""
     if "id" in element.attrib:
         element.set("id", f"{prefix}-{element.attrib['id']}")
     if (link := element.attrib.pop(LINK, None)) is not None:

@@ -1,4 +1,4 @@
-"""How the work of a run went over time, from the progress that it kept."""
+"""Computes the work of a run over time from its stored progress."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,38 +10,49 @@ from numpy.typing import NDArray
 from jobs.records import Progress
 
 BINS = 150
+"""Most bins, about one for two points of a plot's width."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A run's work in equal bins of working time: the time between its sessions is cut out.
+class WorkOverTime:
+    """The work of a run in bins of equal time.
 
-    edges: of the bins, seconds worked, one more than bins; rows: answered, swaps: made, both in all at
-    the end of each bin; tokens_per_s: in the bin; resumed: seconds worked when a later session began;
-    tokens, calls, reused: in all.
+    A session is the time from the start of a command to its end. The time between sessions is cut out.
     """
 
     edges: tuple[float, ...]
+    """Edges of the bins, in seconds of work; there is one more edge than bins."""
     rows: tuple[float, ...]
+    """Rows answered until the end of each bin, by all generators together."""
     swaps: tuple[float, ...]
+    """Swaps made until the end of each bin."""
     tokens_per_s: tuple[float, ...]
+    """Mean tokens per second in each bin."""
     resumed: tuple[float, ...]
+    """When later sessions began, in seconds of work."""
     tokens: int
+    """Tokens written by engines, in all sessions."""
     calls: int
+    """Calls that engines finished, in all sessions."""
     reused: int
+    """Calls whose result was there already, in all sessions."""
 
     @property
     def seconds(self) -> float:
+        """Duration of all sessions together."""
         return self.edges[-1]
 
 
-def work(progress: Sequence[Progress]) -> Work | None:
-    """None where there is too little to draw.
+def work_over_time(progress: Sequence[Progress]) -> WorkOverTime | None:
+    """Compute the work of a run from its progress, in the order in which it was stored.
 
-    progress: in the order in which it was kept. Rows are counted by generator; tokens, calls and swaps
-    for all of them together, from the start of each session: where calls fall, a session began.
+    The progress counts rows by generator. It counts tokens, calls and swaps for all generators together
+    and from zero in each session. So a session began where the number of calls falls.
+
+    Returns:
+        The work, or None if there is too little progress to draw.
     """
     began = [_calls(now) < _calls(before) for before, now in pairwise(progress)]
     steps = [
@@ -52,17 +63,17 @@ def work(progress: Sequence[Progress]) -> Work | None:
     if clock[-1] <= 0:
         return None
     edges = np.linspace(0, clock[-1], min(BINS, len(clock) - 1) + 1)
-    tokens = _so_far([each.tokens for each in progress], began)
-    swaps = _so_far([each.swaps for each in progress], began)
-    return Work(
+    tokens = _add_up([each.tokens for each in progress], began)
+    swaps = _add_up([each.swaps for each in progress], began)
+    return WorkOverTime(
         edges=tuple(edges.tolist()),
         rows=tuple(_rows(progress, clock, edges)[1:].tolist()),
         swaps=tuple(np.interp(edges[1:], clock, swaps).tolist()),
         tokens_per_s=tuple((np.diff(np.interp(edges, clock, tokens)) / np.diff(edges)).tolist()),
         resumed=tuple(clock[1:][began].tolist()),
         tokens=int(tokens[-1]),
-        calls=int(_so_far([each.calls for each in progress], began)[-1]),
-        reused=int(_so_far([each.reused for each in progress], began)[-1]),
+        calls=int(_add_up([each.calls for each in progress], began)[-1]),
+        reused=int(_add_up([each.reused for each in progress], began)[-1]),
     )
 
 
@@ -70,8 +81,8 @@ def _calls(progress: Progress) -> int:
     return progress.calls + progress.reused
 
 
-def _so_far(counted: Sequence[int], began: Sequence[bool]) -> Floats:
-    """A counter that starts anew with each session, over all of them."""
+def _add_up(counted: Sequence[int], began: Sequence[bool]) -> Floats:
+    """The total over all sessions of a counter that starts from zero in each session."""
     steps = [
         now if new else now - before
         for (before, now), new in zip(pairwise(counted), began, strict=True)
@@ -80,7 +91,7 @@ def _so_far(counted: Sequence[int], began: Sequence[bool]) -> Floats:
 
 
 def _rows(progress: Sequence[Progress], clock: Floats, edges: Floats) -> Floats:
-    """Answered by all generators together, at each edge."""
+    """Rows that all generators together had answered at each edge."""
     rows = np.zeros(len(edges))
     for name in dict.fromkeys(each.generator for each in progress):
         own = np.array([each.generator == name for each in progress])

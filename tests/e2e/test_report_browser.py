@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from platformdirs import user_cache_path
 
-from jobs.report import report
+from jobs.report import read_report
 from jobs.report.page import write
 from jobs.store import Store
-from tests.unit.jobs.report.report_run import begin, made_run
+from tests.unit.jobs.report.report_run import begin, make_run
 
 SOURCES = Path(__file__).parent / "browser"
 FILES = ("package.json", "package-lock.json", "look.mjs")
@@ -67,14 +67,14 @@ def run(folder: Path, *command: str | Path) -> str:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Of a finished run, and of one that has just begun."""
-    finished = made_run(tmp_path_factory.mktemp("finished"), ROWS)
+    finished = make_run(tmp_path_factory.mktemp("finished"), ROWS)
     begun = tmp_path_factory.mktemp("begun")
     with Store.open(begun) as store:
         begin(store, ROWS)
     found = []
     for folder in (finished, begun):
         with Store.open(folder, read_only=True) as store:
-            found.append(write(report(store, folder), folder)[0])
+            found.append(write(read_report(store, folder), folder)[0])
     return [found[0].rename(finished / "finished.html"), found[1].rename(begun / "begun.html")]
 
 

@@ -1,4 +1,4 @@
-"""A run as a store has it, made up: a mixture, its members, variants, verdicts, an ablation."""
+"""Fills a store with an invented run: a mixture, its members, variants, verdicts and an ablation."""
 
 import asyncio
 import math
@@ -16,8 +16,10 @@ from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, 
 from jobs.store import Store
 from jobs.variants import Variant
 
-BASELINE, JUDGE = "gpt4_1106_preview", "qwen2.5-7b, pairwise"
+BASELINE = "gpt4_1106_preview"
+JUDGE = "qwen2.5-7b, pairwise"
 BEGAN = 1_795_000_000.0
+"""Unix time of the start of the run."""
 HOSTILE = (
     "<script>document.title = 'owned'; fetch('http://example.org/')</script>",
     "</pre></details></main><img src=x onerror=\"document.title='owned'\"> & <b>bold</b>",
@@ -25,11 +27,13 @@ HOSTILE = (
     "unbroken" * 60,
     "你好，世界。مرحبا بالعالم 🦙 \x00",
 )
+"""Texts that would break a page or a Markdown file without escaping, or that are hard to lay out."""
 SKILL = {"qwen2.5-7b": 0.5, "llama-3.1-8b": 0.4, "gemma-2-9b": 0.45, "mistral-7b": 0.1, "phi-4": 0.3}
+"""How good each model is, in log-odds of winning."""
 
 
 def recipe() -> Recipe:
-    """Three proposers, an aggregator among them, and two models that take no part."""
+    """A recipe with three proposers, one of them also the aggregator, and two unused models."""
     models = {
         name: {
             "engine": "vllm",
@@ -50,15 +54,17 @@ def recipe() -> Recipe:
 
 
 @dataclass
-class MadeUp:
-    """Answers, calls and verdicts, drawn from the skill of whoever wrote them."""
+class InventedRun:
+    """Invents answers, calls and verdicts at random, according to the skill of each generator."""
 
     store: Store
     rows: int
+    """Number of rows."""
     gain: float = 0.45
+    """How much better than its aggregator alone a mixture is, in log-odds of winning."""
 
-    def answer(self, variants: Sequence[Variant]) -> Awaitable[None]:
-        """What `ablate` takes to generate."""
+    def answer_with(self, variants: Sequence[Variant]) -> Awaitable[None]:
+        """Answer all rows with these variants, for `ablate`."""
         for variant in variants:
             identities = dict.fromkeys(SKILL, "1")
             self.store.add_generator(to_generator(variant, identities, 7))
@@ -70,17 +76,17 @@ class MadeUp:
             await asyncio.gather(*(self.store.keep_call(call) for call in self._calls(answers)))
             self.store.add_answers(answers)
 
-    async def judge(self, generators: Sequence[str]) -> None:
-        """What `ablate` takes to judge."""
+    async def judge_all(self, generators: Sequence[str]) -> None:
+        """Make verdicts on these generators, for `ablate`."""
         verdicts = (self._verdict(name, row) for name in generators for row in range(self.rows))
         await asyncio.gather(*(self.store.keep_verdict(verdict) for verdict in verdicts))
 
     def _answers(self, variant: Variant) -> Iterator[Answer]:
         for row in range(self.rows):
-            drawn = random.Random(f"{variant.name} {row}")
-            words = int(drawn.lognormvariate(4.6 + 0.3 * self._skill(variant), 0.5))
+            chance = random.Random(f"{variant.name} {row}")
+            words = int(chance.lognormvariate(4.6 + 0.3 * self._skill(variant.name), 0.5))
             text = " ".join(
-                drawn.choices(("a", "good", "answer", "is", "not", "always", "long"), k=words)
+                chance.choices(("a", "good", "answer", "is", "not", "always", "long"), k=words)
             )
             missing: tuple[dict[str, object], ...] = ()
             if variant.model is None and row % 97 == 5:
@@ -92,7 +98,7 @@ class MadeUp:
                 f"{HOSTILE[row % len(HOSTILE)]} {text}" if row < 10 else text,
                 tuple(self._used(variant, row)),
                 missing,
-                "length" if drawn.random() < 0.02 else "stop",
+                "length" if chance.random() < 0.02 else "stop",
                 12.5,
                 BEGAN + 30 * row,
             )
@@ -108,16 +114,16 @@ class MadeUp:
     def _calls(self, answers: Iterable[Answer]) -> Iterator[StoredCall]:
         for answer in answers:
             for used in answer.used:
-                drawn = random.Random(f"{used.model} {answer.row}")
-                words = drawn.choices(("one", "proposal", "said", "this", "other", "that"), k=40)
+                chance = random.Random(f"{used.model} {answer.row}")
+                words = chance.choices(("one", "proposal", "said", "this", "other", "that"), k=40)
                 text = f"{HOSTILE[0]} {used.model}: {' '.join(words)}"
                 yield StoredCall(used.key, used.model, 1, Delta(text, completion_tokens=40))
 
     def _verdict(self, generator: str, row: int) -> Verdict:
-        drawn = random.Random(f"{generator} judged {row}")
+        chance = random.Random(f"{generator} judged {row}")
         hard = random.Random(f"row {row}").gauss(0, 1.5)
-        value = 1 + 1 / (1 + math.exp(-(self._named(generator) + hard + drawn.gauss(0, 1) - 0.6)))
-        unusable = drawn.random() < 0.005
+        value = 1 + 1 / (1 + math.exp(-(self._skill(generator) + hard + chance.gauss(0, 1) - 0.6)))
+        unusable = chance.random() < 0.005
         return Verdict(
             JUDGE,
             "pairwise",
@@ -129,7 +135,8 @@ class MadeUp:
             "no m or M" if unusable else "",
         )
 
-    def _named(self, generator: str) -> float:
+    def _skill(self, generator: str) -> float:
+        """The skill of a generator, derived from its name."""
         skill = SKILL.get(generator)
         if skill is not None:
             return skill
@@ -139,14 +146,11 @@ class MadeUp:
         )
         return by + self.gain - lost
 
-    def _skill(self, variant: Variant) -> float:
-        return self._named(variant.name)
-
 
 def fill(store: Store, rows: int = 805, *, gain: float = 0.45) -> None:
-    """A run that is through with everything."""
+    """Fill a store with a complete run."""
     begin(store, rows)
-    made = MadeUp(store, rows, gain)
+    invented = InventedRun(store, rows, gain)
     store.add_generator(Generator(BASELINE, "file", "0", {"file": "model_outputs.json"}))
     store.add_answers(
         Answer(BASELINE, row, 0, "the baseline's answer " * random.Random(row).randint(5, 90))
@@ -155,7 +159,7 @@ def fill(store: Store, rows: int = 805, *, gain: float = 0.45) -> None:
 
     async def run() -> None:
         task = AblationTask(recipe(), BASELINE, JUDGE)
-        findings = await ablate(task, store, made.answer, made.judge)
+        findings = await ablate(task, store, invented.answer_with, invented.judge_all)
         store.set_about(ablation=findings.to_json())
         for row in (3, 4, rows - 1):
             await store.keep_failure(
@@ -168,7 +172,7 @@ def fill(store: Store, rows: int = 805, *, gain: float = 0.45) -> None:
 
 
 def begin(store: Store, rows: int) -> None:
-    """A run that has its set and recipe, and no answer yet."""
+    """Fill a store with a run that has its set and recipe, but no answers yet."""
     base = recipe()
     store.set_about(
         recipe=base.model_dump(mode="json", exclude_defaults=True),
@@ -184,7 +188,10 @@ def begin(store: Store, rows: int) -> None:
 
 
 def progress(rows: int, names: Sequence[str] = ("trio", "qwen2.5-7b", "gemma-2-9b")) -> list[Progress]:
-    """Two sessions with a night between: counters start anew, rows go on."""
+    """The progress of two sessions with a night between them.
+
+    The counters start from zero in each session; the rows do not.
+    """
     found = []
     for session, start in enumerate((BEGAN, BEGAN + 40_000)):
         for step in range(120):
@@ -198,12 +205,12 @@ def progress(rows: int, names: Sequence[str] = ("trio", "qwen2.5-7b", "gemma-2-9
     return found
 
 
-def _key(who: str, row: int) -> bytes:
-    return random.Random(f"{who} {row}").randbytes(16)
+def _key(generator: str, row: int) -> bytes:
+    return random.Random(f"{generator} {row}").randbytes(16)
 
 
-def made_run(folder: Path, rows: int = 805, *, gain: float = 0.45) -> Path:
-    """A folder with such a run."""
+def make_run(folder: Path, rows: int = 805, *, gain: float = 0.45) -> Path:
+    """Make a folder with a complete run."""
     folder.mkdir(parents=True, exist_ok=True)
     with Store.open(folder) as store:
         fill(store, rows, gain=gain)

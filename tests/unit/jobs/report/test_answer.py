@@ -1,19 +1,26 @@
-"""One sentence: did the mixture beat its best member?"""
+"""The conclusion of a report: did the mixture beat its best member?"""
 
 import random
 
 import pytest
 
 from jobs.records import Verdict
-from jobs.report.answer import CHOSEN_ANEW, NOT_COMPARED, Conclusion, from_grades, from_pairs
+from jobs.report.answer import COVERS_CHOICE, NOT_COMPARED, Conclusion, from_grades, from_pairs
 from jobs.scores.preferences import Preferences
 from jobs.scores.score import score
 
 ROWS = 200
 
 
-def judged(name: str, above: float, *, rows: int = ROWS, baseline: str = "base") -> Preferences:
-    """Verdicts around a draw, `above` it on average, on rows that are hard for all."""
+def verdicts_on(name: str, above: float, *, rows: int = ROWS, baseline: str = "base") -> Preferences:
+    """Random verdicts on a generator; the difficulty of each row is the same for all generators.
+
+    Args:
+        name: The generator's name.
+        above: How much the mean preference is above that of a draw, 1.5.
+        rows: Number of rows.
+        baseline: The baseline's name.
+    """
     values = []
     for row in range(rows):
         hard, own = random.Random(row).uniform(-0.2, 0.2), random.Random(f"{name} {row}")
@@ -22,41 +29,42 @@ def judged(name: str, above: float, *, rows: int = ROWS, baseline: str = "base")
     return Preferences(name, tuple(range(rows)), tuple(values), lengths, lengths, "judge", baseline)
 
 
-def answer(*found: Preferences, members: tuple[str, ...] = ("one", "two")) -> Conclusion | None:
+def conclude(*found: Preferences, members: tuple[str, ...] = ("one", "two")) -> Conclusion | None:
+    """The conclusion for the mixture `moa` from these verdicts."""
     scores = {each.generator: score(each, None, None) for each in found}
     return from_pairs("moa", members, {each.generator: each for each in found}, scores, ROWS)
 
 
 def test_better_than_the_best_member() -> None:
-    found = answer(judged("moa", 0.1), judged("one", -0.1), judged("two", 0.05))
+    found = conclude(verdicts_on("moa", 0.1), verdicts_on("one", -0.1), verdicts_on("two", 0.05))
     assert found is not None
     assert found.outcome == "better"
     assert found.sentence.startswith("Yes: moa beats its best member, two, by ")
     assert "points of win rate (95% interval +" in found.sentence
     assert found.sentence.endswith(", 200 rows).")
     assert found.basis.startswith("Judge judge, baseline base. moa wins ")
-    assert CHOSEN_ANEW in found.basis
+    assert COVERS_CHOICE in found.basis
 
 
 def test_worse_than_the_best_member() -> None:
-    found = answer(judged("moa", -0.1), judged("one", 0.1))
+    found = conclude(verdicts_on("moa", -0.1), verdicts_on("one", 0.1))
     assert found is not None
     assert found.outcome == "worse"
     assert found.sentence.startswith("No: moa falls short of its best member, one, by ")
     assert "95% interval −" in found.sentence
-    assert CHOSEN_ANEW not in found.basis  # there was none to choose
+    assert COVERS_CHOICE not in found.basis  # with one member there is no choice
 
 
 def test_an_interval_that_holds_zero_is_no_answer() -> None:
-    found = answer(judged("moa", 0.0), judged("one", 0.0))
+    found = conclude(verdicts_on("moa", 0.0), verdicts_on("one", 0.0))
     assert found is not None
     assert found.outcome == "open"
     assert found.sentence.startswith("Not shown: moa is ")
     assert "the interval holds zero (95% interval −" in found.sentence
 
 
-def test_without_a_judged_member_the_question_stays_open_and_the_win_rate_is_told() -> None:
-    found = answer(judged("moa", 0.1))
+def test_without_a_judged_member_the_question_stays_open_and_the_win_rate_is_given() -> None:
+    found = conclude(verdicts_on("moa", 0.1))
     assert found is not None
     assert found.outcome == "unknown"
     assert found.sentence.startswith("moa wins 59.0% against base (95% interval 57.3 to 60.8")
@@ -64,7 +72,7 @@ def test_without_a_judged_member_the_question_stays_open_and_the_win_rate_is_tol
 
 
 def test_a_member_that_is_the_baseline_draws_with_itself() -> None:
-    found = answer(judged("moa", 0.1, baseline="one"), judged("two", -0.2, baseline="one"))
+    found = conclude(verdicts_on("moa", 0.1, baseline="one"), verdicts_on("two", -0.2, baseline="one"))
     assert found is not None
     assert found.sentence.startswith("Yes: moa beats its best member, one, by ")
     assert "one 50.0%" in found.basis
@@ -72,12 +80,12 @@ def test_a_member_that_is_the_baseline_draws_with_itself() -> None:
 
 def test_without_verdicts_on_the_mixture_there_is_no_conclusion() -> None:
     none = Preferences("moa", (0,), (None,), (1,), (1,), "judge", "base")
-    assert answer(judged("one", 0.1)) is None
-    assert answer(none, judged("one", 0.1)) is None
+    assert conclude(verdicts_on("one", 0.1)) is None
+    assert conclude(none, verdicts_on("one", 0.1)) is None
 
 
 def test_too_few_rows_say_so() -> None:
-    found = answer(judged("moa", 0.1, rows=1), judged("one", 0.1))
+    found = conclude(verdicts_on("moa", 0.1, rows=1), verdicts_on("one", 0.1))
     assert found is not None
     assert (found.outcome, found.sentence) == (
         "unknown",
@@ -85,8 +93,8 @@ def test_too_few_rows_say_so() -> None:
     )
 
 
-def graded(name: str, *means: float) -> list[Verdict]:
-    """Two turns a row, whose mean is given."""
+def grades_of_rows(name: str, *means: float) -> list[Verdict]:
+    """Grades of a generator for two turns of each row, with these means."""
     return [
         Verdict("judge", "grade", name, "", row, turn, mean + (turn - 0.5))
         for row, mean in enumerate(means)
@@ -95,7 +103,11 @@ def graded(name: str, *means: float) -> list[Verdict]:
 
 
 def test_grades_are_compared_row_by_row() -> None:
-    grades = [*graded("moa", 7, 8, 6, 9), *graded("one", 6, 7.5, 5, 8), *graded("two", 2, 2, 2, 2)]
+    grades = [
+        *grades_of_rows("moa", 7, 8, 6, 9),
+        *grades_of_rows("one", 6, 7.5, 5, 8),
+        *grades_of_rows("two", 2, 2, 2, 2),
+    ]
     found = from_grades("moa", ["one", "two"], grades)
     assert found is not None
     assert found.outcome == "better"
@@ -109,8 +121,8 @@ def test_grades_are_compared_row_by_row() -> None:
 @pytest.mark.parametrize(
     ("grades", "start"),
     [
-        ([*graded("moa", 7, 8)], "moa has a mean grade of 7.50 (2 rows)."),
-        ([*graded("one", 7, 8)], None),
+        ([*grades_of_rows("moa", 7, 8)], "moa has a mean grade of 7.50 (2 rows)."),
+        ([*grades_of_rows("one", 7, 8)], None),
         ([], None),
     ],
 )

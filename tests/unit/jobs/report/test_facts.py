@@ -1,4 +1,4 @@
-"""What a report gathers from a store."""
+"""What a report reads from a store."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,13 +10,14 @@ import pytest
 
 from actors.engine import Delta
 from jobs.records import Answer, Failure, Generator, Row, StoredCall, UsedCall, Verdict
-from jobs.report import ReportError, report
-from jobs.report.facts import Absence, Exchange, FailureCount, Said, weights
+from jobs.report import ReportError, read_report
+from jobs.report.facts import AbsenceCount, FailureCount, Proposal, SampleTurn, weights
 from jobs.store import Store
 from tests.unit.jobs.report.report_run import recipe
 
 RECIPE = recipe().model_dump(mode="json", exclude_defaults=True)
 LATE = {"layer": 1, "model": "gemma-2-9b", "cause": "late", "detail": "x"}
+"""An entry for a model that did not contribute to an answer."""
 
 
 @pytest.fixture
@@ -28,12 +29,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def alone(store: Store, name: str, model: str) -> None:
+def add_model_alone(store: Store, name: str, model: str) -> None:
+    """Add a generator that is one of the recipe's models alone."""
     store.add_generator(Generator(name, "model", name, {"model": RECIPE["models"][model]}))
 
 
-def verdicts(store: Store, **values: float) -> None:
-    """Pairwise ones against `base`, for all rows and by generator."""
+def store_verdicts(store: Store, **values: float) -> None:
+    """Store pairwise verdicts against `base` on all rows; their values are near these, by generator."""
 
     async def keep() -> None:
         for name, value in values.items():
@@ -49,7 +51,7 @@ def verdicts(store: Store, **values: float) -> None:
 
 
 def test_a_run_that_has_just_begun(store: Store, tmp_path: Path) -> None:
-    found = report(store, tmp_path)
+    found = read_report(store, tmp_path)
     assert (found.run, found.set, found.rows, found.mixture) == (
         tmp_path.name,
         "alpaca_eval",
@@ -60,13 +62,13 @@ def test_a_run_that_has_just_begun(store: Store, tmp_path: Path) -> None:
     assert found.written.date() == datetime.now(UTC).date()
     assert [(each.rows, each.lengths, each.at) for each in found.generators] == [(0, None, None)]
     assert (found.judged, found.graded, found.findings, found.work) == ((), (), None, None)
-    assert (found.failures, found.samples) == ((), ())
+    assert (found.failures, found.sample_rows) == ((), ())
 
 
 def test_a_store_without_anything(tmp_path: Path) -> None:
     with Store.open(tmp_path) as empty:
-        found = report(empty, tmp_path)
-    assert (found.set, found.rows, found.mixture, found.members) == ("no set yet", 0, None, ())
+        found = read_report(empty, tmp_path)
+    assert (found.set, found.rows, found.mixture, found.models) == ("no set yet", 0, None, ())
 
 
 def test_answers_are_counted_and_measured(store: Store, tmp_path: Path) -> None:
@@ -76,9 +78,9 @@ def test_answers_are_counted_and_measured(store: Store, tmp_path: Path) -> None:
             [(0, (), "stop"), (100, (LATE,), "stop"), (200, (LATE, LATE), "length"), (300, (), "stop")]
         )
     )
-    trio = report(store, tmp_path).generators[0]
+    trio = read_report(store, tmp_path).generators[0]
     assert (trio.rows, trio.degraded, trio.cut, trio.at) == (4, 2, 1, (10, 13))
-    assert trio.absences == (Absence("gemma-2-9b", "late", 3),)
+    assert trio.absences == (AbsenceCount("gemma-2-9b", "late", 3),)
     assert trio.lengths is not None
     assert (trio.lengths.count, trio.lengths.mean) == (4, 150)
     assert trio.lengths.percentiles == pytest.approx((15, 75, 150, 225, 285))
@@ -93,7 +95,7 @@ def test_failures_are_counted_by_cause(store: Store, tmp_path: Path) -> None:
             await store.keep_failure(failure)
 
     asyncio.run(fail())
-    found = report(store, tmp_path)
+    found = read_report(store, tmp_path)
     assert found.failures == (
         FailureCount("generate", "", "trio", "engine_error", 2, 4, "row 2"),
         FailureCount("judge", "tiny", "trio", "overloaded", 2, 2, "x"),
@@ -101,7 +103,7 @@ def test_failures_are_counted_by_cause(store: Store, tmp_path: Path) -> None:
     assert found.generators[0].failed == 2
 
 
-def test_samples_are_spread_over_what_is_answered(store: Store, tmp_path: Path) -> None:
+def test_sample_rows_are_spread_over_the_answered_rows(store: Store, tmp_path: Path) -> None:
     asyncio.run(store.keep_call(StoredCall(b"k", "phi-4", 1, Delta("a proposal"))))
     used = (
         UsedCall(0, 0, "qwen2.5-7b", b"gone"),
@@ -109,23 +111,23 @@ def test_samples_are_spread_over_what_is_answered(store: Store, tmp_path: Path) 
         UsedCall(1, 1, "q", b"gone"),
     )
     store.add_answers(Answer("trio", row, 0, f"answer {row}", used, (LATE,)) for row in range(1, 8))
-    samples = report(store, tmp_path).samples
-    assert [each.row for each in samples] == [1, 3, 4, 5, 7]
-    assert samples[0].labels == ("d", "c")
-    proposals = (Said(1, "phi-4", "a proposal"),)
-    assert samples[0].exchanges == (
-        Exchange("question 1", proposals, "answer 1", ("gemma-2-9b: late",)),
+    sample_rows = read_report(store, tmp_path).sample_rows
+    assert [each.row for each in sample_rows] == [1, 3, 4, 5, 7]
+    assert sample_rows[0].labels == ("d", "c")
+    proposals = (Proposal(1, "phi-4", "a proposal"),)
+    assert sample_rows[0].turns == (
+        SampleTurn("question 1", proposals, "answer 1", ("gemma-2-9b: late",)),
     )
 
 
 def test_the_mixture_is_the_one_of_the_runs_recipe(store: Store, tmp_path: Path) -> None:
     other = RECIPE | {"aggregator": {"model": "phi-4"}}
     store.add_generator(Generator("trio-ab12", "mixture", "2", {"recipe": other}))
-    assert report(store, tmp_path).mixture == "trio"
+    assert read_report(store, tmp_path).mixture == "trio"
     store.set_about(recipe=other)
-    found = report(store, tmp_path)
+    found = read_report(store, tmp_path)
     assert found.mixture == "trio-ab12"
-    assert {each.name: each.roles for each in found.members} == {
+    assert {each.name: each.roles for each in found.models} == {
         "qwen2.5-7b": "proposer",
         "llama-3.1-8b": "proposer",
         "gemma-2-9b": "proposer",
@@ -134,11 +136,11 @@ def test_the_mixture_is_the_one_of_the_runs_recipe(store: Store, tmp_path: Path)
 
 
 def test_only_the_mixtures_own_models_are_its_members(store: Store, tmp_path: Path) -> None:
-    alone(store, "phi-4", "phi-4")  # of the recipe, and in no layer
-    alone(store, "gemma-2-9b", "gemma-2-9b")
+    add_model_alone(store, "phi-4", "phi-4")  # in the recipe, but not in the mixture
+    add_model_alone(store, "gemma-2-9b", "gemma-2-9b")
     names = {"phi-4": 1.9, "gemma-2-9b": 1.3, "trio": 1.5}
-    verdicts(store, **names)
-    (judged,) = report(store, tmp_path).judged
+    store_verdicts(store, **names)
+    (judged,) = read_report(store, tmp_path).judged
     assert [each.generator for each in judged.scores] == ["phi-4", "trio", "gemma-2-9b"]
     assert judged.conclusion is not None
     assert judged.conclusion.sentence.startswith(
@@ -148,20 +150,20 @@ def test_only_the_mixtures_own_models_are_its_members(store: Store, tmp_path: Pa
 
 
 def test_a_member_under_another_name_is_known_by_its_model(store: Store, tmp_path: Path) -> None:
-    alone(store, "qwen2.5-7b-0a1b", "qwen2.5-7b")
-    verdicts(store, **{"qwen2.5-7b-0a1b": 1.6, "trio": 1.5})
-    (judged,) = report(store, tmp_path).judged
+    add_model_alone(store, "qwen2.5-7b-0a1b", "qwen2.5-7b")
+    store_verdicts(store, **{"qwen2.5-7b-0a1b": 1.6, "trio": 1.5})
+    (judged,) = read_report(store, tmp_path).judged
     assert judged.conclusion is not None
     assert judged.conclusion.outcome == "worse"
 
 
 def test_each_judge_and_baseline_has_its_scores(store: Store, tmp_path: Path) -> None:
-    verdicts(store, trio=1.5)
+    store_verdicts(store, trio=1.5)
     again = Verdict("other", "pairwise", "trio", "base", 0, 0, 1.5)
     grade = Verdict("grader", "grade", "trio", "", 0, 0, 7)
     for each in (again, grade):
         asyncio.run(store.keep_verdict(each))
-    found = report(store, tmp_path)
+    found = read_report(store, tmp_path)
     assert [(each.judge, each.baseline) for each in found.judged] == [
         ("judge", "base"),
         ("other", "base"),
@@ -170,10 +172,10 @@ def test_each_judge_and_baseline_has_its_scores(store: Store, tmp_path: Path) ->
     assert (graded.judge, graded.turns, graded.grades[0].mean) == ("grader", [0], 7)
 
 
-def test_an_ablation_of_another_version_names_the_way_out(store: Store, tmp_path: Path) -> None:
+def test_an_ablation_of_another_version_names_the_command_to_run(store: Store, tmp_path: Path) -> None:
     store.set_about(ablation={"recipe": "trio"})
     with pytest.raises(ReportError, match=r"stored by another version \(judge\): run `slimmoa bench"):
-        report(store, tmp_path)
+        read_report(store, tmp_path)
 
 
 @pytest.mark.parametrize(

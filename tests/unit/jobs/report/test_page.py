@@ -1,4 +1,4 @@
-"""A report as a page and as Markdown: whole, self-contained, and safe whatever a run holds."""
+"""A report as a page and as Markdown: complete, without network, with all texts of a run escaped."""
 
 import re
 from dataclasses import replace
@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from jobs.report import Report, report
+from jobs.report import Report, read_report
 from jobs.report.page import HTML, MARKDOWN, html, markdown, write
 from jobs.store import Store
-from tests.unit.jobs.report.report_run import HOSTILE, begin, made_run
+from tests.unit.jobs.report.report_run import HOSTILE, begin, make_run
 
-ROWS = 43  # the samples have some of each hostile text
+ROWS = 43
+"""Rows of the run; with this number the sample rows contain each of the hostile texts."""
 VOID = {"meta", "link", "br"}
 
 
 class Page(HTMLParser):
-    """What a browser would make of it: elements, attributes and text."""
+    """The elements, attributes and texts of a page, as a browser would read them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,15 +48,16 @@ class Page(HTMLParser):
             self.headings.append(data)
 
     def values(self, name: str) -> list[str]:
+        """The values of an attribute in all elements."""
         return [value for key, value in self.attributes if key == name]
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Of a run that has everything, a third of it hostile."""
-    folder = made_run(tmp_path_factory.mktemp("runs") / "trio", ROWS, gain=2.0)
+    """The report of a run that has everything, with many hostile texts."""
+    folder = make_run(tmp_path_factory.mktemp("runs") / "trio", ROWS, gain=2.0)
     with Store.open(folder, read_only=True) as store:
-        return report(store, folder)
+        return read_report(store, folder)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +67,10 @@ def page(full: Report) -> Page:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Report:
-    """Of a run that has its rows and nothing else."""
+    """The report of a run that has its rows and nothing else."""
     with Store.open(tmp_path) as store:
         begin(store, ROWS)
-        return report(store, tmp_path)
+        return read_report(store, tmp_path)
 
 
 def test_every_element_is_closed(page: Page) -> None:
@@ -87,7 +89,7 @@ def test_a_run_with_everything_has_every_section(page: Page) -> None:
         "Run trio",
         "The mixture’s models",
         "Scores against gpt4_1106_preview",
-        "AblationTask of trio",
+        "Ablation of trio",
         "Answers",
         "Failures",
         "Degraded answers",
@@ -149,7 +151,7 @@ def test_without_anything_the_page_says_how_far_the_run_is(empty: Report) -> Non
 
 def test_a_store_without_a_set_has_a_page(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        found = report(store, tmp_path)
+        found = read_report(store, tmp_path)
     assert "No verdicts yet." in Page(html(found)).text
     assert "no set yet, 0 rows" in markdown(found)
 
@@ -179,14 +181,14 @@ def test_names_stay_names_in_markdown(empty: Report, name: str, escaped: str) ->
 
 
 def test_a_very_long_text_is_cut_and_says_so(full: Report) -> None:
-    (exchange,) = full.samples[0].exchanges
-    sample = replace(full.samples[0], exchanges=(replace(exchange, answer="x" * 9_000),))
-    text = html(replace(full, samples=(sample,)))
+    (turn,) = full.sample_rows[0].turns
+    sample = replace(full.sample_rows[0], turns=(replace(turn, answer="x" * 9_000),))
+    text = html(replace(full, sample_rows=(sample,)))
     assert "x" * 6_000 + " … [cut here, 9,000 characters in all]" in text
     assert "x" * 6_001 not in text
 
 
-def test_both_files_take_the_place_of_earlier_ones(
+def test_both_files_replace_earlier_ones(
     empty: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out"

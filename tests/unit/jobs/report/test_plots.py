@@ -1,4 +1,4 @@
-"""Plots that stand inside a page: unique ids, text as text, the page's colours."""
+"""Plots for use inside a page: unique ids, text as text, the page's colours."""
 
 import re
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def test_colours_are_the_pages(plot: Callable[[str], str]) -> None:
     text = plot("p")
     assert "var(--ink)" in text
     assert set(re.findall(r"#[0-9a-f]{6}\b", text)) <= {"#000000"}
-    # What is black is matplotlib's default for paths that a style then fills.
+    # Black is matplotlib's default for paths; a style then sets their colour.
     assert not re.search(r"(?:fill|stroke): ?#", text)
 
 

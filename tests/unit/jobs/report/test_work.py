@@ -1,22 +1,23 @@
-"""Work over time, from what a run kept of its progress."""
+"""Work over time, from the stored progress of a run."""
 
 import pytest
 
 from jobs.records import Progress
-from jobs.report.work import BINS, work
+from jobs.report.work import BINS, work_over_time
 
 
 def at(second: float, tokens: int, *, name: str = "moa", rows: int = 0, swaps: int = 0) -> Progress:
+    """The progress of a generator at a second."""
     return Progress(second, name, rows, 0, tokens, calls=tokens // 10, reused=0, swaps=swaps)
 
 
 @pytest.mark.parametrize("kept", [[], [at(5, 0)], [at(5, 0), at(5, 0)]])
 def test_too_little_gives_nothing(kept: list[Progress]) -> None:
-    assert work(kept) is None
+    assert work_over_time(kept) is None
 
 
 def test_a_session_is_drawn_as_it_was() -> None:
-    done = work([at(100, 0), at(110, 100, rows=2, swaps=1), at(120, 400, rows=8, swaps=1)])
+    done = work_over_time([at(100, 0), at(110, 100, rows=2, swaps=1), at(120, 400, rows=8, swaps=1)])
     assert done is not None
     assert done.edges == (0, 10, 20)
     assert done.tokens_per_s == (10, 30)
@@ -26,8 +27,8 @@ def test_a_session_is_drawn_as_it_was() -> None:
     assert (done.tokens, done.calls, done.seconds) == (400, 40, 20)
 
 
-def test_the_night_between_two_sessions_takes_no_time_and_counters_go_on() -> None:
-    done = work(
+def test_the_night_between_two_sessions_takes_no_time_and_counters_add_up() -> None:
+    done = work_over_time(
         [
             at(0, 0),
             at(10, 100, rows=5, swaps=2),
@@ -44,13 +45,13 @@ def test_the_night_between_two_sessions_takes_no_time_and_counters_go_on() -> No
 
 
 def test_a_long_silence_within_a_session_was_work() -> None:
-    done = work([at(0, 0), at(10, 100), at(4000, 200)])
+    done = work_over_time([at(0, 0), at(10, 100), at(4000, 200)])
     assert done is not None
     assert (done.seconds, done.resumed) == (4000, ())
 
 
 def test_generators_share_the_counters_and_add_their_rows() -> None:
-    done = work(
+    done = work_over_time(
         [
             at(0, 0, name="a"),
             at(0.001, 0, name="b"),
@@ -64,7 +65,7 @@ def test_generators_share_the_counters_and_add_their_rows() -> None:
 
 
 def test_a_long_run_is_drawn_in_bins() -> None:
-    done = work([at(second, 10 * second) for second in range(10_000)])
+    done = work_over_time([at(second, 10 * second) for second in range(10_000)])
     assert done is not None
     assert len(done.rows) == len(done.tokens_per_s) == BINS
     assert done.tokens_per_s == pytest.approx([10] * BINS)
