@@ -154,9 +154,9 @@ class Chaos:
         if not self._server.is_up:
             return "the engine server"
         proxies = sum(title.startswith(TITLES[PROXY]) for title in titles)
-        return _lack_of_serve(self._wanted, proxies) or self._lack_of_seats()
+        return _lack_of_serve(self._wanted, proxies) or self._lack_of_engines()
 
-    def _lack_of_seats(self) -> str:
+    def _lack_of_engines(self) -> str:
         """Which model has fewer engines that are awake than cards."""
         import ray
         from ray.exceptions import RayError
@@ -172,8 +172,8 @@ class Chaos:
                     for name, found in standing.items()
                     if found.state is State.RESIDENT
                 )
-        seated = (name for name in self.recipe.models if name != REMOTE)
-        return next((f"an engine of {name}" for name in seated if awake[name] < self.cards), "")
+        on_cards = (name for name in self.recipe.models if name != REMOTE)
+        return next((f"an engine of {name}" for name in on_cards if awake[name] < self.cards), "")
 
 
 @contextmanager

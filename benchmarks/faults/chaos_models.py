@@ -49,15 +49,17 @@ def scripted(cards: int) -> dict[str, Any]:
 
 
 def recipe(server_url: str, cards: int) -> Recipe:
-    """Two proposers and an aggregator with a seat on each card, and a proposer behind a server, which
-    stands for an engine that runs outside of its replica."""
-    seated = scripted(cards) | {"weight_bytes": MODEL_BYTES}
+    """Two proposers and an aggregator with a replica on each card, and a proposer behind a server.
+
+    The server stands for an engine that runs outside of its replica.
+    """
+    on_cards = scripted(cards) | {"weight_bytes": MODEL_BYTES}
     remote = {"engine": "openai_http", "base_url": f"{server_url}/v1", "model": REMOTE}
     shared = {"concurrency": CONCURRENCY, "replicas": cards}
     return Recipe.model_validate(
         {
             "name": "mix",
-            "models": dict.fromkeys((*PROPOSERS, WRITER), seated) | {REMOTE: remote | shared},
+            "models": dict.fromkeys((*PROPOSERS, WRITER), on_cards) | {REMOTE: remote | shared},
             "layers": [{"proposers": [{"model": name} for name in (*PROPOSERS, REMOTE)]}],
             "aggregator": {"model": WRITER},
             "limits": {"deadline_s": DEADLINE_S, "layer_deadline_s": LAYER_DEADLINE_S},

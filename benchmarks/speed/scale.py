@@ -79,7 +79,7 @@ def served(mixture: Recipe) -> Iterator[str]:
     yield f"http://{HOST}:{port}"
 
 
-def seated() -> dict[str, list[str]]:
+def replicas_by_card_node() -> dict[str, list[str]]:
     """The models with a replica on each node, by the node's ID, as the keepers of the cards say."""
     import ray
 
@@ -141,7 +141,7 @@ def cards(
     mixture, rows, limits = recipe(call_s), list[dict[str, Any]](), list[Limit]()
     for count in counts or (1, 2, 4, 8):
         with cluster(*[CARD] * count), served(mixture) as url:
-            placed = seated()
+            placed = replicas_by_card_node()
             clients = 4 * CONCURRENCY * count  # each answer is in one of two stages, and as many wait
             answers = asyncio.run(load_for(url, clients, 2 * seconds, "question"))
             end = max(a.began for a in answers)
@@ -176,12 +176,12 @@ def sizes(
     mixture, rows = Recipe.model_validate(data), list[dict[str, Any]]()
     with cluster(*(nodes or (CARD, SMALL_CARD, SMALL_CARD))) as joined, served(mixture) as url:
         plan = plan_recipe(mixture, choose_cards(mixture, ray_runtime.cluster_cards()), find_weights)
-        found = seated()
+        found = replicas_by_card_node()
         for node in dict.fromkeys(placed.card.node for placed in plan.cards):
             here = [placed for placed in plan.cards if placed.card.node == node]
             wanted = sorted(m.model for p in here for slot in p.slots for m in slot.members)
             rows.append({"node's cards": ", ".join(placed.card.name for placed in here)})
-            rows[-1] |= {"planned": " ".join(wanted), "seated": " ".join(sorted(found.get(node, [])))}
+            rows[-1] |= {"planned": " ".join(wanted), "placed": " ".join(sorted(found.get(node, [])))}
             rows[-1] |= {"as planned": int(wanted == sorted(found.get(node, [])))}
         answers = asyncio.run(load_for(url, 4 * CONCURRENCY, seconds, "question"))
         joined.lose(0)
@@ -253,7 +253,7 @@ def _changing(
             _last(phases[0], seconds)
             began = time.monotonic()
             found.add()
-            _until_all_seated(mixture, 3)
+            _until_all_placed(mixture, 3)
             took_s = time.monotonic() - began
             _last(phases[1], seconds)
             found.lose()
@@ -269,9 +269,9 @@ def _last(phase: Phase, seconds: float) -> None:
     phase.end = time.monotonic()
 
 
-def _until_all_seated(mixture: Recipe, count: int) -> None:
+def _until_all_placed(mixture: Recipe, count: int) -> None:
     wanted = sorted(mixture.models)
-    while sum(sorted(here) == wanted for here in seated().values()) < count:
+    while sum(sorted(here) == wanted for here in replicas_by_card_node().values()) < count:
         time.sleep(LOOK_S)
 
 
