@@ -1,5 +1,6 @@
 """Where commands print, and how they fail: one message in plain words, and exit code 1."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,20 +35,32 @@ def exit_on_user_error() -> Iterator[None]:
     Such errors are `UserError`, `RequestError`, what an endpoint answers, and what the operating
     system says of a port, a file or a cluster. Everything else is a defect and keeps its traceback.
     """
-    import openai
     from pydantic import ValidationError
 
     try:
         yield
-    except openai.APIConnectionError as error:
-        url = error.request.url
-        fail(f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url")
-    except (openai.APIError, RequestError) as error:
+    except RequestError as error:
         fail(error.message)
     except (UserError, ValidationError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    except Exception as error:
+        if (message := _endpoint_message(error)) is None:
+            raise
+        fail(message)
+
+
+def _endpoint_message(error: Exception) -> str | None:
+    """What an error of OpenAI's client tells the user; None for every other error."""
+    if "openai" not in sys.modules:  # importing it takes a second, and then it raised nothing
+        return None
+    import openai
+
+    if isinstance(error, openai.APIConnectionError):
+        url = error.request.url
+        return f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url"
+    return error.message if isinstance(error, openai.APIError) else None
 
 
 def load_or_fail(config: str) -> Recipe:
