@@ -205,7 +205,7 @@ def gpu_tasks(draw: st.DrawFn) -> PlanningTask:
     return PlanningTask(Recipe.model_validate(recipe), sizes, here)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(gpu_tasks())
 def test_every_gpu_is_part_of_one_card_or_left_out(task: PlanningTask) -> None:
     found = place_on_fewest_gpus(task)
@@ -216,7 +216,7 @@ def test_every_gpu_is_part_of_one_card_or_left_out(task: PlanningTask) -> None:
     assert sorted(gpus) == sorted((card.node, n) for card in task.cards for n in card.indices)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(gpu_tasks())
 def test_parts_of_models_fit_their_gpus(task: PlanningTask) -> None:
     found = place_on_fewest_gpus(task)
@@ -228,7 +228,7 @@ def test_parts_of_models_fit_their_gpus(task: PlanningTask) -> None:
         assert placed.used_bytes <= len(placed.card.indices) * usable
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(gpu_tasks(), st.integers(0, 99))
 def test_ray_can_pack_the_replicas_of_a_node_in_any_order(task: PlanningTask, seed: int) -> None:
     found = place_on_fewest_gpus(task)
