@@ -1,7 +1,7 @@
-"""Answering the rows of a set: many at once, each answer stored as soon as it is there.
+"""Answers the rows of a set: many rows at once, and each answer is stored as soon as it is complete.
 
-The order of the engine calls is left to the turns of the models' slots: because all rows wait at once,
-a run over M models in one slot takes about M swaps. Nothing here knows Ray.
+The order of the engine calls is left to the turns of the models in their slots. Because all rows wait
+at once, a run with M models in one slot takes about M swaps. Nothing here knows Ray.
 """
 
 import hashlib
@@ -34,19 +34,19 @@ class RunStopped(UserError):
 
 @dataclass(slots=True)
 class GenerateProgress:
-    """How far the answering of a set is, over all variants."""
+    """How far the answering of a set is. A row counts once for each variant that is to answer it."""
 
     rows: int = 0
-    """Rows to be answered, counted once per variant, those of earlier runs included."""
+    """All rows of the set, answered or not."""
 
     answered: int = 0
-    """Rows that are answered, by earlier runs or by this one."""
+    """Rows that are answered, by this command or by an earlier command."""
 
     failed: int = 0
-    """Rows that failed in this run."""
+    """Rows that failed in this command."""
 
     degraded: int = 0
-    """Rows that this run answered without a model that failed."""
+    """Rows that this command answered without a model that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,21 @@ class GenerateTask:
     """Which variants are to answer the rows of a store, and how."""
 
     variants: Sequence[Variant]
+    """The mixtures and single models; each answers every row."""
 
     seed: int = 0
     """The run's seed; it fixes all sampling."""
 
     in_flight: int = 1024
-    """Most answers at once, over all variants."""
+    """Most answers in work at once, over all variants."""
 
     allow_degraded: bool = False
     """Also store answers that lack a proposal because an engine failed."""
 
 
 def row_seed(seed: int, row: Row, turn: int) -> int:
-    """The seed of an answer. It depends on the run's seed and on the content of the row up to the turn,
-    not on the row's index."""
+    """The seed of the answer to a turn of a row. The seed depends on the run's seed and on the content
+    of the row up to the turn, and not on the row's index."""
     asked = json.dumps([seed, list(row.before), row.turns[: turn + 1]])
     return int.from_bytes(hashlib.sha256(asked.encode()).digest()[:4]) >> 1
 
@@ -78,13 +79,13 @@ async def generate(
     calls: StoredCalls,
     on_progress: Callable[[GenerateProgress], None] = lambda _: None,
 ) -> GenerateProgress:
-    """Answer all rows of the store that have no answer yet. A row that fails is stored as a Failure;
-    the others go on.
+    """Answer all rows of the store that have no answer yet. If a row fails, a Failure is stored, and
+    the other rows go on.
 
     Args:
         task: the variants; their generators must be in the store already.
         store: has the rows, and gets the answers.
-        calls: to the models of all variants.
+        calls: calls to the models of all variants.
         on_progress: called after each row that was answered or failed.
 
     Raises:
@@ -95,6 +96,8 @@ async def generate(
 
 
 class _RowAnswerer:
+    """Answers the rows of one task, and counts how far it is."""
+
     def __init__(
         self,
         task: GenerateTask,
@@ -138,7 +141,8 @@ class _RowAnswerer:
         self._on_progress(replace(self._progress))
 
     async def _answer_turn(self, variant: Variant, row: Row, turn: int) -> bool:
-        """Answer a turn and store the answer; return whether a fault left it without some model.
+        """Answer a turn and store the answer; return whether the answer lacks a model because of a
+        fault.
 
         Raises:
             FaultyAnswer: there was a fault, and the task does not allow degraded answers.
@@ -151,7 +155,8 @@ class _RowAnswerer:
         async with aclosing(_start_answer(variant, messages, models, seed)) as stream:
             async for event in stream:
                 events.add(event)
-                # At the end of a layer all of its output is stored; a further layer would be wasted.
+                # At the end of a layer all its calls are stored. The work of further layers would be
+                # wasted.
                 if isinstance(event, StageDone) and events.faults and not self._task.allow_degraded:
                     raise FaultyAnswer(events.faults[0])
         await self._store.keep_answer(
@@ -204,14 +209,14 @@ def _start_answer(
     recipe, model = variant.recipe, variant.model
     if model is None:
         return answer(messages, recipe, models, seed=seed, stream_proposals=False)
-    # The seed of the model's first sample in layer 1, so that its proposal there is its answer alone.
+    # The seed of the model's first sample in layer 1: that proposal and this answer are the same call.
     own_seed = sample_seed(seed, 1, model, 0)
     sampling = sampling_alone(recipe, model).model_copy(update={"seed": own_seed})
     return direct(messages, recipe, models, model, sampling)
 
 
 def _without_deadlines(variant: Variant) -> Variant:
-    """The variant with unlimited time for each answer: nobody waits for a row of a batch."""
+    """The variant with unlimited time for each answer, because nobody waits for a row of a batch."""
     recipe = variant.recipe
     limits = recipe.limits.model_copy(
         update={"deadline_s": inf, "layer_deadline_s": inf, "grace_s": None}

@@ -1,4 +1,4 @@
-"""A run from its answers to verdicts, grades and the findings of an ablation."""
+"""Judges the answers of a run: verdicts against a baseline, grades, and the findings of an ablation."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,29 +33,30 @@ class EvaluationTask:
     """The run's folder."""
 
     judge: str
-    """A model of the run's recipe; not used if there is a `remote` judge."""
+    """Name of the judge: a model of the run's recipe, or the name of the `remote` judge."""
 
     baseline: str | None = None
-    """The generator whose answers the others are compared with; None for grades."""
+    """Name of the generator whose answers the other answers are compared with. With None, answers are
+    graded instead."""
 
     generators: Sequence[str] = ()
-    """Whose answers are judged; by default all generators' but the baseline's."""
+    """Names of the generators whose answers are judged; by default all generators but the baseline."""
 
     remote: RemoteJudge | None = None
-    """A judge behind another server."""
+    """A judge on another server; None if the judge is a model of the recipe."""
 
     prompt: Path | None = None
-    """File with the judge's prompt; by default ours."""
+    """File with the judge's prompt; by default SlimMoA's own prompt."""
 
     in_flight: int = 256
-    """Most answers, and most verdicts, at once."""
+    """Most answers in work at once, and most verdicts in work at once."""
 
     verbose: bool = False
     """Show the logs of all processes."""
 
     @property
     def run_task(self) -> RunTask:
-        """The run as it is: its own recipe and set."""
+        """The task that opens the run with the recipe and the set that it has."""
         return RunTask(self.folder, in_flight=self.in_flight, verbose=self.verbose)
 
 
@@ -64,13 +65,14 @@ class AblationOptions:
     """Which comparisons an ablation makes; see `jobs.ablation.plan`."""
 
     parts: "Sequence[Part]"
-    """Kinds of comparisons."""
+    """The kinds of comparisons to make."""
 
     candidates: Sequence[str] | None = None
-    """Models to add as proposers and to aggregate with; by default all that the recipe has."""
+    """Names of the models to try as proposers and as aggregators; by default all models of the
+    recipe."""
 
     unquantized: Mapping[str, str] = field(default_factory=dict)
-    """The unquantized model by the quantized model that it is compared with."""
+    """Pairs of models to compare: the name of the quantized model -> the unquantized model."""
 
 
 def judge_answers(task: EvaluationTask, command: str, console: Console) -> dict[str, JudgeSummary]:
@@ -106,7 +108,7 @@ def run_ablation(
 ) -> "Findings":
     """Answer and judge the variants that an ablation needs, compare them, and store the findings.
 
-    What is stored is not computed again.
+    Answers and verdicts that are stored are not made again.
 
     Args:
         task: the run, the judge and the baseline; every variant is judged, whatever `generators` says.
@@ -116,7 +118,7 @@ def run_ablation(
 
     Raises:
         AblationError: the options do not suit the recipe.
-        VariantError: with unquantized models the recipe is not valid.
+        VariantError: the recipe is not valid with the unquantized models in place.
         RunStopped: too many rows failed one after another.
         PreferencesError: a verdict has a value, but an answer is missing.
         Exception: see `judge_answers`.
@@ -156,7 +158,7 @@ class _Judge:
     def __init__(
         self, task: EvaluationTask, store: Store, models: RunModels | None, console: Console
     ) -> None:
-        """A judge for a task; `models` may be None if the judge is remote."""
+        """A judge for a task; `models` may be None only if the judge is remote."""
         self._task = task
         self._store = store
         self._models = models
@@ -198,7 +200,8 @@ class _Judge:
 
 
 def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.PairwiseTask | grade.GradeTask:
-    """The task of the pairwise judge, or of the grading one; it names no generator yet."""
+    """The task of the pairwise judge, or without a baseline of the grading judge. The task names no
+    generator yet."""
     if task.baseline is None:
         return grade.GradeTask(
             model=task.judge,
@@ -235,7 +238,11 @@ def choose_generators(store: Store, task: EvaluationTask) -> list[str]:
 
 
 def require_judge(recipe: Recipe, task: EvaluationTask) -> None:
-    """Raises RunError if the judge is to be a model of the recipe and the recipe has no such model."""
+    """Check that the recipe has the judge, unless the judge is remote.
+
+    Raises:
+        RunError: the recipe has no such model.
+    """
     if task.remote is None and task.judge not in recipe.models:
         raise RunError(
             f"--judge: {task.judge!r} is not a model of the run's recipe (it has: "

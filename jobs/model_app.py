@@ -1,4 +1,4 @@
-"""The Serve application that answers a job's calls: one that runs already, or the job's own."""
+"""The Serve application that answers a job's calls: a running application, or the job's own."""
 
 import asyncio
 import math
@@ -28,10 +28,11 @@ LONGEST_QUEUE = 100_000
 
 
 class SwapCounter:
-    """Counts how often the keepers of an application have had an engine woken since the first call.
+    """Counts the swaps of an application: how often its keepers ordered an engine to wake.
 
-    A keeper counts from its own start, so a restarted keeper counts from 0. What a keeper did while
-    it was out of reach is added once it is back.
+    The count begins at 0 with the first call of this object. Each keeper itself counts from its start,
+    so a restarted keeper counts from 0. Swaps of a keeper that is out of reach are added once the
+    keeper can be reached again.
     """
 
     def __init__(self, keepers: Sequence[Any]) -> None:
@@ -40,7 +41,7 @@ class SwapCounter:
         self._sum = 0
 
     async def __call__(self) -> int:
-        """The swaps so far. Never fails, and takes at most CONTACT_S."""
+        """The swaps so far. The call never fails, and takes at most CONTACT_S seconds."""
         counts = await asyncio.gather(*(_count_wakes(keeper) for keeper in self._keepers))
         for n, (count, last) in enumerate(zip(counts, self._last_counts, strict=True)):
             if count is None:
@@ -84,17 +85,19 @@ def open_model_app(
     verbose: bool,
     say: Callable[[str], None],
 ) -> Iterator[ModelApp]:
-    """Find or start the models of a recipe; at the end, end what was started.
+    """Find or start the models of a recipe. At the end of the block, end the models that were started.
 
-    $RAY_ADDRESS names the cluster, as in a Ray job. Without it an application that runs on this machine
-    is used; if there is none, a cluster is started for the time of the block.
+    $RAY_ADDRESS names the cluster, as in a Ray job. If the variable is not set, an application that
+    runs on this machine is used. If there is no such application, a cluster is started for the time of
+    the block.
 
     Args:
         recipe: whose models are needed.
-        folder: the run's folder, which an own application is named after.
-        in_flight: answers at once; an own application gets queues that are long enough for them.
-        verbose: show the logs of all processes.
-        say: called with a line for people at each step.
+        folder: the run's folder; gives the job's own application its name.
+        in_flight: most answers in work at once; the job's own application gets queues that are long
+            enough for their calls.
+        verbose: whether to show the logs of all processes.
+        say: called at each step with a line for people.
 
     Raises:
         ModelAppMismatch: the running application has other models than the recipe, or the cluster
@@ -121,14 +124,19 @@ def open_model_app(
 
 
 def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
-    """Connect to the cluster on which the job's models run.
+    """Connect to the cluster on which the job's models run. The first case that holds decides:
 
-    1. The cluster at $RAY_ADDRESS, if it is set.
-    2. A cluster on this machine that runs an application to use or to end.
-    3. A new cluster.
+    1. $RAY_ADDRESS is set: the cluster at that address.
+    2. A cluster on this machine runs an application to use or to end: that cluster.
+    3. Otherwise: a new cluster.
+
+    Args:
+        own: name of the job's own application.
+        verbose: whether to show the logs of all processes.
 
     Returns:
-        Whether a cluster was started, and the name of the application to use or to end, if one runs.
+        Whether a cluster was started, and the name of the running application to use or to end. The
+        name is None if no such application runs.
 
     Raises:
         ModelAppMismatch: another job's application runs at $RAY_ADDRESS.
@@ -150,11 +158,11 @@ def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
 
 
 def _end_app(own: str) -> None:
-    """End the application that a killed job has left, in whatever state it is.
+    """End the application that a killed job has left, in whatever state the application is.
 
-    Its models do not know that their caller is gone. They would finish all waiting calls, perhaps for
-    hours, and Serve lets them go on for a while even when it ends them. So their actors are killed
-    first.
+    The application's models do not know that their caller is gone. The models would finish all waiting
+    calls, perhaps for hours. Even when Serve ends them, Serve lets them go on for a while. So their
+    actors are killed first.
     """
     import ray
     from ray import serve
@@ -185,11 +193,11 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
 
     Args:
         recipe: whose models are needed.
-        name: of the application.
-        shared: people may use the application at the same time.
+        name: name of the application.
+        shared: whether people may use the application at the same time.
 
     Raises:
-        ModelAppMismatch: a model is missing, or another one than the recipe's.
+        ModelAppMismatch: the application lacks a model, or has another model than the recipe.
     """
     from ray import serve
 

@@ -1,6 +1,6 @@
-"""A run from its folder to its answers: the set, the recipe, the models, and later all of it again.
+"""Answers a set with a mixture, and keeps the answers in the folder of a run.
 
-The store of a run holds its set and its recipe, so neither is needed to continue a run.
+The store in the folder holds the run's set and recipe. So a command that continues a run needs neither.
 """
 
 import asyncio
@@ -34,25 +34,25 @@ class RunError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """What a command is to do with a run."""
+    """What a command is to answer in a run, and how."""
 
     folder: Path
     """The run's folder."""
 
     recipe: Recipe | None = None
-    """The mixture; by default the recipe that the run has."""
+    """The recipe of the mixture that answers; by default the recipe that the run has."""
 
     loaded: LoadedSet | None = None
-    """The set; by default the set that the run has."""
+    """The set of rows to answer; by default the set that the run has."""
 
     members: Sequence[str] = ()
-    """Models of the recipe that answer the set alone too."""
+    """Names of models of the recipe that also answer the set alone."""
 
     seed: int | None = None
     """Seed of all sampling; by default the run's, 0 for a new run."""
 
     in_flight: int = 1024
-    """Most answers at once."""
+    """Most answers in work at once."""
 
     allow_degraded: bool = False
     """Also store answers that lack a proposal because an engine failed."""
@@ -66,13 +66,13 @@ def answer_set(task: RunTask, command: str, console: Console) -> GenerateProgres
 
     Args:
         task: what to answer.
-        command: the command line, shown to jobs that want the same folder.
+        command: the command line; shown to other jobs that want the same folder.
         console: gets the progress.
 
     Raises:
         RunTaken: another job works on the folder.
         RunError: see `prepare_run`.
-        VariantError: the recipe has no model of that name.
+        VariantError: the recipe lacks a model that `task.members` names.
         StoreError: the store cannot be read or written.
         RunStopped: too many rows failed one after another.
         Exception: the models cannot be started or used; see `open_model_app`.
@@ -111,7 +111,11 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
 
 
 def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
-    """Store a set as the run's, or add rows to the set that the run has."""
+    """Store a set as the run's set, or add rows to the set that the run has.
+
+    Raises:
+        RunError: the run has another set, or has more rows than the set that is given.
+    """
     if (known := about.get("set")) is not None:
         if loaded.count < known["count"]:
             raise RunError(
@@ -135,8 +139,11 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
 
 
 class RunModels:
-    """A recipe's models for the calls of a run. Use it as a context manager: entering starts or finds
-    the models, leaving ends those that were started."""
+    """A recipe's models for the calls of a run.
+
+    Use it as a context manager. Entering finds models that run, or starts models. Leaving ends the
+    models that were started.
+    """
 
     def __init__(self, task: RunTask, recipe: Recipe, console: Console) -> None:
         self._task = task
@@ -172,19 +179,19 @@ class RunModels:
         self._open.__exit__(kind, error, trace)
 
     def calls(self, store: Store) -> StoredCalls:
-        """Calls to the models over a store."""
+        """Calls to the models; the store keeps their results."""
         return StoredCalls(store, self._app.models, self.identities, self._app.call_limits)
 
     def add_mixture(self, store: Store, recipe: Recipe, seed: int) -> Recipe:
-        """Add a recipe's mixture to the store, and return the recipe under its generator's name."""
+        """Add a recipe's mixture to the store, and return the recipe with its generator's name."""
         name = self.add_variant(store, mixture(recipe), seed).name
         return recipe.model_copy(update={"name": name})
 
     def add_variant(self, store: Store, variant: Variant, seed: int) -> Variant:
-        """Add a variant to the store as a generator, and return it under the generator's name.
+        """Add a variant to the store as a generator, and return the variant with the generator's name.
 
-        A name may be taken by another generator: the same recipe with another aggregator, say. Then a
-        few digits of the variant's identity are added to its name.
+        Another generator may have the variant's name already, for example the same recipe with another
+        aggregator. Then a few digits of the variant's identity are added to its name.
         """
         generator = to_generator(variant, self.identities, seed)
         known = store.generator(generator.name)
@@ -196,11 +203,10 @@ class RunModels:
     async def answer_rows(
         self, store: Store, variants: Sequence[Variant], seed: int
     ) -> GenerateProgress:
-        """Answer the store's rows with variants under exactly their names; answers that are stored are
-        not made again.
+        """Answer the store's rows with each variant. Answers that are stored are not made again.
 
         Raises:
-            StoreError: a name belongs to another generator, or an answer cannot be stored.
+            StoreError: a variant's name belongs to another generator, or an answer cannot be stored.
             RunStopped: too many rows failed one after another.
         """
         for variant in variants:

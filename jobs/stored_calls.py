@@ -1,7 +1,7 @@
 """Engine calls whose results are stored: a call that is stored is never made again.
 
-A call fails for good only if its model fails on it several times, or is away for long. So a batch
-outlives a model that is restarted, and a queue that other clients have filled.
+A call fails for good only if its model fails on the call several times, or is away for long. So a batch
+survives the restart of a model, and a queue that other clients have filled.
 """
 
 import asyncio
@@ -27,21 +27,21 @@ class CallPatience:
     """How often and how long a call is tried."""
 
     attempts: int = 3
-    """Attempts in all, if the model fails on the call."""
+    """Number of failures of the model on the call after which the call fails for good."""
 
     unavailable_s: float = 600.0
-    """How long the model may be away."""
+    """Seconds that the model may be away."""
 
     first_s: float = 0.25
-    """The longest wait before the second attempt; it doubles with each further attempt."""
+    """Longest wait in seconds before the second attempt; doubled before each further attempt."""
 
     longest_s: float = 10.0
-    """The longest wait before any attempt."""
+    """Longest wait in seconds before any attempt."""
 
 
 @dataclass(slots=True)
 class CallCounts:
-    """What happened to the calls since the start."""
+    """What has happened to the calls of a StoredCalls so far."""
 
     made: int = 0
     """Calls that engines finished."""
@@ -58,19 +58,19 @@ class CallCounts:
 
 @dataclass(slots=True)
 class _CallLimit:
-    """Bounds the calls to one model, so that they do not overrun its queue."""
+    """Bounds the calls to one model at a time, so that they do not overrun the model's queue."""
 
     free: asyncio.Semaphore
-    """One permit for each further call."""
+    """One permit for each further call that may begin now."""
 
     under_way: dict[bytes, "asyncio.Task[Delta]"] = field(default_factory=dict)
-    """The model's calls by key, waiting ones included."""
+    """The model's calls by key, with the calls that wait for a permit."""
 
 
 class StoredCalls:
-    """Calls to models, by name, over a store.
+    """Calls models by name, and keeps the results in a store.
 
-    Use it as an async context manager: leaving it cancels the calls under way.
+    Use it as an async context manager: leaving cancels the calls under way.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class StoredCalls:
         """Calls over an open store.
 
         Args:
-            store: has the results of earlier calls, and gets those of new ones.
-            models: make the calls that are not stored.
-            identities: what each model is, as a hash (`identity.model_identity`).
-            call_limits: the most calls to each model at once.
+            store: has the results of earlier calls, and gets the results of new calls.
+            models: the models for calls that are not stored.
+            identities: what each model is, as a hash (`identity.model_identity`), by name of the model.
+            call_limits: the most calls to each model at once, by name of the model.
             patience: how often and how long a call is tried.
         """
         self.models = models
@@ -112,9 +112,10 @@ class StoredCalls:
         await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> CallResult:
-        """The model's whole output, from the store or else from its engine, which is then stored.
+        """The model's whole output: from the store, or from its engine and then stored.
 
-        Equal calls under way are one. Cancelling a caller does not cancel the engine call.
+        Equal calls that are under way at the same time share one engine call. Cancelling a caller does
+        not cancel the engine call.
 
         Raises:
             RequestError: the error of the last attempt.
@@ -150,7 +151,7 @@ class StoredCalls:
         1. The model's queue is full: try again, however long it takes.
         2. The model is away: try again until it has been away for `unavailable_s`.
         3. The model failed: try again until it has failed `attempts` times.
-        4. Any other error: raise it at once, another attempt would not help.
+        4. Any other error: raise the error at once, because another attempt would not help.
 
         Raises:
             RequestError: the error of the last attempt.
@@ -165,7 +166,7 @@ class StoredCalls:
             except Overloaded:  # 1
                 away_since = None
             except EngineUnavailable:  # 2
-                # Counted from the first such error: the call may have waited hours for a turn before.
+                # Counted from the first such error. The call may have waited hours for a turn before.
                 away_since = loop.time() if away_since is None else away_since
                 if loop.time() - away_since >= self._patience.unavailable_s:
                     raise
@@ -180,7 +181,7 @@ class StoredCalls:
 
 
 class StoredModels:
-    """The models of one answer over `StoredCalls`: the `Models` that the mixture asks."""
+    """The models as the mixture calls them for one answer: implements `Models` over a StoredCalls."""
 
     def __init__(self, calls: StoredCalls) -> None:
         self._calls = calls
@@ -204,8 +205,8 @@ class StoredModels:
         yield await self.complete(model, messages, sampling)
 
     async def is_alive(self, _model: str) -> bool:
-        """False: the calls have waited for their model already, as long as `CallPatience` allows, so
-        the mixture is not to retry them."""
+        """Always False, so that the mixture does not retry: calls have waited for their model already,
+        as long as `CallPatience` allows."""
         return False
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:

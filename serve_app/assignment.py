@@ -1,4 +1,7 @@
-"""The assignments of a model, on a node of the plan and on a node that joins the cluster later."""
+"""The assignments of a model, on a node of the plan and on a node that joins the cluster later.
+
+An assignment tells a replica its part of a card, and the keeper that gives the replica its turns.
+"""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +28,7 @@ class ModelAssignments:
 
     placement: Placement
     replicas: ReplicasByNode
-    """Those of the model."""
+    """The model's replicas in the placement."""
     patience_s: float
     """Seconds that a call waits before it ends another model's turn."""
 
@@ -38,8 +41,8 @@ class ModelAssignments:
             detect: finds the cards of a node that is in no plan.
 
         Raises:
-            EngineUnavailable: the node is in no plan, and its cards hold less than those of the
-            pattern.
+            EngineUnavailable: the node is in no plan, and its cards hold less than the cards of the
+                node in the plan that is the pattern for joining nodes.
         """
         if node in self.replicas.nodes:
             planned = cards_on(self.placement, node)
@@ -48,7 +51,12 @@ class ModelAssignments:
         return [self._assign(each, app, node, cards) for each in self.replicas.on_joining_node]
 
     async def _cards_of_joining_node(self, node: str, detect: DetectCards) -> Sequence[Card]:
-        """The node's cards, joined as in the plan. None is smaller than the pattern's card."""
+        """The node's cards, joined as in the plan. Each is at least as large as the pattern's card of
+        the same number.
+
+        Raises:
+            EngineUnavailable: the node has fewer cards, or a smaller card.
+        """
         wanted = cards_on(self.placement, self.replicas.pattern)
         found = join_cards(await detect(node), gpus_per_card(wanted))
         for number, card in enumerate(wanted):
@@ -62,7 +70,14 @@ class ModelAssignments:
         return found
 
     def _assign(self, replica: PlacedReplica, app: str, node: str, cards: Sequence[Card]) -> Assignment:
-        """The assignment of a replica on a node with these cards, in the plan's order."""
+        """The assignment of a replica on a node.
+
+        Args:
+            replica: where the plan has the replica.
+            app: name of the Serve application.
+            node: Ray's ID of the node.
+            cards: the cards of the node, in the plan's order.
+        """
         placed = self.placement.cards[replica.card]
         number = cards_on(self.placement, placed.card.node).index(placed.card)
         on_gpu = placed.card.kind == "gpu"
@@ -88,7 +103,8 @@ class ModelAssignments:
 def keeper_slots(placed: PlacedCard) -> tuple[Slot, ...]:
     """A card's slots as its keeper needs them.
 
-    Only slots in a CPU's RAM are kept loaded. On a GPU, sleeping frees memory of the card.
+    Only slots in a CPU's RAM keep their models loaded. On a GPU, models that wait for their turn sleep,
+    which frees memory of the card.
     """
     return tuple(
         Slot(
@@ -101,6 +117,6 @@ def keeper_slots(placed: PlacedCard) -> tuple[Slot, ...]:
 
 
 def _can_replace(found: Card, wanted: Card) -> bool:
-    """Whether a card has at least what the plan needs of another one."""
+    """Whether the card `found` has at least what the plan uses of the card `wanted`."""
     is_alike = found.kind == wanted.kind and found.cores >= wanted.cores
     return is_alike and found.total_bytes >= wanted.total_bytes

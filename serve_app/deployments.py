@@ -1,6 +1,6 @@
 """The classes that Serve runs, as bare classes: the builder in `app.py` makes deployments of them.
 
-They add to `Replica` and to the HTTP API only what Serve needs.
+The classes add to `Replica` and to the HTTP API only what Serve needs.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ from serve_app.http.api import create_api
 INGRESS = "ingress"
 """Name of the deployment that has the HTTP API."""
 ALIVE = {"RUNNING", "RECOVERING", "UPDATING", "PENDING_MIGRATION"}
-"""Serve's states of replicas that answer. After its controller died, Serve lists all as RECOVERING."""
+"""Serve's states of replicas that answer calls. After a death of Serve's controller, Serve lists all
+replicas as RECOVERING."""
 
 
 def deployment_name(model: str) -> str:
@@ -35,7 +36,8 @@ def deployment_name(model: str) -> str:
 
 
 class ModelReplica(Replica):
-    """A Replica as Serve constructs and ends it. It claims an assignment of its model on its node."""
+    """A Replica as Serve constructs and ends it. A new replica claims one of its model's assignments on
+    its node."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, name: str, model: Model, queue: int, assignments: ModelAssignments | None
@@ -57,7 +59,7 @@ class ModelReplica(Replica):
 
 
 class Ingress:
-    """The HTTP API over handles to the models."""
+    """The HTTP API, which calls the models through Serve's handles."""
 
     def __init__(
         self, recipe: Recipe, handles: dict[str, DeploymentHandle[Any]], env_keys: tuple[Key, ...]
@@ -68,7 +70,7 @@ class Ingress:
         self._api = create_api(recipe, self._models, env_keys, self._refresh_counts)
 
     async def _refresh_counts(self) -> ReplicaCounts:
-        """Count the replicas, and tell the handles which models have some."""
+        """Count the replicas, and tell the handles which models have replicas that answer."""
         counts = await count_replicas(self._app, self._deployments)
         self._models.note_running(counts.models)
         return counts
@@ -78,7 +80,7 @@ class Ingress:
 
 
 async def count_replicas(app: str, deployments: Mapping[str, str]) -> ReplicaCounts:
-    """The replicas of an application that answer.
+    """Count the replicas of an application that answer calls: of each model, and of the ingress.
 
     Args:
         app: name of the Serve application.

@@ -1,6 +1,7 @@
 """The options of deployments: the resources, nodes and numbers of replicas to ask of Ray and Serve.
 
-Pure, and without Ray: each function returns keyword arguments of `ray.serve.deployment`.
+The functions are pure and need no Ray. Those named `..._options` return keyword arguments of
+`ray.serve.deployment`.
 """
 
 import math
@@ -15,32 +16,40 @@ from serve_app.follow_nodes import FollowNodes
 NODE_LABEL = "ray.io/node-id"
 """Ray's own label of each node, with the node's ID."""
 HEALTH_S = 2.0
-"""Seconds between Serve's health checks of a replica. A dead ingress keeps its share of the queue until
-it is noticed: at Serve's default of 10 s the other ingresses refused requests that they had room
-for."""
+"""Seconds between Serve's health checks of a replica. A dead ingress keeps its part of the queues until
+a health check fails. At Serve's default of 10 s, the other ingresses refused requests although the
+models had room."""
 INGRESS_REQUESTS = 4096
-"""Requests at a time in one ingress, where Serve's default is 5. Queues are bounded at the engines."""
+"""Most requests at a time in one ingress; Serve's default is 5. The number may be high, because the
+queues at the engines have bounds of their own."""
 QUEUE_FACTOR = 2
-"""A replica's queue over the recipe's. The ingress keeps the recipe's bound over all replicas of a
-model, and Serve's router may spread the calls unevenly: one replica then has more than its share."""
+"""A replica's queue divided by the recipe's queue. The ingress keeps the recipe's bound for all
+replicas of a model together. Serve's router may spread the calls unevenly, so that a replica has more
+than its share."""
 SHORT_CALLS = 64
-"""Calls at a time beside the queue of a replica: those that count tokens or ask whether it is ready."""
+"""Calls at a time that a replica takes in beside those that it runs or queues: short calls that count
+tokens or ask whether the replica is ready."""
 BUSY = 0.8
-"""Share of a replica's calls above which Serve adds another replica. The ingress never admits more
-calls than the replicas can run, so scaling would never start if the share were 1."""
+"""Share of the calls that a replica can run; above this share Serve adds another replica. Where the
+recipe's queue is 0, the ingress admits no more calls than the replicas can run. So with a share of 1
+Serve would never add a replica."""
 UPSCALE_S = 5.0
 """Seconds that the load must last before Serve adds a replica; Serve's default is 30 s."""
 UNBOUNDED = 10_000
 """Most replicas of a model that follows the nodes. Serve requires a number; the nodes are the bound."""
 NODE_LOST_S = 10.0
-"""Seconds that a node may be away before its replicas are given up."""
+"""Seconds that a node may be out of the cluster before Serve gives up its replicas."""
 
 
 def ingress_options(replicas: int, nodes: int) -> dict[str, Any]:
     """Options of the ingress: its replicas are spread evenly over the nodes of the cluster.
 
-    Serve may restart an ingress on any node. Without a limit for each node all of them could end up on
-    one node and be lost with it.
+    Serve may restart an ingress on any node. Without a limit for each node, all ingresses could end up
+    on the same node and be lost with that node.
+
+    Args:
+        replicas: number of ingresses.
+        nodes: number of nodes of the cluster.
     """
     options: dict[str, Any] = {
         "num_replicas": replicas,
@@ -64,7 +73,7 @@ def model_options(
     """Options of a model's deployment.
 
     Args:
-        model: its settings.
+        model: the model's settings.
         queue: how many calls may wait at one replica.
         plan: the placement of all models.
         replicas: the model's replicas in the plan, or None if it takes no card.
@@ -102,7 +111,8 @@ def _placement_options(
 
 
 def _count_options(model: Model, count: int) -> dict[str, Any]:
-    """`count` replicas; where the recipe has a range, a number in it that follows the load."""
+    """Options for `count` replicas. If the recipe gives a range, Serve begins with `count` replicas and
+    then follows the load within the range."""
     least, most = model.replicas.min, model.replicas.max
     if most is None or least == most:
         return {"num_replicas": count}
@@ -117,7 +127,7 @@ def _count_options(model: Model, count: int) -> dict[str, Any]:
 
 
 def _scale_with_nodes(plan: Placement, replicas: ReplicasByNode) -> dict[str, Any]:
-    """As many replicas as the present nodes have room for."""
+    """Autoscaling settings for as many replicas as the present nodes have room for."""
     pattern = cards_on(plan, replicas.pattern)
     gpus = sum(len(card.indices) for card in pattern if card.kind == "gpu")
     known = {node: len(each) for node, each in replicas.nodes.items()}

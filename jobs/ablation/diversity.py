@@ -154,10 +154,13 @@ def _side_by_side(mixtures: Iterable[Sequence[UsedCall]]) -> Iterable[tuple[Used
 
 
 def vendi_score(similarity: Floats) -> float:
-    """The exponential of the entropy of the eigenvalues of K/n (Friedman & Dieng, 2023).
+    """The Vendi Score (Friedman & Dieng, 2023): the effective number of different items, from 1 to n.
+
+    The score is the exponential of the entropy of the eigenvalues of K/n.
 
     Args:
-        similarity: K, shape (n, n): positive semidefinite, with ones on the diagonal.
+        similarity: K, the similarity of every two of n items; shape (n, n), positive semidefinite, with
+            ones on the diagonal.
     """
     shares = np.linalg.eigvalsh(similarity / len(similarity))
     shares = shares[shares > 0]  # rounding makes zeros slightly negative

@@ -87,14 +87,15 @@ class Correlation:
 
 
 class Wins:
-    """How likely each generator wins each row. Against itself the baseline wins half of every row."""
+    """How much of each row each generator wins, 0 to 100 percent. The baseline counts as a generator
+    that wins 50 percent of each row that is judged against it."""
 
     def __init__(self, preferences: Iterable[Preferences], rows: int) -> None:
-        """The wins in a judge's verdicts.
+        """The wins in the verdicts of one judge.
 
         Args:
-            preferences: The verdicts on each generator.
-            rows: Number of rows of the set.
+            preferences: The verdicts, one `Preferences` for each generator.
+            rows: Number of rows of the set, judged or not.
         """
         self.rows = rows
         self._by_generator: dict[str, dict[int, float]] = {}

@@ -37,15 +37,16 @@ class JudgeRefused(UserError):
 
 @dataclass(frozen=True, slots=True)
 class JudgeSummary:
-    """How many cases have a verdict, with the verdicts of earlier commands.
+    """How the cases of a judge ended. A case is one verdict to make, on an answer or on two answers.
 
-    `judged`, `identical`, `unusable`, `failed` and `missing` add up to the number of cases.
+    Verdicts that earlier commands stored are counted too. `judged`, `identical`, `unusable`, `failed`
+    and `missing` add up to the number of cases.
     """
 
     judge: str
     """Name of the judge with the hash of its prompts."""
     judged: int = 0
-    """Verdicts with a value from the judge."""
+    """Cases in which the judge gave a verdict."""
     identical: int = 0
     """Pairs of equal answers, which need no judge."""
     unusable: int = 0

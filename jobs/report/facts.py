@@ -37,14 +37,14 @@ class AbsenceCount:
 
     model: str
     cause: str
-    """Why the model did not contribute, an `events.Missing.cause`."""
+    """Why the model did not contribute: the cause of a `Missing` event."""
     answers: int
-    """Number of answers."""
+    """Number of such answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSummary:
-    """How much a generator has answered."""
+    """How much a generator has answered, and how completely."""
 
     name: str
     kind: GeneratorKind
@@ -68,7 +68,7 @@ class GeneratorSummary:
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """The failures of one cause."""
+    """The failures that share stage, judge, generator and cause."""
 
     stage: str
     """What failed: `generate` (answers) or `judge` (verdicts)."""
@@ -80,7 +80,7 @@ class FailureCount:
     count: int
     """Number of rows without an answer, or of answers without a verdict."""
     attempts: int
-    """Attempts for all of them together."""
+    """Attempts of all these failures together."""
     detail: str
     """The message of the last error."""
 
@@ -133,7 +133,13 @@ class SampleRow:
 
 
 def summarize_generator(store: Store, generator: Generator, failed: int) -> GeneratorSummary:
-    """Summarize the answers of a generator, of which `failed` rows failed, in one pass over them."""
+    """Summarize the answers of a generator, in one pass over them.
+
+    Args:
+        store: has the answers.
+        generator: whose answers are summarized.
+        failed: number of rows on which the generator failed.
+    """
     lengths, rows = array("L"), array("L")
     absences: Counter[tuple[str, str]] = Counter()
     degraded = cut = 0
@@ -212,7 +218,8 @@ def mixture_models(recipe: Mapping[str, Any]) -> list[MixtureModel]:
 
 
 def weights(model: Mapping[str, Any]) -> str:
-    """Say where a stored model's weights come from. Of several sources only the first is named."""
+    """Say where the weights of a model in a stored recipe come from. If there are several sources, only
+    the first is named."""
     if "base_url" in model:
         return f"{model.get('model')} at {model['base_url']}"
     source = next(iter(model.get("weights", ())), None)
@@ -227,7 +234,7 @@ def weights(model: Mapping[str, Any]) -> str:
 
 
 def sample_rows(store: Store, generator: str, rows: Sequence[int]) -> Iterator[SampleRow]:
-    """Yield these rows with the answers of a generator."""
+    """Yield the rows with these indices, each with the answers of a generator."""
     for row in store.rows(rows):
         turns = tuple(_sample_turns(store, generator, row))
         yield SampleRow(

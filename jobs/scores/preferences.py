@@ -65,7 +65,7 @@ class Gamed:
     source: str
     """Where the rows come from."""
     wins: tuple[float, ...]
-    """0 to 1."""
+    """The preference of each row, 0 to 1."""
     lengths: tuple[float, ...]
     """Standardised differences in length."""
     difficulties: tuple[float, ...]
@@ -118,12 +118,12 @@ def read_difficulty(path: Path) -> dict[int, float]:
 
 
 def read_gamed(path: Path, source: str | None = None) -> Gamed:
-    """Read the rows of gamed baselines.
+    """Read AlpacaEval's judgements of its baseline against itself; see `Gamed` for their use.
 
     Args:
-        path: The file.
-        source: What to call the source of the rows. Without a name, the official file is recognised by
-            its SHA-256, and another file is called by its file name.
+        path: The file, with the columns of `gamed rows` above.
+        source: Name of the rows' source for reports. By default OFFICIAL_GAMED if the file has the
+            SHA-256 of the official file, and the file's name otherwise.
 
     Raises:
         PreferencesError: the file cannot be read, or a value is not allowed.

@@ -41,7 +41,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path, *, read_only: bool = False) -> Self:
-        """The store of a run folder; creates a missing one, unless `read_only`.
+        """Open the store of a run folder. A missing store is created, unless `read_only`.
 
         Raises:
             StoreError: there is no store to read, it has another version, or it is no SQLite file.
@@ -85,11 +85,11 @@ class Store:
         self._write_now(lambda c: c.executemany(queries.SET_ABOUT, pairs))
 
     def add_rows(self, rows: Iterable[Row]) -> None:
-        """Add a set's rows, streamed; rows that are stored already change nothing.
+        """Add a set's rows, streamed. To add a row again that is stored changes nothing.
 
         Raises:
-            StoreError: another row is stored under the index of one of them; whole pages of rows
-                before it are stored nevertheless.
+            StoreError: a row with other content is stored under the same index. Whole pages of rows
+                before that row are stored nevertheless.
         """
         for page in queries.pages(rows):
             self._write_now(partial(queries.add_rows, rows=page))
@@ -123,7 +123,7 @@ class Store:
         yield from map(tables.row_from_sql, found)
 
     def add_generator(self, generator: Generator) -> None:
-        """Add a generator; the same one again changes nothing.
+        """Add a generator. To add a generator again that is stored changes nothing.
 
         Raises:
             StoreError: the name belongs to a generator of another kind or identity.
@@ -143,12 +143,12 @@ class Store:
         return None if sql_row is None else tables.call_from_sql(sql_row)
 
     async def keep_call(self, call: StoredCall) -> None:
-        """Store a call; a call that is stored under its key already stays as it is."""
+        """Store a call. If a call is stored under the same key already, that call stays as it is."""
         sql_row = tables.call_to_sql(call)
         await self._write(lambda c: c.execute(queries.KEEP_CALL, sql_row))
 
     async def keep_answer(self, answer: Answer) -> None:
-        """Store an answer in place of an earlier one, and remove the row's `generate` failure.
+        """Store an answer in place of an earlier answer, and remove the row's `generate` failure.
 
         Raises:
             StoreError: there is no such generator, row or turn.
@@ -191,7 +191,8 @@ class Store:
         return [Failure(*sql_row) for sql_row in found]
 
     async def keep_verdict(self, verdict: Verdict) -> None:
-        """Store a verdict in place of an earlier one, and remove the failure to come to it."""
+        """Store a verdict in place of an earlier verdict, and remove the stored failure of this
+        verdict."""
         await self._write(lambda c: queries.keep_verdict(c, verdict))
 
     def verdicts(
@@ -201,7 +202,11 @@ class Store:
         generator: str | None = None,
         baseline: str | None = None,
     ) -> Iterator[Verdict]:
-        """Verdicts with the given values, by judge, kind, generator, baseline, row and turn."""
+        """The verdicts with these values, where None stands for any value.
+
+        The verdicts are sorted by judge, kind, generator, baseline, row and turn, and are read in
+        pages.
+        """
         wanted = {"judge": judge, "kind": kind, "generator": generator, "baseline": baseline}
         given = {name: value for name, value in wanted.items() if value is not None}
         query, others = queries.verdicts_page(given)
@@ -216,7 +221,7 @@ class Store:
         yield from map(tables.verdict_from_sql, found)
 
     def judgements(self) -> list[tuple[str, str, str]]:
-        """Which judge judged against which baseline: (judge, kind, baseline)."""
+        """Each combination (judge, kind, baseline) that has verdicts, sorted."""
         return [tuple(sql_row) for sql_row in self._reader.read(queries.JUDGEMENTS)]
 
     def verdict(
@@ -251,7 +256,7 @@ class Store:
         return self._writer
 
     def _with_calls(self, generator: str, page: Sequence[SqlRow]) -> Iterator[Answer]:
-        """The answers of a page with the calls that they are made of."""
+        """The answers of a page of SQL rows, each with the calls that the answer is made of."""
         used: dict[SqlRow, list[UsedCall]] = {}
         ends = (*page[0][:2], *page[-1][:2])
         for row, turn, *call in self._reader.read(queries.USED, self._id(generator), *ends):

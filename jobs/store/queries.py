@@ -71,23 +71,30 @@ VERDICT_KEY = ("judge", "kind", "generator", "baseline", "row", "turn")
 
 
 def pages(values: Iterable[T]) -> Iterator[list[T]]:
-    """The values in lists of at most PAGE."""
+    """Split values into lists of at most PAGE values. A list is read only when it is asked for."""
     rest = iter(values)
     while page := list(islice(rest, PAGE)):
         yield page
 
 
 def condition(**given: Any) -> tuple[str, list[Any]]:
-    """An SQL condition on the columns whose value is not None, and its parameters."""
+    """An SQL condition, and its parameters: each column whose value is not None has that value."""
     wanted = {name: value for name, value in given.items() if value is not None}
     return " AND ".join(["TRUE", *(f"{name} = ?" for name in wanted)]), list(wanted.values())
 
 
 def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
-    """A query for one page of verdicts, and the key columns that are not `given`.
+    """Make a query that reads the next page of the verdicts with given values in some key columns.
 
-    Parameters of the query: a value for each given column, then, for each other column of the key,
-    the last page's last value; the page starts after those.
+    The query takes two groups of parameters, each in the order of VERDICT_KEY. First, the value of each
+    given column. Second, for each other column of the key, its value in the last row of the page
+    before; for the first page, a value below all others.
+
+    Args:
+        given: names of the columns of VERDICT_KEY whose value is given; not all of them.
+
+    Returns:
+        The query, and the names of the other columns of the key.
     """
     others = [name for name in VERDICT_KEY if name not in given]
     where = " AND ".join([*(f"{name} = ?" for name in VERDICT_KEY if name in given), ""])
@@ -97,10 +104,10 @@ def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
 
 
 def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Add rows; rows that are stored already change nothing.
+    """Add rows. To add a row again that is stored changes nothing.
 
     Raises:
-        StoreError: another row is stored under the index of one of them.
+        StoreError: a row with other content is stored under the same index.
     """
     for row in rows:
         if connection.execute(ADD_ROW, (*row_to_sql(row), len(row.turns))).rowcount == 0:
@@ -110,10 +117,10 @@ def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def add_generator(connection: sqlite3.Connection, generator: Generator) -> None:
-    """Add a generator; the same one again changes nothing.
+    """Add a generator. To add a generator again that is stored changes nothing.
 
     Raises:
-        StoreError: another generator is stored under the name.
+        StoreError: another generator is stored under the same name.
     """
     sql_row = generator_to_sql(generator)
     added = connection.execute(ADD_GENERATOR, sql_row).rowcount
@@ -132,12 +139,12 @@ def keep_answers(connection: sqlite3.Connection, answers: Iterable[tuple[int, An
 
 
 def keep_answer(connection: sqlite3.Connection, generator: int, answer: Answer) -> None:
-    """Store an answer in place of an earlier one, and remove the row's `generate` failure.
+    """Store an answer in place of an earlier answer, and remove the row's `generate` failure.
 
     Args:
-        connection: of the store.
+        connection: a connection to the store's database.
         generator: the id of the generator; `answer` has its name.
-        answer: to store.
+        answer: the answer to store.
 
     Raises:
         StoreError: there is no such row, or the row has no such turn.
@@ -157,7 +164,7 @@ def keep_answer(connection: sqlite3.Connection, generator: int, answer: Answer) 
 
 
 def keep_verdict(connection: sqlite3.Connection, verdict: Verdict) -> None:
-    """Store a verdict in place of an earlier one, and remove the failure to come to it."""
+    """Store a verdict in place of an earlier verdict, and remove the stored failure of this verdict."""
     connection.execute(KEEP_VERDICT, verdict_to_sql(verdict))
     judged = (verdict.generator, verdict.row, verdict.judge, verdict.baseline, verdict.turn)
     connection.execute(FORGET_FAILURE, ("judge", *judged))

@@ -1,28 +1,31 @@
-"""Whether a request may begin now: the limits of its key, and the capacity of the models.
+"""Decides whether a request may begin now: by the limits of its key and the capacity of the models.
 
-For an operator who gives several people keys for one card: no key can crowd out the others, and a
-request that has to wait is refused at once, with the time after which it may be sent again. Nothing
-waits here; calls queue at the replicas of the models. All decisions are plain synchronous calls, and
-time is an argument.
+An operator may give several people keys for one card. No key can crowd out the others. A request that
+would have to wait is refused at once, and the refusal says when the client may try again. Nothing waits
+in this file: calls queue at the replicas of the models. All decisions are plain synchronous calls, and
+the time is an argument.
 
-A request is checked in this order. It takes nothing unless it passes every check that applies.
+A request has to pass these checks, in this order. A request that fails a check takes nothing.
 
-1. Concurrency. Fewer requests of the key are in work than its allowance says.
-2. Capacity. Each model can still take in as many calls as the answer makes of it at a time. A replica
-   takes in the calls that it runs and those that may queue at it. The request reserves all these calls
-   before it begins, so that it is not refused half way and waits no longer than a full queue lasts. A
-   request for more than a model's whole capacity passes while nothing else is reserved of it.
-3. Fair shares, where several keys are known. A key that has reserved some of a model's capacity may
-   reserve more up to the max-min fair level (Bertsekas and Gallager, Data Networks, 2nd ed., 6.5.2):
-   the most that is left for it if every key that has reserved more than that level came down to it. One
-   part in SPARE_PART stays free for a key that has reserved nothing yet. So a key alone gets
-   nearly all, and keys that all want more get equal numbers of calls, which in a queue served in order
-   are equal shares of its speed.
-4. Rates. The requests and the tokens per minute of the key, each as a token bucket. An answer is
-   charged its `max_tokens` when it begins and the difference to what it used when it ends.
+1. Concurrency. The key has fewer requests in work than its allowance says.
+2. Capacity. Each model has room for all calls that the answer makes to the model at a time. The
+   capacity of a model is the number of calls that its replicas can run, plus the number that may queue
+   at the replicas. A request reserves its calls before it begins. So the request is not refused half
+   way, and its calls wait no longer than a full queue lasts. A request that needs more than the whole
+   capacity of a model passes while no other request has reserved any of it.
+3. Fair shares, where several keys are known. A key that has reserved calls of a model may hold calls up
+   to the max-min fair level (Bertsekas and Gallager, Data Networks, 2nd ed., 6.5.2). The level is the
+   largest n for which n calls of this key fit beside the calls of the other keys, where each other key
+   counts with at most n calls. 1/SPARE_PART of the capacity stays free for a key that has reserved
+   nothing yet. So a key alone gets nearly the whole capacity. Keys that all want more get equal numbers
+   of calls. In a queue that is served in order, equal numbers of calls are equal shares of the speed.
+4. Rates. The requests per minute and the tokens per minute of the key are two token buckets. An answer
+   is charged its `max_tokens` when it begins. When the answer ends, the charge is corrected to the
+   tokens that it used.
 
-Each ingress is a process that decides for itself. Of several, each gives out its part of all limits and
-capacities, rounded up: together they give out a little more than there is, never less.
+Each ingress is a process that decides for itself. If there are several ingresses, each gives out its
+part of all limits and capacities, rounded up. Together they give out a little more than there is, never
+less.
 """
 
 import math
@@ -37,10 +40,11 @@ from serve_app.mixture.context_budget import even_length
 from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent
 
 SPARE_PART = 9
-"""One part in this many of a model's capacity is kept free for a key that comes next (rule 3)."""
+"""1/SPARE_PART of a model's capacity stays free for a key that has reserved nothing yet (check 3)."""
 MINUTE_S = 60.0
 RETRY_S = 1.0
-"""Seconds after which to try again when another request has to end first; nobody knows when it will."""
+"""Seconds after which a client may try again if another request has to end first. The number is a
+guess, because nobody knows when that request will end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +53,46 @@ class Demand:
 
     key: Key
     calls: Mapping[str, int]
-    """Most calls of each model that the answer makes at a time."""
+    """The most calls that the answer makes to a model at a time, by the name of the model."""
     max_tokens: int
-    """Longest answer; charged to the key's tokens per minute when the request begins."""
+    """Most tokens of the answer; charged to the key's tokens per minute when the request begins."""
     shares_capacity: bool = True
-    """Whether other keys are known that could want the same models, so that rule 3 applies."""
+    """Whether other keys that could want the same models are known. If so, check 3 applies."""
 
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: it fills steadily and holds at most what flows in within a minute."""
+    """A token bucket for one limit. The bucket fills steadily and holds at most a minute's inflow."""
 
     level: float
-    """What is in it now; below 0 after an answer that used more than it was charged for."""
+    """The requests or tokens in the bucket now; below 0 after an answer that used more tokens than it
+    was charged at its start."""
     filled_at_s: float
-    """When `level` was last brought up to date, on the clock of the caller."""
+    """When `level` was last brought up to date, in seconds on the caller's clock."""
 
     def refill(self, per_minute: int, now: float) -> None:
-        """Adds what flowed in since the last time."""
+        """Add what flowed in since the last refill."""
         flowed = (now - self.filled_at_s) * per_minute / MINUTE_S
         self.level = min(per_minute, self.level + flowed)
         self.filled_at_s = now
 
     def wait_s(self, amount: float, per_minute: int) -> float:
-        """Seconds until `amount` is in it; 0 if it is. An amount that never fits counts as full."""
+        """Seconds until the bucket holds `amount`; 0 if the bucket holds `amount` now.
+
+        An amount that is too large for the bucket counts as a full bucket.
+        """
         missing = min(amount, per_minute) - self.level
         return max(0.0, missing * MINUTE_S / per_minute)
 
 
 @dataclass(slots=True)
 class Account:
-    """What one key has in work and has used."""
+    """The requests that one key has in work, and what the key may still use in this minute."""
 
     in_work: int = 0
     """Requests that have begun and not ended."""
     buckets: dict[str, Bucket] = field(default_factory=dict)
-    """By the name of the limit: `requests_per_minute` or `tokens_per_minute`."""
+    """The key's buckets by the name of their limit: `requests_per_minute` or `tokens_per_minute`."""
 
 
 class AdmissionControl:
@@ -102,14 +110,16 @@ class AdmissionControl:
         self._reserved: dict[str, Counter[str]] = {model: Counter() for model in capacity_per_replica}
         """Calls of each model that each key has reserved, by model and by the name of the key."""
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
-        """By the name of the key."""
+        """The account of each key, by the name of the key."""
 
     def set_counts(self, replicas: Mapping[str, int], ingresses: int) -> None:
-        """Adapts capacities and limits to what runs now.
+        """Adapt the capacities and limits of this ingress to what runs now.
 
         Args:
-            replicas: of each model; one that is missing or has none counts as one replica.
-            ingresses: how many of them divide the capacity and the limits, this one among them.
+            replicas: the number of replicas that run, by model. A model without replicas is counted
+                with one replica.
+            ingresses: the number of ingresses that divide the capacity and the limits, this ingress
+                included.
         """
         self._ingresses = max(1, ingresses)
         for model, capacity in self._capacity_per_replica.items():
@@ -119,17 +129,19 @@ class AdmissionControl:
         return math.ceil(whole / self._ingresses)
 
     def admit(self, demand: Demand, now: float) -> int:
-        """Begins a request. `release` has to end it.
+        """Begin a request. The caller has to end the request with `release`.
 
         Args:
-            now: seconds on any steady clock, always the same one.
+            demand: what the request asks for.
+            now: seconds on a steady clock; all calls have to use the same clock.
 
         Returns:
-            The tokens that were charged to the key's minute.
+            The tokens that were charged to the key's tokens per minute; 0 if the key has no such limit.
 
         Raises:
-            OverAllowance: the key is over a limit or its fair share; nothing was taken.
-            Overloaded: a model has no capacity left for anybody; nothing was taken.
+            OverAllowance: the key is over a limit or its fair share, or a model is full and
+                `demand.shares_capacity` is true. Nothing was taken.
+            Overloaded: a model is full and `demand.shares_capacity` is false. Nothing was taken.
         """
         account = self._accounts[demand.key.name]
         self._require_concurrency(account, demand.key)  # 1
@@ -144,11 +156,12 @@ class AdmissionControl:
         return charges.get("tokens_per_minute", 0)
 
     def release(self, demand: Demand, charged: int, used: int) -> None:
-        """Ends a request that was admitted.
+        """End a request that was admitted.
 
         Args:
+            demand: the same demand that `admit` got.
             charged: the tokens that `admit` returned.
-            used: all tokens of its calls, prompts among them.
+            used: all tokens of the request's calls, prompts included.
         """
         account = self._accounts[demand.key.name]
         account.in_work -= 1
@@ -179,10 +192,12 @@ class AdmissionControl:
             raise _over(key, f"{why}, and {left} are left for all keys", RETRY_S, model)
 
     def _fair_level(self, key: Key, model: str, calls: int) -> int:
-        """Most calls of a model that a key may have reserved (rule 3).
+        """The most calls of a model that a key may have reserved (check 3).
 
         Args:
-            calls: of the request that is checked; at least as many stay free for another key's.
+            key: the key of the request that is checked.
+            model: the model.
+            calls: the calls that the request needs. At least as many stay free for another key.
         """
         capacity = self._capacity[model]
         others = [own for name, own in self._reserved[model].items() if name != key.name]
@@ -190,7 +205,11 @@ class AdmissionControl:
         return even_length([*others, capacity], capacity - spare)
 
     def _require_rates(self, account: Account, demand: Demand, now: float) -> dict[str, int]:
-        """What the request is charged, by the name of the limit, for each limit that the key has."""
+        """The amount that the request is charged, by the name of the limit, for each limit of the key.
+
+        Raises:
+            OverAllowance: a bucket holds less than the amount.
+        """
         charges: dict[str, int] = {}
         amounts = {"requests_per_minute": 1, "tokens_per_minute": demand.max_tokens}
         for limit, amount in amounts.items():
@@ -217,13 +236,20 @@ async def admitted_events(
     demand: Demand,
     clock: Callable[[], float],
 ) -> AsyncGenerator[Event]:
-    """The events of an answer, whose request is admitted before the first and released after the last.
+    """Admit a request, pass on the events of its answer, and release the request at the end.
 
-    The key pays for the calls that finished. A client that leaves before the end pays the answer's
-    `max_tokens` at least, because nobody knows what the calls that it broke off had used.
+    The key is charged the tokens of the calls that finished. If the client leaves before the end, the
+    key is charged at least the answer's `max_tokens`, because nobody knows how many tokens the
+    unfinished calls had used. If the answer fails, there is no such minimum.
+
+    Args:
+        events: the events of the answer; the work on the answer begins with the first event.
+        admission: admits the request before the first event is asked for.
+        demand: what the request asks for.
+        clock: gives the time in seconds for `AdmissionControl.admit`.
 
     Raises:
-        OverAllowance, Overloaded: as `AdmissionControl.admit`; the answer is not begun.
+        OverAllowance, Overloaded: `AdmissionControl.admit` refused the request; no event was asked for.
     """
     charged = admission.admit(demand, clock())
     used, least = 0, demand.max_tokens

@@ -51,8 +51,8 @@ FirstSeconds = Annotated[
 class ProposalDeltaEvent(Described):
     """A proposal grew.
 
-    A proposal that is written again, because its replica was lost, sends only the text that goes beyond
-    what was sent before, and nothing if it begins differently. `proposal.done` holds the valid text.
+    If its replica is lost, a proposal is written again. Then only the text beyond what was sent before
+    is sent, and no text if the new proposal begins differently. `proposal.done` holds the valid text.
     """
 
     type: Literal["proposal.delta"]
@@ -73,7 +73,7 @@ class ProposalDoneEvent(Described):
     text: str
     """The whole proposal without its reasoning."""
     seconds: float
-    """Seconds from the start of the layer's work on it to its end, waiting included."""
+    """Seconds that the proposal took, waiting for the model included."""
     completion_tokens: int
     """Tokens that the model wrote, reasoning included."""
 
@@ -162,8 +162,8 @@ class StageTime(Described):
 
 
 class MoaSummary(Described):
-    """How the answer came about. Every whole answer has it, and the last chunk of every stream that
-    carries a choice."""
+    """How the answer came about. Every answer in one piece has this summary. In a stream, the last
+    chunk with a choice has this summary."""
 
     type: Literal["summary"]
     degraded: bool
@@ -188,9 +188,10 @@ class MoaSummary(Described):
     """The seed that decided the order of the references: the request's, or one that was drawn. For a
     model that was asked by name: the request's, or 0."""
     ignored: list[str] = []  # noqa: RUF012  # pydantic copies the default
-    """Names of the request's parameters that list tools, which no model is shown; absent if none."""
+    """Names of the request's parameters that list tools. No model sees these lists. The field is absent
+    if there are none."""
     proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
-    """The complete proposals; only in whole answers to requests with `moa.events`."""
+    """The complete proposals; only in answers in one piece to requests with `moa.events`."""
 
 
 MoaEvent = (
@@ -208,7 +209,7 @@ MoaObject = Annotated[MoaEvent | MoaSummary, Field(discriminator="type")]
 
 
 class ModelUsage(Described):
-    """What the calls of one model in one role used, as far as they finished."""
+    """What the finished calls of one model in one role used."""
 
     model: ModelName
     role: Literal["proposer", "aggregator", "direct"]
@@ -245,7 +246,7 @@ class ChatCompletion(chat.ChatCompletion):
 
 
 class ChatCompletionChunk(chat.ChatCompletionChunk):
-    """OpenAI's piece of a streamed answer, some of which carry news of the mixture."""
+    """A piece of a streamed answer, as OpenAI has it. Some pieces also carry news of the mixture."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

@@ -36,7 +36,7 @@ IGNORED = frozenset(
 """Parameters that say who asks and what for, or how to route, store or speed up a request."""
 TOOL_LISTS = frozenset({"functions", "tools"})
 """Parameters that list tools which a model may call. The models here never call one. Open WebUI sends
-its tools with every question, so a refusal would make every question of it fail."""
+its tools with every question, so a refusal would make all questions from Open WebUI fail."""
 LONGEST_PARAM = 100
 """Most characters of `param` in an error. A client may send a parameter name of any length."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -107,11 +107,12 @@ class StreamOptions(_Strict):
 
 
 class MoaOptions(_Strict):
-    """What SlimMoA adds to OpenAI's request."""
+    """Options that OpenAI's request does not have: the `moa` object of a request."""
 
     events: bool = False
-    """A stream also shows the proposals as they grow, and the time of each stage, in chunks without
-    choices that carry a `moa` object. A whole answer holds the complete ones in its `moa` object."""
+    """Show the proposals. A stream shows the proposals as they grow, and the time of each stage, in
+    chunks that have a `moa` object and no choices. An answer in one piece has the complete proposals in
+    its `moa` object."""
 
 
 class ChatRequest(_Strict):
@@ -204,7 +205,7 @@ def parse(body: bytes) -> ChatRequest:
 
 
 def _keep_or_refuse(name: str, value: Any) -> bool:
-    """Whether a parameter is one to honour (case 1 above), or to leave out without an error (2 and 3).
+    """True if a parameter is honoured (case 1 above), False if it is left out without an error (2, 3).
 
     Raises:
         BadRequest: the parameter is unknown, or cannot be left out without changing the answer (4).
@@ -262,7 +263,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _bad_request(error: ValidationError) -> BadRequest:
-    # Of a union pydantic reports every alternative. The one whose error lies deepest fits best.
+    # For a union, pydantic reports an error of every alternative. The deepest error fits best.
     worst = max(error.errors(include_url=False), key=lambda problem: len(problem["loc"]))
     steps = [step for step in worst["loc"] if not _is_union_tag(step)]
     where = ".".join(map(str, steps))[:LONGEST_PARAM]
@@ -276,7 +277,7 @@ def _is_union_tag(step: str | int) -> bool:
 
 
 def _check_combinations(request: ChatRequest) -> None:
-    """Refuse what no single field shows to be wrong."""
+    """Refuse a request that is wrong although each of its fields is valid by itself."""
     if request.messages[-1].role != "user":
         role = request.messages[-1].role
         raise BadRequest(

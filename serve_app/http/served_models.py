@@ -27,7 +27,8 @@ class ServedModels:
         """Check that a model is served and that the key may use it.
 
         Raises:
-            UnknownModel: either is not so. The key learns no more of models that it may not use.
+            UnknownModel: the model is not served, or the key may not use it. The message is the same in
+                both cases and names only the models that the key may use.
         """
         names = self._names(key)
         if model not in names:

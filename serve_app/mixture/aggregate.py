@@ -1,4 +1,4 @@
-"""The last stage: an aggregator writes the answer, or the next one, or else a proposal stands in."""
+"""The last stage: an aggregator writes the answer, or a proposal stands in if all aggregators fail."""
 
 import asyncio
 import logging
@@ -38,38 +38,42 @@ class AggregationTask:
     role: Role
     messages: Sequence[Message]
     models: Sequence[str]
-    """In the order in which they are tried."""
+    """Names of the models that may write the answer, in the order in which they are tried."""
     references: Sequence[str]
+    """Texts of the proposals that the models read, in the order in which the prompt has them."""
     best: ProposalDone | None
-    """The proposal that stands in if no model answers."""
+    """The proposal that is the answer if no model answers."""
     sampling: Sampling
     deadline: float
-    """On the event loop's clock."""
+    """When the answer has to end, in seconds on the event loop's clock."""
     first_token_timeout_s: float | None
-    """Seconds that each model has for its first token, over all of its attempts."""
+    """Seconds that each model has for its first token, over all of its attempts; None for no such
+    limit."""
     streamed: bool
-    """Whether the answer is read as it grows. If not, it comes in one delta."""
+    """Whether the client reads the answer as it grows. If not, the answer comes in one delta."""
 
 
 async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Event]:
-    """Write the answer and give its events. The models are tried in order, and each ends in one case:
+    """Write the answer and give its events. The models are tried in order. These cases are possible:
 
-    1. It writes text to its end: the text is the answer.
-    2. The deadline passes after its first text: the answer ends there, with `cut`.
-    3. Its replica is lost before the client has read any text: `Retried`, and the same model is tried
-       again on another replica, within the same limits of time, as far as `retry.py` allows it.
-    4. It fails before the client has read any text, writes no text in time, or ends without text:
-       `Missing`, and the next model is tried.
-    5. It fails after the client has read text, or it is the last model and there is no proposal: the
-       error is raised.
+    1. The model writes text and ends: the text is the answer.
+    2. The deadline passes after the model's first text: the answer ends there, with `cut`.
+    3. The model's replica is lost before the client has read any text: `Retried`, and the same model is
+       tried again on another replica, within the same limits of time, as far as `retry.py` allows.
+    4. The model fails before the client has read any text, writes no text in time, or ends without
+       text: `Missing`, and the next model is tried.
+    5. The model fails after the client has read text, or the last model fails and there is no proposal:
+       the error is raised.
     6. No model is left: the best proposal is the answer.
 
-    If the answer is not streamed, the client reads no text before its end. Where a proposal can stand
-    in, blank text and reasoning are not text: reasoning is streamed, and cases 3 and 4 still hold after
-    it. Without a proposal, everything that the model writes is text.
+    If the answer is not streamed, the client reads no text before its end. If there is a proposal,
+    blank text and reasoning do not count as text in these cases. So reasoning may have been streamed
+    already when case 3 or 4 occurs. Without a proposal, everything that the model writes counts as
+    text.
 
     Raises:
-        RequestError: case 5; a defect is raised as it is.
+        RequestError: case 5.
+        Exception: case 5, because of a defect of this program.
     """
     for n, model in enumerate(task.models):
         writer = _Writer(task, models, model, is_fallback=n > 0)
@@ -89,7 +93,8 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
 
 
 def _to_request_error(error: Exception, model: str) -> RequestError:
-    """A defect costs a model its attempt, not the answer."""
+    """The error as a RequestError. A defect of this program is logged and becomes a RequestError too,
+    so that the defect costs the model its attempt and not the client the answer."""
     if isinstance(error, RequestError):
         return error
     logger.error("aggregator %s: %s", model, safe_traceback(error))
@@ -98,8 +103,11 @@ def _to_request_error(error: Exception, model: str) -> RequestError:
 
 @asynccontextmanager
 async def _until(limit: float) -> AsyncGenerator[None]:
-    """TimeoutError at the limit. Past the limit nothing begins; asyncio's timeout would let a call
-    start and cancel it at its first wait."""
+    """Raise TimeoutError in the block at the limit, a time on the event loop's clock.
+
+    If the limit has passed already, the block does not begin. With asyncio's timeout alone, the block
+    would begin and would be cancelled at its first wait.
+    """
     if asyncio.get_running_loop().time() >= limit:
         raise TimeoutError
     async with asyncio.timeout_at(limit):
@@ -125,7 +133,7 @@ class _Writer:
         return self._has_text and self._task.streamed
 
     async def events(self) -> AsyncGenerator[Event]:
-        """The answer as it grows, then `Answered`. The numbers are those of `aggregate`."""
+        """The answer as it grows, then `Answered`. The numbers are those of `aggregate`'s cases."""
         whole, unsent, cut = Delta(), Delta(), False
         try:
             async with aclosing(self._write()) as written:
@@ -134,8 +142,8 @@ class _Writer:
                         case Delta():
                             whole, unsent = whole.plus(came), unsent.plus(came)
                             self._note(whole)
-                            # Blank text waits for the text after it. An answer that is not streamed
-                            # waits for its end.
+                            # Blank text is held back until other text follows. An answer that is not
+                            # streamed is held back until its end.
                             if self._task.streamed and (self._has_text or unsent.reasoning):
                                 yield AnswerDelta(unsent)
                                 unsent = Delta()
@@ -180,7 +188,7 @@ class _Writer:
             self._has_text = self._has_text or bool(whole.text.strip())
 
     async def _write(self) -> AsyncGenerator[Delta | Trimmed | Retried]:
-        """The model's deltas. `Retried` says that all deltas before it are void."""
+        """The model's deltas. All deltas before a `Retried` are void."""
         prompt: FittedPrompt | None = None
         while True:
             try:

@@ -1,7 +1,7 @@
 """A prompt that fits into a model's context, counted with that model's own tokenizer.
 
-The answer's tokens are reserved first. The conversation is never cut. References are trimmed to one
-length in tokens; a reference that is shorter stays whole.
+The answer's tokens are reserved first. The conversation is never cut. If the prompt is too long, the
+references are trimmed to one common length in tokens. A reference that is shorter stays whole.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from serve_app.mixture.models import Models
 from serve_app.mixture.references import with_references
 
 LEAST_TOKENS = 32
-"""Tokens that a request must leave for each reference. Otherwise it is refused before any model works
-on it."""
+"""Tokens that a conversation must leave free for each reference. Otherwise the request is refused
+before any model works on it."""
 USEFUL_TOKENS = 24
-"""Fewest tokens that a trimmed reference keeps; less is not worth reading. It is below LEAST_TOKENS,
-since tokens merge differently where texts meet: a request that passed the first check must still fit
-once the references are there."""
+"""Fewest tokens that a trimmed reference keeps; fewer are not worth reading. The number is below
+LEAST_TOKENS, because a request that passed the check of LEAST_TOKENS must still fit with the references
+in place, and tokens merge differently where texts meet."""
 TRIM_ATTEMPTS = 4
 """How often references are trimmed and counted before the request is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTask:
-    """A prompt to make: a conversation, with references, for one of the recipe's models."""
+    """What a prompt is made of: a conversation and references, for one of the recipe's models."""
 
     recipe: Recipe
     model: str
@@ -45,7 +45,12 @@ class PromptTask:
         return with_references(self.messages, references, self.recipe.references)
 
     def too_long(self, count: int, least: int) -> ContextTooLong:
-        """The error of a prompt that takes `count` tokens, of which `least` are for references."""
+        """Make the error for a prompt that is too long; the message says by how many tokens.
+
+        Args:
+            count: tokens of the prompt, with `least` included.
+            least: the fewest tokens that all references together need; 0 without references.
+        """
         context = self.recipe.models[self.model].context_tokens
         what = f"the conversation with {least} tokens of references" if least else "the conversation"
         message = (
@@ -57,7 +62,7 @@ class PromptTask:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """A prompt that fits."""
+    """A prompt that fits into the model's context."""
 
     messages: list[Message]
     tokens_removed: int = 0
@@ -67,10 +72,10 @@ class FittedPrompt:
 async def check_conversation(task: PromptTask, models: Models) -> None:
     """Check that the model can hold the conversation and `LEAST_TOKENS` of each reference.
 
-    The references are not known yet, so only their number counts.
+    The texts of `task.references` are not known yet, so only the number of references counts.
 
     Raises:
-        ContextTooLong: it cannot; the message has the sums.
+        ContextTooLong: the model cannot; the message has the numbers of tokens.
     """
     frame = task.prompt([""] * len(task.references))
     least = len(task.references) * LEAST_TOKENS
@@ -83,8 +88,8 @@ async def fit(task: PromptTask, models: Models) -> FittedPrompt:
     """The conversation with as much of the references as the model can hold.
 
     Raises:
-        ContextTooLong: the conversation does not fit, or not with `USEFUL_TOKENS` of each reference;
-            the message has the sums.
+        ContextTooLong: the conversation does not fit, or does not fit together with `USEFUL_TOKENS` of
+            each reference; the message has the numbers of tokens.
     """
     whole = task.prompt(task.references)
     if token_bound(whole) <= task.room:
@@ -123,7 +128,10 @@ def token_bound(messages: Sequence[Message]) -> int:
 
 
 def even_length(lengths: Sequence[int], budget: int) -> int:
-    """The largest n with sum(min(length, n)) <= budget; 0 if there is none."""
+    """The largest n with sum(min(length, n) for length in lengths) <= budget.
+
+    At most the longest length is returned, and 0 if no n above 0 is small enough.
+    """
     left = budget
     for done, length in enumerate(sorted(lengths)):
         share = left // (len(lengths) - done)

@@ -3,16 +3,17 @@
 The events of an answer come in this order:
 
 1. `Started`.
-2. For each layer: `ProposalDelta`, `ProposalDone` and `ProposalDropped` of its samples, at last
+2. For each layer: `ProposalDelta`, `ProposalDone` and `ProposalDropped` of its samples, then
    `StageDone`.
-3. Of the aggregator, or of the one model that answers: `AnswerDelta`, then `Answered` and `StageDone`.
+3. For the aggregator, or for the one model that answers alone: `AnswerDelta`, `Answered`, then
+   `StageDone`.
 4. `AnswerDone`, with the summary.
 
-In between: `Trimmed` where references were cut, `Retried` where a call was lost with its replica,
-`Spent` where a finished call gave nothing usable, `Missing` where an aggregator failed.
+Within 2 and 3 there may be: `Trimmed` where references were cut, `Retried` where a call was lost with
+its replica, `Spent` where a finished call gave nothing usable, `Missing` where an aggregator failed.
 
-`layer` is a layer's number, from 1; 0 stands for the aggregator. `place` is the number of a sample in
-its layer, from 0. Times are in seconds.
+`layer` is a layer's number, from 1; 0 stands for the aggregator, and for the model that answers alone.
+`place` is the number of a sample in its layer, from 0. Times are in seconds.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Started:
     """The request can be served, and work begins."""
 
     seed: int
-    """It decides the order of the references."""
+    """The seed that decides the order of the references."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ class Call:
 class ProposalDelta:
     """A proposal grows by `text`.
 
-    If the replica was lost, the proposal is written again. Then only text that goes beyond what was
-    sent before gives events, and none does if the new proposal begins otherwise: `ProposalDone` has it.
+    If its replica was lost, the proposal is written again. Then only text beyond what was sent before
+    gives events. If the new proposal begins differently, no text gives events. In both cases
+    `ProposalDone` has the whole text.
     """
 
     layer: int
@@ -87,7 +89,7 @@ class ProposalDone:
     text: str
     """The proposal without its reasoning."""
     seconds: float
-    """Time that it took, waiting for the model included."""
+    """Time that the proposal took, waiting for the model included."""
     call: Call
 
 
@@ -116,7 +118,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDropped:
-    """A sample does not contribute. It may have been done before: see `layer.propose`, case 6."""
+    """A sample does not contribute. `ProposalDone` may have come before: see case 6 in `layer.py`."""
 
     place: int
     missing: Missing
@@ -124,7 +126,7 @@ class ProposalDropped:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A call finished and gave nothing usable. It still counts in the usage."""
+    """A call finished and gave nothing usable. The call still counts in the usage."""
 
     call: Call
 
@@ -176,7 +178,7 @@ class Summary:
     """How an answer came about."""
 
     seed: int
-    """It decided the order of the references."""
+    """The seed that decided the order of the references."""
     answered: Answered
     missing: tuple[Missing, ...]
     trimmed: tuple[Trimmed, ...]

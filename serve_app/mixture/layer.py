@@ -1,15 +1,15 @@
 """One layer: its proposers answer side by side, each within the layer's deadlines.
 
-What becomes of a sample:
+What becomes of a sample, and the cause that `ProposalDropped` names:
 
-| case | what happens | events |
-| --- | --- | --- |
-| 1 | its call ends with text | `ProposalDone` |
-| 2 | its call fails, is refused or is cancelled from outside | `ProposalDropped`, the error's code |
-| 3 | its call ends without text, or with reasoning only | `Spent`, then `ProposalDropped`, `empty` |
-| 4 | the layer's time is up before its call has ended | `ProposalDropped`, `late` |
-| 5 | its replica is lost and a retry is possible | `Retried`, then any case of this table |
-| 6 | a later layer misses the quorum | case 1, then `ProposalDropped`, `quorum_not_met` |
+| case | what happens | events | cause |
+| --- | --- | --- | --- |
+| 1 | its call ends with text | `ProposalDone` | |
+| 2 | its call fails or is cancelled from outside | `ProposalDropped` | the error's code |
+| 3 | its call ends without text beside reasoning | `Spent`, `ProposalDropped` | `empty` |
+| 4 | the layer's time is up before its call ends | `ProposalDropped` | `late` |
+| 5 | its replica is lost and a retry is possible | `Retried`, then those of another case | |
+| 6 | case 1, but a later layer misses the quorum | case 1, `ProposalDropped` | `quorum_not_met` |
 
 A layer's time is up at the first of these moments:
 
@@ -58,8 +58,9 @@ SHARED_CAUSES: dict[str, type[RequestError]] = {
     ContextTooLong.code: ContextTooLong,
     Overloaded.code: Overloaded,
 }
-"""If the quorum is missed and all missing samples have one of these causes, the request fails with that
-error and not with QuorumNotMet, since it tells the client more about what to do."""
+"""Errors by the cause of missing samples. If the first layer misses the quorum, and all missing samples
+have the same cause, the request fails with the error that is listed for that cause. That error tells
+the client more about what to do than QuorumNotMet, which is the error otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Sample:
     """One answer that a proposer is asked for."""
 
     place: int
-    """Its number in the layer, from 0."""
+    """The number of the sample in its layer, from 0."""
     model: str
     sampling: Sampling
 
@@ -87,18 +88,19 @@ class LayerTask:
     samples: Sequence[Sample]
     messages: Sequence[Message]
     references: Sequence[str]
-    """The proposals of the last layer, in the order in which the prompt has them."""
+    """Texts of the proposals that the samples may use, in the order in which the prompt has them; empty
+    in the first layer."""
     deadline: float
-    """The answer's, on the event loop's clock."""
+    """When the whole answer has to end, in seconds on the event loop's clock."""
     stream_proposals: bool
-    """Whether proposals give `ProposalDelta` events, which costs more."""
+    """Whether the layer gives `ProposalDelta` events. These events cost time."""
 
 
 async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
     """Run a layer and give its events; the file's docstring has the cases.
 
-    The layer keeps its time whether or not its events are read. Closing the generator cancels every
-    call in flight, and waits until all of them have ended.
+    The layer's deadlines hold even while nobody reads its events. Closing the generator cancels every
+    call in flight, and waits until all calls have ended.
     """
     layer = _Layer(task, models)
     calls: dict[asyncio.Task[Outcome], Sample] = {}
@@ -119,7 +121,13 @@ async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
 
 
 def quorum_error(missing: Sequence[Missing], got: int, needed: int) -> RequestError:
-    """The error of an answer whose first layer misses the quorum; it names every cause."""
+    """Make the error of an answer whose first layer misses the quorum. The message names every cause.
+
+    Args:
+        missing: the samples without a proposal; at least one.
+        got: how many proposals came.
+        needed: how many proposals the quorum is.
+    """
     causes = "; ".join(f"{m.model}: {m.cause}: {m.detail}" for m in missing)
     message = f"{needed} proposals are needed and {got} came ({causes})"
     kinds = {m.cause for m in missing}
@@ -129,7 +137,7 @@ def quorum_error(missing: Sequence[Missing], got: int, needed: int) -> RequestEr
 
 
 class _Layer:
-    """A layer at work. `events` gets what happens, and None once the layer is through."""
+    """A layer at work. The queue `events` gets each event, and None after the last event."""
 
     def __init__(self, task: LayerTask, models: Models) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -137,7 +145,15 @@ class _Layer:
         self._models = models
 
     async def enforce_deadlines(self, calls: dict[asyncio.Task[Outcome], Sample]) -> None:
-        """Report how each sample ends, and cancel the calls that are late."""
+        """Wait for the calls, put how each sample ends into `events`, and cancel the calls that are
+        late.
+
+        The numbers and letters are those of the file's docstring.
+
+        Args:
+            calls: the samples by their call; empty if the answer's deadline had passed before any call
+                could start.
+        """
         loop = asyncio.get_running_loop()
         task = self._task
         limits = task.recipe.limits
@@ -171,12 +187,13 @@ class _Layer:
                 self._drop(sample, QuorumNotMet.code, detail)
 
     def _outcome(self, call: asyncio.Task[Outcome], sample: Sample) -> Outcome:
-        if call.cancelled():  # from outside: calls that we cancel are no longer waited for
+        if call.cancelled():  # from outside: this layer does not wait for calls that it cancels
             return self._missing(sample, EngineUnavailable.code, "the call was cancelled")
         return call.result()
 
     async def call(self, sample: Sample) -> Outcome:
-        """Ask for a sample. Errors become its outcome, since even a defect costs only a proposal."""
+        """Ask a model for a sample. An error becomes the sample's outcome and is not raised: even a
+        defect of this program costs only a proposal."""
         try:
             return await self._propose(sample)
         except RequestError as error:
@@ -199,7 +216,7 @@ class _Layer:
         return ProposalDone(self._task.number, sample.place, sample.model, text, seconds, call)
 
     async def _complete(self, sample: Sample) -> Delta:
-        """The sample's whole answer, whatever calls it takes."""
+        """The sample's whole answer: fits the prompt, then calls the model, and retries lost calls."""
         task, models, model = self._task, self._models, sample.model
         retries = Retries(models, model)
         reserve_tokens = sample.sampling.max_tokens
@@ -246,7 +263,8 @@ class _ShownText:
         self._text = ""
 
     def extend(self, text: str) -> str:
-        """What `text` adds to the part that was sent; "" if it does not continue it."""
+        """The rest of `text` after the part that was sent, which is sent next; "" if `text` does not
+        begin with that part."""
         if not text.startswith(self._text):
             return ""
         more = text[len(self._text) :]

@@ -1,7 +1,7 @@
 """The mixture: layers of proposers, then the aggregator. No Ray, no HTTP.
 
-Follows MoA (Wang et al., 2024): layer n sees the proposals of layer n-1 as references, the aggregator
-those of the last layer.
+The mixture follows MoA (Wang et al., 2024): layer n sees the proposals of layer n-1 as references, and
+the aggregator sees the proposals of the last layer.
 """
 
 import asyncio
@@ -41,25 +41,31 @@ async def answer(
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
 
-    1. The conversation must fit the aggregator, else the request fails before any model works on it.
-    2. Each layer runs.
-       a. It meets the quorum: its proposals are the next references.
+    1. The conversation must fit into the aggregator's context. Otherwise the request fails before any
+       model works on it.
+    2. The layers run one after another. Each layer ends in one of three ways:
+       a. The layer meets the quorum: its proposals are the references of the next stage.
        b. The first layer misses the quorum: the request fails.
-       c. A later layer misses the quorum: it takes its proposals back (`ProposalDropped`, even where
-          `ProposalDone` came before), and the last references stay.
-    3. The aggregator answers. If it fails before its first text, the next one answers, and if all fail,
-       the best reference is the answer: that of the first proposer in the recipe that gave one.
+       c. A later layer misses the quorum: its proposals are dropped (`ProposalDropped`, even where
+          `ProposalDone` came before), and the next stage gets the same references as this layer.
+    3. The aggregator answers. If the aggregator fails before its first text, the first fallback
+       answers, and so on. If all fail, the best reference is the answer: the first of the
+       references in the recipe's order of proposers.
 
-    Once the deadline has passed, no call starts any more, and the calls in flight end. An answer that
-    has begun ends there, with `cut`. Otherwise the best reference is the answer, since a proposal is
-    worth more to the user than an error. Without any proposal the request fails.
+    Once the deadline has passed, no call starts any more, and the calls in flight end. If the answer
+    has begun, it ends there, with `Answered.cut`. If not, the best reference is the answer, because a
+    proposal is worth more to the user than an error. Without any proposal the request fails.
 
     Args:
-        sampling: the aggregator's, instead of the recipe's.
-        seed: fixes the order of the references and the seeds of all calls; None draws the order and
-            leaves the seeds to the recipe.
-        streamed: whether the answer is read as it grows. If not, it comes in one delta.
-        stream_proposals: whether proposals give `ProposalDelta` events.
+        messages: the conversation.
+        recipe: the mixture.
+        models: the models of the recipe.
+        sampling: how the aggregator samples; by default as the recipe says.
+        seed: fixes the order of the references and the seeds of all calls. With None the order is
+            drawn, and the calls have the recipe's seeds (but see `_samples`).
+        streamed: whether the client reads the answer as it grows. If not, the answer comes in one
+            delta.
+        stream_proposals: whether there are `ProposalDelta` events.
 
     Raises:
         RequestError: ContextTooLong in step 1; QuorumNotMet, DeadlineExceeded, Overloaded or
@@ -123,7 +129,13 @@ async def direct(
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
 
     Args:
-        streamed: whether the answer is read as it grows. If not, it comes in one delta.
+        messages: the conversation.
+        recipe: has the model.
+        models: the models of the recipe.
+        model: name of the model that answers.
+        sampling: how the model samples.
+        streamed: whether the client reads the answer as it grows. If not, the answer comes in one
+            delta.
 
     Raises:
         RequestError: ContextTooLong, DeadlineExceeded, Overloaded, EngineError, EngineUnavailable.
@@ -159,11 +171,12 @@ async def _finish(
 
 @dataclass(slots=True)
 class _LayerResult:
-    """What the events of a layer leave."""
+    """The proposals of a layer and its missing models, collected from its events."""
 
     proposals: dict[int, ProposalDone] = field(default_factory=dict)
-    """By the place of their sample."""
+    """The layer's proposals by the place of their sample."""
     missing: list[Missing] = field(default_factory=list)
+    """For each sample that was dropped, its model and the cause."""
 
     def take(self, event: Event) -> None:
         if isinstance(event, ProposalDone):
@@ -176,7 +189,11 @@ class _LayerResult:
 async def _check_fits(
     messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling
 ) -> None:
-    """Check that the aggregator can hold the conversation and as many references as it may get."""
+    """Check that the aggregator can hold the conversation and as many references as it may get.
+
+    Raises:
+        ContextTooLong: the aggregator cannot.
+    """
     references = [""] * recipe.samples[-1]
     task = PromptTask(recipe, recipe.aggregator.model, messages, references, sampling.max_tokens)
     try:
@@ -195,14 +212,18 @@ def _shuffled_texts(proposals: Sequence[ProposalDone], seed: int, stage: int) ->
 
 
 def _samples(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Sample]:
-    """The samples of a layer.
+    """The samples of a layer. The first case that holds decides the sampling seed of a sample:
 
-    The sampling seed of a sample is
+    1. `fixed`, or the recipe gives no seed and the model has several samples in the layer, which might
+       otherwise be copies of each other: the sampling seed is derived from `seed`.
+    2. The recipe gives a seed: the sampling seeds of the proposer's samples count up from the recipe's.
+    3. Otherwise there is no sampling seed.
 
-    1. drawn from `seed`, if it is `fixed`, or if the recipe gives none and the model has several
-       samples in the layer, which would else be copies;
-    2. else the recipe's, counted up by one for each sample of the proposer;
-    3. else none.
+    Args:
+        layer: the layer.
+        number: number of the layer, from 1.
+        seed: the answer's seed.
+        fixed: whether the client chose the answer's seed.
     """
     samples_by_model = layer.samples_by_model()
     samples: list[Sample] = []
@@ -221,12 +242,15 @@ def _samples(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Sampl
 
 
 def sample_seed(seed: int, layer: int, model: str, number: int) -> int:
-    """The sampling seed of a proposer's call in an answer with this seed.
+    """Derive the sampling seed of a proposer's call from the seed of the answer.
 
-    It does not depend on the other proposers of the layer. So a mixture with one proposer more or less
-    asks the others for the very same proposals.
+    The sampling seed does not depend on the other proposers of the layer. So if a proposer is added or
+    removed, the mixture asks the other proposers for the very same proposals.
 
     Args:
-        number: of the sample among the model's samples in the layer, from 0.
+        seed: the answer's seed.
+        layer: number of the layer, from 1.
+        model: name of the model that proposes.
+        number: number of the sample among the model's samples in the layer, from 0.
     """
     return random.Random(f"{seed}/{layer}/{model}/{number}").getrandbits(31)

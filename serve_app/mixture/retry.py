@@ -1,11 +1,12 @@
 """A call that is lost with its replica is made again on another replica.
 
-Ray Serve itself repeats a call only while no replica has accepted it. After that the mixture decides
+Ray Serve itself repeats a call only while no replica has accepted the call. Later the mixture decides
 whether a call that failed is made again:
 
 1. Any error but EngineUnavailable: no. A model that returned an error, is overloaded or timed out would
    do so again.
-2. ServerUnreachable: no, since the engine has tried again itself. NoReplica: no, since there is none.
+2. ServerUnreachable: no, because the engine has tried again itself. NoReplica: no, because the model
+   has no replica.
 3. `ATTEMPTS` are used up: no.
 4. No replica answers a probe: no. So the error comes at once, and a proposer is dropped or the next
    aggregator takes over.
@@ -26,14 +27,15 @@ from serve_app.mixture.models import Models
 ATTEMPTS = 3
 """Most attempts at one task of a model, the first one included."""
 FIRST_WAIT_S = 0.05
-"""Longest wait in seconds before the second attempt; it doubles with each further one. At least half of
-it is waited and the rest drawn, so that calls that were lost together do not return together."""
+"""Longest wait in seconds before the second attempt; doubled before each further attempt. The wait is
+drawn between half of this time and all of it, so that calls that were lost together do not return
+together."""
 
 T = TypeVar("T")
 
 
 class Retries:
-    """The attempts at one task of a model. A task may take several calls; they share the attempts."""
+    """The attempts at one task of a model. A task may take several calls, which share the attempts."""
 
     def __init__(self, models: Models, model: str) -> None:
         self._models = models
@@ -44,7 +46,11 @@ class Retries:
     async def run(
         self, attempt: Callable[[], Awaitable[T]], on_retry: Callable[[EngineUnavailable], None]
     ) -> T:
-        """Make a call, and again if it is lost. `on_retry` gets the error of each call made again.
+        """Make a call, and make the call again while `may_retry` allows.
+
+        Args:
+            attempt: makes the call.
+            on_retry: gets the error of each lost call before the call is made again.
 
         Raises:
             RequestError: the last attempt's error.
@@ -58,9 +64,10 @@ class Retries:
                 on_retry(error)
 
     async def may_retry(self, error: EngineUnavailable) -> bool:
-        """Use up an attempt and wait until it is time for it. False: the error is final.
+        """Whether to make the call again after `error`; returns after the wait before the new attempt.
 
-        The numbers are those of the file's docstring.
+        The numbers are those of the file's docstring. A probe that no replica answers uses up an
+        attempt too.
         """
         if isinstance(error, ServerUnreachable | NoReplica):  # 2
             return False
