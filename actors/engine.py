@@ -1,4 +1,4 @@
-"""The protocol of an engine, and the types that cross it: messages in, deltas out."""
+"""The protocol of an engine, and the types that it takes and gives: messages in, deltas out."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -21,16 +21,18 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What an engine adds to its answer: `text` and `reasoning` are appended to what came before."""
+    """The next piece of an engine's answer."""
 
     text: str = ""
+    """Text to append to the answer's text."""
     reasoning: str = ""
+    """Text to append to the model's reasoning, which is not part of the answer."""
     finish_reason: FinishReason | None = None
-    """Why the text ended; it comes with the last text."""
+    """Why the text ended. The delta with the last text has the reason."""
     prompt_tokens: int = 0
-    """Tokens that the whole call read; they come once, at the end of the call."""
+    """Tokens that the whole call read. Only one delta at the end of the call has the number."""
     completion_tokens: int = 0
-    """Tokens that the whole call wrote; they come once, at the end of the call."""
+    """Tokens that the whole call wrote. Only one delta at the end of the call has the number."""
     logprobs: tuple[dict[str, Any], ...] = ()
     """OpenAI's logprob objects, one per token."""
     engine_s: float = 0.0
@@ -39,7 +41,7 @@ class Delta:
     """Whether the call has ended and no delta follows. The replica sets it, engines do not."""
 
     def plus(self, later: "Delta") -> "Delta":
-        """This delta and the next one as one delta."""
+        """This delta and the following delta `later`, merged into one."""
         return replace(
             self,
             text=self.text + later.text,
@@ -67,25 +69,26 @@ async def collect_answer(deltas: AsyncIterator[Delta]) -> Delta:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of a card that one engine may use, as the plan has it."""
+    """The part of a card that the plan gives to one engine."""
 
     threads: int = 1
     """CPU threads, if the card is a CPU."""
     on_gpu: bool = False
     """Whether the card is a GPU."""
     utilization: float = 0.9
-    """Largest share of the card's memory that the engine takes, the check at its start included."""
+    """Largest share of the card's memory that the engine may take, from 0 to 1. The engine's own check
+    of the memory at its start counts too."""
     kv_cache_memory_bytes: int = 0
-    """Bytes of that share for the KV cache; 0 if the plan sets none."""
+    """Bytes of that share for the KV cache; 0 if the plan does not set the size."""
     gpus: int = 1
-    """GPUs that the card is made of; the model is split over all of them."""
+    """GPUs that the card is made of. The model is split over all of them."""
 
 
 class Engine(Protocol):
-    """Runs one model. It knows nothing of mixtures, Ray or HTTP servers.
+    """Runs one model. An engine knows nothing of mixtures, Ray or HTTP servers.
 
-    Its errors are those of `configs.errors`: ContextTooLong for a prompt that does not fit, EngineError
-    for a call that failed, EngineUnavailable if the engine as a whole is gone.
+    An engine raises the errors of `configs.errors`: ContextTooLong for a prompt that does not fit,
+    EngineError for a call that failed, EngineUnavailable if the engine as a whole is gone.
     """
 
     async def start(self) -> None:
@@ -105,10 +108,17 @@ class Engine(Protocol):
         """
 
     async def check_health(self) -> None:
-        """Return if the engine can work; raise EngineUnavailable if it cannot."""
+        """Return if the engine can work.
+
+        Raises:
+            EngineUnavailable: the engine cannot work.
+        """
 
     async def stop(self) -> None:
-        """Free everything. Calls in flight end with EngineUnavailable."""
+        """End the engine and free all memory and processes that it holds.
+
+        Calls in flight end with EngineUnavailable. `start` may be called again afterwards.
+        """
 
 
 @runtime_checkable

@@ -1,6 +1,8 @@
-"""One engine in one process. Calls wait for their turn, are counted, and their deltas are merged.
+"""A replica: the process that holds the engine of one model and answers the model's calls.
 
-A bare class; `serve_app/app.py` makes it a Ray Serve deployment.
+A call waits for the replica's turn. The replica counts its calls and merges the deltas of an answer,
+which are the pieces that the engine writes. `Replica` is a plain class; `serve_app/app.py` makes a Ray
+Serve deployment of it.
 """
 
 import logging
@@ -21,38 +23,48 @@ from configs.errors import EngineUnavailable, Overloaded
 from configs.schema import Model, Sampling
 
 MERGE_S = 0.02
-"""Least seconds between two deltas of an answer that its client reads as it grows. A delta over a Ray
-handle costs two processes milliseconds whatever is in it, so deltas are merged as far as no reader
-notices."""
+"""Least seconds between two deltas of an answer that its client reads while the answer grows. To send a
+delta over a Ray handle costs milliseconds of two processes, however short the delta is. So deltas are
+merged as far as a reader does not notice."""
 WHOLE_MERGE_S = 1.0
-"""The same for an answer that its client reads only when it is complete."""
+"""Least seconds between two deltas of an answer that its client reads only when complete."""
 DELTAS_PER_S = 400
-"""Most deltas per second of one replica: with more answers in flight, each has longer intervals."""
+"""Most deltas per second of one replica. The more answers are in flight, the longer are the intervals
+between the deltas of each answer."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStats:
-    """Calls of one replica: `in_flight` and `waiting` at this moment, the others since its start."""
+    """Counts of one replica's calls.
+
+    `in_flight` and `waiting` are the numbers at this moment. The other counts begin at the replica's
+    start.
+    """
 
     in_flight: int
-    """Calls that the engine works on; a cancelled call counts until the engine has let go of it."""
+    """Calls that the engine works on. A cancelled call counts until the engine has let go of it."""
     waiting: int
     """Calls in the queue."""
     started: int
+    """Calls that the engine has begun."""
     finished: int
+    """Calls that ended with a complete answer."""
     failed: int
+    """Calls that ended with an error."""
     cancelled: int
+    """Calls that the caller gave up after the engine had begun them."""
     completion_tokens: int
-    """Tokens that the engine wrote in calls that it finished."""
+    """Tokens that the engine wrote, known once a call's answer is complete."""
 
 
 class Replica:
-    """Holds the engine of one model and takes its calls.
+    """Holds the engine of one model and answers its calls.
 
     Args:
-        name: of the model.
+        name: the model's name.
+        model: the model's settings.
         queue: most calls that may wait for the engine.
         assignment: the replica's share of a card; None for an engine that computes on no card.
         actor: the handle of this process's actor, which the keeper of the card watches.
@@ -103,26 +115,28 @@ class Replica:
     async def complete(
         self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None = None
     ) -> Delta:
-        """The engine's answer in one piece. It waits, and raises, as `stream` does.
+        """Return the engine's whole answer as one delta. The call waits and raises as in `stream`.
 
         Args:
-            patience_s: seconds that the call waits before it ends another model's turn; None for the
-                recipe's. A batch gives infinity, since few swaps matter more to it than a short wait.
+            patience_s: seconds that the call waits before the keeper ends another model's turn for it;
+                None for the recipe's value. A batch gives infinity, to save swaps.
         """
         return await collect_answer(self._answer_in_turn(messages, sampling, patience_s))
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
-        """The engine's answer. The call waits for the model's turn, and until fewer than `concurrency`
-        calls are in flight.
+        """Yield the engine's answer in deltas.
+
+        The call waits for the replica's turn, and until fewer than `concurrency` calls are in flight.
 
         Args:
-            streamed: whether the client reads the answer as it grows. If not, the answer comes in few
-                pieces, about one per second.
+            streamed: whether the client reads the answer while the answer grows. If not, about one
+                delta per second is enough.
 
         Raises:
             Overloaded: `queue` other calls wait already.
+            EngineUnavailable: the engine fails while the call waits, or cannot work.
         """
         merge_s = MERGE_S if streamed else WHOLE_MERGE_S
         interval_s = max(merge_s, (self._turns.in_flight + 1) / DELTAS_PER_S)
@@ -142,7 +156,7 @@ class Replica:
                 yield delta
 
     async def _answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        """The engine's deltas, counted, and the last one, which has the engine's seconds."""
+        """Yield the engine's deltas, then one more delta with the engine's seconds; count the call."""
         counts = self._counts
         outcome = "cancelled"
         began = time.perf_counter()
@@ -165,11 +179,11 @@ class Replica:
             counts[outcome] += 1
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens of a conversation in the model's chat template."""
+        """The number of tokens of a conversation in the model's chat template."""
         return len(await self._token_ends(messages))
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
-        """For each text, the positions in characters where its tokens end."""
+        """For each text, the position in characters at which each of its tokens ends."""
         return [await self._token_ends(text) for text in texts]
 
     async def _token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
@@ -182,7 +196,7 @@ class Replica:
             return await self._engine.token_ends(prompt)
 
     async def settings(self) -> tuple[Model, int]:
-        """The model's settings as its recipe has them, and how many calls may wait in the queue."""
+        """The model's settings in the recipe, and how many calls may wait in the queue."""
         return self._model, self._queue
 
     async def stats(self) -> ReplicaStats:
@@ -190,13 +204,13 @@ class Replica:
         return ReplicaStats(waiting=self._turns.waiting, **self._counts)
 
     async def check_health(self) -> None:
-        """Ray Serve calls this at intervals; an error makes Serve replace the replica.
+        """Check the engine. Ray Serve calls this at intervals and replaces the replica after an error.
 
         Raises:
-            EngineUnavailable: the engine is gone and only a new replica can bring it back.
+            EngineUnavailable: the engine is gone, and only a new replica can have an engine again.
         """
         if self._turns.state is not State.RESIDENT:
-            return  # the keeper has the engine started, put to sleep or woken
+            return  # the keeper starts and wakes the engine, and puts it to sleep
         try:
             await self._engine.check_health()
         except EngineUnavailable:
@@ -211,7 +225,7 @@ class Replica:
 
 
 class _Steps:
-    """The steps that a keeper may order: they start, put to sleep, wake and restart the engine."""
+    """The engine's steps that a keeper may order. An engine that cannot sleep skips SLEEP and WAKE."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

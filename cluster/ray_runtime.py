@@ -1,4 +1,4 @@
-"""Ray and Ray Serve, as this project starts them: quiet, local, without the dashboard.
+"""Starts Ray and Ray Serve as this project needs them: quiet, local, without the dashboard.
 
 In this module Ray is imported inside functions only, because it reads its settings from the environment
 at import time and takes seconds to load.
@@ -55,8 +55,9 @@ REPLICA_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
-"""More of them for the processes that Ray starts, but not for this one, which also calls handles
-outside of an event loop. One event loop per replica costs less CPU: docs/results.md."""
+"""Further environment variables, for the processes that Ray starts. This process does without them,
+because it also calls handles outside of an event loop. One event loop per replica costs less CPU:
+docs/results.md."""
 DETECT_S = 60.0
 """Seconds in which the nodes have to detect their cards."""
 JOIN_POLL_S = 1.0
@@ -103,13 +104,13 @@ def connect(address: str | None, *, verbose: bool) -> None:
 
 
 def set_environment() -> None:
-    """Set Ray's variables for this process and those that it starts. Call it before Ray is imported."""
+    """Set `ENVIRONMENT` for this process and its child processes. Has to run before Ray is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def local_clusters() -> list[str]:
-    """Addresses of the Ray clusters that run on this machine, with those of `slimmoa serve`."""
+    """Addresses of the Ray clusters that run on this machine, clusters of `slimmoa serve` included."""
     set_environment()
     # Ray's public `auto` only finds clusters of `ray start`.
     from ray._private.services import find_gcs_addresses
@@ -118,7 +119,7 @@ def local_clusters() -> list[str]:
 
 
 def await_gpus(count: int) -> None:
-    """Wait until the nodes of the cluster that this process is in offer `count` GPUs."""
+    """Wait until the nodes of this process's cluster offer `count` GPUs together."""
     logged = -1
     while (found := sum(int(n["Resources"].get("GPU", 0)) for n in alive_nodes())) < count:
         if found != logged:
@@ -157,14 +158,14 @@ def detect_on_node(node: str) -> Any:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """Ray's records of the nodes that are alive."""
+    """Ray's record of each node of the cluster that is alive, as `ray.nodes()` gives it."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _offered_cards(node: str, resources: Mapping[str, float], cards: Sequence[Card]) -> Iterator[Card]:
-    """The cards of a node that Ray offers: it may have been started with fewer GPUs or cores."""
+    """The cards that Ray offers on a node: Ray may have been started with fewer GPUs or cores."""
     cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     for card in cards:
         if card.kind == "gpu" and gpus > 0:

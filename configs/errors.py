@@ -21,19 +21,19 @@
     ├── DeadlineExceeded    504  no answer in time
     └── WeightsError        500  weights cannot be found, fetched or verified; at start, not by requests
 
-Each of its classes can be rebuilt from its message alone and carries the rest as attributes, because
-only that survives the way between two Ray processes.
+Each class of this tree can be made from its message alone and carries all else as attributes. Only such
+errors survive the way between two Ray processes.
 
-`UserError` is the base of what a person at a terminal can mend: a recipe with mistakes, a run folder
-that is in use, models that do not fit. A command prints its message and ends with exit code 1. Each
-part of the project defines its own class of this kind beside the code that raises it.
+`UserError` is the base of errors that a person at a terminal can mend: a recipe with mistakes, a run
+folder that is in use, models that do not fit. A command prints the error's message and ends with exit
+code 1. Each part of the project defines its own subclass beside the code that raises it.
 """
 
 from typing import ClassVar
 
 
 class RequestError(Exception):
-    """Base of the tree.
+    """Base of the errors of requests to the API.
 
     Args:
         message: for people; it names what is wrong, and the way out where there is one.
@@ -161,7 +161,7 @@ class EmptyAnswer(EngineError):
 
 
 class EngineUnavailable(RequestError):
-    """A model's replica is dead, starting, or out of reach."""
+    """A model's engine or its replica is dead, starting, or out of reach, and takes no calls."""
 
     status = 503
     code = "engine_unavailable"
@@ -180,14 +180,14 @@ class ServerUnreachable(EngineUnavailable):
 
 
 class QuorumNotMet(RequestError):
-    """Too few proposals to go on; the message names the cause of each missing one."""
+    """A layer has too few proposals; the message names the cause of each missing proposal."""
 
     status = 503
     code = "quorum_not_met"
 
 
 class DeadlineExceeded(RequestError):
-    """No answer within the recipe's deadline."""
+    """The answer was not complete within the recipe's deadline."""
 
     status = 504
     kind = "timeout_error"

@@ -1,4 +1,4 @@
-"""The settings of a model: a class for each engine, and what all of them have in common."""
+"""The settings of a model: a class for each engine, and the base class of all of them."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -21,12 +21,13 @@ MOST_REPLICAS = 64
 
 
 class Replicas(Strict):
-    """How many replicas of a model there are. A number in its place means exactly that many."""
+    """How many replicas a model gets, at least and at most. In a recipe, a whole number in place of
+    `min` and `max` means exactly that many replicas."""
 
     min: int = Field(1, ge=1, le=MOST_REPLICAS)
-    """Fewest replicas; without room for them the recipe does not fit."""
+    """Fewest replicas. If the cards have no room for them, the recipe does not fit."""
     max: int | None = None
-    """Most replicas; by default as many as have room on cards that would stand idle."""
+    """Most replicas. By default, as many as have room on cards that would stand idle."""
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -56,41 +57,41 @@ Number = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
 class ModelBase(Strict):
-    """What every model has, whichever engine runs it."""
+    """The settings of every model, whichever engine runs the model."""
 
     context_tokens: int = Field(4096, ge=128, le=10_000_000)
     """Tokens that one sequence may hold, prompt and answer together."""
     concurrency: int = Field(4, ge=1, le=1024)
-    """Sequences that one replica runs at a time; further calls wait."""
+    """Sequences (calls) that one replica runs at a time. Further calls wait."""
     replicas: Annotated[
         Replicas, BeforeValidator(_from_number, json_schema_input_type=Number | Replicas)
     ] = Replicas()
-    """`{min, max}`, or a number for exactly that many. By default one, and more on cards that would
-    stand idle."""
+    """How many replicas: `{min, max}`, or a number for exactly that many. By default one replica, and
+    more on cards that would stand idle."""
     residency: Literal["auto", "resident", "turns"] = "auto"
-    """`resident`: always awake, alone in its slot. `turns`: shares a slot with other models, which are
-    awake in turns. By default the planner decides."""
+    """`resident`: the model is always awake, alone in its slot. `turns`: the model shares a slot with
+    other models, and they are awake in turns. `auto`: the planner decides."""
 
 
 class LlamaCppModel(ModelBase):
-    """A GGUF file that llama.cpp runs inside the replica."""
+    """A model in a GGUF file. llama.cpp runs the model inside the replica's process."""
 
     engine: Literal["llamacpp"]
     """llama.cpp through xllamacpp."""
     weights: Many[WeightsSource] = Field(min_length=1)
-    """Where the GGUF file comes from; the sources are tried in order."""
+    """Where the GGUF file comes from. The sources are tried in order."""
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads; by default the model's share of the cores."""
     prefill_tokens: int = Field(32, ge=8, le=4096)
-    """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so on a slow CPU
-    this should be small. A larger value is faster: 512 was measured 1.26 times as fast as 32."""
+    """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a slow CPU
+    needs a small number. A larger number is faster: 512 was measured 1.26 times as fast as 32."""
 
 
 class OpenAIHttpModel(ModelBase):
-    """A model behind any OpenAI-compatible server."""
+    """A model on an OpenAI-compatible server."""
 
     engine: Literal["openai_http"]
-    """HTTP with streaming."""
+    """OpenAI's API over HTTP, with streaming."""
     base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
     """The server's API root, usually ending in /v1."""
     model: str = Field(min_length=1)
@@ -98,18 +99,19 @@ class OpenAIHttpModel(ModelBase):
     api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Environment variable that holds the API key. A recipe never contains keys."""
     output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """The parameter in which that server takes the longest answer."""
+    """The request parameter by which that server limits the tokens of an answer."""
     characters_per_token: float = Field(3.0, gt=0, le=20)
-    """The server's tokenizer is unknown, so tokens are estimated from characters. Lower is safer."""
+    """Characters per token. They give an estimate of a text's tokens, because the server's tokenizer is
+    unknown. A lower number is safer."""
     connect_timeout_s: Seconds = 10
     """Longest wait for a connection."""
     read_timeout_s: Seconds = 120
     """Longest silence of the server, before the first token or between tokens."""
     retries: int = Field(2, ge=0, le=10)
-    """Further attempts after a failed connection or a status 408, 429 or 5xx; none after the first
-    token."""
+    """Further attempts after a failed connection or a status 408, 429 or 5xx. After the first token
+    there are none."""
     backoff_s: Seconds = 0.5
-    """Wait before the first retry; it doubles each time, with jitter. Retry-After is honoured."""
+    """Wait before the first retry. The wait doubles each time, with jitter. Retry-After is honoured."""
 
     @field_validator("base_url")
     @classmethod
@@ -125,52 +127,53 @@ class ScriptedModel(ModelBase):
     engine: Literal["scripted"]
     """Text from a seeded script."""
     text: str | None = None
-    """The answer; by default words drawn from model, seed and prompt."""
+    """The text of every answer. By default the answer is words drawn from model, seed and prompt."""
     tokens: int = Field(24, ge=0, le=1_000_000)
-    """Words of a drawn answer; with 0 the answer is empty."""
+    """Number of words of a drawn answer. With 0 the answer is empty."""
     start_s: float = Field(0, ge=0, le=86_400)
-    """Time to start."""
+    """Time that the engine takes to start."""
     first_token_s: float = Field(0.05, ge=0, le=86_400)
-    """Time to the first token."""
+    """Time from the start of a call to its first token."""
     token_s: float = Field(0.002, ge=0, le=86_400)
     """Time between tokens."""
     fail_share: Fraction = 0
-    """Share of calls that fail before their first token, drawn by call number."""
+    """Share of calls that fail before their first token, from 0 to 1. The call's number decides."""
     hang_share: Fraction = 0
-    """Share of calls that never write anything, drawn by call number."""
+    """Share of calls that never write anything, from 0 to 1. The call's number decides."""
     weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
-    """Bytes that it pretends to need of a card, so that it is planned like any model; by default
-    none."""
+    """Bytes that the model pretends to need of a card, so that it is planned like any model. By default
+    none: the model takes no card."""
     journal: str | None = Field(None, pattern=r"\.jsonl$")
-    """A file (.jsonl) to which each call writes a line when it starts: model, messages, sampling,
-    pid."""
+    """A file (.jsonl) to which each call writes a line when it starts: the model, the messages, the
+    sampling and the process ID."""
 
 
 class VllmModel(ModelBase):
-    """A folder of safetensors that vLLM runs in the replica: on GPUs, or on a CPU build of vLLM."""
+    """A model in a folder of safetensors. vLLM runs the model on GPUs, or on a CPU with a CPU build."""
 
     engine: Literal["vllm"]
     """vLLM's AsyncLLM."""
     weights: Many[FolderSource] = Field(min_length=1)
-    """Where the folder comes from; the sources are tried in order."""
+    """Where the folder comes from. The sources are tried in order."""
     quantization: str | None = None
-    """vLLM's online quantization by name; by default what the checkpoint itself says."""
+    """Name of a quantization that vLLM applies while it loads the weights. By default, the quantization
+    that the checkpoint names."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Number type of the weights and activations that are not quantized."""
+    """Number type of weights and activations that are not quantized."""
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
-    """Number type of the KV cache; fp8 halves it."""
+    """Number type of the KV cache. `fp8` takes half the bytes of a 16-bit type."""
     kv_tokens: int | None = Field(None, ge=128, le=1_000_000_000)
     """Tokens that the KV cache holds for all sequences together, at least one whole context. By default
-    the whole context of every sequence. Fewer are enough where few conversations are long, because
+    the whole context of every sequence. If few conversations are long, fewer tokens are enough, because
     vLLM lets a sequence wait for room."""
     batch_tokens: int = Field(2048, ge=32, le=1_000_000)
-    """Most tokens that one step processes, those of prefill and decode together."""
+    """Most tokens that one step processes, prefill and decode together."""
     eager: bool = False
     """Skip compilation and CUDA graphs: the model starts faster and decodes slower."""
     load_format: Literal["auto", "dummy"] = "auto"
     """`dummy` makes random weights in the real shape, to measure memory and speed without files."""
     reasoning_parser: str | None = None
-    """vLLM's parser that separates reasoning from the answer, by name (`qwen3`, `deepseek_r1`)."""
+    """Name of vLLM's parser that separates reasoning from the answer (`qwen3`, `deepseek_r1`)."""
     trust_remote_code: bool = False
     """Run the Python code in the checkpoint's folder. Turn this on only if you have read that code."""
 

@@ -1,7 +1,7 @@
-"""The recipe: every setting of SlimMoA as frozen, strict models.
+"""The recipe: every setting of SlimMoA as frozen, strict Pydantic models.
 
-This is the only place of defaults in the project. Units stand in the names: `_s` seconds,
-`_bytes`, `_tokens`. A recipe says what should be; it knows nothing of Ray, HTTP or engines.
+All defaults of settings stand in these models. Units stand in the names: `_s` seconds, `_bytes`,
+`_tokens`. A recipe says what should be; the code here knows nothing of Ray, HTTP or engines.
 """
 
 import json
@@ -35,11 +35,11 @@ __all__ = [
     "ScriptedModel",
     "VllmModel",
 ]
-"""Other packages import every setting from here, whichever file of `configs` defines it."""
+"""Other packages import all settings from here, whichever file of `configs` defines them."""
 
 
 def default_prompt() -> str:
-    """The aggregation prompt that the package ships: MoA's instructions in our own words."""
+    """The default aggregation prompt, which the package ships: MoA's instructions in other words."""
     return resources.files("configs").joinpath("aggregate.txt").read_text("utf-8")
 
 
@@ -47,48 +47,49 @@ class Sampling(Strict):
     """How one call samples its text. Defaults are MoA's (temperature 0.7, 512 tokens)."""
 
     temperature: float = Field(0.7, ge=0, le=2)
-    """0 is greedy; higher is more varied."""
+    """With 0 the text is greedy; a higher number makes the text more varied."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
     max_tokens: int = Field(512, ge=1, le=1_000_000)
     """Most tokens to write. A prompt has to leave this many free in the model's context."""
     stop: Many[Annotated[str, Field(min_length=1, max_length=256)]] = Field((), max_length=16)
-    """Texts that end the answer; they are not part of it."""
+    """Texts that end the answer. The answer does not contain them."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     """The same seed, prompt and engine give the same text, where the engine can promise that."""
     presence_penalty: float = Field(0.0, ge=-2, le=2)
-    """Above 0 it discourages tokens that have occurred at all."""
+    """A number above 0 makes tokens less likely that have occurred at all."""
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    """Above 0 it discourages tokens by how often they have occurred."""
+    """A number above 0 makes a token less likely the more often it has occurred."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    """Return the log-probability of each written token and of this many others; by default none."""
+    """Return the log-probability of each written token, and of this number of likely tokens in its
+    place. By default none are returned."""
 
 
 class Proposer(Strict):
     """A model that gives proposals to a layer."""
 
     model: Name
-    """A model of this recipe; several proposers may have the same model."""
+    """Name of a model of this recipe. Several proposers may have the same model."""
     samples: int = Field(1, ge=1, le=32)
-    """Proposals that it gives, each drawn with another seed (Self-MoA)."""
+    """Number of proposals from this proposer, each drawn with another seed (Self-MoA)."""
     sampling: Sampling = Sampling()
-    """How its proposals are sampled."""
+    """How the proposals are sampled."""
 
 
 class Layer(Strict):
-    """Proposers that answer at the same time. From layer 2 on they read the previous proposals."""
+    """Proposers that answer at the same time. From layer 2 on, they read the last layer's proposals."""
 
     proposers: Many[Proposer] = Field(min_length=1)
-    """The proposers, the most trusted first. If all aggregators fail, the answer is the proposal of
-    the first proposer that gave one."""
+    """The proposers, the most trusted first. If all aggregators fail, the answer is the first proposal
+    in this order."""
 
     @property
     def samples(self) -> int:
-        """Proposals that the layer gives when nothing fails."""
+        """Number of proposals that the layer gives when nothing fails."""
         return self.samples_by_model().total()
 
     def samples_by_model(self) -> Counter[str]:
-        """Proposals that each model gives to the layer; 0 for every other model."""
+        """Number of proposals that each model gives to the layer; 0 for every other model."""
         counts = Counter[str]()
         for proposer in self.proposers:
             counts[proposer.model] += proposer.samples
@@ -99,13 +100,13 @@ class Aggregator(Strict):
     """The model that reads the last layer's proposals and writes the answer."""
 
     model: Name
-    """A model of this recipe."""
+    """Name of a model of this recipe."""
     sampling: Sampling = Sampling()
-    """How the answer is sampled, as far as the request does not say."""
+    """How the answer is sampled, unless the request gives other values."""
     fallbacks: Many[Name] = ()
-    """Models that take over, in this order, when the one before fails before its first token."""
+    """Models that take over, in this order, when the model before fails before its first token."""
     first_token_timeout_s: Seconds | None = None
-    """Longest wait for the first token before the next model takes over; by default the deadline."""
+    """Longest wait for the first token; then the next model takes over. By default the deadline."""
 
 
 class References(Strict):
@@ -117,52 +118,54 @@ class References(Strict):
     prompt: str = Field(default_factory=default_prompt, min_length=1)
     """Instructions that stand before the references."""
     prompt_file: str | None = None
-    """File with the instructions, in the recipe's folder or below it; give it or `prompt`, not both."""
+    """File with the instructions, in the recipe's folder or below; not together with `prompt`."""
     item: str = "<response {number}>\n{text}\n</response {number}>"
-    """Form of one reference. It has {text} and may have {number}; MoA's is `{number}. {text}`."""
+    """Form of one reference (a proposal in a prompt). The form needs {text} and may have {number}.
+    MoA's form is `{number}. {text}`."""
 
 
 class Limits(Strict):
-    """Deadlines, the quorum, and how much the endpoint takes in."""
+    """Deadlines of an answer, the quorum of a layer, and limits of queues, requests and streams."""
 
     deadline_s: Seconds = 300
-    """Longest time of one answer: all layers and the aggregator."""
+    """Longest time of one answer, with all layers and the aggregator."""
     layer_deadline_s: Seconds = 120
-    """Longest time of one layer; proposers that are late are left out of the answer."""
+    """Longest time of one layer. The answer is made without proposals that are late."""
     quorum: int = Field(1, ge=1, le=1024)
-    """Fewest proposals with which a layer counts. Below it the first layer fails the answer (503); a
-    later layer is left out, and the proposals before it are used again."""
+    """Fewest proposals that a layer needs. If the first layer has fewer, the answer fails (503). If a
+    later layer has fewer, the layer is left out, and the next stage reads the proposals before that
+    layer."""
     grace_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
-    """Time that the other proposers still have once the quorum is reached; by default until the
-    layer's deadline."""
+    """Time that a layer waits for further proposals once the quorum is reached. By default the layer
+    waits until its deadline."""
     queue: int | None = Field(None, ge=0, le=100_000)
-    """Calls that may wait at one replica beyond its concurrency; a further one is refused (429). By
-    default the concurrency times one less than twice the number of stages (the layers and the
-    aggregator), so that waiting about doubles the time of an answer."""
+    """Most calls that wait at one replica. A further call is refused (429). The default is
+    `(2 * stages - 1) * concurrency`, where the stages are the layers and the aggregator: waiting then
+    about doubles the time of an answer."""
     keepalive_s: Seconds = 5
-    """A silent stream sends a comment this often, so that proxies and clients keep it open."""
+    """Time after which a silent stream sends a comment, so that proxies and clients keep it open."""
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
-    """Largest request body; a larger one is refused (413)."""
+    """Most bytes of a request body. A larger body is refused (413)."""
     read_timeout_s: Seconds = 30
-    """Longest time in which a request body has to arrive; a slower one is refused (408)."""
+    """Longest time in which a request body has to arrive. A slower request is refused (408)."""
     write_timeout_s: Seconds = 60
-    """Longest time that a stream waits for a client that reads nothing; then its calls are ended."""
+    """Longest time that a stream waits for a client that reads nothing. Then its calls are ended."""
 
 
 class Cards(Strict):
     """The cards that models are placed on, and how they are shared."""
 
     names: Many[Name] = ()
-    """Cards by name (`A100-80GB`), to plan for another machine; by default this machine's cards."""
+    """Names of cards (`A100-80GB`), to plan for another machine. By default this machine's cards."""
     memory_bytes: int | None = Field(None, ge=1)
-    """Most bytes to use of each GPU, or of the RAM on a CPU; by default all but a reserve."""
+    """Most bytes to use of each GPU, or of the RAM on a CPU. By default all bytes but a reserve."""
     host_memory_bytes: int | None = Field(None, ge=1)
-    """Most bytes of RAM for the weights of sleeping models of GPUs; by default most of the RAM."""
+    """Most bytes of a node's RAM for weights of sleeping models of GPUs. By default most of the RAM."""
     tensor_parallel: Literal[1, 2, 4, 8] | None = None
-    """GPUs of one node over which each model of vLLM is split; by default as few as it takes. These
-    GPUs then count as one card, which has its own slots."""
+    """Number of GPUs of one node over which each model of vLLM is split. By default as few as the
+    models need. These GPUs count as one card, which has its own slots."""
     patience_s: Seconds = 30
-    """A call that has waited this long for its model ends the turn of the model that is awake."""
+    """Time that a call waits for its model; then the turn of the model that is awake ends."""
 
 
 class Recipe(Strict):
@@ -173,7 +176,7 @@ class Recipe(Strict):
     description: str = ""
     """One line for people."""
     models: dict[Name, Model] = Field(min_length=1)
-    """The models by name. A request may also ask one of them alone, by that name."""
+    """The models by name. A request may also ask a single model by its name."""
     layers: Many[Layer] = Field(min_length=1)
     """The layers in order."""
     aggregator: Aggregator
@@ -183,18 +186,18 @@ class Recipe(Strict):
     cards: Cards = Cards()
     """The cards that the models are placed on, and how they share them."""
     limits: Limits = Limits()
-    """Deadlines, quorum and sizes."""
+    """Deadlines, the quorum, and limits of queues, requests and streams."""
     access: Access = Access()
-    """Who may use the endpoint, and how much each key may ask for."""
+    """Who may use the endpoint, and how much each API key may ask for."""
 
     @property
     def stages(self) -> int:
-        """Stages of one answer, which follow each other: the layers, then the aggregator."""
+        """Number of stages of one answer, which run one after the other: the layers, the aggregator."""
         return len(self.layers) + 1
 
     @property
     def samples(self) -> tuple[int, ...]:
-        """Proposals of each layer when nothing fails."""
+        """Number of proposals of each layer when nothing fails."""
         return tuple(layer.samples for layer in self.layers)
 
     @property
@@ -208,17 +211,21 @@ class Recipe(Strict):
             yield from layer.proposers
 
     def calls_per_answer(self, model: str | None = None) -> int:
-        """Engine calls that one answer takes when nothing fails: of one model, or of all together."""
+        """Number of engine calls that one answer takes when nothing fails.
+
+        Args:
+            model: whose calls to count; None for the calls of all models together.
+        """
         if model is None:
             return sum(self.samples) + 1
         proposals = sum(layer.samples_by_model()[model] for layer in self.layers)
         return proposals + (1 if model == self.aggregator.model else 0)
 
     def calls_at_once(self, name: str) -> dict[str, int]:
-        """Most calls of each model that one answer has in flight at the same time.
+        """Most calls of each model that one answer has in flight at the same time, by the model's name.
 
         Args:
-            name: whose answer: the mixture's name, or a model's for an answer by that model alone.
+            name: who answers: the mixture's name, or the name of a model that answers alone.
         """
         if name != self.name:
             return {name: 1}
@@ -228,26 +235,26 @@ class Recipe(Strict):
         return dict(most)
 
     def longest_answer(self, model: str) -> int:
-        """Most tokens that the mixture lets a model write in one call; 0 if it never calls it."""
+        """Most tokens that a model may write in one call of the mixture; 0 if it is never called."""
         samplings = [proposer.sampling for proposer in self.proposers() if proposer.model == model]
         if model in self.aggregators:
             samplings.append(self.aggregator.sampling)
         return max((sampling.max_tokens for sampling in samplings), default=0)
 
     def queue_limit(self, model: str) -> int:
-        """Calls that may wait at one replica of a model.
+        """Most calls that may wait at one replica of a model.
 
-        Unless `limits.queue` gives the number, waiting shall about double the time of an answer. An
-        answer is in one stage at a time, so stages * concurrency answers keep all stages busy, and
-        twice as many answers take twice as long (Little's law). At worst all of them are at one
-        replica: `concurrency` of their calls run, the others wait.
+        `limits.queue` gives the number. By default, the number is such that waiting about doubles the
+        time of an answer. An answer is in one stage at a time, so `stages * concurrency` answers keep
+        all stages busy, and twice as many answers take twice as long (Little's law). At worst the calls
+        of all these answers are at one replica: `concurrency` calls run there, and the others wait.
         """
         if self.limits.queue is not None:
             return self.limits.queue
         return (2 * self.stages - 1) * self.models[model].concurrency
 
     def capacity_per_replica(self, model: str) -> int:
-        """Calls that one replica of a model takes in: those that run, and those that wait."""
+        """Most calls that one replica of a model holds: the running and the waiting calls together."""
         return self.models[model].concurrency + self.queue_limit(model)
 
     @model_validator(mode="after")
@@ -260,7 +267,7 @@ class Recipe(Strict):
 
 
 def json_schema() -> dict[str, Any]:
-    """The recipe's JSON schema, as committed in `configs/schema.json`."""
+    """The JSON schema of a recipe, as committed in `configs/schema.json`."""
     return Recipe.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 

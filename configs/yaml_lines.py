@@ -1,9 +1,10 @@
-"""YAML text -> plain data, with the line of each key and item.
+"""Reads YAML text into plain data, and finds the line of each key and item.
 
-The text is a recipe or a file of keys, which are the operator's own files: it is read for mistakes, not
-for attacks. PyYAML's safe loader reads it, which builds no Python objects. Two limits hold, on the
-length of the text and on the number of nodes, so that checking a stranger's recipe ends soon. Keys are
-taken as they are written: `1:` and `on:` are the texts "1" and "on".
+The text is a recipe or a file of API keys. Mostly the operator wrote it, so the errors name mistakes
+and their lines. A stranger may have written it too: PyYAML's safe loader reads the text and builds only
+plain data, and two limits, on the length of the text and on the number of nodes, keep the time and
+memory of a check small. A mapping's keys are texts as they are written: `1:` and `on:` are the keys "1"
+and "on".
 """
 
 from typing import Any, cast
@@ -15,15 +16,17 @@ from configs.cross_checks import Problem, Where
 MOST_CHARACTERS = 1_000_000
 """A recipe has a few thousand characters. A text this long is another kind of file."""
 MOST_NODES = 5_000
-"""Keys, values and items, with every alias counted as what it stands for. Without this limit a recipe
-of 1,212 characters, whose lists name one alias 80 times at three levels, took 3 s and 290 MB to check,
-and both grow with the third power of that number."""
+"""Most keys, values and items of a text. An alias counts as many nodes as it stands for. Without this
+limit, the check of a recipe of 1,212 characters, whose lists name one alias 80 times at three levels,
+took 3 s and 290 MB. Both grow with the third power of the number of aliases."""
 MERGE = "tag:yaml.org,2002:merge"
+"""YAML's tag of the key `<<`, which merges another mapping into this mapping."""
 TEXT = "tag:yaml.org,2002:str"
+"""YAML's tag of a text."""
 
 
 class BadDocument(ValueError):
-    """Text that cannot be read at all; `problem` says why, and in which line."""
+    """The text cannot be read at all; `problem` says why, and in which line."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -34,14 +37,14 @@ class Document:
     """A YAML text as data.
 
     Raises:
-        BadDocument: the text is not YAML, not one document, or beyond the limits above.
+        BadDocument: the text is not YAML, has several documents, or is over a limit of this module.
     """
 
     def __init__(self, text: str) -> None:
         if len(text) > MOST_CHARACTERS:
             raise BadDocument(Problem((), f"more than {MOST_CHARACTERS} characters", 1))
         self.data: Any = None
-        """Plain Python data; None for a text without any."""
+        """Plain Python data; None if the text has no data."""
         try:
             loader = _Loader(text)
             self._root: yaml.Node | None = loader.get_single_node()
@@ -52,14 +55,18 @@ class Document:
         except RecursionError as error:
             raise BadDocument(Problem((), "too deep for a recipe", loader.line + 1)) from error
         self.duplicates: list[Problem] = loader.duplicates
-        """The keys that stand in one mapping twice."""
+        """A problem for each key that its mapping has already had."""
 
     def line(self, where: Where) -> int:
-        """The line of a key or item; if it does not exist, that of the nearest one around it."""
+        """The line of a key or item, from 1. If there is none, the line of the nearest key around it.
+
+        Args:
+            where: the path to the key or item: keys of mappings and positions in lists.
+        """
         line, node = 1, self._root
         for key in where:
             if isinstance(node, yaml.MappingNode):
-                # The last one counts: merged keys come before a mapping's own.
+                # Of equal keys the last counts: merged keys come before the mapping's own keys.
                 found = next(((k, v) for k, v in reversed(node.value) if k.value == key), None)
                 if found is None:
                     break
@@ -71,7 +78,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with keys as texts, a limit of nodes, and every error as a YAMLError."""
+    """PyYAML's safe loader. Keys become texts, MOST_NODES holds, and every error is a YAMLError."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -80,7 +87,7 @@ class _Loader(yaml.SafeLoader):
         """The path of keys to the node that is being read."""
         self._nodes = 0
         self._sizes: dict[yaml.Node, int] = {}
-        """Nodes that each finished node stands for, itself among them."""
+        """For each finished node, how many nodes it stands for: itself and all nodes inside it."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]

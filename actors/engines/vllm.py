@@ -41,7 +41,7 @@ from configs.schema import Sampling, VllmModel
 PROBE: list[Message] = [{"role": "user", "content": "Count from one to twenty."}]
 """The prompt whose greedy answer is compared before and after the first sleep."""
 PROBE_TOKENS = 8
-"""How many tokens of that answer are compared."""
+"""How many tokens of the answer to `PROBE` are compared."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 def create(name: str, model: VllmModel, share: Share) -> "VllmEngine":
     """Make the engine; the registry in `actors/engines/__init__.py` calls this.
 
-    If `share` gives no size for the KV cache, it holds the whole context of every sequence.
+    If `share` gives no size for the KV cache, the cache gets the size that a plan would give it.
     """
     return VllmEngine(name, model, share)
 
@@ -152,7 +152,7 @@ class VllmEngine:
             await outputs.aclose()
 
     async def _render(self, messages: Sequence[Message]) -> Any:
-        """Apply the chat template and tokenize: the prompt as the model reads it."""
+        """Apply the chat template to a conversation and tokenize it: the prompt in vLLM's form."""
         llm = self._alive()
         turns = list(messages) if self._has_system_role else fold_system(messages)
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
@@ -196,14 +196,20 @@ class VllmEngine:
             raise self._unavailable("vLLM's engine process died") from error
 
     async def sleep(self) -> None:
-        """Wait for the calls in flight, then free the card's memory except for a small rest."""
+        """Wait for the calls in flight, then free the card's memory except for a small rest.
+
+        Raises:
+            EngineUnavailable: vLLM's engine process died.
+        """
         try:
             await self._alive().sleep(level=1, mode="wait")
         except EngineDeadError as error:
             raise self._unavailable("vLLM's engine process died falling asleep") from error
 
     async def wake(self) -> None:
-        """Move the weights back to the card. After the first sleep, check that answers are the same.
+        """Move the weights back to the card.
+
+        The first wake also checks that the answer to `PROBE` is the same as before the sleep.
 
         Raises:
             EngineUnavailable: the engine is unusable and has to be started again.
@@ -233,7 +239,7 @@ class VllmEngine:
         return self._llm
 
     def _unavailable(self, failure: str) -> EngineUnavailable:
-        """Mark the engine as unusable; `stop` still has to be called."""
+        """Mark the engine as unusable and return the error to raise; `stop` still has to be called."""
         logger.error("model %s: %s", self._name, failure)
         self._failure = failure
         return EngineUnavailable(failure, model=self._name)
@@ -253,6 +259,6 @@ class VllmEngine:
 
 
 def _written(part: Any) -> list[int]:
-    """The tokens of an output that are text: all but the token that ends the model's message."""
+    """The tokens of an output without the token that ends the model's message."""
     ended = part.finish_reason == "stop" and not isinstance(part.stop_reason, str)
     return list(part.token_ids[:-1] if ended else part.token_ids)

@@ -1,8 +1,8 @@
-"""The keeper of a card and its replicas on Ray: how they reach, watch and end one another.
+"""The keeper of a card as a Ray actor: how the keeper and its replicas reach, watch and end each other.
 
-A keeper is a named actor on the node of its card, made by whichever replica comes first, so that a
-node that joins brings its own keeper, and a node that is lost takes no other card's keeper with it. Ray
-itself restarts a keeper that dies. No driver owns it; it ends when no replica is left.
+A keeper is a named actor on the node of its card. The first replica of the card makes the keeper. So a
+node that joins brings its own keepers, and the loss of a node ends no keeper of another node's cards.
+Ray restarts a keeper that dies. No driver owns a keeper. A keeper without replicas ends itself.
 """
 
 import logging
@@ -28,7 +28,7 @@ MAX_OPEN_CALLS = 1000
 
 
 async def is_alive(replica: Any) -> bool:
-    """Whether an actor lives. A busy or starting actor answers later, and is not dead."""
+    """Whether an actor lives. For a busy or starting actor this waits until the actor answers."""
     try:
         await replica.__ray_ready__.remote()
     except ActorUnavailableError:
@@ -41,7 +41,7 @@ async def is_alive(replica: Any) -> bool:
 
 
 async def kill(replica: Any) -> None:
-    """End an actor's process; its owner makes another."""
+    """End an actor's process. The actor's owner makes another process."""
     ray.kill(replica, no_restart=False)
 
 
@@ -53,7 +53,7 @@ class RayKeeper(CardKeeper):
 
 
 async def retire() -> None:
-    """End this very actor for good."""
+    """End the actor in which this runs. Ray does not restart the actor."""
     ray.kill(ray.get_runtime_context().current_actor)
 
 
@@ -66,11 +66,12 @@ class KeptCard:
     node: str
     """Ray's ID of the card's node."""
     name: str
-    """Tells the card from that node's other cards, and from other plans for the same card."""
+    """A name that differs from the node's other cards, and from the same card in another plan."""
     slots: tuple[Slot, ...]
+    """The card's slots in the plan."""
 
     def keeper(self) -> Any:
-        """The handle of the card's keeper, which is made if there is none."""
+        """The handle of the card's keeper. If there is no keeper yet, this makes one."""
         actor: Any = ray.remote(RayKeeper)
         options = actor.options(
             name=f"{_prefix(self.app)}{self.node}:{self.name}",
@@ -100,10 +101,10 @@ def _prefix(app: str) -> str:
 
 
 class RemoteKeeper:
-    """`protocol.Keeper` over Ray.
+    """The interface `protocol.Keeper` to a keeper that is a Ray actor.
 
     Args:
-        find: returns the handle of the keeper's actor; called again when that actor has ended.
+        find: returns the handle of the keeper's actor. This is called again when that actor has ended.
     """
 
     def __init__(self, find: Callable[[], Any]) -> None:

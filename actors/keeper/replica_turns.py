@@ -1,9 +1,10 @@
-"""The replica's side of its turns: calls wait here until it is this replica's turn.
+"""Holds back the calls of a replica until the keeper of its card gives the replica a turn.
 
-The way of a turn: the replica joins the keeper of its card, polls it for orders, and reports what it
-has become. A turn is a lease that each answered poll renews: without the keeper no call is started,
-except by a replica that has its slot to itself. A call that finds the turn open costs no message
-before it starts; one later report tells the keeper of many such calls.
+Replicas that share a slot of a card are awake in turns, and the keeper decides whose turn it is. A
+replica joins the keeper, polls it for orders, and reports its own state after each change. A turn is a
+lease that each answered poll renews. When the lease has run out, no further call starts; a replica that
+has its slot to itself needs no lease. A call that arrives during the replica's turn starts without a
+message to the keeper. A later report tells the keeper of many such calls at once.
 """
 
 import asyncio
@@ -21,36 +22,39 @@ from cluster.residency.state import State, TurnState
 from configs.errors import EngineUnavailable
 
 REPORT_EVERY_S = 1.0
-"""Seconds between reports of mere counts, because a report costs milliseconds that the engines need.
-What the keeper acts on is reported at once: the end of a step or of a turn, the first call, the end of
-the last one."""
+"""Least seconds between two reports if only the numbers of calls have changed, because a report costs
+milliseconds that the engines need. A change that the keeper acts on is reported at once: the end of a
+step or of a turn, the first waiting or running call, and the end of the last such call."""
 REJOIN_S = 0.05, 1.0
-"""First and longest wait between attempts to join, in seconds. It doubles in between."""
+"""First and longest wait between attempts to join, in seconds. The wait doubles with each attempt."""
 
 logger = logging.getLogger(__name__)
 
 
 class Steps(Protocol):
-    """What a replica has its engine do on order. After any error the engine has to restart."""
+    """The steps of an engine that the keeper may order. After any error the engine has to restart."""
 
     async def start(self) -> None: ...
     async def sleep(self) -> None: ...
     async def wake(self) -> None: ...
 
     async def restart(self) -> None:
-        """Free all that the engine holds, so that it can be started; or end the process."""
+        """Free all that the engine holds, so that the engine can be started; or end the process."""
 
 
 class TurnClient:
-    """Lets the calls of one member run in its turns, and its engine start, sleep and wake on order.
+    """One replica's part in the turns of its slot.
+
+    Starts the replica's calls during its turns, and has its engine start, sleep, wake and restart as
+    the keeper orders.
 
     Args:
-        member: the member's name.
-        steps: what the engine can do.
-        keeper: of the card; None for an engine that computes on no card, which starts at once and has
-            a turn that never ends.
-        concurrency: how many calls the engine takes at once.
-        patience_s: seconds that a call waits before it ends another member's turn.
+        member: the replica's name as a member of its slot.
+        steps: the engine's steps.
+        keeper: the keeper of the card. None for an engine that computes on no card: the engine starts
+            at once, and its turn never ends.
+        concurrency: how many calls the engine works on at once.
+        patience_s: seconds that a call waits before the keeper ends another member's turn for it.
         replica: the actor handle by which the keeper watches and kills this process.
         claimant_id: the identity under which this process has joined before, if it has.
     """
@@ -89,13 +93,17 @@ class TurnClient:
 
     @asynccontextmanager
     async def turn(self, patience_s: float | None = None) -> AsyncIterator[None]:
-        """Around one call: waits for this replica's turn, and for room among the calls in flight.
+        """Run one call inside this context.
+
+        On entry the call waits for this replica's turn, and until fewer than `concurrency` calls are in
+        flight. On exit the call counts as ended.
 
         Args:
-            patience_s: in place of the member's own; infinity for a batch.
+            patience_s: seconds that this call waits before the keeper ends another member's turn for
+                it; None for the `patience_s` of the constructor, infinity for a call of a batch.
 
         Raises:
-            EngineUnavailable: the engine failed while the call waited.
+            EngineUnavailable: the engine fails while the call waits.
         """
         await self._queue.wait_for_start(self._patience_s if patience_s is None else patience_s)
         try:
@@ -117,19 +125,19 @@ class TurnClient:
 
     @property
     def has_room(self) -> bool:
-        """Whether a call would start at once."""
+        """Whether a call that arrives now starts at once."""
         return not self._queue.waiting and self._queue.can_start(asyncio.get_running_loop().time())
 
     def start(self) -> None:
-        """Take part from now on."""
+        """Join the keeper and take part in the turns, until `stop`."""
         self._tasks["member"] = asyncio.create_task(self._run())
         self._tasks["member"].add_done_callback(self._on_run_end)
 
     async def wait_until_up(self) -> None:
-        """Return when the engine has been started; it may have been put to sleep since.
+        """Return when the engine has been started. The engine may have been put to sleep since.
 
         Raises:
-            EngineUnavailable: it failed.
+            EngineUnavailable: the engine failed.
         """
         while self._state in (State.STOPPED, State.WAKING):
             self._state_changed.clear()
@@ -138,12 +146,12 @@ class TurnClient:
             raise self._unavailable()
 
     def mark_engine_failed(self) -> None:
-        """The engine was found dead outside of any step."""
+        """Tell the keeper that the engine has failed outside of any step."""
         if self._state is not State.FAILED:
             self._enter(State.FAILED)
 
     async def stop(self) -> None:
-        """Take part no longer: no step is under way when this returns. The engine stays as it is."""
+        """End the part in the turns. When this returns, no step runs; the engine stays as it is."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -170,14 +178,19 @@ class TurnClient:
                 self._is_registered = False
                 wait_s = REJOIN_S[0]
             if not self._is_sole_member:
-                # A new keeper must find no turn that it did not give.
+                # A new keeper must not find a turn that it has not given.
                 self._queue.cutoff = -math.inf
                 self._queue.start_calls()
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, longest_s)
 
     async def _stay_registered(self, keeper: Keeper) -> None:
-        """Join, then report and follow orders until the keeper is lost or forgets this replica."""
+        """Join the keeper, then report to it and follow its orders, until an error ends that.
+
+        Raises:
+            ConnectionError, TimeoutError: the keeper is out of reach, does not know this replica, or
+                still has another replica as this member.
+        """
         sent_at = asyncio.get_running_loop().time()
         self._last_order = 0
         joining = keeper.join(self._member, self._claimant_id, self._snapshot(), self._replica)
@@ -217,7 +230,7 @@ class TurnClient:
         self._queue.start_calls()
 
     def _snapshot(self) -> Snapshot:
-        """How this replica stands. Times in it count from now, because the keeper has another clock."""
+        """This replica's state, turn and calls. Times count from now: the keeper has another clock."""
         now = asyncio.get_running_loop().time()
         counts = self._queue.counts.shift_times(-now)
         return Snapshot(self._state, self._queue.turn, counts, self._step_took_s)
@@ -228,11 +241,11 @@ class TurnClient:
             self._report_now.set()
 
     def _report_key(self) -> tuple[State, TurnState, bool, bool]:
-        """What the keeper acts on: a report of a new key does not wait."""
+        """The part of the state that the keeper acts on. When it changes, a report is sent at once."""
         return self._state, self._queue.turn, self._queue.waiting > 0, self._queue.in_flight > 0
 
     def _carry_out(self, order: Order) -> None:
-        """Do as ordered, and send the order's number with every report from now on."""
+        """Carry out an order, and send its number with every report from now on."""
         self._last_order = order.number
         match order.verb:
             case Verb.OPEN:
@@ -266,7 +279,7 @@ class TurnClient:
             if after is State.ASLEEP:
                 await self._queue.drained.wait()
             await step()
-        except Exception as error:  # whatever an engine raises here, it is not to be used again
+        except Exception as error:  # after any error in a step the engine must not be used again
             logger.exception("member %s: the engine failed on its way to %s", self._member, after)
             self._failure = str(error)
             self._enter(State.FAILED)

@@ -1,4 +1,4 @@
-"""Which file or folder has the weights of a model, for the planner."""
+"""Finds the file or folder with a model's weights, for the planner."""
 
 from pathlib import Path
 
@@ -8,19 +8,25 @@ from configs.schema import LlamaCppModel, Model, VllmModel
 
 
 def find_weights(_name: str, model: Model) -> Path | None:
-    """The file or folder of a model's weights if it is on this machine; nothing is fetched."""
+    """The file or folder of a model's weights if it is on this machine, else None. Fetches nothing."""
     if isinstance(model, LlamaCppModel):
         return cached(model.weights)
     return folder_here(model.weights) if isinstance(model, VllmModel) else None
 
 
 def fetch_weights(name: str, model: Model) -> Path | None:
-    """The file or folder of a model's weights. A single file is fetched, because a plan needs its size.
+    """Fetch the file of a model's weights and return its path: a plan needs the size of the file.
 
-    A folder is not fetched: a plan only needs its shape, which is bundled or lies in a local folder.
+    Weights in a folder are not fetched. A plan only needs the model's dimensions, which are bundled
+    with the project or lie in a local folder. So this returns the local folder, or None without a local
+    folder. It also returns None for a model that has no weights here.
+
+    Args:
+        name: the model's name in the recipe, for error messages.
+        model: the model's settings.
 
     Raises:
-        WeightsError: a file cannot be fetched.
+        WeightsError: the file cannot be fetched.
     """
     if isinstance(model, LlamaCppModel):
         return fetch(name, model.weights)

@@ -1,6 +1,6 @@
-"""GPUs of one node joined into one wider card, over which models are split (tensor parallelism).
+"""Joins GPUs of one node into one wider card, over which models are split (tensor parallelism).
 
-Pure. Which widths a recipe may use is decided in `cluster/plan/widths.py`.
+Pure. The width of a card is its number of GPUs. `cluster/plan/widths.py` decides the width.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from cluster.cards.card import Card
 
 
 def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
-    """The cards with the GPUs of each node in groups of `width`, each group joined into one card.
+    """Join the GPUs of each node in groups of `width`, and return a card for each group.
 
     A group has GPUs of one node, name and compute capability, in the order of `cards`: GPUs with
-    neighbouring numbers mostly have the best links. GPUs left over after grouping are not in the
-    result. CPU cards are returned unchanged, and so are all cards if `width` is 1.
+    neighbouring numbers mostly have the best links. GPUs that fill no group are not in the result. CPU
+    cards are returned unchanged. If `width` is 1, all cards are returned unchanged.
     """
     joined: list[Card] = []
     groups: dict[tuple[object, ...], list[Card]] = {}
@@ -31,10 +31,10 @@ def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
 
 
 def _join_group(group: Sequence[Card]) -> Card:
-    """One card from GPUs that are alike. Bandwidths, operations and links add up.
+    """Make one card from GPUs that are alike. Bandwidths, operations and links add up.
 
-    That links add up assumes that each GPU has a link of its own to the host, and that the host's RAM
-    is faster than all of them together.
+    The sum of the links assumes that each GPU has its own link to the host, and that the host's RAM is
+    faster than all links together.
     """
     width, first = len(group), group[0]
     free = [card.free_bytes for card in group]
@@ -57,6 +57,6 @@ def gpus_per_card(cards: Sequence[Card]) -> int:
 
 
 def unused_cards(cards: Sequence[Card], joined: Sequence[Card]) -> tuple[Card, ...]:
-    """The members of `cards` that are in none of the `joined` ones."""
+    """The cards that are left over: the GPUs and CPUs of `cards` that are in no card of `joined`."""
     used = {(card.node, card.kind, n) for card in joined for n in card.indices}
     return tuple(c for c in cards if not {(c.node, c.kind, n) for n in c.indices} <= used)

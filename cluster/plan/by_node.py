@@ -1,7 +1,7 @@
-"""A placement seen from its nodes: how many replicas of one model each node has. Pure.
+"""Groups the replicas of a model in a placement by node. Pure.
 
-Ray chooses the node of a replica; the replica's card and slot on that node are the plan's. So Ray has
-to know which nodes a model may go to, and how many of its replicas each node may get.
+Ray chooses the node of a replica, and the plan chooses the replica's card and slot on that node. So Ray
+has to know which nodes may get replicas of a model, and how many replicas each node may get.
 """
 
 from collections.abc import Mapping
@@ -13,28 +13,29 @@ from cluster.plan.placement import PlacedReplica, Placement
 
 @dataclass(frozen=True, slots=True)
 class ReplicasByNode:
-    """The replicas of one model by node."""
+    """The replicas of one model on each node, and the nodes that Ray may choose for them."""
 
     nodes: Mapping[str, tuple[PlacedReplica, ...]]
-    """The replicas of each node that has any."""
+    """The model's replicas on each node that has any, by the node's name."""
     pattern: str
-    """The first node that is used: a node that joins the cluster later gets what this node has."""
+    """The name of the first node that has replicas of any model. A node that joins the cluster later
+    gets the same replicas as this node."""
     without: tuple[str, ...]
-    """The other nodes of the placement, which have no replica of this model."""
+    """Names of the placement's nodes that have no replica of this model."""
 
     @property
     def on_joining_node(self) -> tuple[PlacedReplica, ...]:
-        """The replicas for a node that joins later; empty if the pattern has none of this model."""
+        """The model's replicas for a node that joins later; empty if the node `pattern` has none."""
         return self.nodes.get(self.pattern, ())
 
     @property
     def all(self) -> tuple[PlacedReplica, ...]:
-        """The replicas of all nodes."""
+        """The model's replicas on all nodes."""
         return tuple(replica for replicas in self.nodes.values() for replica in replicas)
 
     @property
     def most_on_a_node(self) -> int:
-        """Replicas of the node that has the most."""
+        """The largest number of the model's replicas on one node."""
         return max(len(replicas) for replicas in self.nodes.values())
 
     @property
@@ -46,7 +47,7 @@ class ReplicasByNode:
 
 
 def replicas_by_node(placement: Placement, model: str) -> ReplicasByNode | None:
-    """The replicas of a model by node, or None if the model takes no card."""
+    """Group the replicas of a model by node; None if the model takes no card."""
     by_node: dict[str, tuple[PlacedReplica, ...]] = {}
     for replica in placement.replicas(model):
         node = placement.cards[replica.card].card.node

@@ -1,4 +1,4 @@
-"""A placement in the making: which replicas are on which card, and the bytes that they need there."""
+"""A placement in the making: which replicas are on which card, and the bytes that they need."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,47 +10,54 @@ from cluster.plan.placement import PlacedCard, PlacedReplica, PlacedSlot, Placem
 from configs.schema import Recipe
 
 GPU_RESERVE = (0.02, GIB // 2)
-"""Share and least bytes of a GPU that stay free: for growth of the driver, fragments and a desktop."""
+"""Memory of a GPU that stays free for the driver's growth, fragmentation and a desktop: a share of the
+GPU's memory, and at least this number of bytes."""
 CPU_RESERVE = (0.1, 2 * GIB)
-"""Share and least bytes of RAM that stay free, for the system and Ray. On one node Ray's head process,
-the Serve controller and an ingress were measured at about 1 GB (Ray 2.60, without the dashboard)."""
+"""RAM that stays free for the system and Ray: a share of the RAM, and at least this number of bytes. On
+one node Ray's head process, the Serve controller and an ingress were measured at about 1 GB (Ray 2.60,
+without the dashboard)."""
 HOST_SHARE = 0.9
-"""Share of a machine's RAM that may hold weights of sleeping models. vLLM pins these pages, so that the
-system cannot move them to disk."""
+"""Share of a machine's RAM that may hold the weights of sleeping models of GPUs. vLLM pins the pages of
+these weights, so the system cannot move them to disk."""
 RAY_DIGITS = 10_000
-"""Ray keeps four digits of a fraction. Ours are cut to them, not rounded, so that the fractions of a
-card add up to 1 at most."""
+"""Ray keeps four decimal places of a fraction. The plan cuts its fractions to four places and does not
+round them, so that the fractions of a card add up to 1 at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaToPlace:
-    """One replica that has no card yet."""
+    """One replica that the plan has to put on a card."""
 
     model: str
+    """The model's name."""
     replica: int
     """Number among the model's replicas, from 0."""
     order: int
     """Number of the model in the recipe, from 0."""
     needs: Footprint
+    """The bytes that the replica needs."""
     work: float
     """Bytes of weights that one answer of the mixture makes this replica read."""
     kind: Kind
-    """The kind of card that it goes to."""
+    """The kind of card that the replica goes to."""
 
 
 @dataclass(slots=True)
 class CardFill:
-    """A card that is being filled: residents with a slot each, and one slot of turns."""
+    """A card that is being filled: its residents, each in a slot of its own, and one slot of turns."""
 
     number: int
     """Number of the card in the placement."""
     card: Card
+    """The card."""
     usable_bytes: int
+    """Bytes of the card that engines may use."""
     keeps_in_ram: bool
-    """Whether sleeping models stay in this card's own memory, as in the RAM of a CPU."""
+    """Whether sleeping models stay in the card's own memory, which then is the RAM of a CPU."""
     residents: list[ReplicaToPlace] = field(default_factory=list)
+    """Replicas that stay awake, each in a slot of its own."""
     turns: list[ReplicaToPlace] = field(default_factory=list)
-    """Members of the slot of turns."""
+    """Members of the slot of turns, of which one at a time is awake."""
 
     @property
     def replicas(self) -> list[ReplicaToPlace]:
@@ -58,30 +65,35 @@ class CardFill:
         return [*self.residents, *self.turns]
 
     def has_model(self, replica: ReplicaToPlace) -> bool:
-        """Whether a replica of the same model is on the card."""
+        """Whether the card already has a replica of the model of `replica`."""
         return any(other.model == replica.model for other in self.replicas)
 
     def can_hold_resident(self, replica: ReplicaToPlace) -> bool:
-        """Whether the card has room for one more resident."""
+        """Whether the card is of the replica's kind and has room for the replica as a resident."""
         return replica.kind == self.card.kind and self.free_bytes(self.turns) >= replica.needs.awake
 
     def can_hold_in_turns(self, replica: ReplicaToPlace) -> bool:
-        """Whether the card has room for one more member of the slot of turns."""
+        """Whether the card is of the replica's kind and its slot of turns has room for the replica."""
         return replica.kind == self.card.kind and self.free_bytes([*self.turns, replica]) >= 0
 
     def free_bytes(self, turns: Sequence[ReplicaToPlace]) -> int:
-        """Bytes that are left if `turns` are the members of the slot of turns."""
+        """Bytes that are left with these residents if `turns` are the members of the slot of turns."""
         resident = sum(replica.needs.awake for replica in self.residents)
         return self.usable_bytes - resident - slot_bytes(turns, self.keeps_in_ram)
 
     def groups(self) -> list[list[ReplicaToPlace]]:
-        """The replicas by slot."""
+        """The replicas of each slot."""
         residents = [[replica] for replica in self.residents]
         return [*residents, self.turns] if self.turns else residents
 
 
 def slot_bytes(members: Sequence[ReplicaToPlace], keeps_in_ram: bool) -> int:
-    """Bytes of a slot: what all members leave there asleep, and the largest growth by waking one."""
+    """Bytes of a slot: all members asleep, plus the largest growth when one member wakes.
+
+    Args:
+        members: the slot's members; a resident is its slot's only member.
+        keeps_in_ram: whether a sleeping member keeps all its bytes.
+    """
     if not members:
         return 0
     asleep = [each.needs.awake if keeps_in_ram else each.needs.asleep for each in members]
@@ -90,7 +102,11 @@ def slot_bytes(members: Sequence[ReplicaToPlace], keeps_in_ram: bool) -> int:
 
 
 def usable_bytes(recipe: Recipe, card: Card) -> int:
-    """Bytes of a card for engines: without the reserve, what others use, and what is forbidden."""
+    """Bytes of a card that engines may use.
+
+    These are the card's bytes without the reserve, but at most the bytes that were free when the card
+    was detected, and at most the recipe's `cards.memory_bytes` for each GPU of the card.
+    """
     share, least = GPU_RESERVE if card.kind == "gpu" else CPU_RESERVE
     gpus = len(card.indices)
     usable = card.total_bytes - max(gpus * least, math.ceil(share * card.total_bytes))
@@ -100,7 +116,11 @@ def usable_bytes(recipe: Recipe, card: Card) -> int:
 
 
 def host_limit(recipe: Recipe, card: Card) -> float:
-    """The most RAM beside `card` for sleeping models, in bytes; infinite if the RAM is unknown."""
+    """Most bytes of RAM on the card's machine for the weights of sleeping models.
+
+    Unless the recipe sets `cards.host_memory_bytes`, the limit is infinite for a CPU, whose RAM is the
+    card itself, and for a machine whose RAM is unknown.
+    """
     if recipe.cards.host_memory_bytes is not None:
         return recipe.cards.host_memory_bytes
     if card.kind == "cpu" or card.host_bytes is None:
@@ -109,20 +129,24 @@ def host_limit(recipe: Recipe, card: Card) -> float:
 
 
 def parked_bytes(fills: Iterable[CardFill]) -> dict[str, int]:
-    """Host RAM that sleeping models take, by node."""
+    """Bytes of RAM that the weights of sleeping models take on each node, by the node's name."""
     sums: dict[str, int] = {}
     for fill in fills:
         needs = [replica.needs for replica in fill.turns]
         parked = [each.weights if fill.keeps_in_ram else each.parked for each in needs]
         # On a GPU all members can be asleep at once. In RAM, and in a slot with one member, the largest
-        # one counts as awake: its weights are the same bytes that it serves from.
+        # member counts as awake: it works with the very bytes that it keeps, so they take no more RAM.
         awake = max(parked, default=0) if fill.keeps_in_ram or len(parked) < 2 else 0
         sums[fill.card.node] = sums.get(fill.card.node, 0) + sum(parked) - awake
     return sums
 
 
 def to_placement(recipe: Recipe, fills: Sequence[CardFill]) -> Placement:
-    """The placement that these fills make. `fills` has all cards, in the order of their numbers."""
+    """Turn the filled cards into a placement.
+
+    Args:
+        fills: all cards, in the order of their numbers.
+    """
     placed_models = {replica.model for fill in fills for replica in fill.replicas}
     return Placement(
         recipe=recipe.name,
@@ -133,7 +157,7 @@ def to_placement(recipe: Recipe, fills: Sequence[CardFill]) -> Placement:
 
 
 def _to_placed_card(recipe: Recipe, fill: CardFill, fills: Sequence[CardFill]) -> PlacedCard:
-    """The card with its slots: residents first, the largest of them at the front."""
+    """The card with its slots: the residents, the largest first, and then the slot of turns."""
     sizes = [(slot_bytes(group, fill.keeps_in_ram), group) for group in fill.groups()]
     sizes.sort(key=lambda each: (len(each[1]) > 1, -each[0]))
     threads = max(1, fill.card.cores // max(1, len(sizes)))
@@ -151,15 +175,20 @@ def _to_placed_card(recipe: Recipe, fill: CardFill, fills: Sequence[CardFill]) -
 def _ray_fraction(
     fill: CardFill, group: Sequence[ReplicaToPlace], groups: int, fills: Sequence[CardFill]
 ) -> float:
-    """The amount that Ray reserves for a replica of `group`: GPUs, or a share of a CPU's cores.
+    """The amount that Ray reserves for each replica of `group`: a number of GPUs, or a share of a CPU.
 
-    1. On a joined card, all replicas get the same: whole GPUs if there are enough, else equal parts of
-       one GPU. Ray knows the GPUs of a joined card one by one.
-    2. On several cards, all replicas get the same. Ray chooses the card by itself and never moves a
-       replica, so unequal fractions could block each other: 0.5, 0.7, 0.5 and 0.3 do not all fit on
-       two cards in this order. With equal fractions every order fits.
-    3. On one CPU, each slot gets an equal share, divided by its members.
-    4. On one GPU, each slot gets its share of the bytes, divided by its members.
+    1. If the card is made of several GPUs, all replicas get the same amount: whole GPUs if there are
+       enough, else an equal part of one GPU. Ray counts the GPUs of such a card one by one.
+    2. If several cards are used, all replicas get the same amount. Ray chooses the card by itself and
+       never moves a replica, so unequal amounts could block each other: 0.5, 0.7, 0.5 and 0.3 do not
+       all fit on two cards in this order. Equal amounts fit in every order.
+    3. On a single CPU, each slot gets an equal share, and its members divide that share.
+    4. On a single GPU, each slot gets its share of the usable bytes, and its members divide that share.
+
+    Args:
+        group: the replicas of one slot of the card `fill`.
+        groups: how many slots the card has.
+        fills: all cards.
     """
     used = [other for other in fills if other.replicas and other.card.kind == fill.card.kind]
     most = max(len(other.replicas) for other in used)
@@ -176,7 +205,7 @@ def _ray_fraction(
 
 
 def cut_to_ray_digits(amount: float) -> float:
-    """The amount without the digits that Ray would not keep."""
+    """The amount cut to the decimal places that Ray keeps."""
     return math.floor(amount * RAY_DIGITS) / RAY_DIGITS
 
 

@@ -1,7 +1,7 @@
-"""Bytes that one engine needs: of weights, KV cache and runtime. Pure.
+"""Estimates the bytes that one engine needs for weights, KV cache and runtime. Pure.
 
-Each constant names its source. Those for GPUs come from published logs and not from measurements of
-this project; `python -m benchmarks.real_cards.gpu_check` compares them with a real card.
+Each constant names its source. The constants for GPUs come from published logs and not from
+measurements of this project; `benchmarks/real_cards/gpu_check.py` compares them with a real card.
 """
 
 from dataclasses import dataclass, replace
@@ -55,15 +55,15 @@ class Footprint:
     kv: int
     """The KV cache."""
     sequences: int
-    """How many sequences run at a time (a count, not bytes)."""
+    """How many sequences run at a time. This is a count, not bytes."""
     activations: int
-    """The bytes that a step needs beside weights and cache."""
+    """What a step needs beside the weights and the KV cache."""
     residue: int
-    """The bytes that stay on the card while the engine sleeps."""
+    """What stays on the card while the engine sleeps."""
     parked: int = 0
     """Host RAM that the engine takes while it sleeps."""
     sleeps: bool = True
-    """Whether sleeping frees anything. vLLM on a CPU frees nothing."""
+    """Whether sleeping frees memory of the card. vLLM on a CPU frees none."""
 
     @property
     def awake(self) -> int:
@@ -80,10 +80,10 @@ def footprint(model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1) -
     """The footprint of one replica.
 
     Args:
-        model: its settings.
-        checkpoint: its weights.
-        kind: the kind of card that it runs on.
-        gpus: how many GPUs the card is made of. Each has an equal part of the result.
+        model: the model's settings.
+        checkpoint: the model's layers, their dimensions and the size of the weights.
+        kind: the kind of card that the replica runs on.
+        gpus: how many GPUs the card is made of. Each GPU takes an equal part of the result.
     """
     if isinstance(model, LlamaCppModel):
         return _llamacpp(model, checkpoint, kind)
@@ -101,13 +101,13 @@ def kv_cache_tokens(model: Model) -> int:
 def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes: int) -> int:
     """Bytes of the KV cache of one sequence.
 
-    Layers with a sliding window keep the window and the step in progress
+    A layer with a sliding window caches only the tokens of the window and of the step in progress
     (vllm/v1/kv_cache_interface.py: SlidingWindowSpec.max_memory_usage_bytes).
 
     Args:
-        checkpoint: the model's weights.
+        checkpoint: the model's layers and their dimensions.
         tokens: length of the sequence.
-        window_slack: tokens that layers with a window keep beside the window.
+        window_slack: tokens that a layer with a window caches beside the window.
         value_bytes: bytes of one value in the cache.
     """
     short = min(tokens, checkpoint.window_tokens + window_slack)
@@ -129,7 +129,7 @@ def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Fo
     sampler = model.concurrency * checkpoint.vocab * SAMPLER_BYTES
     graphs = 0 if model.eager else checkpoint.layers * GRAPHS_PER_LAYER
     runtime = CUDA_CONTEXT + graphs + (TENSOR_PARALLEL_BUFFERS if gpus > 1 else 0)
-    # Heads of keys and values are never cut. With more GPUs than heads, GPUs share copies of one.
+    # vLLM never cuts a head of keys and values. With more GPUs than such heads, each head has copies.
     copies = max(1, gpus // (checkpoint.kv_heads or gpus))
     return Footprint(
         weights=checkpoint.weight_bytes,
@@ -143,9 +143,10 @@ def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Fo
 
 
 def _padded(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with the layers that vLLM's cache has room for.
+    """The checkpoint with as many layers as vLLM's cache makes room for.
 
-    vLLM caches layers with and without a window in groups of one size, and pads the last group.
+    vLLM groups the layers with a window, and the layers without, in groups of one size. It pads the
+    last group of each kind.
     """
     full, windowed = checkpoint.layers - checkpoint.window_layers, checkpoint.window_layers
     if not full or not windowed:

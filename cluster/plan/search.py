@@ -1,18 +1,25 @@
-"""The search for the best placement of models on cards. Pure; all GPUs are equally wide (`widths.py`).
+"""Searches for the best placement of models on cards.
 
-1. Rank the models by how much they gain from staying awake: the aggregator first and then the small
-   models, or the small models only. A recipe's `residency` overrides this.
-2. For each ranking and each number of residents, the most first: give residents slots of their own,
-   and spread the other models over one slot of turns on each card. On a CPU no model becomes resident
-   unless the recipe says so: cores are scarce there, so all its models share one slot.
-3. Of the placements that fit, take the one whose fullest slot has the fewest members; of several, the
-   one where the fewest models take turns. Sets of fewer cards are tried too, so that one more card
-   never makes a placement worse.
-4. A card that is left over gets replicas of the busiest models, at most one of each model. On a GPU
-   they are residents; where none can be, as on a CPU, they share a slot of turns.
+A placement gives each replica a card and a slot, which is a share of the card's memory. A resident has
+a slot to itself and stays awake. The other replicas of a card are the members of its slot of turns,
+where one member at a time is awake. The search is a pure function. All its GPU cards are equally wide:
+each is made of the same number of GPUs (`widths.py`).
 
-The whole context of each sequence is reserved for every replica, so the engines never have to preempt
-a planned sequence. Memory that is left over stays free, because the footprints are estimates.
+1. Rank the replicas by how much they gain from staying awake, in two ways: the aggregator first and
+   then the others from small to large, or all from small to large. The recipe's `residency` of a model
+   goes before both.
+2. For each ranking, make all replicas residents, then all but the last, and so on, and spread the
+   others over the cards' slots of turns. On a CPU no replica becomes a resident unless the recipe says
+   so: cores are scarce there, so all replicas share the slot of turns.
+3. Of the placements that fit, take the placement whose fullest slot has the fewest members, and among
+   equals the placement where the fewest replicas take turns. The search also tries to use fewer cards,
+   so that one more card never makes the placement worse.
+4. Fill each card that has no replica yet with more replicas of the busiest models, at most one of each
+   model. On a GPU they become residents. If the card can have no resident, as on a CPU, they share a
+   slot of turns.
+
+Each replica reserves its whole KV cache: by default the whole context of each sequence, so that the
+engine never has to preempt a sequence. Memory that is left over stays free: footprints are estimates.
 """
 
 import math
@@ -36,9 +43,10 @@ from cluster.plan.task import PlanningTask
 from configs.schema import Recipe
 
 MOST_CARD_SETS = 1024
-"""Sets of cards to try. With more, only the sets of the largest cards are tried, one for each size."""
+"""Most sets of cards to try. If there are more, only the n largest cards are tried, for each n."""
 ALL_RESIDENT = (1, 0)
-"""Members of the fullest slot and models that take turns, in the best placement that there can be."""
+"""The measure of rule 3 for the best possible placement: members of the fullest slot, and replicas that
+take turns."""
 
 
 def search_placement(task: PlanningTask) -> Placement | None:
@@ -59,7 +67,7 @@ def search_placement(task: PlanningTask) -> Placement | None:
 def _best_fills(
     task: PlanningTask, replicas: Sequence[ReplicaToPlace], empty: Sequence[CardFill]
 ) -> list[CardFill] | None:
-    """Rule 3. The first of several equally good ones."""
+    """The best placement by rule 3, as filled cards; among equals, the first. None if nothing fits."""
     best: list[CardFill] | None = None
     best_turns = (math.inf, math.inf)
     for numbers in _card_sets(task.cards):
@@ -74,7 +82,7 @@ def _best_fills(
 
 
 def _replicas_to_place(task: PlanningTask) -> Iterator[ReplicaToPlace]:
-    """The least replicas of each model."""
+    """The replicas that the recipe demands: `replicas.min` of each model that takes a card."""
     gpus = gpus_per_card(task.cards)
     for order, (name, model) in enumerate(task.recipe.models.items()):
         if name not in task.checkpoints:
@@ -90,7 +98,10 @@ def _replicas_to_place(task: PlanningTask) -> Iterator[ReplicaToPlace]:
 
 
 def _card_sets(cards: Sequence[Card]) -> Iterator[list[int]]:
-    """Sets of cards by their numbers, the largest first. Of sets that are alike only one is given."""
+    """The sets of cards to try, each as positions in `cards`. The set of all cards comes first.
+
+    Sets with equal cards, which differ only in the numbers of their GPUs, count as one set.
+    """
     order = sorted(range(len(cards)), key=lambda n: (-cards[n].total_bytes, n))
     alike: dict[Card, list[int]] = {}
     for n in order:
@@ -107,7 +118,7 @@ def _card_sets(cards: Sequence[Card]) -> Iterator[list[int]]:
 def _possible_fills(
     task: PlanningTask, replicas: Sequence[ReplicaToPlace], empty: Sequence[CardFill]
 ) -> Iterator[list[CardFill]]:
-    """Rules 1 and 2: all ways to fill the empty cards in which every replica has room."""
+    """Rules 1 and 2: the ways to fill the empty cards that leave no replica without room."""
     residency = {each.model: task.recipe.models[each.model].residency for each in replicas}
     forced = [each for each in replicas if residency[each.model] == "resident"]
     optional = [each for each in replicas if residency[each.model] == "auto" and each.kind == "gpu"]
@@ -126,7 +137,7 @@ def _aggregator_first(recipe: Recipe, replicas: Iterable[ReplicaToPlace]) -> lis
 
 
 def _size_rank(replica: ReplicaToPlace) -> tuple[int, int, int]:
-    """Small models come first."""
+    """A sort key that puts small models first."""
     return replica.needs.awake, replica.order, replica.replica
 
 
@@ -137,9 +148,9 @@ def _fill_cards(
     turns: Sequence[ReplicaToPlace],
     most_free_first: bool,
 ) -> list[CardFill] | None:
-    """The cards with `residents` in slots of their own and `turns` in turns, or None without room.
+    """Fill the cards: `residents` get slots of their own, `turns` take turns. None if there is no room.
 
-    If the models of a CPU do not fit into its RAM together, a second attempt unloads those that sleep.
+    If the models of a CPU do not fit into its RAM together, a second attempt unloads models that sleep.
     """
     has_cpu = any(fill.card.kind == "cpu" for fill in empty)
     for keeps_in_ram in (True, False) if has_cpu else (False,):
@@ -159,10 +170,12 @@ def _fill_cards(
 def _place_residents(
     fills: Sequence[CardFill], residents: Iterable[ReplicaToPlace], most_free_first: bool
 ) -> bool:
-    """Give each resident a card, the largest one first. False if some resident has no room.
+    """Give each resident a card, in the order from the largest resident to the smallest.
 
-    Cards without a replica of the model come first. Of these, the first card, or the one with the most
-    free memory.
+    A resident goes to a card without another replica of its model if there is room on any. Among such
+    cards it takes the first card, or with `most_free_first` the card with the most free memory.
+
+    Returns False if a resident has no room.
     """
     for replica in sorted(residents, key=lambda each: (-each.needs.awake, each.order, each.replica)):
         candidates = [fill for fill in fills if fill.can_hold_resident(replica)]
@@ -175,10 +188,12 @@ def _place_residents(
 
 
 def _place_in_turns(fills: Sequence[CardFill], turns: Iterable[ReplicaToPlace]) -> bool:
-    """Give each other replica a card, the one with the most work first. False if one has no room.
+    """Put each replica into a card's slot of turns, in the order from the most work to the least.
 
-    Cards without a replica of the model come first; of these, the slot with the fewest members, and
-    then the one with the least work.
+    A replica goes to a card without another replica of its model if there is room on any. Among such
+    cards it takes the slot with the fewest members, and among equals the slot with the least work.
+
+    Returns False if a replica has no room.
     """
     for replica in sorted(turns, key=lambda each: (-each.work, each.order, each.replica)):
         candidates = [fill for fill in fills if fill.can_hold_in_turns(replica)]
@@ -197,7 +212,7 @@ def _place_in_turns(fills: Sequence[CardFill], turns: Iterable[ReplicaToPlace]) 
 
 
 def _host_suffices(recipe: Recipe, fills: Sequence[CardFill]) -> bool:
-    """Whether every node has the host RAM that its sleeping models need."""
+    """Whether every node has enough host RAM for the weights of its sleeping models."""
     parked = parked_bytes(fills)
     return all(parked[fill.card.node] <= host_limit(recipe, fill.card) for fill in fills)
 
@@ -208,7 +223,7 @@ def _with_extra_replicas(
     fills: Sequence[CardFill],
     empty: Sequence[CardFill],
 ) -> list[CardFill]:
-    """Rule 4: all cards, and extra replicas on those that `fills` leaves empty."""
+    """Rule 4: all cards, with extra replicas on each card that `fills` leaves empty."""
     used = {fill.number: fill for fill in fills if fill.replicas}
     every = [used.get(fill.number, fill) for fill in empty]
     extra = _ExtraReplicas(task.recipe, replicas, every)
@@ -220,7 +235,7 @@ def _with_extra_replicas(
 
 
 class _ExtraReplicas:
-    """Rule 4: replicas for empty cards, of the model with the most work per replica first."""
+    """Rule 4: extra replicas for empty cards. The model with the most work per replica goes first."""
 
     def __init__(
         self, recipe: Recipe, replicas: Sequence[ReplicaToPlace], fills: Sequence[CardFill]
@@ -232,17 +247,20 @@ class _ExtraReplicas:
         self._work = {each.model: each.work * self._counts[each.model] for each in self._firsts}
 
     def fill_with_residents(self, fill: CardFill) -> None:
-        """Add residents while one has room."""
+        """Add residents to the card until no further resident has room."""
         while candidates := [r for r in self._wanted(fill) if self._can_be_resident(r, fill)]:
             fill.residents.append(self._next_replica(candidates))
 
     def fill_with_turns(self, fill: CardFill) -> None:
-        """Add members of the slot of turns while one has room."""
+        """Add members to the card's slot of turns until no further member has room."""
         while candidates := [r for r in self._wanted(fill) if self._can_take_turns(r, fill)]:
             fill.turns.append(self._next_replica(candidates))
 
     def _wanted(self, fill: CardFill) -> Iterator[ReplicaToPlace]:
-        """Models that the recipe allows more replicas of, and of which the card has none."""
+        """The models that may get a replica on this card, each as its first replica.
+
+        The recipe allows more replicas of such a model, and the card has none.
+        """
         for replica in self._firsts:
             most = self._recipe.models[replica.model].replicas.max
             if (most is None or self._counts[replica.model] < most) and not fill.has_model(replica):
@@ -262,7 +280,7 @@ class _ExtraReplicas:
         return fill.can_hold_in_turns(replica) and _host_suffices(self._recipe, [*others, trial])
 
     def _next_replica(self, candidates: Iterable[ReplicaToPlace]) -> ReplicaToPlace:
-        """One more replica of the candidate with the most work per replica."""
+        """Count and return one more replica of the candidate that has the most work per replica."""
 
         def work_per_replica(replica: ReplicaToPlace) -> tuple[float, int]:
             return self._work[replica.model] / self._counts[replica.model], -replica.order

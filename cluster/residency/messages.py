@@ -1,8 +1,9 @@
-"""What the scheduler tells its keeper to do, and the messages between a keeper and its replicas.
+"""The actions that the scheduler returns to its keeper, and the messages between keeper and replicas.
 
-A replica joins its keeper and reports a `Snapshot` of itself whenever it changes. The keeper feeds the
-snapshots to the scheduler, which returns actions. The keeper sends each `MemberAction` to its replica
-as an `Order`, in the `PollReply` to the replica's next poll.
+The keeper of a card runs the scheduler and talks with the card's replicas. A replica joins its keeper
+and reports a `Snapshot` whenever its own state changes. The keeper passes the snapshots to the
+scheduler, which returns actions. The keeper sends each `MemberAction` to the member's replica as an
+`Order`, in the `PollReply` to the replica's next poll.
 """
 
 import math
@@ -13,7 +14,7 @@ from cluster.residency.state import NO_CALLS, QueueCounts, State, TurnState
 
 
 class Verb(StrEnum):
-    """What the scheduler wants of a member. The replica carries out all of them but KILL."""
+    """What a member is ordered to do. The replica carries out every verb but KILL."""
 
     START = "start"
     """Start the engine, from STOPPED."""
@@ -24,33 +25,35 @@ class Verb(StrEnum):
     OPEN = "open"
     """Start calls as they come: the turn is open."""
     CLOSE = "close"
-    """Start only calls that arrived up to the cutoff, let all calls end, then report."""
+    """Start only calls that arrived up to the cutoff, let all started calls end, then report."""
     RESTART = "restart"
     """Free all that the failed engine holds and report STOPPED, or end the process."""
     KILL = "kill"
-    """For the keeper: end the replica's process, because it did not restart."""
+    """The keeper ends the replica's process, because its engine did not restart in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberAction:
-    """From the scheduler to its keeper: have this member do this."""
+    """The scheduler tells its keeper to have `member` carry out `verb`."""
 
     verb: Verb
+    """What the member has to do."""
     member: str
     """The member's name."""
     cutoff: float = -math.inf
-    """For CLOSE: only calls that arrived up to this time may start, on the keeper's clock."""
+    """For CLOSE: only calls that arrived up to this time on the keeper's clock may start."""
     sole_member: bool = False
-    """For OPEN: the member has its slot to itself, so that its turn needs no lease."""
+    """For OPEN: whether the member has its slot to itself, so that its turn needs no lease."""
     reason: str = field(default="", compare=False)
-    """Why, for the log; it goes on from the word "because"."""
+    """Why, for the log: the text that follows the word "because"."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallAt:
-    """From the scheduler to its keeper: call `tick` at this time, unless an event comes first."""
+    """The scheduler asks its keeper to call `tick` at the time `at`, unless an event comes before."""
 
     at: float
+    """Seconds on the keeper's clock."""
 
 
 Action = MemberAction | CallAt
@@ -58,36 +61,46 @@ Action = MemberAction | CallAt
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """From the keeper to a replica: a `MemberAction` on its way. Only the latest order counts."""
+    """A `MemberAction` as the keeper sends it to a replica. Only the latest order counts."""
 
     number: int
-    """Counts the orders of one registration, from 1."""
+    """Number of the order since the replica joined, from 1."""
     verb: Verb
+    """What the replica has to do."""
     cutoff_s: float = -math.inf
-    """The cutoff of CLOSE in seconds from now, so mostly below 0, because the clocks differ."""
+    """For CLOSE: the cutoff in seconds from now, mostly below 0. The clocks of keeper and replica
+    differ, so the keeper cannot send the time itself."""
     sole_member: bool = False
+    """For OPEN: whether the replica has its slot to itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollReply:
-    """From the keeper to a replica that asked for its next order."""
+    """The keeper's answer to a replica that asks for its next order."""
 
     known: bool
-    """False if the keeper does not know the replica (any more), so that it has to join again."""
+    """Whether the keeper knows the replica. If not, the replica has to join again."""
     order: Order | None = None
     """None if there is no new order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """From a replica to its keeper: how the replica stands. It also answers questions."""
+    """State, turn and calls of one replica at one moment.
+
+    A replica reports a snapshot to its keeper. The keeper also describes each member by a snapshot to
+    whoever asks for the state of the card.
+    """
 
     state: State
+    """What the replica's engine is doing."""
     turn: TurnState = TurnState.CLOSED
+    """Whether the replica may start calls."""
     calls: QueueCounts = NO_CALLS
+    """The replica's calls."""
     took_s: float | None = None
-    """Seconds that its last start, sleep or wake took; None before the first."""
+    """Seconds that the engine's last start, sleep, wake or restart took; None before the first."""
 
     def shift_times(self, by_s: float) -> "Snapshot":
-        """The same snapshot with the times of its calls shifted, as `QueueCounts.shift_times` does."""
+        """The same snapshot with `by_s` seconds added to the two times in its `calls`."""
         return replace(self, calls=self.calls.shift_times(by_s))

@@ -1,7 +1,11 @@
-"""Who is awake, who sleeps, who waits: one card, its slots, and the turns of their members.
+"""Decides which models of one card are awake, which sleep, and whose calls may start.
 
-Pure and synchronous: events come in with the time, actions come out. No clock, no Ray, no I/O. What
-is believed of a member changes only by what was ordered and by what its replica reports.
+A card has slots, which are shares of its memory. The members of a slot are replicas of models. They
+take turns: a member's calls start only during its turn.
+
+The scheduler is pure and synchronous. It has no clock, no Ray and no I/O: its keeper passes each event
+to it with the time, and carries out the actions that it returns. The scheduler's view of a member
+changes only with an order to the member, a report of its replica, and the replica's death.
 
 States of a member's engine:
 
@@ -10,14 +14,15 @@ States of a member's engine:
 | ABSENT         | no replica has joined       | a replica joins -> the state that it brings      |
 | STOPPED        | the engine is not started   | order START -> WAKING                            |
 | WAKING         | the engine starts or wakes  | report -> RESIDENT; it takes too long -> FAILED  |
-| RESIDENT       | awake; serves in its turn   | order SLEEP -> FALLING_ASLEEP                    |
+| RESIDENT       | awake; works in its turns   | order SLEEP -> FALLING_ASLEEP                    |
 | FALLING_ASLEEP | the engine frees its memory | report -> ASLEEP; it takes too long -> FAILED    |
 | ASLEEP         | waits for its next turn     | order WAKE -> WAKING                             |
-| FAILED         | ordered to RESTART          | report -> STOPPED; too late -> KILL is ordered   |
+| FAILED         | the engine has to restart   | report -> STOPPED; too late -> KILL is ordered   |
 
-From every state the report of a failure leads to FAILED, and the death of the process to ABSENT.
+From every state, the report of a failure leads to FAILED, and the death of the replica's process leads
+to ABSENT.
 
-States of its turn; a failure or a death leads to CLOSED at once:
+States of a member's turn; a failure or a death leads to CLOSED at once:
 
 | turn    | meaning                                 | what leads out of it               |
 | ------- | --------------------------------------- | ---------------------------------- |
@@ -26,20 +31,21 @@ States of its turn; a failure or a death leads to CLOSED at once:
 | CLOSING | calls up to the cutoff may start        | report that none is left -> CLOSED |
 
 Always:
-- at most one member of a slot is awake (unless the slot keeps all loaded), and at most one has a
-  turn that is not closed;
-- at most one engine of the card starts, falls asleep, wakes or restarts at a time, because vLLM's
-  memory steps read the whole card. Nothing holds this lock but the state of a member, so it cannot
-  outlive the member;
-- a member is put to sleep only after it has reported that its turn is closed: nothing is in flight.
+- At most one member of a slot is awake, unless the slot keeps all its members loaded. At most one
+  member of a slot has a turn that is not closed.
+- At most one engine of the card starts, falls asleep, wakes or restarts at a time, because vLLM
+  measures the whole card's memory in these steps. The state of a member is the lock: the lock is free
+  again when the member's state changes, also when the member dies.
+- A member is put to sleep only after it has reported that its turn is closed: no call is in flight.
 
-Nobody starves. While nothing fails, a member with a waiting call gets its turn no later than
+Nobody starves. While nothing fails, a member with a waiting call gets its turn within
 
     (M - 1) * (Q + D + S) + S
 
-after that call ran out of patience, or after the end of the member's last turn if that is later (a
-backlog can take several turns): M members in the slot, Q the least turn under rule 3 of `policy`, D
-the longest call, S the longest swap, with the steps of the card's other slots that come before it.
+seconds. The seconds count from the moment when that call runs out of patience, or from the end of the
+member's last turn if that is later (a backlog can take several turns). M is the number of members in
+the slot, Q the shortest turn under rule 3 of `policy`, and D the longest call. S is the longest swap,
+together with the steps of the card's other slots that come before it.
 """
 
 import math
@@ -59,20 +65,27 @@ from cluster.residency.state import (
 )
 
 BLOCKS_CARD = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
-"""States of an engine whose use of memory is in motion."""
+"""States in which an engine's use of memory may change. While one engine of the card is in such a
+state, no other engine begins a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step that a slot needs of an engine: SLEEP, WAKE or START."""
+    """A step that a slot needs from an engine before the next turn can open."""
 
     verb: Verb
+    """SLEEP, WAKE or START."""
     member: MemberState
+    """The member whose engine takes the step."""
     reason: str
+    """Why, for the log (`MemberAction.reason`)."""
 
 
 class ResidencyScheduler:
-    """Decides for one card. Each event returns the actions that follow from it."""
+    """The scheduler of one card. The method of each event returns the actions that the event calls for.
+
+    In all methods `now` is the time on the keeper's clock in seconds, and `name` is a member's name.
+    """
 
     def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
@@ -92,14 +105,18 @@ class ResidencyScheduler:
         self._call_at = math.inf
 
     def snapshots(self) -> dict[str, Snapshot]:
-        """What is believed of every member."""
+        """The scheduler's view of each member, by the member's name."""
         return {name: Snapshot(m.state, m.turn, m.calls) for name, m in self._members.items()}
 
     def on_join(self, now: float, name: str, found: Snapshot) -> list[Action]:
-        """A replica joins, new or not, as it is: its turn is open only if `found` says so."""
+        """A replica joins, for the first time or again.
+
+        Args:
+            found: the state that the replica brings. Its turn is open only if `found` says so.
+        """
         member, slot = self._members[name], self._slots_by_member[name]
         slot.not_joined.discard(name)
-        # A wake that another keeper ordered may be a start: it gets the longer time.
+        # If another keeper ordered WAKING, it may be a start: the member gets the time of a start.
         was_waking = member.state is State.WAKING
         member.cold_start = found.state is State.WAKING and (member.cold_start or not was_waking)
         slot.end_turn(member, now)
@@ -113,7 +130,7 @@ class ResidencyScheduler:
         return self._decide(now)
 
     def on_leave(self, now: float, name: str) -> list[Action]:
-        """The replica's process is dead."""
+        """The replica's process has died."""
         member, slot = self._members[name], self._slots_by_member[name]
         slot.not_joined.discard(name)
         if member.state not in (State.ABSENT, State.STOPPED):
@@ -126,7 +143,7 @@ class ResidencyScheduler:
         return self._decide(now)
 
     def on_report(self, now: float, name: str, found: Snapshot) -> list[Action]:
-        """A replica that knows its last order reports how it stands."""
+        """A replica that has received its latest order reports its state."""
         member, slot = self._members[name], self._slots_by_member[name]
         slot.count(member, found.calls, now)
         match member.state, found.state:
@@ -148,21 +165,22 @@ class ResidencyScheduler:
         return self._decide(now)
 
     def on_queue(self, now: float, name: str, calls: QueueCounts) -> list[Action]:
-        """A replica that may not know its last order yet reports its calls."""
+        """A replica that may not have received its latest order yet reports its calls."""
         self._slots_by_member[name].count(self._members[name], calls, now)
         return self._decide(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Time has passed."""
+        """The time of the last `CallAt` has come."""
         return self._decide(now)
 
     def _decide(self, now: float) -> list[Action]:
-        """Every event ends here.
+        """Decide what to do now; every event ends with this.
 
-        1. Engines that have taken too long fail, and replicas that have not restarted are killed.
-        2. Each slot opens or closes a turn, or else names the step that it needs of an engine.
-        3. If the card is free, one such step begins: that of the slot that has waited longest for one.
-        4. If the passing of time alone can change a decision, the keeper is to call `tick` then.
+        1. Order RESTART for engines that have taken too long, and KILL for replicas that have not
+           restarted in time.
+        2. For each slot, open or close a turn, or find out which step the slot needs from an engine.
+        3. If the card is free, begin the step of the slot that has waited longest for its step.
+        4. If the passing of time alone can change a decision, have the keeper call `tick` at that time.
         """
         if self._join_wait_ends_at == math.inf:
             self._join_wait_ends_at = now + self._policy.join_wait_s
@@ -177,7 +195,7 @@ class ResidencyScheduler:
         return actions
 
     def _give_up(self, member: MemberState, now: float) -> None:
-        """Nothing is waited for without end: not a start, sleep or wake, and not a restart."""
+        """Order RESTART if a start, sleep or wake takes too long, and KILL if a restart does."""
         policy = self._policy
         if member.state is State.FAILED:
             if self._is_reached(now, member.state_since + policy.restart_timeout_s):
@@ -192,20 +210,21 @@ class ResidencyScheduler:
                 self._request_tick(now + policy.restart_timeout_s)
 
     def _decide_turn(self, slot: SlotState, now: float) -> _Step | None:
-        """Open or close a turn of a slot, or return the step that it needs of an engine.
+        """Open or close a turn of a slot, or return the step that the slot needs from an engine.
 
-        1. A member has not joined yet, and the wait for it is not over: nothing.
-        2. A member holds the turn: close it, if it is time.
-        3. No member wants a turn, and none is awake: nothing.
-        4. Another member than the next one is awake, and both do not fit: it has to sleep.
-        5. The next member sleeps, or has no engine yet: it has to wake.
-        6. The next member is awake: its turn opens.
-        7. The next member is waking or falling asleep: nothing, until it reports.
+        1. A member has not joined yet, and the wait for members is not over: do nothing.
+        2. A member holds the turn: close the turn if it is time.
+        3. No member wants a turn, and no member is awake: do nothing.
+        4. A member is awake that is not the next one, and the slot has room for only one: put the awake
+           member to sleep.
+        5. The next member sleeps, or its engine is stopped: wake or start the engine.
+        6. The next member is awake: open its turn.
+        7. The next member is waking or falling asleep: do nothing until it reports.
         """
         if slot.not_joined and not self._is_reached(now, self._join_wait_ends_at):  # (1)
             return None
         for member in slot.members:
-            self._is_reached(now, member.retry_at)  # it wants a turn from then on
+            self._is_reached(now, member.retry_at)  # requests a tick: the member may want a turn then
         if slot.holder is not None:  # (2)
             self._close_if_due(slot, slot.holder, now)
             return None
@@ -225,17 +244,20 @@ class ResidencyScheduler:
         return None  # (7)
 
     def _idle_choice(self, slot: SlotState) -> MemberState | None:
-        """A member whose turn is open while nobody wants one, so that its calls start at once."""
+        """The awake member that gets a turn while no member wants one, so that its calls start at once.
+
+        None if no member is awake.
+        """
         awake = [member for member in slot.members if member.state is State.RESIDENT]
         return slot.last_holder if slot.last_holder in awake else next(iter(awake), None)
 
     def _close_if_due(self, slot: SlotState, holder: MemberState, now: float) -> None:
-        """Close the turn of `holder`, in one or two stages.
+        """Close the turn of `holder` if it is time: by case 3, or by case 4 and later by case 3.
 
         1. No other member wants the slot: the turn goes on.
-        2. The turn change needs a step of an engine, and the card is not free: the turn goes on.
-        3. A rival's call is out of patience: no call may start any more.
-        4. A rival has waited long enough: only calls that have arrived may still start.
+        2. The change of turns needs a step of an engine, and the card is not free: the turn goes on.
+        3. A rival's call is out of patience: from now on no call of the holder may start.
+        4. A rival has waited long enough: only calls of the holder that have arrived may still start.
         """
         rivals = [member for member in slot.members if member is not holder and member.wants_turn(now)]
         chosen = choose_next(rivals, None, now)
@@ -251,7 +273,11 @@ class ResidencyScheduler:
             self._close(holder, now, f"{chosen.name} waits")
 
     def _begin_step(self, steps: Sequence[_Step | None], now: float) -> None:
-        """Begin one of the steps that the slots need, if the card is free."""
+        """If the card is free, begin the step of the slot that has waited longest for its step.
+
+        Args:
+            steps: for each slot, in order, the step that it needs, or None.
+        """
         for slot, step in zip(self._slots, steps, strict=True):
             slot.step_wanted_since = min(slot.step_wanted_since, now) if step else math.inf
         slot, step = min(
@@ -269,6 +295,7 @@ class ResidencyScheduler:
         self._give_up(step.member, now)  # requests the tick at which the step has taken too long
 
     def _card_is_free(self, now: float) -> bool:
+        """Whether an engine of the card may begin a step."""
         not_joined = any(slot.not_joined for slot in self._slots)
         if not_joined and not self._is_reached(now, self._join_wait_ends_at):
             return False
@@ -305,7 +332,7 @@ class ResidencyScheduler:
         self._actions.append(MemberAction(verb, member.name, cutoff, sole_member, reason))
 
     def _is_reached(self, now: float, at: float) -> bool:
-        """Whether `at` has come; if not, `tick` is to be called then."""
+        """Whether the time `at` has come. If not, the keeper is asked to call `tick` at that time."""
         if now >= at:
             return True
         self._request_tick(at)

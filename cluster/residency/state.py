@@ -1,7 +1,7 @@
-"""What the scheduler knows of a card: its slots, their members, and how each member stands.
+"""What the scheduler knows of a card: its slots, and the engine, turn and calls of each member.
 
-Plain data. Each change of several fields is a method, so that no field is forgotten. Times are seconds
-on the keeper's clock, unless a docstring says otherwise.
+The classes are plain data. A method makes each change of several fields, so that no field is forgotten.
+Times are seconds on the keeper's clock, unless a docstring says otherwise.
 """
 
 import math
@@ -31,24 +31,26 @@ class TurnState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A replica as the plan has it: it takes turns with the other members of its slot."""
+    """A replica in the plan. It takes turns with the other members of its slot."""
 
     name: str
-    """Unique on its card. It stays the same when another process takes the replica's place."""
+    """A name, unique on the card. The name stays when another process takes the replica's place."""
     recipe_index: int = 0
-    """Position of its model in the recipe. The lower one comes first where all else is equal."""
+    """Position of the replica's model in the recipe. Among equals, the lower position goes first."""
     wake_s: float = 0.0
     """Estimated seconds of a wake, until one has been measured."""
     sleep_s: float = 0.0
-    """Estimated seconds of falling asleep, until they have been measured."""
+    """Estimated seconds of falling asleep, until a sleep has been measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A share of a card's memory, which houses one awake member at a time."""
+    """A share of a card's memory, in which one member at a time is awake."""
 
     name: str
+    """The slot's name."""
     members: tuple[Member, ...]
+    """The replicas that take turns in the slot."""
     keeps_loaded: bool = False
     """All members stay awake, because sleeping would free no memory. They still take turns."""
 
@@ -58,11 +60,13 @@ class QueueCounts:
     """The calls of one member: how many there are, and the two times that the policy needs."""
 
     waiting: int = 0
+    """Calls that have not started."""
     in_flight: int = 0
+    """Calls that have started and not ended."""
     first_arrival_at: float = math.inf
     """When the oldest waiting call arrived; infinity if none waits."""
     first_due_at: float = math.inf
-    """When the first waiting call runs out of patience; infinity if all calls are of a batch."""
+    """When the first waiting call runs out of patience; infinity if none ever does, as in a batch."""
 
     @property
     def has_any(self) -> bool:
@@ -71,8 +75,8 @@ class QueueCounts:
     def shift_times(self, by_s: float) -> "QueueCounts":
         """The same counts with `by_s` seconds added to both times.
 
-        Clocks of two machines differ. A sender subtracts its own time, so that the times count from the
-        sending; the receiver adds its own.
+        Clocks of two machines differ. So the sender subtracts its own time, and the sent times count
+        from the sending. The receiver adds its own time.
         """
         return replace(
             self,
@@ -86,34 +90,38 @@ NO_CALLS = QueueCounts()
 
 @dataclass(slots=True)
 class MemberState:
-    """What is believed of a member, from its reports and from the orders that it was given."""
+    """The scheduler's view of a member, from the member's reports and from the orders to the member."""
 
     member: Member
+    """The member's data in the plan."""
     wake_s: float
-    """Seconds of its last wake, or the estimate. A start from STOPPED does not count."""
+    """Seconds of the engine's last wake, or the estimate. A start from STOPPED does not count."""
     sleep_s: float
-    """Seconds that it last took to fall asleep, or the estimate."""
+    """Seconds that the engine last took to fall asleep, or the estimate."""
     state: State = State.ABSENT
+    """What the member's engine is doing."""
     state_since: float = 0.0
-    """When it entered `state`; for FAILED also when its last KILL was ordered."""
+    """When the member entered `state`. In FAILED: when KILL was last ordered, if it was."""
     calls: QueueCounts = NO_CALLS
+    """The member's calls, by its last report."""
     queue_empty_at: float = 0.0
-    """When its last call ended, or its turn opened, whichever is later."""
+    """When the member's last call ended, or its turn opened, whichever is later."""
     turn: TurnState = TurnState.CLOSED
+    """Whether the member may start calls."""
     cutoff: float = -math.inf
     """Calls that arrived up to this time may start: infinity for all calls, minus infinity for none."""
     turn_opened_at: float = 0.0
-    """When its turn opened; later, if the slot then idled: when the first call came to the slot."""
+    """When the turn opened. If the slot has idled since: when the next call came to the slot."""
     turn_ended_at: float = -math.inf
-    """When its last turn ended."""
+    """When the member's last turn ended."""
     times_passed_over: int = 0
-    """How often another member got a turn while this one wanted it, since its own last turn."""
+    """How often another member got a turn while this member wanted one, since its own last turn."""
     cold_start: bool = False
     """Whether WAKING is a start from STOPPED, which takes longer than a wake."""
     failures: int = 0
     """Failures in a row."""
     retry_at: float = -math.inf
-    """It gets no turn before this time, because it failed."""
+    """The member has failed and gets no turn before this time."""
 
     @property
     def name(self) -> str:
@@ -121,11 +129,11 @@ class MemberState:
 
     @property
     def waits_since(self) -> float:
-        """When its oldest call arrived, or since when its engine waits for its first start."""
+        """When the oldest waiting call arrived; if no call waits, when the member entered its state."""
         return self.calls.first_arrival_at if self.calls.waiting else self.state_since
 
     def wants_turn(self, now: float) -> bool:
-        """Whether it should get a turn: calls wait, or its engine has not been started yet."""
+        """Whether the member should get a turn: calls wait, or its engine is stopped."""
         if self.state in (State.ABSENT, State.FAILED) or now < self.retry_at:
             return False
         return self.calls.waiting > 0 or self.state is State.STOPPED
@@ -136,7 +144,7 @@ class MemberState:
             self.state_since = now
 
     def take_over_turn(self, turn: TurnState, now: float) -> None:
-        """It joined with a turn that another keeper gave."""
+        """Take over the turn with which the member joined. Another keeper gave that turn."""
         self.turn = turn
         self.turn_opened_at = now
 
@@ -148,34 +156,36 @@ class MemberState:
         self.times_passed_over = 0
 
     def close_turn(self, cutoff: float) -> None:
-        """From now on only calls that arrived up to `cutoff` may start."""
+        """Let only calls start that arrived up to `cutoff`."""
         self.turn = TurnState.CLOSING
         self.cutoff = cutoff
 
     def end_turn(self, now: float) -> None:
-        """Nothing is in flight, and nothing may start."""
+        """Set the turn to CLOSED: no call of the member is in flight, and no call may start."""
         self.turn = TurnState.CLOSED
         self.cutoff = -math.inf
         self.turn_ended_at = now
 
     def back_off(self, wait_s: float, now: float) -> None:
-        """It failed: give it no turn for `wait_s`."""
+        """Count a failure, and give the member no turn for `wait_s` seconds."""
         self.failures = min(self.failures + 1, 30)
         self.retry_at = now + wait_s
 
 
 @dataclass(slots=True)
 class SlotState:
-    """A slot and how its members stand."""
+    """A slot and the state of its members."""
 
     slot: Slot
+    """The slot in the plan."""
     members: list[MemberState]
+    """The state of each member, in the order of `slot.members`."""
     last_holder: MemberState | None = None
     """The member that had the last turn."""
     not_joined: set[str] = field(default_factory=set)
-    """Members that have neither joined this keeper nor been reported dead."""
+    """Names of the members that have neither joined this keeper nor been reported dead."""
     step_wanted_since: float = math.inf
-    """Since when the slot needs a step of an engine; infinity if it needs none."""
+    """Since when the slot needs a step of an engine; infinity if the slot needs no step."""
 
     @property
     def keeps_loaded(self) -> bool:
@@ -183,7 +193,7 @@ class SlotState:
 
     @property
     def holder(self) -> MemberState | None:
-        """The member whose turn is not closed."""
+        """The member whose turn is not closed; None if all turns are closed."""
         return next((m for m in self.members if m.turn is not TurnState.CLOSED), None)
 
     def is_idle(self, now: float) -> bool:
@@ -206,7 +216,7 @@ class SlotState:
             self.last_holder = member
 
     def count(self, member: MemberState, calls: QueueCounts, now: float) -> None:
-        """Take over a member's new counts."""
+        """Replace the counts of a member's calls by `calls`."""
         if member.calls.has_any and not calls.has_any:
             member.queue_empty_at = now
         elif calls.has_any and self.is_idle(now):
