@@ -1,4 +1,7 @@
-"""Shows a streamed answer in a terminal: first the proposals as they grow, then the answer itself."""
+"""Shows a streamed answer in a terminal: first the proposals as they grow, then the answer itself.
+
+The progress bars of downloads are here too.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from rich.text import Text
 from actors.weights import files
 
 TAIL_CHARACTERS = 200
-"""How much of a growing proposal is shown: its last characters."""
+"""How many characters of a growing proposal are shown; its end is shown."""
 
 
 @dataclass(slots=True)
@@ -40,13 +43,15 @@ class _Proposal:
 class AnswerView:
     """Shows one streamed answer.
 
-    If `proposals` is false or `console` is not a terminal, nothing moves: only the answer is shown,
-    and a note if the answer is degraded.
+    1. The answer is always shown, and a note if the answer is degraded.
+    2. If `console` is a terminal, a spinner shows that a stage is at work, and a last line tells the
+       seconds and tokens of the answer.
+    3. If `console` is a terminal and `proposals` is true, the proposals are shown too.
 
     Args:
         console: Receives what people watch: proposals, spinners, notes.
         out: Receives the answer's text and nothing else.
-        proposals: Whether to show the proposals.
+        proposals: Whether to show the proposals on a terminal.
     """
 
     def __init__(self, console: Console, out: Console, *, proposals: bool) -> None:
@@ -168,7 +173,7 @@ def _why_degraded(summary: dict[str, Any]) -> str:
 
 
 class DownloadBars:
-    """One progress bar per download or checksum. Use as a context manager."""
+    """One progress bar per download or checksum, for the time of a `with` block."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(

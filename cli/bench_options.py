@@ -41,17 +41,20 @@ VerboseOption = Annotated[bool, typer.Option(help="Show the logs of all processe
 
 
 def command_line() -> str:
-    """The command line as the user typed it."""
+    """The command line, quoted for a shell, with the program's name in place of its path."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def submit_if_address(address: str | None) -> None:
-    """If there is an address, run this command as a Ray job instead, and exit with the job's exit code.
+    """With an address, run this command as a Ray job and exit with the job's exit code.
 
     Call this before anything imports Ray, because Ray reads its settings when it is imported.
 
     Args:
-        address: The cluster (`--address`); None returns at once.
+        address: The cluster (`--address`). With None this function does nothing.
+
+    Raises:
+        typer.Exit: The job ended, or no cluster takes it.
     """
     if address is None:
         return

@@ -1,4 +1,4 @@
-"""Tells how far a run is. Reads the run's store, while the run goes on or afterwards."""
+"""Tells how far a run is. A job may work on the run meanwhile: the run's store is only read."""
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -14,16 +14,16 @@ from jobs.progress import Speed, SpeedMeter, format_duration
 from jobs.store import Store
 
 SHOWN_FAILURES = 5
-"""How many causes of failures are shown, the most frequent first."""
+"""Most causes of failures that a status has."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratorStatus:
-    """How far one generator is."""
+    """How far one generator is: a mixture, a model alone, or an imported file."""
 
     name: str
     kind: str
-    """`mixture`, `model`, or what else the store knows."""
+    """`mixture`, `model` or `file`."""
     answered: int
     """Rows with an answer."""
     failed: int
@@ -32,17 +32,22 @@ class GeneratorStatus:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the present job has done since it started."""
+    """What the last job that answered rows had done when it wrote its last record of progress.
+
+    Only jobs that answer rows write records. So if a judge works on the run, or a job has just started,
+    the record is that of an earlier job.
+    """
 
     made: int
-    """Engine calls that were made."""
+    """Calls that engines finished."""
     reused: int
-    """Calls whose answer was in the store."""
+    """Calls whose result was in the store, or that several answers shared."""
     swaps: int
+    """How often a keeper of a card ordered a sleeping engine to wake."""
     tokens_per_s: float
-    """Over the last minute."""
+    """Tokens that all engines together wrote per second, over the last minute of records."""
     left_s: float | None
-    """Expected time until the run is done; None while that is unknown."""
+    """Seconds until all rows have answers, at the present speed; None if the speed is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +56,23 @@ class Status:
 
     folder: str
     dataset: str
+    """Name of the set; `no set` if the run has none yet."""
     rows: int
+    """How many rows the set has in this run."""
     owner: str
-    """The job that works on the run; empty if no job does."""
+    """The job that works on the run, in words for people; empty if no job works on it."""
     work: Work | None
-    """What that job has done; None if no job works on the run."""
+    """What the job has done; None if no job works on the run, or no record of progress is there."""
     generators: tuple[GeneratorStatus, ...]
     causes: tuple[tuple[str, int, str], ...]
-    """Causes of failures, the most frequent first: cause, count, one example."""
+    """The most frequent causes of failures, the most frequent first: the cause, how many failures it
+    has, and the message of one of these failures."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def table(self) -> Group:
-        """The status as it is shown in a terminal."""
+        """The status for a terminal: facts of the run, a table of generators, causes of failures."""
         lines = [f"{self.folder}: {self.rows} rows of {self.dataset}"]
         lines.append(f"working: {self.owner}" if self.owner else "nobody works on it")
         if (work := self.work) is not None:
@@ -104,7 +112,7 @@ def status(folder: Path) -> Status:
 
 
 def _work(store: Store) -> Work | None:
-    """The work of the present job, from its records of progress."""
+    """The work of the last job that answered rows, from the records of progress."""
     history = store.progress()
     if not history:
         return None

@@ -13,10 +13,10 @@ class Client:
     """Asks the endpoint at `url` through OpenAI's client.
 
     Args:
-        url: API root of the endpoint, ending in /v1.
+        url: API root of the endpoint; ends in /v1.
         api_key: The endpoint's API key; any text if the endpoint wants no key.
-        console: Receives what people watch.
-        out: Receives answers and nothing else.
+        console: Receives what people watch: proposals, spinners, notes.
+        out: Receives the text of answers and nothing else.
     """
 
     def __init__(self, url: str, api_key: str, console: Console, out: Console) -> None:
@@ -25,20 +25,29 @@ class Client:
         self._out = out
 
     def mixture(self) -> str:
-        """The mixture's model name: the first in the endpoint's list of models."""
+        """The mixture's name as a model: the first name in the endpoint's list of models.
+
+        Raises:
+            openai.APIError: the endpoint reports an error or does not answer.
+        """
         return next(iter(self._openai.models.list())).id
 
     def whole(self, request: dict[str, Any]) -> str:
-        """Ask without streaming, and return the whole response as JSON."""
+        """Ask without streaming, and return the whole response, with the proposals, as JSON.
+
+        Raises:
+            openai.APIError: the endpoint reports an error or does not answer.
+        """
         completions: Any = self._openai.chat.completions  # its overloads want literal arguments
         response = completions.create(**request, extra_body={"moa": {"events": True}})
         return str(response.model_dump_json(indent=2))
 
     def show(self, request: dict[str, Any], *, proposals: bool) -> str:
-        """Stream an answer into the terminal, and return its text.
+        """Stream an answer into the terminal, and return the answer's text.
 
         Raises:
-            openai.APIError: the endpoint reports an error, before the first token or later.
+            openai.APIError: the endpoint does not answer, or reports an error, before the first token
+                or later.
         """
         completions: Any = self._openai.chat.completions
         usage, events = {"include_usage": True}, {"moa": {"events": True}}
@@ -48,7 +57,16 @@ class Client:
             return AnswerView(self._console, self._out, proposals=proposals).show(chunks)
 
     def chat(self, model: str, system: list[dict[str, str]], *, proposals: bool) -> None:
-        """Ask and answer until the user leaves. An error or Ctrl-C ends only the present answer."""
+        """Read questions from standard input and show the answers until the user leaves.
+
+        An error of the endpoint, or Ctrl-C during an answer, ends only that answer, and its question is
+        forgotten. Ctrl-C in place of a question leaves.
+
+        Args:
+            model: name of the model to ask.
+            system: the system message, with which the conversation begins, or an empty list.
+            proposals: whether to show the proposals on a terminal.
+        """
         messages = system
         while (text := _read_message()) is not None:
             if text == "/reset":

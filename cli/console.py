@@ -19,11 +19,11 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 """Standard error: progress, hints and errors."""
 TABLE_COLUMNS = 130
-"""Fewest columns in which a table is printed; a narrower terminal wraps the lines."""
+"""Fewest columns for which a table is laid out. A narrower terminal wraps the lines."""
 
 
 def show(table: Any) -> None:
-    """Print a table. A narrow terminal wraps its lines; cutting the figures would be worse."""
+    """Print a table. A narrow terminal wraps its lines, because to cut the figures would be worse."""
     wide = out if out.width >= TABLE_COLUMNS else Console(width=TABLE_COLUMNS)
     wide.print(table, highlight=False)
 
@@ -32,8 +32,9 @@ def show(table: Any) -> None:
 def exit_on_user_error() -> Iterator[None]:
     """Turn an error that a user can mend into one message and exit code 1; Ctrl-C into exit code 130.
 
-    Such errors are `UserError`, `RequestError`, what an endpoint answers, and what the operating
-    system says of a port, a file or a cluster. Everything else is a defect and keeps its traceback.
+    Such errors are `UserError`, `RequestError`, values that pydantic refuses, errors of an endpoint,
+    and errors of the operating system about a port, a file or a cluster. Everything else is a defect
+    and keeps its traceback.
     """
     from pydantic import ValidationError
 
@@ -52,8 +53,9 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def _endpoint_message(error: Exception) -> str | None:
-    """What an error of OpenAI's client tells the user; None for every other error."""
-    if "openai" not in sys.modules:  # importing it takes a second, and then it raised nothing
+    """What to tell the user about an error of OpenAI's client; None for every other error."""
+    # If nothing has loaded OpenAI's client, the error is of something else. To load it takes a second.
+    if "openai" not in sys.modules:
         return None
     import openai
 
@@ -64,7 +66,8 @@ def _endpoint_message(error: Exception) -> str | None:
 
 
 def load_or_fail(config: str) -> Recipe:
-    """Load a recipe by its file or a preset's name; mistakes in the recipe end the command."""
+    """Load a recipe from its file or by a preset's name. A missing recipe or its mistakes end the
+    command."""
     with exit_on_user_error():
         return load(config)
 
@@ -72,13 +75,17 @@ def load_or_fail(config: str) -> Recipe:
 def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) -> Recipe:
     """Put a command line's options about API keys into the recipe.
 
-    An interface that other machines can reach is refused without API keys, unless `--no-keys` was
-    given. Keys that cannot be used end the command here, before anything is started.
+    These mistakes end the command here, before anything is started:
+
+    1. Keys that cannot be used.
+    2. `--no-keys` although there are keys.
+    3. An interface that other machines can reach, without API keys, unless `--no-keys` was given or the
+       recipe says `access.open`.
 
     Args:
         recipe: The recipe as it was loaded.
         host: The interface to listen on.
-        keys: File of API keys (`--keys`).
+        keys: File of API keys (`--keys`); None for the recipe's file, if it names one.
         no_keys: Whether to answer everybody (`--no-keys`).
     """
     from configs.access import is_loopback

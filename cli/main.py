@@ -53,5 +53,5 @@ def new_key(
 
 
 def main() -> None:
-    """Run the command line; the installed script `slimmoa` calls this."""
+    """Run the command line. The installed script `slimmoa` calls this function."""
     app()

@@ -1,4 +1,4 @@
-"""Runs a command as a Ray job: submits it, follows its log, and ends with its exit code."""
+"""Runs a command as a Ray job: submits the job, follows its log, and returns its exit code."""
 
 import asyncio
 import logging
@@ -14,14 +14,14 @@ from rich.text import Text
 from cli.console import err
 
 OPTION = "--address"
-"""The option that asks for a Ray job; the job's own command must not have it."""
+"""The option that asks for a Ray job. The job's own command must not have this option."""
 
 
 def submit(address: str, arguments: Sequence[str]) -> int:
-    """Run `slimmoa ARGUMENTS` as a job of a cluster, and return the job's exit code.
+    """Run `slimmoa ARGUMENTS` as a job of a cluster, print its log, and return its exit code.
 
     The job runs in the present folder, which has to exist on the cluster's head node too. Ctrl-C
-    leaves the job running and returns 130.
+    leaves the job running, and 130 is returned.
 
     Args:
         address: The cluster: http://HOST:8265, or `auto`.
@@ -54,7 +54,7 @@ def submit(address: str, arguments: Sequence[str]) -> int:
 def _use_token() -> None:
     """Use the cluster's token if this user has one, as the `ray` command does.
 
-    Ray reads the variable when it is imported, so this has to run before.
+    Ray reads `RAY_AUTH_MODE` when Ray is imported, so this function has to run before.
     """
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
@@ -62,9 +62,13 @@ def _use_token() -> None:
 
 
 def entrypoint(arguments: Sequence[str]) -> str:
-    """The shell command of the job: the given command without `--address`."""
+    """The shell command of the job: `slimmoa ARGUMENTS` in the present folder, without `--address`.
+
+    Args:
+        arguments: The words after `slimmoa`.
+    """
     rest = _without_address(list(arguments))
-    # Use this very Python if the job's node has it, as on one machine or with one image.
+    # This very Python, if the job's node has it, as on one machine or where all nodes have one image.
     python = f'"$(command -v {shlex.quote(sys.executable)} || echo python)"'
     return f"cd {shlex.quote(os.getcwd())} && exec {python} -m cli {shlex.join(rest)}"
 

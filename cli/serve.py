@@ -106,6 +106,11 @@ def export(
 
 
 def fetch_weights(recipe: Recipe) -> None:
+    """Download the weights of llama.cpp models that are not on this machine yet, with progress bars.
+
+    Raises:
+        WeightsError: weights cannot be found, fetched or verified.
+    """
     from actors.weights.files import cached, fetch
     from cli.answer_view import DownloadBars
 

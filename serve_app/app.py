@@ -1,8 +1,8 @@
-"""The builder of the Ray Serve graph: one deployment per model, and the ingress that mixes them.
+"""The builder of the Ray Serve graph: one deployment per model, and the ingress, which calls them.
 
-This is the only file that makes deployments. Their classes are in `deployments.py`, their options in
-`options.py`. There is no `from __future__ import annotations` here, because Serve reads the annotation
-of the builder's argument.
+This is the only file that makes deployments. The classes of deployments are in `deployments.py`, their
+options in `options.py`. There is no `from __future__ import annotations` here, because Serve reads the
+annotation of the builder's argument.
 """
 
 from typing import Any, cast
@@ -28,23 +28,25 @@ from serve_app.options import ingress_options, model_options, replica_queue
 
 
 class BuildArgs(BaseModel):
-    """Arguments of the builder: a recipe by file (`config=configs/tiny_cpu.yaml`), or in full."""
+    """Arguments of `build`: a recipe, either by file (`config=configs/tiny_cpu.yaml`) or in full."""
 
     model_config = ConfigDict(extra="forbid")
 
     config: str | None = None
-    """Path of a recipe, or a preset's name."""
+    """Path of a recipe file, or the name of a preset."""
     recipe: Recipe | None = None
     """The recipe itself, as `slimmoa export` writes it."""
     min_gpus: int = Field(0, ge=0)
-    """Plan only once the nodes have this many GPUs: nodes may join after the recipe was deployed."""
+    """Plan only once the nodes have this many GPUs together, because nodes may join after the recipe
+    was deployed. There is no limit to the wait."""
     follow_nodes: bool = True
-    """Whether models get more and fewer replicas as nodes join and leave the cluster."""
+    """Whether models get replicas as nodes join the cluster, and lose replicas as nodes leave. Without
+    effect on models on no card, and on models for whose replicas the recipe sets a maximum."""
     replan: int = 0
     """Change the number to have the recipe planned and its keys read again: Serve builds an application
     anew only if its arguments differ."""
     ingresses: int = Field(1, ge=1)
-    """Replicas of the HTTP entry, spread evenly over the nodes that the cluster has at deployment."""
+    """Number of ingresses, spread evenly over the nodes that the cluster has at deployment."""
 
     @model_validator(mode="after")
     def _has_one_recipe(self) -> "BuildArgs":
@@ -57,9 +59,10 @@ def build(args: BuildArgs) -> Application:
     """The graph of a recipe, for `serve run serve_app.app:build config=configs/X.yaml`.
 
     Raises:
-        RecipeError: there is no such recipe, or it has mistakes.
-        DoesNotFit: the models do not fit on the cards, not even in turns.
-        WeightsError: weights that are needed to plan cannot be had.
+        RecipeError: there is no such recipe, or the recipe has mistakes.
+        UnknownCard: the recipe names a card that the catalog does not have.
+        DoesNotFit: the models do not fit on the cards, not even if they take turns.
+        WeightsError: weights that the plan depends on cannot be found, fetched or verified.
         KeysError: the API keys of the environment cannot be used.
     """
     recipe = args.recipe or load(args.config or "")
@@ -74,13 +77,13 @@ def build(args: BuildArgs) -> Application:
     ingress: Any = serve.deployment(
         serve.ingress()(Ingress), name=INGRESS, **ingress_options(args.ingresses, nodes)
     )
-    # The environment's keys are passed as hashes and from here, because an ingress may start again on a
-    # node where the variable is not set.
+    # The environment's keys are read here and passed on as hashes, because an ingress may start again
+    # on a node where the variable is not set.
     return cast("Application", ingress.bind(recipe, models, read_environment_keys()))
 
 
 def _build_model(name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bool) -> Application:
-    """The deployment of one model, with the assignments of its replicas if it takes a card."""
+    """The deployment of one model; if the model takes a card, with the assignments of its replicas."""
     model, replicas = recipe.models[name], replicas_by_node(plan, name)
     queue = replica_queue(recipe.queue_limit(name))
     assignments = None

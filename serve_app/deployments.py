@@ -36,8 +36,8 @@ def deployment_name(model: str) -> str:
 
 
 class ModelReplica(Replica):
-    """A Replica as Serve constructs and ends it. A new replica claims one of its model's assignments on
-    its node."""
+    """A Replica as Serve constructs and ends it. If its model takes a card, a new replica claims one of
+    the model's assignments on the replica's node."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, name: str, model: Model, queue: int, assignments: ModelAssignments | None
@@ -84,7 +84,7 @@ async def count_replicas(app: str, deployments: Mapping[str, str]) -> ReplicaCou
 
     Args:
         app: name of the Serve application.
-        deployments: the model of each deployment, by the deployment's name.
+        deployments: the name of each model, by the name of the model's deployment.
     """
     status = await asyncio.to_thread(serve.status)
     counts = {

@@ -1,4 +1,4 @@
-"""Errors as HTTP responses: those that are expected, and defects."""
+"""Errors as HTTP responses: expected errors, and defects."""
 
 import logging
 import math
@@ -11,19 +11,19 @@ from serve_app.error_schema import error_body
 from serve_app.safe_traceback import safe_traceback
 
 RETRY_AFTER_S = 1
-"""Seconds of Retry-After where nobody knows when the queue moves or the replica is back. The header can
-say no shorter time, and to refuse a retry that comes too early costs the server little."""
+"""Seconds of Retry-After where nobody knows when the queue moves or the replica is back. The header has
+whole seconds, so 1 is its shortest wait. To refuse a retry that comes too early costs little."""
 
 logger = logging.getLogger(__name__)
 
 
 def error_response(error: RequestError) -> JSONResponse:
-    """OpenAI's error envelope, with the headers that belong to the status."""
+    """The response for an error: OpenAI's error envelope, and the headers that belong to the status."""
     headers = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="slimmoa"'
     elif error.status in (408, 413):
-        # The rest of the body is still on its way and would be read as the next request.
+        # The rest of the request's body is still on its way and would be read as the next request.
         headers["Connection"] = "close"
     elif error.status in (429, 503):
         wait_s = error.retry_after_s if isinstance(error, OverAllowance) else RETRY_AFTER_S
@@ -32,9 +32,13 @@ def error_response(error: RequestError) -> JSONResponse:
 
 
 class DefectMiddleware:
-    """Answers an error that nobody expected with 500 and logs it without its message.
+    """Answers an unexpected error with status 500, and logs the error without its message.
 
-    The message could quote a prompt, and the handler of the server itself would log it.
+    The message could quote a prompt, and the handler of the server itself would log the message.
+
+    Raises:
+        RuntimeError: the response had begun, or the connection is not HTTP. The server ends the
+            connection then.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -8,7 +8,8 @@ from configs.errors import RequestError
 
 
 class Described(BaseModel):
-    """Base of all models of answers: the docstring below a field is its description in the schema."""
+    """Base of the classes that SlimMoA adds to OpenAI's answers. In the schema, the docstring below a
+    field is the field's description."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -19,13 +20,13 @@ class ErrorObject(Described):
     message: str
     """What went wrong, for people."""
     type: str
-    """OpenAI's class of errors."""
+    """The kind of error, as OpenAI names it."""
     param: str | None
-    """The request's parameter at fault, if one is."""
+    """Name of the request's parameter at fault; null if no parameter is."""
     code: str
     """The cause, for programs."""
     model: str | None
-    """The model at fault, if one is."""
+    """Name of the model at fault; null if no model is."""
 
 
 class ErrorReply(Described):

@@ -1,23 +1,25 @@
 """How many replicas a model should have: as many as the present nodes have assignments for.
 
-Serve calls the policy in its controller, about once a second, and pickles this module by value for it.
+Serve calls the policy in its controller, about once a second. Serve sends this module to the controller
+pickled by value.
 """
 
 import time
 from typing import Any
 
 LOOK_S = 2.0
-"""Seconds between two looks at the nodes of the cluster."""
+"""Least seconds between two looks at the nodes of the cluster."""
 
 
 class FollowNodes:
-    """A Serve autoscaling policy. The plan has memory for every replica, so load does not matter.
+    """A Serve autoscaling policy for one model. The policy does not look at the load, because the plan
+    has memory for every replica.
 
     Args:
-        replicas: planned replicas of the model, by node, for all nodes of the plan.
-        joining: replicas for any other node that offers at least `amount` of `resource`.
-        resource: Ray's name of what the nodes offer, `GPU` or `CPU`.
-        amount: how much of it a node that joins must offer.
+        replicas: how many replicas of the model the plan has on each of its nodes, by Ray's node ID.
+        joining: how many replicas any other node gets that offers at least `amount` of `resource`.
+        resource: Ray's name of the resource, `GPU` or `CPU`.
+        amount: how many GPUs or CPUs a node outside of the plan must offer to get replicas.
     """
 
     def __init__(self, replicas: dict[str, int], joining: int, resource: str, amount: float) -> None:
@@ -29,7 +31,8 @@ class FollowNodes:
         self._looked_at = 0.0
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        """Serve's interface: the number of replicas, and the policy's state, which is unchanged."""
+        """Serve's interface: return how many replicas the model should have, and the policy's state
+        unchanged."""
         now = time.monotonic()
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
@@ -37,10 +40,10 @@ class FollowNodes:
         return max(context.capacity_adjusted_min_replicas, self._count), context.policy_state
 
     def count(self, nodes: dict[str, dict[str, float]]) -> int:
-        """Replicas for the present nodes.
+        """How many replicas the present nodes get together.
 
         Args:
-            nodes: Ray's resources of each node, by its ID.
+            nodes: Ray's resources of each present node, by Ray's node ID.
         """
         return sum(
             self._replicas[node] if node in self._replicas else self._count_joining(resources)

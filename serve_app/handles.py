@@ -14,17 +14,17 @@ from configs.errors import EngineError, EngineUnavailable, NoReplica, Overloaded
 from configs.schema import Model, Sampling
 
 PROBE_S = 2.0
-"""Longest wait in seconds for a probe. A running replica answers within milliseconds, and within this
-time on a busy machine. If no replica runs, Serve would let the call wait for ever."""
+"""Longest wait for a probe, in seconds. A running replica answers within milliseconds, or within this
+time if its machine is busy. If no replica runs, Serve would let the call wait for ever."""
 
 
 class ServeModels:
     """`mixture.models.Models` over one Serve handle per model.
 
     Args:
-        handles: by the model's name.
-        patience_s: seconds that `complete` calls wait before they end another model's turn; None for
-            the recipe's.
+        handles: the handle of each model, by the model's name.
+        patience_s: seconds that a `complete` call waits before it ends another model's turn; None for
+            the recipe's `patience_s`.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class ServeModels:
         self._gone: frozenset[str] = frozenset()
 
     def note_running(self, counts: Mapping[str, int]) -> None:
-        """Take in how many replicas of each model run. Models without any are gone: calls to them raise
-        NoReplica at once, where Serve would let them wait until a replica runs again."""
+        """Take in how many replicas of each model run. Models without replicas are gone: calls to them
+        raise NoReplica at once, where Serve would let the calls wait until a replica runs again."""
         self._gone = frozenset(model for model, count in counts.items() if not count)
 
     async def stream(
@@ -46,7 +46,8 @@ class ServeModels:
         """See `Models`.
 
         Raises:
-            RequestError: NoReplica if the model is gone, else as `as_ours` has it.
+            RequestError: NoReplica if the model is gone, EngineUnavailable if the replica's side
+                cancelled the call, or the error that `as_ours` makes of Ray's error.
         """
         self._require_replica(model)
         # Serve types the call as either kind of response; a streaming handle gives this kind.
@@ -89,7 +90,7 @@ class ServeModels:
     async def is_alive(self, model: str) -> bool:
         """Whether a replica of the model answers within `PROBE_S`.
 
-        A replica whose engine restarts does answer; calls wait there until the engine is back.
+        A replica whose engine restarts answers too: its calls wait until the engine is back.
         """
         try:
             async with asyncio.timeout(PROBE_S):
@@ -99,10 +100,10 @@ class ServeModels:
         return True
 
     async def stats(self, model: str) -> ReplicaStats:
-        """The counts of one of the model's replicas.
+        """The counts of one of the model's replicas, whichever Serve chooses.
 
         Raises:
-            EngineUnavailable: the replica is lost.
+            RequestError: the error that `as_ours` makes; EngineUnavailable if the replica is lost.
         """
         stats: ReplicaStats = await self._call(model, "stats")
         return stats
@@ -133,8 +134,8 @@ class ServeModels:
 
 
 def _is_caller_cancelled() -> bool:
-    """Whether a CancelledError is our own caller's. Serve raises one as well if the replica's side of a
-    call was cancelled."""
+    """Whether our own caller caused a CancelledError. Serve raises CancelledError as well if the
+    replica's side of a call was cancelled."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
@@ -144,9 +145,9 @@ def _cancelled_by_replica(model: str) -> EngineUnavailable:
 
 
 def as_ours(error: Exception, model: str) -> RequestError:
-    """Our error for Ray's error in a call to `model`. Its message is the cause's, without a traceback.
+    """Our error for Ray's error in a call to `model`. Its message never has a traceback.
 
-    1. The replica raised one of our errors: that error.
+    1. The replica raised a RequestError: that error.
     2. The replica's queue is full: Overloaded.
     3. The replica raised any other error that is not Ray's: EngineError.
     4. Anything else, such as a replica that died: EngineUnavailable.

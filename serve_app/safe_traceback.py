@@ -7,7 +7,7 @@ from collections.abc import Iterator
 def safe_traceback(error: BaseException) -> str:
     """The classes and source lines of an error and of its causes, without their messages.
 
-    A message may quote a prompt, and prompts do not belong into a log.
+    A message may quote a prompt, and prompts do not belong in a log.
     """
     return "\n".join(_traces(error))
 

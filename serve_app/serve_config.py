@@ -7,16 +7,16 @@ from configs.schema import Recipe
 
 
 def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) -> dict[str, Any]:
-    """The content of a file for `serve deploy`, complete in itself.
+    """The content of a file for `serve run` or `serve deploy`. The file holds the whole recipe.
 
-    With one ingress only the head node listens. With several, every node with an ingress listens, so
-    that a load balancer finds another one when a node is lost.
+    With one ingress only the head node listens. With several ingresses, the head node and every node
+    with a replica listen, so that a load balancer finds another node when a node is lost.
 
     Args:
         recipe: the recipe to serve.
         host: interface to listen on.
         port: port to listen on.
-        ingresses: replicas of the HTTP entry.
+        ingresses: number of ingresses, the replicas that have the HTTP API.
     """
     settings = recipe.model_dump(mode="json", exclude_defaults=True)
     application: dict[str, Any] = {

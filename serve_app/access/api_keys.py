@@ -1,8 +1,8 @@
 """API keys: generated, kept as hashes, read from a file or the environment, and recognised.
 
-A generated key is 32 random bytes, so nobody can find it from its SHA-256 by trying keys, as passwords
-can be found. A slow hash would protect nothing more, and every request of a stranger would cost its
-time.
+A generated key is 32 random bytes. So nobody can find the key from its SHA-256 by trying keys, as
+passwords can be found. A slow hash would protect nothing more, and would cost its time at every
+request, even a stranger's.
 """
 
 import hashlib
@@ -27,30 +27,34 @@ from configs.yaml_lines import BadDocument, Document
 VARIABLE = "SLIMMOA_API_KEYS"
 """The environment variable that holds keys in plain text, separated by commas."""
 PREFIX = "sk-slimmoa-"
-"""What generated keys begin with; names of keys may not, so a key in the place of a name is refused."""
+"""What generated keys begin with. The names of keys may not begin with sk-, so a key in the place of a
+name is refused."""
 HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 KEY_NAME = re.compile(r"(?!sk-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "a key's name has up to 64 letters, digits, '.', '_' and '-', and does not begin with sk-"
 SHORTEST = 20
-"""Fewest characters of a key that a person chose; a generated key has 54."""
+"""Fewest characters of a key in the environment variable, where a person may have chosen the key. A
+generated key has 54."""
 
 logger = logging.getLogger(__name__)
 
 
 class KeysError(UserError):
-    """Keys that cannot be used; the message says where and why, and quotes no value."""
+    """Keys that cannot be used. The message says where and why. It quotes no value from a file of keys
+    or from the environment, because the value may be a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key as it is kept."""
+    """An API key as the server keeps it: the hash, never the key itself."""
 
     name: str
-    """Whose key it is; its limits are counted under this name."""
+    """Name of the key's owner. What counts against the limits is counted under this name."""
     digest: bytes
-    """SHA-256 of the key, 32 bytes."""
+    """SHA-256 of the key, 32 bytes; empty in the Key that stands for all requests without keys."""
     allowance: Allowance = field(default_factory=Allowance)
-    """Limits of this key alone; the recipe's apply where it has none."""
+    """Limits of this key alone, from its line in the file of keys. `Authenticator.authenticate`
+    completes them with the recipe's limits."""
 
 
 class _Entry(Allowance):
@@ -65,7 +69,8 @@ class _BadEntry(Exception):
 
 
 def generate_key() -> str:
-    """A new key: 256 random bits in URL-safe characters. Show it once and keep only its hash."""
+    """A new key: `PREFIX` and 256 random bits in URL-safe characters. Callers show the key once and
+    keep only its hash."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
@@ -83,8 +88,8 @@ def key_line(name: str, key: str) -> str:
 def find_key(keys: Sequence[Key], presented: bytes) -> Key | None:
     """The key that a request presented, or None if it is not among `keys`.
 
-    All keys are compared, each in constant time. So the time tells neither how close a guess is nor
-    which key it was.
+    The presented key is compared with all keys, each time in constant time. So the duration tells
+    neither how close a guess is nor which key matched.
     """
     digest = _digest(presented)
     found = None
@@ -98,14 +103,14 @@ def read_environment_keys() -> tuple[Key, ...]:
     """The keys of this process's environment; none if the variable is not set or empty.
 
     Raises:
-        KeysError: as `parse_environment`.
+        KeysError: a key in the variable cannot be used, as in `parse_environment`.
     """
     text = os.environ.get(VARIABLE, "").strip()
     return parse_environment(text) if text else ()
 
 
 def parse_environment(text: str) -> tuple[Key, ...]:
-    """Keys from the text of the environment variable, named by their number; kept as hashes.
+    """The keys in the text of the environment variable. A key is named by its number, from 1.
 
     Raises:
         KeysError: a key is too short to be a secret, or is not printable ASCII without spaces.
@@ -121,17 +126,19 @@ def parse_environment(text: str) -> tuple[Key, ...]:
 
 
 def parse_keys(text: str, name: str) -> tuple[Key, ...]:
-    """Keys from the content of a file of keys.
+    """The keys in the content of a file of keys.
 
-    Its lines are `NAME: sha256:HEX`, or `NAME: {key: sha256:HEX, concurrency: 4}` with limits as in
-    `Allowance`.
+    The lines of the file are `NAME: sha256:HEX`, or `NAME: {key: sha256:HEX, concurrency: 4}` with
+    limits as in `Allowance`.
 
     Args:
-        text: YAML.
-        name: of the file, for messages.
+        text: the content, in YAML.
+        name: name of the file, for messages.
 
     Raises:
-        KeysError: with every problem and its line. No value is quoted, because it may be a key.
+        KeysError: the text is no YAML or no mapping, or has mistakes. The message has each mistake with
+            its line. If names of keys break NAME_RULE, the message has only these mistakes. No
+            value is quoted, because the value may be a key.
     """
     try:
         document = Document(text)
@@ -165,10 +172,15 @@ def parse_keys(text: str, name: str) -> tuple[Key, ...]:
 class KeyFile:
     """A file of keys that may change while the server runs.
 
-    1. A file that cannot be used at first is an error.
-    2. Later the file is read again when it has changed; this is looked for every `reload_s` seconds.
-    3. A changed file that is broken or missing leaves the keys as they were. It is logged once per
+    1. The file is read first when the object is made. A file that cannot be used is an error then.
+    2. `current` looks whether the file has changed, unless its last look was less than `reload_s`
+       seconds ago. A changed file is read again.
+    3. If a changed file is broken or missing, the keys stay as they were. This is logged once per
        change.
+
+    Args:
+        path: the file.
+        reload_s: least seconds between two looks at the file.
 
     Raises:
         KeysError: rule 1; the message names the file and what is wrong.
@@ -178,7 +190,7 @@ class KeyFile:
         self._path = path
         self._reload_s = reload_s
         self._state = _file_state(path)
-        """Of the file whose keys these are, or that was refused last."""
+        """The state of the file when it was last read, or last refused."""
         self._keys = _read(path)
         self._checked_at_s: float | None = None
 
@@ -186,7 +198,7 @@ class KeyFile:
         """The keys that are valid now.
 
         Args:
-            now: seconds on any steady clock, always the same one.
+            now: seconds on a steady clock; all calls have to use the same clock.
         """
         if self._checked_at_s is None or now - self._checked_at_s >= self._reload_s:
             self._checked_at_s = now
@@ -210,7 +222,7 @@ def _digest(key: bytes) -> bytes:
 
 
 def _file_state(path: Path) -> tuple[int, ...] | None:
-    """What changes when the file is written or replaced; None if it is not there."""
+    """Figures that change when the file is written or replaced; None if the file is not there."""
     try:
         state = path.stat()
     except OSError:

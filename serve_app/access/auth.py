@@ -1,12 +1,13 @@
-"""Authentication: an ASGI middleware that every request passes before anything else looks at it.
+"""Authentication: an ASGI middleware that every request passes before it reaches a route.
 
-1. `/healthz` needs nothing.
-2. Where there are API keys, a request needs one of them, in exactly one `Authorization: Bearer KEY`
+1. `/healthz` needs no key.
+2. Where there are API keys, a request needs a valid key, in exactly one `Authorization: Bearer KEY`
    header. Two such headers are refused even if both are right, because a proxy in front of this server
-   may have checked the other one.
+   may have checked the other header.
 3. Where there are no keys and the recipe says `access.open`, every request is admitted.
-4. Otherwise only this machine is: both ends of the connection are here, and the request names this
-   machine in its Host header. A web page that has pointed its own name here (DNS rebinding) is refused.
+4. Otherwise only requests from this machine are admitted: both ends of the connection are here, and the
+   Host header names this machine. So a web page that has pointed its own name here (DNS rebinding) is
+   refused.
 """
 
 import asyncio
@@ -22,11 +23,12 @@ from serve_app.access.api_keys import Key, KeyFile, find_key
 from serve_app.error_response import error_response
 
 OPEN_PATHS = frozenset({"/healthz"})
-"""Paths that rule 1 admits; compared exactly, so that no other spelling is open."""
+"""Paths that rule 1 admits. They are compared exactly, so that no other spelling is open."""
 KEY = "slimmoa.key"
-"""The entry of a request's scope that holds the Key by which it was admitted."""
+"""Name of the entry of a request's scope that holds the Key by which the request was admitted."""
 ANYONE = "anyone"
-"""The name of the one key under which all requests without keys are counted."""
+"""Name of the Key that stands for all requests where no API key is needed, so that the limits count
+these requests together."""
 BEARER = re.compile(rb"Bearer +([!-~]+) *", re.IGNORECASE)
 HOST_PORT = re.compile(r":\d*$")
 ONLY_LOCAL = "without API keys only this machine may ask (access.open in the recipe lets everybody in)"
@@ -36,8 +38,8 @@ class Authenticator:
     """Finds the key of a request.
 
     Args:
-        access: the recipe's rules and its file of keys.
-        env_keys: keys of the environment, which are valid beside those of the file.
+        access: the recipe's rules, with the path of its file of keys.
+        env_keys: keys of the environment, which are valid beside the file's.
 
     Raises:
         KeysError: the file of keys cannot be used.
@@ -52,28 +54,29 @@ class Authenticator:
 
     @property
     def needs_key(self) -> bool:
-        """Whether a request needs a key. A file without any keys refuses every request."""
+        """Whether requests need a key: if the recipe names a file of keys, even an empty file, or if
+        the environment has keys."""
         return self._file is not None or bool(self._env_keys)
 
     def has_several_keys(self, now: float) -> bool:
         """Whether more than one key is valid now.
 
         Args:
-            now: seconds on any steady clock, always the same one.
+            now: seconds on a steady clock; all calls have to use the same clock.
         """
         return len(self._valid_keys(now)) > 1
 
     def authenticate(self, scope: Scope, now: float) -> Key:
-        """The key of a request, with an allowance that is complete: the recipe's where its own is
-        silent.
+        """The key of a request. Its allowance is complete: the recipe's limits apply where the key has
+        no limit of its own.
 
         Args:
-            scope: of the HTTP request.
-            now: seconds on any steady clock, always the same one.
+            scope: the ASGI scope of the HTTP request.
+            now: seconds on a steady clock; all calls have to use the same clock.
 
         Raises:
-            Unauthorized: the request has no key, several, or one that is not valid.
-            Forbidden: there are no keys, and the request does not come from this machine.
+            Unauthorized: the request has no key, several keys, or a key that is not valid.
+            Forbidden: rule 4 refuses the request.
         """
         if self.needs_key:  # 2
             key = find_key(self._valid_keys(now), _presented_key(scope))
@@ -90,7 +93,7 @@ class Authenticator:
 
 
 class AuthMiddleware:
-    """Passes on the requests that the authenticator admits, and answers the others itself."""
+    """Passes on the requests that the authenticator admits, and answers all others with an error."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
@@ -110,7 +113,7 @@ class AuthMiddleware:
 
 
 def _path(scope: Scope) -> str:
-    """The path as routes see it: below what the application is mounted under."""
+    """The path as routes see it, without the path under which the application is mounted."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 

@@ -51,8 +51,9 @@ FirstSeconds = Annotated[
 class ProposalDeltaEvent(Described):
     """A proposal grew.
 
-    If its replica is lost, a proposal is written again. Then only the text beyond what was sent before
-    is sent, and no text if the new proposal begins differently. `proposal.done` holds the valid text.
+    If the replica that writes a proposal is lost, another replica writes the proposal anew. Events then
+    carry only text beyond the text that was sent before, and no text if the new proposal begins
+    differently. In both cases `proposal.done` has the valid text.
     """
 
     type: Literal["proposal.delta"]
@@ -79,7 +80,8 @@ class ProposalDoneEvent(Described):
 
 
 class ProposalDroppedEvent(Described):
-    """A proposal will not be used: its model failed or was late, or its layer had no quorum."""
+    """A proposal will not be used: its model failed or was late, or its layer, which was not the first,
+    had fewer proposals than the quorum."""
 
     type: Literal["proposal.dropped"]
     place: Place
@@ -111,7 +113,7 @@ class TrimmedEvent(Described):
 
 
 class RetriedEvent(Described):
-    """A call was lost together with its replica and is made again on another one."""
+    """A call was lost together with its replica and is made again on another replica."""
 
     type: Literal["retried"]
     layer: LayerOrAggregator
@@ -120,7 +122,7 @@ class RetriedEvent(Described):
 
 
 class StageDoneEvent(Described):
-    """A layer, or the model that writes the answer, is through."""
+    """A stage ended: a layer, or the writing of the answer."""
 
     type: Literal["stage.done"]
     stage: Stage
@@ -189,7 +191,7 @@ class MoaSummary(Described):
     model that was asked by name: the request's, or 0."""
     ignored: list[str] = []  # noqa: RUF012  # pydantic copies the default
     """Names of the request's parameters that list tools. No model sees these lists. The field is absent
-    if there are none."""
+    if the request lists no tools."""
     proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
     """The complete proposals; only in answers in one piece to requests with `moa.events`."""
 
@@ -203,9 +205,9 @@ MoaEvent = (
     | RetriedEvent
     | StageDoneEvent
 )
-"""What a chunk with `moa.events` reports while the answer is on its way."""
+"""What a chunk reports while the answer is on its way, if the request sets `moa.events`."""
 MoaObject = Annotated[MoaEvent | MoaSummary, Field(discriminator="type")]
-"""The `moa` object of a chunk: an event of the mixture or, at the end, the summary."""
+"""The `moa` object of a chunk: an event of the mixture, or the summary at the end."""
 
 
 class ModelUsage(Described):
@@ -222,11 +224,11 @@ class ModelUsage(Described):
     completion_tokens: int
     """Tokens that the model wrote."""
     engine_s: float
-    """Seconds that the engine worked on the calls, summed."""
+    """Seconds that the engine worked, summed over the calls."""
 
 
 class CompletionUsage(types.CompletionUsage):
-    """OpenAI's token counts, summed over all calls of all models that the answer took."""
+    """OpenAI's token counts, summed over all finished calls of the answer to all models."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -240,7 +242,7 @@ class ChatCompletion(chat.ChatCompletion):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     usage: CompletionUsage
-    """Token counts of all calls."""
+    """Token counts of all finished calls."""
     moa: MoaSummary
     """How the answer came about."""
 
@@ -251,7 +253,8 @@ class ChatCompletionChunk(chat.ChatCompletionChunk):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     usage: CompletionUsage | None = None
-    """Token counts of all calls, in the last chunk of a stream with `stream_options.include_usage`;
-    null in the chunks before that one, and absent from other streams."""
+    """Token counts of all finished calls, in the last chunk of a stream with
+    `stream_options.include_usage`; null in the earlier chunks of such a stream, and absent from other
+    streams."""
     moa: MoaObject | None = None
     """News of the mixture; absent from the chunks that carry text."""

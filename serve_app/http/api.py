@@ -24,13 +24,14 @@ from serve_app.http.served_models import ServedModels
 from serve_app.mixture.models import Models
 
 CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
-"""Response headers that web pages from `access.cors_origins` may read, beside those that any may."""
+"""Response headers that browsers let web pages from `access.cors_origins` read, beside the headers that
+every web page may read."""
 CLIENT_LEFT = 499
 """HTTP status of a request whose client left, as in the access logs of nginx and of Ray Serve."""
 
 
 class Backend(Models, ModelStats, Protocol):
-    """The recipe's models, and whether they are up."""
+    """The recipe's models, to call them and to ask whether they are up."""
 
 
 def create_api(
@@ -39,6 +40,7 @@ def create_api(
     """The app that serves a recipe.
 
     Args:
+        recipe: what to serve.
         backend: the recipe's models.
         env_keys: see `Authenticator`.
         count: see `ReplicaCounter`.
@@ -64,7 +66,7 @@ def create_api(
 
 
 def _middleware(authenticator: Authenticator, origins: Sequence[str]) -> list[Middleware]:
-    """What a request passes on its way to a route, in this order."""
+    """The middleware that a request passes on its way to a route, in this order."""
     return [
         Middleware(DefectMiddleware),
         *_cors(origins),
@@ -73,10 +75,11 @@ def _middleware(authenticator: Authenticator, origins: Sequence[str]) -> list[Mi
 
 
 def _cors(origins: Sequence[str]) -> list[Middleware]:
-    """Lets web pages of these origins call the API; nothing without origins.
+    """The middleware that lets web pages of these origins call the API; empty without origins.
 
-    It stands before authentication, because browsers send a preflight request without any key.
-    Credentials are not allowed: they are what a browser sends by itself, and a page sets a key itself.
+    A request passes this middleware before authentication, because browsers send a preflight request
+    without any key. Credentials are not allowed: a browser sends cookies and the like by itself, but an
+    API key is set by the page.
     """
     if not origins:
         return []

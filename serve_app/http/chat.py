@@ -36,7 +36,9 @@ class ChatEndpoint:
     """Answers conversations with the mixture, or with one of its models.
 
     Args:
-        served: the models that a request may name.
+        recipe: the mixture.
+        models: the models of the recipe.
+        served: the names that a request may give as its model.
         authenticator: knows whether several keys compete for the models.
         count: see `ReplicaCounter`.
     """
@@ -67,8 +69,8 @@ class ChatEndpoint:
         key: Key = http.scope[KEY]
         sampling = self._sampling(request, key)
         await self._replica_counter.refresh()
-        # From the inside out: the answer's events, while the request holds its capacity of the models;
-        # a response made of them; all of that until the client leaves.
+        # From the inside out: the events of the answer, while the request holds its part of the models'
+        # capacity; a response made of these events; and the end of both if the client leaves.
         events = self._admitted_events(request, key, sampling)
         response = self._stream(request, events) if request.stream else _whole(request, events)
         return await while_connected(http.receive, response)
@@ -77,8 +79,9 @@ class ChatEndpoint:
         """The sampling of the answer: the request's, within the allowance of the key.
 
         Raises:
-            UnknownModel: the key may not use the model, or there is none of that name.
-            BadRequest: the request asks for more tokens than the key may.
+            UnknownModel: the key may not use the model, or no model has that name.
+            BadRequest: the request asks for more tokens than the key may ask for, or a sampling
+                parameter is outside of what a recipe allows.
         """
         self._served.require(request.model, key)
         asks_mixture = request.model == self._recipe.name
@@ -140,11 +143,12 @@ class ChatEndpoint:
     async def _chunks(self, request: ChatRequest, events: AsyncGenerator[Event]) -> AsyncGenerator[str]:
         """The chunks of a stream, after one empty item that says: the stream may open now.
 
-        An error before that item gets its own HTTP status; an error after it ends the stream.
+        An error before the empty item is answered with its own HTTP status. An error after the empty
+        item is the end of the stream.
 
         1. A stream of the mixture opens with the first event, which comes before any proposal.
-        2. A stream of one model also waits for the next event, which is its first token, or for one
-           keep-alive interval. So a model that fails at once gets its status.
+        2. A stream of one model also waits for the next event, as a rule its first token, or for one
+           keep-alive interval. So if the model fails at once, the answer has the status of its error.
         """
         reply = ChatResponse(request)
         async with aclosing(with_keepalives(events, self._recipe.limits.keepalive_s)) as waiting:
@@ -175,8 +179,8 @@ async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Respons
 
 
 def _require_json(http: Request) -> None:
-    """Refuse other content types. A web page may send those to any server, even to one on the user's
-    machine, without asking that server first (CORS preflight)."""
+    """Refuse every content type but JSON. A web page may send some other types to any server, even to a
+    server on the user's machine, without asking that server first (CORS preflight)."""
     content_type = http.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, f"send content-type application/json, not {content_type!r:.80}")

@@ -1,4 +1,4 @@
-"""What an HTTP connection needs beside its answer. Knows nothing of chat or mixtures.
+"""What an HTTP connection needs beside an answer. Knows nothing of chat or mixtures.
 
 A body is read within limits of size and time. A silent answer sends signs of life. All work ends once
 the client is gone.
@@ -23,13 +23,13 @@ async def read_body(http: Request, max_bytes: int, timeout_s: float) -> bytes:
     """Read the body of a request.
 
     Args:
-        max_bytes: Largest body. The rest of a larger one is not read.
-        timeout_s: Longest time for the whole body, so that a client gains nothing by sending a byte now
-            and then.
+        max_bytes: Largest body. The rest of a larger body is not read.
+        timeout_s: Longest time for the whole body, in seconds. A client gains nothing by sending a byte
+            now and then.
 
     Raises:
-        TooLarge: the body is larger.
-        SlowBody: the body did not end in time.
+        TooLarge: the body is larger than `max_bytes`.
+        SlowBody: the body did not end within `timeout_s`.
         ClientDisconnect: the client left before the end of the body.
     """
     body = bytearray()
@@ -47,12 +47,12 @@ async def read_body(http: Request, max_bytes: int, timeout_s: float) -> bytes:
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Do some work for a client, and return its result.
+    """Do some work for a client, and return the result of the work.
 
-    If the client leaves first, the work is cancelled, and this function waits for its end. An ASGI
-    server only reports that a client left; it cancels nothing. Starlette acts on the report only while
-    it streams, and then by a cancel scope, which also interrupts every `await` of the clean-up. Here
-    the work is cancelled once, so that its clean-up runs to the end.
+    If the client leaves first, the work is cancelled, and this function waits until the work has ended.
+    An ASGI server only reports that a client left, and cancels nothing. Starlette acts on the report
+    only while it streams, and then by a cancel scope, which also interrupts every `await` of the
+    clean-up. Here the work is cancelled once, so that its clean-up runs to the end.
 
     Raises:
         ClientDisconnect: the client left before the work was done.
@@ -101,18 +101,18 @@ async def with_keepalives(events: AsyncGenerator[T], interval_s: float) -> Async
 class EventStreamResponse(StreamingResponse):
     """A response of server-sent events.
 
-    The generator of the chunks is closed before the response is over, however that comes about.
-    Starlette would leave the generator of a broken stream to the garbage collector, and so the calls of
-    models behind it.
+    The generator of the chunks is closed before the response ends, whether the stream is complete or
+    broken. Starlette would leave the generator of a broken stream to the garbage collector, and with
+    the generator the calls to models that feed it.
 
     Args:
         chunks: The events as text.
-        write_timeout_s: A client that reads nothing for this long counts as gone. Under Ray Serve this
-            never happens: its proxy takes all chunks as fast as they come.
+        write_timeout_s: A client that reads nothing for this many seconds counts as gone. Under Ray
+            Serve this never happens, because Serve's proxy takes all chunks as fast as they come.
     """
 
     def __init__(self, chunks: AsyncGenerator[str], write_timeout_s: float) -> None:
-        # The second header has nginx pass each event on at once, as the first has caches do.
+        # No cache may answer with a stored stream, and nginx has to pass each event on at once.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(chunks, media_type="text/event-stream", headers=headers)
         self._chunks = chunks

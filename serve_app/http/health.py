@@ -10,8 +10,8 @@ from configs.errors import RequestError
 from configs.schema import Recipe
 
 READY_S = 2.0
-"""Longest wait for a replica's counters, in seconds. A replica that is up answers within milliseconds;
-where none is up, Serve would let the question wait without end."""
+"""Longest wait for a replica's counters, in seconds. A replica that is up answers within milliseconds.
+If no replica is up, Serve would let the question wait for ever."""
 
 
 class ModelStats(Protocol):
@@ -26,21 +26,21 @@ class ModelStats(Protocol):
 
 
 class Health:
-    """Answers the two routes by which others watch this server."""
+    """Answers `/healthz` and `/readyz`, by which load balancers and people watch this server."""
 
     def __init__(self, recipe: Recipe, models: ModelStats) -> None:
         self._recipe = recipe
         self._models = models
 
     async def healthz(self) -> dict[str, str]:
-        """Whether the ingress is alive; it says nothing about the models."""
+        """Whether the HTTP server is alive. The answer says nothing about the models."""
         return {"status": "ok"}
 
     async def readyz(self) -> JSONResponse:
         """Whether the mixture can answer now (200) or not (503), and the state of each model.
 
-        It can if an aggregator is up, and the models of the first layer that are up write as many
-        proposals as the quorum asks for.
+        The mixture can answer if both are true: the aggregator or one of its fallbacks is up, and the
+        models of the first layer that are up write at least as many proposals as the quorum.
         """
         names = list(self._recipe.models)
         states = dict(zip(names, await asyncio.gather(*map(self._state, names)), strict=True))
@@ -52,7 +52,7 @@ class Health:
         return JSONResponse({"ready": ready, "models": states}, status_code=200 if ready else 503)
 
     async def _state(self, model: str) -> str:
-        """`ready`, or why the model is not."""
+        """`ready`, or why the model is not ready."""
         try:
             async with asyncio.timeout(READY_S):
                 await self._models.stats(model)

@@ -31,11 +31,12 @@ from serve_app.mixture.events import (
 )
 
 SECONDS_DIGITS = 4
-"""Digits after the point of seconds in answers. 0.1 ms is finer than any time here can be repeated."""
+"""Digits after the decimal point of seconds in answers. Times here vary by more than 0.1 ms from one
+run to the next, so more digits would say nothing."""
 
 
 def moa_event(event: Event) -> MoaEvent | None:
-    """The `moa` object of an event; None for events that streams show otherwise or not at all."""
+    """The `moa` object of an event; None for an event that streams show in another way or never."""
     match event:
         case ProposalDelta():
             return ProposalDeltaEvent(
@@ -62,7 +63,7 @@ def moa_event(event: Event) -> MoaEvent | None:
 
 
 def moa_proposal(event: ProposalDone) -> ProposalDoneEvent:
-    """A complete proposal."""
+    """The `moa` object of a complete proposal."""
     return ProposalDoneEvent(
         type="proposal.done",
         layer=event.layer,
@@ -81,8 +82,10 @@ def moa_summary(
 
     Args:
         summary: How the answer came about.
-        ignored: Parameters of the request that no model saw. The object has no such field if empty.
-        proposals: What a whole answer shows of its proposals. The object has no such field if None.
+        ignored: Names of the request's parameters that list tools. If there are none, the object has no
+            field `ignored`.
+        proposals: The complete proposals, to show them in the object. With None the object has no field
+            `proposals`.
     """
     answered = summary.answered
     moa = MoaSummary(
@@ -106,7 +109,7 @@ def moa_summary(
 
 
 def rounded(seconds: float) -> float:
-    """Seconds as answers show them."""
+    """The seconds, rounded to the digits that answers show."""
     return round(seconds, SECONDS_DIGITS)
 
 

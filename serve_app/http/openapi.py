@@ -1,7 +1,7 @@
 """The API's OpenAPI description.
 
-It is made from the models that read requests and write answers, from the error tree and from the
-recipe, so it cannot disagree with what the server does.
+The description is made from the pydantic classes that read requests and write answers, from the error
+tree and from the recipe. So it changes with what the server does.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
 SCHEMAS = "#/components/schemas/"
-"""Where references in the document lead."""
+"""What references to schemas in the document begin with."""
 EVENT: Json = {
     "type": "object",
     "required": ["data"],
@@ -47,24 +47,26 @@ EVENT: Json = {
         }
     },
 }
-"""Schema of one server-sent event. Its `itemSchema` is of OpenAPI 3.2; a reader of 3.1 ignores it."""
+"""Schema of one server-sent event. The document has this schema under `itemSchema`, a keyword of
+OpenAPI 3.2 that readers of 3.1 ignore."""
 OPENAI_NAMES = {
     "openai__types__chat__chat_completion_chunk__": "Chunk",
     "openai__types__chat__chat_completion__": "",
 }
-"""Pydantic names classes by their module where two modules have the same name for one. The document has
-these prefixes instead."""
+"""Prefixes of names in the document, by the prefixes that pydantic gives. Where two modules have a
+class of the same name, pydantic puts the module before the name."""
 
 
 class ModelList(BaseModel):
-    """The models that are served here."""
+    """The models that the key may use."""
 
     object: str
     data: list[Model]
 
 
 class DescribedApi(FastAPI):
-    """An app that also describes the bodies and answers that FastAPI does not make itself."""
+    """An app whose OpenAPI description also has the request bodies and the answers. FastAPI knows
+    neither, because the routes read bodies and write answers by themselves."""
 
     def __init__(self, recipe: Recipe, middleware: Sequence[Middleware]) -> None:
         summary = recipe.description or None
@@ -78,7 +80,7 @@ class DescribedApi(FastAPI):
 
 
 def _complete(document: Json, recipe: Recipe) -> Json:
-    """FastAPI's document with the schemas, the bodies and every answer."""
+    """FastAPI's document, completed with the schemas, the request bodies and every answer."""
     names = [recipe.name, *recipe.models]
     document["components"] = {"schemas": _schemas(names)}
     paths = document["paths"]
@@ -178,10 +180,10 @@ def _errors() -> Json:
 
 
 def error_classes(base: type[RequestError] = RequestError) -> Iterator[type[RequestError]]:
-    """Every class of errors that an answer can carry, in the order of the tree.
+    """Every class of errors below `base` that an answer can carry, in the order of the tree.
 
-    WeightsError is not one of them: it is raised while a model starts, never by a request. Nor are the
-    classes that Ray derives from an error of ours, at run time, when the error crosses processes.
+    WeightsError is left out, because it is raised while a model starts and never by a request. Left out
+    as well are the classes that Ray derives at run time from an error of ours that crosses processes.
     """
     for error in base.__subclasses__():
         if error is not WeightsError and error.__module__ == RequestError.__module__:
@@ -190,5 +192,5 @@ def error_classes(base: type[RequestError] = RequestError) -> Iterator[type[Requ
 
 
 def meaning(error: type[RequestError]) -> str:
-    """What an error means, in a line: the first paragraph of its docstring."""
+    """What an error means, in one line: the first paragraph of the docstring of its class."""
     return " ".join((inspect.getdoc(error) or "").split("\n\n")[0].split())

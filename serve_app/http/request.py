@@ -35,10 +35,10 @@ IGNORED = frozenset(
 )
 """Parameters that say who asks and what for, or how to route, store or speed up a request."""
 TOOL_LISTS = frozenset({"functions", "tools"})
-"""Parameters that list tools which a model may call. The models here never call one. Open WebUI sends
-its tools with every question, so a refusal would make all questions from Open WebUI fail."""
+"""Parameters that list tools which a model may call. The models here never call a tool. Open WebUI
+sends its tools with every question, so a refusal would make all questions from Open WebUI fail."""
 LONGEST_PARAM = 100
-"""Most characters of `param` in an error. A client may send a parameter name of any length."""
+"""Most characters of `param` in an error, because a client may send a parameter name of any length."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "function_call": ("none", "auto"),
@@ -128,9 +128,9 @@ class ChatRequest(_Strict):
     """How to stream; allowed only with `stream`."""
     temperature: float | None = Field(None, ge=0, le=2)
     """Temperature of the aggregator, or of the model that is asked by name. Proposers keep the recipe's
-    sampling; this holds for all sampling parameters here."""
+    sampling, whatever the request says here and in the other sampling parameters except `seed`."""
     top_p: float | None = Field(None, gt=0, le=1)
-    """Sample from the likeliest tokens that hold this much probability."""
+    """Sample from the likeliest tokens that together have this probability."""
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     """Most tokens of the answer. Proposals keep the recipe's limit."""
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
@@ -138,15 +138,15 @@ class ChatRequest(_Strict):
     stop: str | list[str] | None = None
     """Up to 16 texts that end the answer."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    """Fixes the seeds of all calls and the order of the references."""
+    """Fixes the sampling seeds of all calls, proposers' included, and the order of the references."""
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     """Above 0, discourages tokens that occurred at all."""
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     """Above 0, discourages tokens by how often they occurred."""
     logprobs: bool | None = None
-    """Return the log-probabilities of the answer's tokens; only for a model that is asked by name."""
+    """Return the log-probabilities of the answer's tokens; refused for the mixture."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    """How many of the likeliest alternatives to return for each token; needs `logprobs`."""
+    """How many of the likeliest tokens to return at each position of the answer; needs `logprobs`."""
     moa: MoaOptions = MoaOptions()
     """Which of SlimMoA's additions the answer should have."""
     _ignored: tuple[str, ...] = PrivateAttr(())
@@ -192,7 +192,7 @@ def parse(body: bytes) -> ChatRequest:
     try:
         fields = _read_object(body)
         honoured = {name: value for name, value in fields.items() if _keep_or_refuse(name, value)}
-        # Back to JSON, because only in its JSON mode pydantic's messages speak of objects and arrays;
+        # Back to JSON, because pydantic's messages speak of objects and arrays only in its JSON mode;
         # otherwise clients would read of Python's dictionaries and lists.
         request = ChatRequest.model_validate_json(json.dumps(honoured))
     except ValidationError as error:
@@ -205,10 +205,13 @@ def parse(body: bytes) -> ChatRequest:
 
 
 def _keep_or_refuse(name: str, value: Any) -> bool:
-    """True if a parameter is honoured (case 1 above), False if it is left out without an error (2, 3).
+    """Whether to keep a parameter, because it is honoured (case 1 of the file's docstring). If not, it
+    is left out without an error: in cases 2 and 3, and in case 4 if its value asks for what happens
+    anyway.
 
     Raises:
-        BadRequest: the parameter is unknown, or cannot be left out without changing the answer (4).
+        BadRequest: the parameter is unknown, its value in case 3 is not an array, or its value in case
+            4 asks for a feature that SlimMoA does not have.
     """
     if name in ChatRequest.model_fields:  # 1
         return True
@@ -250,8 +253,13 @@ def _read_object(body: bytes) -> dict[str, Any]:
 
 
 def _without_nulls(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. As in OpenAI's API, null means that a field is absent. A repeated name is refused,
-    because proxies and servers differ in which of its values they take."""
+    """A JSON object without its nulls: as in OpenAI's API, null means that a field is absent.
+
+    A repeated name is refused, because proxies and servers differ in which of its values they take.
+
+    Raises:
+        ValueError: a name is repeated.
+    """
     names = {name for name, _ in pairs}
     if len(names) < len(pairs):
         raise ValueError("a name stands twice in one object")

@@ -23,15 +23,16 @@ from serve_app.http.request import ChatRequest
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Call, Event, ProposalDone, Role, Summary
 
 DONE = "data: [DONE]\n\n"
-"""The last event of every stream, as OpenAI's streams end."""
+"""The last event of every stream, as in OpenAI's streams."""
 KEEPALIVE = ": keep-alive\n\n"
-"""A comment, which clients skip. It keeps proxies from closing a stream that is silent for long."""
+"""A comment, which clients skip. Comments keep proxies from closing a stream that is long silent."""
 TEXT_MARK = "\0"
-"""Stands for the text in a chunk that is cut at it. No name of a model contains it."""
+"""Stands for the text in the chunk from which `_around_text` takes the parts before and after the text.
+No other field of a chunk contains this character."""
 
 
 class ChatResponse:
-    """Makes the objects that answer one request."""
+    """Writes the answer to one request as JSON: the events of a stream, or one object."""
 
     def __init__(self, request: ChatRequest) -> None:
         options = request.stream_options
@@ -42,11 +43,12 @@ class ChatResponse:
         self._shows_usage = options is not None and options.include_usage
 
     def role(self) -> str:
-        """The first chunk, which is sent before any work is done."""
+        """The first chunk of a stream, which names the role and has no text."""
         return self._chunk({"role": "assistant", "content": ""})
 
     def chunk(self, event: Event | None) -> str:
-        """The server-sent events for one event of the answer; empty if a stream does not show it.
+        """The server-sent events for one event of the answer; empty if the stream does not show the
+        event.
 
         None stands for a while without any event and becomes a keep-alive.
         """
@@ -62,7 +64,7 @@ class ChatResponse:
         return ""
 
     def error(self, error: RequestError) -> str:
-        """The end of a stream that failed after it had begun."""
+        """The end of a stream that fails after it began: the error, then `DONE`."""
         return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
 
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
@@ -105,16 +107,17 @@ class ChatResponse:
 
     @cached_property
     def _around_text(self) -> tuple[str, str]:
-        """What stands before and after the text in a chunk that carries nothing else.
+        """The parts before and after the text in a chunk that carries only text.
 
-        Nearly all chunks of a stream are of this kind. Only their text differs, and to put it between
-        these two costs a tenth of the CPU time of a chunk that pydantic makes.
+        Nearly all chunks of a stream carry only text and differ in nothing else. To put the text
+        between the two parts costs a tenth of the CPU time of a chunk that pydantic makes.
         """
         before, _, after = self._chunk({"content": TEXT_MARK}).partition(to_json(TEXT_MARK).decode())
         return before, after
 
     def _end(self, summary: Summary) -> str:
-        """The chunk with the finish reason and the summary, the one with the usage, and the end."""
+        """The chunk with the finish reason and the summary, the chunk with the usage if the request
+        asks for the usage, and `DONE`."""
         moa = moa_summary(summary, self._ignored, None)
         last = self._chunk({}, finish=summary.answered.finish_reason, moa=moa)
         usage = self._sse(choices=[], usage=count_usage(summary.calls)) if self._shows_usage else ""
@@ -132,7 +135,7 @@ class ChatResponse:
         return self._sse(choices=[choice], **fields)
 
     def _sse(self, **fields: Any) -> str:
-        if self._shows_usage:  # as in OpenAI's streams: null in all chunks but the one that has it
+        if self._shows_usage:  # as in OpenAI's streams: null in all chunks but the last
             fields = {"usage": None} | fields
         chunk = ChatCompletionChunk.model_validate(
             {**self._head, "object": "chat.completion.chunk", **fields}
@@ -143,7 +146,8 @@ class ChatResponse:
 def count_usage(calls: Iterable[Call]) -> CompletionUsage:
     """The tokens of all finished calls, in sum and by model and role.
 
-    Rows stand in the order in which their first call ended. Seconds are rounded to 0.1 ms.
+    `by_model` has one row for each model and role, in the order in which their first calls ended.
+    Seconds are rounded to 0.1 ms.
     """
     rows: dict[tuple[str, str], ModelUsage] = {}
     for call in calls:

@@ -12,8 +12,9 @@ The events of an answer come in this order:
 Within 2 and 3 there may be: `Trimmed` where references were cut, `Retried` where a call was lost with
 its replica, `Spent` where a finished call gave nothing usable, `Missing` where an aggregator failed.
 
-`layer` is a layer's number, from 1; 0 stands for the aggregator, and for the model that answers alone.
-`place` is the number of a sample in its layer, from 0. Times are in seconds.
+A sample is one proposal that a layer asks a model for. `layer` is a layer's number, from 1; 0 stands
+for the aggregator, and for the model that answers alone. `place` is the number of a sample in its
+layer, from 0. Times are in seconds.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Literal
 from actors.engine import Delta, FinishReason
 
 Role = Literal["proposer", "aggregator", "direct"]
-"""What a model does in an answer; `direct`: it answers alone."""
+"""What a model does in an answer; `direct` if the model answers alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +38,20 @@ class Started:
 class Call:
     """What one finished engine call used.
 
-    Calls that failed or were cancelled are not counted: engines report tokens at the end of a call.
+    Calls that failed or were cancelled have no `Call`: engines report tokens at the end of a call.
     """
 
     model: str
     role: Role
     prompt_tokens: int
+    """Tokens that the model read."""
     completion_tokens: int
+    """Tokens that the model wrote, reasoning included."""
     engine_s: float
     """Seconds that the engine worked on the call."""
     finish_reason: FinishReason = "stop"
     seed: int | None = None
-    """The sampling seed of the call."""
+    """The sampling seed of the call; None if the call had no seed."""
 
     @classmethod
     def from_delta(cls, model: str, role: Role, whole: Delta, seed: int | None) -> "Call":
@@ -68,9 +71,9 @@ class Call:
 class ProposalDelta:
     """A proposal grows by `text`.
 
-    If its replica was lost, the proposal is written again. Then only text beyond what was sent before
-    gives events. If the new proposal begins differently, no text gives events. In both cases
-    `ProposalDone` has the whole text.
+    If the replica that writes a proposal is lost, another replica writes the proposal anew. Then only
+    text beyond the text that was sent before gives events. If the new proposal begins differently, no
+    text gives events. In both cases `ProposalDone` has the whole text.
     """
 
     layer: int
@@ -100,8 +103,8 @@ class Missing:
     layer: int
     model: str
     cause: str
-    """`late`, `empty` or the code of an error. `quorum_not_met`: the model did its part, but its layer,
-    not the first, had too few proposals to be used."""
+    """`late` (not in time), `empty` (no text), or the code of an error. `quorum_not_met`: the model did
+    its part, but its layer, which was not the first, had fewer proposals than the quorum."""
     detail: str
     """The cause in a sentence for people."""
 
@@ -113,7 +116,7 @@ class Retried:
     layer: int
     model: str
     detail: str
-    """The message of the error that the lost call ended with."""
+    """The message of the error with which the lost call ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +145,14 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class StageDone:
-    """A layer, or the aggregator, is through."""
+    """A stage ended: a layer, or the writing of the answer."""
 
     stage: str
+    """`layer 1`, `layer 2` and so on, `aggregator`, or `direct` for a model that answers alone."""
     seconds: float
+    """Time that the stage took."""
     first_s: float | None = None
-    """Time until the answer's first token; None for a layer."""
+    """`Answered.first_s`; None for a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +173,11 @@ class Answered:
     cut: bool = False
     """Whether the deadline ended the answer early."""
     first_s: float | None = None
-    """Time that the model took to its first token, reasoning or text."""
+    """Time that the model took to its first token, reasoning or text; None if the answer is a proposal
+    or the model wrote nothing."""
     call: Call | None = None
-    """None if the answer is a proposal, or if the deadline cut it."""
+    """The call that wrote the answer; None if the answer is a proposal, or if the deadline cut the
+    answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +192,7 @@ class Summary:
     retried: tuple[Retried, ...]
     stages: tuple[StageDone, ...]
     calls: tuple[Call, ...]
+    """All finished calls, those that gave nothing usable included."""
 
     @property
     def degraded(self) -> bool:
@@ -194,7 +202,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class AnswerDone:
-    """The last event."""
+    """The last event of an answer."""
 
     summary: Summary
 

@@ -1,4 +1,4 @@
-"""What the mixture asks of the recipe's models. It knows nothing of where they run."""
+"""What the mixture asks of the recipe's models, wherever the models run."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from configs.schema import Sampling
 
 
 class Models(Protocol):
-    """The recipe's models, by name. Calls raise the RequestErrors of `configs.errors`."""
+    """The recipe's models, which are called by name. If a call fails, it raises a RequestError."""
 
     def stream(
         self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
@@ -16,18 +16,18 @@ class Models(Protocol):
         """The model's answer. Closing the iterator cancels the call.
 
         Args:
-            streamed: whether the answer is read as it grows. If not, it may come in few pieces, which
-                costs less.
+            streamed: whether the answer is read as it grows. If not, the answer may come in few pieces,
+                which costs less.
         """
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         """The model's answer in one piece, which costs less than `stream`."""
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        """Tokens of the conversation in the model's chat template, by the model's own tokenizer."""
+        """How many tokens the conversation takes in the model's chat template."""
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
-        """For each text, the positions in characters where the model's tokens end."""
+        """For each text, the positions, in characters from its start, where the model's tokens end."""
 
     async def is_alive(self, model: str) -> bool:
-        """Whether a replica of the model answers a probe, which takes a few seconds at most."""
+        """Whether a replica of the model answers a probe. The probe takes a few seconds at most."""

@@ -1,9 +1,9 @@
 """Puts references into a prompt. Pure text; the conversations passed in are never changed.
 
-The text of a reference is not trusted. It stands between delimiters, and everything in it that looks
+The text of a reference is not trusted. The text stands between delimiters. Whatever in the text looks
 like a delimiter or like a control token of a chat template is defused: its first bracket is replaced.
-No model is named. The form follows MoA (Wang et al., 2024): instructions and numbered responses are
-appended to the system message.
+The prompt does not name the models that wrote the references. The form follows MoA (Wang et al., 2024):
+instructions and numbered responses are appended to the system message.
 """
 
 import re
@@ -13,9 +13,10 @@ from actors.engine import Message
 from configs.schema import References
 
 THINKING = re.compile(r"([`'\"]?)<(/?)think(?:ing)?>", re.IGNORECASE)
-"""A tag around reasoning. A quote before it makes it a mention; texts about such models have many."""
+"""A tag that begins or ends a block of reasoning. A tag after a quote is only a mention, of which texts
+about reasoning models have many."""
 TAG = re.compile(r"<(\w+)")
-"""The name of the delimiter in a recipe's form of a reference."""
+"""Finds the name of the delimiter in a recipe's form of a reference, such as `response`."""
 CONTROL = re.compile(r"<(?=\|[\w./-]{1,40}\|>|(?:start|end)_of_turn>)")
 """The bracket that begins a control token of a known chat template. llama.cpp reads such tokens
 anywhere in a text, so a reference could end its message and begin a system message."""
@@ -30,10 +31,11 @@ GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"
 def with_references(
     messages: Sequence[Message], references: Sequence[str], settings: References
 ) -> list[Message]:
-    """The conversation with the references in it; an equal copy of it if there are none.
+    """The conversation with the references in it; without references a copy of the conversation.
 
-    Style `system` appends them to the system message at the start of the conversation, style `tail` to
-    the last user message. If there is no such message, one is added.
+    Style `system` appends the references to the system message at the start of the conversation, style
+    `tail` to the last user message. If there is no such message, a message with the references is added
+    there.
     """
     conversation = [Message(role=m["role"], content=m["content"]) for m in messages]
     if not references:
@@ -53,19 +55,19 @@ def with_references(
 
 
 def _item(number: int, text: str, item: str) -> str:
-    """One reference in the recipe's form `item`."""
+    """One reference in the form `item`, which the recipe gives (`references.item`)."""
     tag = TAG.search(item)
     harmless = without_control(text)
     return item.format(number=number, text=_defused(harmless, tag[1]) if tag else harmless)
 
 
 def without_control(text: str) -> str:
-    """The text with every control token of a chat template defused."""
+    """The text with every control token of a known chat template defused."""
     return CONTROL.sub(HARMLESS, text)
 
 
 def _defused(text: str, tag: str) -> str:
-    """The text with every closing `tag` and every numbered opening `tag` defused.
+    """The text with every delimiter defused: each closing `tag`, and each opening `tag` with a number.
 
     `Promise<Response>` is code, not a delimiter, and stays.
     """

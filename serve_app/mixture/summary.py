@@ -24,7 +24,7 @@ class SummaryBuilder:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        """It decides the order of the references."""
+        """The seed that decides the order of the references."""
         self._missing: list[Missing] = []
         self._trimmed: list[Trimmed] = []
         self._retried: list[Retried] = []
@@ -33,9 +33,13 @@ class SummaryBuilder:
         self._answered: Answered | None = None
 
     async def stage(self, name: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        """The events of a stage, taken in as they pass, then its `StageDone`.
+        """Take in the events of a stage and pass them on, then give the `StageDone` of the stage.
 
         Closing this generator closes `events`.
+
+        Args:
+            name: name of the stage, as in `StageDone`.
+            events: the events of the stage.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -49,7 +53,7 @@ class SummaryBuilder:
         yield done
 
     def build(self) -> Summary:
-        """The summary of an answer that is complete."""
+        """The summary of a complete answer. To be called after its `Answered` was taken in."""
         assert self._answered is not None
         return Summary(
             seed=self.seed,
