@@ -14,7 +14,11 @@ from serve_app.error_schema import Described
 
 LayerNumber = Annotated[int, Field(description="Number of the layer, counted from 1.")]
 LayerOrAggregator = Annotated[
-    int, Field(description="Number of the layer, counted from 1; 0 stands for the aggregator.")
+    int,
+    Field(
+        description="Number of the layer, counted from 1; 0 stands for the aggregator, and for a model "
+        "that is asked by name."
+    ),
 ]
 Place = Annotated[
     int,
@@ -32,7 +36,7 @@ Cause = Annotated[
         "was not the first, had too few proposals to be used), or the code of an error."
     ),
 ]
-Detail = Annotated[str, Field(description="The cause in words, for people.")]
+Detail = Annotated[str, Field(description="What happened, in words for people.")]
 TokensRemoved = Annotated[int, Field(description="How many tokens of references were cut away.")]
 Stage = Annotated[
     str,
