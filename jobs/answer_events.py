@@ -15,13 +15,14 @@ from serve_app.mixture.events import (
 )
 
 OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
-"""Causes that the models produced themselves and that would repeat on a retry; `quorum_not_met` only
-follows from the others. An answer that lacks a proposal for one of these causes is final. After any
-other cause the next run tries the row again."""
+"""Causes of a missing contribution that would repeat on a retry, because they follow from the prompt
+and the model's own output. `quorum_not_met` only follows from other missing contributions. An answer
+that lacks contributions for these causes alone is final. Any other cause is a fault: unless answers may
+be degraded, the next command tries the row again."""
 
 
 class FaultyAnswer(Exception):
-    """An answer came about without a model that failed."""
+    """An answer would lack the contribution of a model that failed."""
 
     def __init__(self, missing: Missing) -> None:
         super().__init__(f"model {missing.model!r}: {missing.detail}")
@@ -33,7 +34,7 @@ class AnswerEvents:
 
     def __init__(self) -> None:
         self.faults: list[Missing] = []
-        """The models that are missing because an engine failed, in order; see OWN_CAUSES."""
+        """The missing contributions whose cause is not in OWN_CAUSES, in the order of the events."""
 
         self._text: list[str] = []
         self._proposals: dict[tuple[int, int], Call] = {}
@@ -59,7 +60,7 @@ class AnswerEvents:
 
     @property
     def text(self) -> str:
-        """The text so far, reasoning included."""
+        """The answer's text so far, with any reasoning that the model wrote into the text."""
         return "".join(self._text)
 
     @property
@@ -69,10 +70,13 @@ class AnswerEvents:
         return self._summary
 
     def used_calls(self, models: StoredModels) -> tuple[UsedCall, ...]:
-        """The calls that a finished answer is made of, the last one first.
+        """The calls that a finished answer is made of.
+
+        The call that wrote the answer comes first, if there is such a call. The calls that wrote the
+        proposals follow by layer and place.
 
         Args:
-            models: the models that the answer was made with; they know the keys of its calls.
+            models: The models that the answer was made with, which know the keys of the answer's calls.
         """
         calls = sorted(self._proposals.items())
         if (last := self.summary.answered.call) is not None:

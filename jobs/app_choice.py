@@ -1,7 +1,8 @@
-"""Which Serve application a job uses, and whether the application suits the job. Pure: no Ray.
+"""Chooses the Serve application that a job uses, and checks whether the application suits the job.
 
-A job's own application is named after its run folder. So a run can end what a killed job of the same
-run has left, and two jobs never end each other's models.
+These functions decide by names and settings alone and do not call Ray. A job's own application is
+named after its run folder. So a run can end what a killed job of the same run has left, and two jobs
+never end each other's models.
 """
 
 import hashlib
@@ -22,22 +23,25 @@ class ModelAppMismatch(UserError):
 
 
 def app_name(folder: Path) -> str:
-    """The name of the own application of a run's jobs."""
+    """The name of the application that the jobs of a run start for themselves."""
     return JOB_APP + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
 
 
 def choose_app(running: Collection[str], own: str, *, must_use_cluster: bool) -> str | None:
-    """The application of a cluster that a job uses or ends; None if none concerns the job.
+    """The name of the application of a cluster that a job has to use or to end.
 
-    1. The application of `slimmoa serve` is used.
-    2. The job's own application was left by a killed job.
-    3. Another job's application occupies the cluster. The job uses another cluster, unless it must use
-       this one.
+    1. The application of `slimmoa serve` runs: the job uses this application.
+    2. The job's own application runs, because a killed job left it: the job ends this application.
+    3. Another job's application occupies the cluster: the job uses another cluster, unless the job must
+       use this cluster.
 
     Args:
-        running: names of the cluster's applications.
-        own: name of the job's own application.
-        must_use_cluster: the user named this cluster, so no other one may be used.
+        running: Names of the cluster's applications.
+        own: Name of the job's own application.
+        must_use_cluster: True if the user named this cluster, so that the job may use no other cluster.
+
+    Returns:
+        The name in the cases 1 and 2; None in case 3, or if no such application runs.
 
     Raises:
         ModelAppMismatch: case 3, and the job must use this cluster.
@@ -58,14 +62,14 @@ def is_app_replica(app: str, actor: str) -> bool:
 
 
 def require_models(recipe: Recipe, name: str, deployments: Collection[str]) -> None:
-    """Raises ModelAppMismatch if the application `name` has no deployment for a model of the recipe."""
+    """Raise ModelAppMismatch if the application `name` has no deployment for a model of the recipe."""
     missing = [model for model in recipe.models if f"model-{model}" not in deployments]
     if missing:
         raise ModelAppMismatch(f"the running application {name} has no model {', '.join(missing)}")
 
 
 def require_same(name: str, model: str, wanted: Model, running: Model) -> None:
-    """Raises ModelAppMismatch if the application `name` runs another model than is wanted."""
+    """Raise ModelAppMismatch if the application `name` runs another model than the wanted model."""
     other = model_identity(wanted) != model_identity(running)
     if other or wanted.context_tokens != running.context_tokens:
         what = "engine, weights or settings" if other else "context_tokens"

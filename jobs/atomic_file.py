@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into; when the block ends without an error it takes the place of `path`.
+    """Open a file to write into. When the block ends without an error, the file replaces `path`.
 
     Readers see the earlier file, if any, or the whole new one, also after a crash or a power cut. If
     the block raises, the earlier file stays.

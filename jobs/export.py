@@ -1,4 +1,4 @@
-"""A generator's answers as a file for others: AlpacaEval's `model_outputs.json`, JSONL or Parquet.
+"""Writes a generator's answers to a file: AlpacaEval's `model_outputs.json`, JSONL or Parquet.
 
 A file appears whole or not at all. Rows are streamed.
 """
@@ -28,10 +28,10 @@ class ExportSummary:
     """What an export wrote."""
 
     rows: int
-    """Rows that were written."""
+    """Number of rows that were written."""
 
     left_out: int
-    """Rows of the set of which not all turns are answered."""
+    """Number of rows of the set that were left out, because a turn of the row has no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,16 @@ def export(
     """Write the answers of a generator into a file, in the order of the set.
 
     Args:
-        store: of the run.
-        generator: whose answers.
-        path: of the file; an earlier file is replaced.
+        store: The store of the run.
+        generator: Name of the generator.
+        path: The file to write; an earlier file is replaced.
         form: `alpaca_eval` (a JSON list of instruction, output, generator, dataset), `jsonl` (per line
-            a row with all its proposals) or `parquet` (the same columns).
-        allow_partial: leave out rows without a whole answer instead of raising an error.
+            a row with all its answers and proposals) or `parquet` (the same columns).
+        allow_partial: Leave out rows with an unanswered turn instead of raising an error.
 
     Raises:
-        ExportError: there is no such form, rows have no answer, the form cannot hold the rows, or
-            pyarrow is not installed.
+        ExportError: there is no such form, a row has an unanswered turn, the form cannot hold the rows,
+            or pyarrow is not installed.
         StoreError: there is no such generator.
     """
     write = _FORMS.get(form)

@@ -26,7 +26,7 @@ OWNER = "run.owner.json"
 """Name of the file that describes the owner."""
 
 LOCK_TIMEOUT_S = 0.2
-"""How long the lock is waited for: `read_owner` in another process holds it for a moment."""
+"""Seconds to wait for the lock, which `read_owner` in another process may hold for a moment."""
 
 
 class RunTaken(UserError):
@@ -35,14 +35,14 @@ class RunTaken(UserError):
 
 @contextmanager
 def lock_folder(folder: Path, command: str) -> Iterator[None]:
-    """Hold the lock of a run's folder; creates a missing folder.
+    """Hold the lock of a run's folder during the block. A missing folder is created.
 
     Args:
-        folder: the run's folder.
-        command: the command line, shown to jobs that are refused.
+        folder: The run's folder.
+        command: The command line, shown to jobs that are refused.
 
     Raises:
-        RunTaken: another job holds the lock; it is not waited for.
+        RunTaken: another job holds the lock; nobody waits until that job ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -61,7 +61,7 @@ def lock_folder(folder: Path, command: str) -> Iterator[None]:
 
 
 def read_owner(folder: Path) -> str | None:
-    """Describes the job that works on the run's folder, for people; None if there is none."""
+    """Describe the job that works on the run's folder, for people; None if no job does."""
     if not (folder / LOCK).exists():
         return None
     lock = FileLock(folder / LOCK)

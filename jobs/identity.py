@@ -1,4 +1,4 @@
-"""What determines the output of a call, a model or a generator, as hashes.
+"""Hashes of everything that determines the output of a call, a model or a generator.
 
 The key of a call covers everything that an engine is given. What built the prompt (the recipe's prompt
 text, the code that inserts references) counts through the messages that resulted. Settings that only
@@ -21,7 +21,7 @@ KEY_BYTES = 16
 """Length of a call's key."""
 
 QUESTION_BYTES = 4
-"""Length of the part of a key that depends on the first question alone."""
+"""Length of the part of a key that depends on the user's first message alone."""
 
 VLLM_SETTINGS = ("quantization", "dtype", "kv_cache_dtype", "load_format", "reasoning_parser")
 """Settings of a vLLM model that change its output."""
@@ -33,8 +33,8 @@ SCRIPT_SETTINGS = ("text", "tokens")
 def call_key(model: str, identity: str, messages: Sequence[Message], sampling: Sampling) -> bytes:
     """The key of an engine call: KEY_BYTES bytes.
 
-    A key begins with a hash of the first question alone. So the calls of one row lie side by side in
-    the store's index, and storing them changes one page of the index instead of several.
+    A key begins with a hash of the user's first message alone. So the calls of one row lie side by side
+    in the store's index, and storing them changes one page of the index instead of several.
 
     Args:
         model: the model's name in the recipe.
@@ -51,9 +51,10 @@ def call_key(model: str, identity: str, messages: Sequence[Message], sampling: S
 def model_identity(model: Model) -> str:
     """Hash of a model's weights and of the settings that change its output.
 
-    If a source of the weights gives a checksum, the checksum stands for the weights. Otherwise the
-    first source counts: a Hub repository by its name and revision, which are trusted, and a local file
-    or folder by sizes and times of change. Local weights must exist by then.
+    If a source of a file of weights gives a checksum, the checksum stands for the weights. Otherwise
+    the first source counts: a Hub repository by its name and revision, which are trusted, and a local
+    file or folder by names, sizes and times of change. Local weights must exist when this function is
+    called. A model on a server counts by the server's address and the model's name.
     """
     match model:
         case LlamaCppModel():
@@ -69,14 +70,14 @@ def model_identity(model: Model) -> str:
 
 
 def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
-    """A variant as a generator of a store, with the identity that its answers have.
+    """A variant as a generator of a store, with a hash of everything that determines its answers.
 
     Limits, cards and description of the recipe do not count: they change how a run goes, not what the
     models are asked.
 
     Args:
         variant: a mixture, or one model alone.
-        identities: the identities (`model_identity`) of the recipe's models.
+        identities: the identities (`model_identity`) of the recipe's models, by name of the model.
         seed: the run's seed.
     """
     recipe = variant.recipe

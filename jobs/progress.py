@@ -1,5 +1,7 @@
-"""How far the answering of a set is: for people at a terminal, in a log, and in the store for
-`bench status`."""
+"""Shows the progress of answering and judging at a terminal or in a log.
+
+The progress of answering is stored too, for `bench status`.
+"""
 
 import asyncio
 import time
@@ -23,11 +25,12 @@ LOOK_INTERVAL_S = 0.5
 """Time between two looks at the figures."""
 
 FIRST_INTERVAL_S = 2.0
-"""Minimum time between two records in the store; it grows with the run, see MOST_RECORDS."""
+"""Minimum time between two records of a generator in the store, as long as the run is young; see
+MOST_RECORDS."""
 
 MOST_RECORDS = 500
-"""After n seconds, records are at least n / MOST_RECORDS seconds apart, so that even a long run stores
-only a few thousand."""
+"""After n seconds, records of a generator are at least n / MOST_RECORDS seconds apart, so that even a
+long run stores only a few thousand records of each generator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +41,18 @@ class Speed:
     """Tokens that all engines together wrote per second."""
 
     left_s: float | None
-    """Seconds until the run ends at this speed; None if that cannot be told."""
+    """Seconds until the run ends at this speed; None if no call was finished lately."""
 
 
 class SpeedMeter:
     """Computes a speed from totals that grow.
 
     The time left is computed from calls, not from rows: where models take turns, no row is finished for
-    a long time, and then all are at once.
+    a long time, and then all rows are finished at once.
     """
 
     WINDOW_S = 60.0
-    """How far back the speed looks, at least."""
+    """Seconds that a speed looks back, at least, once the run has lasted so long."""
 
     def __init__(self, calls_expected: int) -> None:
         """A meter for a run that takes `calls_expected` calls in all."""
@@ -60,9 +63,9 @@ class SpeedMeter:
         """Add the totals of one moment, and return the speed since about WINDOW_S before it.
 
         Args:
-            now: the moment, in seconds of any clock.
-            calls: calls that are done so far.
-            tokens: tokens that are written so far.
+            now: The moment, in seconds of any clock.
+            calls: Number of calls that are done so far.
+            tokens: Number of tokens that are written so far.
         """
         self._totals.append((now, calls, tokens))
         while len(self._totals) > 2 and self._totals[1][0] <= now - self.WINDOW_S:
@@ -91,12 +94,12 @@ class Reporter:
         """A reporter that has shown nothing yet.
 
         Args:
-            store: gets the records.
-            names: the generators that answer.
-            calls_expected: calls that all of the remaining answers take.
-            counts: of the calls; they grow while the run goes on.
-            swaps: returns the number of swaps since the application started.
-            console: where to show the progress.
+            store: The store that gets the records of progress.
+            names: Names of the generators that answer.
+            calls_expected: Number of calls that all of the remaining answers take.
+            counts: Counts of the run's calls, which grow while the run goes on.
+            swaps: Returns the number of swaps since the application started.
+            console: Where to show the progress.
         """
         self._store = store
         self._names = names
@@ -112,12 +115,12 @@ class Reporter:
         self._bar: tuple[Progress, TaskID] | None = None
 
     def update(self, progress: GenerateProgress) -> None:
-        """To be called after each row that was answered or failed."""
+        """Take over the new progress; to be called after each row that was answered or failed."""
         self._progress = progress
 
     @contextmanager
     def show_bar(self) -> Iterator[None]:
-        """Show a bar for the time of the block if the console is a terminal."""
+        """Show a bar during the block if the console is a terminal."""
         if not self._console.is_terminal:
             yield
             return
@@ -131,7 +134,7 @@ class Reporter:
     async def watch(self) -> None:
         """Show and store the progress again and again, until cancelled.
 
-        It is shown on the bar if there is one, and else as a line every LOG_INTERVAL_S.
+        The progress is shown on the bar if there is a bar, and otherwise as a line of a log.
         """
         self._swaps_before = await self._count_swaps()
         stored_at = -LOG_INTERVAL_S
@@ -190,7 +193,12 @@ def verdict_progress(
 ) -> Iterator[Callable[[JudgeSummary], None]]:
     """Show a bar over the verdicts on one generator if the console is a terminal.
 
-    Yields the function that is to be called after each verdict.
+    Yields the function that is to be called after each case with the summary so far.
+
+    Args:
+        console: Where to show the bar.
+        generator: Name of the generator.
+        rows: The number of cases at which the bar is full.
     """
     if not console.is_terminal:
         yield lambda _: None

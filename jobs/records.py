@@ -23,7 +23,7 @@ class Row:
 
     turns: tuple[str, ...]
     """The user's messages, asked one after another with the earlier answers in view. MT-Bench has two
-    per row."""
+    messages per row."""
 
     before: tuple[Message, ...] = ()
     """Messages of the conversation before the first turn."""
@@ -48,7 +48,7 @@ class StoredCall:
     model: str
 
     seed: int | None
-    """The sampling seed of the call."""
+    """The sampling seed of the call; None if the call had no seed."""
 
     whole: Delta
     """The model's whole output in one delta."""
@@ -65,7 +65,7 @@ class CallResult:
     """The key that the call is stored under."""
 
     was_stored: bool
-    """True if the call was in the store already, so that nothing had to be waited for."""
+    """True if the call was in the store already, so that no engine was waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class UsedCall:
     """The layer, from 1; 0 for the aggregator, or for a model alone."""
 
     place: int
-    """Number of the sample in its layer, from 0."""
+    """Number of the sample in its layer, from 0; 0 in layer 0."""
 
     model: str
 
@@ -99,19 +99,20 @@ class Answer:
     text: str
 
     used: tuple[UsedCall, ...] = ()
-    """The calls that the answer is made of, the last one first; none for a file of outputs."""
+    """The calls that the answer is made of, by layer and place: first the aggregator's call (layer 0).
+    Empty for a file of outputs."""
 
     missing: tuple[Mapping[str, Any], ...] = ()
-    """The models that did not contribute, each an `events.Missing` as a dictionary."""
+    """The contributions that are missing, each an `events.Missing` as a dictionary."""
 
     finish_reason: str = "stop"
     """Why the text ended, in OpenAI's words."""
 
     seconds: float = 0.0
-    """Wall time; 0 if all of its calls were stored already."""
+    """Wall time that the answer took; 0 if all calls of the answer were stored already."""
 
     at: float = 0.0
-    """When the answer was stored, in Unix time."""
+    """When the answer was stored, in Unix time; 0 for a file of outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Failure:
     """The message of the error."""
 
     attempts: int = 1
-    """Attempts in all runs together."""
+    """Number of attempts that failed, by all commands together."""
 
     at: float = 0.0
     """When the last attempt failed, in Unix time."""
@@ -158,7 +159,7 @@ class Generator:
     kind: GeneratorKind
 
     identity: str
-    """Hash of everything that determines its answers."""
+    """Hash of everything that determines the generator's answers."""
 
     about: Mapping[str, Any] = field(default_factory=dict)
     """What people may want to know: the recipe, the model's settings, or the name of the file."""
@@ -169,7 +170,7 @@ class Verdict:
     """A judge's opinion on one answer."""
 
     judge: str
-    """Name of the judge with a hash of its prompt and model."""
+    """Name of the judge with a hash of its prompts and model."""
 
     kind: VerdictKind
 
@@ -201,8 +202,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a generator was at one moment. The last four figures are of all generators together,
-    since the command was started."""
+    """How far a generator was at one moment.
+
+    `tokens`, `calls`, `reused` and `swaps` are counted for all generators together, from the start of
+    the command.
+    """
 
     at: float
     """Unix time."""
@@ -210,19 +214,19 @@ class Progress:
     generator: str
 
     rows: int
-    """Rows with all their turns answered."""
+    """Number of rows with all their turns answered."""
 
     failed: int
-    """Rows whose last attempt failed."""
+    """Number of rows whose last attempt failed."""
 
     tokens: int
-    """Tokens written by engines."""
+    """Number of tokens that engines wrote."""
 
     calls: int
-    """Calls that engines finished."""
+    """Number of calls that engines finished."""
 
     reused: int
-    """Calls whose result was in the store, or that several answers shared."""
+    """Number of calls whose result was in the store, or that several answers shared."""
 
     swaps: int
-    """Engines that were woken in place of others."""
+    """How often an engine was woken in place of another."""

@@ -1,8 +1,8 @@
 """Variants of a mixture, as ablations compare them: pure changes of a recipe, each with a name.
 
-A variant changes the proposers or the aggregator and nothing else. Prompts and limits stay those of the
-base, and so does the sampling of every model that stays. So most calls of a variant are calls of the
-base, which are stored already.
+The *base* is the mixture as it is. A variant changes the proposers or the aggregator. Prompts, limits
+and the sampling of every model that stays are those of the base; only a quorum that would be out of
+reach is lowered. So most calls of a variant are calls of the base, which are stored already.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ class Variant:
     """The whole recipe, also for a model alone."""
 
     model: str | None = None
-    """The model that is asked alone; None for the mixture."""
+    """The model that is asked alone; None for a mixture."""
 
     @property
     def models(self) -> set[str]:
@@ -41,7 +41,7 @@ class Variant:
         return proposers | set(self.recipe.aggregators)
 
     def calls_per_answer(self) -> int:
-        """Engine calls that one answer takes when nothing fails."""
+        """The number of engine calls that one answer takes when nothing fails."""
         return self.recipe.calls_per_answer() if self.model is None else 1
 
 
@@ -64,8 +64,9 @@ def alone(recipe: Recipe, model: str) -> Variant:
 def sampling_alone(recipe: Recipe, model: str) -> Sampling:
     """The sampling of a model that is asked alone.
 
-    A proposer keeps the sampling of its first layer, so that its first proposal there is its answer
-    alone. A model that does not propose is sampled as the aggregator.
+    A proposer keeps its sampling of the first layer in which it proposes. If this is layer 1, the
+    model's first proposal and its answer alone are the same call. A model that does not propose is
+    sampled as the aggregator.
     """
     first = next((p for p in recipe.proposers() if p.model == model), None)
     return recipe.aggregator.sampling if first is None else first.sampling
@@ -74,8 +75,8 @@ def sampling_alone(recipe: Recipe, model: str) -> Sampling:
 def without(recipe: Recipe, model: str) -> Variant:
     """The mixture without a proposer.
 
-    The model is removed from every layer. A quorum that the others could not reach is lowered to the
-    number of samples of the smallest layer.
+    The model is removed from every layer. A quorum that the remaining proposers could not reach is
+    lowered to the number of samples of the smallest layer.
 
     Raises:
         VariantError: the model is no proposer, or a layer would be empty.
@@ -95,7 +96,9 @@ def without(recipe: Recipe, model: str) -> Variant:
 
 
 def with_also(recipe: Recipe, model: str) -> Variant:
-    """The mixture with one more proposer, at the end of every layer and sampled as the layer's first.
+    """The mixture with one more proposer, at the end of every layer.
+
+    The new proposer is sampled as the first proposer of the layer, but without a fixed seed.
 
     Raises:
         VariantError: the recipe has no such model, or the model's context is too small for the
@@ -122,12 +125,12 @@ def with_replacements(recipe: Recipe, models: Mapping[str, str], label: str | No
     """The mixture with other models in place of some proposers, in every layer; the aggregator stays.
 
     Args:
-        recipe: the base.
-        models: the new model by the old one.
-        label: what the variant's name ends with; by default all replacements.
+        recipe: The recipe of the base.
+        models: For each proposer to replace, the new model.
+        label: What the variant's name ends with; by default all replacements.
 
     Raises:
-        VariantError: an old model is no proposer, or a new one is unknown or has too small a context.
+        VariantError: an old model is no proposer, or a new model is unknown or has too small a context.
     """
     ending = label or "-".join(f"{new}-for-{old}" for old, new in models.items())
     name = f"{recipe.name}-{ending}"
@@ -144,8 +147,8 @@ def with_replacements(recipe: Recipe, models: Mapping[str, str], label: str | No
 def self_moa(recipe: Recipe, model: str) -> Variant:
     """Self-MoA (Li et al., 2025) with as many calls as the base.
 
-    In each layer this one model gives as many samples as all proposers of the base together; the
-    aggregator stays.
+    In each layer `model` alone proposes, with as many samples as all proposers of the base together.
+    The aggregator stays.
 
     Raises:
         VariantError: the recipe has no such model, the model's context is too small, or a layer has

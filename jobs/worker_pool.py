@@ -1,4 +1,4 @@
-"""Work on many items with a limited number of workers."""
+"""Works on many items with a limited number of workers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ async def work_on_all(items: Iterable[T], work: Callable[[T], Awaitable[None]], 
     An item is drawn from `items` only when work on it starts.
 
     Raises:
-        The first error of `work`; work under way is cancelled then, and no other item is drawn.
+        Exception: `work` raised it first. Then work under way is cancelled, and no other item is drawn.
     """
     remaining = iter(items)
     try:

@@ -1,13 +1,13 @@
 """Ablations compare variants of a mixture on the same rows, by the same judge.
 
     quantized     quantized proposers against unquantized ones
-    proposers     what each proposer adds: leave one out, add one
-    aggregators   each candidate as the aggregator, and alone
+    proposers     what each proposer adds: the mixture with and without the proposer
+    aggregators   each candidate as the aggregator against the candidate alone
     members       the mixture against the models in it, and against Self-MoA on equal calls
 
-All variants are answered together and judged together, so that all rows are in flight at once. Only
-Self-MoA comes later, because the verdicts decide which model it consists of. This file imports NumPy,
-SciPy and scikit-learn, which are heavy.
+The *base* is the mixture of the run's recipe as it is. All variants answer together and are judged
+together, so that all rows are in flight at once. Only Self-MoA comes later, because the verdicts decide
+which model proposes in it. This file imports NumPy, SciPy and scikit-learn, which are heavy.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ JudgeAll = Callable[[Sequence[str]], Awaitable[None]]
 async def ablate(
     task: AblationTask, store: Store, answer_with: AnswerWith, judge_all: JudgeAll
 ) -> Findings:
-    """Have the missing answers and verdicts made, and compare the variants.
+    """Have the missing answers and verdicts of the variants made, and compare the variants.
 
     Args:
         task: What to compare.
@@ -44,8 +44,8 @@ async def ablate(
         judge_all: Has the answers judged; verdicts that are in the store are not made again.
 
     Raises:
-        VariantError: with unquantized models the recipe is not valid.
-        PreferencesError: a verdict has a value, but an answer is missing.
+        VariantError: the recipe is not valid with only quantized or only unquantized models.
+        PreferencesError: a verdict has a value, but one of the judged answers is missing.
     """
     planned = plan(task)
     await answer_with(list(planned.variants.values()))

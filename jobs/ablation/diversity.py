@@ -27,7 +27,7 @@ GRAM = 4
 FEATURES = 2**20
 """Length of a vector. Grams are hashed, and with fewer features more of them would collide."""
 FIT_TEXTS = 2000
-"""Most texts that the weights are fitted to; this limits the memory to about 20 MB."""
+"""The TF-IDF weights are fitted to so many texts at most, which limits the memory to about 20 MB."""
 
 Floats = NDArray[np.float64]
 
@@ -39,14 +39,14 @@ class Diversity:
     generator: str
     """Name of the mixture."""
     rows: int
-    """Rows with proposals."""
+    """Number of rows for which the mixture has proposals."""
     proposals: float | None
-    """Mean number of proposals to a row; None without rows."""
+    """Mean number of proposals to one of these rows; None without rows."""
     vendi: float | None
-    """Mean Vendi Score (Friedman & Dieng, 2023) of a row; None without rows.
+    """Mean Vendi Score (Friedman & Dieng, 2023) over these rows; None without rows.
 
-    The score is the effective number of different proposals: 1 if all are equal, up to the number of
-    proposals if no two are alike.
+    The score of a row is the effective number of different proposals: 1 if all proposals are equal, up
+    to the number of proposals if no two are alike.
     """
 
 
@@ -58,27 +58,27 @@ class Similarity:
     other: str
     """The other model; equal to `model` for two samples of one model."""
     pairs: int
-    """Pairs of proposals."""
+    """Number of pairs of proposals; both proposals of a pair are to one row, from one mixture."""
     value: float
-    """Mean similarity of a pair, 0 to 1."""
+    """Mean similarity of the pairs, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diversities:
-    """The diversity of several mixtures, and the similarity of their models."""
+    """The diversity of several mixtures, and the similarity of their proposers."""
 
     mixtures: tuple[Diversity, ...]
     similarities: tuple[Similarity, ...]
 
     def vendi(self, generator: str) -> float | None:
-        """The Vendi Score of a mixture; None if it was not measured."""
+        """The mean Vendi Score of a mixture; None if it was not measured or has no proposals."""
         return next((each.vendi for each in self.mixtures if each.generator == generator), None)
 
     def nearest(self, model: str, others: Collection[str]) -> tuple[str, float] | None:
-        """Which of other models makes the proposals that are most similar to those of a model.
+        """Find the model among `others` whose proposals are most similar to the proposals of `model`.
 
         Returns:
-            The other model and the similarity, or None if no similarity to any of them is known.
+            The other model and the similarity, or None if no similarity to any of `others` is known.
         """
         found = [
             (other, each.value)
@@ -92,8 +92,13 @@ class Diversities:
 def diversities(store: Store, generators: Sequence[str]) -> Diversities:
     """Measure how different the proposals of mixtures are.
 
-    Only proposals to first turns count, and only those of the last layer, which the aggregator reads.
-    The weights are fitted to the proposals of the first generator. Rows are streamed from the store.
+    Only proposals to first turns count, and only proposals of the last layer, which the aggregator
+    reads. The weights are fitted to the first FIT_TEXTS proposals of the first generator. Rows are
+    streamed from the store.
+
+    Args:
+        store: The store of the run.
+        generators: Names of the mixtures, at least one.
     """
     kernel = _Kernel(islice(_texts(store, generators[0]), FIT_TEXTS))
     sums = _Sums()

@@ -19,7 +19,7 @@ from scipy.stats import bootstrap, rankdata
 from jobs.scores.preferences import Preferences
 
 MOST_BCA_ROWS = 10_000
-"""Most rows for BCa intervals, whose cost grows with the square of the rows."""
+"""With more rows there are no BCa intervals: their cost grows with the square of the number of rows."""
 RESAMPLES = 9999
 """Resamples of a bootstrap; the default of SciPy."""
 CONFIDENCE = 0.95
@@ -27,20 +27,20 @@ CONFIDENCE = 0.95
 SEED = 20_240_601
 """Seed of the resampling, so that the same verdicts give the same intervals."""
 BATCH_VALUES = 500_000
-"""Values of each generator that are drawn at once, 4 MB; this limits the memory."""
+"""How many values of each generator the bootstrap draws at once: 4 MB, which limits the memory."""
 FEWEST_CANDIDATES = 3
-"""Least candidates for a correlation; two points always lie on a line."""
+"""A correlation needs so many candidates at least; two points always lie on a line."""
 FLAT = 1e-9
-"""Percent points. Win rates that vary less differ only by rounding errors."""
+"""Win rates that vary by less than this, in percent points, differ only by rounding errors."""
 
 Floats = NDArray[np.float64]
 Statistic = Callable[..., Floats]
-"""Computes a figure of several columns along an axis, as SciPy's bootstrap wants it."""
+"""Computes one figure from several columns along an axis, as SciPy's bootstrap calls it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95% interval; None where the rows do not give a figure or an interval."""
+    """A figure with its 95% interval; a field is None if the rows are too few or too equal for it."""
 
     value: float | None = None
     low: float | None = None
@@ -54,19 +54,19 @@ class Contrast:
     """How much higher the win rate of one generator is than that of another."""
 
     what: str
-    """Name of the generator."""
+    """Name of the first generator."""
     minus: str
-    """Name of the other generator."""
+    """Name of the second generator, whose win rate is subtracted."""
     n: int
-    """Rows that are judged for both; all figures are over these rows."""
+    """Number of rows that are judged for both generators; all figures are over these rows."""
     missing: int
-    """Other rows of the set."""
+    """Number of the other rows of the set."""
     win_rate: float | None
-    """Win rate of `what`, percent."""
+    """Win rate of `what` against the baseline, percent; None if `n` is 0."""
     other_win_rate: float | None
-    """Win rate of `minus`, percent."""
+    """Win rate of `minus` against the baseline, percent; None if `n` is 0."""
     difference: Estimate
-    """The first win rate minus the second, in percent points."""
+    """The win rate of `what` minus the win rate of `minus`, in percent points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ class Correlation:
     candidates: int
     """Number of models."""
     n: int
-    """Rows that are judged for all models, alone and in their mixtures."""
+    """Number of rows that are judged for all models, alone and in their mixtures."""
     missing: int
-    """Other rows of the set."""
+    """Number of the other rows of the set."""
     pearson: Estimate
     spearman: Estimate
 
@@ -126,11 +126,11 @@ def contrast(wins: Wins, what: str, minus: str) -> Contrast:
 
 
 def against_best(wins: Wins, what: str, among: Sequence[str]) -> Contrast:
-    """Compare `what` with the best of other generators, on the rows that are judged for all of them.
+    """Compare `what` with the best of the generators `among`, on the rows that are judged for all.
 
     The same rows decide which generator is the best. This makes the best one look better than it is,
     and the difference smaller. Therefore each resample chooses its own best generator, and the interval
-    covers the choice.
+    covers the choice. Without any such row, the first of `among` counts as the best, and `n` is 0.
     """
     columns = wins.columns([what, *among])
     means = columns[1:].mean(axis=-1) if columns.size else np.zeros(len(among))
@@ -142,14 +142,14 @@ def against_best(wins: Wins, what: str, among: Sequence[str]) -> Contrast:
 def correlation(wins: Wins, pairs: Mapping[str, tuple[str, str]]) -> Correlation:
     """Correlate the win rates of candidates alone with the win rates of their mixtures.
 
-    With fewer than three candidates, or without variation among them, there is no correlation. The
-    interval is the percentile interval. Noise draws all correlations towards zero. BCa would correct
-    for that, but its interval excludes a true zero in three of ten cases (simulated with 400 rows and 6
-    to 10 candidates).
+    With fewer than three candidates, or if their win rates do not vary, the estimates have no value.
+    The interval is the percentile interval. Noise draws all correlations towards zero. BCa would
+    correct for that, but its interval excludes a true zero in three of ten cases (simulated with 400
+    rows and 6 to 10 candidates).
 
     Args:
         wins: The verdicts.
-        pairs: The two generators of each candidate: alone, and in its mixture.
+        pairs: By candidate, the names of two generators: the candidate alone, and its mixture.
     """
     columns = wins.columns([pair[side] for side in (0, 1) for pair in pairs.values()])
     n = columns.shape[1]

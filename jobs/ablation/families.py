@@ -10,14 +10,17 @@ FAMILY = re.compile(
     "command-r|deepseek|falcon|gemma|granite|internlm|llama|mi[sx]tral|olmo|qwen|smollm"
     "|(?<![a-z])(?:phi|yi)(?![a-z])"
 )
-"""Families whose quantizations and finetunes keep the family's name."""
+"""Finds the name of a family in lower case: quantizations and finetunes of these families keep it."""
 
 Source = Literal["same", "different"]
 """Whether a model shares a family with others."""
 
 
 def source(model: Model, others: Iterable[Model]) -> Source | None:
-    """Whether a model shares a family with one of the others; None if the names do not tell."""
+    """Whether a model shares a family with one of the others; None if the names do not tell.
+
+    The names do not tell if no family is shared and a name contains no known family.
+    """
     own, theirs = families(model), [families(other) for other in others]
     if any(own & each for each in theirs):
         return "same"
@@ -27,14 +30,18 @@ def source(model: Model, others: Iterable[Model]) -> Source | None:
 def families(model: Model) -> frozenset[str]:
     """The families in the names of a model's weights; an empty set if the names contain none.
 
-    A name may contain several families: DeepSeek-R1-Distill-Llama-70B belongs to both.
+    A name may contain several families: DeepSeek-R1-Distill-Llama-70B belongs to deepseek and llama.
+    Mixtral counts as mistral.
     """
     found = FAMILY.findall(" ".join(_names(model)).lower())
     return frozenset("mistral" if name == "mixtral" else name for name in found)
 
 
 def _names(model: Model) -> Iterator[str]:
-    """Yield the names of a model's weights, without owners and folders, which may have any name."""
+    """Yield the names of a model's weights.
+
+    Owners and folders may have any name and are left out, except in the name of a model on a server.
+    """
     if isinstance(model, OpenAIHttpModel):
         yield model.model
     if isinstance(model, LlamaCppModel | VllmModel):

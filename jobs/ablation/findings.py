@@ -1,4 +1,8 @@
-"""The findings of an ablation, as plain data."""
+"""The findings of an ablation, as plain data.
+
+The *base* is the mixture of the run's recipe as it is. A contrast "A minus B" is the win rate of A
+minus the win rate of B.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +16,7 @@ from jobs.scores.score import Score
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What a proposer adds to a mixture."""
+    """What one proposer adds to a mixture."""
 
     model: str
     added: bool
@@ -22,11 +26,12 @@ class Gain:
     source: Source | None
     """Whether another proposer of the base is of the same family; None if the names do not tell."""
     nearest: tuple[str, float] | None
-    """The other proposer with the most similar proposals, and the similarity, 0 to 1."""
+    """The base's other proposer with the most similar proposals, and the similarity, 0 to 1; None if no
+    similarity is known."""
     vendi_with: float | None
-    """Effective number of different proposals with the model."""
+    """Mean effective number of different proposals with the model; None without proposals."""
     vendi_without: float | None
-    """Effective number of different proposals without the model."""
+    """Mean effective number of different proposals without the model; None without proposals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +47,17 @@ class AggregatorComparison:
 
 @dataclass(frozen=True, slots=True)
 class MemberComparison:
-    """How the mixture compares with its members, the models in it."""
+    """How the base compares with its members: the models in it, each alone."""
 
     over_best: Contrast
-    """The mixture minus its best member. The interval covers the choice of the best one."""
+    """The base minus its best member. The interval covers the choice of the best member."""
     over_each: tuple[Contrast, ...]
-    """The mixture minus each member."""
+    """The base minus each member."""
     over_self_moa: Contrast | None
-    """The mixture minus Self-MoA, which asks the best member as often as the mixture asks all; None if
-    there is no valid recipe for this."""
+    """The base minus Self-MoA, in which the best member makes as many proposals as all proposers of the
+    base together; None if no valid recipe does this, or no row is judged for all members."""
     calls: Mapping[str, int]
-    """Engine calls that one answer takes, by generator."""
+    """Number of engine calls that one answer takes, by name of the generator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +73,19 @@ class Findings:
     date: str
     """The day of the computation, YYYY-MM-DD, in UTC."""
     scores: tuple[Score, ...]
-    """Scores of all generators that took part."""
+    """Scores of all variants that have verdicts."""
     quantized: tuple[Contrast, ...] = ()
-    """Quantized minus unquantized."""
+    """Each quantized variant minus its unquantized counterpart."""
     gains: tuple[Gain, ...] = ()
     """What each proposer adds."""
     diversities: Diversities | None = None
-    """How different the proposals are."""
+    """How different the proposals are; None if no proposers were compared."""
     aggregators: tuple[AggregatorComparison, ...] = ()
     """Each candidate as the aggregator."""
     correlation: Correlation | None = None
-    """Whether candidates with a higher win rate alone make better mixtures."""
+    """Whether candidates with a higher win rate alone aggregate better; None without candidates."""
     members: MemberComparison | None = None
-    """The mixture against its members."""
+    """The base against its members; None if they were not compared."""
     skipped: tuple[str, ...] = ()
     """Comparisons that could not be made, and why."""
 

@@ -1,6 +1,7 @@
 """Plans an ablation: which variants of a mixture to make, and which of them to compare.
 
-These are pure functions of the recipe.
+The *base* is the mixture of the task's recipe as it is. The plan depends on the task alone, not on any
+answer or verdict.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from jobs.variants import Variant, VariantError, proposer_models
 
 Part = Literal["quantized", "proposers", "aggregators", "members"]
 PARTS: tuple[Part, ...] = get_args(Part)
-"""All kinds of comparisons."""
+"""All kinds of comparisons; the docstring of `jobs.ablation.ablate` describes each."""
 
 
 class AblationError(UserError):
@@ -23,7 +24,12 @@ class AblationError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class AblationTask:
-    """What an ablation compares."""
+    """What an ablation compares.
+
+    Raises:
+        AblationError: a part or a model is unknown, or no model of `unquantized` proposes although
+            quantized models are to be compared.
+    """
 
     recipe: Recipe
     """The recipe of the base."""
@@ -39,7 +45,7 @@ class AblationTask:
     Models that propose already are not added.
     """
     unquantized: Mapping[str, str] = field(default_factory=dict)
-    """The unquantized model by the quantized one."""
+    """For each quantized model of the recipe, the unquantized model to compare it with."""
 
     def __post_init__(self) -> None:
         pairs = [model for pair in self.unquantized.items() for model in pair]
@@ -63,25 +69,25 @@ class Plan:
     variants: dict[str, Variant] = field(default_factory=dict)
     """All variants, by name."""
     quantized: list[tuple[str, str]] = field(default_factory=list)
-    """Pairs of a quantized variant and an unquantized one."""
+    """Pairs of a quantized variant and an unquantized variant."""
     gains: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """The mixtures with and without a model, by the model."""
+    """By proposer, the mixture with it and the mixture without it."""
     aggregators: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """A candidate alone and its mixture, by the candidate."""
+    """By candidate, the candidate alone and the mixture that it aggregates."""
     members: list[str] = field(default_factory=list)
     """The models of the base, each alone."""
     skipped: list[str] = field(default_factory=list)
-    """Variants that the recipe does not allow, and why."""
+    """Variants that cannot be made, and why."""
 
     def add(self, variant: Variant) -> str:
-        """Add a variant; returns its name."""
+        """Add a variant unless it is planned already, and return its name."""
         return self.variants.setdefault(variant.name, variant).name
 
     def add_if_valid(self, make: Callable[[Recipe, str], Variant], model: str) -> str | None:
         """Add a variant of the base with one model changed.
 
         Returns:
-            The variant's name; None if the recipe does not allow it, which is noted as skipped.
+            The variant's name; None if the recipe does not allow the variant. Then `skipped` says why.
         """
         try:
             return self.add(make(self.base.recipe, model))
@@ -91,7 +97,7 @@ class Plan:
 
 
 def plan(task: AblationTask) -> Plan:
-    """Plan all parts of an ablation except Self-MoA, whose model the verdicts decide.
+    """Plan all parts of the task except Self-MoA, whose model only the verdicts can decide.
 
     Raises:
         VariantError: the recipe is not valid with only quantized or only unquantized models.

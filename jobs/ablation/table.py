@@ -11,13 +11,14 @@ from jobs.ablation.findings import AggregatorComparison, Findings, Gain, MemberC
 from jobs.scores.table import format_number, table
 
 TEXT_COLUMNS = ("comparison", "proposer", "aggregator", "source", "nearest")
-"""Columns that are aligned to the left."""
+"""Headings of the columns that are aligned to the left."""
 DIFFERENCE = ("points", "95% interval", "n")
-"""Columns of a contrast."""
+"""Headings of the columns that show a contrast."""
 
 
 def tables(findings: Findings) -> Iterator[RenderableType]:
-    """Yield a table of scores, a table for each part, and a line for each comparison that was left out.
+    """Yield a table of scores, a table for each part that has findings, and a line for each comparison
+    that was left out.
 
     Differences are in percent points of win rate.
     """

@@ -15,7 +15,7 @@ from jobs.records import Row, Verdict
 from jobs.store import Store
 
 TURNS = 2
-"""Turns of a row that are graded; MT-Bench has prompts for two."""
+"""The first so many turns of a row are graded; MT-Bench has prompts for two."""
 RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 """Forms of a rating in the judge's answer, in the order in which FastChat looks for them."""
 LEAST = 1
@@ -36,14 +36,15 @@ PROMPTS = {
         (*SECOND_TURN, "ref_answer_1", "ref_answer_2"),
     ),
 }
-"""The prompts by FastChat's names: the project's own file, and the placeholders that each must have.
-Those with `math` are for rows with reference answers."""
+"""For each prompt, by FastChat's name: the project's own file without its ending, and the placeholders
+that the prompt must have. The prompts with `math` are for rows with reference answers."""
 GradePrompts = Mapping[str, JudgePrompt]
 """The four prompts by FastChat's names."""
 
 
 def load_prompts(path: Path | None = None) -> GradePrompts:
-    """The prompts of a file in the format of FastChat's `judge_prompts.jsonl`, or the project's own.
+    """The prompts of a file in the format of FastChat's `judge_prompts.jsonl`; without a path, the
+    project's own prompts.
 
     Raises:
         PromptError: the file cannot be read, or a prompt or a placeholder is missing.
@@ -82,29 +83,31 @@ class GradeTask:
     """Which answers are to be graded, and by which judge."""
 
     model: str
-    """The model that judges."""
+    """Name of the model that judges."""
     generator: str
     """The generator whose answers are graded."""
     prompts: GradePrompts = field(default_factory=load_prompts)
     """The judge's prompts."""
     identity: str = ""
-    """Hash of what the model is; empty if its name alone says this."""
+    """The judging model's `identity.model_identity`; empty if the name alone identifies the model."""
     max_tokens: int = 2048
     """Most tokens of the judge's answer, which gives reasons; 2048 as in FastChat."""
     in_flight: int = 256
     """Most calls to the judge at once."""
     on_progress: OnProgress | None = None
-    """Gets a summary after each answer."""
+    """Gets a summary after each turn of a row, also if the turn could not be graded."""
 
     @property
     def judge_name(self) -> str:
-        """The judge's name in verdicts, with a hash of its prompts."""
+        """The judge's name in verdicts, with a hash of the prompts, `identity` and `max_tokens`."""
         prompts = [self.prompts[name] for name in PROMPTS]
         return judge_prompt.name_with_hash(self.model, prompts, self.identity, self.max_tokens)
 
 
 async def grade_answers(task: GradeTask, store: Store, calls: JudgeCalls) -> JudgeSummary:
-    """Grade the first two turns of each row, as far as they are answered and have no grade yet.
+    """Grade the first two turns of each row, as far as they are answered and have no verdict yet.
+
+    A verdict without a value, which an unusable answer of the judge gave, is not made again either.
 
     The judge of a second turn sees the first turn too, and sees the reference answers of the row if
     there are any.
@@ -115,9 +118,9 @@ async def grade_answers(task: GradeTask, store: Store, calls: JudgeCalls) -> Jud
 
 
 def find_rating(text: str) -> float | None:
-    """The first number in double square brackets, or else the first one in single brackets.
+    """The first number in double square brackets, or else the first number in single brackets.
 
-    The number may lie outside of the range of grades.
+    The number may lie outside of the range of grades. Without such a number the result is None.
     """
     for pattern in RATINGS:
         if found := pattern.search(text):

@@ -38,11 +38,11 @@ SAMPLING = Sampling(temperature=0, max_tokens=1, top_logprobs=5)
 SPACES = ("", " ", "▁")
 """What a tokenizer may put before a word; the last one is SentencePiece's space."""
 CERTAIN = 0.999
-"""From this probability of the likeliest token on, a judge need not list other tokens."""
+"""A judge that gives a token this probability or more need not list other tokens."""
 
 
 def load_prompt(path: Path | None = None) -> JudgePrompt:
-    """The pairwise prompt in a file, or the project's own.
+    """The pairwise prompt in a file; without a path, the project's own prompt.
 
     Raises:
         PromptError: the file cannot be read, or lacks a placeholder.
@@ -55,15 +55,15 @@ class PairwiseTask:
     """Which pairs of answers are to be compared, and by which judge."""
 
     model: str
-    """The model that judges."""
+    """Name of the model that judges."""
     generator: str
     """The generator whose answers are judged."""
     baseline: str
-    """The generator whose answers they are compared with."""
+    """The generator whose answers the judged answers are compared with."""
     prompt: JudgePrompt = field(default_factory=load_prompt)
     """The judge's prompt."""
     identity: str = ""
-    """Hash of what the model is; empty if its name alone says this."""
+    """The judging model's `identity.model_identity`; empty if the name alone identifies the model."""
     in_flight: int = 256
     """Most calls to the judge at once."""
     on_progress: OnProgress | None = None
@@ -71,7 +71,7 @@ class PairwiseTask:
 
     @property
     def judge_name(self) -> str:
-        """The judge's name in verdicts, with a hash of its prompt."""
+        """The judge's name in verdicts, with a hash of the prompt and of `identity`."""
         return judge_prompt.name_with_hash(self.model, [self.prompt], self.identity)
 
 
@@ -82,7 +82,8 @@ async def judge_pairs(task: PairwiseTask, store: Store, calls: JudgeCalls) -> Ju
     the two generators do not answer the same conversation there.
 
     Raises:
-        JudgeRefused: the judge gives no log-probabilities. The store keeps no verdict then.
+        JudgeRefused: a trial call to the judge failed or gave no log-probabilities. Then no verdict
+            is stored, except on pairs of equal answers, which need no judge.
     """
     judge = _PairJudge(task, store, calls)
     collector = VerdictCollector(task.judge_name, store, judge.judge_pair, task.on_progress)
@@ -102,9 +103,10 @@ def is_switched(instruction: str) -> bool:
 def first_wins(top: Sequence[Mapping[str, Any]]) -> float | None:
     """The probability that the first answer wins, P(m) / (P(m) + P(M)).
 
-    A name that is not among the tokens has probability 0, as in `logprob_parser`. The official parser
-    accepts only the bare names. Some tokenizers begin a text with a space, so this function takes the
-    spelling of the names that has the most probability.
+    The first answer has the name `m`, and the second answer the name `M`. A name that is not among the
+    tokens has probability 0, as in `logprob_parser`. The official parser accepts only the bare names.
+    Some tokenizers begin a text with a space, so this function takes the spelling of the names that has
+    the most probability.
 
     Args:
         top: The likeliest first tokens, each with `token` and `logprob`.

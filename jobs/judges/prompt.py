@@ -1,9 +1,10 @@
 """The prompts for judges: templates from text files, and how untrusted texts are put into them.
 
-Questions and answers are data that nobody vouches for. Control tokens of chat templates in them are
-defused, as in references. Where the template quotes a text by tags, everything in the text that looks
-like one of these tags is defused too, so that no answer can end its own quotation. A template without
-tags, such as alpaca_eval's original, receives the texts with only the control tokens defused.
+Questions and answers are data that nobody vouches for. Control tokens of chat templates in these texts
+are defused, as in the references of a mixture. Where the template quotes a text by tags, everything in
+the text that looks like one of these tags is defused too, so that no answer can end its own quotation.
+A template without tags, such as alpaca_eval's original, receives the texts with only the control tokens
+defused.
 """
 
 import hashlib
@@ -25,11 +26,11 @@ BLOCK = re.compile(r"<\|im_start\|>(system|user|assistant)[^\n]*\n(.*?)<\|im_end
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 """A placeholder in a template, by its name."""
 END_TAG = re.compile(r"</(\w+)>")
-"""A tag that ends a quotation; its name is the one to defuse in texts."""
+"""A tag of a template that ends a quotation. Tags of the same name in texts are defused."""
 
 
 class PromptError(UserError):
-    """A prompt file cannot be used; the message says what it lacks."""
+    """A prompt file cannot be used; the message names the file or the prompt and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class JudgePrompt:
     messages: tuple[Message, ...]
 
     def fill(self, **texts: str) -> list[Message]:
-        """The messages with these texts in place of the placeholders of the same names.
+        """The messages with these texts, defused, in place of the placeholders of the same names.
 
         Other text in braces stays as it is.
         """
@@ -115,12 +116,12 @@ def read_text(path: Path) -> str:
 def name_with_hash(model: str, prompts: Sequence[JudgePrompt], *settings: str | int) -> str:
     """The name of a judge in verdicts, `MODEL:LABEL-HASH`.
 
-    Args:
-        model: The judge's model.
-        prompts: The judge's prompts. The name shows the label of the first one.
-        settings: Everything else that determines the verdicts.
-
     The hash covers the prompts and the settings: with another prompt the same model is another judge.
+
+    Args:
+        model: Name of the judge's model.
+        prompts: The judge's prompts. The name shows the label of the first prompt.
+        settings: Everything else that determines the verdicts.
     """
     determines = json.dumps([[list(p.messages) for p in prompts], *settings], sort_keys=True)
     digest = hashlib.sha256(determines.encode()).hexdigest()
@@ -128,7 +129,7 @@ def name_with_hash(model: str, prompts: Sequence[JudgePrompt], *settings: str | 
 
 
 def first_question(row: Row) -> str:
-    """The first turn of a row, after the messages that come before it, if there are any."""
+    """The first turn of a row as one text, which begins with the messages before the turn, if any."""
     if not row.before:
         return row.turns[0]
     before = [f"{m['role']}: {m['content']}" for m in row.before]

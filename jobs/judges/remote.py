@@ -22,7 +22,7 @@ class RemoteJudge:
     base_url: str
     """Address of the server's API, up to and with `/v1`."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the API key."""
+    """Name of the environment variable that holds the API key; None if the server needs no key."""
 
     def model(self) -> OpenAIHttpModel:
         """The judge as a model of a recipe.
@@ -39,7 +39,7 @@ class RemoteJudge:
 
     @property
     def identity(self) -> str:
-        """Hash of what the model is; see `identity.model_identity`."""
+        """Hash of the server's address and the model's name there; see `identity.model_identity`."""
         return model_identity(self.model())
 
 
@@ -52,7 +52,7 @@ async def open_remote_calls(
     Args:
         judge: The judge.
         store: Where the results of calls are kept.
-        in_flight: How many calls may run at once.
+        in_flight: How many calls may be under way at once.
 
     Raises:
         EngineUnavailable: the environment variable for the API key is not set.
@@ -68,7 +68,7 @@ async def open_remote_calls(
 
 
 class OneEngine:
-    """A single engine in this process, as `mixture.models.Models`; the name of the model is ignored."""
+    """Offers a single engine of this process as `mixture.models.Models`; ignores the model's name."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

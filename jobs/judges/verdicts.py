@@ -32,7 +32,7 @@ class JudgeCalls(Protocol):
 
 
 class JudgeRefused(UserError):
-    """The model cannot serve as a judge; the message names the model and what it returned."""
+    """The model cannot serve as a judge; the message names the model and says what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,15 @@ class JudgeSummary:
     """
 
     judge: str
-    """Name of the judge with the hash of its prompts."""
+    """Name of the judge in verdicts, see `prompt.name_with_hash`."""
     judged: int = 0
-    """Cases in which the judge gave a verdict."""
+    """Cases in which the judge gave a preference or a grade."""
     identical: int = 0
-    """Pairs of equal answers, which need no judge."""
+    """Cases in which both answers are equal, so that no judge is needed."""
     unusable: int = 0
-    """Answers of the judge that contain no verdict; they are never scored."""
+    """Cases in which the judge's answer contains no verdict; these cases are never scored."""
     failed: int = 0
-    """Calls to the judge that failed; the next command tries them again."""
+    """Cases in which the call to the judge failed; the next command tries these cases again."""
     missing: int = 0
     """Cases without an answer to judge."""
     reused: int = 0

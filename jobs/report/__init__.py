@@ -24,7 +24,7 @@ from jobs.scores.score import Grades, Score, grades_from_store, preferences_from
 from jobs.store import Store
 
 MixtureAndMembers = tuple[str, Sequence[str]]
-"""Name of the mixture, and names of the generators that are its models alone."""
+"""Name of the mixture, and names of the generators that are one of its models alone."""
 
 
 class ReportError(UserError):
@@ -33,7 +33,7 @@ class ReportError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class PairwiseResults:
-    """What a judge's verdicts on pairs with one baseline show."""
+    """What a judge's verdicts on pairs of answers show, all against one baseline."""
 
     judge: str
     """The judge's name in verdicts."""
@@ -76,11 +76,11 @@ class Report:
     written: datetime
     """When the report was made, in UTC."""
     about: Mapping[str, Any]
-    """What the store has about the run: its recipe, set and seed."""
+    """What the store has about the run, such as its recipe, set, seed and last ablation."""
     rows: int
-    """Rows of the set."""
+    """Number of rows of the set."""
     mixture: str | None
-    """Name of the mixture; None before there is one."""
+    """Name of the mixture; None before a mixture has begun."""
     models: tuple[MixtureModel, ...]
     """The models that take part in the mixture."""
     generators: tuple[GeneratorSummary, ...]
@@ -91,7 +91,7 @@ class Report:
     findings: Findings | None
     """Findings of the run's last ablation; None without one."""
     work: WorkOverTime | None
-    """Work over time; None before there is enough to draw."""
+    """Work over time; None before there is enough progress to draw."""
     failures: tuple[FailureCount, ...]
     sample_rows: tuple[SampleRow, ...]
     """A few rows with the mixture's answers."""
@@ -119,11 +119,13 @@ def read_report(
     Args:
         store: The store of the run.
         folder: The folder of the run.
-        difficulty: The difficulty of each instruction, by its row, for length-controlled win rates.
-        gamed: The rows that hold the weight of the length back.
+        difficulty: The difficulty of each instruction, by its row; None for a report without
+            length-controlled win rates.
+        gamed: AlpacaEval's gamed rows for length control, see `Gamed`; None if they are not there.
 
     Raises:
-        PreferencesError: a verdict has a value, but an answer is missing; or a row has no difficulty.
+        PreferencesError: a verdict has a value, but one of the judged answers is missing; or a row has
+            no difficulty.
         ReportError: the run's ablation was stored by another version.
     """
     about, generators = store.about(), store.generators()

@@ -23,7 +23,8 @@ class Conclusion:
     """Whether the mixture beat its best member, in words."""
 
     outcome: Outcome
-    """`better` or `worse`; `open` if the interval contains zero; `unknown` if nothing was compared."""
+    """`better` or `worse` if the interval of the difference excludes zero; `open` if it contains zero;
+    `unknown` if the verdicts do not suffice for a comparison."""
     sentence: str
     """The conclusion in one sentence."""
     basis: str
@@ -43,8 +44,8 @@ def from_pairs(
 
     Args:
         mixture: The mixture's name.
-        members: Names of the generators that are its models alone.
-        judged: Verdicts by generator.
+        members: Names of the generators that are one of the mixture's models alone.
+        judged: The verdicts on the mixture and its members, by generator.
         scores: Scores by generator.
         rows: Number of rows of the set.
 
@@ -72,8 +73,13 @@ def from_pairs(
 def from_grades(mixture: str, members: Sequence[str], grades: Iterable[Verdict]) -> Conclusion | None:
     """The conclusion from one judge's grades.
 
-    The interval is that of a normal distribution for the paired differences over rows. It does not
-    cover the choice of the best member.
+    The interval assumes that the mean of the paired differences over rows is normally distributed. The
+    interval does not cover the choice of the best member.
+
+    Args:
+        mixture: The mixture's name.
+        members: Names of the generators that are one of the mixture's models alone.
+        grades: The judge's grades.
 
     Returns:
         The conclusion, or None if the mixture has no grade.

@@ -33,13 +33,14 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class AbsenceCount:
-    """How many answers of a generator lack the contribution of one model, for one cause."""
+    """How often one model's contribution to a generator's answers is missing for one cause."""
 
     model: str
     cause: str
     """Why the model did not contribute: the cause of a `Missing` event."""
     answers: int
-    """Number of such answers."""
+    """Number of missing contributions. An answer that lacks several samples of the model counts several
+    times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,21 @@ class GeneratorSummary:
     name: str
     kind: GeneratorKind
     rows: int
-    """Rows with all their turns answered."""
+    """Number of rows with all their turns answered."""
     failed: int
-    """Rows that failed and have no answer."""
+    """Number of rows whose last attempt failed."""
     degraded: int
-    """Answers that lack the contribution of a model."""
+    """Number of answers that lack the contribution of a model."""
     cut: int
-    """Answers that ended at the output limit."""
+    """Number of answers that ended at the output limit."""
     absences: tuple[AbsenceCount, ...]
-    """Which contributions are missing."""
+    """Which contributions are missing, the most frequent first."""
     lengths: Lengths | None
     """Lengths of the answers; None without answers."""
     at: tuple[float, float] | None
     """Unix times of the first and the last answer; None without answers or for imported ones."""
     sample_rows: tuple[int, ...]
-    """Indices of a few answered rows, evenly spread over all answered rows."""
+    """Indices of a few rows, evenly spread over all rows whose first turn is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,9 @@ class FailureCount:
     count: int
     """Number of rows without an answer, or of answers without a verdict."""
     attempts: int
-    """Attempts of all these failures together."""
+    """Number of failed attempts, of all these failures together."""
     detail: str
-    """The message of the last error."""
+    """The error message of one of these failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class SampleTurn:
     proposals: tuple[Proposal, ...]
     answer: str
     missing: tuple[str, ...]
-    """Models that did not contribute, each with the cause."""
+    """Models that did not contribute, each as `MODEL: CAUSE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,9 @@ def summarize_generator(store: Store, generator: Generator, failed: int) -> Gene
     """Summarize the answers of a generator, in one pass over them.
 
     Args:
-        store: has the answers.
-        generator: whose answers are summarized.
-        failed: number of rows on which the generator failed.
+        store: The store of the run.
+        generator: The generator whose answers are summarized.
+        failed: Number of rows on which the generator's last attempt failed.
     """
     lengths, rows = array("L"), array("L")
     absences: Counter[tuple[str, str]] = Counter()
@@ -196,7 +197,10 @@ def failures(store: Store) -> list[FailureCount]:
 
 
 def mixture_models(recipe: Mapping[str, Any]) -> list[MixtureModel]:
-    """The models of a stored recipe that take part in its mixture, the aggregator last."""
+    """The models of a stored recipe that take part in its mixture, each model once.
+
+    The proposers come first, then the aggregator, then its fallbacks.
+    """
     roles: dict[str, list[str]] = defaultdict(list)
     layers = recipe.get("layers", ())
     for number, layer in enumerate(layers, 1):
@@ -218,8 +222,10 @@ def mixture_models(recipe: Mapping[str, Any]) -> list[MixtureModel]:
 
 
 def weights(model: Mapping[str, Any]) -> str:
-    """Say where the weights of a model in a stored recipe come from. If there are several sources, only
-    the first is named."""
+    """Say where the weights of a model in a stored recipe come from.
+
+    Of several sources, only the first source is named.
+    """
     if "base_url" in model:
         return f"{model.get('model')} at {model['base_url']}"
     source = next(iter(model.get("weights", ())), None)

@@ -1,6 +1,7 @@
 """The plots of a report and their captions.
 
-Each function takes a `prefix` that makes the ids in the plot's SVG unique in the page.
+Each function that draws a plot takes a `prefix`, which makes the ids in the plot's SVG unique in the
+page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from jobs.report.work import WorkOverTime
 from jobs.scores.score import Score
 
 Sides = Mapping[str, Side]
-"""The side of each generator, which decides its colour."""
+"""The side of each generator, by its name; the side decides the colour of the generator's marks."""
 HOUR_S = 3600
 """Seconds of an hour."""
 MINUTE_S = 60
@@ -35,13 +36,17 @@ class Plot:
 
 
 def sides(generators: Sequence[GeneratorSummary]) -> Sides:
-    """The colour of each generator's marks."""
+    """The side of each generator, by its name."""
     kinds: Mapping[str, Side] = {"mixture": "mixture", "model": "member"}
     return {each.name: kinds.get(each.kind, "other") for each in generators}
 
 
 def win_rates(judged: PairwiseResults, colours: Sides, prefix: str) -> Plot | None:
-    """Plot the win rates against one baseline; None if there is no win rate yet."""
+    """Plot the win rates against one baseline.
+
+    Returns:
+        The plot, or None if there is no win rate yet.
+    """
     shown = [_interval(each, colours) for each in judged.scores if each.win_rate is not None]
     if not shown:
         return None
@@ -68,7 +73,11 @@ def _interval(score: Score, colours: Sides) -> Interval:
 
 
 def marginal_gains(findings: Findings, prefix: str) -> Plot | None:
-    """Plot what each proposer adds; None if the ablation did not compare proposers."""
+    """Plot what each proposer adds.
+
+    Returns:
+        The plot, or None if the ablation did not compare proposers, or no gain could be measured.
+    """
     shown = [
         _bar(f"{each.model} (added)" if each.added else each.model, each.contrast)
         for each in sorted(findings.gains, key=lambda each: -(each.contrast.difference.value or 0))
@@ -92,10 +101,10 @@ def _bar(name: str, contrast: Contrast) -> Interval:
 
 
 def aggregators(findings: Findings, prefix: str) -> Plot | None:
-    """Plot each candidate alone against its mixture.
+    """Plot the win rate of each candidate alone against the win rate of the mixture that it aggregates.
 
     Returns:
-        None if the ablation did not compare aggregators, or if verdicts are missing.
+        The plot, or None if the ablation did not compare aggregators, or a candidate has no win rates.
     """
     found = [each.over_alone for each in findings.aggregators]
     points = [
@@ -117,7 +126,11 @@ def aggregators(findings: Findings, prefix: str) -> Plot | None:
 
 
 def lengths(generators: Sequence[GeneratorSummary], colours: Sides, prefix: str) -> Plot | None:
-    """Plot the lengths of the answers of each generator; None before the first answer."""
+    """Plot the lengths of the answers of each generator.
+
+    Returns:
+        The plot, or None before the first answer.
+    """
     shown = [
         Box(each.name, each.lengths.percentiles, each.lengths.mean, colours[each.name])
         for each in generators
@@ -136,7 +149,7 @@ def lengths(generators: Sequence[GeneratorSummary], colours: Sides, prefix: str)
 
 
 def work(done: WorkOverTime, prefix: str) -> Plot:
-    """Plot rows, tokens and swaps over the time of work."""
+    """Plot rows answered, tokens per second and swaps over the time of work."""
     unit, seconds = ("hours", HOUR_S) if done.seconds > 3 * HOUR_S else ("minutes", MINUTE_S)
     edges = [edge / seconds for edge in done.edges]
     panels = [

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from jobs.ablation.effects import Estimate
 
 TEXT_CHARACTERS = 6000
-"""Most characters of one text, so that a page with long answers still opens fast."""
+"""A text is cut after so many characters, so that a page with long answers still opens fast."""
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -19,7 +19,7 @@ def signed_number(value: float | None, digits: int = 2) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
-    """The 95% interval of a difference."""
+    """The interval of a difference as two signed numbers; a dash if there is no interval."""
     if estimate.low is None or estimate.high is None:
         return "–"
     return f"{signed_number(estimate.low, digits)} to {signed_number(estimate.high, digits)}"
@@ -32,14 +32,14 @@ def day(at: float | datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in hours and minutes, or in minutes and seconds."""
+    """A duration in hours and minutes; below one hour, in minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def clip(text: str) -> str:
-    """The start of a text that is longer than TEXT_CHARACTERS; a shorter text as it is."""
+    """The text; if it is longer than TEXT_CHARACTERS, its start with a note about the whole length."""
     if len(text) <= TEXT_CHARACTERS:
         return text
     return f"{text[:TEXT_CHARACTERS]} … [cut here, {len(text):,} characters in all]"

@@ -26,7 +26,9 @@ MARKUP = re.compile(r"[\\`*{}\[\]<>#|~&!]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Write both files of a report into a folder. An earlier file stays whole until it is replaced.
+    """Write a report's page and Markdown file into a folder.
+
+    Each file is replaced as a whole: readers never see half of it.
 
     Returns:
         The paths of the page and of the Markdown file.
@@ -63,7 +65,7 @@ def html(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """The report as Markdown: the figures, without plots and sample rows."""
+    """The report as Markdown: the conclusions and tables, without plots and sample rows."""
     template = _environment(finalize=_escape_markdown).get_template("report.md")
     return template.render(report=report, conclusions=conclusions(report))
 
@@ -105,13 +107,19 @@ def unfinished_generators(report: Report) -> list[GeneratorSummary]:
 
 
 def notes(score: Score, judged: PairwiseResults) -> str:
-    """Why a score is not comparable, without the reasons that all scores of the table share."""
+    """Why a score is not comparable with the leaderboard.
+
+    The reasons that all scores of the table share are left out; the text may be empty.
+    """
     own = [reason for reason in score.reasons if reason not in judged.reasons]
     return "; ".join(own) if judged.reasons else not_comparable(own)
 
 
 def member_contrasts(members: MemberComparison) -> list[tuple[Contrast, str]]:
-    """The mixture minus the best member, each member and Self-MoA, with the role of the other side."""
+    """The contrasts of the mixture with the best member, each member and Self-MoA.
+
+    Beside each contrast stands the role of the other side; the role of a mere member is empty.
+    """
     best = (members.over_best, "the best")
     others = without_roles(members.over_each)
     if members.over_self_moa:
@@ -120,12 +128,12 @@ def member_contrasts(members: MemberComparison) -> list[tuple[Contrast, str]]:
 
 
 def without_roles(contrasts: Sequence[Contrast]) -> list[tuple[Contrast, str]]:
-    """Contrasts in which the other side has no role to name."""
+    """Put an empty role beside each contrast; see `member_contrasts`."""
     return [(contrast, "") for contrast in contrasts]
 
 
 def period(report: Report) -> str:
-    """The days on which the answers were written."""
+    """The days of the first and the last answer, as text."""
     times = [each.at for each in report.generators if each.at is not None]
     if not times:
         return "no answers yet"

@@ -38,7 +38,7 @@ WIDTH_IN = 5.0
 ROW_IN = 0.3
 """Height of one generator's row in inches."""
 LABEL_CHARACTERS = 27
-"""Most characters of a name beside a plot; longer names would leave too little width for the plot."""
+"""A longer name beside a plot is shortened, because it would leave too little width for the plot."""
 NAMESPACE = "http://www.w3.org/2000/svg"
 LINK = "{http://www.w3.org/1999/xlink}href"
 """The attribute of references to ids in matplotlib's SVG."""
@@ -69,7 +69,7 @@ SETTINGS: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with a name and an interval."""
+    """A named value with its interval."""
 
     name: str
     value: float
@@ -84,7 +84,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A distribution with a name."""
+    """A named distribution."""
 
     name: str
     percentiles: tuple[float, float, float, float, float]
@@ -95,7 +95,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One line over time."""
+    """One line of a plot over time."""
 
     label: str
     """What the values are."""
@@ -137,7 +137,10 @@ def bars(shown: Sequence[Interval], *, axis: str, prefix: str, label: str) -> st
 
 
 def scatter(points: Sequence[tuple[float, float]], *, x: str, y: str, prefix: str, label: str) -> str:
-    """Draw points, numbered from 1 in their order, and the diagonal where x and y are equal."""
+    """Draw points, numbered from 1 in their order, and the diagonal where x and y are equal.
+
+    `x` and `y` label the axes.
+    """
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH_IN, 3.8))
         axes = figure.add_subplot()
@@ -190,7 +193,10 @@ def boxes(shown: Sequence[Box], *, axis: str, prefix: str, label: str) -> str:
 def over_time(
     panels: Sequence[Panel], *, resumed: Sequence[float], axis: str, prefix: str, label: str
 ) -> str:
-    """Draw panels over one time axis, with a line wherever the run was resumed."""
+    """Draw panels over one time axis, with a line at each time in `resumed`.
+
+    The times have the unit of the panels' edges.
+    """
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH_IN, 1.35 * len(panels) + 0.45))
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)

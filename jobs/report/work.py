@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jobs.records import Progress
 
 BINS = 150
-"""Most bins, about one for two points of a plot's width."""
+"""The time is split into so many bins at most, about one for two points of a plot's width."""
 
 Floats = NDArray[np.float64]
 
@@ -25,31 +25,32 @@ class WorkOverTime:
     edges: tuple[float, ...]
     """Edges of the bins, in seconds of work; there is one more edge than bins."""
     rows: tuple[float, ...]
-    """Rows answered until the end of each bin, by all generators together."""
+    """Number of rows answered until the end of each bin, by all generators together."""
     swaps: tuple[float, ...]
-    """Swaps made until the end of each bin."""
+    """Number of swaps made until the end of each bin."""
     tokens_per_s: tuple[float, ...]
     """Mean tokens per second in each bin."""
     resumed: tuple[float, ...]
-    """When later sessions began, in seconds of work."""
+    """When each session after the first began, in seconds of work."""
     tokens: int
     """Tokens written by engines, in all sessions."""
     calls: int
     """Calls that engines finished, in all sessions."""
     reused: int
-    """Calls whose result was there already, in all sessions."""
+    """Calls whose result was in the store, or that several answers shared, in all sessions."""
 
     @property
     def seconds(self) -> float:
-        """Duration of all sessions together."""
+        """Duration of all sessions together, in seconds."""
         return self.edges[-1]
 
 
 def work_over_time(progress: Sequence[Progress]) -> WorkOverTime | None:
     """Compute the work of a run from its progress, in the order in which it was stored.
 
-    The progress counts rows by generator. It counts tokens, calls and swaps for all generators together
-    and from zero in each session. So a session began where the number of calls falls.
+    The progress counts the rows of each generator over all sessions. It counts tokens, calls and swaps
+    for all generators together, from zero in each session. So a session began where the number of calls
+    falls.
 
     Returns:
         The work, or None if there is too little progress to draw.

@@ -2,9 +2,9 @@
 
 The official code leaves this to scikit-learn's GroupKFold, which sorts groups of equal size with an
 unstable sort. So the folds depend on the processor: NumPy sorts in another way where AVX-512 is
-available. Which rows fall together decides close calls over the strength of the penalty, worth up to
-0.05 points. Most of the leaderboard's figures come out exactly with the order of NumPy's portable
-quicksort. This file therefore repeats that quicksort, on every processor.
+available. Other folds may make the cross-validation choose another strength of the penalty, which
+changes a win rate by up to 0.05 points. Most of the leaderboard's figures come out exactly with the
+order of NumPy's portable quicksort. This file therefore repeats that quicksort, on every processor.
 """
 
 import numpy as np
@@ -15,7 +15,10 @@ FEW = 16
 
 
 def leaderboard_folds(count: int, folds: int) -> NDArray[np.int_]:
-    """The fold of each of `count` rows, dealt out in the reverse of quicksort's order."""
+    """The fold of each of `count` rows, from 0.
+
+    The rows are dealt out to the folds in the reverse of the order in which quicksort leaves them.
+    """
     fold = np.empty(count, int)
     fold[_order_after_quicksort(count)[::-1]] = np.arange(count) % folds
     return fold

@@ -1,12 +1,12 @@
 """Length-controlled win rate, as AlpacaEval 2's leaderboard computes it (`length_controlled_v1`).
 
-A logistic regression explains the probability that a row is won by three features: the difference in
-length, the difficulty of the instruction, and a constant 1. The win rate at equal length is the mean of
-its predictions when the part of the length is set to zero.
+A logistic regression predicts how likely the generator wins a row. It has three features: the
+difference in length, the difficulty of the instruction, and a constant 1. The win rate at equal length
+is the mean of the predictions without the part of the length.
 
 The official code `alpaca_eval/metrics/glm_winrate.py` defines every detail, even the draw of random
-numbers. With the official gamed rows this file reproduces the leaderboard, except where the
-cross-validation is a close call.
+numbers. With the leaderboard's gamed rows (see `preferences.Gamed`) this file reproduces the
+leaderboard, except where the cross-validation is a close call.
 """
 
 import warnings
@@ -30,9 +30,10 @@ GAMED_WEIGHT = 0.1
 SEED = 123
 """Seed of the official code."""
 CLOSEST = 1e-15
-"""Least distance of a probability from 0 and 1 in the log loss."""
+"""The log loss keeps each probability at least so far from 0 and 1."""
 LEAST_WEIGHT = 1e-9
-"""Weight of rows with an outcome that never occurs, so that the regression knows both outcomes."""
+"""If no row is won (or lost), each row counts with this weight as won (or lost), because the regression
+needs both outcomes."""
 
 Floats = NDArray[np.float64]
 
@@ -42,9 +43,9 @@ class LengthControlled:
     """A win rate at equal length."""
 
     win_rate: float
-    """Percent."""
+    """Win rate at equal length, percent."""
     c: float
-    """The C that the cross-validation chose."""
+    """The value of STRENGTHS that the cross-validation chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,14 @@ class _Samples:
 def length_controlled(
     preferences: Preferences, difficulty: Mapping[int, float], gamed: Gamed | None
 ) -> LengthControlled:
-    """Predict the percentage of rows won at equal length, over all rows, with or without a verdict.
+    """Predict the percentage of rows that the generator wins if its answers have the baseline's length.
+
+    The prediction is for all rows of `preferences`, with or without a verdict.
 
     Args:
         preferences: A judge's verdicts on one generator.
         difficulty: The difficulty of each instruction, by its row.
-        gamed: Rows that hold the weight of the length back; None leaves them out.
+        gamed: Rows that keep the regression from explaining too much by length; None leaves them out.
 
     Raises:
         PreferencesError: there are fewer judged rows than folds, or a row has no known difficulty.

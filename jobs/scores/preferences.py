@@ -6,6 +6,8 @@ ignored:
     preferences   generator, row, preference (1 to 2, empty without a verdict), len_1, len_2
     difficulty    index (or no name), instruction_difficulty
     gamed rows    preference (0 to 1), std_delta_len, instruction_difficulty, not_gamed_baseline
+
+`len_1` and `len_2` are the lengths in characters of the baseline's and of the generator's answer.
 """
 
 import csv
@@ -22,7 +24,7 @@ from configs.errors import UserError
 NOT_NAMED = "not named"
 """Stands for a judge or a baseline whose name is unknown."""
 OFFICIAL_GAMED = "official file"
-"""The source of gamed rows that are those of the leaderboard."""
+"""The `source` of gamed rows from the leaderboard's own file."""
 OFFICIAL_GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
 """Checksum of df_gamed.csv of the dataset tatsu-lab/alpaca_eval, revision 2edc6fad, as others published
 it. We never had the file itself."""
@@ -40,15 +42,15 @@ class Preferences:
     rows: tuple[int, ...]
     """Positions of the rows in the set, from 0."""
     preferences: tuple[float | None, ...]
-    """1 (baseline) to 2 (generator); None for a missing verdict."""
+    """From 1 (the baseline's answer is better) to 2 (the generator's is); None without a verdict."""
     len_baseline: tuple[int, ...]
-    """Characters of the baseline's answers."""
+    """Length of the baseline's answer to each row, in characters."""
     len_generator: tuple[int, ...]
-    """Characters of the generator's answers."""
+    """Length of the generator's answer to each row, in characters."""
     judge: str = NOT_NAMED
     baseline: str = NOT_NAMED
     unjudged: int = 0
-    """Rows of the set that are not in the columns."""
+    """Number of rows of the set that are not in the columns."""
 
     def wins(self) -> list[float]:
         """The probability that the generator wins, 0 to 1, for each judged row."""
@@ -59,7 +61,7 @@ class Preferences:
 class Gamed:
     """Rows that keep the regression from explaining too much by length.
 
-    They compare the baseline with itself, once told to be verbose and once told to be concise.
+    Each row compares the baseline with itself when told to be verbose, or when told to be concise.
     """
 
     source: str
@@ -67,14 +69,15 @@ class Gamed:
     wins: tuple[float, ...]
     """The preference of each row, 0 to 1."""
     lengths: tuple[float, ...]
-    """Standardised differences in length."""
+    """The difference in length of each row, in standard deviations."""
     difficulties: tuple[float, ...]
+    """The difficulty of each row's instruction."""
 
 
 def read_preferences(
     path: Path, *, judge: str = NOT_NAMED, baseline: str = NOT_NAMED
 ) -> dict[str, Preferences]:
-    """Read published judgements, by generator in the order of the file.
+    """Read published judgements, by generator; the generators come in the order of the file.
 
     Args:
         path: The file of judgements.
@@ -121,9 +124,9 @@ def read_gamed(path: Path, source: str | None = None) -> Gamed:
     """Read AlpacaEval's judgements of its baseline against itself; see `Gamed` for their use.
 
     Args:
-        path: The file, with the columns of `gamed rows` above.
-        source: Name of the rows' source for reports. By default OFFICIAL_GAMED if the file has the
-            SHA-256 of the official file, and the file's name otherwise.
+        path: The file, with the columns of gamed rows in the docstring of this module.
+        source: Name of the rows' source for reports. By default, OFFICIAL_GAMED if the file has the
+            SHA-256 of the leaderboard's file, and the file's name otherwise.
 
     Raises:
         PreferencesError: the file cannot be read, or a value is not allowed.

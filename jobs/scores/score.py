@@ -1,7 +1,7 @@
 """Computes win rates, length-controlled win rates and mean grades from verdicts.
 
 Each figure carries what it depends on (judge, baseline, date, number of rows, gamed rows, chosen C).
-Unless a figure is comparable with AlpacaEval 2's leaderboard, it says why not.
+A score that is not comparable with AlpacaEval 2's leaderboard says why.
 """
 
 import statistics
@@ -38,21 +38,23 @@ class Score:
     date: str
     """The day of the computation, YYYY-MM-DD, in UTC."""
     n: int
-    """Judged rows."""
+    """Number of rows with a usable verdict."""
     missing: int
-    """Rows whose verdict is missing or unusable; no figure counts them."""
+    """Number of rows whose verdict is missing or unusable; the win rate does not count these rows."""
     win_rate: float | None
-    """Percent."""
+    """Mean preference for the generator over the judged rows, percent; None without judged rows."""
     standard_error: float | None
-    """Standard error of the win rate, in points."""
+    """Standard error of the win rate, in percent points; None with fewer than two judged rows."""
     lc: float | None
-    """Length-controlled win rate, percent."""
+    """Length-controlled win rate, percent; None if it was not computed. Rows with an unusable verdict
+    count too: their outcome is predicted."""
     chosen_c: float | None
-    """The C that length control chose."""
+    """The strength of the penalty (scikit-learn's C) that length control chose; None without `lc`."""
     gamed_source: str
-    """Where the gamed rows come from."""
+    """Where the gamed rows come from; `none` without gamed rows."""
     mean_length: float | None
-    """Mean length of the generator's answers, in characters."""
+    """Mean length of the generator's answers, in characters, over the rows with a verdict, even an
+    unusable verdict; None without such rows."""
     reasons: tuple[str, ...]
     """Why the score is not comparable with the leaderboard; empty if it is."""
 
@@ -63,7 +65,7 @@ class Score:
 
     @property
     def note(self) -> str:
-        """Says that the score is not comparable, and why; empty if it is comparable."""
+        """A text that says why the score is not comparable; empty if the score is comparable."""
         return not_comparable(self.reasons)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def score(
         preferences: A judge's verdicts on the generator.
         difficulty: The difficulty of each instruction, by its row. Without this, or with too few judged
             rows, there is no length-controlled win rate.
-        gamed: The rows that hold the weight of the length back.
+        gamed: The gamed rows for length control; see `preferences.Gamed`.
 
     Raises:
         PreferencesError: a row has no difficulty.
@@ -149,14 +151,21 @@ def scores_from_store(
     """Score each generator that has verdicts of this judge against this baseline.
 
     Raises:
-        PreferencesError: a verdict has a value, but an answer is missing; or a row has no difficulty.
+        PreferencesError: a verdict has a value, but one of the judged answers is missing; or a row has
+            no difficulty.
     """
     found = preferences_from_store(store, judge, baseline)
     return [score(preferences, difficulty, gamed) for preferences in found]
 
 
 def preferences_from_store(store: Store, judge: str, baseline: str) -> Iterator[Preferences]:
-    """Yield a judge's pairwise verdicts by generator. Rows without verdict or answer are `unjudged`."""
+    """Yield a judge's pairwise verdicts, one `Preferences` for each generator.
+
+    Rows without a verdict or without both answers are only counted, in `unjudged`.
+
+    Raises:
+        PreferencesError: a verdict has a value, but one of the judged answers is missing.
+    """
     ours: Lengths | None = None
     verdicts = store.verdicts(judge=judge, kind="pairwise", baseline=baseline)
     for generator, group in groupby(verdicts, key=lambda verdict: verdict.generator):
@@ -199,13 +208,13 @@ class Grades:
     date: str
     """The day of the computation, YYYY-MM-DD, in UTC."""
     n: int
-    """Graded answers."""
+    """Number of graded answers."""
     missing: int
-    """Turns whose grade is missing or unusable; no mean counts them."""
+    """Number of turns in the set whose grade is missing or unusable; no mean counts these turns."""
     mean: float | None
-    """Mean over all graded answers."""
+    """Mean grade of all graded answers; None without graded answers."""
     turns: Mapping[int, tuple[int, float]]
-    """Number of graded answers and their mean, by turn from 0."""
+    """By turn, from 0: the number of graded answers and their mean grade."""
 
     def to_json(self) -> dict[str, Any]:
         turns = [{"turn": turn, "n": n, "mean": mean} for turn, (n, mean) in self.turns.items()]

@@ -45,7 +45,7 @@ class Scored:
 def read_length_control_files(
     difficulty: Path | None, gamed: Path | None
 ) -> tuple[Mapping[int, float] | None, Gamed | None]:
-    """Read the two files of length control; None for a file that was not given.
+    """Read the difficulties and the gamed rows for length control; None for a file that was not given.
 
     Raises:
         PreferencesError: a file cannot be read.
@@ -71,7 +71,7 @@ def score_file(
         baseline: What to call the baseline, which the file does not name.
 
     Raises:
-        PreferencesError: a file cannot be read.
+        PreferencesError: a file cannot be read, or a row has no difficulty.
     """
     hard, gamed_rows = read_length_control_files(difficulty, gamed)
     named = {"judge": judge or NOT_NAMED, "baseline": baseline or NOT_NAMED}
@@ -89,15 +89,16 @@ def score_run(
     """Score the verdicts of a run.
 
     Args:
-        folder: The run.
+        folder: The folder of the run.
         difficulty: The file of difficulties, for length control.
         gamed: The file of gamed rows, for length control.
         judge: Only the verdicts of this judge; None takes all.
-        baseline: Only the verdicts against this baseline; None takes all.
+        baseline: Only the verdicts against this baseline, so no grades; None takes all.
 
     Raises:
         StoreError: the folder holds no run.
-        PreferencesError: a file cannot be read.
+        PreferencesError: a file cannot be read; a verdict has a value, but one of the judged answers is
+            missing; or a row has no difficulty.
     """
     hard, gamed_rows = read_length_control_files(difficulty, gamed)
     with Store.open(folder, read_only=True) as store:

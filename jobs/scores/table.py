@@ -10,7 +10,10 @@ from jobs.scores.score import Grades, Score, not_comparable
 
 
 def table(scores: Sequence[Score]) -> Table:
-    """A table of scores. Reasons that hold for all of them stand once, below the table."""
+    """A table of scores.
+
+    If all scores share a reason for not being comparable, the reason stands once, below the table.
+    """
     shared = [r for r in (scores[0].reasons if scores else ()) if all(r in s.reasons for s in scores)]
     shown = _empty_table("generator", "n", "win rate ± se", "LC", "mean length", "judge", "notes")
     shown.title = _each(
@@ -41,7 +44,7 @@ def grade_table(grades: Sequence[Grades]) -> Table:
 
 
 def summary_table(found: Mapping[str, JudgeSummary]) -> Table:
-    """A table of what a judge has done, with a row for each generator."""
+    """A table of how the cases of a judge ended, with a row for each generator."""
     shown = _empty_table("generator", "judged", "identical", "unusable", "failed", "missing", "judge")
     for name, each in found.items():
         counts = (each.judged, each.identical, each.unusable, each.failed, each.missing)

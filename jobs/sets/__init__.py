@@ -19,12 +19,12 @@ from jobs.sets.prompt_rows import COLUMNS, to_row
 __all__ = ["PUBLIC_SETS", "LoadedSet", "SetError", "load_set"]
 
 HUB_PROBE_S = 3.0
-"""How long the Hub may take to answer before it counts as out of reach."""
+"""Seconds that the Hub may take to answer before it counts as out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubSet:
-    """Where a public set is."""
+    """Where a public set is on the Hub."""
 
     repository: str
     """Name of the Hub repository."""
@@ -33,7 +33,7 @@ class HubSet:
     """Path of the file in the repository."""
 
     count: int
-    """Rows of the set."""
+    """Number of rows of the set."""
 
     kind: Literal["dataset", "space"] = "dataset"
     """Kind of the Hub repository."""
@@ -57,7 +57,7 @@ class SetRows:
     """The column with the prompts."""
 
     limit: int | None
-    """Most rows to read; None for all."""
+    """Only so many rows are read, the first ones; None reads all."""
 
     def __iter__(self) -> Iterator[Row]:
         entries = islice(read_entries(self.path), self.limit)
@@ -90,8 +90,8 @@ def load_set(
 
     Args:
         name_or_path: a name in PUBLIC_SETS, or the path of a file.
-        limit: load only so many rows, the first ones.
-        column: the column with the prompts, if several columns may be.
+        limit: load only so many rows, the first ones; None loads all.
+        column: the column with the prompts; needed if several columns of the file may hold the prompts.
 
     Raises:
         SetError: there is no such set, it cannot be fetched or read, or a row is invalid; the message

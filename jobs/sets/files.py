@@ -1,7 +1,7 @@
-"""A user's file -> its entries one after another, each with its position for messages.
+"""Reads the entries of a user's file one after another, each with its position for messages.
 
 The ending of the name tells the format: JSON (a list of objects), JSONL, CSV or Parquet, also with .gz
-after it. All but JSON are streamed.
+after it. Files of all formats but JSON are streamed.
 """
 
 import csv
@@ -29,7 +29,7 @@ class FileEntry(NamedTuple):
     """One object of a file."""
 
     position: str
-    """Where the entry is, for messages, such as `prompts.jsonl, line 3`."""
+    """Where the entry is, for example `prompts.jsonl, line 3`; messages show this."""
 
     fields: dict[str, Any]
     """The values by the names of the fields."""
@@ -39,7 +39,8 @@ def read_entries(path: Path) -> Iterator[FileEntry]:
     """The entries of a file, in their order.
 
     Raises:
-        SetError: the file cannot be read, or an entry is not an object.
+        SetError: the file's name has another ending, the file cannot be read, or an entry is not an
+            object.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]

@@ -11,24 +11,26 @@ from jobs.sets.files import FileEntry, SetError, read_entries
 from jobs.store import Store
 
 SHOWN_ROWS = 10
-"""Most rows that a message lists."""
+"""A message lists so many rows at most."""
 
 
 class Output(NamedTuple):
     """One output of a file."""
 
     key: int | str
-    """What it answers: the index of a row, or its instruction."""
+    """The row that the output answers: the row's index or its instruction."""
 
     text: str
 
     generator: str
-    """Who wrote it, as the file says; empty if the file does not say."""
+    """Who wrote the output, as the file says; empty if the file does not say."""
 
 
 def load_outputs(path: str | Path) -> list[Output]:
-    """The outputs of a file: AlpacaEval's `model_outputs.json` (instruction, output, generator), or
-    entries with index and output.
+    """The outputs of a file.
+
+    The file is AlpacaEval's `model_outputs.json` (with the fields instruction, output and generator),
+    or its entries have the fields index and output.
 
     Raises:
         SetError: the file cannot be read, or an entry lacks these fields.
@@ -40,15 +42,16 @@ def import_outputs(store: Store, path: str | Path, name: str) -> int:
     """Add a file's outputs as the answers of a generator of kind `file`, to all rows of the store.
 
     Args:
-        store: of a run.
-        path: of the file.
-        name: of the generator.
+        store: The store of a run.
+        path: The file of outputs.
+        name: What to call the generator.
 
     Returns:
         How many outputs of the file belong to no row: a run may be over a part of a set.
 
     Raises:
-        SetError: a row has no output, or several, or more than one turn; nothing is added.
+        SetError: the file cannot be read; or a row has no output, or several outputs, or more than one
+            turn. Nothing is added then.
         StoreError: the name belongs to another generator.
     """
     outputs = load_outputs(path)

@@ -1,7 +1,7 @@
-"""An entry of a file -> a row of a set.
+"""Turns an entry of a file into a row of a set.
 
-Besides the prompts these fields are read if they are there: `dataset`, `category`, and `reference` or
-`references` with one reference answer per turn.
+Besides the prompts, these fields are read if the entry has them: `dataset`, `category`, and `reference`
+or `references` with one reference answer per turn.
 """
 
 import json
@@ -22,7 +22,7 @@ ROLES = ("system", "user", "assistant")
 
 
 def to_row(index: int, column: str, entry: FileEntry) -> Row:
-    """An entry as the row at `index`, with the prompts from `column`.
+    """An entry as the row at `index` of the set, with the prompts from the field `column`.
 
     Raises:
         SetError: a field is missing or has the wrong form; the message names position and field.

@@ -1,8 +1,10 @@
 """All of a run in one SQLite file: rows, calls, answers, failures, verdicts, progress.
 
-When a `keep_*` method returns, its value is on the disk and survives a SIGKILL or a power cut. Every
-query uses an index and lists are read in pages: time per access and memory do not grow with the number
-of rows, and no reader holds up the file's checkpoints. A second process may read while a run writes.
+When a `keep_*` method returns, its value is on the disk and survives a SIGKILL or a power cut. Single
+values are found by an index; rows, answers and verdicts are read in pages. So the time to find a value
+and the memory do not grow with the number of rows, and no reader holds up the file's checkpoints. Only
+the lists of generators, failures and progress are read whole. A second process may read while a run
+writes.
 """
 
 import json
@@ -29,7 +31,8 @@ class Store:
     """A run's store. Use it as a context manager: closing waits for all queued writes.
 
     A write that contradicts what is stored, or that the disk refuses, raises StoreError in its caller.
-    Reads may come from any thread.
+    So does a read or write of answers if the store has no such generator. Reads may come from any
+    thread.
     """
 
     def __init__(self, path: Path, reader: Reader, writer: Writer | None) -> None:
@@ -69,7 +72,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Return when all queued writes are on the disk."""
+        """Close the store; return when all queued writes are on the disk."""
         # The reader first: the last connection to close merges the files beside the store into it.
         self._reader.close()
         if self._writer is not None:
@@ -80,16 +83,16 @@ class Store:
         return {name: json.loads(value) for name, value in self._reader.read(queries.ABOUT)}
 
     def set_about(self, **values: Any) -> None:
-        """Store JSON values by name, in place of the names' earlier values."""
+        """Store JSON values by name. An earlier value of the same name is replaced."""
         pairs = [(name, json.dumps(value, ensure_ascii=False)) for name, value in values.items()]
         self._write_now(lambda c: c.executemany(queries.SET_ABOUT, pairs))
 
     def add_rows(self, rows: Iterable[Row]) -> None:
-        """Add a set's rows, streamed. To add a row again that is stored changes nothing.
+        """Add a set's rows, streamed. Adding a row that is stored already changes nothing.
 
         Raises:
-            StoreError: a row with other content is stored under the same index. Whole pages of rows
-                before that row are stored nevertheless.
+            StoreError: a row with other content is stored under the same index. The pages of rows
+                before that row's page are stored nevertheless.
         """
         for page in queries.pages(rows):
             self._write_now(partial(queries.add_rows, rows=page))
@@ -98,7 +101,7 @@ class Store:
         """All rows in the order of the set, or the rows of `indices` in the order given.
 
         Raises:
-            StoreError: there is no row of that index.
+            StoreError: there is no row with one of `indices`.
         """
         if indices is None:
             found = self._reader.read_pages(queries.ROWS, lambda last: (last[0],), (-1,))
@@ -113,17 +116,17 @@ class Store:
         return int(self._reader.read("SELECT count(*) FROM rows")[0][0])
 
     def pending_rows(self, generator: str) -> Iterator[Row]:
-        """Rows of which `generator` has not answered all turns, in the order of the set.
+        """The rows that have a turn without an answer of `generator`, in the order of the set.
 
-        Each page is read when the iteration reaches it. So rows whose answers were stored since the
-        iteration began are left out.
+        Each page of rows is read when the iteration reaches it. So a row that is answered before its
+        page is read is left out.
         """
         number = self._id(generator)
         found = self._reader.read_pages(queries.PENDING, lambda last: (last[0], number), (-1, number))
         yield from map(tables.row_from_sql, found)
 
     def add_generator(self, generator: Generator) -> None:
-        """Add a generator. To add a generator again that is stored changes nothing.
+        """Add a generator. Adding a generator that is stored already changes nothing.
 
         Raises:
             StoreError: the name belongs to a generator of another kind or identity.
@@ -175,13 +178,15 @@ class Store:
         return None if sql_row is None else next(self._with_calls(generator, [sql_row]))
 
     def answered_count(self, generator: str) -> int:
-        """How many rows have all their turns answered by `generator`."""
+        """The number of rows whose turns are all answered by `generator`."""
         found = self._reader.read_one(queries.ANSWERED, self._id(generator))
         return 0 if found is None else int(found[0])
 
     async def keep_failure(self, failure: Failure) -> None:
-        """Store a failure. It replaces an earlier failure of the same answer or verdict, whose attempts
-        are added to its own."""
+        """Store a failure in place of an earlier failure of the same answer or verdict.
+
+        The attempts of both are added up.
+        """
         sql_row = tables.failure_to_sql(failure)
         await self._write(lambda c: c.execute(queries.KEEP_FAILURE, sql_row))
 

@@ -15,14 +15,15 @@ VERSION = 2
 """Version of the tables. A file of another version is refused; there are no migrations."""
 
 BUSY_S = 30.0
-"""How long SQLite waits for a lock that another process holds."""
+"""Seconds that SQLite waits for a lock that another process holds."""
 
 CACHE_KIB = 32 * 1024
-"""Page cache of the writing connection."""
+"""Size of the writing connection's page cache."""
 
 CHECKPOINT_PAGES = 16_000
-"""Pages in the write-ahead log before a checkpoint, 64 MB. Keys are hashes, so new calls change pages
-all over their index: the more calls share one checkpoint, the fewer pages are written per call."""
+"""A checkpoint begins when the write-ahead log has so many pages, 64 MB. Keys are hashes, so new calls
+change pages all over their index: the more calls share one checkpoint, the fewer pages are written per
+call."""
 
 # Tables with long texts are rowid tables with a separate index over their keys: rows are appended, and
 # counting or finding a row reads no text. The other tables are WITHOUT ROWID: their rows are small and
@@ -84,7 +85,7 @@ FROM used JOIN generators ON generators.id = used.generator LEFT JOIN calls ON c
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection whose commits are durable, usable from another thread; creates a missing file.
+    """A connection whose commits are durable and that any thread may use; a missing file is created.
 
     Raises:
         StoreError: the file has another version of the tables.

@@ -24,7 +24,7 @@ from jobs.store.tables import (
 from jobs.store.writer import StoreError
 
 PAGE = 500
-"""Most rows that one read or one write handles at a time."""
+"""A read or a write handles so many rows at most at a time."""
 
 T = TypeVar("T")
 
@@ -78,7 +78,10 @@ def pages(values: Iterable[T]) -> Iterator[list[T]]:
 
 
 def condition(**given: Any) -> tuple[str, list[Any]]:
-    """An SQL condition, and its parameters: each column whose value is not None has that value."""
+    """An SQL condition and its parameters.
+
+    The condition holds where each column has its given value; a column with None may have any value.
+    """
     wanted = {name: value for name, value in given.items() if value is not None}
     return " AND ".join(["TRUE", *(f"{name} = ?" for name in wanted)]), list(wanted.values())
 
@@ -104,7 +107,7 @@ def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
 
 
 def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Add rows. To add a row again that is stored changes nothing.
+    """Add rows. Adding a row that is stored already changes nothing.
 
     Raises:
         StoreError: a row with other content is stored under the same index.
@@ -117,10 +120,10 @@ def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def add_generator(connection: sqlite3.Connection, generator: Generator) -> None:
-    """Add a generator. To add a generator again that is stored changes nothing.
+    """Add a generator. Adding a generator that is stored already changes nothing.
 
     Raises:
-        StoreError: another generator is stored under the same name.
+        StoreError: the name belongs to a generator of another kind or identity.
     """
     sql_row = generator_to_sql(generator)
     added = connection.execute(ADD_GENERATOR, sql_row).rowcount
@@ -133,7 +136,7 @@ def add_generator(connection: sqlite3.Connection, generator: Generator) -> None:
 
 
 def keep_answers(connection: sqlite3.Connection, answers: Iterable[tuple[int, Answer]]) -> None:
-    """As `keep_answer`, for many answers, each with its generator's id."""
+    """Store many answers, each as `keep_answer` does. Each answer comes with its generator's id."""
     for generator, answer in answers:
         keep_answer(connection, generator, answer)
 

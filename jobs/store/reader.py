@@ -13,7 +13,7 @@ class Reader:
     """Executes queries on a connection, from any thread."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        """A reader over an open connection; `path` of the file is for error messages."""
+        """A reader over an open connection to the file `path`, which error messages name."""
         self._connection = connection
         self._path = path
 
@@ -29,7 +29,7 @@ class Reader:
             raise StoreError(f"cannot read {self._path}: {error}") from error
 
     def read_one(self, query: str, *given: Any) -> SqlRow | None:
-        """The first row of a query; None if there is none."""
+        """The first row of a query; None if the query has no row."""
         return next(iter(self.read(query, *given)), None)
 
     def read_pages(
@@ -38,9 +38,9 @@ class Reader:
         """All rows of a query that reads one page at a time.
 
         Args:
-            query: reads one page.
-            after: returns the parameters of the next page from the last row of a page.
-            given: parameters of the first page.
+            query: A query that reads one page.
+            after: Returns the parameters of the next page from the last row of a page.
+            given: The parameters of the first page.
         """
         while page := self.read(query, *given):
             yield from page

@@ -27,7 +27,7 @@ PROGRESS = "at, generator, rows, failed, tokens, calls, reused, swaps"
 
 
 def marks(columns: str) -> str:
-    """A question mark for each column: the parameters of an INSERT."""
+    """A question mark for each of the comma-separated columns, as the parameters of an INSERT."""
     return ", ".join("?" * len(columns.split(",")))
 
 
@@ -75,7 +75,7 @@ def call_from_sql(sql_row: SqlRow) -> StoredCall:
 
 
 def answer_to_sql(answer: Answer) -> SqlRow:
-    """The columns in ANSWER; the generator's number is the caller's to add."""
+    """The values of the columns in ANSWER, without the generator's number, which the caller adds."""
     missing = pack(dict(each) for each in answer.missing)
     ending = (answer.finish_reason, answer.seconds, answer.at)
     return answer.row, answer.turn, answer.text, missing, *ending

@@ -17,13 +17,13 @@ from queue import Empty, SimpleQueue
 from configs.errors import UserError
 
 LARGEST_GROUP = 1000
-"""Most writes in one transaction."""
+"""One transaction has so many writes at most."""
 
 Action = Callable[[sqlite3.Connection], object]
-"""One write: a function that executes statements on the connection it is given."""
+"""One write: a function that executes statements on the given connection."""
 
 Outcome = tuple[asyncio.Future[None], Exception | None]
-"""Who waits for a write, and the write's error, if any."""
+"""The future that the caller of a write waits for, and the write's error; None after a success."""
 
 
 class StoreError(UserError):
@@ -46,8 +46,9 @@ class Writer:
         """Start the thread.
 
         Args:
-            connection: used by the thread alone from now on; the thread closes it at the end.
-            path: of the file, for error messages.
+            connection: The connection to write on. From now on only the thread uses it; at the end the
+                thread closes it.
+            path: The path of the file, for error messages.
         """
         self._connection = connection
         self._path = path
@@ -58,7 +59,8 @@ class Writer:
         self._thread.start()
 
     async def write(self, action: Action) -> None:
-        """Return when the action is durable. Cancelling the caller does not cancel the write.
+        """Execute the action, and return when it is durable. Cancelling the caller does not cancel the
+        action.
 
         Raises:
             StoreError: the action failed, or the writer is closed.
