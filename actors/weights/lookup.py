@@ -1,4 +1,4 @@
-"""Which file or folder has the weights of a model, for the planner."""
+"""For the planner: finds the file or folder with the weights of a model."""
 
 from pathlib import Path
 
@@ -8,16 +8,17 @@ from configs.schema import LlamaCppModel, Model, VllmModel
 
 
 def find_weights(_name: str, model: Model) -> Path | None:
-    """The file or folder of a model's weights if it is on this machine; nothing is fetched."""
+    """The file or folder with a model's weights; None if this machine has none. Fetches nothing."""
     if isinstance(model, LlamaCppModel):
         return cached(model.weights)
     return folder_here(model.weights) if isinstance(model, VllmModel) else None
 
 
 def fetch_weights(name: str, model: Model) -> Path | None:
-    """The file or folder of a model's weights. A single file is fetched, because a plan needs its size.
+    """The file or folder with a model's weights, or None as from `find_weights`.
 
-    A folder is not fetched: a plan only needs its shape, which is bundled or lies in a local folder.
+    A single file is fetched, because a plan needs its size. A folder is not fetched: a plan only needs
+    the model's shape, which is bundled or read from a local folder.
 
     Raises:
         WeightsError: a file cannot be fetched.
