@@ -1,8 +1,8 @@
 """The keeper of a card and its replicas on Ray: how they reach, watch and end one another.
 
 A keeper is a named actor on the node of its card; the first replica that needs the keeper creates it.
-So a node that joins gets keepers of its own, and a node that is lost takes no other node's keeper with it.
-Ray restarts a keeper that dies. No driver owns a keeper; it ends when it has no replica left.
+So a node that joins gets keepers of its own, and a node that is lost takes no other node's keeper
+along. Ray restarts a keeper that dies. No driver owns a keeper; it ends when it has no replica left.
 """
 
 import logging

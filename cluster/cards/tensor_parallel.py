@@ -10,11 +10,11 @@ from cluster.cards.card import Card
 
 
 def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
-    """The cards with the GPUs of each node in groups of `width`, each group joined into one card.
+    """Join every `width` GPUs that are alike into one card; return all cards that this leaves.
 
-    A group has GPUs of one node, name and compute capability, in the order of `cards`: GPUs with
-    neighbouring numbers mostly have the best links. GPUs left over after grouping are not in the
-    result. CPU cards are returned unchanged, and so are all cards if `width` is 1.
+    GPUs are alike if they have the same node, name and compute capability. They are joined in the order
+    of `cards`, because GPUs with neighbouring numbers mostly have the best links. GPUs left over are
+    not in the result. CPU cards are returned unchanged, and so are all cards if `width` is 1.
     """
     joined: list[Card] = []
     groups: dict[tuple[object, ...], list[Card]] = {}
@@ -31,10 +31,10 @@ def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
 
 
 def _join_group(group: Sequence[Card]) -> Card:
-    """One card from GPUs that are alike. Bandwidths, operations and links add up.
+    """One card from GPUs that are alike. Their bandwidths, operations and links are added up.
 
-    That links add up assumes that each GPU has a link of its own to the host, and that the host's RAM
-    is faster than all of them together.
+    The sum of links assumes that each GPU has a link of its own to the host, and that the host's RAM
+    is faster than all links together.
     """
     width, first = len(group), group[0]
     free = [card.free_bytes for card in group]
@@ -57,6 +57,6 @@ def gpus_per_card(cards: Sequence[Card]) -> int:
 
 
 def unused_cards(cards: Sequence[Card], joined: Sequence[Card]) -> tuple[Card, ...]:
-    """The members of `cards` that are in none of the `joined` ones."""
+    """Those of `cards` whose GPUs are not all part of the `joined` cards."""
     used = {(card.node, card.kind, n) for card in joined for n in card.indices}
     return tuple(c for c in cards if not {(c.node, c.kind, n) for n in c.indices} <= used)

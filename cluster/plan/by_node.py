@@ -1,7 +1,7 @@
 """A placement seen from its nodes: how many replicas of one model each node has. Pure.
 
-Ray chooses the node of a replica; the replica's card and slot on that node are the plan's. So Ray has
-to know which nodes a model may go to, and how many of its replicas each node may get.
+Ray chooses the node of a replica; the plan has the replica's card and slot on that node. So Ray has to
+know which nodes may get replicas of a model, and how many each.
 """
 
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from cluster.plan.placement import PlacedReplica, Placement
 
 @dataclass(frozen=True, slots=True)
 class ReplicasByNode:
-    """The replicas of one model by node."""
+    """The replicas of one model, by the node that the plan puts them on."""
 
     nodes: Mapping[str, tuple[PlacedReplica, ...]]
-    """The replicas of each node that has any."""
+    """The model's replicas on each node that has any."""
     pattern: str
-    """The first node that is used: a node that joins the cluster later gets what this node has."""
+    """The first node that has replicas of any model. Nodes that join the cluster later get the same."""
     without: tuple[str, ...]
     """The other nodes of the placement, which have no replica of this model."""
 
     @property
     def on_joining_node(self) -> tuple[PlacedReplica, ...]:
-        """The replicas for a node that joins later; empty if the pattern has none of this model."""
+        """The model's replicas for a node that joins later; empty if the node `pattern` has none."""
         return self.nodes.get(self.pattern, ())
 
     @property
@@ -34,7 +34,7 @@ class ReplicasByNode:
 
     @property
     def most_on_a_node(self) -> int:
-        """Replicas of the node that has the most."""
+        """How many replicas of the model the node with the most of them has."""
         return max(len(replicas) for replicas in self.nodes.values())
 
     @property

@@ -13,7 +13,7 @@ from cluster.residency.state import NO_CALLS, QueueCounts, State, TurnState
 
 
 class Verb(StrEnum):
-    """What the scheduler wants of a member. The replica carries out all of them but KILL."""
+    """What the scheduler wants of a member. The replica does all of this but KILL."""
 
     START = "start"
     """Start the engine, from STOPPED."""
@@ -22,9 +22,9 @@ class Verb(StrEnum):
     SLEEP = "sleep"
     """Put the engine to sleep, from RESIDENT."""
     OPEN = "open"
-    """Start calls as they come: the turn is open."""
+    """Open the turn: from now on, let calls start as they come."""
     CLOSE = "close"
-    """Start only calls that arrived up to the cutoff, let all calls end, then report."""
+    """Close the turn: start only calls that arrived up to the cutoff; report when all have ended."""
     RESTART = "restart"
     """Free all that the failed engine holds and report STOPPED, or end the process."""
     KILL = "kill"
@@ -33,7 +33,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MemberAction:
-    """From the scheduler to its keeper: have this member do this."""
+    """From the scheduler to its keeper: what one member has to do."""
 
     verb: Verb
     member: str
@@ -41,9 +41,9 @@ class MemberAction:
     cutoff: float = -math.inf
     """For CLOSE: only calls that arrived up to this time may start, on the keeper's clock."""
     sole_member: bool = False
-    """For OPEN: the member has its slot to itself, so that its turn needs no lease."""
+    """For OPEN: whether the member has its slot to itself, so that its turn needs no lease."""
     reason: str = field(default="", compare=False)
-    """Why, for the log; it goes on from the word "because"."""
+    """The reason, for the log: text that completes the sentence "... because"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class CallAt:
     """From the scheduler to its keeper: call `tick` at this time, unless an event comes first."""
 
     at: float
+    """Time on the keeper's clock."""
 
 
 Action = MemberAction | CallAt
@@ -58,35 +59,36 @@ Action = MemberAction | CallAt
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """From the keeper to a replica: a `MemberAction` on its way. Only the latest order counts."""
+    """From the keeper to a replica: what a `MemberAction` asks of it. Only the latest order counts."""
 
     number: int
-    """Counts the orders of one registration, from 1."""
+    """Number of the order among those of one registration, from 1."""
     verb: Verb
     cutoff_s: float = -math.inf
-    """The cutoff of CLOSE in seconds from now, so mostly below 0, because the clocks differ."""
+    """The cutoff of CLOSE in seconds from now (mostly below 0), because the two clocks differ."""
     sole_member: bool = False
+    """As in `MemberAction`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollReply:
-    """From the keeper to a replica that asked for its next order."""
+    """From the keeper to a replica, in answer to a poll for the next order."""
 
     known: bool
-    """False if the keeper does not know the replica (any more), so that it has to join again."""
+    """Whether the keeper knows the replica's ticket. If not, the replica has to join again."""
     order: Order | None = None
     """None if there is no new order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """From a replica to its keeper: how the replica stands. It also answers questions."""
+    """From a replica to its keeper: what the replica's engine, turn and calls are doing."""
 
     state: State
     turn: TurnState = TurnState.CLOSED
     calls: QueueCounts = NO_CALLS
     took_s: float | None = None
-    """Seconds that its last start, sleep or wake took; None before the first."""
+    """Seconds that the engine's last start, sleep or wake took; None before the first."""
 
     def shift_times(self, by_s: float) -> "Snapshot":
         """The same snapshot with the times of its calls shifted, as `QueueCounts.shift_times` does."""

@@ -13,20 +13,30 @@ class State(StrEnum):
     """What a member's engine is doing; `scheduler` has the table of what leads from state to state."""
 
     ABSENT = "absent"
+    """There is no replica."""
     STOPPED = "stopped"
+    """The engine is not started."""
     WAKING = "waking"
+    """The engine starts or wakes."""
     RESIDENT = "resident"
+    """The engine is awake."""
     FALLING_ASLEEP = "falling asleep"
+    """The engine frees its memory."""
     ASLEEP = "asleep"
+    """The engine has freed its memory."""
     FAILED = "failed"
+    """The engine has failed and is being stopped."""
 
 
 class TurnState(StrEnum):
     """Whether a member may start calls; `scheduler` has the table of what leads from state to state."""
 
     OPEN = "open"
+    """Every call may start."""
     CLOSING = "closing"
+    """Calls that arrived up to the cutoff may start, or calls are still in flight."""
     CLOSED = "closed"
+    """Nothing is in flight, and no call may start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ class Member:
     name: str
     """Unique on its card. It stays the same when another process takes the replica's place."""
     recipe_index: int = 0
-    """Position of its model in the recipe. The lower one comes first where all else is equal."""
+    """Position of its model in the recipe. Where all else is equal, the lowest position comes first."""
     wake_s: float = 0.0
     """Estimated seconds of a wake, until one has been measured."""
     sleep_s: float = 0.0
@@ -45,12 +55,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A share of a card's memory, which houses one awake member at a time."""
+    """A part of a card's memory. One member at a time is awake in it, unless it keeps all loaded."""
 
     name: str
     members: tuple[Member, ...]
     keeps_loaded: bool = False
-    """All members stay awake, because sleeping would free no memory. They still take turns."""
+    """Whether all members stay awake, because sleep would free no memory. They still take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +72,18 @@ class QueueCounts:
     first_arrival_at: float = math.inf
     """When the oldest waiting call arrived; infinity if none waits."""
     first_due_at: float = math.inf
-    """When the first waiting call runs out of patience; infinity if all calls are of a batch."""
+    """When the first waiting call runs out of patience; infinity if none ever does, as in a batch."""
 
     @property
     def has_any(self) -> bool:
+        """Whether a call waits or is in flight."""
         return self.waiting + self.in_flight > 0
 
     def shift_times(self, by_s: float) -> "QueueCounts":
         """The same counts with `by_s` seconds added to both times.
 
-        Clocks of two machines differ. A sender subtracts its own time, so that the times count from the
-        sending; the receiver adds its own.
+        Clocks of two machines differ. So a sender subtracts its present time: then the times count from
+        the sending. The receiver adds its own present time.
         """
         return replace(
             self,
@@ -82,6 +93,7 @@ class QueueCounts:
 
 
 NO_CALLS = QueueCounts()
+"""The counts of a member without calls."""
 
 
 @dataclass(slots=True)
@@ -95,7 +107,7 @@ class MemberState:
     """Seconds that it last took to fall asleep, or the estimate."""
     state: State = State.ABSENT
     state_since: float = 0.0
-    """When it entered `state`; for FAILED also when its last KILL was ordered."""
+    """When it entered `state`, or if later, when a KILL was ordered in state FAILED."""
     calls: QueueCounts = NO_CALLS
     queue_empty_at: float = 0.0
     """When its last call ended, or its turn opened, whichever is later."""
@@ -103,11 +115,11 @@ class MemberState:
     cutoff: float = -math.inf
     """Calls that arrived up to this time may start: infinity for all calls, minus infinity for none."""
     turn_opened_at: float = 0.0
-    """When its turn opened; later, if the slot then idled: when the first call came to the slot."""
+    """When its turn opened; if the slot idled after that, when the first call came to the slot."""
     turn_ended_at: float = -math.inf
     """When its last turn ended."""
     times_passed_over: int = 0
-    """How often another member got a turn while this one wanted it, since its own last turn."""
+    """How often another member got a turn while this one wanted a turn, since its own last turn."""
     cold_start: bool = False
     """Whether WAKING is a start from STOPPED, which takes longer than a wake."""
     failures: int = 0
@@ -121,26 +133,28 @@ class MemberState:
 
     @property
     def waits_since(self) -> float:
-        """When its oldest call arrived, or since when its engine waits for its first start."""
+        """When its oldest waiting call arrived; if no call waits, when its engine entered its state."""
         return self.calls.first_arrival_at if self.calls.waiting else self.state_since
 
     def wants_turn(self, now: float) -> bool:
-        """Whether it should get a turn: calls wait, or its engine has not been started yet."""
+        """Whether it should get a turn: calls wait, or its engine is stopped and has to be started."""
         if self.state in (State.ABSENT, State.FAILED) or now < self.retry_at:
             return False
         return self.calls.waiting > 0 or self.state is State.STOPPED
 
     def enter(self, state: State, now: float) -> None:
+        """Note that its engine is in this state. `state_since` stays if the state is not new."""
         if self.state is not state:
             self.state = state
             self.state_since = now
 
     def take_over_turn(self, turn: TurnState, now: float) -> None:
-        """It joined with a turn that another keeper gave."""
+        """Note that it joined with a turn that another keeper had given."""
         self.turn = turn
         self.turn_opened_at = now
 
     def open_turn(self, now: float) -> None:
+        """From now on every call may start."""
         self.turn = TurnState.OPEN
         self.cutoff = math.inf
         self.turn_opened_at = now
@@ -153,13 +167,13 @@ class MemberState:
         self.cutoff = cutoff
 
     def end_turn(self, now: float) -> None:
-        """Nothing is in flight, and nothing may start."""
+        """From now on nothing is in flight, and no call may start."""
         self.turn = TurnState.CLOSED
         self.cutoff = -math.inf
         self.turn_ended_at = now
 
     def back_off(self, wait_s: float, now: float) -> None:
-        """It failed: give it no turn for `wait_s`."""
+        """Count a failure; the member gets no turn for `wait_s` seconds."""
         self.failures = min(self.failures + 1, 30)
         self.retry_at = now + wait_s
 
@@ -173,43 +187,48 @@ class SlotState:
     last_holder: MemberState | None = None
     """The member that had the last turn."""
     not_joined: set[str] = field(default_factory=set)
-    """Members that have neither joined this keeper nor been reported dead."""
+    """Names of members that have neither joined this keeper nor been reported dead."""
     step_wanted_since: float = math.inf
-    """Since when the slot needs a step of an engine; infinity if it needs none."""
+    """Since when the slot needs an engine to start, wake or fall asleep; infinity if it needs none."""
 
     @property
     def keeps_loaded(self) -> bool:
+        """As in `Slot`."""
         return self.slot.keeps_loaded
 
     @property
     def holder(self) -> MemberState | None:
-        """The member whose turn is not closed."""
+        """The member whose turn is not closed; None if there is none."""
         return next((m for m in self.members if m.turn is not TurnState.CLOSED), None)
 
     def is_idle(self, now: float) -> bool:
-        """Whether no member has or wants a call."""
+        """Whether no member has a call or wants a turn."""
         return not any(m.calls.has_any or m.wants_turn(now) for m in self.members)
 
     def swap_s(self, holder: MemberState, rival: MemberState) -> float:
-        """Seconds to put `holder` to sleep and to wake `rival`."""
+        """Seconds to put `holder` to sleep and wake `rival`; 0 if the slot keeps all loaded."""
         return 0.0 if self.keeps_loaded else holder.sleep_s + rival.wake_s
 
     def open_turn(self, member: MemberState, now: float) -> None:
+        """Open the turn of `member`; the others that want a turn are passed over."""
         for other in self.members:
             if other is not member and other.wants_turn(now):
                 other.times_passed_over += 1
         member.open_turn(now)
 
     def end_turn(self, member: MemberState, now: float) -> None:
+        """End the turn of `member`, if it has one."""
         if member.turn is not TurnState.CLOSED:
             member.end_turn(now)
             self.last_holder = member
 
     def count(self, member: MemberState, calls: QueueCounts, now: float) -> None:
-        """Take over a member's new counts."""
+        """Replace the counts of a member's calls by new ones."""
         if member.calls.has_any and not calls.has_any:
             member.queue_empty_at = now
         elif calls.has_any and self.is_idle(now):
-            for holder in self.members:  # rule 2 of `policy`: a turn that idled begins now
+            for (
+                holder
+            ) in self.members:  # rule 2 of `policy`: the slot idled, so its turn counts from now
                 holder.turn_opened_at = now
         member.calls = calls
