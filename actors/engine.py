@@ -76,8 +76,8 @@ class Share:
     on_gpu: bool = False
     """Whether the card is a GPU."""
     utilization: float = 0.9
-    """The most of the card's memory that the engine takes, as a part of 1. vLLM does not start unless
-    this much is free."""
+    """The most of the card's memory that the engine takes, from 0 to 1. vLLM does not start unless this
+    much is free."""
     kv_cache_memory_bytes: int = 0
     """Bytes of that memory for the KV cache, over all GPUs of the card; 0 if no plan gives a size."""
     gpus: int = 1

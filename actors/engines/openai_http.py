@@ -42,7 +42,7 @@ RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 MOST_BACKOFF_S = 30.0
 """Longest wait before another attempt, in seconds, even if the server's Retry-After asks for more."""
 MOST_ERROR_CHARACTERS = 500
-"""Our error messages repeat this much of a server's error at most: it may be a whole web page."""
+"""Most characters of a server's error that our messages repeat: the error may be a whole web page."""
 DONE = b"[DONE]"
 """The data of the event that ends a stream in OpenAI's format."""
 CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)

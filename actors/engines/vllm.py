@@ -204,7 +204,7 @@ class VllmEngine:
             raise self._unavailable("vLLM's engine process died falling asleep") from error
 
     async def wake(self) -> None:
-        """Move the weights back to the card. The first time, check that the model answers as before.
+        """Move the weights back to the card. The first wake checks that the model answers as before.
 
         Raises:
             EngineUnavailable: the engine is unusable and has to be started again.

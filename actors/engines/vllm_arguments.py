@@ -54,7 +54,7 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
 
 
 def graph_sizes(sequences: int) -> list[int]:
-    """Sizes of steps for which CUDA graphs are captured: the powers of two below the largest, and that.
+    """Sizes of steps for which CUDA graphs are captured: a largest size and all powers of two below it.
 
     The largest is `sequences`, but at most WIDEST_GRAPH. vLLM's default has dozens of sizes up to 512,
     and the graphs stay on the card during sleep.

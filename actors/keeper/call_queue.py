@@ -1,4 +1,4 @@
-"""The calls of one replica: which of them may run now. First come, first served."""
+"""The calls of one replica, first come, first served: which of them may run now."""
 
 import asyncio
 import math

@@ -48,7 +48,7 @@ class Keeper(Protocol):
         """
 
     async def poll(self, ticket: str, after: int) -> PollReply:
-        """Return the latest order if its number is above `after`; wait for one up to POLL_S."""
+        """Return the latest order if its number is above `after`; wait up to POLL_S for that."""
 
 
 async def wait_for_answer(answer: Awaitable[T]) -> T:

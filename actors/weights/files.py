@@ -61,7 +61,7 @@ def cache_folder() -> Path:
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
     """The first file of `sources` that is on this machine and needs no check, or None.
 
-    A file needs none if it has been verified before, or is local without a checksum in the recipe.
+    A file needs no check if it has been verified before, or is local without a checksum in the recipe.
     Nothing is fetched or hashed here.
     """
     return next((_file(source) for source in sources if _is_verified(source)), None)

@@ -76,7 +76,7 @@ def card_by_name(name: str, index: int = 0) -> Card:
 
 
 def find_similar(driver_name: str, total_bytes: int) -> Card | None:
-    """The catalog's card for a driver's name of a card (`NVIDIA A100-SXM4-80GB`); None if it has none.
+    """The catalog's card for a driver's name of it (`NVIDIA A100-SXM4-80GB`); None if there is none.
 
     If several cards have that name, the card whose memory is nearest to `total_bytes`.
     """

@@ -17,7 +17,7 @@ VARIABLE = "SLIMMOA_CARDS"
 
 
 def detect_cards() -> list[Card]:
-    """The cards that SLIMMOA_CARDS names; without it, this machine's GPUs, or its CPU if it has none.
+    """The cards that SLIMMOA_CARDS names; without it, this machine's GPUs or, if it has none, its CPU.
 
     Raises:
         UnknownCard: SLIMMOA_CARDS has a name that the catalog does not have.

@@ -10,7 +10,7 @@ from cluster.cards.card import Card
 
 
 def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
-    """Join every `width` GPUs that are alike into one card; return all cards that this leaves.
+    """Join every `width` GPUs that are alike into one card; return the resulting cards.
 
     GPUs are alike if they have the same node, name and compute capability. They are joined in the order
     of `cards`, because GPUs with neighbouring numbers mostly have the best links. GPUs left over are

@@ -44,8 +44,8 @@ FLOAT = 4
 """Bytes of a 32-bit float."""
 BLOCK_SLACK_TOKENS = 256
 """Tokens to add to the KV cache for blocks that are not full: vLLM keeps one block of its cache empty
-and rounds each sequence up to whole blocks. A block has 16
-to 128 tokens (vllm/v1/core/block_pool.py; 128 on a CPU)."""
+and rounds each sequence up to whole blocks. A block has 16 to 128 tokens
+(vllm/v1/core/block_pool.py; 128 on a CPU)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,14 +44,14 @@ class PlacedReplica:
 
 @dataclass(frozen=True, slots=True)
 class PlacedSlot:
-    """A part of a card's memory, with room for one awake model at a time."""
+    """A part of a card's memory. If it has several members, these take turns."""
 
     members: tuple[PlacedReplica, ...]
     """Its replicas, in the order of the recipe."""
     total_bytes: int
     """Bytes of the card's memory that the slot uses at most."""
     keeps_loaded: bool = True
-    """Whether members keep their weights in RAM between their turns, or else read them from disk."""
+    """Whether the members' weights stay in RAM between turns; if not, waking reads them from disk."""
 
     @property
     def takes_turns(self) -> bool:

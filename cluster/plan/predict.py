@@ -31,7 +31,7 @@ DISK = 1e9
 """Bytes of weights per second that an unloaded model reads to wake: from an SSD or the page cache."""
 
 PROMPTS = 805
-"""Number of prompts in AlpacaEval. The lengths below are means over them, in tokens of cl100k."""
+"""Number of prompts in AlpacaEval. The lengths below are means, in tokens of cl100k."""
 QUESTION_TOKENS = 36
 """Tokens of a prompt."""
 PROPOSAL_TOKENS = 395

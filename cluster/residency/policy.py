@@ -6,8 +6,8 @@ A swap puts the member with the turn to sleep and wakes the next one.
    turn gets a cutoff: calls that have arrived by then are still served; later ones wait for the next
    turn.
 2. Do not swap too soon. The cutoff comes at least `linger_share` of a swap's seconds after the other
-   member began to wait. A turn that has calls also lasts for `min_turn_swaps` swaps. If the slot idled,
-   this time counts from the first call to the slot: the rest of a batch comes a moment after that call.
+   member began to wait. A turn that has calls also lasts `min_turn_swaps` swaps at least. If the
+   slot idled, they count from the first call to the slot: the rest of a batch comes a moment later.
    A turn that has run out of calls only lingers, for `linger_share` of a swap.
 3. If a call of another member runs out of patience, the turn ends after the calls in flight, but not
    before it has lasted one swap and `min_turn_s`: under overload every call runs out of patience, and

@@ -227,8 +227,7 @@ class SlotState:
         if member.calls.has_any and not calls.has_any:
             member.queue_empty_at = now
         elif calls.has_any and self.is_idle(now):
-            for (
-                holder
-            ) in self.members:  # rule 2 of `policy`: the slot idled, so its turn counts from now
+            # Rule 2 of `policy`: the slot idled, so the time of its turn counts from now.
+            for holder in self.members:
                 holder.turn_opened_at = now
         member.calls = calls
