@@ -1,4 +1,4 @@
-"""The protocol of an engine, and the types that it takes and gives: messages in, deltas out."""
+"""What every engine can do (`Engine`), and the data that it takes and gives: messages and deltas."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypedDict, cast, runtime_checkable
 from configs.schema import Sampling
 
 FinishReason = Literal["stop", "length"]
+"""`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens."""
 
 
 class Message(TypedDict):
@@ -26,22 +27,22 @@ class Delta:
     text: str = ""
     """Text to append to the answer's text."""
     reasoning: str = ""
-    """Text to append to the model's reasoning, which is not part of the answer."""
+    """What the model thought before it answered, if the engine tells it apart from the text."""
     finish_reason: FinishReason | None = None
-    """Why the text ended. The delta with the last text has the reason."""
+    """Why the answer ended, in one delta of each call: no text comes after it. None in the others."""
     prompt_tokens: int = 0
-    """Tokens that the whole call read. Only one delta at the end of the call has the number."""
+    """Tokens that the whole call read, in one delta at the end of the call; 0 in the others."""
     completion_tokens: int = 0
-    """Tokens that the whole call wrote. Only one delta at the end of the call has the number."""
+    """Tokens that the whole call wrote, in one delta at the end of the call; 0 in the others."""
     logprobs: tuple[dict[str, Any], ...] = ()
-    """OpenAI's logprob objects, one per token."""
+    """OpenAI's logprob objects for the tokens of this delta, one per token."""
     engine_s: float = 0.0
-    """Seconds that the engine worked on the whole call. The replica sets it at the end of the call."""
+    """Seconds that the engine worked on the whole call. The replica sets it in the last delta."""
     last: bool = False
-    """Whether the call has ended and no delta follows. The replica sets it, engines do not."""
+    """Whether this is the call's last delta. The replica sets it, engines do not."""
 
     def plus(self, later: "Delta") -> "Delta":
-        """This delta and the following delta `later`, merged into one."""
+        """Return one delta that says the same as this delta and then `later`."""
         return replace(
             self,
             text=self.text + later.text,
@@ -69,42 +70,44 @@ async def collect_answer(deltas: AsyncIterator[Delta]) -> Delta:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of a card that the plan gives to one engine."""
+    """The part of a card (a GPU, several GPUs or a CPU) that the plan gives to one engine."""
 
     threads: int = 1
-    """CPU threads, if the card is a CPU."""
+    """CPU threads that the engine may use, if the card is a CPU."""
     on_gpu: bool = False
     """Whether the card is a GPU."""
     utilization: float = 0.9
-    """Largest share of the card's memory that the engine may take, from 0 to 1. The engine's own check
-    of the memory at its start counts too."""
+    """The most of the card's memory that the engine takes, from 0 to 1. vLLM does not start unless this
+    much is free."""
     kv_cache_memory_bytes: int = 0
-    """Bytes of that share for the KV cache; 0 if the plan does not set the size."""
+    """Bytes of that memory for the KV cache, over all GPUs of the card; 0 if no plan gives a size."""
     gpus: int = 1
-    """GPUs that the card is made of. The model is split over all of them."""
+    """Number of GPUs that form the card; the model is split over all of them."""
 
 
 class Engine(Protocol):
     """Runs one model. An engine knows nothing of mixtures, Ray or HTTP servers.
 
-    An engine raises the errors of `configs.errors`: ContextTooLong for a prompt that does not fit,
-    EngineError for a call that failed, EngineUnavailable if the engine as a whole is gone.
+    Its errors are those of `configs.errors`, mainly: ContextTooLong for a prompt that does not fit,
+    BadRequest for any other call that the model refuses, EngineError for a call that failed, and
+    EngineUnavailable if the engine as a whole is gone.
     """
 
     async def start(self) -> None:
         """Load the model; return when the engine can take its first call."""
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        """Answer a conversation.
+        """Answer a conversation: yield the answer piece by piece.
 
-        Closing the generator cancels the call. When closing returns, the engine no longer works on it.
+        Closing the generator cancels the call. When closing returns, the engine no longer works on the
+        call.
         """
 
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Tokens of a text, or of a conversation in the model's chat template.
+        """Return where each token of a text, or of a conversation in the model's chat template, ends.
 
-        Returns one number per token: the position in characters where the token ends. So the length of
-        the list is the count of tokens, and a text cut at the nth number keeps n tokens.
+        The list has one number per token: the position in characters where the token ends. So the list
+        is as long as there are tokens, and a text cut at the nth number keeps n tokens.
         """
 
     async def check_health(self) -> None:
@@ -126,11 +129,12 @@ class Sleeper(Protocol):
     """An engine that can give its card's memory back and take it again.
 
     Both methods are called only while no call is in flight, and never while another engine of the same
-    card falls asleep or wakes. After any error the engine is unusable until it is stopped and started.
+    card falls asleep or wakes. If one of them fails, the engine is unusable until it has been stopped
+    and started.
     """
 
     async def sleep(self) -> None:
-        """Give the card's memory back, but for a small residue."""
+        """Give the card's memory back except for a small rest."""
 
     async def wake(self) -> None:
         """Take the memory again; return when the engine can take the next call."""

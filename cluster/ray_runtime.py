@@ -1,4 +1,4 @@
-"""Starts Ray and Ray Serve as this project needs them: quiet, local, without the dashboard.
+"""Ray and Ray Serve, as this project starts or joins them: quiet, and without the dashboard.
 
 In this module Ray is imported inside functions only, because it reads its settings from the environment
 at import time and takes seconds to load.
@@ -55,19 +55,19 @@ REPLICA_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
-"""Further environment variables, for the processes that Ray starts. This process does without them,
-because it also calls handles outside of an event loop. One event loop per replica costs less CPU:
-docs/results.md."""
+"""More such variables for the processes that Ray starts. They give a replica one event loop in place of
+several, which costs less CPU: docs/results.md. They are not for this process, which also calls handles
+outside of an event loop."""
 DETECT_S = 60.0
-"""Seconds in which the nodes have to detect their cards."""
+"""Most seconds that nodes may take to detect their cards."""
 JOIN_POLL_S = 1.0
-"""Seconds between two looks for nodes that have joined. Ray has no call that waits for a node."""
+"""Seconds between two counts of the nodes that have joined: Ray has no call that waits for a node."""
 
 logger = logging.getLogger(__name__)
 
 
 class PortTakenError(UserError):
-    """The endpoint's port cannot be used, because another program listens there."""
+    """The endpoint cannot listen on its port; mostly another program listens there."""
 
 
 def connect(address: str | None, *, verbose: bool) -> None:
@@ -104,13 +104,13 @@ def connect(address: str | None, *, verbose: bool) -> None:
 
 
 def set_environment() -> None:
-    """Set `ENVIRONMENT` for this process and its child processes. Has to run before Ray is imported."""
+    """Set `ENVIRONMENT` for this process and those that it starts. Call it before Ray is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def local_clusters() -> list[str]:
-    """Addresses of the Ray clusters that run on this machine, clusters of `slimmoa serve` included."""
+    """Addresses of all Ray clusters that run on this machine, those of this project included."""
     set_environment()
     # Ray's public `auto` only finds clusters of `ray start`.
     from ray._private.services import find_gcs_addresses
@@ -119,7 +119,7 @@ def local_clusters() -> list[str]:
 
 
 def await_gpus(count: int) -> None:
-    """Wait until the nodes of this process's cluster offer `count` GPUs together."""
+    """Wait until the nodes of this process's cluster offer `count` GPUs in all."""
     logged = -1
     while (found := sum(int(n["Resources"].get("GPU", 0)) for n in alive_nodes())) < count:
         if found != logged:
@@ -129,9 +129,12 @@ def await_gpus(count: int) -> None:
 
 
 def cluster_cards() -> list[Card]:
-    """The cards of all nodes of the cluster, detected on each node. `Card.node` is Ray's node ID.
+    """The cards of all nodes of the cluster. Each node detects its own. `Card.node` is Ray's node ID.
 
-    Cards that Ray does not offer on a node are left out.
+    Cards that a node has but does not offer to Ray are left out.
+
+    Raises:
+        GetTimeoutError: of Ray, if a node has not answered within DETECT_S.
     """
     import ray
 
@@ -144,10 +147,10 @@ def cluster_cards() -> list[Card]:
 
 
 def detect_on_node(node: str) -> Any:
-    """A Ray reference to the cards of a node, detected by a task there.
+    """A Ray reference to the cards of a node, which a task on that node detects.
 
-    An actor cannot detect the cards of its node by itself, because Ray hides the GPUs of others from
-    it.
+    An actor cannot detect all cards of its node by itself, because Ray hides the other actors' GPUs
+    from it.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -225,8 +228,8 @@ def disconnect(name: str | None, *, local: bool) -> None:
     """Leave the cluster.
 
     Args:
-        name: an application to end, or None.
-        local: whether `connect` started the cluster, which then ends with all its applications.
+        name: name of an application to end, or None to end none.
+        local: whether `connect` has started the cluster. Then the cluster ends, with all applications.
     """
     import ray
     from ray import serve
@@ -241,7 +244,7 @@ def disconnect(name: str | None, *, local: bool) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Check that the endpoint can listen on a port: Serve would only report an unhealthy proxy.
+    """Check that the endpoint can listen on a port. Serve itself would only report an unhealthy proxy.
 
     Raises:
         PortTakenError: the port cannot be used; the message has the reason.

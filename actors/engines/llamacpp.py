@@ -5,9 +5,9 @@ Facts that shape this engine, tested on xllamacpp 2026.10.11549:
   through the event loop. A call is cancelled when its callback returns True.
 - The callback runs only when a chunk arrives. The option `return_progress` makes a chunk arrive after
   each prefill step of `n_batch` tokens, so a call can be cancelled during its prefill too.
-- Each Server opens an HTTP port without authentication, and this cannot be switched off. We move the
-  port to a Unix socket in a folder that only this user can enter, and protect the socket with a random
-  key. We use it for tokenizing, which the library itself lacks.
+- Each Server opens an HTTP port without authentication, and this cannot be switched off. So we have it
+  listen on a Unix socket in a folder that only this user can enter, and protect the socket with a
+  random key. We send tokenizing requests to the socket, because the library has no function for them.
 """
 
 import asyncio
@@ -31,21 +31,22 @@ from configs.schema import LlamaCppModel, Sampling
 
 
 def create(name: str, model: LlamaCppModel, share: Share) -> "LlamaCppEngine":
-    """Make the engine; the registry in `actors/engines/__init__.py` calls this."""
+    """Create the engine without starting it."""
     return LlamaCppEngine(name, model, share)
 
 
 class NativeFailure(Exception):
-    """The native library raised an error during a call; `stream` turns it into an EngineError."""
+    """The native library raised an error during a call. `stream` raises an EngineError in its place."""
 
 
 class NativeCall:
-    """One streamed call of the native server: it runs in a thread, its chunks arrive on the event loop.
+    """One streamed call of the native server. It runs in a thread; the event loop gets its chunks.
 
     Args:
         server: The `xllamacpp.Server`.
         request: The request as JSON.
-        stopping: Is set when the whole engine stops; the call then ends at its next chunk.
+        stopping: An event that is set when the whole engine stops. The call then ends at its next
+            chunk.
     """
 
     def __init__(self, server: Any, request: str, stopping: threading.Event) -> None:
@@ -57,7 +58,13 @@ class NativeCall:
         self._chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def run(self, pool: ThreadPoolExecutor) -> AsyncGenerator[dict[str, Any]]:
-        """Yield the chunks. Closing this generator returns only when the native call has ended."""
+        """Run the call in a thread of `pool` and yield its chunks.
+
+        Closing this generator returns only when the native call has ended.
+
+        Raises:
+            NativeFailure: the native library raised an error.
+        """
         native = pool.submit(self._call)
         work = asyncio.wrap_future(native)
         work.add_done_callback(lambda _: self._chunks.put_nowait(None))
@@ -84,7 +91,7 @@ class NativeCall:
 
 
 class LlamaCppEngine:
-    """One GGUF model. A sleeping engine is unloaded, together with its tokenizer."""
+    """One GGUF model. While it sleeps, neither the model nor its tokenizer is loaded."""
 
     def __init__(self, name: str, model: LlamaCppModel, share: Share) -> None:
         self._name = name
@@ -221,11 +228,11 @@ class LlamaCppEngine:
             raise EngineUnavailable("llama.cpp is not running", model=self._name)
 
     async def sleep(self) -> None:
-        """Unload the model, because llama.cpp has no other way to give memory back."""
+        """Unload the model: llama.cpp has no other way to give its memory back."""
         await self.stop()
 
     async def wake(self) -> None:
-        """Load the weights again; the page cache of the system may still hold them."""
+        """Load the weights again. This is fast while they are in the page cache of the system."""
         await self.start()
 
     async def stop(self) -> None:

@@ -4,10 +4,11 @@ The engine tries a failed call again only before the first token, because a late
 text that the caller already has.
 
 This client is hand-written although `openai` is a dependency. On 2 cores of an AMD EPYC (24 GiB RAM),
-`openai.AsyncOpenAI` 3.57 took 2.0 to 3.2 times its CPU time per request of 128 tokens at concurrency 1,
-and 3.3 to 5.3 times at concurrency 32 (`python -m benchmarks.speed.http_clients`). It also returned an
-empty or cut answer without an error when a server did not stream, sent an error with status 200 or
-ended a stream early. The cases are in docs/results.md, "HTTP engine against OpenAI's client".
+`openai.AsyncOpenAI` 3.57 took 2.0 to 3.2 times the CPU time of this client per request of 128 tokens at
+concurrency 1, and 3.3 to 5.3 times at concurrency 32 (`python -m benchmarks.speed.http_clients`).
+OpenAI's client also returned an empty or cut answer without an error when a server did not stream, sent
+an error with status 200 or ended a stream early. The cases are in docs/results.md, "HTTP engine against
+OpenAI's client".
 """
 
 import asyncio
@@ -41,7 +42,7 @@ RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 MOST_BACKOFF_S = 30.0
 """Longest wait before another attempt, in seconds, even if the server's Retry-After asks for more."""
 MOST_ERROR_CHARACTERS = 500
-"""Longest part of a server's error that an error message repeats: the error may be a whole web page."""
+"""Most characters of a server's error that our messages repeat: the error may be a whole web page."""
 DONE = b"[DONE]"
 """The data of the event that ends a stream in OpenAI's format."""
 CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)
@@ -51,7 +52,7 @@ LINGER_S = 1.0
 
 
 def create(name: str, model: OpenAIHttpModel, share: Share) -> "OpenAIHttpEngine":  # noqa: ARG001
-    """Create the engine, not started."""
+    """Create the engine without starting it."""
     return OpenAIHttpEngine(name, model)
 
 
@@ -63,13 +64,13 @@ class _Retriable(Exception):
     ) -> None:
         super().__init__(cause.message)
         self.cause = cause
-        """The error of the call if there is no other attempt."""
+        """The error that the caller gets if no attempt is left."""
         self.retry_after_s = retry_after_s
-        """Seconds that the server's Retry-After header asks for."""
+        """Seconds that the server's Retry-After header asks us to wait; 0 without such a header."""
 
 
 class OpenAIHttpEngine:
-    """One model of one server."""
+    """One model on one server."""
 
     def __init__(self, name: str, model: OpenAIHttpModel) -> None:
         self._name = name
@@ -149,7 +150,7 @@ class OpenAIHttpEngine:
         return self._session.post(url, json=request, allow_redirects=False)
 
     def _delta(self, data: bytes, answer: wire.Answer) -> Delta:
-        """The delta of one event, which is added to the answer.
+        """Add one event of the stream to `answer`; return what the event adds.
 
         Raises:
             EngineError: the event is no chat chunk or reports an error.
@@ -171,7 +172,7 @@ class OpenAIHttpEngine:
     async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
         """The error for a response whose status is not 200.
 
-        1. A status in RETRIED_STATUS: _Retriable, of Overloaded for 429, otherwise of EngineError.
+        1. A status in RETRIED_STATUS: _Retriable; its cause is Overloaded for 429, else EngineError.
         2. 400, 413 or 422: ContextTooLong if the conversation does not fit, BadRequest otherwise.
         3. Every other status: EngineError.
         """
@@ -194,8 +195,8 @@ class OpenAIHttpEngine:
         """The error of a call whose connection broke.
 
         1. The engine was stopped: EngineUnavailable.
-        2. The call had returned a delta: EngineError.
-        3. Otherwise: _Retriable of ServerUnreachable.
+        2. The call has returned a delta before: EngineError.
+        3. Otherwise: _Retriable; its cause is ServerUnreachable.
         """
         if self._session is None:  # 1
             return EngineUnavailable("the HTTP engine was stopped", model=self._name)
@@ -217,7 +218,7 @@ class OpenAIHttpEngine:
         return f"{self._model.base_url}: {detail[:MOST_ERROR_CHARACTERS]}"
 
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Estimate the ends of the tokens, because the server's tokenizer is not known here."""
+        """Estimate where the tokens end: the server's tokenizer is not known here."""
         ratio = self._model.characters_per_token
         if isinstance(prompt, str):
             return wire.estimated_ends(prompt, ratio)
@@ -228,7 +229,7 @@ class OpenAIHttpEngine:
     async def check_health(self) -> None:
         """Raise EngineUnavailable if the engine is stopped. The server itself is not asked.
 
-        A server that does not answer fails its calls, but restarting the replica would not help.
+        Calls to a server that does not answer fail, but restarting the replica would not mend that.
         """
         if self._session is None:
             raise EngineUnavailable("the HTTP engine is stopped", model=self._name)

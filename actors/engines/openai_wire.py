@@ -1,4 +1,4 @@
-"""The part of OpenAI's chat completions format that `openai_http` sends and reads, without transport.
+"""What `openai_http` sends and reads of OpenAI's chat completions format. This file does no I/O.
 
 The format: https://platform.openai.com/docs/api-reference/chat-streaming. Fields that some servers
 leave out, or send as null, are optional here.
@@ -27,7 +27,7 @@ CONTEXT_ERROR_MARKS = (
 
 
 class Text(BaseModel):
-    """A piece of the answer. Servers name the reasoning in one of two ways."""
+    """A piece of the answer, or all of it. Servers use one of two names for the reasoning."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -35,23 +35,23 @@ class Text(BaseModel):
 
 
 class Logprobs(BaseModel):
-    """Log-probabilities of the tokens of a piece, in OpenAI's format."""
+    """Log-probabilities of a piece's tokens, in OpenAI's format."""
 
     content: list[dict[str, Any]] | None = None
 
 
 class Choice(BaseModel):
-    """The answer or a piece of it."""
+    """A piece of the answer (`delta`), or the whole answer (`message`)."""
 
     delta: Text | None = None
     message: Text | None = None
-    """The whole answer, from a server that does not stream."""
+    """From a server that does not stream."""
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
 
 class Usage(BaseModel):
-    """Token counts of the call up to now."""
+    """How many tokens the call has read and written so far; None for a count that was not sent."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -68,20 +68,21 @@ class Chunk(BaseModel):
 
 @dataclass(slots=True)
 class Answer:
-    """One answer while it arrives."""
+    """What has arrived of one answer."""
 
     text: str = ""
-    """Reasoning and text received up to now, the base of the estimated token count."""
+    """Reasoning and text in the order of their arrival. The engine estimates token counts from it."""
     usage: Usage | None = None
+    """The server's latest token counts; None if it has sent none."""
     finish_reason: FinishReason | None = None
     ended: bool = False
     """Whether the server has marked the answer as complete."""
 
     def add(self, chunk: Chunk) -> Delta:
-        """Add a chunk; return what it adds to the answer, without token counts.
+        """Add a chunk, and return what the chunk adds to the answer, without token counts.
 
-        Some servers send a growing count with each chunk, so only the last count is used, by
-        `final_delta`.
+        Some servers send a growing count with each chunk. So only the last count matters, and
+        `final_delta` returns it.
         """
         self.usage = chunk.usage or self.usage
         choice = (chunk.choices or [Choice()])[0]
@@ -102,7 +103,7 @@ class Answer:
     def final_delta(self, prompt_estimate: int, completion_estimate: int) -> Delta:
         """The last delta of the answer: token counts, and a finish reason if the server sent none.
 
-        The estimates, in tokens, replace counts that the server did not send.
+        The estimates, in tokens, replace counts that the server did not send, and a prompt count of 0.
         """
         usage = self.usage or Usage()
         return Delta(
@@ -117,7 +118,7 @@ class Answer:
 def request_body(
     model: OpenAIHttpModel, messages: Sequence[Message], sampling: Sampling
 ) -> dict[str, Any]:
-    """The JSON body of a call."""
+    """The JSON body of a call to the server."""
     body: dict[str, Any] = {
         "model": model.model,
         "messages": list(messages),
@@ -140,7 +141,7 @@ def request_body(
 
 
 def error_text(error: Any) -> str:
-    """The message of an error in OpenAI's format; any other error as text."""
+    """The message of an error in OpenAI's format; the whole error as text in any other format."""
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
@@ -152,7 +153,7 @@ def is_context_error(text: str) -> bool:
 def retry_after_s(header: str) -> float:
     """The delay, in seconds, that a Retry-After header asks for with a number or a date.
 
-    It is 0 for a header without either, and negative for a date in the past.
+    The delay is 0 for a header without either, and negative for a date in the past.
     """
     try:
         return float(header)

@@ -1,6 +1,6 @@
 """A folder for a Unix socket that only this user can enter.
 
-A folder that its process left behind is removed when another process creates such a folder.
+If a process leaves its folder behind, the next process that creates such a folder removes it.
 """
 
 import fcntl
@@ -13,18 +13,19 @@ PARENT = Path("/tmp")
 """Where the folders are created. TMPDIR may be too long: a Unix socket's path is limited to about 100
 bytes."""
 PREFIX = "slimmoa-socket-"
+"""How the folders' names begin. Every unlocked folder of this user with such a name is removed."""
 TRIES = 100
 """Attempts to create a folder before `PrivateFolder` gives up."""
 
 
 class PrivateFolder:
-    """A folder, created with this object, that exists until `remove` is called.
+    """A folder that is created with this object and exists until `remove` is called.
 
-    If its process ends without `remove`, the next process that creates such a folder removes it.
+    If this process ends without `remove`, the next process that creates such a folder removes it.
 
     A lock on the folder shows that its owner is alive. The kernel releases the lock when the process
-    ends, for whatever reason. A file with a process id would not do: ids are used again, and the same
-    id means another process in another container.
+    ends, for whatever reason. A file with the process id would not do: the system uses ids again, and
+    in another container the same id means another process.
 
     Raises:
         OSError: no folder could be created and locked.

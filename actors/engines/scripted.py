@@ -16,22 +16,23 @@ from actors.engine import Delta, Message, Share
 from configs.errors import ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
-WORDS = (  # noqa: SIM905  # reads better than 28 quoted words
+WORDS = (  # noqa: SIM905  # reads better than 29 quoted words
     "the a river stone light moves under old bright quiet green city people carry many small "
     "questions toward evening because water finds its own level and nobody asked why"
 ).split()
+"""Words of answers that the engine makes up."""
 
 
 def create(name: str, model: ScriptedModel, share: Share) -> "ScriptedEngine":  # noqa: ARG001
-    """Create the engine, not started."""
+    """Create the engine without starting it."""
     return ScriptedEngine(name, model)
 
 
 class ScriptedEngine:
-    """Answers with the text of its script. One word is one token.
+    """Answers with the recipe's text, or else with words drawn from `WORDS`. One word is one token.
 
-    Whether a call fails or hangs depends only on the model's name and on the number of calls before,
-    so every run with the same calls has the same faults.
+    Besides the recipe's shares of faults, only the model's name and the number of earlier calls decide
+    whether a call fails or hangs. So every run with the same calls has the same faults.
     """
 
     def __init__(self, name: str, model: ScriptedModel) -> None:
@@ -78,7 +79,7 @@ class ScriptedEngine:
                 journal.write(json.dumps(call) + "\n")
 
     async def _inject_fault(self) -> None:
-        """Fail or hang if the script has a fault for this call."""
+        """Fail or hang if this call draws one of the recipe's faults."""
         self._calls += 1
         draw = random.Random(f"{self._name}/{self._calls}").random()
         if draw < self._model.fail_share:

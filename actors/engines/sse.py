@@ -17,7 +17,7 @@ class EventTooLong(Exception):
 
 
 class EventStream:
-    """The parser of one stream. It skips comments and all fields but `data`."""
+    """Parses one stream. Of each event only the field `data` is kept; comments are skipped."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -27,7 +27,7 @@ class EventStream:
         """Yield the data of each event that `received` completes.
 
         Raises:
-            EventTooLong: the event that is not complete yet is longer than MOST_BYTES.
+            EventTooLong: the event that `received` leaves incomplete is longer than MOST_BYTES.
         """
         *lines, self._rest = LINE_END.split(self._rest + received)
         for line in lines:
@@ -40,5 +40,5 @@ class EventStream:
             raise EventTooLong(f"an event of more than {MOST_BYTES:,} bytes")
 
     def end(self) -> Iterator[bytes]:
-        """Yield the data of the last event if the server ended without a blank line after it."""
+        """End the stream: yield the data of an event that no blank line has completed."""
         yield from self.feed(b"\n\n")

@@ -4,7 +4,8 @@ Facts that shape this engine, read in vLLM 0.26 and 0.32 and tested on 0.32 (doc
 - AsyncLLM runs the model in a child process. Nothing revives a child that died: every call and
   `check_health` then raise EngineUnavailable, and the replica has to be replaced.
 - vLLM measures the whole card when it starts, sleeps or wakes. So these steps must not overlap with
-  those of other engines on the card. The card's keeper sees to that; this file knows no neighbours.
+  those of other engines on the card. The card's keeper prevents that; this file knows nothing of other
+  engines.
 - By default `sleep` aborts the calls in flight. Sleep level 2 is unsafe for quantized weights. A wake
   that failed leaves the memory half mapped.
 """
@@ -41,15 +42,15 @@ from configs.schema import Sampling, VllmModel
 PROBE: list[Message] = [{"role": "user", "content": "Count from one to twenty."}]
 """The prompt whose greedy answer is compared before and after the first sleep."""
 PROBE_TOKENS = 8
-"""How many tokens of the answer to `PROBE` are compared."""
+"""How many tokens of the answer to PROBE are compared."""
 
 logger = logging.getLogger(__name__)
 
 
 def create(name: str, model: VllmModel, share: Share) -> "VllmEngine":
-    """Make the engine; the registry in `actors/engines/__init__.py` calls this.
+    """Create the engine without starting it.
 
-    If `share` gives no size for the KV cache, the cache gets the size that a plan would give it.
+    If `share` gives no size for the KV cache, the engine takes the size that a plan would give it.
     """
     return VllmEngine(name, model, share)
 
@@ -57,7 +58,7 @@ def create(name: str, model: VllmModel, share: Share) -> "VllmEngine":
 class VllmEngine:
     """One model. `sleep` moves its weights to host RAM and drops its KV cache.
 
-    On a CPU, sleep and wake free no memory; calls that arrive in between still wait.
+    On a CPU, `sleep` frees no memory, but calls that arrive before `wake` wait all the same.
     """
 
     def __init__(self, name: str, model: VllmModel, share: Share) -> None:
@@ -152,7 +153,7 @@ class VllmEngine:
             await outputs.aclose()
 
     async def _render(self, messages: Sequence[Message]) -> Any:
-        """Apply the chat template to a conversation and tokenize it: the prompt in vLLM's form."""
+        """Apply the chat template and tokenize; return the prompt as the model reads it."""
         llm = self._alive()
         turns = list(messages) if self._has_system_role else fold_system(messages)
         params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
@@ -207,9 +208,7 @@ class VllmEngine:
             raise self._unavailable("vLLM's engine process died falling asleep") from error
 
     async def wake(self) -> None:
-        """Move the weights back to the card.
-
-        The first wake also checks that the answer to `PROBE` is the same as before the sleep.
+        """Move the weights back to the card. The first wake checks that the model answers as before.
 
         Raises:
             EngineUnavailable: the engine is unusable and has to be started again.
@@ -245,7 +244,7 @@ class VllmEngine:
         return EngineUnavailable(failure, model=self._name)
 
     async def _answer_probe(self) -> list[int]:
-        """Tokens of a fixed greedy answer, computed without the prefix cache."""
+        """Token ids of the greedy answer to PROBE, computed without the prefix cache."""
         params = SamplingParams(
             temperature=0,
             max_tokens=PROBE_TOKENS,
@@ -259,6 +258,6 @@ class VllmEngine:
 
 
 def _written(part: Any) -> list[int]:
-    """The tokens of an output without the token that ends the model's message."""
+    """The token ids of an output that are text: all but the token that ends the model's message."""
     ended = part.finish_reason == "stop" and not isinstance(part.stop_reason, str)
     return list(part.token_ids[:-1] if ended else part.token_ids)

@@ -8,17 +8,17 @@ from cluster.cards.card import Kind
 from configs.schema import Sampling, VllmModel
 
 REPLICA = "SLIMMOA_REPLICA_PID"
-"""Environment variable with the replica's process id, which vLLM's processes must not outlive."""
+"""Environment variable with the replica's process id. vLLM's processes end when that process ends."""
 WIDEST_GRAPH = 256
-"""Most sequences of a step for which a CUDA graph is captured; larger steps run without a graph."""
+"""CUDA graphs are captured for steps of up to this many sequences; larger steps run without a graph."""
 
 
 def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -> dict[str, Any]:
     """Keyword arguments of `vllm.AsyncEngineArgs`.
 
-    Both memory settings are always given. vLLM's check at start looks at the utilization alone, whose
-    default of 0.92 is never free on a card with a second engine. And if vLLM sized the KV cache
-    itself, it would count what other engines allocate at the same time.
+    `gpu_memory_utilization` and `kv_cache_memory_bytes` are always both given. At its start, vLLM only
+    checks whether the utilization is free. Its default of 0.92 never is on a card with a second engine.
+    And if vLLM sized the KV cache itself, it would count what other engines allocate at the same time.
     """
     arguments: dict[str, Any] = {
         "model": str(folder),
@@ -54,9 +54,10 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
 
 
 def graph_sizes(sequences: int) -> list[int]:
-    """Batch sizes for which CUDA graphs are captured: powers of two below `sequences`, and `sequences`.
+    """Sizes of steps for which CUDA graphs are captured: a largest size and all powers of two below it.
 
-    vLLM's default reaches 512 in dozens of steps, and graphs stay on the card during sleep.
+    The largest is `sequences`, but at most WIDEST_GRAPH. vLLM's default has dozens of sizes up to 512,
+    and the graphs stay on the card during sleep.
     """
     most = min(sequences, WIDEST_GRAPH)
     return [*(2**n for n in range((most - 1).bit_length())), most]
@@ -69,7 +70,7 @@ def environment(model: VllmModel, share: Share, kind: Kind) -> dict[str, str]:
         variables |= {
             "OMP_NUM_THREADS": str(share.threads),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would leave a core unused
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine then runs in this process
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's process needs no worker process
         }
     if kind == "cpu" and model.eager:
         # Even eager mode compiles some small functions at their first use: the first answer with

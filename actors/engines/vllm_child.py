@@ -1,4 +1,4 @@
-"""Ends vLLM's processes when the replica that started them is gone. Runs inside those processes.
+"""Ends vLLM's processes when the replica that started them is gone. Runs inside vLLM's processes.
 
 When a replica is killed, vLLM 0.32 leaves its child process running, and the card stays full. Ray
 removes such children, but nobody does where an engine runs without Ray. vLLM imports this module in
@@ -17,11 +17,11 @@ import psutil  # vLLM's own dependency
 from actors.engines.vllm_arguments import REPLICA
 
 LOOK_S = 0.5
-"""Seconds between two looks at the parent and the replica."""
+"""Seconds between two checks that the parent and the replica still run."""
 
 
 class FollowsParent:
-    """Adds nothing to vLLM's worker; naming it makes vLLM import this module."""
+    """Adds nothing to vLLM's worker. vLLM imports this module because its arguments name this class."""
 
 
 def _watch(parent: int, replica: int) -> None:
@@ -38,4 +38,5 @@ def _runs(process: int) -> bool:
 
 
 WATCHED = (os.getppid(), int(os.environ[REPLICA]))
+"""Process ids of this process's parent and of the replica."""
 threading.Thread(target=_watch, args=WATCHED, daemon=True, name="follows-parent").start()

@@ -1,4 +1,4 @@
-"""Turns vLLM's outputs into ours: reasoning, log-probabilities, ends of tokens. Imports no vLLM."""
+"""Turns vLLM's data into ours: reasoning, log-probabilities, ends of tokens. Imports no vLLM."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from actors.engine import Message
 
 
 class Splitter:
-    """Separates reasoning from a growing answer with vLLM's parser. Without a parser all is text."""
+    """Separates reasoning from text in a growing answer by vLLM's parser. Without one, all is text."""
 
     def __init__(self, parser: Any) -> None:
         self._parser = parser
@@ -15,7 +15,7 @@ class Splitter:
         self._tokens: list[int] = []
 
     def split(self, text: str, tokens: list[int]) -> tuple[str, str]:
-        """Split the next piece of output into (text, reasoning)."""
+        """Split the next piece of the answer, given as text and token ids, into (text, reasoning)."""
         if self._parser is None:
             return text, ""
         before, tokens_before = self._text, self._tokens
@@ -27,7 +27,10 @@ class Splitter:
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:
-    """Put system messages in front of the next user message, for templates without a system role."""
+    """Move system messages into the next user message, for chat templates without a system role.
+
+    System messages that no user message follows become a user message at the end.
+    """
     folded: list[Message] = []
     held: list[str] = []
     for message in messages:
@@ -73,10 +76,10 @@ def _logprob(logprob: Any) -> dict[str, Any]:
 
 
 def token_ends(tokenizer: Any, text: str) -> list[int]:
-    """Where each token of `text` ends, in characters, by a tokenizer of Hugging Face."""
+    """Where each token of `text` ends, in characters; an estimate if the tokenizer is a slow one."""
     if not getattr(
         tokenizer, "is_fast", False
-    ):  # a slow tokenizer has no offsets: spread the tokens evenly
+    ):  # a slow tokenizer of Hugging Face has no offsets: spread the tokens evenly
         count = len(tokenizer.encode(text, add_special_tokens=False))
         return [len(text) * n // count for n in range(1, count + 1)]
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

@@ -1,4 +1,4 @@
-"""The calls of one replica, first come first served: which of them may run now."""
+"""The calls of one replica, first come, first served: which of them may run now."""
 
 import asyncio
 import math
@@ -13,16 +13,16 @@ from cluster.residency.state import QueueCounts, TurnState
 class _Call:
     arrived_at: float
     due_at: float
-    """When it runs out of patience."""
+    """When the call runs out of patience."""
     started: "asyncio.Future[None]"
-    """Done when the call may run; its error if it never will."""
+    """Done when the call may run, or with an error if the call never will."""
 
 
 class CallQueue:
-    """Runs calls that arrived up to `cutoff`, `concurrency` at a time, while the lease lasts.
+    """Lets calls run that arrived up to `cutoff`, `concurrency` at a time, until `lease_until`.
 
-    Whoever changes `cutoff` or `lease_until` calls `start_calls` afterwards. All times are those of the
-    running event loop.
+    After a change of `cutoff` or `lease_until`, `start_calls` has to be called. All times are those of
+    the running event loop.
 
     Args:
         concurrency: how many calls the engine takes at once.
@@ -34,17 +34,22 @@ class CallQueue:
         self._on_change = on_change
         self._waiting: deque[_Call] = deque()
         self.in_flight = 0
+        """How many calls run now."""
         self.cutoff = -math.inf
+        """Calls that arrived up to this time may start: infinity for all, minus infinity for none."""
         self.lease_until = -math.inf
+        """From this time on no call may start: another replica may have the turn by then."""
         self.drained = asyncio.Event()
-        """Set while nothing is in flight and nothing may start."""
+        """Set while `turn` is CLOSED: nothing is in flight, and nothing may start."""
 
     @property
     def waiting(self) -> int:
+        """How many calls wait."""
         return len(self._waiting)
 
     @property
     def turn(self) -> TurnState:
+        """The state of the turn by the cutoff and the calls. The lease does not matter here."""
         if self.cutoff == math.inf:
             return TurnState.OPEN
         may_first_start = bool(self._waiting) and self._waiting[0].arrived_at <= self.cutoff
@@ -52,18 +57,19 @@ class CallQueue:
 
     @property
     def counts(self) -> QueueCounts:
+        """How many calls wait and run, and when the first of those that wait arrived and is due."""
         first_arrival_at = self._waiting[0].arrived_at if self._waiting else math.inf
         first_due_at = min((call.due_at for call in self._waiting), default=math.inf)
         return QueueCounts(len(self._waiting), self.in_flight, first_arrival_at, first_due_at)
 
     def can_start(self, arrived_at: float) -> bool:
-        """Whether a call that arrived then, and is the first of those that wait, may run."""
+        """Whether a call that arrived at this time may start if no earlier call waits."""
         now = asyncio.get_running_loop().time()
         has_room = self.in_flight < self._concurrency
         return has_room and arrived_at <= self.cutoff and now < self.lease_until
 
     def start_calls(self) -> None:
-        """Start each call that may start."""
+        """Let every waiting call run that may, then update `drained` and call `on_change`."""
         while self._waiting and self.can_start(self._waiting[0].arrived_at):
             call = self._waiting.popleft()
             if not call.started.done():  # else it was cancelled, and its task has not run since
@@ -76,9 +82,15 @@ class CallQueue:
         self._on_change()
 
     async def wait_for_start(self, patience_s: float) -> None:
-        """Return when the call may run; then `end_call` must follow.
+        """Add a call to the queue, and return when the call may run; then `end_call` must follow.
 
         A call that is cancelled while it waits leaves nothing behind.
+
+        Args:
+            patience_s: after waiting this many seconds, the call may end another model's turn.
+
+        Raises:
+            Exception: the error that `fail_waiting` was given.
         """
         loop = asyncio.get_running_loop()
         call = _Call(loop.time(), loop.time() + patience_s, loop.create_future())
@@ -95,12 +107,12 @@ class CallQueue:
             raise
 
     def end_call(self) -> None:
-        """A call that ran has ended."""
+        """Note that a call has ended which `wait_for_start` let run."""
         self.in_flight -= 1
         self.start_calls()
 
     def fail_waiting(self, error: Exception) -> None:
-        """End the wait of all calls that wait with an error."""
+        """Have `wait_for_start` raise `error` for all calls that wait."""
         while self._waiting:
             call = self._waiting.popleft()
             if not call.started.done():

@@ -1,7 +1,7 @@
-"""The keeper of one card: the only one that decides who is awake there, and whose turn it is.
+"""The keeper of one card: it alone decides which engines are awake there, and whose turn it is.
 
-A bare class around `cluster.residency.scheduler`; `ray_keeper.py` puts it on Ray. It keeps nothing
-that must outlive it: a new keeper learns how its card stands from the replicas that join.
+A bare class around `cluster.residency.scheduler`; `ray_keeper.py` puts it on Ray. A keeper has no data
+that must outlive it: a new keeper learns the state of its card from the replicas that join.
 """
 
 import asyncio
@@ -22,33 +22,33 @@ from cluster.residency.state import Slot, State
 logger = logging.getLogger(__name__)
 
 PING_S = 2.0
-"""Seconds between two looks at a replica, so the longest time until its death is noticed."""
+"""Seconds between two checks that a replica lives. So its death is noticed about this late."""
 EMPTY_S = 30.0
-"""A keeper that has had no replica for this many seconds ends; a restart of one takes less."""
+"""A keeper ends this many seconds after its last replica has gone. A replica's restart takes less."""
 
 
 @dataclass(slots=True)
 class _Registration:
     """A replica that has joined. Four identities belong to it:
 
-    - the member is its role in the plan, and stays the same whoever plays it;
-    - the claimant is one process, and says whether a replica that joins has joined before;
-    - the ticket is this one registration: a message with an older ticket is refused;
-    - the replica is the actor that the keeper watches and kills; it outlives its process where Ray
-      restarts it.
+    - the member is its place in the plan, whichever process fills that place;
+    - the claimant is its process, by which the keeper sees whether this process has joined before;
+    - the ticket stands for this one registration: the keeper refuses messages with an older ticket;
+    - the replica is the actor that the keeper watches and kills. If Ray restarts the actor, it is
+      the same replica with a new process.
     """
 
     member: str
     claimant_id: str
     replica: Any
     state: State
-    """As it last reported."""
+    """The state that the replica last reported."""
     number: int = 0
-    """Of the latest order."""
+    """Number of the latest order; 0 before the first."""
     order: MemberAction | None = None
-    """The latest order."""
+    """The latest order; None before the first."""
     new_order: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once `order` is no longer the latest, or the registration has ended."""
+    """Set when a newer order has replaced `order`, or the registration has ended."""
     watch: "asyncio.Task[None] | None" = None
 
 
@@ -58,9 +58,9 @@ class CardKeeper:
     Args:
         slots: the card's slots and their members.
         policy: the scheduler's numbers; None for the defaults.
-        is_alive: whether a replica lives, by the handle that it joined with.
-        kill: ends a replica's process, by that handle.
-        retire: called when no replica has been here for EMPTY_S.
+        is_alive: tells whether a replica lives, by the handle with which the replica joined.
+        kill: ends a replica's process, by the same handle.
+        retire: called EMPTY_S after the last replica has gone, if none has joined since.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class CardKeeper:
         self._step_seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
 
     async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:
-        """See `protocol.Keeper`. A process that has died unnoticed is forgotten first.
+        """See `protocol.Keeper`. A new process of the same actor replaces the one that had joined.
 
         Raises:
             ValueError: no slot of this card has such a member.
@@ -113,8 +113,8 @@ class CardKeeper:
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
         """See `protocol.Keeper`.
 
-        A replica that does not know its latest order yet is not how the scheduler wants it to be: only
-        its calls are counted.
+        If the replica has not seen its latest order yet, the snapshot's state and turn are those from
+        before that order. Then only its counts of calls go to the scheduler.
         """
         registration = self._by_ticket.get(ticket)
         now = self._now()
@@ -148,16 +148,16 @@ class CardKeeper:
         return PollReply(known=True, order=order)
 
     async def snapshots(self) -> dict[str, Snapshot]:
-        """What is believed of every member. Times in it count from now."""
+        """The last known snapshot of every member, by name. Times in them are seconds from now."""
         now = self._now()
         return {name: found.shift_times(-now) for name, found in self._scheduler.snapshots().items()}
 
     async def order_counts(self) -> dict[tuple[str, str], int]:
-        """How often each member was given each order (its `Verb`): the wakes are the swaps."""
+        """How many orders each member was given, by (member, `Verb`). Every WAKE ends a swap."""
         return dict(self._order_counts)
 
     async def step_seconds(self) -> dict[tuple[str, str], float]:
-        """How many seconds each member's engine took in all to become RESIDENT, and ASLEEP."""
+        """Seconds that all steps into RESIDENT, or into ASLEEP, took, by (member, `State`)."""
         return dict(self._step_seconds)
 
     async def _watch(self, registration: _Registration) -> None:

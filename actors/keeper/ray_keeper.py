@@ -1,8 +1,8 @@
 """The keeper of a card as a Ray actor: how the keeper and its replicas reach, watch and end each other.
 
-A keeper is a named actor on the node of its card. The first replica of the card makes the keeper. So a
-node that joins brings its own keepers, and the loss of a node ends no keeper of another node's cards.
-Ray restarts a keeper that dies. No driver owns a keeper. A keeper without replicas ends itself.
+A keeper is a named actor on the node of its card; the first replica that needs the keeper creates it.
+So a node that joins gets keepers of its own, and a node that is lost takes no other node's keeper
+along. Ray restarts a keeper that dies. No driver owns a keeper; it ends when it has no replica left.
 """
 
 import logging
@@ -23,12 +23,13 @@ from cluster.residency.state import Slot
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "slimmoa"
+"""Ray's namespace for the names of keepers."""
 MAX_OPEN_CALLS = 1000
-"""Calls to a keeper at once: every replica has a poll open, and sends reports beside it."""
+"""Most calls to a keeper at once. Every replica has a poll open and sends reports meanwhile."""
 
 
 async def is_alive(replica: Any) -> bool:
-    """Whether an actor lives. For a busy or starting actor this waits until the actor answers."""
+    """Whether an actor lives. An actor that is busy or starting lives; the answer then takes longer."""
     try:
         await replica.__ray_ready__.remote()
     except ActorUnavailableError:
@@ -41,19 +42,19 @@ async def is_alive(replica: Any) -> bool:
 
 
 async def kill(replica: Any) -> None:
-    """End an actor's process. The actor's owner makes another process."""
+    """End an actor's process. Another process may take its place."""
     ray.kill(replica, no_restart=False)
 
 
 class RayKeeper(CardKeeper):
-    """The keeper of a card, whose replicas are Ray actors."""
+    """A card's keeper on Ray: the keeper and its replicas are Ray actors."""
 
     def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
         super().__init__(slots, policy, is_alive, kill, retire)
 
 
 async def retire() -> None:
-    """End the actor in which this runs. Ray does not restart the actor."""
+    """End the actor in which this runs, for good."""
     ray.kill(ray.get_runtime_context().current_actor)
 
 
@@ -66,12 +67,12 @@ class KeptCard:
     node: str
     """Ray's ID of the card's node."""
     name: str
-    """A name that differs from the node's other cards, and from the same card in another plan."""
+    """`CARD:PLAN`: the card's number on its node, and a digest of the slots that the plan has on it."""
     slots: tuple[Slot, ...]
-    """The card's slots in the plan."""
+    """The card's slots and their members."""
 
     def keeper(self) -> Any:
-        """The handle of the card's keeper. If there is no keeper yet, this makes one."""
+        """The handle of the card's keeper. If there is no keeper yet, it is created."""
         actor: Any = ray.remote(RayKeeper)
         options = actor.options(
             name=f"{_prefix(self.app)}{self.node}:{self.name}",
@@ -87,7 +88,7 @@ class KeptCard:
 
 
 def keepers(app: str) -> dict[str, Any]:
-    """The handles of all keepers that an application has now, by name: `keeper:APP:NODE:CARD:PLAN`."""
+    """The handles of all keepers of an application, by actor name: `keeper:APP:NODE:CARD:PLAN`."""
     found = {}
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if actor["namespace"] == NAMESPACE and actor["name"].startswith(_prefix(app)):
@@ -104,7 +105,7 @@ class RemoteKeeper:
     """The interface `protocol.Keeper` to a keeper that is a Ray actor.
 
     Args:
-        find: returns the handle of the keeper's actor. This is called again when that actor has ended.
+        find: returns the handle of the keeper's actor. It is called again after that actor has ended.
     """
 
     def __init__(self, find: Callable[[], Any]) -> None:

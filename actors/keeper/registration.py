@@ -15,11 +15,11 @@ from cluster.residency.state import State
 from configs.errors import EngineUnavailable
 
 CLAIM_S = 30.0
-"""Seconds that a replica tries to claim an assignment. The replica that holds the assignment may be
-shutting down, which Serve allows to take 20 s. When the time is over, Serve starts the replica again,
-perhaps on another node."""
+"""Seconds that a replica tries to claim an assignment: another replica may still hold it while shutting
+down, for which Serve allows 20 s. If no claim succeeds, Serve starts the replica again, perhaps on
+another node."""
 CLAIM_EVERY_S = 0.25
-"""Seconds between two rounds of attempts."""
+"""Seconds to wait after all assignments were refused, or after a keeper did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +31,28 @@ class Assignment:
     keeper: Keeper
     share: Share
     patience_s: float = math.inf
-    """Seconds that a call waits before it ends another model's turn."""
+    """Seconds that a call waits before it may end another model's turn; infinity for never."""
     gpus: tuple[int, ...] | None = None
     """Numbers of the GPUs that form the card; None on a CPU."""
     claimant_id: str | None = None
-    """The identity under which the replica joined the keeper; None before it is claimed."""
+    """The identity with which the replica joined the keeper; None before a replica has joined."""
 
 
 async def claim_assignment(model: str, assignments: Sequence[Assignment], replica: Any) -> Assignment:
     """Claim the first of these assignments that no other replica holds.
 
     A keeper lets no two replicas be the same member, so it is enough to ask for each assignment in
-    order. A keeper that does not answer is asked again before the next assignment is tried, because it
-    may already have granted this one. Taking another one would leave the first blocked, and with it its
-    card.
+    order. If a keeper does not answer, the same keeper is asked again before the next assignment is
+    tried: it may already have granted its assignment. If the replica then took another one, the first
+    assignment would stay blocked, and so would its card.
 
     Args:
         model: the model's name, for the error.
-        assignments: those of the model on this node.
-        replica: what the keeper watches, the handle of this replica's actor.
+        assignments: all assignments of the model on this node.
+        replica: the handle of this replica's actor, which the keeper watches.
 
     Raises:
-        EngineUnavailable: there is no assignment, or none became free in `CLAIM_S`.
+        EngineUnavailable: there is no assignment, or none could be claimed within `CLAIM_S`.
     """
     claimant_id = uuid.uuid4().hex
     refused = "no assignment of it is planned here"

@@ -2,9 +2,9 @@
 
 A recipe can name any path for its weights. The file is read as tensors and as nothing else, so its
 content never reaches an answer or a message. An operator who takes recipes from strangers may still
-want to hide which files exist. For that operator the variable SLIMMOA_WEIGHTS lists the allowed
-folders, separated as in PATH. Symbolic links are followed before the check. The variable has to be set
-wherever replicas run.
+want to hide which files exist. Then the variable SLIMMOA_WEIGHTS lists the allowed folders, separated
+as in PATH. Symbolic links are followed before the check. The variable has to be set wherever replicas
+run.
 """
 
 import os
@@ -27,7 +27,7 @@ def is_allowed(path: Path) -> bool:
 
 
 def require_allowed(path: Path) -> None:
-    """Refuse a path outside of the allowed folders.
+    """Raise an error if `path` is outside of the allowed folders.
 
     Raises:
         WeightsError: SLIMMOA_WEIGHTS does not allow `path`.

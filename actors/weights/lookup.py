@@ -1,4 +1,4 @@
-"""Finds the file or folder with a model's weights, for the planner."""
+"""For the planner: finds the file or folder with the weights of a model."""
 
 from pathlib import Path
 
@@ -8,22 +8,17 @@ from configs.schema import LlamaCppModel, Model, VllmModel
 
 
 def find_weights(_name: str, model: Model) -> Path | None:
-    """The file or folder of a model's weights if it is on this machine, else None. Fetches nothing."""
+    """The file or folder with a model's weights; None if this machine has none. Fetches nothing."""
     if isinstance(model, LlamaCppModel):
         return cached(model.weights)
     return folder_here(model.weights) if isinstance(model, VllmModel) else None
 
 
 def fetch_weights(name: str, model: Model) -> Path | None:
-    """Fetch the file of a model's weights and return its path: a plan needs the size of the file.
+    """The file or folder with a model's weights, or None as from `find_weights`.
 
-    Weights in a folder are not fetched. A plan only needs the model's dimensions, which are bundled
-    with the project or lie in a local folder. So this returns the local folder, or None without a local
-    folder. It also returns None for a model that has no weights here.
-
-    Args:
-        name: the model's name in the recipe, for error messages.
-        model: the model's settings.
+    A single file is fetched, because a plan needs its size. A folder is not fetched: a plan only needs
+    the model's shape, which is bundled or read from a local folder.
 
     Raises:
         WeightsError: the file cannot be fetched.

@@ -13,14 +13,14 @@ from typing import Literal
 MIB = 1 << 20
 GIB = 1 << 30
 CGROUP = Path("/sys/fs/cgroup")
-"""Folder of the control group (version 2), which holds the limits of a container."""
+"""Folder with the limits of a container (control groups, version 2)."""
 
 Kind = Literal["gpu", "cpu"]
 
 CPU_BANDWIDTH = 20e9
-"""Bytes per second from RAM, for predictions only: two channels of DDR4-2666 at half of their nominal
-42.7 GB/s. With `CPU_FLOPS_PER_CORE` it predicts 178 tokens/s for SmolLM2-135M in 4 bits on 2 cores with
-4 sequences; 180 tokens/s were measured with 8 sequences."""
+"""Bytes per second that a CPU reads from RAM, for predictions only: two channels of DDR4-2666 at half
+of their nominal 42.7 GB/s. This and `CPU_FLOPS_PER_CORE` predict 178 tokens/s for SmolLM2-135M in 4
+bits on 2 cores with 4 sequences; 180 tokens/s were measured with 8 sequences."""
 CPU_FLOPS_PER_CORE = 48e9
 """Operations per second of one core, for predictions only: 3 GHz and one AVX2 fused multiply-add of 8
 lanes per clock."""
@@ -28,21 +28,21 @@ lanes per clock."""
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One GPU, several GPUs joined into one card, or a CPU. None stands for an unknown value."""
+    """One GPU, several GPUs joined into one card, or a CPU. None means that a value is not known."""
 
     name: str
     """The product's name, or `cpu`."""
     total_bytes: int
-    """Memory that the driver gives to programs."""
+    """Memory for programs: of a GPU, what the driver leaves to them; of a CPU, RAM."""
     cores: int = 0
-    """CPU cores that compute on it; 0 for a GPU."""
+    """CPU cores; 0 for a GPU."""
     kind: Kind = "cpu"
     free_bytes: int | None = None
-    """Memory that was free when the card was detected."""
+    """Bytes of its memory that were free when the card was detected."""
     bandwidth: float | None = None
-    """Bytes per second of its memory."""
+    """Bytes per second that the card reads from its memory."""
     flops: float | None = None
-    """Dense bf16 operations per second."""
+    """Operations per second: dense bf16 on a GPU, 32-bit on a CPU."""
     link: float | None = None
     """Bytes per second from host RAM to the card."""
     capability: str | None = None
@@ -52,7 +52,7 @@ class Card:
     indices: tuple[int, ...] = (0,)
     """Numbers, on that machine, of the GPUs that form the card."""
     host_bytes: int | None = None
-    """RAM of that machine."""
+    """RAM, in bytes, of the machine that has the card."""
 
 
 def this_machine() -> Card:

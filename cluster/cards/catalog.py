@@ -1,8 +1,9 @@
 """Cards by name, so that a plan can be made for cards that are not here: `--card A100-80GB`.
 
-Memory is the total that CUDA reports, because plans have to fit into it: the lowest figure found in
-error messages and start-up logs of public issue threads, rounded down. Bandwidth and dense bf16
-operations (fp32 accumulation, no sparsity) are from NVIDIA's data sheets and architecture white papers.
+A card's memory here is the total that CUDA reports, because plans have to fit into that: the lowest
+figure in error messages and start-up logs of public issue threads, rounded down. Bandwidths and dense
+bf16 operations (fp32 accumulation, no sparsity) are from NVIDIA's data sheets and architecture white
+papers.
 """
 
 import re
@@ -63,7 +64,7 @@ CARDS = {
 
 
 def card_by_name(name: str, index: int = 0) -> Card:
-    """The catalog's card of that name, in any case, as GPU number `index` of its machine.
+    """The catalog's card of that name (in upper or lower case), as GPU number `index` of a machine.
 
     Raises:
         UnknownCard: the catalog has no such card; the message lists all names.
@@ -75,9 +76,9 @@ def card_by_name(name: str, index: int = 0) -> Card:
 
 
 def find_similar(driver_name: str, total_bytes: int) -> Card | None:
-    """The catalog's card for the name that a driver reports (`NVIDIA A100-SXM4-80GB`), or None.
+    """The catalog's card for a driver's name of it (`NVIDIA A100-SXM4-80GB`); None if there is none.
 
-    Where several cards have that name, the one whose memory is nearest to `total_bytes`.
+    If several cards have that name, the card whose memory is nearest to `total_bytes`.
     """
     words = set(re.split(r"[\s-]+", driver_name))
     found = [c for c in CARDS.values() if set(_model_words(c.name)) <= words]

@@ -1,7 +1,7 @@
 """The cards of this machine: its GPUs as NVML shows them, or its CPU if it has none.
 
-SLIMMOA_CARDS (`A100-80GB,A100-80GB`) replaces them by cards of the catalog, to try out placements and
-to simulate the nodes of a cluster.
+The variable SLIMMOA_CARDS (`A100-80GB,A100-80GB`) replaces them by cards of the catalog, to try out
+placements and to simulate the nodes of a cluster.
 """
 
 import os
@@ -13,11 +13,11 @@ from cluster.cards.card import Card, this_machine
 from cluster.cards.catalog import card_by_name, find_similar
 
 VARIABLE = "SLIMMOA_CARDS"
-"""Environment variable with names of the catalog, separated by commas."""
+"""Environment variable with names of cards in the catalog, separated by commas."""
 
 
 def detect_cards() -> list[Card]:
-    """The cards that SLIMMOA_CARDS names; without it this machine's GPUs; without GPUs its CPU.
+    """The cards that SLIMMOA_CARDS names; without it, this machine's GPUs or, if it has none, its CPU.
 
     Raises:
         UnknownCard: SLIMMOA_CARDS has a name that the catalog does not have.
@@ -29,7 +29,7 @@ def detect_cards() -> list[Card]:
 
 
 def detect_gpus() -> list[Card]:
-    """The GPUs that NVML shows and CUDA_VISIBLE_DEVICES allows; empty without a driver."""
+    """The GPUs that NVML shows and CUDA_VISIBLE_DEVICES allows; none without a driver or pynvml."""
     try:
         import pynvml as nvml
     except ImportError:

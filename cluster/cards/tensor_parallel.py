@@ -10,11 +10,11 @@ from cluster.cards.card import Card
 
 
 def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
-    """Join the GPUs of each node in groups of `width`, and return a card for each group.
+    """Join every `width` GPUs that are alike into one card; return the resulting cards.
 
-    A group has GPUs of one node, name and compute capability, in the order of `cards`: GPUs with
-    neighbouring numbers mostly have the best links. GPUs that fill no group are not in the result. CPU
-    cards are returned unchanged. If `width` is 1, all cards are returned unchanged.
+    GPUs are alike if they have the same node, name and compute capability. They are joined in the order
+    of `cards`, because GPUs with neighbouring numbers mostly have the best links. GPUs left over are
+    not in the result. CPU cards are returned unchanged, and so are all cards if `width` is 1.
     """
     joined: list[Card] = []
     groups: dict[tuple[object, ...], list[Card]] = {}
@@ -31,10 +31,10 @@ def join_cards(cards: Sequence[Card], width: int) -> list[Card]:
 
 
 def _join_group(group: Sequence[Card]) -> Card:
-    """Make one card from GPUs that are alike. Bandwidths, operations and links add up.
+    """One card from GPUs that are alike. Their bandwidths, operations and links are added up.
 
-    The sum of the links assumes that each GPU has its own link to the host, and that the host's RAM is
-    faster than all links together.
+    The sum of links assumes that each GPU has a link of its own to the host, and that the host's RAM
+    is faster than all links together.
     """
     width, first = len(group), group[0]
     free = [card.free_bytes for card in group]
@@ -57,6 +57,6 @@ def gpus_per_card(cards: Sequence[Card]) -> int:
 
 
 def unused_cards(cards: Sequence[Card], joined: Sequence[Card]) -> tuple[Card, ...]:
-    """The cards that are left over: the GPUs and CPUs of `cards` that are in no card of `joined`."""
+    """Those of `cards` whose GPUs are not all part of the `joined` cards."""
     used = {(card.node, card.kind, n) for card in joined for n in card.indices}
     return tuple(c for c in cards if not {(c.node, c.kind, n) for n in c.indices} <= used)

@@ -1,6 +1,6 @@
-"""Changes with which a recipe that does not fit would fit: of its settings, its weights, or the cards.
+"""Advice for a recipe that does not fit: other settings, smaller weights, or other cards.
 
-Pure. Each advice was tried: the planner finds a placement once it is taken.
+Pure. Each advice has been tried: with it, the planner finds a placement.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,16 @@ from cluster.plan.widths import WIDTHS, place_on_fewest_gpus
 from configs.schema import Model, Recipe
 
 LEAST_PROMPT = 512
-"""Tokens that an advised context leaves for the prompt, beside the longest answer."""
+"""An advised context leaves at least this many tokens for the prompt, beside the longest answer."""
 CONTEXT_STEP = 256
 """An advised context is a multiple of this many tokens."""
 CONTEXT_SHARES = (0.75, 0.5, 0.25)
-"""Shares of the present context that are tried."""
+"""Lengths of contexts to try, as parts of the present length."""
 FOUR_BITS = 4.5
 """Bits per weight of a 4-bit checkpoint, with its scales and its 16-bit tables."""
 
 Change = tuple[str, str, int | str]
-"""Model, key of its settings, new value."""
+"""A new value for one setting: (the model's name, the setting's key, the value)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Advice:
     text: str
     """The change in words; it completes "It fits ..."."""
     changes: tuple[Change, ...] = ()
-    """New settings of the recipe."""
+    """New settings for the recipe; empty if another kind of change is advised."""
     bits: tuple[tuple[str, float], ...] = ()
-    """By model, the bits per weight of another checkpoint."""
+    """Pairs of a model's name and the bits per weight of a smaller checkpoint for it; empty if none."""
     cards: tuple[Card, ...] = ()
-    """Other cards, in place of all present ones."""
+    """Cards to use in place of all present ones; empty if the present ones are enough."""
 
     def applied(self, recipe: Recipe) -> Recipe:
         """The recipe with the new settings."""
@@ -49,7 +49,7 @@ class Advice:
 
 
 def find_advice(task: PlanningTask) -> Iterator[Advice]:
-    """The smallest change of settings that fits, or else of weights; and cards that fit."""
+    """Yield the mildest settings that fit, or else the fewest smaller weights; then cards that fit."""
     advice = _smaller_settings(task) or _fewer_bits(task)
     if advice is not None:
         yield advice
@@ -57,13 +57,13 @@ def find_advice(task: PlanningTask) -> Iterator[Advice]:
 
 
 def with_bits(checkpoint: Checkpoint, bits: float) -> Checkpoint:
-    """An estimate of the same model with `bits` per weight."""
+    """The checkpoint with `weight_bytes` as they would be, by estimate, with `bits` per weight."""
     scale = bits / checkpoint.bits
     return replace(checkpoint, weight_bytes=int(checkpoint.weight_bytes * scale))
 
 
 def _other_cards(task: PlanningTask) -> Iterator[Advice]:
-    """More cards of the largest present kind, one card of the catalog, or else several of them."""
+    """More cards of the largest present kind, and one card of the catalog or else several of them."""
     gpus = [card for card in task.cards if card.kind == "gpu"]
     if not gpus:
         return
@@ -117,7 +117,7 @@ def _fits_with(task: PlanningTask, changes: Sequence[Change]) -> bool:
 
 
 def _reductions(task: PlanningTask) -> Iterator[list[Change]]:
-    """Groups of changes, each one deeper: turns, fewer sequences, shorter contexts, all of these."""
+    """Groups of changes, from mild to deep: turns, fewer sequences, shorter contexts, all of these."""
     models = {name: task.recipe.models[name] for name in task.checkpoints}
     turns: list[Change] = [
         (name, "residency", "auto") for name, m in models.items() if m.residency == "resident"
@@ -134,7 +134,7 @@ def _reductions(task: PlanningTask) -> Iterator[list[Change]]:
 
 
 def _fewer_sequences(models: dict[str, Model]) -> Iterator[list[Change]]:
-    """Ever fewer whole contexts in the caches, down to one. Models with fewer stay as they are."""
+    """Ever fewer whole contexts in the KV caches, down to one. Models with fewer are not changed."""
     contexts = {name: kv_cache_tokens(m) // m.context_tokens for name, m in models.items()}
     for count in range(max(contexts.values(), default=1) - 1, 0, -1):
         larger = [name for name, most in contexts.items() if most > count]
@@ -160,7 +160,7 @@ def _shorter_contexts(recipe: Recipe, models: dict[str, Model], share: float) ->
 
 
 def _fewer_bits(task: PlanningTask) -> Advice | None:
-    """4-bit checkpoints of the models that have more bits: of as few as it takes, the largest first."""
+    """4-bit checkpoints for as few models as it takes, the largest first; not for those near 4 bits."""
     smaller = dict(task.checkpoints)
     bits: list[tuple[str, float]] = []
     for name in sorted(smaller, key=lambda name: -task.checkpoints[name].weight_bytes):

@@ -1,7 +1,7 @@
 """Groups the replicas of a model in a placement by node. Pure.
 
-Ray chooses the node of a replica, and the plan chooses the replica's card and slot on that node. So Ray
-has to know which nodes may get replicas of a model, and how many replicas each node may get.
+Ray chooses the node of a replica; the plan has the replica's card and slot on that node. So Ray has to
+know which nodes may get replicas of a model, and how many each.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,12 @@ from cluster.plan.placement import PlacedReplica, Placement
 
 @dataclass(frozen=True, slots=True)
 class ReplicasByNode:
-    """The replicas of one model on each node, and the nodes that Ray may choose for them."""
+    """The replicas of one model, by the node that the plan puts them on."""
 
     nodes: Mapping[str, tuple[PlacedReplica, ...]]
-    """The model's replicas on each node that has any, by the node's name."""
+    """The model's replicas on each node that has any."""
     pattern: str
-    """The name of the first node that has replicas of any model. A node that joins the cluster later
-    gets the same replicas as this node."""
+    """The first node that has replicas of any model. Nodes that join the cluster later get the same."""
     without: tuple[str, ...]
     """Names of the placement's nodes that have no replica of this model."""
 
@@ -35,7 +34,7 @@ class ReplicasByNode:
 
     @property
     def most_on_a_node(self) -> int:
-        """The largest number of the model's replicas on one node."""
+        """How many replicas of the model the node with the most of them has."""
         return max(len(replicas) for replicas in self.nodes.values())
 
     @property

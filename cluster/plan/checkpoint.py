@@ -16,17 +16,17 @@ from cluster.plan.gguf import Header, NotGguf, read_header
 from configs.errors import UserError
 
 WINDOWED = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2, "gpt-oss": 2}
-"""By family: of this many layers in a row, all but one attend to a window only. Older Hugging Face
-configs of these families do not name these layers, and GGUF files never do."""
+"""By family of models, a number n: of every n layers in a row, all but one attend to a window only.
+Older Hugging Face configs of these families do not tell which layers these are, nor do GGUF files."""
 
 
 class UnknownCheckpoint(UserError):
-    """Files cannot be understood, or a checkpoint has neither files here nor a bundled shape."""
+    """A checkpoint's files cannot be understood, or it has neither files here nor a bundled shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Facts about one set of weights. 0 stands for an unknown number."""
+    """Facts about one set of weights: its stored bytes and the model's shape."""
 
     weight_bytes: int
     """Bytes of all tensors."""
@@ -34,49 +34,51 @@ class Checkpoint:
     hidden: int
     """Width of a hidden state."""
     ffn: int
-    """Width of the feed-forward network; with experts, of one expert."""
+    """Width of the feed-forward network; in a mixture of experts, that of one expert."""
     vocab: int
+    """Number of tokens in the vocabulary."""
     query_width: int
-    """Query heads times their size."""
+    """Number of query heads times the size of one head."""
     kv_width: int
-    """Values that one token leaves in the cache of one layer."""
+    """Number of values that one token leaves in the KV cache of one layer."""
     lookup_bytes: int = 0
-    """Bytes of the input embeddings, if they are apart from the output layer. A token reads one row."""
+    """Bytes of the input embeddings; 0 if the output layer uses the same. A token reads one row."""
     experts: int = 1
+    """Experts of a layer; 1 for a model without experts."""
     experts_used: int = 1
-    """Experts that one token uses."""
+    """Experts of a layer that one token uses."""
     window_tokens: int = 0
-    """Tokens that the layers with a sliding window attend to."""
+    """Tokens that the layers with a sliding window attend to; 0 without such layers."""
     window_layers: int = 0
-    """Layers with a sliding window."""
+    """Number of layers with a sliding window."""
     most_tokens: int = 0
-    """The longest context that the model was made for."""
+    """Tokens of the longest context that the model was made for; 0 if unknown."""
     heads: int = 0
-    """Query heads."""
+    """Number of query heads; 0 if unknown."""
     kv_heads: int = 0
-    """Heads of keys and values in the cache."""
+    """Number of heads of keys and values in the KV cache; 0 if unknown."""
 
     @property
     def is_quantized(self) -> bool:
-        """Whether weights take clearly less than 16 bits each."""
+        """Whether a weight takes clearly less than 16 bits."""
         return self.bits < 12
 
     @property
     def bits(self) -> float:
-        """Stored bits per parameter, on average."""
+        """Stored bits per parameter, on average. The shape gives the number of parameters."""
         tables = 1 if self.lookup_bytes == 0 else 2
         parameters = self._dense + self._expert * self.experts + tables * self.vocab * self.hidden
         return 8 * self.weight_bytes / parameters
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that compute one token, with two operations each."""
+        """Number of parameters that compute one token. Each of them takes two operations."""
         return self._dense + self._expert * self.experts_used + self.vocab * self.hidden
 
     def read_bytes(self, tokens: int) -> float:
-        """Expected bytes of weights that a step over `tokens` tokens reads.
+        """Bytes of weights that a step over `tokens` tokens reads, on average.
 
-        Of the experts, a step reads those that some token uses, if each token chooses at random.
+        A step reads each expert that at least one token uses. Tokens are taken to choose at random.
         """
         read = self.weight_bytes - self.lookup_bytes
         if self.experts == 1:
@@ -139,7 +141,16 @@ def safetensors_sizes(file: Path) -> dict[str, int]:
 
 
 def from_config(config: dict[str, Any], weight_bytes: int, lookup_bytes: int) -> Checkpoint:
-    """Read the keys of a Hugging Face config.json, or those of its text part if it has parts."""
+    """Make a checkpoint from a Hugging Face config.json, or from its text part if it has parts.
+
+    Args:
+        config: the parsed file.
+        weight_bytes: bytes of all tensors.
+        lookup_bytes: see `Checkpoint.lookup_bytes`.
+
+    Raises:
+        KeyError: a key is missing that every language model has.
+    """
     config = config.get("text_config", config)
     layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
     head = config.get("head_dim") or config["hidden_size"] // heads
@@ -226,13 +237,13 @@ def _from_header(header: Header) -> Checkpoint:
 
 @cache
 def shapes() -> dict[str, dict[str, Any]]:
-    """The bundled shapes, by Hub repository."""
+    """The bundled shapes by Hub repository: config keys, and the bytes of the weights."""
     text = resources.files("configs").joinpath("shapes.json").read_text("utf-8")
     return {name: shape for name, shape in json.loads(text).items() if not name.startswith("_")}
 
 
 def from_shapes(hub: str) -> Checkpoint | None:
-    """The bundled shape of a Hub repository, or None."""
+    """The checkpoint of a Hub repository by its bundled shape; None if no shape of it is bundled."""
     shape = shapes().get(hub)
     if shape is None:
         return None
@@ -240,5 +251,5 @@ def from_shapes(hub: str) -> Checkpoint | None:
 
 
 def scripted_checkpoint(weight_bytes: int) -> Checkpoint:
-    """The checkpoint of a scripted engine, which has no weights but is planned as if it had."""
+    """A checkpoint for a scripted engine, which has no weights but is planned as if it had some."""
     return Checkpoint(weight_bytes, layers=1, hidden=1, ffn=1, vocab=1, query_width=1, kv_width=1)

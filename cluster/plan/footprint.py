@@ -1,4 +1,4 @@
-"""Estimates the bytes that one engine needs for weights, KV cache and runtime. Pure.
+"""How much memory one engine needs, in bytes: for weights, KV cache and runtime. Pure.
 
 Each constant names its source. The constants for GPUs come from published logs and not from
 measurements of this project; `benchmarks/real_cards/gpu_check.py` compares them with a real card.
@@ -11,44 +11,46 @@ from cluster.plan.checkpoint import Checkpoint
 from configs.schema import LlamaCppModel, Model, VllmModel
 
 CUDA_CONTEXT = 768 * MIB
-"""The CUDA context, cuBLAS workspaces and compiled kernels of one process, which stay when it sleeps.
+"""Bytes of one process's CUDA context, cuBLAS workspaces and compiled kernels, which stay during sleep.
 nvidia-smi shows about 0.5 GiB for a bare context; vLLM's start-up log adds 0.16 to 0.33 GiB of
-"non_torch_memory" (vllm#12126, vllm#14452). A sleeping engine held 1.1 GB in all (vllm#32714): this and
-the graphs of a small model."""
+"non_torch_memory" (vllm#12126, vllm#14452). A sleeping engine held 1.1 GB in all (vllm#32714):
+these bytes and the graphs of a small model."""
 TENSOR_PARALLEL_BUFFERS = GIB
-"""Buffers of NCCL and vLLM for sums over GPUs, on each GPU of a split model. Llama-3-8B on two GPUs of
-80 GB showed 1.8 GiB more "non_torch_memory" on each than on one GPU, with half of the weights and the
-same activations (vllm#10511); GPUs of 24 GB showed 0.2 GiB in all (vllm#14447)."""
+"""Bytes of NCCL's and vLLM's buffers for sums over GPUs, on each GPU of a split model. Llama-3-8B on
+two GPUs of 80 GB showed 1.8 GiB more "non_torch_memory" on each than on one GPU, with half of the
+weights and the same activations (vllm#10511); GPUs of 24 GB showed 0.2 GiB in all (vllm#14447)."""
 GRAPHS_PER_LAYER = 8 * MIB
-"""CUDA graphs. vLLM's log has "Estimated CUDA graph memory: 0.36 GiB" for 16 batch sizes
-(gpustack/runner#251), and 0.11 to 0.17 GiB for small models. Their memory pools stay on the card during
-sleep unless vLLM's `sleep_mode_offload_cudagraph` is set."""
+"""Bytes of CUDA graphs for each layer of a model. vLLM's log has "Estimated CUDA graph memory: 0.36
+GiB" for 16 batch sizes (gpustack/runner#251), and 0.11 to 0.17 GiB for small models. The graphs' memory
+pools stay on the card during sleep unless vLLM's `sleep_mode_offload_cudagraph` is set."""
 STEP_FACTOR = 1.5
-"""Activations of a step over the bytes of the gate, up and down inputs and of three hidden states in 16
-bits. It gives "PyTorch activation peak memory 1.26GiB" for Llama-3-8B with 8,192 tokens
-(vllm#10511)."""
+"""The activations of a step take this many times the bytes of three hidden states and of the
+feed-forward network's gate, up and down values, all in 16 bits. For Llama-3-8B with 8,192 tokens the
+result is that of vLLM's log, "PyTorch activation peak memory 1.26GiB" (vllm#10511)."""
 SAMPLER_BYTES = 4 + 4 + 8 + 4
-"""Per sequence and token of the vocabulary: the sampler keeps fp32 logits, a sorted copy, its int64
-indices, and probabilities (vllm/v1/sample/ops/topk_topp_sampler.py)."""
+"""Bytes of the sampler per sequence and token of the vocabulary: fp32 logits, a sorted copy, the copy's
+int64 indices, and probabilities (vllm/v1/sample/ops/topk_topp_sampler.py)."""
 CPU_RUNTIME = 1740 * MIB
-"""vLLM on a CPU. With a model of 0.27 GB (SmolLM2-135M, vLLM 0.32) the replica's process took 740 MB
-and the engine's process 1,220 MB, the model included."""
+"""Bytes of vLLM's processes on a CPU, beside weights, KV cache and activations. With a model of 0.27 GB
+(SmolLM2-135M, vLLM 0.32) the replica's process took 740 MB and the engine's process 1,220 MB, the model
+included."""
 REPLICA = 192 * MIB
-"""A Serve replica is a Python process with Ray in it. Five of them took 940 MB (Ray 2.60)."""
+"""Bytes of a Serve replica, a Python process with Ray in it. Five replicas took 940 MB (Ray 2.60)."""
 LLAMACPP_BASE = 64 * MIB
-"""llama.cpp's tokenizer, graph and HTTP loop. Its compute buffer comes on top: fp32 activations and
-logits of one micro-batch ("CUDA0 compute buffer size = 258.50 MiB" for 512 tokens of Llama 3's
-vocabulary). In RAM, the logits of tokens that are not sampled are never touched."""
+"""Bytes of llama.cpp's tokenizer, graph and HTTP loop. The compute buffer comes on top: fp32
+activations and logits of one micro-batch ("CUDA0 compute buffer size = 258.50 MiB" for 512 tokens of
+Llama 3's vocabulary). In RAM, the logits of tokens that are not sampled are never touched."""
 FLOAT = 4
 """Bytes of a 32-bit float."""
 BLOCK_SLACK_TOKENS = 256
-"""vLLM keeps one block of its cache empty and rounds each sequence up to whole blocks. A block has 16
-to 128 tokens (vllm/v1/core/block_pool.py; 128 on a CPU)."""
+"""Tokens to add to the KV cache for blocks that are not full: vLLM keeps one block of its cache empty
+and rounds each sequence up to whole blocks. A block has 16 to 128 tokens
+(vllm/v1/core/block_pool.py; 128 on a CPU)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of one engine, over all GPUs of its card."""
+    """The memory that one engine needs, in bytes, over all GPUs of its card."""
 
     weights: int
     """The weights as stored."""
@@ -57,11 +59,11 @@ class Footprint:
     sequences: int
     """How many sequences run at a time. This is a count, not bytes."""
     activations: int
-    """What a step needs beside the weights and the KV cache."""
+    """What a step needs beside weights and cache."""
     residue: int
     """What stays on the card while the engine sleeps."""
     parked: int = 0
-    """Host RAM that the engine takes while it sleeps."""
+    """What the engine takes of the host's RAM while it sleeps."""
     sleeps: bool = True
     """Whether sleeping frees memory of the card. vLLM on a CPU frees none."""
 
@@ -80,10 +82,10 @@ def footprint(model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1) -
     """The footprint of one replica.
 
     Args:
-        model: the model's settings.
-        checkpoint: the model's layers, their dimensions and the size of the weights.
-        kind: the kind of card that the replica runs on.
-        gpus: how many GPUs the card is made of. Each GPU takes an equal part of the result.
+        model: its settings.
+        checkpoint: its weights.
+        kind: the kind of card that it runs on.
+        gpus: how many GPUs form the card. Each of them has an equal part of the bytes.
     """
     if isinstance(model, LlamaCppModel):
         return _llamacpp(model, checkpoint, kind)
@@ -99,7 +101,7 @@ def kv_cache_tokens(model: Model) -> int:
 
 
 def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes: int) -> int:
-    """Bytes of the KV cache of one sequence.
+    """Bytes that one sequence takes in the KV cache.
 
     A layer with a sliding window caches only the tokens of the window and of the step in progress
     (vllm/v1/kv_cache_interface.py: SlidingWindowSpec.max_memory_usage_bytes).
@@ -171,5 +173,5 @@ def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> Footp
 
 
 def gib(count: float) -> str:
-    """Bytes in words: `1.5 GiB`, or `12 MiB` below a tenth of a GiB."""
+    """A number of bytes as text: `1.5 GiB`, or `12 MiB` if it is less than a tenth of a GiB."""
     return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / MIB:.0f} MiB"

@@ -7,13 +7,13 @@ from cluster.cards.card import Card
 
 @dataclass(frozen=True, slots=True)
 class PlacedReplica:
-    """One replica of a model, and its slot. Byte counts are those of its `Footprint`."""
+    """One replica of a model, and its slot. The byte counts are those of its `Footprint`."""
 
     model: str
     replica: int
     """Number among the model's replicas, from 0."""
     order: int
-    """Number of the model in the recipe, from 0. Turns go in this order."""
+    """Number of the model in the recipe, from 0. Where all else is equal, the lowest goes first."""
     card: int
     """Number of its card in `Placement.cards`."""
     slot: int
@@ -25,11 +25,11 @@ class PlacedReplica:
     sequences: int
     """How many sequences run at a time."""
     threads: int
-    """CPU threads while it is awake."""
+    """CPU threads that its engine may use."""
     fraction: float
-    """The amount that Ray reserves for it: GPUs, or a share of a CPU's cores."""
+    """What Ray reserves for it: a number of GPUs, or a share of a CPU's cores from 0 to 1."""
     utilization: float
-    """Its bytes while awake, divided by those of the card."""
+    """Its bytes while awake, divided by the total bytes of the card."""
 
     @property
     def name(self) -> str:
@@ -44,14 +44,14 @@ class PlacedReplica:
 
 @dataclass(frozen=True, slots=True)
 class PlacedSlot:
-    """A share of a card that has room for one awake model at a time."""
+    """A part of a card's memory. If it has several members, these take turns."""
 
     members: tuple[PlacedReplica, ...]
     """Its replicas, in the order of the recipe."""
     total_bytes: int
-    """The most memory of the card that the slot uses."""
+    """Bytes of the card's memory that the slot uses at most."""
     keeps_loaded: bool = True
-    """Whether sleeping members keep their weights in RAM. If not, waking reads them from disk."""
+    """Whether the members' weights stay in RAM between turns; if not, waking reads them from disk."""
 
     @property
     def takes_turns(self) -> bool:
@@ -65,12 +65,12 @@ class PlacedCard:
 
     card: Card
     usable_bytes: int
-    """Memory without the reserve."""
+    """Bytes of its memory that engines may use: not the reserve, and not what others use already."""
     slots: tuple[PlacedSlot, ...]
 
     @property
     def used_bytes(self) -> int:
-        """Memory of all slots."""
+        """Bytes of all slots together."""
         return sum(slot.total_bytes for slot in self.slots)
 
 
@@ -83,14 +83,14 @@ class Placement:
     cards: tuple[PlacedCard, ...]
     """All cards, those without a replica too."""
     elsewhere: tuple[str, ...] = ()
-    """Models that take no card."""
+    """Names of the models that take no card."""
     host_bytes: tuple[tuple[str, int], ...] = ()
-    """Host RAM that sleeping models need, by node."""
+    """Pairs of a node and the bytes of its RAM that sleeping models need."""
     left_out: tuple[Card, ...] = ()
-    """GPUs that are in none of `cards`, because no group of the chosen width was left for them."""
+    """GPUs that are part of no card, because too few were left to be joined into another one."""
 
     def replicas(self, model: str | None = None) -> tuple[PlacedReplica, ...]:
-        """The replicas of one model by number, or those of all models by card and slot."""
+        """The replicas of one model in the order of their numbers, or all replicas by card and slot."""
         found = [
             replica
             for placed in self.cards
@@ -101,17 +101,17 @@ class Placement:
         return tuple(sorted(found, key=lambda replica: replica.replica) if model else found)
 
     def slot(self, replica: PlacedReplica) -> PlacedSlot:
-        """The slot of a replica."""
+        """The slot that a replica is in."""
         return self.cards[replica.card].slots[replica.slot]
 
     @property
     def longest_turns(self) -> int:
-        """Members of the fullest slot. 1 means that all models are resident."""
+        """How many members the fullest slot has. 1 means that every replica has a slot to itself."""
         slots = [len(slot.members) for placed in self.cards for slot in placed.slots]
         return max(slots, default=0)
 
     @property
     def turn_takers(self) -> int:
-        """Replicas that share a slot with others."""
+        """How many replicas share a slot with others."""
         slots = [slot for placed in self.cards for slot in placed.slots if slot.takes_turns]
         return sum(len(slot.members) for slot in slots)

@@ -1,4 +1,4 @@
-"""PlanningTask -> Placement, or DoesNotFit with the sums and with changes that would fit. Pure.
+"""Turns a `PlanningTask` into a `Placement`, or into an error with changes that would fit. Pure.
 
 Models that fit on no single GPU are split over 2, 4 or 8 GPUs of a node, as few as it takes
 (`widths.py`). `search.py` has the rules by which placements are compared.
@@ -20,7 +20,7 @@ from configs.schema import Recipe
 
 
 class DoesNotFit(UserError):
-    """The models do not fit on the cards. `advice` holds changes with which they would, if any."""
+    """The models do not fit on the cards. `advice` has changes with which they fit; it may be empty."""
 
     def __init__(self, message: str, *, advice: tuple[Advice, ...] = ()) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ def plan(task: PlanningTask) -> Placement:
 def plan_recipe(
     recipe: Recipe, cards: Sequence[Card], find_weights: FindWeights | None = None
 ) -> Placement:
-    """Place the models of `recipe` on `cards`. Arguments are those of `planning_task`.
+    """Place the models of `recipe` on `cards`. The arguments are those of `planning_task`.
 
     Raises:
         DoesNotFit: no placement has room for all models, not even in turns.
@@ -57,7 +57,7 @@ def plan_recipe(
 
 
 def _sums(task: PlanningTask) -> Iterator[str]:
-    """The bytes that each model needs and that each card has, a line each."""
+    """A line for each model with the bytes that it needs, and for each card with those that it has."""
     yield f"The models of {task.recipe.name!r} do not fit, not even taking turns."
     for name in task.checkpoints:
         needs = task.footprint(name)

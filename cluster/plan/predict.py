@@ -1,8 +1,8 @@
 """A prediction of speed by the roofline model: bytes over bandwidth, operations over rate.
 
 This is arithmetic with the efficiencies stated below, not a measurement. Engines that share a card
-share its bandwidth, so their times add up; cards work side by side. A joined card counts as being as
-fast as its GPUs together: the time in which they exchange partial sums is left out.
+share its bandwidth, so their times add up; cards work side by side. A joined card counts as fast as its
+GPUs together: the time in which they exchange partial sums is left out.
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ READS = 0.6
 """Share of the nominal memory bandwidth that decoding reaches with 16-bit weights. Qwen2.5's speed
 benchmark (A100-80GB, vLLM, one sequence) has 84.28 tokens/s for 7B and 46.30 for 14B: 0.58 and 0.64."""
 READS_QUANTIZED = 0.35
-"""The share with 4-bit weights on a GPU, from the same benchmark: 148.10 tokens/s for 7B and 92.66 for
-14B in AWQ are 0.33 and 0.38; 16.47 for 72B in GPTQ is 0.32."""
+"""The same share with quantized weights on a GPU, from the same benchmark: 148.10 tokens/s for 7B and
+92.66 for 14B in AWQ are 0.33 and 0.38; 16.47 for 72B in GPTQ is 0.32."""
 OPERATIONS = 0.5
-"""Share of the nominal operations that the prefill of large batches reaches, usual for dense models in
-bf16."""
+"""Share of the nominal operations per second that the prefill of large batches reaches, a usual value
+for dense models in bf16."""
 LINK = 0.6
-"""Share of PCIe's nominal rate at which a model wakes. 64 GiB in about 3 s is 0.73 of PCIe 4 (llm-d's
-fast-model-actuation); 46.35 GiB in 1.46 s is 0.54 of PCIe 5 (OpenRLHF#1065)."""
+"""Share of PCIe's nominal rate at which a waking model's weights are copied. 64 GiB in about 3 s is
+0.73 of PCIe 4 (llm-d's fast-model-actuation); 46.35 GiB in 1.46 s is 0.54 of PCIe 5 (OpenRLHF#1065)."""
 DISK = 1e9
-"""Bytes per second of unloaded models that wake: from an SSD, or from files in the page cache."""
+"""Bytes of weights per second that an unloaded model reads to wake: from an SSD or the page cache."""
 
 PROMPTS = 805
-"""Prompts of AlpacaEval. The lengths below are means over its answers, in tokens of cl100k."""
+"""Number of prompts in AlpacaEval. The lengths below are means, in tokens of cl100k."""
 QUESTION_TOKENS = 36
 """Tokens of a prompt."""
 PROPOSAL_TOKENS = 395
@@ -39,33 +39,35 @@ PROPOSAL_TOKENS = 395
 ANSWER_TOKENS = 423
 """Tokens of an answer of Shopee-SlimMoA-v1."""
 INSTRUCTION_TOKENS = 150
-"""Tokens of the aggregation prompt and of the marks around each reference, as an estimate."""
+"""Tokens of the aggregation prompt and the marks around all references together, as an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The speed of one replica."""
+    """The predicted speed of one replica."""
 
     model: str
     replica: int
+    """Number among the model's replicas, from 0."""
     wake_s: float
     """Seconds to wake it; 0 if it never sleeps."""
     single: float
-    """Tokens per second of one sequence."""
+    """Tokens per second that it writes if one sequence runs."""
     batch: float
-    """Tokens per second of `sequences` together."""
+    """Tokens per second that it writes if `sequences` run, all together."""
     sequences: int
+    """How many sequences run at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The speed of all replicas, and how long a benchmark takes."""
+    """The speed of all replicas, and how long the prompts of AlpacaEval take."""
 
     speeds: tuple[Speed, ...]
     hours: float
-    """For all prompts of AlpacaEval."""
+    """Hours for all prompts of AlpacaEval."""
     swaps: int
-    """Turns that begin in these hours."""
+    """How many turns begin in these hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Load:
 def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
     """The prediction for a placement of the task.
 
-    None if the speed of a used card is unknown, or if some model takes no card.
+    None if the bandwidth or operations of a used card are unknown, or if some model takes no card.
     """
     cards = [placed.card for placed in placement.cards if placed.slots]
     if placement.elsewhere or not all(card.bandwidth and card.flops for card in cards):
@@ -104,13 +106,13 @@ def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
 
 
 def decode_rate(checkpoint: Checkpoint, card: Card, sequences: int, cache_bytes: float) -> float:
-    """Tokens per second of `sequences` that decode together.
+    """Tokens per second that `sequences` write together while they decode.
 
     Args:
         checkpoint: the model's weights.
-        card: the card, whose bandwidth and operations are known.
-        sequences: how many decode at a time.
-        cache_bytes: bytes of all their KV caches together.
+        card: the card; its bandwidth and operations must be known.
+        sequences: how many sequences decode at a time.
+        cache_bytes: bytes of the KV cache that all of them fill together.
     """
     assert card.bandwidth is not None
     assert card.flops is not None

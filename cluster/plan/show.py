@@ -1,6 +1,6 @@
 """A placement as a table, as a memory map in text or as a picture (SVG), and as JSON.
 
-This module only knows plain data.
+This module only reads plain data.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ COLOURS = {"weights": "#4477AA", "KV cache": "#EE6677", "runtime": "#CCBB44", "a
 """Colours that colour-blind people can distinguish (Paul Tol's bright scheme), and that differ in
 lightness in a black-and-white print."""
 GLYPHS = {"weights": "█", "KV cache": "▓", "runtime": "▒", "asleep": "░"}
-"""Characters of the map, for terminals without colours."""
+"""Characters that fill the parts in the map, for terminals without colours."""
 LEGEND = {name: name for name in COLOURS} | {"asleep": "left by those asleep"}
-"""Words of the map's last line."""
+"""Words for the parts in the map's last line."""
 MAP_COLUMNS = 60
-"""Columns of text for the whole memory of a card."""
+"""Columns of text that stand for the whole memory of a card."""
 SVG_TEMPLATE = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
 <style>
@@ -53,7 +53,7 @@ SVG_TEMPLATE = """\
 
 
 def parts(replica: PlacedReplica, slot: PlacedSlot) -> list[tuple[str, int]]:
-    """Names and bytes of what is in a slot while `replica` is awake, in the order of drawing."""
+    """Name and bytes of each part of a slot while `replica` is awake, in the order of drawing."""
     runtime = replica.activations + replica.residue
     named = [("weights", replica.weights), ("KV cache", replica.kv), ("runtime", runtime)]
     kept = slot.total_bytes - max(m.awake for m in slot.members) if slot.keeps_loaded else 0
@@ -62,7 +62,7 @@ def parts(replica: PlacedReplica, slot: PlacedSlot) -> list[tuple[str, int]]:
 
 
 def table(placement: Placement, prediction: Prediction | None = None) -> Table:
-    """Every replica: its card, whether it takes turns, its bytes and its settings."""
+    """A row for each replica: its card, whether it takes turns, its bytes, settings and speed."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = ["card", "model", "awake", "weights", "KV", "runtime", "fraction", "utilization"]
     speeds = {(s.model, s.replica): s for s in prediction.speeds} if prediction else {}
@@ -87,7 +87,7 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
 
 
 def summary(placement: Placement, prediction: Prediction | None = None) -> str:
-    """Facts beside the table: host RAM, unused cards, models on no card, hours. One line each."""
+    """What the table does not say, a line each: host RAM, unused cards, models on no card, hours."""
     lines = [
         f"host RAM on {node or 'the host'} for sleeping models: {gib(needed)}"
         for node, needed in placement.host_bytes
@@ -107,7 +107,7 @@ def summary(placement: Placement, prediction: Prediction | None = None) -> str:
 
 
 def memory_map(placement: Placement) -> Text:
-    """Each card as a bar of text. A slot of turns has one line for each member."""
+    """Each card as text, with a line for each replica: what its slot holds while it is awake."""
     text = Text()
     for number, placed in enumerate(placement.cards):
         used = f"{gib(placed.used_bytes)} planned"
@@ -154,7 +154,7 @@ def to_json(placement: Placement, prediction: Prediction | None = None) -> dict[
 
 
 def _rows(placed: PlacedCard) -> Iterator[tuple[int, PlacedSlot, PlacedReplica]]:
-    """Every replica of a card, with its slot and the bytes of the slots before that."""
+    """Every replica of a card, as (bytes of the slots before its own, its slot, the replica)."""
     before = 0
     for slot in placed.slots:
         for replica in slot.members:

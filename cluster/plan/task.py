@@ -23,7 +23,7 @@ from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmMode
 from configs.weights import HubFolder
 
 FindWeights = Callable[[str, Model], Path | None]
-"""Gives the file or folder of a model's weights, by the model's name and settings, or None."""
+"""Takes a model's name and settings; returns the file or folder of its weights, if one is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,18 @@ class PlanningTask:
 
     recipe: Recipe
     checkpoints: Mapping[str, Checkpoint]
-    """By model. A model without a checkpoint takes no card."""
+    """Facts about weights, by model. A model without a checkpoint takes no card."""
     cards: Sequence[Card]
 
     def kind(self, model: str) -> Kind:
-        """The kind of card that a model goes to. llama.cpp goes to a CPU if there is one."""
+        """The kind of card that a model goes to, if there is one: for llama.cpp a CPU, else a GPU."""
         kinds = {card.kind for card in self.cards}
         if isinstance(self.recipe.models[model], LlamaCppModel):
             return "cpu" if "cpu" in kinds else "gpu"
         return "gpu" if "gpu" in kinds else "cpu"
 
     def footprint(self, model: str, gpus: int = 1) -> Footprint:
-        """The bytes of one replica, on a card made of `gpus` GPUs."""
+        """The footprint of one replica on a card that `gpus` GPUs form."""
         settings, checkpoint = self.recipe.models[model], self.checkpoints[model]
         return footprint(settings, checkpoint, self.kind(model), gpus)
 
@@ -56,7 +56,7 @@ def planning_task(
     Args:
         recipe: the recipe.
         cards: the cards to plan for.
-        find_weights: finds weights on this machine. The default finds local paths of the recipe.
+        find_weights: finds weights on this machine. The default finds those with a path in the recipe.
 
     Raises:
         UnknownCheckpoint: no file and no bundled shape tells how large a model is.
@@ -65,7 +65,7 @@ def planning_task(
 
 
 def choose_cards(recipe: Recipe, found: Sequence[Card]) -> list[Card]:
-    """The cards that the recipe names, on the first node of `found`; without names, all of `found`.
+    """The cards that the recipe names, put on the first node of `found`; without names, all of `found`.
 
     Raises:
         UnknownCard: the recipe names a card that the catalog does not have.

@@ -12,7 +12,7 @@ from cluster.plan.task import PlanningTask
 from configs.schema import LlamaCppModel
 
 WIDTHS = (1, 2, 4, 8)
-"""GPUs per card that are tried. Attention heads mostly come in powers of two, so they divide evenly."""
+"""Numbers of GPUs per card to try. The number of attention heads is mostly a multiple of them."""
 
 
 def place_on_fewest_gpus(task: PlanningTask) -> Placement | None:
@@ -28,7 +28,7 @@ def place_on_fewest_gpus(task: PlanningTask) -> Placement | None:
 
 
 def candidate_widths(task: PlanningTask) -> tuple[int, ...]:
-    """GPUs per card to try: the recipe's number, or else every width that the cards allow."""
+    """Numbers of GPUs per card to try: the recipe's, or else all of WIDTHS that the cards allow."""
     if all(card.kind == "cpu" for card in task.cards):
         return (1,)
     if task.recipe.cards.tensor_parallel is not None:

@@ -14,7 +14,7 @@ from cluster.residency.state import NO_CALLS, QueueCounts, State, TurnState
 
 
 class Verb(StrEnum):
-    """What a member is ordered to do. The replica carries out every verb but KILL."""
+    """What the scheduler wants of a member. The replica does all of this but KILL."""
 
     START = "start"
     """Start the engine, from STOPPED."""
@@ -23,9 +23,9 @@ class Verb(StrEnum):
     SLEEP = "sleep"
     """Put the engine to sleep, from RESIDENT."""
     OPEN = "open"
-    """Start calls as they come: the turn is open."""
+    """Open the turn: from now on, let calls start as they come."""
     CLOSE = "close"
-    """Start only calls that arrived up to the cutoff, let all started calls end, then report."""
+    """Close the turn: start only calls that arrived up to the cutoff; report when all have ended."""
     RESTART = "restart"
     """Free all that the failed engine holds and report STOPPED, or end the process."""
     KILL = "kill"
@@ -34,7 +34,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MemberAction:
-    """The scheduler tells its keeper to have `member` carry out `verb`."""
+    """From the scheduler to its keeper: what one member has to do."""
 
     verb: Verb
     """What the member has to do."""
@@ -45,7 +45,7 @@ class MemberAction:
     sole_member: bool = False
     """For OPEN: whether the member has its slot to itself, so that its turn needs no lease."""
     reason: str = field(default="", compare=False)
-    """Why, for the log: the text that follows the word "because"."""
+    """The reason, for the log: text that completes the sentence "... because"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class CallAt:
     """The scheduler asks its keeper to call `tick` at the time `at`, unless an event comes before."""
 
     at: float
-    """Seconds on the keeper's clock."""
+    """Time on the keeper's clock."""
 
 
 Action = MemberAction | CallAt
@@ -61,36 +61,31 @@ Action = MemberAction | CallAt
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A `MemberAction` as the keeper sends it to a replica. Only the latest order counts."""
+    """From the keeper to a replica: what a `MemberAction` asks of it. Only the latest order counts."""
 
     number: int
-    """Number of the order since the replica joined, from 1."""
+    """Number of the order among those of one registration, from 1."""
     verb: Verb
     """What the replica has to do."""
     cutoff_s: float = -math.inf
-    """For CLOSE: the cutoff in seconds from now, mostly below 0. The clocks of keeper and replica
-    differ, so the keeper cannot send the time itself."""
+    """The cutoff of CLOSE in seconds from now (mostly below 0), because the two clocks differ."""
     sole_member: bool = False
-    """For OPEN: whether the replica has its slot to itself."""
+    """As in `MemberAction`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollReply:
-    """The keeper's answer to a replica that asks for its next order."""
+    """From the keeper to a replica, in answer to a poll for the next order."""
 
     known: bool
-    """Whether the keeper knows the replica. If not, the replica has to join again."""
+    """Whether the keeper knows the replica's ticket. If not, the replica has to join again."""
     order: Order | None = None
     """None if there is no new order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """State, turn and calls of one replica at one moment.
-
-    A replica reports a snapshot to its keeper. The keeper also describes each member by a snapshot to
-    whoever asks for the state of the card.
-    """
+    """From a replica to its keeper: what the replica's engine, turn and calls are doing."""
 
     state: State
     """What the replica's engine is doing."""
@@ -99,7 +94,7 @@ class Snapshot:
     calls: QueueCounts = NO_CALLS
     """The replica's calls."""
     took_s: float | None = None
-    """Seconds that the engine's last start, sleep, wake or restart took; None before the first."""
+    """Seconds that the engine's last start, sleep or wake took; None before the first."""
 
     def shift_times(self, by_s: float) -> "Snapshot":
         """The same snapshot with `by_s` seconds added to the two times in its `calls`."""

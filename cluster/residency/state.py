@@ -13,20 +13,30 @@ class State(StrEnum):
     """What a member's engine is doing; `scheduler` has the table of what leads from state to state."""
 
     ABSENT = "absent"
+    """There is no replica."""
     STOPPED = "stopped"
+    """The engine is not started."""
     WAKING = "waking"
+    """The engine starts or wakes."""
     RESIDENT = "resident"
+    """The engine is awake."""
     FALLING_ASLEEP = "falling asleep"
+    """The engine frees its memory."""
     ASLEEP = "asleep"
+    """The engine has freed its memory."""
     FAILED = "failed"
+    """The engine has failed and is being stopped."""
 
 
 class TurnState(StrEnum):
     """Whether a member may start calls; `scheduler` has the table of what leads from state to state."""
 
     OPEN = "open"
+    """Every call may start."""
     CLOSING = "closing"
+    """Calls that arrived up to the cutoff may start, or calls are still in flight."""
     CLOSED = "closed"
+    """Nothing is in flight, and no call may start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ class Member:
     name: str
     """A name, unique on the card. The name stays when another process takes the replica's place."""
     recipe_index: int = 0
-    """Position of the replica's model in the recipe. Among equals, the lower position goes first."""
+    """Position of its model in the recipe. Where all else is equal, the lowest position comes first."""
     wake_s: float = 0.0
     """Estimated seconds of a wake, until one has been measured."""
     sleep_s: float = 0.0
@@ -45,14 +55,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A share of a card's memory, in which one member at a time is awake."""
+    """A part of a card's memory. One member at a time is awake in it, unless it keeps all loaded."""
 
     name: str
     """The slot's name."""
     members: tuple[Member, ...]
     """The replicas that take turns in the slot."""
     keeps_loaded: bool = False
-    """All members stay awake, because sleeping would free no memory. They still take turns."""
+    """Whether all members stay awake, because sleep would free no memory. They still take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +80,14 @@ class QueueCounts:
 
     @property
     def has_any(self) -> bool:
+        """Whether a call waits or is in flight."""
         return self.waiting + self.in_flight > 0
 
     def shift_times(self, by_s: float) -> "QueueCounts":
         """The same counts with `by_s` seconds added to both times.
 
-        Clocks of two machines differ. So the sender subtracts its own time, and the sent times count
-        from the sending. The receiver adds its own time.
+        Clocks of two machines differ. So a sender subtracts its present time: then the times count from
+        the sending. The receiver adds its own present time.
         """
         return replace(
             self,
@@ -86,6 +97,7 @@ class QueueCounts:
 
 
 NO_CALLS = QueueCounts()
+"""The counts of a member without calls."""
 
 
 @dataclass(slots=True)
@@ -101,7 +113,7 @@ class MemberState:
     state: State = State.ABSENT
     """What the member's engine is doing."""
     state_since: float = 0.0
-    """When the member entered `state`. In FAILED: when KILL was last ordered, if it was."""
+    """When it entered `state`, or if later, when a KILL was ordered in state FAILED."""
     calls: QueueCounts = NO_CALLS
     """The member's calls, by its last report."""
     queue_empty_at: float = 0.0
@@ -111,11 +123,11 @@ class MemberState:
     cutoff: float = -math.inf
     """Calls that arrived up to this time may start: infinity for all calls, minus infinity for none."""
     turn_opened_at: float = 0.0
-    """When the turn opened. If the slot has idled since: when the next call came to the slot."""
+    """When its turn opened; if the slot idled after that, when the first call came to the slot."""
     turn_ended_at: float = -math.inf
     """When the member's last turn ended."""
     times_passed_over: int = 0
-    """How often another member got a turn while this member wanted one, since its own last turn."""
+    """How often another member got a turn while this one wanted a turn, since its own last turn."""
     cold_start: bool = False
     """Whether WAKING is a start from STOPPED, which takes longer than a wake."""
     failures: int = 0
@@ -129,26 +141,28 @@ class MemberState:
 
     @property
     def waits_since(self) -> float:
-        """When the oldest waiting call arrived; if no call waits, when the member entered its state."""
+        """When its oldest waiting call arrived; if no call waits, when its engine entered its state."""
         return self.calls.first_arrival_at if self.calls.waiting else self.state_since
 
     def wants_turn(self, now: float) -> bool:
-        """Whether the member should get a turn: calls wait, or its engine is stopped."""
+        """Whether it should get a turn: calls wait, or its engine is stopped and has to be started."""
         if self.state in (State.ABSENT, State.FAILED) or now < self.retry_at:
             return False
         return self.calls.waiting > 0 or self.state is State.STOPPED
 
     def enter(self, state: State, now: float) -> None:
+        """Note that its engine is in this state. `state_since` stays if the state is not new."""
         if self.state is not state:
             self.state = state
             self.state_since = now
 
     def take_over_turn(self, turn: TurnState, now: float) -> None:
-        """Take over the turn with which the member joined. Another keeper gave that turn."""
+        """Note that it joined with a turn that another keeper had given."""
         self.turn = turn
         self.turn_opened_at = now
 
     def open_turn(self, now: float) -> None:
+        """From now on every call may start."""
         self.turn = TurnState.OPEN
         self.cutoff = math.inf
         self.turn_opened_at = now
@@ -161,13 +175,13 @@ class MemberState:
         self.cutoff = cutoff
 
     def end_turn(self, now: float) -> None:
-        """Set the turn to CLOSED: no call of the member is in flight, and no call may start."""
+        """From now on nothing is in flight, and no call may start."""
         self.turn = TurnState.CLOSED
         self.cutoff = -math.inf
         self.turn_ended_at = now
 
     def back_off(self, wait_s: float, now: float) -> None:
-        """Count a failure, and give the member no turn for `wait_s` seconds."""
+        """Count a failure; the member gets no turn for `wait_s` seconds."""
         self.failures = min(self.failures + 1, 30)
         self.retry_at = now + wait_s
 
@@ -183,43 +197,47 @@ class SlotState:
     last_holder: MemberState | None = None
     """The member that had the last turn."""
     not_joined: set[str] = field(default_factory=set)
-    """Names of the members that have neither joined this keeper nor been reported dead."""
+    """Names of members that have neither joined this keeper nor been reported dead."""
     step_wanted_since: float = math.inf
-    """Since when the slot needs a step of an engine; infinity if the slot needs no step."""
+    """Since when the slot needs an engine to start, wake or fall asleep; infinity if it needs none."""
 
     @property
     def keeps_loaded(self) -> bool:
+        """As in `Slot`."""
         return self.slot.keeps_loaded
 
     @property
     def holder(self) -> MemberState | None:
-        """The member whose turn is not closed; None if all turns are closed."""
+        """The member whose turn is not closed; None if there is none."""
         return next((m for m in self.members if m.turn is not TurnState.CLOSED), None)
 
     def is_idle(self, now: float) -> bool:
-        """Whether no member has or wants a call."""
+        """Whether no member has a call or wants a turn."""
         return not any(m.calls.has_any or m.wants_turn(now) for m in self.members)
 
     def swap_s(self, holder: MemberState, rival: MemberState) -> float:
-        """Seconds to put `holder` to sleep and to wake `rival`."""
+        """Seconds to put `holder` to sleep and wake `rival`; 0 if the slot keeps all loaded."""
         return 0.0 if self.keeps_loaded else holder.sleep_s + rival.wake_s
 
     def open_turn(self, member: MemberState, now: float) -> None:
+        """Open the turn of `member`; the others that want a turn are passed over."""
         for other in self.members:
             if other is not member and other.wants_turn(now):
                 other.times_passed_over += 1
         member.open_turn(now)
 
     def end_turn(self, member: MemberState, now: float) -> None:
+        """End the turn of `member`, if it has one."""
         if member.turn is not TurnState.CLOSED:
             member.end_turn(now)
             self.last_holder = member
 
     def count(self, member: MemberState, calls: QueueCounts, now: float) -> None:
-        """Replace the counts of a member's calls by `calls`."""
+        """Replace the counts of a member's calls by new ones."""
         if member.calls.has_any and not calls.has_any:
             member.queue_empty_at = now
         elif calls.has_any and self.is_idle(now):
-            for holder in self.members:  # rule 2 of `policy`: a turn that idled begins now
+            # Rule 2 of `policy`: the slot idled, so the time of its turn counts from now.
+            for holder in self.members:
                 holder.turn_opened_at = now
         member.calls = calls
