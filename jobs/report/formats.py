@@ -31,13 +31,6 @@ def day(at: float | datetime) -> str:
     return moment.date().isoformat()
 
 
-def duration(seconds: float) -> str:
-    """A duration in hours and minutes; below one hour, in minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
 def clip(text: str) -> str:
     """The text; if it is longer than TEXT_CHARACTERS, its start with a note about the whole length."""
     if len(text) <= TEXT_CHARACTERS:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobs.ablation.effects import Contrast
 from jobs.ablation.findings import MemberComparison
 from jobs.atomic_file import write_atomically
+from jobs.progress import format_duration
 from jobs.report import PairwiseResults, Report, formats
 from jobs.report import figures as report_figures
 from jobs.report.answer import Conclusion
@@ -86,7 +87,7 @@ def _environment(
         "signed_number": formats.signed_number,
         "day": formats.day,
         "interval": formats.interval,
-        "duration": formats.duration,
+        "duration": format_duration,
         "clip": formats.clip,
         "not_comparable": not_comparable,
     }
