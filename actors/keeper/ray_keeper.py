@@ -54,7 +54,7 @@ class RayKeeper(CardKeeper):
 
 
 async def retire() -> None:
-    """End the actor in which this runs, for good."""
+    """End the actor in which this runs. Ray does not restart the actor."""
     ray.kill(ray.get_runtime_context().current_actor)
 
 

@@ -15,10 +15,15 @@ def find_weights(_name: str, model: Model) -> Path | None:
 
 
 def fetch_weights(name: str, model: Model) -> Path | None:
-    """The file or folder with a model's weights, or None as from `find_weights`.
+    """Fetch the file of a model's weights and return its path: a plan needs the size of the file.
 
-    A single file is fetched, because a plan needs its size. A folder is not fetched: a plan only needs
-    the model's shape, which is bundled or read from a local folder.
+    Weights in a folder are not fetched. A plan only needs the model's dimensions, which are bundled
+    with the project or lie in a local folder. So this returns the local folder, or None without a local
+    folder. It also returns None for a model that has no weights here.
+
+    Args:
+        name: the model's name in the recipe, for error messages.
+        model: the model's settings.
 
     Raises:
         WeightsError: the file cannot be fetched.

@@ -57,6 +57,6 @@ def gpus_per_card(cards: Sequence[Card]) -> int:
 
 
 def unused_cards(cards: Sequence[Card], joined: Sequence[Card]) -> tuple[Card, ...]:
-    """Those of `cards` whose GPUs are not all part of the `joined` cards."""
+    """The cards that are left over: the GPUs and CPUs of `cards` that are in no card of `joined`."""
     used = {(card.node, card.kind, n) for card in joined for n in card.indices}
     return tuple(c for c in cards if not {(c.node, c.kind, n) for n in c.indices} <= used)

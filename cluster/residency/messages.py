@@ -34,7 +34,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MemberAction:
-    """From the scheduler to its keeper: what one member has to do."""
+    """The scheduler tells its keeper to have `member` carry out `verb`."""
 
     verb: Verb
     """What the member has to do."""
@@ -85,7 +85,11 @@ class PollReply:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """From a replica to its keeper: what the replica's engine, turn and calls are doing."""
+    """State, turn and calls of one replica at one moment.
+
+    A replica reports a snapshot to its keeper. The keeper also describes each member by a snapshot to
+    whoever asks for the state of the card.
+    """
 
     state: State
     """What the replica's engine is doing."""
@@ -94,7 +98,7 @@ class Snapshot:
     calls: QueueCounts = NO_CALLS
     """The replica's calls."""
     took_s: float | None = None
-    """Seconds that the engine's last start, sleep or wake took; None before the first."""
+    """Seconds that the engine's last start, sleep, wake or restart took; None before the first."""
 
     def shift_times(self, by_s: float) -> "Snapshot":
         """The same snapshot with `by_s` seconds added to the two times in its `calls`."""

@@ -151,18 +151,18 @@ class MemberState:
         return self.calls.waiting > 0 or self.state is State.STOPPED
 
     def enter(self, state: State, now: float) -> None:
-        """Note that its engine is in this state. `state_since` stays if the state is not new."""
+        """Set the state of the member's engine. `state_since` stays if the state is not new."""
         if self.state is not state:
             self.state = state
             self.state_since = now
 
     def take_over_turn(self, turn: TurnState, now: float) -> None:
-        """Note that it joined with a turn that another keeper had given."""
+        """Set the turn with which the member joined: an earlier keeper of the card had given the turn."""
         self.turn = turn
         self.turn_opened_at = now
 
     def open_turn(self, now: float) -> None:
-        """From now on every call may start."""
+        """Set the turn to OPEN: every call of the member may start."""
         self.turn = TurnState.OPEN
         self.cutoff = math.inf
         self.turn_opened_at = now
@@ -170,12 +170,12 @@ class MemberState:
         self.times_passed_over = 0
 
     def close_turn(self, cutoff: float) -> None:
-        """Let only calls start that arrived up to `cutoff`."""
+        """Set the turn to CLOSING: only calls of the member that arrived up to `cutoff` may start."""
         self.turn = TurnState.CLOSING
         self.cutoff = cutoff
 
     def end_turn(self, now: float) -> None:
-        """From now on nothing is in flight, and no call may start."""
+        """Set the turn to CLOSED: no call of the member is in flight, and no call may start."""
         self.turn = TurnState.CLOSED
         self.cutoff = -math.inf
         self.turn_ended_at = now
