@@ -157,7 +157,7 @@ class MemberState:
             self.state_since = now
 
     def take_over_turn(self, turn: TurnState, now: float) -> None:
-        """Set the turn with which the member joined: an earlier keeper of the card had given the turn."""
+        """Set the turn with which the member joined, as an earlier keeper of the card had left it."""
         self.turn = turn
         self.turn_opened_at = now
 
