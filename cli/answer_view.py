@@ -193,7 +193,7 @@ class DownloadBars:
     def __exit__(self, *_failure: object) -> None:
         self._bars.stop()
 
-    def report(self, progress: files.Progress) -> None:
+    def report(self, progress: files.DownloadProgress) -> None:
         """Show the progress of one download or checksum."""
         if progress.what not in self._tasks:
             self._tasks[progress.what] = self._bars.add_task(progress.what)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cli.console import err, exit_on_user_error, load_or_fail, out, show
 from cli.options import ConfigArgument
-from cli.serve import fetch_weights
+from cli.serve import download_missing_weights
 from configs.load import RecipeError, load
 from configs.schema import LlamaCppModel, Recipe
 
@@ -42,7 +42,7 @@ def models(
     recipe = load_or_fail(config)
     if fetch:
         with exit_on_user_error():
-            fetch_weights(recipe)
+            download_missing_weights(recipe)
     table = Table("model", "engine", "does", "context", "at a time", "weights", box=None)
     for name, model in recipe.models.items():
         row = (", ".join(_roles(recipe, name)), f"{model.context_tokens}", f"{model.concurrency}")

@@ -37,7 +37,7 @@ def serve(
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     with exit_on_user_error():
         ray_runtime.check_port(host, port)
-        fetch_weights(recipe)
+        download_missing_weights(recipe)
     try:
         with err.status("starting Ray"), exit_on_user_error():
             ray_runtime.connect(address, verbose=verbose)
@@ -105,7 +105,7 @@ def export(
             output.write_text(text, "utf-8")
 
 
-def fetch_weights(recipe: Recipe) -> None:
+def download_missing_weights(recipe: Recipe) -> None:
     """Download the weights of llama.cpp models that are not on this machine yet, with progress bars.
 
     Raises:

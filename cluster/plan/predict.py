@@ -43,7 +43,7 @@ INSTRUCTION_TOKENS = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class PredictedSpeed:
     """The predicted speed of one replica."""
 
     model: str
@@ -63,7 +63,7 @@ class Speed:
 class Prediction:
     """The speed of all replicas, and how long the prompts of AlpacaEval take."""
 
-    speeds: tuple[Speed, ...]
+    speeds: tuple[PredictedSpeed, ...]
     hours: float
     """Hours for all prompts of AlpacaEval."""
     swaps: int
@@ -174,7 +174,7 @@ def _serving_s(task: PlanningTask, placement: Placement, replica: PlacedReplica,
     return calls * (prefill_s + load.tokens_out / decode_rate(checkpoint, card, sequences, cache))
 
 
-def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> Speed:
+def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> PredictedSpeed:
     card, checkpoint = placement.cards[replica.card].card, task.checkpoints[replica.model]
     tokens = QUESTION_TOKENS + PROPOSAL_TOKENS
     sequences = _batch_size(task.recipe, replica.model, tokens)
@@ -183,4 +183,4 @@ def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> 
         for n in (1, sequences)
     )
     wake_s = _wake_s(placement, replica) if placement.slot(replica).takes_turns else 0.0
-    return Speed(replica.model, replica.replica, wake_s, single, batch, sequences)
+    return PredictedSpeed(replica.model, replica.replica, wake_s, single, batch, sequences)

@@ -332,7 +332,7 @@ class ResidencyScheduler:
         self._actions.append(MemberAction(verb, member.name, cutoff, sole_member, reason))
 
     def _is_reached(self, now: float, at: float) -> bool:
-        """Whether the time `at` has come. If not, the keeper is asked to call `tick` at that time."""
+        """Whether `now` has reached `at`. If not, this asks the keeper to call `tick` at `at`."""
         if now >= at:
             return True
         self._request_tick(at)

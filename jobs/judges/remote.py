@@ -68,7 +68,10 @@ async def open_remote_calls(
 
 
 class OneEngine:
-    """Offers a single engine of this process as `mixture.models.Models`; ignores the model's name."""
+    """An engine of this process behind the protocol `mixture.models.Models`.
+
+    The engine answers under every model name.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

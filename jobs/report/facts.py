@@ -127,7 +127,7 @@ class SampleRow:
     row: int
     """Index of the row."""
     labels: tuple[str, ...]
-    """The set's labels for the row."""
+    """What the set says of the row, such as its category."""
     before: int
     """Number of messages before the first turn."""
     turns: tuple[SampleTurn, ...]

@@ -85,9 +85,10 @@ class ChatMessage(_Strict):
     content: str | Annotated[list[TextPart], Field(min_length=1)]
     """The text. Several parts are joined without a separator."""
     name: str | None = None
-    """Accepted; the models do not see it."""
+    """A name for the speaker. The server accepts the name and does not show it to the models."""
     reasoning_content: str | None = None
-    """Accepted, because clients send answers back with it; the models do not see it."""
+    """The reasoning of an earlier answer. Clients send it back, and the server does not show it to the
+    models."""
 
     def to_engine(self) -> Message:
         """The message as engines take it, its text in one piece."""

@@ -44,6 +44,6 @@ class ServedModels:
         return self._cards[model]
 
     def _names(self, key: Key) -> list[str]:
-        """The names that a key may use."""
+        """The model names that the key may use."""
         allowed = key.allowance.models
         return [name for name in self._cards if allowed is None or name in allowed]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from actors.weights.files import Progress, cache_folder, cached, fetch
+from actors.weights.files import DownloadProgress, cache_folder, cached, fetch
 from configs.errors import WeightsError
 from configs.weights import LocalFile, WeightsSource, WheelFiles, WheelPart
 
@@ -124,10 +124,10 @@ def test_a_local_file_is_used_where_it_lies(tmp_path: Path, sha256: str | None) 
 def test_a_local_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path) -> None:
     (tmp_path / "w.gguf").write_bytes(WHOLE)
     source = LocalFile(path=str(tmp_path / "w.gguf"), sha256=SHA)
-    seen: list[Progress] = []
+    seen: list[DownloadProgress] = []
     for _ in range(2):
         fetch("m", [source], seen.append)
-    assert seen == [Progress("checksum of w.gguf", len(WHOLE), len(WHOLE))]
+    assert seen == [DownloadProgress("checksum of w.gguf", len(WHOLE), len(WHOLE))]
     (tmp_path / "w.gguf").write_bytes(WHOLE[::-1])
     assert "SHA-256 is" in failure(source)
 
