@@ -41,6 +41,19 @@ class Delta:
     last: bool = False
     """Whether this is the call's last delta. The replica sets it, engines do not."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the delta carries text and nothing else, as nearly all deltas do."""
+        return not (
+            self.reasoning
+            or self.finish_reason
+            or self.last
+            or self.completion_tokens
+            or self.prompt_tokens
+            or self.logprobs
+            or self.engine_s
+        )
+
     def plus(self, later: "Delta") -> "Delta":
         """Return one delta that says the same as this delta and then `later`."""
         return replace(
@@ -56,16 +69,29 @@ class Delta:
         )
 
 
+def merge(deltas: Sequence[Delta]) -> Delta:
+    """One delta that says the same as all of these, one after the other. There must be at least one."""
+    if len(deltas) == 1:
+        return deltas[0]
+    return Delta(
+        text="".join([delta.text for delta in deltas]),
+        reasoning="".join([delta.reasoning for delta in deltas]),
+        finish_reason=next((d.finish_reason for d in reversed(deltas) if d.finish_reason), None),
+        prompt_tokens=sum(delta.prompt_tokens for delta in deltas),
+        completion_tokens=sum(delta.completion_tokens for delta in deltas),
+        logprobs=tuple(logprob for delta in deltas for logprob in delta.logprobs),
+        engine_s=sum(delta.engine_s for delta in deltas),
+        last=any(delta.last for delta in deltas),
+    )
+
+
 async def collect_answer(deltas: AsyncIterator[Delta]) -> Delta:
     """Read an answer to its end and return it as one delta.
 
     If the caller is cancelled, `deltas` is closed, and the cancellation waits for that.
     """
-    whole = Delta()
     async with aclosing(cast("AsyncGenerator[Delta]", deltas)) as answer:
-        async for delta in answer:
-            whole = whole.plus(delta)
-    return whole
+        return merge([delta async for delta in answer] or [Delta()])
 
 
 @dataclass(frozen=True, slots=True)

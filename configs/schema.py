@@ -150,6 +150,8 @@ class Limits(Strict):
     """Longest time in which a request body has to arrive. A slower request is refused (408)."""
     write_timeout_s: Seconds = 60
     """Longest time that a stream waits for a client that reads nothing. Then its calls are ended."""
+    drain_s: Seconds = 30
+    """Longest time that answers in work may take to their end when the server is stopped or replaced."""
 
 
 class Cards(Strict):

@@ -24,7 +24,7 @@ import aiohttp
 import xllamacpp
 
 from actors.engine import Delta, Message, Share
-from actors.engines.private_folder import PrivateFolder
+from actors.private_folder import PrivateFolder
 from actors.weights.files import fetch
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling

@@ -14,7 +14,6 @@ from configs.schema import Recipe, Sampling
 from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
-from serve_app.access.replica_counts import CountReplicas, ReplicaCounter
 from serve_app.http.connection import (
     EventStreamResponse,
     read_body,
@@ -40,7 +39,7 @@ class ChatEndpoint:
         models: the models of the recipe.
         served: the names that a request may give as its model.
         authenticator: knows whether several keys compete for the models.
-        count: see `ReplicaCounter`.
+        admission: decides whether a request may begin.
     """
 
     def __init__(
@@ -49,17 +48,13 @@ class ChatEndpoint:
         models: Models,
         served: ServedModels,
         authenticator: Authenticator,
-        count: CountReplicas | None,
+        admission: AdmissionControl,
     ) -> None:
         self._recipe = recipe
         self._models = models
         self._served = served
         self._authenticator = authenticator
-        capacities = {name: recipe.capacity_per_replica(name) for name in recipe.models}
-        self._admission = AdmissionControl(capacities)
-        replicas = {name: model.replicas.min for name, model in recipe.models.items()}
-        self._admission.set_counts(replicas, ingresses=1)
-        self._replica_counter = ReplicaCounter(self._admission, count)
+        self._admission = admission
 
     async def chat_completions(self, http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
@@ -68,7 +63,6 @@ class ChatEndpoint:
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key: Key = http.scope[KEY]
         sampling = self._sampling(request, key)
-        await self._replica_counter.refresh()
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
         events = self._admitted_events(request, key, sampling)
