@@ -93,9 +93,7 @@ class Listener:
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=drain_s)  # 2
         for connection in list(shared.connections):  # 3
-            connection.end(
-                ShuttingDown(f"this server stops, and {drain_s:g} s for the answer are over")
-            )
+            connection.end(ShuttingDown(f"this server stops; the answer had {drain_s:g} s left to end"))
         await self._until_closed()
 
     async def _accept_queued(self) -> None:
@@ -105,7 +103,7 @@ class Listener:
         waiting = select.poll()  # unlike select(), it takes descriptors of any size
         for sock in self._sockets:
             waiting.register(sock, select.POLLIN)
-        while loop.time() < until and waiting.poll(0):
+        while loop.time() < until and waiting.poll(0):  # noqa: ASYNC110  # each step accepts
             await asyncio.sleep(0)
         for _ in range(ACCEPT_STEPS):
             await asyncio.sleep(0)
