@@ -1,6 +1,5 @@
 """Events of an answer -> OpenAI's response objects, whole or in chunks."""
 
-import json
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,7 @@ from pydantic_core import to_json
 
 from actors.engine import Delta
 from configs.errors import RequestError
-from serve_app.error_schema import error_body
+from serve_app.error_response import DONE, error_events
 from serve_app.http.answer_schema import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -22,8 +21,6 @@ from serve_app.http.moa_object import moa_event, moa_summary, rounded
 from serve_app.http.request import ChatRequest
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Call, Event, ProposalDone, Role, Summary
 
-DONE = "data: [DONE]\n\n"
-"""The last event of every stream, as in OpenAI's streams."""
 KEEPALIVE = ": keep-alive\n\n"
 """A comment, which clients skip. Comments keep proxies from closing a stream that is long silent."""
 TEXT_MARK = "\0"
@@ -65,7 +62,7 @@ class ChatResponse:
 
     def error(self, error: RequestError) -> str:
         """The end of a stream that fails after it began: the error, then `DONE`."""
-        return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
+        return error_events(error)
 
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece, as JSON."""

@@ -64,6 +64,9 @@ HTTP = {
     "serve_app.http.openapi",
     "serve_app.http.served_models",
     "serve_app.error_response",
+    "serve_app.http.exchange",
+    "serve_app.http.http_protocol",
+    "serve_app.http.listener",
 }
 # Library: the only modules that may import it.
 HOMES = {
@@ -72,6 +75,7 @@ HOMES = {
     "ray": CLUSTER,
     "vllm": {"actors.engines.vllm"},
     "fastapi": HTTP,
+    "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,
 }
 WITHOUT_HOME = {"torch", "transformers"}
