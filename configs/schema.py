@@ -150,6 +150,9 @@ class Limits(Strict):
     """Longest time in which a request body has to arrive. A slower request is refused (408)."""
     write_timeout_s: Seconds = 60
     """Longest time that a stream waits for a client that reads nothing. Then its calls are ended."""
+    drain_s: Seconds = 30
+    """Longest time that answers in work may still take when the server stops. Then they are ended with
+    an error (503). New requests are refused meanwhile."""
 
 
 class Cards(Strict):

@@ -47,6 +47,11 @@ class BuildArgs(BaseModel):
     anew only if its arguments differ."""
     ingresses: int = Field(1, ge=1)
     """Number of ingresses, spread evenly over the nodes that the cluster has at deployment."""
+    host: str | None = None
+    """Interface on which each ingress listens by itself. By default no ingress listens, and Serve's own
+    proxies answer, as the config file's `proxy_location` and `http_options` say."""
+    port: int = Field(8000, ge=0, le=65_535)
+    """Port on which the ingresses listen. Those of one node share it. Without effect without a host."""
 
     @model_validator(mode="after")
     def _has_one_recipe(self) -> "BuildArgs":
@@ -75,7 +80,9 @@ def build(args: BuildArgs) -> Application:
     }
     nodes = len(ray_runtime.alive_nodes()) if ray.is_initialized() else 1
     ingress: Any = serve.deployment(
-        serve.ingress()(Ingress), name=INGRESS, **ingress_options(args.ingresses, nodes)
+        serve.ingress()(Ingress),
+        name=INGRESS,
+        **ingress_options(args.ingresses, nodes, recipe.limits.drain_s),
     )
     # The environment's keys are read here and passed on as hashes, because an ingress may start again
     # on a node where the variable is not set.
@@ -92,6 +99,13 @@ def _build_model(name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bo
     deployment: Any = serve.deployment(
         ModelReplica,
         name=deployment_name(name),
-        **model_options(model, queue, plan, replicas, follow_nodes=follow_nodes),
+        **model_options(
+            model,
+            queue,
+            plan,
+            replicas,
+            drain_s=recipe.limits.drain_s,
+            follow_nodes=follow_nodes,
+        ),
     )
     return cast("Application", deployment.bind(name, model, queue, assignments))

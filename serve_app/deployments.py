@@ -20,6 +20,7 @@ from configs.schema import Model, Recipe
 from serve_app.access.api_keys import Key
 from serve_app.access.replica_counts import ReplicaCounts
 from serve_app.assignment import ModelAssignments
+from serve_app.follow_load import CALLS
 from serve_app.handles import ServeModels
 from serve_app.http.api import create_api
 
@@ -52,6 +53,11 @@ class ModelReplica(Replica):
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, assignment.gpus))
         super().__init__(name, model, queue, assignment, context.current_actor)
         await self.start()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve's hook: what the policy `FollowLoad` reads of this replica."""
+        stats = await self.stats()
+        return {CALLS: stats.in_flight + stats.waiting}
 
     async def __del__(self) -> None:
         if hasattr(self, "_engine"):
