@@ -153,7 +153,7 @@ class Limits(Strict):
     """Longest time that a stream waits for a client that reads nothing. Then its calls are ended."""
     drain_s: Seconds = 30
     """Longest time that answers in work still get when the server stops. Answers that take longer end
-    with an error (503)."""
+    with an error (503). New requests are refused meanwhile."""
 
 
 class Cards(Strict):

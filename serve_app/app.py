@@ -54,6 +54,11 @@ class BuildArgs(BaseModel):
     """Port where each ingress listens. All ingresses of a node share the port."""
     ingresses: int = Field(1, ge=1)
     """Number of ingresses, spread evenly over the nodes that the cluster has at deployment."""
+    host: str | None = None
+    """Interface on which each ingress listens by itself. By default no ingress listens, and Serve's own
+    proxies answer, as the config file's `proxy_location` and `http_options` say."""
+    port: int = Field(8000, ge=0, le=65_535)
+    """Port on which the ingresses listen. Those of one node share it. Without effect without a host."""
 
     @model_validator(mode="after")
     def _has_one_recipe(self) -> "BuildArgs":
@@ -86,7 +91,9 @@ def build(args: BuildArgs) -> Application:
         for name in recipe.models
     }
     ingress: Any = serve.deployment(
-        serve.ingress()(Ingress), name=INGRESS, **ingress_options(args.ingresses, nodes)
+        serve.ingress()(Ingress),
+        name=INGRESS,
+        **ingress_options(args.ingresses, nodes, recipe.limits.drain_s),
     )
     # The environment's keys are read here and passed on as hashes, because an ingress may start again
     # on a node where the variable is not set.
@@ -114,7 +121,14 @@ def _build_model(
     deployment: Any = serve.deployment(
         ModelReplica,
         name=deployment_name(name),
-        **model_options(model, queue, plan, replicas, follow_nodes=follow_nodes),
+        **model_options(
+            model,
+            queue,
+            plan,
+            replicas,
+            drain_s=recipe.limits.drain_s,
+            follow_nodes=follow_nodes,
+        ),
     )
     bound = deployment.bind(
         name, model, queue, assignments, across_nodes=across_nodes, drain_s=recipe.limits.drain_s

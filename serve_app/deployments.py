@@ -22,6 +22,7 @@ from configs.schema import Model, Recipe
 from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
 from serve_app.assignment import ModelAssignments
+from serve_app.follow_load import CALLS
 from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
 from serve_app.replica_models import Notice, ReplicaModels
@@ -73,6 +74,11 @@ class ModelReplica(Replica):
         """Serve's hook: what Serve's controller tells about this replica to those who ask."""
         return self._address.to_dict()
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve's hook: what the policy `FollowLoad` reads of this replica."""
+        stats = await self.stats()
+        return {CALLS: stats.in_flight + stats.waiting}
+
     async def __del__(self) -> None:
         if hasattr(self, "_server"):
             await self._server.drain(self._drain_s)
@@ -115,7 +121,9 @@ class Ingress:
         self._models.start()
         self._listener: Listener | None = None
         if listen is not None:
-            self._listener = Listener(self._api, *listen, recipe.limits)
+            self._listener = Listener(
+                self._api, *listen, head_timeout_s=recipe.limits.read_timeout_s
+            )
             await self._listener.start()
 
     async def _watch(self, notice: Notice) -> None:

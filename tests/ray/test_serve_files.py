@@ -38,11 +38,17 @@ def test_a_serve_file_is_what_export_writes_but_for_the_recipe_by_name(file: Pat
     (application,) = document["applications"]
     arguments = BuildArgs.model_validate(application["args"])
     assert arguments.config in presets()
-    recipe, http = load(arguments.config), document["http_options"]
-    ingresses = INGRESSES[file.stem]
-    written = serve_config(recipe, http["host"], http["port"], ingresses=ingresses)
+    assert arguments.host is not None
+    written = serve_config(
+        load(arguments.config), arguments.host, arguments.port, ingresses=INGRESSES[file.stem]
+    )
     exported = BuildArgs.model_validate(written["applications"][0]["args"])
-    assert exported.ingresses == arguments.ingresses == ingresses
+    for given in (exported, arguments):
+        assert (given.host, given.port, given.ingresses) == (
+            arguments.host,
+            8000,
+            INGRESSES[file.stem],
+        )
     written["applications"][0]["args"] = application["args"]
     assert document == written  # Serve's own schema lets unknown keys pass
 
@@ -55,7 +61,7 @@ def test_one_recipe_serves_one_card_several_and_several_nodes() -> None:
 
 
 def test_only_the_file_for_a_load_balancer_listens_to_others() -> None:
-    hosts = {file.stem: read(file)["http_options"]["host"] for file in SERVE}
+    hosts = {file.stem: read(file)["applications"][0]["args"]["host"] for file in SERVE}
     assert hosts == dict.fromkeys(INGRESSES, "127.0.0.1") | {"several_nodes": "0.0.0.0"}
     assert not load("slim_moa_a100").access.open  # so that whoever has no key gets 401 or 403
 
