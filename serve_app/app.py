@@ -46,12 +46,6 @@ class BuildArgs(BaseModel):
     replan: int = 0
     """Change the number to have the recipe planned and its keys read again: Serve builds an application
     anew only if its arguments differ."""
-    host: str | None = None
-    """Interface where each ingress listens: `127.0.0.1` for this machine alone, `0.0.0.0` for all
-    interfaces. Without a host no ingress listens itself, and Serve's own proxies bring the requests,
-    which costs more time and CPU."""
-    port: int = Field(8000, ge=1, le=65_535)
-    """Port where each ingress listens. All ingresses of a node share the port."""
     ingresses: int = Field(1, ge=1)
     """Number of ingresses, spread evenly over the nodes that the cluster has at deployment."""
     host: str | None = None

@@ -66,7 +66,7 @@ class ModelReplica(Replica):
         await self._server.listen_unix(path)
         if not across_nodes:
             return Address(node, str(path))
-        host = ray.util.get_node_ip_address()
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         port = await self._server.listen_tcp(host)
         return Address(node, str(path), host, port, self._server.secret)
 
@@ -121,9 +121,7 @@ class Ingress:
         self._models.start()
         self._listener: Listener | None = None
         if listen is not None:
-            self._listener = Listener(
-                self._api, *listen, head_timeout_s=recipe.limits.read_timeout_s
-            )
+            self._listener = Listener(self._api, *listen, head_timeout_s=recipe.limits.read_timeout_s)
             await self._listener.start()
 
     async def _watch(self, notice: Notice) -> None:
@@ -141,7 +139,8 @@ class Ingress:
         return self._api
 
     async def __del__(self) -> None:
-        if getattr(self, "_listener", None) is not None:
-            await self._listener.stop(self._drain_s)
+        listener: Listener | None = getattr(self, "_listener", None)
+        if listener is not None:
+            await listener.stop(self._drain_s)
         if hasattr(self, "_models"):
             await self._models.close()

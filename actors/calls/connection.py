@@ -1,4 +1,4 @@
-"""The caller's side of a connection to one replica, over which any number of calls go at the same time."""
+"""The caller's side of a connection to one replica, over which many calls go at the same time."""
 
 import asyncio
 import secrets

@@ -142,7 +142,7 @@ class Failed(Frame, tag=13):
 
 
 class Leaving(Frame, tag=14):
-    """The replica is about to stop. A caller that has another replica makes no more calls to this one."""
+    """The replica is about to stop. A caller that has another replica calls this one no more."""
 
 
 FromCaller = Proof | Ask | AskCount | AskEnds | AskAbout | Taken | Cancel
@@ -200,8 +200,8 @@ class FrameCutter:
         self._rest += received[start:]
 
     def _is_complete(self) -> bool:
-        """Whether the rest holds the whole frame with which it begins, or a length that is too large."""
+        """Whether the rest holds the whole frame that it begins with, or a length that is too large."""
         if len(self._rest) < LENGTH.size:
             return False
         (length,) = LENGTH.unpack_from(self._rest)
-        return length > self.most_bytes or len(self._rest) >= LENGTH.size + length
+        return bool(length > self.most_bytes or len(self._rest) >= LENGTH.size + length)

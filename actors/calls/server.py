@@ -1,7 +1,7 @@
 """The replica's side of calls: takes calls at sockets and sends back what the replica answers.
 
-`CallServer` listens. Each connection is a `_Served`, which runs each of its calls in a task. A call ends
-early when its caller sends `Cancel`, or when the connection is lost.
+`CallServer` listens. Each connection is a `_Served`, which runs each of its calls in a task. A call
+ends early when its caller sends `Cancel`, or when the connection is lost.
 """
 
 import asyncio
@@ -45,8 +45,8 @@ from configs.errors import EngineUnavailable, RequestError
 from configs.schema import Sampling
 
 MOST_UNREAD = 32
-"""Deltas of one call that may be on their way to a reader who has not taken them. Further deltas wait at
-the replica and are merged into one, until the reader has taken some."""
+"""Deltas of one call that may be on their way to a reader who has not taken them. Further deltas wait
+at the replica and are merged into one, until the reader has taken some."""
 PROVE_S = 5.0
 """Seconds in which a caller over TCP has to prove that it knows the secret."""
 PEER = struct.Struct("3i")

@@ -1,8 +1,8 @@
 """Errors of calls on their way between two processes: each arrives as the class that was raised.
 
-An error travels as the name of its class, its message and its attributes. So a stranger can choose among
-our errors at most, and no code runs. An exception that is none of ours becomes an EngineError that
-names only its class, because its message could quote a prompt.
+An error travels as the name of its class, its message and its attributes. So the other side can choose
+among our errors at most, and no code runs. An exception that is none of ours becomes an EngineError
+that names only its class, because its message could quote a prompt.
 """
 
 import logging
