@@ -35,6 +35,8 @@ LINGER_S = 2.0
 """Seconds in which a client has to read the end of its last response, once all of it was sent."""
 STALLED_S = 60.0
 """Seconds after which a client that takes none of the last response's bytes is given up."""
+SPOKEN = (b"1.0", b"1.1")
+"""The versions of HTTP that are served."""
 SHUTTING_DOWN = "this server is about to stop; send the request again"
 
 
@@ -163,15 +165,16 @@ class HttpProtocol(asyncio.Protocol):
     def _begin(self, request: h11.Request) -> None:
         self._disarm()
         self.awaits_head = False
-        exchange = self._new_exchange(_scope(request, self._transport))
+        exchange = self._exchange = self._new_exchange(_scope(request, self._transport))
         if sum(len(name) + len(value) for name, value in request.headers) > MOST_HEAD_BYTES:
-            self._exchange = exchange
-            exchange.end(_too_large(), 431)
+            self._end_unread(_too_large(), 431)
+            return
+        if request.http_version not in SPOKEN:
+            self._end_unread(BadRequest("this server speaks HTTP/1.1"), 505)
             return
         app = self._shared.app
         if self._shared.is_draining:
             app = error_response(ShuttingDown(SHUTTING_DOWN))
-        self._exchange = exchange
         exchange.task = asyncio.get_running_loop().create_task(exchange.run(app))
         self._shared.tasks.add(exchange.task)
         exchange.task.add_done_callback(self._shared.tasks.discard)
@@ -184,6 +187,10 @@ class HttpProtocol(asyncio.Protocol):
 
     def _on_end(self) -> None:
         """Go on to the next request, or end the connection."""
+        # In a step of its own: the app that sent the end of this response has no part in what follows.
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
         if self._half_closed is not None:
             self._half_closed.cancel()
         self._exchange = None
@@ -244,7 +251,11 @@ class HttpProtocol(asyncio.Protocol):
         if self._flow.has_ended or not self._transport.can_write_eof():
             self._transport.close()
         else:
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client has left
+                self._transport.abort()
+                return
         self._linger(self._transport.get_write_buffer_size())
 
     def _linger(self, unsent: int) -> None:

@@ -142,7 +142,8 @@ async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
 
 def _bound(family: int, address: Any) -> socket.socket:
     """A socket at an address, which other processes of this user may share."""
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named: only then does asyncio turn Nagle's delay off on what is accepted.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
