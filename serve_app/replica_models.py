@@ -31,7 +31,7 @@ Watch = Callable[[Notice], Awaitable[None]]
 class ReplicaModels:
     """`mixture.models.Models` over connections to the models' replicas.
 
-    The connections belong to the event loop of the first call. In another event loop there are new ones.
+    The connections belong to the event loop of the first call. Another loop gets new ones.
 
     Args:
         models: names of the models.
