@@ -70,9 +70,7 @@ class Script:
 
     def end(self) -> None:
         """Have the answer end."""
-        self.steps.put_nowait(
-            Delta(finish_reason="stop", completion_tokens=2, engine_s=0.5, last=True)
-        )
+        self.steps.put_nowait(Delta(finish_reason="stop", completion_tokens=2, engine_s=0.5, last=True))
 
 
 class Served:

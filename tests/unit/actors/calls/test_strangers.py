@@ -29,7 +29,9 @@ NONCE = b"n" * 32
 
 
 @asynccontextmanager
-async def stranger(address: Address) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def stranger(
+    address: Address,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A bare TCP connection, after the replica's challenge."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     yield reader, writer
