@@ -19,6 +19,7 @@ from serve_app.http.answer_schema import (
 )
 from serve_app.http.moa_object import moa_event, moa_summary, rounded
 from serve_app.http.request import ChatRequest
+from serve_app.mixture.deltas import join_deltas
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Call, Event, ProposalDone, Role, Summary
 
 KEEPALIVE = ": keep-alive\n\n"
@@ -43,19 +44,18 @@ class ChatResponse:
         """The first chunk of a stream, which names the role and has no text."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    def chunk(self, event: Event | None) -> str:
-        """The server-sent events for one event of the answer; empty if the stream does not show the
-        event.
+    def chunks(self, batch: Sequence[Event]) -> str:
+        """The server-sent events for the events of the answer; empty if the stream shows none of them.
 
-        None stands for a while without any event and becomes a keep-alive.
+        No events stand for a while without any event and become a keep-alive.
         """
-        match event:
-            case None:
-                return KEEPALIVE
-            case AnswerDelta():
-                return self._text(event.delta)
-            case AnswerDone():
-                return self._end(event.summary)
+        return "".join(map(self._event, batch)) if batch else KEEPALIVE
+
+    def _event(self, event: Event) -> str:
+        if isinstance(event, AnswerDelta):
+            return self._text(event.delta)
+        if isinstance(event, AnswerDone):
+            return self._end(event.summary)
         if self._shows_events and (moa := moa_event(event)) is not None:
             return self._sse(choices=[], moa=moa)
         return ""
@@ -66,10 +66,7 @@ class ChatResponse:
 
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece, as JSON."""
-        answer = Delta()
-        for event in events:
-            if isinstance(event, AnswerDelta):
-                answer = answer.plus(event.delta)
+        answer = join_deltas([event.delta for event in events if isinstance(event, AnswerDelta)])
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
