@@ -103,7 +103,7 @@ def named(process: Process, root: int) -> str:
 def what(command: str) -> str:
     """What a process is, from its command: a replica goes by its deployment."""
     if replica := re.match(r"ray::ServeReplica:[^:]+:([\w.-]+)", command):
-        return replica[1]
+        return re.sub(r"\.[a-z_]+$", "", replica[1])  # a method that runs
     if actor := re.match(r"ray::(\w+)", command):
         return "idle worker" if actor[1] == "IDLE" else actor[1]
     program = Path(command.split(" ", 1)[0]).name
