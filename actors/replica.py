@@ -119,9 +119,9 @@ class Replica:
             patience_s: seconds that the call waits before the keeper ends another model's turn for it;
                 None for the recipe's value. A batch gives infinity, to save swaps.
         """
-        return await collect_answer(self._answer_in_turn(messages, sampling, patience_s))
+        return await collect_answer(self._answer(messages, sampling, False, patience_s))
 
-    async def stream(
+    def stream(
         self,
         messages: Sequence[Message],
         sampling: Sampling,
@@ -141,43 +141,41 @@ class Replica:
             Overloaded: `queue` other calls wait already.
             EngineUnavailable: the engine fails while the call waits, or cannot work.
         """
-        async with aclosing(self._answer_in_turn(messages, sampling, patience_s)) as deltas:
-            async for delta in deltas:
-                yield delta
+        return self._answer(messages, sampling, streamed, patience_s)
 
-    async def _answer_in_turn(
-        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None = None
+    async def _answer(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        streamed: bool,
+        patience_s: float | None = None,
     ) -> AsyncGenerator[Delta]:
+        """Wait for the turn, then yield the engine's deltas, and one more with its seconds."""
         if not self._turns.has_room and self._turns.waiting >= self._queue:
             waiting = self._turns.waiting
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
             raise Overloaded(message, model=self._name)
-        async with self._turns.turn(patience_s), aclosing(self._answer(messages, sampling)) as deltas:
-            async for delta in deltas:
-                yield delta
-
-    async def _answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        """Yield the engine's deltas, then one more delta with the engine's seconds; count the call."""
-        counts = self._counts
-        outcome = "cancelled"
-        began = time.perf_counter()
-        counts["started"] += 1
-        counts["in_flight"] += 1
-        try:
-            async with aclosing(self._engine.stream(messages, sampling)) as deltas:
-                async for delta in deltas:
-                    counts["completion_tokens"] += delta.completion_tokens
-                    yield delta
-            yield Delta(engine_s=time.perf_counter() - began, last=True)
-            outcome = "finished"
-        except Exception as error:
-            outcome = "failed"
-            if isinstance(error, EngineUnavailable):
-                await self.check_health()
-            raise
-        finally:
-            counts["in_flight"] -= 1
-            counts[outcome] += 1
+        async with self._turns.turn(patience_s):
+            outcome = "cancelled"
+            began = time.perf_counter()
+            self._counts["started"] += 1
+            self._counts["in_flight"] += 1
+            try:
+                async with aclosing(self._engine.stream(messages, sampling, streamed)) as deltas:
+                    async for delta in deltas:
+                        if delta.completion_tokens:
+                            self._counts["completion_tokens"] += delta.completion_tokens
+                        yield delta
+                yield Delta(engine_s=time.perf_counter() - began, last=True)
+                outcome = "finished"
+            except Exception as error:
+                outcome = "failed"
+                if isinstance(error, EngineUnavailable):
+                    await self.check_health()
+                raise
+            finally:
+                self._counts["in_flight"] -= 1
+                self._counts[outcome] += 1
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
         """The number of tokens of a conversation in the model's chat template."""

@@ -27,7 +27,6 @@ from actors.calls.frames import (
     Proof,
     Result,
     Taken,
-    Text,
     Welcome,
     pack,
 )
@@ -41,7 +40,7 @@ CONNECT_S = 5.0
 TAKEN_EVERY = 16
 """How many deltas a reader takes before the replica is told. It has to be less than `MOST_UNREAD`."""
 
-Answer = Text | Part | Result | Failed
+Answer = Part | Result | Failed
 
 
 class Connection(asyncio.Protocol):
@@ -127,7 +126,7 @@ class Connection(asyncio.Protocol):
             call.send(Ask(call.number, list(messages), fields, False, streamed, patience_s))
             last = False
             while not last:
-                delta = _to_delta(await call.take())
+                delta = _delta(await call.take())
                 last = delta.last
                 if last:
                     call.has_ended = True
@@ -142,7 +141,7 @@ class Connection(asyncio.Protocol):
             call.send(Ask(call.number, list(messages), fields, True, False, patience_s))
             frame = await call.take()
             call.has_ended = True
-            return _to_delta(frame)
+            return _delta(frame)
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
         """See `Replica.count_tokens`."""
@@ -196,7 +195,7 @@ class Connection(asyncio.Protocol):
 
     def _received(self, frame: frames.FromReplica) -> None:
         match frame:
-            case Text() | Part() | Result() | Failed():
+            case Part() | Result() | Failed():
                 if (call := self._calls.get(frame.call)) is not None:
                     call.put(frame)
             case Leaving():
@@ -285,23 +284,10 @@ class _Incoming:
         return frame
 
 
-def _to_delta(frame: Answer) -> Delta:
-    match frame:
-        case Text():
-            return Delta(frame.text)
-        case Part():
-            return Delta(
-                frame.text,
-                frame.reasoning,
-                frame.finish_reason,
-                frame.prompt_tokens,
-                frame.completion_tokens,
-                tuple(frame.logprobs),
-                frame.engine_s,
-                frame.last,
-            )
-        case _:
-            raise EngineUnavailable("the replica answered another question")
+def _delta(frame: Answer) -> Delta:
+    if isinstance(frame, Part):
+        return frame.delta
+    raise EngineUnavailable("the replica answered another question")
 
 
 async def connect(address: Address, node: str, model: str, on_change: Callable[[], None]) -> Connection:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from actors.engine import FinishReason, Message
+from actors.engine import Delta, Message
 
 MOST_BYTES = 64 << 20
 """Longest frame between a caller and a replica that know each other, in bytes."""
@@ -102,35 +102,21 @@ class Cancel(Frame, tag=9):
     call: int
 
 
-class Text(Frame, tag=10):
-    """A delta of an answer that carries only text, as nearly all deltas do."""
+class Part(Frame, tag=10):
+    """A piece of an answer."""
 
     call: int
-    text: str
+    delta: Delta
 
 
-class Part(Frame, tag=11):
-    """Any other delta of an answer. The fields are those of `Delta`."""
-
-    call: int
-    text: str
-    reasoning: str
-    finish_reason: FinishReason | None
-    prompt_tokens: int
-    completion_tokens: int
-    logprobs: list[dict[str, Any]]
-    engine_s: float
-    last: bool
-
-
-class Result(Frame, tag=12):
+class Result(Frame, tag=11):
     """The result of a call that is no answer."""
 
     call: int
     value: Any
 
 
-class Failed(Frame, tag=13):
+class Failed(Frame, tag=12):
     """A call failed."""
 
     call: int
@@ -141,12 +127,12 @@ class Failed(Frame, tag=13):
     """The error's other attributes."""
 
 
-class Leaving(Frame, tag=14):
+class Leaving(Frame, tag=13):
     """The replica is about to stop. A caller that has another replica calls this one no more."""
 
 
 FromCaller = Proof | Ask | AskCount | AskEnds | AskAbout | Taken | Cancel
-FromReplica = Challenge | Welcome | Text | Part | Result | Failed | Leaving
+FromReplica = Challenge | Welcome | Part | Result | Failed | Leaving
 
 _encoder = msgspec.msgpack.Encoder()
 from_caller: msgspec.msgpack.Decoder[FromCaller] = msgspec.msgpack.Decoder(FromCaller)

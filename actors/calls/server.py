@@ -35,7 +35,6 @@ from actors.calls.frames import (
     Proof,
     Result,
     Taken,
-    Text,
     Welcome,
     pack,
 )
@@ -272,7 +271,7 @@ class _Served(asyncio.Protocol):
         replica, sampling = self._server.replica, Sampling.model_validate(ask.sampling)
         if ask.whole:
             whole = await replica.complete(ask.messages, sampling, ask.patience_s)
-            self.send(_to_frame(ask.call, whole))
+            self.send(Part(ask.call, whole))
             return
         outgoing = self._outgoing[ask.call] = _Outgoing(self, ask.call)
         try:
@@ -323,24 +322,8 @@ class _Outgoing:
         keeps_up = self._unread < MOST_UNREAD and self._connection.is_writable
         if keeps_up or at_once:
             self._unread += 1
-            self._connection.send(_to_frame(self._call, merge(self._waiting)))
+            self._connection.send(Part(self._call, merge(self._waiting)))
             self._waiting.clear()
-
-
-def _to_frame(call: int, delta: Delta) -> Text | Part:
-    if delta.is_plain:
-        return Text(call, delta.text)
-    return Part(
-        call,
-        delta.text,
-        delta.reasoning,
-        delta.finish_reason,
-        delta.prompt_tokens,
-        delta.completion_tokens,
-        list(delta.logprobs),
-        delta.engine_s,
-        delta.last,
-    )
 
 
 def _is_own_user(unix: socket.socket) -> bool:

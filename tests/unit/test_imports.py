@@ -73,7 +73,11 @@ HTTP = {
 # Library: the only modules that may import it.
 HOMES = {
     "xllamacpp": {"actors.engines.llamacpp"},
-    "aiohttp": {"actors.engines.llamacpp", "actors.engines.openai_http"},
+    "aiohttp": {
+        "actors.engines.http_events",
+        "actors.engines.llamacpp",
+        "actors.engines.openai_http",
+    },
     "ray": CLUSTER,
     "vllm": {"actors.engines.vllm"},
     "fastapi": HTTP,

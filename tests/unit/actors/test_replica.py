@@ -27,7 +27,9 @@ class LatchedEngine:
         self.may_close.set()
         self.at_work = self.most_at_work = 0
 
-    async def stream(self, _messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, _messages: object, _sampling: object, _streamed: bool
+    ) -> AsyncGenerator[Delta]:
         self.at_work += 1
         self.most_at_work = max(self.most_at_work, self.at_work)
         self.running.release()
@@ -177,7 +179,9 @@ async def test_a_cancelled_call_is_in_flight_until_the_engine_has_let_go(
 async def test_an_answer_that_is_closed_in_the_middle_counts_as_cancelled(
     replica: Replica, engine: LatchedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def unfinished(_messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+    async def unfinished(
+        _messages: object, _sampling: object, _streamed: bool
+    ) -> AsyncGenerator[Delta]:
         yield Delta(text="hi")
         await asyncio.Event().wait()
 

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from actors.engine import Delta
-from actors.engines import openai_http, openai_wire
+from actors.engines import http_events, openai_wire
 from actors.engines.openai_http import OpenAIHttpEngine
 from configs.errors import (
     EngineUnavailable,
@@ -151,7 +151,7 @@ async def test_one_connection_serves_one_call_after_the_other(connect: Connect) 
 async def test_a_response_that_never_ends_does_not_hold_up_the_answer(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_http, "LINGER_S", 0.01)
+    monkeypatch.setattr(http_events, "LINGER_S", 0.01)
     engine, _ = await connect(piecewise(HELLO, then=hang))
     async with asyncio.timeout(1):
         assert text(await answer(engine)) == "Hello"
