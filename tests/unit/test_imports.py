@@ -3,9 +3,9 @@
     cli -> jobs -> serve_app -> actors -> cluster -> configs
 
 Inside `serve_app`: Serve graph -> http -> access -> mixture. Inside `actors`: replica -> calls ->
-keeper -> engines -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which knows nobody. Heavy
-libraries stay in the few modules that may import them. The rules are checked on the source text, so
-imports inside functions count as well.
+keeper -> engines -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which knows
+nobody. Heavy libraries stay in the few modules that may import them. The rules are checked on the
+source text, so imports inside functions count as well.
 """
 
 import ast

@@ -92,6 +92,12 @@ class Served:
         return Address("another node", "", "127.0.0.1", port, self.server.secret)
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Run the event loop until a condition holds; the test's timeout bounds it."""
+    while not condition():  # noqa: ASYNC110  # bytes pass the kernel, which has no event to wait for
+        await asyncio.sleep(0)
+
+
 Connect = Callable[[Address], Awaitable[Connection]]
 
 

@@ -21,9 +21,12 @@ def test_every_frame_comes_once_and_whole(bodies: list[bytes], sizes: list[int])
 def test_a_frame_that_is_too_long_is_refused_once_its_length_is_known(length: int, cut: int) -> None:
     head = LENGTH.pack(length)
     cutter = FrameCutter(40)
+    if cut < len(head):
+        assert list(cutter.feed(head[:cut])) == []
+    else:
+        cut = 0
     with pytest.raises(BadFrame):
-        for part in (head[:cut], head[cut:]):
-            assert list(cutter.feed(part)) == []
+        list(cutter.feed(head[cut:]))
 
 
 def test_a_message_is_the_same_after_its_way() -> None:

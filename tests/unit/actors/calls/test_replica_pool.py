@@ -10,12 +10,11 @@ import pytest
 
 from actors.calls import replica_pool
 from actors.calls.address import Address
-from actors.calls.connection import Connection
 from actors.calls.replica_pool import ReplicaPool
 from actors.calls.server import CallServer
 from actors.private_folder import PrivateFolder
 from configs.errors import NoReplica
-from tests.unit.actors.calls.conftest import ASKED, NODE, SAMPLING, Script, Served
+from tests.unit.actors.calls.conftest import ASKED, NODE, SAMPLING, Script, Served, until
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +37,7 @@ class Pool:
 
     async def has(self, count: int) -> None:
         """Wait until so many replicas can be called."""
-        while self.pool.count != count:
-            await asyncio.sleep(0.001)
+        await until(lambda: self.pool.count == count)
 
 
 @pytest.fixture
@@ -112,8 +110,7 @@ async def test_a_lost_replica_gets_no_call_and_is_reached_again(pool: Pool, repl
     await pool.has(2)
     lost = pool.pool._connections["one"]
     lost.close()
-    while not lost.is_lost:
-        await asyncio.sleep(0)
+    await until(lambda: lost.is_lost)
     assert await pool.pool.choose() is pool.pool._connections["two"]
     await pool.has(2)
     assert pool.pool._connections["one"] is not lost
@@ -135,15 +132,6 @@ async def test_a_replica_that_serve_no_longer_names_stays_while_it_is_there(
         await pool.pool.choose()
 
 
-async def leaving(pool: Pool, count: int) -> list[Connection]:
-    """Wait until so many replicas have said that they are leaving."""
-    while True:
-        found = [c for c in pool.pool._connections.values() if c.is_leaving]
-        if len(found) == count:
-            return found
-        await asyncio.sleep(0.001)
-
-
 async def test_a_replica_that_leaves_finishes_its_calls_and_gets_no_new_ones(
     pool: Pool, replica: Replica
 ) -> None:
@@ -154,7 +142,7 @@ async def test_a_replica_that_leaves_finishes_its_calls_and_gets_no_new_ones(
     asking = asyncio.create_task((await pool.pool.choose()).complete(ASKED, SAMPLING, None))
     await one.script.began.wait()
     draining = asyncio.create_task(one.server.drain(60))
-    await leaving(pool, 1)
+    await until(lambda: any(c.is_leaving for c in pool.pool._connections.values()))
     pool.pool.update({"two": two.near})
     await pool.has(1)
     for _ in range(20):
@@ -170,8 +158,9 @@ async def test_the_only_replica_serves_on_while_answers_need_it(pool: Pool, repl
     pool.pool.update({"one": one.near})
     await pool.has(1)
     pool.is_busy = True
+    assert await (await pool.pool.choose()).count_tokens(ASKED) == 5  # the replica knows the caller
     draining = asyncio.create_task(one.server.drain(60))
-    await leaving(pool, 1)
+    await until(lambda: any(c.is_leaving for c in pool.pool._connections.values()))
     assert pool.pool.count == 0
     for _ in range(5):
         assert await (await pool.pool.choose()).count_tokens(ASKED) == 5

@@ -23,7 +23,7 @@ from actors.calls.frames import (
     from_replica,
     pack,
 )
-from tests.unit.actors.calls.conftest import ASKED, NODE, Connect, Served
+from tests.unit.actors.calls.conftest import ASKED, NODE, Connect, Served, until
 
 NONCE = b"n" * 32
 
@@ -131,8 +131,7 @@ async def test_another_user_cannot_enter_the_folder_and_is_refused_if_he_does(
     assert folder.st_uid == os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: folder.st_uid + 1)
     connection = await connecting(served.near)
-    while not connection.is_lost:
-        await asyncio.sleep(0)
+    await until(lambda: connection.is_lost)
 
 
 async def test_a_caller_does_not_talk_to_whoever_does_not_know_the_secret(served: Served) -> None:
