@@ -67,6 +67,7 @@ class EventReader:
 
     def __init__(self, response: aiohttp.ClientResponse, *, streamed: bool, silence_s: float) -> None:
         self._response = response
+        self._is_json = response.content_type == "application/json"
         self._content = response.content
         self._streamed = streamed
         self._stream = EventStream()
@@ -90,16 +91,19 @@ class EventReader:
             EventTooLong: an event is too long to be held.
             aiohttp.ClientError, RuntimeError: the connection broke.
         """
-        if self._response.content_type == "application/json" and not self._has_ended:
+        if self._is_json and not self._has_ended:
             self._has_ended = self._silence.is_awaited = True
             return [await self._response.read()]
         while not self._has_ended:
             received = await self._receive()
-            events = list(self._stream.feed(received) if received else self._stream.end())
-            self._has_ended = not received
-            if DONE in events:
+            if received:
+                events = list(self._stream.feed(received))
+            else:
+                events = list(self._stream.end())
                 self._has_ended = True
+            if DONE in events:
                 del events[events.index(DONE) + 1 :]
+                self._has_ended = True
             if events:
                 self._has_begun = True
                 return events

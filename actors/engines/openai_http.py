@@ -96,31 +96,27 @@ class OpenAIHttpEngine:
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
-        answer = wire.StreamedAnswer()
         request = wire.request_body(self._model, messages, sampling)
-        async with aclosing(self._with_retries(request, answer, streamed)) as deltas:
-            async for delta in deltas:
-                yield delta
-        ratio = self._model.characters_per_token
-        yield answer.final_delta(lambda: len(wire.prompt_ends(messages, ratio)), ratio)
-
-    async def _with_retries(
-        self, request: dict[str, Any], answer: wire.StreamedAnswer, streamed: bool
-    ) -> AsyncGenerator[Delta]:
-        """Repeat the call until it succeeds or no retry is left. `stop` ends the wait between tries."""
+        answer = wire.StreamedAnswer()
         for attempt in range(self._model.retries + 1):
             try:
                 async with aclosing(self._attempt(request, answer, streamed)) as deltas:
                     async for delta in deltas:
                         yield delta
-                return
+                break
             except _Retriable as failure:
-                if attempt == self._model.retries:
-                    raise failure.cause from failure
-                backoff_s = self._model.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
-                wait_s = min(max(backoff_s, failure.retry_after_s), MOST_BACKOFF_S)
-            with suppress(TimeoutError):
+                wait_s = self._wait_before_retry(failure, attempt)
+            with suppress(TimeoutError):  # `stop` ends the wait
                 await asyncio.wait_for(self._stopped.wait(), wait_s)
+        ratio = self._model.characters_per_token
+        yield answer.final_delta(lambda: len(wire.prompt_ends(messages, ratio)), ratio)
+
+    def _wait_before_retry(self, failure: _Retriable, attempt: int) -> float:
+        """Seconds to wait before another attempt; raises the failure's cause if none is left."""
+        if attempt == self._model.retries:
+            raise failure.cause from failure
+        backoff_s = self._model.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
+        return min(max(backoff_s, failure.retry_after_s), MOST_BACKOFF_S)
 
     async def _attempt(
         self, request: dict[str, Any], answer: wire.StreamedAnswer, streamed: bool
@@ -148,10 +144,16 @@ class OpenAIHttpEngine:
         self, events: list[bytes], answer: wire.StreamedAnswer, streamed: bool
     ) -> Iterator[Delta]:
         """What the events add to the answer: a delta for each, or one for all if not `streamed`."""
-        deltas = (delta for data in events if (delta := self._delta(data, answer)) != wire.NOTHING)
-        if streamed or len(events) == 1:
-            yield from deltas
-        elif together := list(deltas):
+        together: list[Delta] = []
+        for data in events:
+            delta = self._delta(data, answer)
+            if delta == wire.NOTHING:
+                continue
+            if streamed:
+                yield delta
+            else:
+                together.append(delta)
+        if together:
             yield merge(together)
 
     def _post(self, request: dict[str, Any]) -> Any:
