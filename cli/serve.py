@@ -44,10 +44,14 @@ def serve(
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
         _deploy_and_wait(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
     except KeyboardInterrupt:
-        err.print("stopping")
+        wait = f"answers in work have {recipe.limits.drain_s:g} s to end"
+        err.print(f"stopping: {wait}; Ctrl-C again ends them now", highlight=False)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the children be stopped in peace
-        ray_runtime.disconnect(ray_runtime.APP_NAME, local=address is None)
+        try:
+            ray_runtime.disconnect(ray_runtime.APP_NAME, local=address is None)
+        except KeyboardInterrupt:
+            ray_runtime.abandon()
 
 
 def _deploy_and_wait(

@@ -40,6 +40,9 @@ ENVIRONMENT = {
     # below and 6% with them.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+    # Serve ends callers before those whom they call, but by default it waits 30 s for the callers at
+    # most. Each replica has a limit of its own, which follows from the recipe's limits.drain_s.
+    "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S": "90000",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is replaced after three of them
     "RAY_enable_metrics_collection": "0",  # this project does not read Ray's metrics
     "RAY_metrics_report_interval_ms": "60000",
@@ -60,6 +63,9 @@ several, which costs less CPU: docs/results.md. They are not for this process, w
 outside of an event loop."""
 DETECT_S = 60.0
 """Most seconds that nodes may take to detect their cards."""
+END_POLL_S = 0.1
+"""Seconds between two looks whether an application has ended: Serve has no call that waits for that as
+long as it takes."""
 JOIN_POLL_S = 1.0
 """Seconds between two counts of the nodes that have joined: Ray has no call that waits for a node."""
 
@@ -233,11 +239,36 @@ def disconnect(name: str | None, *, local: bool) -> None:
 
     # Serve ends its controller while calls to it are open, and Ray prints that it will retry them.
     with redirect_stdout(io.StringIO()):
+        if name is not None:
+            _end_application(name)
         if local:
             serve.shutdown()  # type: ignore[no-untyped-call]
-        elif name is not None:
-            serve.delete(name)
         ray.shutdown()
+
+
+def _end_application(name: str) -> None:
+    """End an application once its answers in work have ended, as far as the recipe gives them time.
+
+    Serve's own waits end after 30 or 60 s, whatever the recipe says. So this function waits itself.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        serve.delete(name, _blocking=False)
+        while name in serve.status().applications:
+            time.sleep(END_POLL_S)
+    except (RayError, RayServeException) as error:
+        logger.warning("application %s was not ended in order: %s", name, error)
+
+
+def abandon() -> None:
+    """Leave the cluster at once. A cluster that `connect` has started ends with all that runs on it;
+    on any other cluster, applications that are being ended go on ending."""
+    import ray
+
+    ray.shutdown()
 
 
 def check_port(host: str, port: int) -> None:

@@ -31,6 +31,10 @@ from serve_app.replica_watch import watch_models
 SOCKET = "calls"
 """Name of a replica's Unix socket in the replica's folder."""
 
+AFTER_INGRESS_S = 2.0
+"""Seconds that a replica drains longer than an ingress. If an application ends, all its replicas drain
+at the same time, and an answer that takes too long is ended by the ingress, which can say why."""
+
 
 class ModelReplica(Replica):
     """A Replica as Serve constructs and ends it. If its model takes a card, a new replica claims one of
@@ -81,7 +85,7 @@ class ModelReplica(Replica):
 
     async def __del__(self) -> None:
         if hasattr(self, "_server"):
-            await self._server.drain(self._drain_s)
+            await self._server.drain(self._drain_s + AFTER_INGRESS_S)
         if hasattr(self, "_folder"):
             self._folder.remove()
         if hasattr(self, "_engine"):
