@@ -71,7 +71,6 @@ async def test_what_came_before_a_failure_crosses_before_it(streamed: bool) -> N
         async for chunks in NativeCall(server, "{}", threading.Event(), streamed).run(pool):
             found.extend(chunks)
 
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(NativeFailure, match="boom"):
-            await read(pool)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(NativeFailure, match="boom"):
+        await read(pool)
     assert found == [word("a"), word("b")]
