@@ -26,7 +26,7 @@ class Message(TypedDict):
     """Plain text."""
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next piece of an engine's answer.
 
     There is one for nearly every token. To make a struct costs 0.1 us, a frozen dataclass 0.9 us.
@@ -48,19 +48,6 @@ class Delta(msgspec.Struct, frozen=True):
     """Seconds that the engine worked on the whole call. The replica sets it in the last delta."""
     last: bool = False
     """Whether this is the call's last delta. The replica sets it, engines do not."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the delta carries text and nothing else, as nearly all deltas do."""
-        return not (
-            self.reasoning
-            or self.finish_reason
-            or self.last
-            or self.completion_tokens
-            or self.prompt_tokens
-            or self.logprobs
-            or self.engine_s
-        )
 
     def plus(self, later: "Delta") -> "Delta":
         """Return one delta that says the same as this delta and then `later`."""

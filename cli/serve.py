@@ -59,9 +59,9 @@ def _deploy_and_wait(
     names = ", ".join(recipe.models)
     with err.status(f"starting the models: {names}"):
         with exit_on_user_error():
-            graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes))
+            graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes, host=host, port=port))
         try:
-            ray_runtime.deploy(graph, ray_runtime.APP_NAME, (host, port))
+            ray_runtime.deploy(graph, ray_runtime.APP_NAME)
         except RuntimeError as error:
             hint = "" if verbose else f"\n(the logs are in {ray_runtime.log_folder()})"
             fail(f"{error}{hint}")

@@ -193,25 +193,22 @@ def log_folder() -> Path:
     return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", name, "logs")
 
 
-def deploy(app: "Application", name: str, http: tuple[str, int] | None) -> None:
-    """Run a Serve application, and return when all of its replicas are up.
+def deploy(app: "Application", name: str) -> None:
+    """Run a Serve application, and return when all of its replicas are up. Serve's own proxies are not
+    started.
 
     Args:
         app: the application.
         name: its name.
-        http: host and port where it answers, or None if it is called by handles only.
 
     Raises:
         RuntimeError: a replica cannot start; the message has its error.
     """
     from ray import serve
 
-    if http is None:
-        serve.start(proxy_location="Disabled")
-    else:
-        serve.start(proxy_location="HeadOnly", http_options={"host": http[0], "port": http[1]})
+    serve.start(proxy_location="Disabled")
     try:
-        serve.run(app, name=name, route_prefix=None if http is None else "/")
+        serve.run(app, name=name, route_prefix=None)
     except RuntimeError as error:
         # Serve's own message only names the deployments. Their errors are in the status.
         deployments = serve.status().applications[name].deployments
@@ -244,7 +241,7 @@ def disconnect(name: str | None, *, local: bool) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Check that the endpoint can listen on a port. Serve itself would only report an unhealthy proxy.
+    """Check that the endpoint can listen on a port, before minutes are spent on starting models.
 
     Raises:
         PortTakenError: the port cannot be used; the message has the reason.

@@ -17,6 +17,7 @@
     ├── EngineUnavailable   503  a model's replica cannot be reached
     │   ├── NoReplica         503  none of the model's replicas runs
     │   └── ServerUnreachable 503  the server that a model runs on does not answer
+    ├── ShuttingDown        503  this server is about to stop
     ├── QuorumNotMet        503  too few proposals; the message names each cause
     ├── DeadlineExceeded    504  no answer in time
     └── WeightsError        500  weights cannot be found, fetched or verified; at start, not by requests
@@ -177,6 +178,13 @@ class ServerUnreachable(EngineUnavailable):
     """The server of a remote model does not answer, after all retries that the recipe allows."""
 
     code = "server_unreachable"
+
+
+class ShuttingDown(RequestError):
+    """This server is about to stop: it takes no new request, or it ended an answer early."""
+
+    status = 503
+    code = "shutting_down"
 
 
 class QuorumNotMet(RequestError):

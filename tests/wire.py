@@ -34,7 +34,7 @@ def ambiguous(key: str) -> dict[str, tuple[str, list[int]]]:
         ),
         "two keys in a header": (head(f"Authorization: Bearer x, Bearer {key}", CLOSE), [401]),
         "a space before the colon": (head(f"Authorization : Bearer {key}", CLOSE), [400]),
-        "a folded line": (head("X: y", f" Authorization: Bearer {key}", CLOSE), [400]),
+        "a folded line": (head("X: y", f" Authorization: Bearer {key}", CLOSE), [401]),
         "the open path, climbed out of": (head(CLOSE, path="/healthz/../v1/models"), [401]),
         "the same, encoded": (head(CLOSE, path="/healthz/%2e%2e/v1/models"), [401]),
         "the open path in a query": (head(CLOSE, path="/v1/models?/healthz"), [401]),

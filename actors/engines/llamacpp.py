@@ -25,7 +25,7 @@ import xllamacpp
 
 from actors.engine import Delta, Message, Share, merge
 from actors.engines.llamacpp_call import NativeCall, NativeFailure
-from actors.engines.private_folder import PrivateFolder
+from actors.private_folder import PrivateFolder
 from actors.weights.files import fetch
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling

@@ -42,8 +42,8 @@ def serving(recipe: Recipe) -> Iterator[str]:
         # Not before `connect`: Ray reads its settings when it is imported.
         from serve_app.app import BuildArgs, build
 
-        graph = build(BuildArgs(recipe=recipe, follow_nodes=False))
-        ray_runtime.deploy(graph, ray_runtime.APP_NAME, (HOST, port))
+        graph = build(BuildArgs(recipe=recipe, follow_nodes=False, host=HOST, port=port))
+        ray_runtime.deploy(graph, ray_runtime.APP_NAME)
         yield f"http://{HOST}:{port}"
     finally:
         ray_runtime.disconnect(ray_runtime.APP_NAME, local=True)
@@ -171,8 +171,12 @@ def report(
     rows: Sequence[dict[str, Any]],
     limits: Sequence[Limit],
     json_path: Path | None,
+    **more: Any,
 ) -> None:
-    """Print a table and the verdicts, write them as JSON if asked to, exit 1 on a missed limit."""
+    """Print a table and the verdicts, write them as JSON if asked to, exit 1 on a missed limit.
+
+    more: figures that only the JSON has.
+    """
     console = Console(width=None if os.isatty(1) else 120)
     table = Table(*rows[0], title=title, caption=hardware())
     for row in rows:
@@ -184,7 +188,7 @@ def report(
         verdicts = [
             {"name": i.name, "value": i.value, "limit": i.limit, "held": i.held} for i in limits
         ]
-        data = {"title": title, "hardware": hardware(), "rows": list(rows), "limits": verdicts}
+        data = {"title": title, "hardware": hardware(), "rows": list(rows), "limits": verdicts} | more
         json_path.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
     if not all(limit.held for limit in limits):
         raise typer.Exit(1)

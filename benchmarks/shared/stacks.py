@@ -1,12 +1,11 @@
-"""Where time goes: CPU seconds by process, and py-spy, which comes with ray[serve], on a replica."""
+"""Where time goes in a replica: py-spy, which comes with ray[serve], on its process."""
 
-import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGINT
 
@@ -28,29 +27,6 @@ def sampled(deployment: str, path: Path) -> Iterator[None]:
         sampler.send_signal(SIGINT)
         sampler.wait()
     print(_top(path.read_text("utf-8")))
-
-
-@contextmanager
-def cpu_counted(requests: int) -> Iterator[None]:
-    """Print the CPU time that each of Ray's processes takes per request meanwhile."""
-    before = _cpu_seconds()
-    yield
-    taken = {name: seconds - before.get(name, 0) for name, seconds in _cpu_seconds().items()}
-    print("CPU per request:")
-    for name, seconds in sorted(taken.items(), key=lambda item: -item[1]):
-        print(f"{seconds / requests * 1000:6.1f} ms  {name}")
-
-
-def _cpu_seconds() -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it may end meanwhile
-            command = (process / "cmdline").read_bytes().partition(b"\0")[0].decode()
-            if command.startswith("ray::"):
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-                ticks = int(fields[11]) + int(fields[12])
-                seconds[f"{process.name} {command}"] = ticks / os.sysconf("SC_CLK_TCK")
-    return seconds
 
 
 def _pid(deployment: str) -> int:

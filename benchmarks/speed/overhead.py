@@ -1,190 +1,169 @@
-"""What the orchestration costs, beside a hand-written asyncio orchestrator in the same run.
+"""What the orchestration costs, beside a hand-written asyncio server in the same run.
 
-    python -m benchmarks.speed.overhead [--quick] [--profile FILE] [--json FILE]
+    python -m benchmarks.speed.overhead [--runs 3] [--quick] [--profile FILE] [--json FILE]
 
-Both call the same simulated OpenAI-compatible servers (backends.py), ours through Ray Serve
-and the `openai_http` engine over its HTTP API, the other from this process without a server of its own.
-At concurrency 1, request by request in turns: the time of a request during which no backend works,
-split into before the first backend, between proposers and aggregator, and after the last. At
-concurrency 32, block by block in turns: requests per second.
+Both are HTTP servers over the same simulated OpenAI-compatible servers (backends.py): ours through Ray
+Serve and the `openai_http` engine, the other (handwritten.py) an aiohttp server that one process runs.
+The same client in a process of its own asks both for streamed answers.
+
+At concurrency 1 they take turns request by request, at 32 and 128 block by block. Idle is the time of
+a request during which no simulated server works on it: before the first, between proposers and
+aggregator, and after the last. The ideal time to the first token (TTFT) is that of the slowest
+proposer, and of the aggregator to its first token; the simulated servers note what both really were.
+The set pace is what they should have been. CPU is of all processes of an orchestrator: for ours those
+of Ray's session and the driver, which this process is. It leaves out the clients and the simulated
+servers.
+
+All clients of a block begin at once, which is hard on a server; with `--spread` they begin one after
+the other over the time of an answer. Each run starts the application anew.
 """
 
 import asyncio
-import subprocess
-import sys
+import os
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
-import aiohttp
 import typer
 
-from benchmarks.shared.harness import QUESTIONS, Limit, ask, free_port, percentile, report, run, serving
-from benchmarks.shared.stacks import cpu_counted, sampled
-from benchmarks.speed.backends import MODELS
-from benchmarks.speed.handwritten import Handwritten
-from configs.schema import Recipe
-
-IDLE_LIMIT_MS = 20
-THROUGHPUT_LIMIT = 0.85
-SERVED_NAME = "mixture"
-
-Answerer = Callable[[str], Awaitable[None]]
-Idle = dict[str, float]
+from benchmarks.shared.harness import report, run, serving
+from benchmarks.shared.open_loop import client_process
+from benchmarks.shared.others import others_cpu_s
+from benchmarks.shared.processes import Process, family, server, snapshot, taken
+from benchmarks.shared.stacks import sampled
+from benchmarks.speed import overhead_figures as figures
+from benchmarks.speed.backends import calls_of, recipe
+from benchmarks.speed.closed_loop import Load, in_turns, offer, process_of
+from benchmarks.speed.overhead_figures import LOADS, OURS, YARDSTICK, Measured, Run
 
 
-def recipe(url: str) -> Recipe:
-    """Two proposers and an aggregator on the simulated servers."""
-    models = {
-        name: {"engine": "openai_http", "base_url": f"{url}/{name}/v1", "model": name}
-        | {"context_tokens": 32768, "concurrency": 64}
-        for name in MODELS
-    }
-    proposers = [
-        {"model": name, "sampling": {"max_tokens": MODELS[name].tokens}}
-        for name in ("proposer-a", "proposer-b")
-    ]
-    aggregator = {"model": "aggregator", "sampling": {"max_tokens": MODELS["aggregator"].tokens}}
-    return Recipe.model_validate(
-        {"name": SERVED_NAME, "models": models, "aggregator": aggregator}
-        | {"layers": [{"proposers": proposers}]}
+@dataclass(frozen=True)
+class Setup:
+    """What runs: URLs of the orchestrators and the simulated servers, the clients, process IDs."""
+
+    pool: ProcessPoolExecutor
+    urls: dict[str, str]
+    servers_url: str
+    servers_pid: int
+    yardstick_pid: int
+
+    def processes(self, name: str) -> list[Process]:
+        """All of an orchestrator now."""
+        if name == YARDSTICK:
+            return family(snapshot(), self.yardstick_pid)
+        not_ours = (self.servers_pid, self.yardstick_pid, process_of(self.pool))
+        return family(snapshot(), os.getpid(), without=not_ours)
+
+    def cpu_s(self, name: str) -> Callable[[], Counter[str]]:
+        """Begins to count an orchestrator's CPU seconds; the function that it returns tells them."""
+        before = self.processes(name)
+        root = os.getpid() if name == OURS else -1
+        return lambda: taken(before, self.processes(name), root)
+
+    def servers_s(self) -> float:
+        """CPU seconds of the simulated servers so far."""
+        return snapshot([self.servers_pid])[self.servers_pid].seconds
+
+
+def alone(setup: Setup, requests: int, label: str) -> dict[str, Measured]:
+    """Both orchestrators at concurrency 1, in turns."""
+    names = list(setup.urls)
+    loads = tuple(
+        Load(url, f"{label}{place}", 1, requests) for place, url in enumerate(setup.urls.values())
     )
+    blocks = in_turns(setup.pool, loads)
+    return {
+        name: Measured(block, asyncio.run(calls_of(setup.servers_url, load.block)))
+        for name, load, block in zip(names, loads, blocks, strict=True)
+    }
 
 
-async def idle(answerer: Answerer, session: aiohttp.ClientSession, url: str, number: int) -> Idle:
-    """Seconds of one request during which no backend worked on it, by where they fell."""
-    mark = uuid.uuid4().hex
-    began = time.monotonic()
-    await answerer(f"{QUESTIONS[number % len(QUESTIONS)]} [request {mark}]")
-    ended = time.monotonic()
-    async with session.get(f"{url}/busy/{mark}") as response:
-        intervals = sorted(await response.json())
-    if len(intervals) != len(MODELS):
-        raise RuntimeError(f"{len(intervals)} backend calls for one request")
-    between, last = 0.0, intervals[0][1]
-    for start, end in intervals[1:]:
-        between += max(0.0, start - last)
-        last = max(last, end)
-    parts = {"before": intervals[0][0] - began, "between": between, "after": ended - last}
-    return {"total": sum(parts.values()), **parts}
+def loaded(setup: Setup, name: str, concurrency: int, requests: int, spread: bool) -> Measured:
+    """One block of one orchestrator."""
+    label = f"block{time.monotonic_ns()}"
+    load = Load(setup.urls[name], label, concurrency, requests, spread)
+    cpu_s, servers_s, others_s = setup.cpu_s(name), setup.servers_s(), others_cpu_s()
+    block = offer(setup.pool, load)
+    cpu, servers_s, others_s = cpu_s(), setup.servers_s() - servers_s, others_cpu_s() - others_s
+    return Measured(block, asyncio.run(calls_of(setup.servers_url, label)), cpu, servers_s, others_s)
 
 
-async def throughput(answerer: Answerer, requests: int, concurrency: int) -> float:
-    """Requests per second with so many at a time, always."""
-    numbers = iter(range(requests))
-
-    async def client() -> None:
-        for number in numbers:
-            await answerer(QUESTIONS[number % len(QUESTIONS)])
-
-    began = time.monotonic()
-    async with asyncio.TaskGroup() as clients:
-        for _ in range(concurrency):
-            clients.create_task(client())
-    return requests / (time.monotonic() - began)
-
-
-@dataclass
-class Figures:
-    """Of each orchestrator: the idle times of its requests, and its requests per second by block."""
-
-    idles: dict[str, list[Idle]]
-    rates: dict[str, list[float]]
+def measure(setup: Setup, number: int, requests: int, per_client: int, spread: bool) -> Run:
+    """One run: both orchestrators under each load, in turns; every second run begins with the other."""
+    names = [OURS, YARDSTICK] if number % 2 == 0 else [YARDSTICK, OURS]
+    for name in names:
+        loaded(setup, name, 32, 2, spread)  # connections and code paths are warm
+    by_load = {1: alone(setup, requests, f"alone{number}x")}
+    for concurrency in LOADS[1:]:
+        by_load[concurrency] = {
+            name: loaded(setup, name, concurrency, per_client, spread) for name in names
+        }
+    return {
+        load: figures.beside({name: figures.figures(by_name[name]) for name in (OURS, YARDSTICK)})
+        for load, by_name in by_load.items()
+    }
 
 
-async def measure(served: str, url: str, requests: int, blocks: int, profile: Path | None) -> Figures:
-    """Both orchestrators in turns."""
-    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=120)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        answerers = {"slimmoa": ours(session, served), "hand-written": theirs(session, url)}
-        for answerer in answerers.values():
-            await throughput(answerer, 64, 32)  # connections and code paths are warm
-        idles: dict[str, list[Idle]] = {name: [] for name in answerers}
-        for number in range(requests):
-            for name, answerer in answerers.items():
-                idles[name].append(await idle(answerer, session, url, number))
-        rates: dict[str, list[float]] = {name: [] for name in answerers}
-        for _ in range(blocks):
-            for name, answerer in answerers.items():
-                rates[name].append(await throughput(answerer, requests * 8, 32))
-        if profile is not None:
-            with cpu_counted(requests * 8), sampled("ingress", profile):
-                await throughput(answerers["slimmoa"], requests * 8, 32)
-    return Figures(idles, rates)
+def started(stack: ExitStack) -> Setup:
+    """Start everything; it ends with the stack."""
+    pool = stack.enter_context(client_process())
+    servers_url, servers_pid = stack.enter_context(server("benchmarks.speed.backends"))
+    by_hand = server("benchmarks.speed.handwritten", servers_url)
+    yardstick_url, yardstick_pid = stack.enter_context(by_hand)
+    served = stack.enter_context(serving(recipe(servers_url)))
+    urls = {OURS: served, YARDSTICK: yardstick_url}
+    return Setup(pool, urls, servers_url, servers_pid, yardstick_pid)
 
 
-def ours(session: aiohttp.ClientSession, served: str) -> Answerer:
-    """Asks SlimMoA; raises if the answer is not whole."""
-
-    async def answerer(question: str) -> None:
-        answer = await ask(session, served, SERVED_NAME, question)
-        words = len(answer.text.split())
-        if words != MODELS["aggregator"].tokens or answer.moa["degraded"]:
-            raise RuntimeError(f"status {answer.status}, {words} words: {answer.error}")
-
-    return answerer
-
-
-def theirs(session: aiohttp.ClientSession, url: str) -> Answerer:
-    """Asks the hand-written orchestrator; raises if the answer is not whole."""
-    handwritten = Handwritten(session, url)
-
-    async def answerer(question: str) -> None:
-        words = [word async for word in handwritten.answer(question)]
-        if len(words) != MODELS["aggregator"].tokens:
-            raise RuntimeError(f"{len(words)} words")
-
-    return answerer
+def profiled(deployment: str, concurrency: int, path: Path) -> None:
+    """A profile of a deployment under load, and the CPU of a request by process."""
+    with ExitStack() as stack:
+        setup = started(stack)
+        loaded(setup, OURS, 32, 2, spread=False)
+        with sampled(deployment, path):
+            measured = loaded(setup, OURS, concurrency, 8, spread=False)
+    print("CPU ms per request, with the profiler's slowing:")
+    for name, seconds in measured.cpu_s.most_common():
+        print(f"{seconds / len(measured.block.requests) * 1000:6.1f}  {name}")
 
 
 def main(
     *,
     quick: Annotated[bool, typer.Option(help="Few requests: that it runs, not how fast.")] = False,
-    requests: Annotated[int, typer.Option(help="At concurrency 1; 8 times as many per block.")] = 30,
-    blocks: Annotated[int, typer.Option(help="Blocks per orchestrator at concurrency 32.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="The figures are medians of so many.")] = 1,
+    requests: Annotated[int, typer.Option(min=1, help="At concurrency 1.")] = 30,
+    per_client: Annotated[int, typer.Option(min=1, help="Of each client at 32 and 128.")] = 8,
+    spread: Annotated[bool, typer.Option(help="Clients begin one after the other.")] = False,
     profile: Annotated[
-        Path | None, typer.Option(help="Write a profile of the ingress under load here (py-spy, raw).")
+        Path | None, typer.Option(help="Only write a profile under load here (py-spy, raw).")
     ] = None,
+    profile_of: Annotated[str, typer.Option(help="The deployment, as model-aggregator.")] = "ingress",
+    profile_concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 32,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
-    """Orchestration overhead beside a hand-written asyncio orchestrator; takes 2 to 3 minutes."""
+    """Orchestration overhead beside a hand-written asyncio server; takes 3 minutes per run."""
+    if profile is not None:
+        profiled(profile_of, profile_concurrency, profile)
+        return
     if quick:
-        requests, blocks = 4, 1
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    backends = subprocess.Popen([sys.executable, "-m", "benchmarks.speed.backends", str(port)])
-    try:
-        with serving(recipe(url)) as served:
-            figures = asyncio.run(measure(served, url, requests, blocks, profile))
-    finally:
-        backends.terminate()
-        backends.wait()
-    summarise(figures, json)
-
-
-def summarise(figures: Figures, json: Path | None) -> None:
-    """One row per orchestrator, and the limits."""
-    rows: list[dict[str, Any]] = []
-    for name, idles in figures.idles.items():
-        parts = {part: [i[part] * 1000 for i in idles] for part in idles[0]}
-        rows.append(
-            {"orchestrator": name}
-            | {f"{part} ms": percentile(values, 0.5) for part, values in parts.items()}
-            | {"p95 ms": percentile(parts["total"], 0.95)}
-            | {"requests/s": median(figures.rates[name])}
-            | {"by block": [round(rate, 1) for rate in figures.rates[name]]}
-        )
-    ratio = median(figures.rates["slimmoa"]) / median(figures.rates["hand-written"])
-    limits = [
-        Limit("idle ms of a request at concurrency 1, p50", rows[0]["total ms"], IDLE_LIMIT_MS),
-        Limit("throughput over hand-written at concurrency 32", ratio, THROUGHPUT_LIMIT, at_least=True),
-    ]
-    title = "Time of a request without a working backend (p50) at concurrency 1; throughput at 32"
-    report(title, rows, limits, json)
+        runs, requests, per_client = 1, 4, 2
+    others_s, began = others_cpu_s(), time.monotonic()
+    found: list[Run] = []
+    for number in range(runs):
+        with ExitStack() as stack:
+            found.append(measure(started(stack), number, requests, per_client, spread))
+    others = (others_cpu_s() - others_s) / (time.monotonic() - began)
+    typical = figures.medians(found)
+    print("\n".join(figures.details(found)))
+    print(f"other programs meanwhile: {others:.2f} of {os.cpu_count()} cores")
+    title = f"Idle time, time to the first token, throughput and CPU; median of runs: {runs}"
+    more = {"runs": found, "medians": typical, "other programs, cores": others, "spread": spread}
+    report(title, figures.rows(typical), figures.limits(typical), json, **more)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,12 @@ def test_the_index_of_benchmarks_lists_every_command() -> None:
         for file in files
         if 'if __name__ == "__main__"' in file.read_text("utf-8")
     }
-    of_others = {"faults.chaos_models", "speed.backends", "real_cards.card_checks"}
+    of_others = {
+        "faults.chaos_models",
+        "speed.backends",
+        "speed.handwritten",
+        "real_cards.card_checks",
+    }
     assert listed == commands - of_others
 
 

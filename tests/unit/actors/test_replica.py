@@ -1,4 +1,4 @@
-"""A replica without Ray: its queue, its counts, and how its deltas are merged."""
+"""A replica without Ray: its queue, its counts, and the way of a delta."""
 
 import asyncio
 from collections import Counter
@@ -135,30 +135,19 @@ async def test_the_engine_is_told_whether_anybody_reads_along(
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize(
-    ("streamed", "deltas_per_s", "pieces"),
-    [(True, 400, 13), (False, 400, 5), (True, 0.5, 3), (False, 0.5, 3)],
-)
-async def test_deltas_are_merged_as_far_as_no_reader_notices(
-    replica: Replica,
-    engine: LatchedEngine,
-    monkeypatch: pytest.MonkeyPatch,
-    streamed: bool,
-    deltas_per_s: float,
-    pieces: int,
+async def test_each_delta_of_the_engine_is_passed_on_by_itself(
+    replica: Replica, engine: LatchedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twelve tokens, one every 0.3 s, and then the end."""
-
-    async def slow(_messages: object, _sampling: object, _streamed: bool) -> AsyncGenerator[Delta]:
+    async def slow(*_: object) -> AsyncGenerator[Delta]:
         for n in range(12):
             yield Delta(text=f"{n} ")
             await asyncio.sleep(0.3)
 
     monkeypatch.setattr(engine, "stream", slow)
-    monkeypatch.setattr("actors.replica.DELTAS_PER_S", deltas_per_s)
-    deltas = [delta async for delta in replica.stream(MESSAGES, Sampling(), streamed)]
-    assert "".join(delta.text for delta in deltas) == "".join(f"{n} " for n in range(12))
-    assert len(deltas) == pieces
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    came = [(d.text, round(loop.time() - began, 3)) async for d in replica.stream(MESSAGES, Sampling())]
+    assert came == [*((f"{n} ", round(0.3 * n, 3)) for n in range(12)), ("", 3.6)]
 
 
 @pytest.mark.parametrize("before", [[], [Delta(text="hi")]], ids=["first", "later"])
