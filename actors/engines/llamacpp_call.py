@@ -4,9 +4,9 @@ import asyncio
 import json
 import math
 import threading
-import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any
 
 from actors.engine import PIECE_S
@@ -76,14 +76,14 @@ class NativeCall:
             return True
         parsed = json.loads(chunk) if isinstance(chunk, str | bytes) else chunk
         self._held.append(parsed)
-        if not self._has_text or time.monotonic() - self._crossed_at >= self._interval_s:
+        if not self._has_text or monotonic() - self._crossed_at >= self._interval_s:
             self._has_text = self._has_text or _has_text(parsed)
             self._cross()
         return False
 
     def _cross(self) -> None:
         """Hand the held chunks to the event loop. To wake it costs more than to parse a chunk."""
-        self._crossed_at = time.monotonic()
+        self._crossed_at = monotonic()
         self._loop.call_soon_threadsafe(self._chunks.put_nowait, self._held)
         self._held = []
 

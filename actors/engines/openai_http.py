@@ -115,7 +115,7 @@ class OpenAIHttpEngine:
         """Seconds to wait before another attempt; raises the failure's cause if none is left."""
         if attempt == self._model.retries:
             raise failure.cause from failure
-        backoff_s = self._model.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
+        backoff_s = self._model.backoff_s * 2.0**attempt * random.uniform(0.75, 1.25)
         return min(max(backoff_s, failure.retry_after_s), MOST_BACKOFF_S)
 
     async def _attempt(

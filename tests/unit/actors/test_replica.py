@@ -26,10 +26,12 @@ class LatchedEngine:
         self.may_close = asyncio.Event()
         self.may_close.set()
         self.at_work = self.most_at_work = 0
+        self.streamed: list[bool] = []
 
     async def stream(
-        self, _messages: object, _sampling: object, _streamed: bool
+        self, _messages: object, _sampling: object, streamed: bool
     ) -> AsyncGenerator[Delta]:
+        self.streamed.append(streamed)
         self.at_work += 1
         self.most_at_work = max(self.most_at_work, self.at_work)
         self.running.release()
@@ -120,6 +122,16 @@ async def test_the_answer_ends_with_the_engines_seconds(
     assert [delta.engine_s for delta in deltas[:-1]] == [0] * (len(deltas) - 1)
     assert [delta.last for delta in deltas] == [False] * (len(deltas) - 1) + [True]
     assert "".join(delta.text for delta in deltas) == "hi"
+
+
+async def test_the_engine_is_told_whether_anybody_reads_along(
+    replica: Replica, engine: LatchedEngine
+) -> None:
+    engine.go.set()
+    for streamed in (True, False):
+        assert [delta async for delta in replica.stream(MESSAGES, Sampling(), streamed)]
+    assert (await replica.complete(MESSAGES, Sampling())).text == "hi"
+    assert engine.streamed == [True, False, False]
 
 
 @pytest.mark.virtual_time

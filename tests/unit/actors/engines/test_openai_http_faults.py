@@ -65,10 +65,11 @@ async def test_a_fault_after_the_first_token_is_an_error_and_no_second_attempt(
     assert len(server.requests) == 1
 
 
-async def test_a_disconnect_after_the_first_token_is_an_error(connect: Connect) -> None:
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_disconnect_after_the_first_token_is_an_error(connect: Connect, streamed: bool) -> None:
     engine, server = await connect(piecewise(chunk("Hel"), then=disconnect))
     with pytest.raises(EngineError):
-        await answer(engine)
+        await answer(engine, streamed=streamed)
     assert len(server.requests) == 1
 
 
@@ -77,10 +78,11 @@ async def test_a_disconnect_after_the_end_of_the_answer_is_none(connect: Connect
     assert text(await answer(engine)) == "Hello"
 
 
-async def test_silence_after_the_first_token_is_an_error(connect: Connect) -> None:
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_silence_after_the_first_token_is_an_error(connect: Connect, streamed: bool) -> None:
     engine, server = await connect(piecewise(chunk("Hel"), then=hang), read_timeout_s=0.05)
     with pytest.raises(EngineError, match=r"silent for 0\.05 s"):
-        await answer(engine)
+        await answer(engine, streamed=streamed)
     assert len(server.requests) == 1
 
 
