@@ -116,7 +116,7 @@ def test_a_stream_that_a_kill_has_cut_is_not_the_limit_s_but_any_other_is(kind: 
 def test_a_node_s_processes_may_cut_what_began_while_they_were_dying() -> None:
     dying = outcome(12, 12.5, 200, error="broke", cut=True)
     assert cut([dying], [blow("node", 10, 15, 20)], explained=True) == [dying]
-    assert cut([dying], [blow("node", 10, 15, 20)], explained=False) == [dying]
+    assert cut([dying], [blow("controller", 10, 15, 20)], explained=False) == [dying]
 
 
 def test_all_kinds_are_killed_before_one_is_again() -> None:
