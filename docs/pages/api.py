@@ -58,7 +58,7 @@ HEADINGS = {"MoaSummary": "the-summary", "ProposalDoneEvent": "proposaldone"}
 WHAT_TO_DO = {
     "invalid_request": "Correct the field that `param` and the message name.",
     "context_length_exceeded": "Shorten the conversation or ask for fewer `max_tokens`.",
-    "request_timeout": "Send the body faster, or raise `limits.read_timeout_s`.",
+    "request_timeout": "Send headers and body faster, or raise `limits.read_timeout_s`.",
     "request_too_large": "Send a smaller body, or raise `limits.max_body_bytes`.",
     "invalid_api_key": "Send one valid key.",
     "permission_denied": "Ask from the same machine, or have the operator add keys or `access.open`.",
@@ -70,7 +70,7 @@ WHAT_TO_DO = {
     "engine_unavailable": "Wait for `Retry-After` seconds; Ray starts a lost replica again.",
     "no_replica": "Wait until `/readyz` answers with 200.",
     "server_unreachable": "Check the server that the model's `base_url` names.",
-    "shutting_down": "Send the request again; another ingress, or this one once it is back, answers it.",
+    "shutting_down": "Send the request again; another ingress answers it, or this one once it is back.",
     "quorum_not_met": "Act on the causes that the message lists, or wait for `Retry-After` seconds.",
     "deadline_exceeded": "Ask for less text, or raise `limits.deadline_s`.",
     "internal_error": "Report it; the log has the lines of source, and no text of the conversation.",
