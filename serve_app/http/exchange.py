@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import h11
 from starlette.responses import Response
@@ -89,8 +90,6 @@ class Exchange:
         """Whether the response has begun."""
         self.ended = False
         """Whether the response is complete."""
-        self.task: asyncio.Task[None] | None = None
-        """The app's work on the request."""
         self._conn = conn
         self._flow = flow
         self._closes = closes
@@ -185,6 +184,7 @@ class Exchange:
         if not self._flow.is_writable:
             await self._flow.until_writable()
         if self._has_left or self.ended:
+            await asyncio.sleep(0)  # or an app that sends without end would hold everybody up
             return
         if message["type"] == "http.response.start":
             self._write_head(message["status"], message.get("headers", ()))
@@ -235,3 +235,27 @@ class Exchange:
 def _date(second: int) -> bytes:
     """The Date header for a second since 1970."""
     return formatdate(second, usegmt=True).encode()
+
+
+def asgi_scope(request: h11.Request, transport: asyncio.Transport) -> Scope:
+    """The ASGI scope of a request."""
+    target, _, query = request.target.partition(b"?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.http_version.decode("ascii"),
+        "method": request.method.decode("ascii"),
+        "scheme": "http",
+        "path": unquote(target.decode("ascii")),
+        "raw_path": target,
+        "query_string": query,
+        "root_path": "",
+        "headers": list(request.headers),
+        "client": _address(transport, "peername"),
+        "server": _address(transport, "sockname"),
+    }
+
+
+def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
+    address = transport.get_extra_info(name)
+    return (address[0], address[1]) if isinstance(address, tuple) else None

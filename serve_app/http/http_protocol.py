@@ -14,14 +14,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import unquote
 
 import h11
 from starlette.types import ASGIApp, Scope
 
 from configs.errors import BadRequest, RequestError, ShuttingDown, SlowBody
 from serve_app.error_response import error_response
-from serve_app.http.exchange import MOST_AHEAD_BYTES, Exchange, Flow
+from serve_app.http.exchange import MOST_AHEAD_BYTES, Exchange, Flow, asgi_scope
 from serve_app.http.half_closed import CAN_TELL, QUICK_S, HalfClosed
 
 MOST_HEAD_BYTES = 32_768
@@ -121,15 +120,12 @@ class HttpProtocol(asyncio.Protocol):
     def drain(self) -> None:
         """Close the connection if it is idle. Otherwise it ends after its next response."""
         if not (self._exchange or self.awaits_head):
-            self._close()
+            self._close_idle()
 
     def end(self, error: RequestError) -> None:
-        """End the response in work with an error, and the app's work on it; then the connection."""
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.end(error)
-            if exchange.task is not None:
-                exchange.task.cancel()
+        """End the response in work with an error, and then the connection."""
+        if self._exchange is not None:
+            self._exchange.end(error)
         self._close()
 
     def abort(self) -> None:
@@ -165,7 +161,7 @@ class HttpProtocol(asyncio.Protocol):
     def _begin(self, request: h11.Request) -> None:
         self._disarm()
         self.awaits_head = False
-        exchange = self._exchange = self._new_exchange(_scope(request, self._transport))
+        exchange = self._exchange = self._new_exchange(asgi_scope(request, self._transport))
         if sum(len(name) + len(value) for name, value in request.headers) > MOST_HEAD_BYTES:
             self._end_unread(_too_large(), 431)
             return
@@ -175,9 +171,9 @@ class HttpProtocol(asyncio.Protocol):
         app = self._shared.app
         if self._shared.is_draining:
             app = error_response(ShuttingDown(SHUTTING_DOWN))
-        exchange.task = asyncio.get_running_loop().create_task(exchange.run(app))
-        self._shared.tasks.add(exchange.task)
-        exchange.task.add_done_callback(self._shared.tasks.discard)
+        task = asyncio.get_running_loop().create_task(exchange.run(app))
+        self._shared.tasks.add(task)
+        task.add_done_callback(self._shared.tasks.discard)
 
     def _new_exchange(self, scope: Scope) -> Exchange:
         return Exchange(scope, self._conn, self._flow, self._closes_after_response, self._on_end)
@@ -209,7 +205,7 @@ class HttpProtocol(asyncio.Protocol):
         elif self._conn.trailing_data[0]:
             self._await_head()
         else:
-            self._arm(IDLE_S, self._close)
+            self._arm(IDLE_S, self._close_idle)
 
     def _await_head(self) -> None:
         self.awaits_head = True
@@ -258,6 +254,14 @@ class HttpProtocol(asyncio.Protocol):
                 return
         self._linger(self._transport.get_write_buffer_size())
 
+    def _close_idle(self) -> None:
+        """End a connection that has no request. Its client may not look at it for long, so the client
+        is waited for only while there are bytes to send."""
+        if self._transport.get_write_buffer_size():
+            self._close()
+        else:
+            self._transport.close()
+
     def _linger(self, unsent: int) -> None:
         self._arm(STALLED_S if unsent else LINGER_S, self._look_after_linger, unsent)
 
@@ -280,27 +284,3 @@ class HttpProtocol(asyncio.Protocol):
 
 def _too_large() -> BadRequest:
     return BadRequest(f"the headers are larger than {MOST_HEAD_BYTES} bytes")
-
-
-def _scope(request: h11.Request, transport: asyncio.Transport) -> Scope:
-    """The ASGI scope of a request."""
-    target, _, query = request.target.partition(b"?")
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": request.http_version.decode("ascii"),
-        "method": request.method.decode("ascii"),
-        "scheme": "http",
-        "path": unquote(target.decode("ascii")),
-        "raw_path": target,
-        "query_string": query,
-        "root_path": "",
-        "headers": list(request.headers),
-        "client": _address(transport, "peername"),
-        "server": _address(transport, "sockname"),
-    }
-
-
-def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
-    address = transport.get_extra_info(name)
-    return (address[0], address[1]) if isinstance(address, tuple) else None

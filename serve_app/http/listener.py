@@ -94,6 +94,8 @@ class Listener:
             await asyncio.wait(shared.tasks, timeout=drain_s)  # 2
         for connection in list(shared.connections):  # 3
             connection.end(ShuttingDown(f"this server stops; the answer had {drain_s:g} s left to end"))
+        for task in list(shared.tasks):
+            task.cancel()
         await self._until_closed()
 
     async def _accept_queued(self) -> None:
