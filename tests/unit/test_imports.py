@@ -81,7 +81,6 @@ HOMES = {
     "ray": CLUSTER,
     "vllm": {"actors.engines.vllm"},
     "fastapi": HTTP,
-    "msgspec": {"actors.calls.connection", "actors.calls.frames", "actors.calls.server"},
     "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,
 }
