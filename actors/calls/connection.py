@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, cast
@@ -10,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from actors.calls import frames
-from actors.calls.address import NONCE_BYTES, Address, is_proof, prove
+from actors.calls.address import NONCE_BYTES, Address, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
     MOST_BYTES,
     Ask,
@@ -85,7 +84,7 @@ class Connection(asyncio.Protocol):
         if self._secret is None:
             self._admitted.set_result(None)
         else:
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_tcp_options(transport.get_extra_info("socket"))
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.is_lost = True

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from actors.calls import frames
-from actors.calls.address import NONCE_BYTES, is_proof, prove
+from actors.calls.address import NONCE_BYTES, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
     MOST_BYTES,
     MOST_STRANGER_BYTES,
@@ -46,6 +46,7 @@ from configs.schema import Sampling
 MOST_UNREAD = 32
 """Deltas of one call that may be on their way to a reader who has not taken them. Further deltas wait
 at the replica and are merged into one, until the reader has taken some."""
+SECRET_BYTES = 32
 PROVE_S = 5.0
 """Seconds in which a caller over TCP has to prove that it knows the secret."""
 PEER = struct.Struct("3i")
@@ -88,7 +89,7 @@ class CallServer:
         self._connections: set[_Served] = set()
         self._changed = asyncio.Event()
         """Set when a connection was lost."""
-        self.secret = secrets.token_hex(frames.LENGTH.size * 8)
+        self.secret = secrets.token_hex(SECRET_BYTES)
         """What callers over TCP have to know."""
 
     async def listen_unix(self, path: Path) -> None:
@@ -171,7 +172,7 @@ class _Served(asyncio.Protocol):
                 self._transport.abort()
                 return
         else:
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_tcp_options(transport.get_extra_info("socket"))
             self._expiry = asyncio.get_running_loop().call_later(PROVE_S, self._transport.abort)
             self.send(Challenge(self._nonce))
         self._server.add(self)

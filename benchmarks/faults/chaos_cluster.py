@@ -186,8 +186,8 @@ def chaos(cards: int) -> Iterator[Chaos]:
 
 
 def _deployed(mixture: Recipe) -> str:
-    """The base URL, once `serve deploy` would say that it runs. The ingresses on the nodes of one machine
-    share a port, which the kernel balances, as a load balancer would."""
+    """The base URL, once `serve deploy` would say that it runs. The ingresses on the nodes of one
+    machine share a port, which the kernel balances, as a load balancer would."""
     from ray import serve
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema

@@ -1,10 +1,12 @@
 """Calls between a caller and a replica, over real sockets of both kinds."""
 
 import asyncio
+import socket
 from contextlib import aclosing
 
 import pytest
 
+from actors.calls.address import TCP_OPTIONS
 from actors.calls.connection import TAKEN_EVERY, Connection
 from actors.calls.server import MOST_UNREAD
 from actors.engine import Delta, collect_answer
@@ -199,6 +201,20 @@ async def test_calls_that_outlast_the_drain_end_with_an_error(
     with pytest.raises(EngineUnavailable, match="stops"):
         await asking
     assert served.script.cancelled.is_set()
+
+
+async def test_both_sides_of_tcp_notice_a_machine_that_is_gone(
+    served: Served, connecting: Connect
+) -> None:
+    """A machine without power sends nothing, so the kernel has to ask it. Here only the settings are
+    tested: the loopback interface loses no machine."""
+    near = (await connecting(await served.far()))._transport
+    (far,) = (each._transport for each in served.server._connections)
+    for transport in (near, far):
+        tcp = transport.get_extra_info("socket")
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        for name, value in TCP_OPTIONS.items():
+            assert tcp.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
 
 async def test_a_replica_that_stops_takes_no_new_connections(
