@@ -5,7 +5,7 @@
     RequestError            base; never raised itself
     ├── BadRequest          400  the request cannot be served as it is
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
-    │   ├── SlowBody        408  the body did not come in time
+    │   ├── SlowBody        408  headers or body did not come in time
     │   └── TooLarge        413  the body is over the limit
     ├── Unauthorized        401  the request has no valid API key
     ├── Forbidden           403  without keys only this machine may ask
@@ -89,7 +89,7 @@ class TooLarge(BadRequest):
 
 
 class SlowBody(BadRequest):
-    """The request body did not come in time."""
+    """The headers or the body of the request did not come in time."""
 
     status = 408
     code = "request_timeout"

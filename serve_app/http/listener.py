@@ -89,7 +89,7 @@ class Listener:
         for connection in list(shared.connections):
             connection.drain()
         if any(connection.awaits_head for connection in shared.connections):
-            await asyncio.sleep(QUEUED_S)
+            await self._until_no_connection(QUEUED_S)
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=drain_s)  # 2
         for connection in list(shared.connections):  # 3
@@ -112,16 +112,18 @@ class Listener:
 
     async def _until_closed(self) -> None:
         shared = self._shared
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_S):
-                if shared.tasks:
-                    await asyncio.wait(shared.tasks)
-                if shared.connections:
-                    await shared.has_no_connection.wait()
+        if shared.tasks:
+            await asyncio.wait(shared.tasks, timeout=FLUSH_S)
+        await self._until_no_connection(FLUSH_S)
         for connection in list(shared.connections):
             connection.abort()
-        if shared.connections:
-            await shared.has_no_connection.wait()
+        await self._until_no_connection(None)
+
+    async def _until_no_connection(self, timeout_s: float | None) -> None:
+        if self._shared.connections:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._shared.has_no_connection.wait()
 
     def _close_sockets(self) -> None:
         for server in self._servers:

@@ -226,6 +226,16 @@ async def test_head_and_first_part_of_a_response_are_one_write() -> None:
     assert written.endswith(b"data: one\n\n\r\n")
 
 
+async def test_a_head_does_not_wait_for_the_body() -> None:
+    async def begin(_scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await never(_scope, receive, send)
+
+    client = Client(begin)
+    await client.send_head(head())
+    assert client.pipe.written.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_head_gets_no_body(client: Client) -> None:
     await client.send_head(head(method="HEAD"), head(CLOSE, path="/after"))
     first, _, rest = client.pipe.written.partition(b"\r\n\r\n")
@@ -296,6 +306,12 @@ async def test_the_next_headers_have_to_come_in_time_too(client: Client) -> None
     await asyncio.sleep(TIMEOUT_S - 1)
     assert not client.pipe.has_eof
     await asyncio.sleep(2)
+    assert [a.status for a in client.answers()] == [200, 408]
+
+
+async def test_headers_that_begin_behind_a_request_have_to_come_in_time(client: Client) -> None:
+    await client.send_head(head() + "GET")
+    await asyncio.sleep(TIMEOUT_S + 1)
     assert [a.status for a in client.answers()] == [200, 408]
 
 

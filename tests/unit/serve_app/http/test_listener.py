@@ -146,13 +146,14 @@ async def test_answers_in_work_end_in_their_own_time(served: Served, puppets: Pu
     assert await idle.rest() == ""
     for call in calls:
         call.say("complete")
-        call.end()
+    calls[1].end()
+    rest = await stream.rest()  # and the end of the connection, while another answer is in work
+    assert "complete" in rest
+    assert rest.endswith("data: [DONE]\n\n\r\n0\r\n\r\n")
+    calls[0].end()
     (answer,) = answers((await whole.rest()).encode())
     assert (answer.status, answer.headers["connection"]) == (200, "close")
     assert "complete" in answer.body
-    rest = await stream.rest()
-    assert "complete" in rest
-    assert rest.endswith("data: [DONE]\n\n\r\n0\r\n\r\n")
     for connection in (whole, stream, idle):
         connection.writer.close()
     await stopping
@@ -228,6 +229,20 @@ async def test_connections_that_wait_to_be_accepted_get_an_answer(
         with sock:
             received = sock.recv(65_536)
         assert received.startswith((b"HTTP/1.1 503", b"HTTP/1.1 404"))
+
+
+async def test_a_request_on_its_way_gets_an_answer(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.http.listener.QUEUED_S", 20)
+    connection = await served.connect()
+    stopping = served.stop(60)
+    await served.until_refused()
+    connection.writer.write(GET)
+    (answer,) = answers((await connection.rest()).encode())
+    assert answer.status == 503
+    connection.writer.close()
+    await stopping
 
 
 async def test_a_client_that_reads_nothing_does_not_hold_up_the_end(

@@ -149,6 +149,8 @@ async def test_a_client_that_reads_nothing_holds_nobody_up() -> None:
             reader.send(head(path="/endless"))
             for _ in range(20):
                 assert await asyncio.to_thread(attempt, url, head(CLOSE)) == [200]
+        # The client has left, and the app still sends.
+        assert await asyncio.to_thread(attempt, url, head(CLOSE)) == [200]
 
 
 def run(*command: str) -> str:
