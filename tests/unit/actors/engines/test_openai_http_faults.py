@@ -86,6 +86,16 @@ async def test_silence_after_the_first_token_is_an_error(connect: Connect, strea
     assert len(server.requests) == 1
 
 
+async def test_silence_on_a_connection_that_served_a_call_before_is_an_error_too(
+    connect: Connect,
+) -> None:
+    engine, server = await connect(whole(HELLO), hang, read_timeout_s=0.05, retries=0)
+    assert text(await answer(engine)) == "Hello"
+    with pytest.raises(ServerUnreachable, match=r"silent for 0\.05 s"):
+        await answer(engine)
+    assert server.peers[0] == server.peers[1]
+
+
 EARLY_FAULTS: list[tuple[Reply, type[RequestError], str]] = [
     (refusal(408), EngineError, "answered 408"),
     (refusal(429), Overloaded, "answered 429"),
