@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
     # Ray's periodic work delays engines that use all cores, because these wait for their slowest
-    # thread: 9% of two cores made them 1.15 times slower. It takes 10% of one core without the settings
-    # below and 6% with them.
+    # thread: 9% of two cores made them 1.15 times slower. The settings below slow down what finds no
+    # deaths. How much each process takes with them and without: docs/results.md.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
     # Serve ends callers before those whom they call, but by default it waits 30 s for the callers at
@@ -51,6 +51,15 @@ ENVIRONMENT = {
     "RAY_event_stats": "0",
     "RAY_raylet_report_resources_period_milliseconds": "1000",
     "RAY_memory_monitor_refresh_ms": "2000",
+    # The raylet looks 10 times a second whether disks are full, objects fill the store or copies of
+    # objects are late, and 5 times for idle workers. Our objects are few and short.
+    "RAY_local_fs_monitor_interval_ms": "10000",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_kill_idle_workers_interval_ms": "1000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "10000",  # for an autoscaler
+    "SCAN_EVENT_DIR_INTERVAL_SECONDS": "60",  # for the dashboard
+    "METRICS_RECORD_INTERVAL_S": "60",  # for the dashboard
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "1",  # look for new files twice a second, not 10 times
 }
 """Environment variables for Ray, set before it is imported unless the user has set them."""
@@ -101,12 +110,33 @@ def connect(address: str | None, *, verbose: bool) -> None:
     # Ray warns at every start that its token authentication is on, as it should be.
     for quiet in ("ray._private.authentication", "ray.serve"):
         logging.getLogger(quiet).setLevel(level)
-    ray.init(
-        address=address or "local",
-        log_to_driver=verbose,
-        logging_level=level,
-        **({} if address else local),
-    )
+    with _fewer_processes(logs=verbose):
+        ray.init(
+            address=address or "local",
+            log_to_driver=verbose,
+            logging_level=level,
+            **({} if address else local),
+        )
+
+
+@contextmanager
+def _fewer_processes(*, logs: bool) -> Iterator[None]:
+    """Within this context Ray starts a node without helpers that have no work on one machine.
+
+    Ray has no option for this. Left out are the autoscaler and, unless `logs`, the log monitor, which
+    reads all log files 10 times a second to show them in terminals. Each is a Python process.
+    """
+    from ray._private.node import Node
+
+    helpers = ["start_monitor"] if logs else ["start_monitor", "start_log_monitor"]
+    starts = {name: getattr(Node, name) for name in helpers}
+    for name in helpers:
+        setattr(Node, name, lambda _: None)
+    try:
+        yield
+    finally:
+        for name, start in starts.items():
+            setattr(Node, name, start)
 
 
 def set_environment() -> None:
