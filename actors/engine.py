@@ -2,11 +2,17 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict, cast, runtime_checkable
+
+import msgspec
 
 from configs.schema import Sampling
 
+PIECE_S = 0.1
+"""Longest time, in seconds, for which an engine holds text back from a caller that does not read the
+answer while it grows. Such a caller still looks at the text: whether any has come by the time of its
+limit for the first token, and what has come by its deadline."""
 FinishReason = Literal["stop", "length"]
 """`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens."""
 
@@ -20,9 +26,11 @@ class Message(TypedDict):
     """Plain text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """The next piece of an engine's answer."""
+class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The next piece of an engine's answer.
+
+    There is one for nearly every token. To make a struct costs 0.1 us, a frozen dataclass 0.9 us.
+    """
 
     text: str = ""
     """Text to append to the answer's text."""
@@ -43,17 +51,23 @@ class Delta:
 
     def plus(self, later: "Delta") -> "Delta":
         """Return one delta that says the same as this delta and then `later`."""
-        return replace(
-            self,
-            text=self.text + later.text,
-            reasoning=self.reasoning + later.reasoning,
-            finish_reason=later.finish_reason or self.finish_reason,
-            prompt_tokens=self.prompt_tokens + later.prompt_tokens,
-            completion_tokens=self.completion_tokens + later.completion_tokens,
-            logprobs=self.logprobs + later.logprobs,
-            engine_s=self.engine_s + later.engine_s,
-            last=self.last or later.last,
-        )
+        return merge((self, later))
+
+
+def merge(deltas: Sequence[Delta]) -> Delta:
+    """One delta that says the same as all of these, one after the other. There must be at least one."""
+    if len(deltas) == 1:
+        return deltas[0]
+    return Delta(
+        text="".join([delta.text for delta in deltas]),
+        reasoning="".join([delta.reasoning for delta in deltas]),
+        finish_reason=next((d.finish_reason for d in reversed(deltas) if d.finish_reason), None),
+        prompt_tokens=sum(delta.prompt_tokens for delta in deltas),
+        completion_tokens=sum(delta.completion_tokens for delta in deltas),
+        logprobs=tuple(logprob for delta in deltas for logprob in delta.logprobs),
+        engine_s=sum(delta.engine_s for delta in deltas),
+        last=any(delta.last for delta in deltas),
+    )
 
 
 async def collect_answer(deltas: AsyncIterator[Delta]) -> Delta:
@@ -61,11 +75,8 @@ async def collect_answer(deltas: AsyncIterator[Delta]) -> Delta:
 
     If the caller is cancelled, `deltas` is closed, and the cancellation waits for that.
     """
-    whole = Delta()
     async with aclosing(cast("AsyncGenerator[Delta]", deltas)) as answer:
-        async for delta in answer:
-            whole = whole.plus(delta)
-    return whole
+        return merge([delta async for delta in answer] or [Delta()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +107,18 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Load the model; return when the engine can take its first call."""
 
-    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncGenerator[Delta]:
         """Answer a conversation: yield the answer piece by piece.
 
         Closing the generator cancels the call. When closing returns, the engine no longer works on the
         call.
+
+        Args:
+            streamed: whether the caller reads the answer while it grows. If not, the engine may hold
+                text back for about PIECE_S and yield few large deltas, because every delta costs CPU
+                time. The first text and the end come without delay all the same.
         """
 
     async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:

@@ -1,8 +1,7 @@
 """A replica: the process that holds the engine of one model and answers the model's calls.
 
-A call waits for the replica's turn. The replica counts its calls and merges the deltas of an answer,
-which are the pieces that the engine writes. `Replica` is a plain class; `serve_app/app.py` makes a Ray
-Serve deployment of it.
+A call waits for the replica's turn. The replica counts its calls. `Replica` is a plain class;
+`serve_app/app.py` makes a Ray Serve deployment of it, and `calls/server.py` takes its calls.
 """
 
 import logging
@@ -10,27 +9,16 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from actors import engines
-from actors.coalesce import coalesce
 from actors.engine import Delta, Engine, Message, Share, Sleeper, collect_answer
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
 from cluster.residency.state import State
 from configs.errors import EngineUnavailable, Overloaded
 from configs.schema import Model, Sampling
-
-MERGE_S = 0.02
-"""Least seconds between two deltas of an answer that its client reads while the answer grows. To send a
-delta over a Ray handle costs milliseconds of two processes, however short the delta is. So deltas are
-merged as far as a reader does not notice."""
-WHOLE_MERGE_S = 1.0
-"""Least seconds between two deltas of an answer that its client reads only when complete."""
-DELTAS_PER_S = 400
-"""Most deltas per second of one replica. The more answers are in flight, the longer are the intervals
-between the deltas of each answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +45,16 @@ class ReplicaStats:
     """Calls that the caller gave up after the engine had begun them."""
     completion_tokens: int
     """Tokens that the engine wrote, known once a call's answer is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """The settings with which a replica runs."""
+
+    model: Model
+    """The model's settings in the recipe."""
+    queue: int
+    """Most calls that may wait for the engine."""
 
 
 class Replica:
@@ -121,62 +119,63 @@ class Replica:
             patience_s: seconds that the call waits before the keeper ends another model's turn for it;
                 None for the recipe's value. A batch gives infinity, to save swaps.
         """
-        return await collect_answer(self._answer_in_turn(messages, sampling, patience_s))
+        return await collect_answer(self._answer(messages, sampling, False, patience_s))
 
-    async def stream(
-        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        streamed: bool = True,
+        patience_s: float | None = None,
     ) -> AsyncGenerator[Delta]:
-        """Yield the engine's answer in deltas.
+        """Yield the engine's answer in deltas, as they come.
 
         The call waits for the replica's turn, and until fewer than `concurrency` calls are in flight.
 
         Args:
-            streamed: whether the client reads the answer while the answer grows. If not, about one
-                delta per second is enough.
+            streamed: whether the client reads the answer while the answer grows. If not, the answer
+                may come in few deltas.
+            patience_s: see `complete`.
 
         Raises:
             Overloaded: `queue` other calls wait already.
             EngineUnavailable: the engine fails while the call waits, or cannot work.
         """
-        merge_s = MERGE_S if streamed else WHOLE_MERGE_S
-        interval_s = max(merge_s, (self._turns.in_flight + 1) / DELTAS_PER_S)
-        async with aclosing(coalesce(self._answer_in_turn(messages, sampling), interval_s)) as deltas:
-            async for delta in deltas:
-                yield delta
+        return self._answer(messages, sampling, streamed, patience_s)
 
-    async def _answer_in_turn(
-        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None = None
+    async def _answer(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        streamed: bool,
+        patience_s: float | None = None,
     ) -> AsyncGenerator[Delta]:
+        """Wait for the turn, then yield the engine's deltas, and one more with its seconds."""
         if not self._turns.has_room and self._turns.waiting >= self._queue:
             waiting = self._turns.waiting
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
             raise Overloaded(message, model=self._name)
-        async with self._turns.turn(patience_s), aclosing(self._answer(messages, sampling)) as deltas:
-            async for delta in deltas:
-                yield delta
-
-    async def _answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        """Yield the engine's deltas, then one more delta with the engine's seconds; count the call."""
-        counts = self._counts
-        outcome = "cancelled"
-        began = time.perf_counter()
-        counts["started"] += 1
-        counts["in_flight"] += 1
-        try:
-            async with aclosing(self._engine.stream(messages, sampling)) as deltas:
-                async for delta in deltas:
-                    counts["completion_tokens"] += delta.completion_tokens
-                    yield delta
-            yield Delta(engine_s=time.perf_counter() - began, last=True)
-            outcome = "finished"
-        except Exception as error:
-            outcome = "failed"
-            if isinstance(error, EngineUnavailable):
-                await self.check_health()
-            raise
-        finally:
-            counts["in_flight"] -= 1
-            counts[outcome] += 1
+        async with self._turns.turn(patience_s):
+            outcome = "cancelled"
+            began = time.perf_counter()
+            self._counts["started"] += 1
+            self._counts["in_flight"] += 1
+            try:
+                async with aclosing(self._engine.stream(messages, sampling, streamed)) as deltas:
+                    async for delta in deltas:
+                        if delta.completion_tokens:
+                            self._counts["completion_tokens"] += delta.completion_tokens
+                        yield delta
+                yield Delta(engine_s=time.perf_counter() - began, last=True)
+                outcome = "finished"
+            except Exception as error:
+                outcome = "failed"
+                if isinstance(error, EngineUnavailable):
+                    await self.check_health()
+                raise
+            finally:
+                self._counts["in_flight"] -= 1
+                self._counts[outcome] += 1
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
         """The number of tokens of a conversation in the model's chat template."""
@@ -195,13 +194,23 @@ class Replica:
         async with self._turns.turn():  # the tokenizer of some engines sleeps with them
             return await self._engine.token_ends(prompt)
 
-    async def settings(self) -> tuple[Model, int]:
-        """The model's settings in the recipe, and how many calls may wait in the queue."""
-        return self._model, self._queue
+    async def settings(self) -> ReplicaSettings:
+        """The settings with which the replica runs."""
+        return ReplicaSettings(self._model, self._queue)
 
     async def stats(self) -> ReplicaStats:
         """The replica's counts at this moment."""
         return ReplicaStats(waiting=self._turns.waiting, **self._counts)
+
+    async def about(self, what: str) -> dict[str, Any]:
+        """What the replica says of itself, as plain data.
+
+        Args:
+            what: `stats` or `settings`.
+        """
+        if what == "stats":
+            return asdict(await self.stats())
+        return {"model": self._model.model_dump(mode="json"), "queue": self._queue}
 
     async def check_health(self) -> None:
         """Check the engine. Ray Serve calls this at intervals and replaces the replica after an error.

@@ -44,10 +44,14 @@ def serve(
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
         _deploy_and_wait(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
     except KeyboardInterrupt:
-        err.print("stopping")
+        wait = f"answers in work have {recipe.limits.drain_s:g} s to end"
+        err.print(f"stopping: {wait}; Ctrl-C again ends them now", highlight=False)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the children be stopped in peace
-        ray_runtime.disconnect(ray_runtime.APP_NAME, local=address is None)
+        try:
+            ray_runtime.disconnect(ray_runtime.APP_NAME, local=address is None)
+        except KeyboardInterrupt:
+            ray_runtime.abandon()
 
 
 def _deploy_and_wait(
@@ -59,9 +63,9 @@ def _deploy_and_wait(
     names = ", ".join(recipe.models)
     with err.status(f"starting the models: {names}"):
         with exit_on_user_error():
-            graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes))
+            graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes, host=host, port=port))
         try:
-            ray_runtime.deploy(graph, ray_runtime.APP_NAME, (host, port))
+            ray_runtime.deploy(graph, ray_runtime.APP_NAME)
         except RuntimeError as error:
             hint = "" if verbose else f"\n(the logs are in {ray_runtime.log_folder()})"
             fail(f"{error}{hint}")

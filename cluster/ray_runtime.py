@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,13 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
     # Ray's periodic work delays engines that use all cores, because these wait for their slowest
-    # thread: 9% of two cores made them 1.15 times slower. It takes 10% of one core without the settings
-    # below and 6% with them.
+    # thread: 9% of two cores made them 1.15 times slower. The settings below slow down what finds no
+    # deaths. How much each process takes with them and without: docs/results.md.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+    # Serve ends callers before those whom they call, but by default it waits 30 s for the callers at
+    # most. Each replica has a limit of its own, which follows from the recipe's limits.drain_s.
+    "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S": "90000",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is replaced after three of them
     "RAY_enable_metrics_collection": "0",  # this project does not read Ray's metrics
     "RAY_metrics_report_interval_ms": "60000",
@@ -48,6 +51,15 @@ ENVIRONMENT = {
     "RAY_event_stats": "0",
     "RAY_raylet_report_resources_period_milliseconds": "1000",
     "RAY_memory_monitor_refresh_ms": "2000",
+    # The raylet looks 10 times a second whether disks are full, objects fill the store or copies of
+    # objects are late, and 5 times for idle workers. Our objects are few and short.
+    "RAY_local_fs_monitor_interval_ms": "10000",
+    "RAY_raylet_check_gc_period_milliseconds": "1000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_kill_idle_workers_interval_ms": "1000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "10000",  # for an autoscaler
+    "SCAN_EVENT_DIR_INTERVAL_SECONDS": "60",  # for the dashboard
+    "METRICS_RECORD_INTERVAL_S": "60",  # for the dashboard
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "1",  # look for new files twice a second, not 10 times
 }
 """Environment variables for Ray, set before it is imported unless the user has set them."""
@@ -60,6 +72,9 @@ several, which costs less CPU: docs/results.md. They are not for this process, w
 outside of an event loop."""
 DETECT_S = 60.0
 """Most seconds that nodes may take to detect their cards."""
+END_POLL_S = 0.1
+"""Seconds between two looks whether an application has ended: Serve has no call that waits for that as
+long as it takes."""
 JOIN_POLL_S = 1.0
 """Seconds between two counts of the nodes that have joined: Ray has no call that waits for a node."""
 
@@ -95,12 +110,33 @@ def connect(address: str | None, *, verbose: bool) -> None:
     # Ray warns at every start that its token authentication is on, as it should be.
     for quiet in ("ray._private.authentication", "ray.serve"):
         logging.getLogger(quiet).setLevel(level)
-    ray.init(
-        address=address or "local",
-        log_to_driver=verbose,
-        logging_level=level,
-        **({} if address else local),
-    )
+    with _fewer_processes(logs=verbose):
+        ray.init(
+            address=address or "local",
+            log_to_driver=verbose,
+            logging_level=level,
+            **({} if address else local),
+        )
+
+
+@contextmanager
+def _fewer_processes(*, logs: bool) -> Iterator[None]:
+    """Within this context Ray starts a node without helpers that have no work on one machine.
+
+    Ray has no option for this. Left out are the autoscaler and, unless `logs`, the log monitor, which
+    reads all log files 10 times a second to show them in terminals. Each is a Python process.
+    """
+    from ray._private.node import Node
+
+    helpers = ["start_monitor"] if logs else ["start_monitor", "start_log_monitor"]
+    starts = {name: getattr(Node, name) for name in helpers}
+    for name in helpers:
+        setattr(Node, name, lambda _: None)
+    try:
+        yield
+    finally:
+        for name, start in starts.items():
+            setattr(Node, name, start)
 
 
 def set_environment() -> None:
@@ -193,25 +229,22 @@ def log_folder() -> Path:
     return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", name, "logs")
 
 
-def deploy(app: "Application", name: str, http: tuple[str, int] | None) -> None:
-    """Run a Serve application, and return when all of its replicas are up.
+def deploy(app: "Application", name: str) -> None:
+    """Run a Serve application, and return when all of its replicas are up. Serve's own proxies are not
+    started.
 
     Args:
         app: the application.
         name: its name.
-        http: host and port where it answers, or None if it is called by handles only.
 
     Raises:
         RuntimeError: a replica cannot start; the message has its error.
     """
     from ray import serve
 
-    if http is None:
-        serve.start(proxy_location="Disabled")
-    else:
-        serve.start(proxy_location="HeadOnly", http_options={"host": http[0], "port": http[1]})
+    serve.start(proxy_location="Disabled")
     try:
-        serve.run(app, name=name, route_prefix=None if http is None else "/")
+        serve.run(app, name=name, route_prefix=None)
     except RuntimeError as error:
         # Serve's own message only names the deployments. Their errors are in the status.
         deployments = serve.status().applications[name].deployments
@@ -236,15 +269,40 @@ def disconnect(name: str | None, *, local: bool) -> None:
 
     # Serve ends its controller while calls to it are open, and Ray prints that it will retry them.
     with redirect_stdout(io.StringIO()):
+        if name is not None:
+            _end_application(name)
         if local:
             serve.shutdown()  # type: ignore[no-untyped-call]
-        elif name is not None:
-            serve.delete(name)
         ray.shutdown()
 
 
+def _end_application(name: str) -> None:
+    """End an application once its answers in work have ended, as far as the recipe gives them time.
+
+    Serve's own waits end after 30 or 60 s, whatever the recipe says. So this function waits itself.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        serve.delete(name, _blocking=False)
+        while name in serve.status().applications:
+            time.sleep(END_POLL_S)
+    except (RayError, RayServeException) as error:
+        logger.warning("application %s was not ended in order: %s", name, error)
+
+
+def abandon() -> None:
+    """Leave the cluster at once. A cluster that `connect` has started ends with all that runs on it;
+    on any other cluster, applications that are being ended go on ending."""
+    import ray
+
+    ray.shutdown()
+
+
 def check_port(host: str, port: int) -> None:
-    """Check that the endpoint can listen on a port. Serve itself would only report an unhealthy proxy.
+    """Check that the endpoint can listen on a port, before minutes are spent on starting models.
 
     Raises:
         PortTakenError: the port cannot be used; the message has the reason.

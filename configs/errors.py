@@ -5,7 +5,7 @@
     RequestError            base; never raised itself
     ├── BadRequest          400  the request cannot be served as it is
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
-    │   ├── SlowBody        408  the body did not come in time
+    │   ├── SlowBody        408  headers or body did not come in time
     │   └── TooLarge        413  the body is over the limit
     ├── Unauthorized        401  the request has no valid API key
     ├── Forbidden           403  without keys only this machine may ask
@@ -17,6 +17,7 @@
     ├── EngineUnavailable   503  a model's replica cannot be reached
     │   ├── NoReplica         503  none of the model's replicas runs
     │   └── ServerUnreachable 503  the server that a model runs on does not answer
+    ├── ShuttingDown        503  this server is about to stop
     ├── QuorumNotMet        503  too few proposals; the message names each cause
     ├── DeadlineExceeded    504  no answer in time
     └── WeightsError        500  weights cannot be found, fetched or verified; at start, not by requests
@@ -88,7 +89,7 @@ class TooLarge(BadRequest):
 
 
 class SlowBody(BadRequest):
-    """The request body did not come in time."""
+    """The headers or the body of the request did not come in time."""
 
     status = 408
     code = "request_timeout"
@@ -177,6 +178,13 @@ class ServerUnreachable(EngineUnavailable):
     """The server of a remote model does not answer, after all retries that the recipe allows."""
 
     code = "server_unreachable"
+
+
+class ShuttingDown(RequestError):
+    """This server is about to stop: it takes no new request, or it ended an answer early."""
+
+    status = 503
+    code = "shutting_down"
 
 
 class QuorumNotMet(RequestError):

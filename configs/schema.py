@@ -147,9 +147,13 @@ class Limits(Strict):
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
     """Most bytes of a request body. A larger body is refused (413)."""
     read_timeout_s: Seconds = 30
-    """Longest time in which a request body has to arrive. A slower request is refused (408)."""
+    """Longest time in which the headers of a request have to arrive, and longest time for its body. A
+    slower request is refused (408)."""
     write_timeout_s: Seconds = 60
     """Longest time that a stream waits for a client that reads nothing. Then its calls are ended."""
+    drain_s: Seconds = 30
+    """Longest time that answers in work still get when the server stops. Answers that take longer end
+    with an error (503). New requests are refused meanwhile."""
 
 
 class Cards(Strict):

@@ -27,7 +27,12 @@ class DiceEngine:
     async def start(self) -> None:
         self._stopped.clear()
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        streamed: bool = True,  # noqa: ARG002  # whether or not, it yields word by word
+    ) -> AsyncGenerator[Delta]:
         await self.check_health()
         prompt_tokens = len(await self.token_ends(messages))
         room = self._context_tokens - prompt_tokens

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) ->
     queue = min(LONGEST_QUEUE, max(most, *map(recipe.queue_limit, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
-    ray_runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name, None)
+    ray_runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name)
 
 
 async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
@@ -199,10 +200,12 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
     Raises:
         ModelAppMismatch: the application lacks a model, or has another model than the recipe.
     """
+    import ray
     from ray import serve
 
     from actors.keeper.ray_keeper import keepers
-    from serve_app.handles import ServeModels
+    from serve_app.replica_models import ReplicaModels
+    from serve_app.replica_watch import watch_models
 
     deployments = serve.status().applications[name].deployments
     require_models(recipe, name, deployments)
@@ -210,13 +213,16 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
         deployment: sum(n for state, n in status.replica_states.items() if state == "RUNNING")
         for deployment, status in deployments.items()
     }
-    handles = {m: serve.get_deployment_handle(f"model-{m}", name) for m in recipe.models}
-    models = ServeModels(handles, patience_s=math.inf)
+    node = ray.get_runtime_context().get_node_id()
+    watch = partial(watch_models, name, recipe.models)
+    models = ReplicaModels(recipe.models, node, watch, patience_s=math.inf)
     call_limits = {}
     for model, wanted in recipe.models.items():
-        running, queue = await models.settings(model)
-        require_same(name, model, wanted, running)
+        running = await models.settings(model)
+        require_same(name, model, wanted, running.model)
         # Half of a shared application's queue stays free, so that people can still ask.
-        capacity = running.concurrency + (queue // 2 if shared else queue)
+        queue = running.queue // 2 if shared else running.queue
+        capacity = running.model.concurrency + queue
         call_limits[model] = max(1, replicas[f"model-{model}"]) * capacity
+    await models.close()
     return ModelApp(models, call_limits, SwapCounter(list(keepers(name).values())))

@@ -23,7 +23,8 @@ from configs.load import load
 from configs.schema import Recipe
 from serve_app.access.api_keys import read_environment_keys
 from serve_app.assignment import ModelAssignments
-from serve_app.deployments import INGRESS, Ingress, ModelReplica, deployment_name
+from serve_app.deployment_names import INGRESS, deployment_name
+from serve_app.deployments import Ingress, ModelReplica
 from serve_app.options import ingress_options, model_options, replica_queue
 
 
@@ -47,6 +48,11 @@ class BuildArgs(BaseModel):
     anew only if its arguments differ."""
     ingresses: int = Field(1, ge=1)
     """Number of ingresses, spread evenly over the nodes that the cluster has at deployment."""
+    host: str | None = None
+    """Interface on which each ingress listens by itself. By default no ingress listens, and Serve's own
+    proxies answer, as the config file's `proxy_location` and `http_options` say."""
+    port: int = Field(8000, ge=0, le=65_535)
+    """Port on which the ingresses listen. Those of one node share it. Without effect without a host."""
 
     @model_validator(mode="after")
     def _has_one_recipe(self) -> "BuildArgs":
@@ -70,20 +76,37 @@ def build(args: BuildArgs) -> Application:
         ray_runtime.await_gpus(args.min_gpus)
     found = ray_runtime.cluster_cards() if ray.is_initialized() else detect_cards()
     plan = plan_recipe(recipe, choose_cards(recipe, found), fetch_weights)
-    models = {
-        name: _build_model(name, recipe, plan, follow_nodes=args.follow_nodes) for name in recipe.models
-    }
     nodes = len(ray_runtime.alive_nodes()) if ray.is_initialized() else 1
+    across_nodes = args.follow_nodes or nodes > 1
+    models = {
+        name: _build_model(
+            name, recipe, plan, follow_nodes=args.follow_nodes, across_nodes=across_nodes
+        )
+        for name in recipe.models
+    }
     ingress: Any = serve.deployment(
-        serve.ingress()(Ingress), name=INGRESS, **ingress_options(args.ingresses, nodes)
+        serve.ingress()(Ingress),
+        name=INGRESS,
+        **ingress_options(args.ingresses, nodes, recipe.limits.drain_s),
     )
     # The environment's keys are read here and passed on as hashes, because an ingress may start again
     # on a node where the variable is not set.
-    return cast("Application", ingress.bind(recipe, models, read_environment_keys()))
+    listen = None if args.host is None else (args.host, args.port)
+    return cast("Application", ingress.bind(recipe, models, read_environment_keys(), listen))
 
 
-def _build_model(name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bool) -> Application:
-    """The deployment of one model; if the model takes a card, with the assignments of its replicas."""
+def _build_model(
+    name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bool, across_nodes: bool
+) -> Application:
+    """The deployment of one model; if the model takes a card, with the assignments of its replicas.
+
+    Args:
+        name: the model's name.
+        recipe: the recipe.
+        plan: the placement of all models.
+        follow_nodes: see `BuildArgs`.
+        across_nodes: whether callers on other nodes reach the replicas.
+    """
     model, replicas = recipe.models[name], replicas_by_node(plan, name)
     queue = replica_queue(recipe.queue_limit(name))
     assignments = None
@@ -92,6 +115,16 @@ def _build_model(name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bo
     deployment: Any = serve.deployment(
         ModelReplica,
         name=deployment_name(name),
-        **model_options(model, queue, plan, replicas, follow_nodes=follow_nodes),
+        **model_options(
+            model,
+            queue,
+            plan,
+            replicas,
+            drain_s=recipe.limits.drain_s,
+            follow_nodes=follow_nodes,
+        ),
     )
-    return cast("Application", deployment.bind(name, model, queue, assignments))
+    bound = deployment.bind(
+        name, model, queue, assignments, across_nodes=across_nodes, drain_s=recipe.limits.drain_s
+    )
+    return cast("Application", bound)

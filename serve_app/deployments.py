@@ -3,7 +3,6 @@
 The classes add to `Replica` and to the HTTP API only what Serve needs.
 """
 
-import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,26 +12,28 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from actors.calls.address import Address
+from actors.calls.server import CallServer
 from actors.keeper.registration import claim_assignment
+from actors.private_folder import PrivateFolder
 from actors.replica import Replica
 from cluster import ray_runtime
 from configs.schema import Model, Recipe
+from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
-from serve_app.access.replica_counts import ReplicaCounts
 from serve_app.assignment import ModelAssignments
-from serve_app.handles import ServeModels
+from serve_app.follow_load import CALLS
 from serve_app.http.api import create_api
+from serve_app.http.listener import Listener
+from serve_app.replica_models import Notice, ReplicaModels
+from serve_app.replica_watch import watch_models
 
-INGRESS = "ingress"
-"""Name of the deployment that has the HTTP API."""
-ALIVE = {"RUNNING", "RECOVERING", "UPDATING", "PENDING_MIGRATION"}
-"""Serve's states of replicas that answer calls. After a death of Serve's controller, Serve lists all
-replicas as RECOVERING."""
+SOCKET = "calls"
+"""Name of a replica's Unix socket in the replica's folder."""
 
-
-def deployment_name(model: str) -> str:
-    """Name of a model's deployment."""
-    return f"model-{model}"
+AFTER_INGRESS_S = 2.0
+"""Seconds that a replica drains longer than an ingress. If an application ends, all its replicas drain
+at the same time, and an answer that takes too long is ended by the ingress, which can say why."""
 
 
 class ModelReplica(Replica):
@@ -40,56 +41,110 @@ class ModelReplica(Replica):
     the model's assignments on the replica's node."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, name: str, model: Model, queue: int, assignments: ModelAssignments | None
+        self,
+        name: str,
+        model: Model,
+        queue: int,
+        assignments: ModelAssignments | None,
+        *,
+        across_nodes: bool,
+        drain_s: float,
     ) -> None:
         context, assignment = ray.get_runtime_context(), None
+        node = context.get_node_id()
         if assignments is not None:
             app = serve.get_replica_context().app_name
-            detect = ray_runtime.detect_on_node
-            here = await assignments.on_node(context.get_node_id(), app, detect)
+            here = await assignments.on_node(node, app, ray_runtime.detect_on_node)
             assignment = await claim_assignment(name, here, context.current_actor)
             if assignment.gpus is not None:  # Ray may have chosen another GPU than the plan
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, assignment.gpus))
         super().__init__(name, model, queue, assignment, context.current_actor)
         await self.start()
+        self._drain_s = drain_s
+        self._folder = PrivateFolder()
+        self._server = CallServer(self)
+        self._address = await self._listen(node, across_nodes=across_nodes)
+
+    async def _listen(self, node: str, *, across_nodes: bool) -> Address:
+        path = self._folder.path / SOCKET
+        await self._server.listen_unix(path)
+        if not across_nodes:
+            return Address(node, str(path))
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        port = await self._server.listen_tcp(host)
+        return Address(node, str(path), host, port, self._server.secret)
+
+    def record_replica_metadata(self) -> dict[str, Any]:
+        """Serve's hook: what Serve's controller tells about this replica to those who ask."""
+        return self._address.to_dict()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve's hook: what the policy `FollowLoad` reads of this replica."""
+        stats = await self.stats()
+        return {CALLS: stats.in_flight + stats.waiting}
 
     async def __del__(self) -> None:
+        if hasattr(self, "_server"):
+            await self._server.drain(self._drain_s + AFTER_INGRESS_S)
+        if hasattr(self, "_folder"):
+            self._folder.remove()
         if hasattr(self, "_engine"):
             await self.stop()
 
 
 class Ingress:
-    """The HTTP API, which calls the models through Serve's handles."""
+    """The HTTP API, which calls the models at their replicas' sockets.
 
-    def __init__(
-        self, recipe: Recipe, handles: dict[str, DeploymentHandle[Any]], env_keys: tuple[Key, ...]
+    Args:
+        recipe: what to serve.
+        handles: Serve's handle of each model. They tell Serve that the models belong to the
+            application; no call goes over them.
+        env_keys: see `Authenticator`.
+        listen: host and port where the ingress listens itself, or None if Serve's proxy brings the
+            requests.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self,
+        recipe: Recipe,
+        handles: Mapping[str, DeploymentHandle[Any]],
+        env_keys: tuple[Key, ...],
+        listen: tuple[str, int] | None,
     ) -> None:
-        self._app: str = serve.get_replica_context().app_name
-        self._models = ServeModels(handles)
-        self._deployments = {deployment_name(name): name for name in recipe.models}
-        self._api = create_api(recipe, self._models, env_keys, self._refresh_counts)
+        self._drain_s = recipe.limits.drain_s
+        self._ingresses = 1
+        self._admission = admission_for(recipe)
+        self._models = ReplicaModels(
+            handles,
+            ray.get_runtime_context().get_node_id(),
+            self._watch,
+            is_busy=lambda: self._admission.in_work > 0,
+            on_change=self._set_counts,
+        )
+        self._api = create_api(recipe, self._models, env_keys, self._admission)
+        self._models.start()
+        self._listener: Listener | None = None
+        if listen is not None:
+            self._listener = Listener(self._api, *listen, head_timeout_s=recipe.limits.read_timeout_s)
+            await self._listener.start()
 
-    async def _refresh_counts(self) -> ReplicaCounts:
-        """Count the replicas, and tell the handles which models have replicas that answer."""
-        counts = await count_replicas(self._app, self._deployments)
-        self._models.note_running(counts.models)
-        return counts
+    async def _watch(self, notice: Notice) -> None:
+        def count_ingresses(count: int) -> None:
+            self._ingresses = count
+            self._set_counts()
+
+        app = serve.get_replica_context().app_name
+        await watch_models(app, self._models.names, notice, count_ingresses)
+
+    def _set_counts(self) -> None:
+        self._admission.set_counts(self._models.counts, self._ingresses)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api
 
-
-async def count_replicas(app: str, deployments: Mapping[str, str]) -> ReplicaCounts:
-    """Count the replicas of an application that answer calls: of each model, and of the ingress.
-
-    Args:
-        app: name of the Serve application.
-        deployments: the name of each model, by the name of the model's deployment.
-    """
-    status = await asyncio.to_thread(serve.status)
-    counts = {
-        name: sum(n for state, n in each.replica_states.items() if state in ALIVE)
-        for name, each in status.applications[app].deployments.items()
-    }
-    models = {deployments[name]: count for name, count in counts.items() if name in deployments}
-    return ReplicaCounts(models, counts[INGRESS])
+    async def __del__(self) -> None:
+        listener: Listener | None = getattr(self, "_listener", None)
+        if listener is not None:
+            await listener.stop(self._drain_s)
+        if hasattr(self, "_models"):
+            await self._models.close()

@@ -1,5 +1,6 @@
-"""Errors as HTTP responses: expected errors, and defects."""
+"""Errors as HTTP responses and as the ends of streams: expected errors, and defects."""
 
+import json
 import logging
 import math
 
@@ -13,6 +14,9 @@ from serve_app.safe_traceback import safe_traceback
 RETRY_AFTER_S = 1
 """Seconds of Retry-After where nobody knows when the queue moves or the replica is back. The header has
 whole seconds, so 1 is its shortest wait. To refuse a retry that comes too early costs little."""
+
+DONE = "data: [DONE]\n\n"
+"""The last event of every stream, as in OpenAI's streams."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +33,11 @@ def error_response(error: RequestError) -> JSONResponse:
         wait_s = error.retry_after_s if isinstance(error, OverAllowance) else RETRY_AFTER_S
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
     return JSONResponse(error_body(error), status_code=error.status, headers=headers)
+
+
+def error_events(error: RequestError) -> str:
+    """The end of a stream that fails after it began: the error, then `DONE`."""
+    return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
 
 
 class DefectMiddleware:

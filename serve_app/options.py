@@ -11,6 +11,7 @@ from cluster.plan.by_node import ReplicasByNode, cards_on
 from cluster.plan.card_fill import cut_to_ray_digits
 from cluster.plan.placement import Placement
 from configs.schema import Model
+from serve_app.follow_load import FollowLoad
 from serve_app.follow_nodes import FollowNodes
 
 NODE_LABEL = "ray.io/node-id"
@@ -30,36 +31,74 @@ SHORT_CALLS = 64
 """Calls at a time that a replica takes in beside those that it runs or queues: short calls that count
 tokens or ask whether the replica is ready."""
 BUSY = 0.8
-"""Share of the calls that a replica can run; above this share Serve adds another replica. Where the
+"""Share of the calls that a replica can run; above this share another replica is added. Where the
 recipe's queue is 0, the ingress admits no more calls than the replicas can run. So with a share of 1
-Serve would never add a replica."""
+no replica would ever be added."""
+REPORT_S = 2.0
+"""Seconds between two reports of a replica on its calls. Only models that follow the load report."""
+LOOK_BACK_S = 5.0
+"""Seconds over which a replica's calls are averaged. A model has no calls while an answer is at another
+stage. Without the average, UPSCALE_S would begin anew after each such pause."""
 UPSCALE_S = 5.0
-"""Seconds that the load must last before Serve adds a replica; Serve's default is 30 s."""
+"""Seconds that the load must last before a replica is added; Serve's default is 30 s."""
+DOWNSCALE_S = 600.0
+"""Seconds that a replica must be needless before it is removed, as by Serve's default: a large model
+takes minutes to start again."""
+NO_REPORT_S = 3600.0
+"""Seconds between two reports of a replica whose model follows the nodes. Nobody reads them, but Serve
+has the replicas of all models report whose number can change."""
 UNBOUNDED = 10_000
 """Most replicas of a model that follows the nodes. Serve requires a number; the nodes are the bound."""
 NODE_LOST_S = 10.0
 """Seconds that a node may be out of the cluster before Serve gives up its replicas."""
+END_S = 20.0
+"""Seconds that a replica has to end once its calls are drained; then Serve kills it. It is Serve's own
+default for draining and ending together, and vLLM takes some of it."""
+STOP_LOOP_S = 0.1
+"""Seconds between two looks of a replica that stops at its calls over Serve's handles. Serve sleeps
+once before the first look, by default for 2 s, which would delay the end of an idle replica."""
+ONE_MORE = 1
+"""Percent of a deployment's replicas by which Serve may exceed their number during a redeployment.
+Serve rounds up, so this is one replica. It is ready before an old one stops, so that a deployment with
+a single replica goes on answering."""
 
 
-def ingress_options(replicas: int, nodes: int) -> dict[str, Any]:
+def ingress_options(replicas: int, nodes: int, drain_s: float) -> dict[str, Any]:
     """Options of the ingress: its replicas are spread evenly over the nodes of the cluster.
 
     Serve may restart an ingress on any node. Without a limit for each node, all ingresses could end up
-    on the same node and be lost with that node.
+    on the same node and be lost with that node. The limit leaves no room for one more replica during a
+    redeployment, but then others run.
 
     Args:
         replicas: number of ingresses.
         nodes: number of nodes of the cluster.
+        drain_s: longest time in seconds that a stopped ingress finishes its requests.
     """
     options: dict[str, Any] = {
         "num_replicas": replicas,
         "max_ongoing_requests": INGRESS_REQUESTS,
-        "health_check_period_s": HEALTH_S,
         "ray_actor_options": {"num_cpus": 0},
+        **_life_options(drain_s),
     }
     if replicas > 1:
         options["max_replicas_per_node"] = math.ceil(replicas / nodes)
+    else:
+        options["max_surge_percent"] = ONE_MORE
     return options
+
+
+def _life_options(drain_s: float) -> dict[str, Any]:
+    """Options of every deployment on how a replica is watched and how it ends.
+
+    Args:
+        drain_s: longest time in seconds that a stopped replica finishes its calls.
+    """
+    return {
+        "health_check_period_s": HEALTH_S,
+        "graceful_shutdown_timeout_s": drain_s + END_S,
+        "graceful_shutdown_wait_loop_s": STOP_LOOP_S,
+    }
 
 
 def replica_queue(recipe_queue: int) -> int:
@@ -68,7 +107,13 @@ def replica_queue(recipe_queue: int) -> int:
 
 
 def model_options(
-    model: Model, queue: int, plan: Placement, replicas: ReplicasByNode | None, *, follow_nodes: bool
+    model: Model,
+    queue: int,
+    plan: Placement,
+    replicas: ReplicasByNode | None,
+    *,
+    drain_s: float,
+    follow_nodes: bool,
 ) -> dict[str, Any]:
     """Options of a model's deployment.
 
@@ -77,14 +122,15 @@ def model_options(
         queue: how many calls may wait at one replica.
         plan: the placement of all models.
         replicas: the model's replicas in the plan, or None if it takes no card.
+        drain_s: longest time in seconds that a stopped replica finishes its calls.
         follow_nodes: whether replicas are added and removed as nodes join and leave the cluster.
     """
     options: dict[str, Any] = {
         "max_ongoing_requests": model.concurrency + queue + SHORT_CALLS,
-        "health_check_period_s": HEALTH_S,
+        **_life_options(drain_s),
     }
     if replicas is None:
-        options["ray_actor_options"] = {"num_cpus": 0}
+        options |= {"ray_actor_options": {"num_cpus": 0}, "max_surge_percent": ONE_MORE}
         return options | _count_options(model, model.replicas.min)
     options |= _placement_options(plan, replicas, follow_nodes=follow_nodes)
     if model.replicas.max is None and follow_nodes:
@@ -120,8 +166,14 @@ def _count_options(model: Model, count: int) -> dict[str, Any]:
         "min_replicas": least,
         "max_replicas": most,
         "initial_replicas": count,
-        "target_ongoing_requests": BUSY * model.concurrency,
+        "policy": {
+            "policy_function": FollowLoad,
+            "policy_kwargs": {"target": BUSY * model.concurrency},
+        },
+        "metrics_interval_s": REPORT_S,
+        "look_back_period_s": LOOK_BACK_S,
         "upscale_delay_s": UPSCALE_S,
+        "downscale_delay_s": DOWNSCALE_S,
     }
     return {"autoscaling_config": scaling}
 
@@ -142,6 +194,8 @@ def _scale_with_nodes(plan: Placement, replicas: ReplicasByNode) -> dict[str, An
         "max_replicas": UNBOUNDED,
         "initial_replicas": len(replicas.all),
         "policy": {"policy_function": FollowNodes, "policy_kwargs": arguments},
+        "metrics_interval_s": NO_REPORT_S,
+        "look_back_period_s": 2 * NO_REPORT_S,  # Serve wants it to be longer than the interval
         "upscale_delay_s": 0,
         "downscale_delay_s": NODE_LOST_S,
     }

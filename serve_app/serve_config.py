@@ -9,8 +9,8 @@ from configs.schema import Recipe
 def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) -> dict[str, Any]:
     """The content of a file for `serve run` or `serve deploy`. The file holds the whole recipe.
 
-    With one ingress only the head node listens. With several ingresses, the head node and every node
-    with a replica listen, so that a load balancer finds another node when a node is lost.
+    Each ingress listens by itself, and Serve's proxies are off. With several ingresses, each node that
+    has one listens, so that a load balancer finds another node when a node is lost.
 
     Args:
         recipe: the recipe to serve.
@@ -18,15 +18,17 @@ def serve_config(recipe: Recipe, host: str, port: int, *, ingresses: int = 1) ->
         port: port to listen on.
         ingresses: number of ingresses, the replicas that have the HTTP API.
     """
-    settings = recipe.model_dump(mode="json", exclude_defaults=True)
-    application: dict[str, Any] = {
+    args: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+        "host": host,
+        "port": port,
+    }
+    if ingresses > 1:
+        args["ingresses"] = ingresses
+    application = {
         "name": APP_NAME,
         "route_prefix": "/",
         "import_path": "serve_app.app:build",
-        "args": {"recipe": settings} | ({"ingresses": ingresses} if ingresses > 1 else {}),
+        "args": args,
     }
-    return {
-        "proxy_location": "HeadOnly" if ingresses == 1 else "EveryNode",
-        "http_options": {"host": host, "port": port},
-        "applications": [application],
-    }
+    return {"proxy_location": "Disabled", "applications": [application]}

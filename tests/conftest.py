@@ -50,7 +50,7 @@ Serving = Callable[[Recipe], AbstractContextManager[Endpoint]]
 
 @pytest.fixture(scope="session")
 def http_port() -> Iterator[int]:
-    """Ray and Serve's proxy, started once: a proxy's port cannot change later."""
+    """Ray, started once for all tests, and a port for the applications, which come one at a time."""
     port = free_port()
     ray_runtime.connect(None, verbose=False)
     yield port
@@ -68,8 +68,8 @@ def serving(http_port: int) -> Serving:
         from serve_app.app import BuildArgs, build
 
         with ExitStack() as stack:
-            graph = build(BuildArgs(recipe=recipe, follow_nodes=False))
-            ray_runtime.deploy(graph, ray_runtime.APP_NAME, (HOST, http_port))
+            graph = build(BuildArgs(recipe=recipe, follow_nodes=False, host=HOST, port=http_port))
+            ray_runtime.deploy(graph, ray_runtime.APP_NAME)
             stack.callback(serve.delete, ray_runtime.APP_NAME)
             yield Endpoint(recipe, f"http://{HOST}:{http_port}")
 

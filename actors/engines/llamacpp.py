@@ -23,8 +23,9 @@ from typing import Any
 import aiohttp
 import xllamacpp
 
-from actors.engine import Delta, Message, Share
-from actors.engines.private_folder import PrivateFolder
+from actors.engine import Delta, Message, Share, merge
+from actors.engines.llamacpp_call import NativeCall, NativeFailure
+from actors.private_folder import PrivateFolder
 from actors.weights.files import fetch
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling
@@ -33,61 +34,6 @@ from configs.schema import LlamaCppModel, Sampling
 def create(name: str, model: LlamaCppModel, share: Share) -> "LlamaCppEngine":
     """Create the engine without starting it."""
     return LlamaCppEngine(name, model, share)
-
-
-class NativeFailure(Exception):
-    """The native library raised an error during a call. `stream` raises an EngineError in its place."""
-
-
-class NativeCall:
-    """One streamed call of the native server. It runs in a thread; the event loop gets its chunks.
-
-    Args:
-        server: The `xllamacpp.Server`.
-        request: The request as JSON.
-        stopping: An event that is set when the whole engine stops. The call then ends at its next
-            chunk.
-    """
-
-    def __init__(self, server: Any, request: str, stopping: threading.Event) -> None:
-        self._server = server
-        self._request = request
-        self._stopping = stopping
-        self._cancelled = threading.Event()
-        self._loop = asyncio.get_running_loop()
-        self._chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-
-    async def run(self, pool: ThreadPoolExecutor) -> AsyncGenerator[dict[str, Any]]:
-        """Run the call in a thread of `pool` and yield its chunks.
-
-        Closing this generator returns only when the native call has ended.
-
-        Raises:
-            NativeFailure: the native library raised an error.
-        """
-        native = pool.submit(self._call)
-        work = asyncio.wrap_future(native)
-        work.add_done_callback(lambda _: self._chunks.put_nowait(None))
-        try:
-            while (chunk := await self._chunks.get()) is not None:
-                yield chunk
-            # The work is cancelled if the engine stopped before a thread was free.
-            if not work.cancelled() and (error := work.exception()) is not None:
-                raise NativeFailure(str(error)) from error
-        finally:
-            self._cancelled.set()
-            if not native.cancel():
-                await _wait_until_done(work)
-
-    def _call(self) -> None:
-        self._server.handle_chat_completions(self._request, self._on_chunk)
-
-    def _on_chunk(self, chunk: Any) -> bool:
-        if self._cancelled.is_set() or self._stopping.is_set():
-            return True
-        parsed = json.loads(chunk) if isinstance(chunk, str | bytes) else chunk
-        self._loop.call_soon_threadsafe(self._chunks.put_nowait, parsed)
-        return False
 
 
 class LlamaCppEngine:
@@ -151,16 +97,20 @@ class LlamaCppEngine:
         params.endpoint_metrics = True
         return params
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncGenerator[Delta]:
         await self.check_health()
         assert self._pool is not None
         stopping = self._stopping
-        call = NativeCall(self._server, json.dumps(_request(messages, sampling)), stopping)
+        request = json.dumps(_request(messages, sampling))
+        call = NativeCall(self._server, request, stopping, streamed)
         try:
-            async with aclosing(call.run(self._pool)) as chunks:
-                async for chunk in chunks:
-                    if (delta := self._delta(chunk, sampling)) != Delta():
-                        yield delta
+            async with aclosing(call.run(self._pool)) as crossings:
+                async for chunks in crossings:
+                    deltas = [self._delta(chunk, sampling) for chunk in chunks]
+                    if (together := merge(deltas)) != Delta():
+                        yield together
         except NativeFailure as error:
             raise EngineError(f"llama.cpp: {error}", model=self._name) from error
         if stopping.is_set():
@@ -282,15 +232,3 @@ def _characters(byte_ends: list[int], character_ends: list[int]) -> list[int]:
             done += 1
         counts.append(done)
     return counts
-
-
-async def _wait_until_done(work: asyncio.Future[None]) -> None:
-    """Wait until the native call has ended, even if we are cancelled: its slot is free only then."""
-    cancellation = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as error:
-            cancellation = error
-    if cancellation is not None:
-        raise cancellation

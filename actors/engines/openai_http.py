@@ -15,18 +15,18 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from pydantic import ValidationError
 from yarl import URL
 
-from actors.engine import Delta, Message, Share
+from actors.engine import Delta, Message, Share, merge
 from actors.engines import openai_wire as wire
-from actors.engines.sse import EventStream, EventTooLong
+from actors.engines.http_events import DONE, EventReader
+from actors.engines.sse import EventTooLong
 from configs.errors import (
     BadRequest,
     ContextTooLong,
@@ -43,12 +43,8 @@ MOST_BACKOFF_S = 30.0
 """Longest wait before another attempt, in seconds, even if the server's Retry-After asks for more."""
 MOST_ERROR_CHARACTERS = 500
 """Most characters of a server's error that our messages repeat: the error may be a whole web page."""
-DONE = b"[DONE]"
-"""The data of the event that ends a stream in OpenAI's format."""
 CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)
 """Errors of a broken connection. aiohttp raises RuntimeError for a read from a closed session."""
-LINGER_S = 1.0
-"""Longest wait, in seconds, for the end of the HTTP response after the end of the answer."""
 
 
 def create(name: str, model: OpenAIHttpModel, share: Share) -> "OpenAIHttpEngine":  # noqa: ARG001
@@ -97,35 +93,33 @@ class OpenAIHttpEngine:
             ),
         )
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
-        answer = wire.StreamedAnswer()
-        async with aclosing(self._with_retries(messages, sampling, answer)) as deltas:
-            async for delta in deltas:
-                yield delta
-        prompt, written = await self.token_ends(messages), await self.token_ends(answer.text)
-        yield answer.final_delta(len(prompt), len(written))
-
-    async def _with_retries(
-        self, messages: Sequence[Message], sampling: Sampling, answer: wire.StreamedAnswer
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
-        """Repeat the call until it succeeds or no retry is left. `stop` ends the wait between tries."""
         request = wire.request_body(self._model, messages, sampling)
+        answer = wire.StreamedAnswer()
         for attempt in range(self._model.retries + 1):
             try:
-                async with aclosing(self._attempt(request, answer)) as deltas:
+                async with aclosing(self._attempt(request, answer, streamed)) as deltas:
                     async for delta in deltas:
                         yield delta
-                return
+                break
             except _Retriable as failure:
-                if attempt == self._model.retries:
-                    raise failure.cause from failure
-                backoff_s = self._model.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
-                wait_s = min(max(backoff_s, failure.retry_after_s), MOST_BACKOFF_S)
-            with suppress(TimeoutError):
+                wait_s = self._wait_before_retry(failure, attempt)
+            with suppress(TimeoutError):  # `stop` ends the wait
                 await asyncio.wait_for(self._stopped.wait(), wait_s)
+        ratio = self._model.characters_per_token
+        yield answer.final_delta(lambda: len(wire.prompt_ends(messages, ratio)), ratio)
+
+    def _wait_before_retry(self, failure: _Retriable, attempt: int) -> float:
+        """Seconds to wait before another attempt; raises the failure's cause if none is left."""
+        if attempt == self._model.retries:
+            raise failure.cause from failure
+        backoff_s = self._model.backoff_s * 2.0**attempt * random.uniform(0.75, 1.25)
+        return min(max(backoff_s, failure.retry_after_s), MOST_BACKOFF_S)
 
     async def _attempt(
-        self, request: dict[str, Any], answer: wire.StreamedAnswer
+        self, request: dict[str, Any], answer: wire.StreamedAnswer, streamed: bool
     ) -> AsyncGenerator[Delta]:
         """Call the server once; raises _Retriable if it fails before the first delta."""
         started = False
@@ -133,16 +127,34 @@ class OpenAIHttpEngine:
             async with self._post(request) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
-                async with aclosing(_events(response)) as events:
-                    async for data in events:
-                        if (delta := self._delta(data, answer)) != Delta():
+                silence_s = self._model.read_timeout_s
+                with EventReader(response, streamed=streamed, silence_s=silence_s) as reader:
+                    while events := await reader.read():
+                        for delta in self._deltas(events, answer, streamed):
                             started = True
                             yield delta
+                    await reader.linger()
             if not answer.ended:
                 raise aiohttp.ClientPayloadError("the answer ends early")
         except (*CONNECTION_ERRORS, EventTooLong) as error:
             if not answer.ended:
                 raise self._connection_error(error, started) from error
+
+    def _deltas(
+        self, events: list[bytes], answer: wire.StreamedAnswer, streamed: bool
+    ) -> Iterator[Delta]:
+        """What the events add to the answer: a delta for each, or one for all if not `streamed`."""
+        together: list[Delta] = []
+        for data in events:
+            delta = self._delta(data, answer)
+            if delta == wire.NOTHING:
+                continue
+            if streamed:
+                yield delta
+            else:
+                together.append(delta)
+        if together:
+            yield merge(together)
 
     def _post(self, request: dict[str, Any]) -> Any:
         if self._session is None:
@@ -160,10 +172,10 @@ class OpenAIHttpEngine:
         """
         if data == DONE:
             answer.ended = True
-            return Delta()
+            return wire.NOTHING
         try:
-            chunk = wire.Chunk.model_validate_json(data)
-        except ValidationError as error:
+            chunk = wire.read_chunk(data)
+        except ValueError as error:
             message = self._message(f"sent what is not a chat chunk: {data[:80]!r}")
             raise EngineError(message, model=self._name) from error
         if chunk.error:
@@ -224,9 +236,7 @@ class OpenAIHttpEngine:
         ratio = self._model.characters_per_token
         if isinstance(prompt, str):
             return wire.estimated_ends(prompt, ratio)
-        text = "".join(message["content"] for message in prompt)
-        template = [len(text)] * (wire.TEMPLATE_TOKENS * (len(prompt) + 1))
-        return wire.estimated_ends(text, ratio) + template
+        return wire.prompt_ends(prompt, ratio)
 
     async def check_health(self) -> None:
         """Raise EngineUnavailable if the engine is stopped. The server itself is not asked.
@@ -241,24 +251,6 @@ class OpenAIHttpEngine:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-
-async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-    """Yield the data of each event, or the JSON body of a server that does not stream."""
-    if response.content_type == "application/json":
-        yield await response.read()
-        return
-    stream = EventStream()
-    async for received in response.content.iter_any():
-        for data in stream.feed(received):
-            yield data
-            if data == DONE:
-                # The connection can serve another call only after the response is read to its end.
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(response.content.readany(), LINGER_S)
-                return
-    for data in stream.end():
-        yield data
 
 
 def _proxy(server: URL) -> str | None:

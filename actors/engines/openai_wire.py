@@ -5,12 +5,14 @@ leave out, or send as null, are optional here.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from math import ceil
 from typing import Any
 
-from pydantic import BaseModel
+import msgspec
+from pydantic_core import from_json
 
 from actors.engine import Delta, FinishReason, Message
 from configs.schema import OpenAIHttpModel, Sampling
@@ -26,7 +28,7 @@ CONTEXT_ERROR_MARKS = (
 """Texts by which a server's error shows that the conversation does not fit the context."""
 
 
-class Text(BaseModel):
+class Text(msgspec.Struct):
     """A piece of the answer, or all of it. Servers use one of two names for the reasoning."""
 
     content: str | None = None
@@ -34,13 +36,13 @@ class Text(BaseModel):
     reasoning: str | None = None
 
 
-class Logprobs(BaseModel):
+class Logprobs(msgspec.Struct):
     """Log-probabilities of a piece's tokens, in OpenAI's format."""
 
     content: list[dict[str, Any]] | None = None
 
 
-class Choice(BaseModel):
+class Choice(msgspec.Struct):
     """A piece of the answer (`delta`), or the whole answer (`message`)."""
 
     delta: Text | None = None
@@ -50,14 +52,14 @@ class Choice(BaseModel):
     logprobs: Logprobs | None = None
 
 
-class Usage(BaseModel):
+class Usage(msgspec.Struct):
     """How many tokens the call has read and written so far; None for a count that was not sent."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
-class Chunk(BaseModel):
+class Chunk(msgspec.Struct):
     """A streamed chunk, or the whole answer of a server that does not stream."""
 
     choices: list[Choice] | None = None
@@ -66,11 +68,30 @@ class Chunk(BaseModel):
     """The server's error: an object in OpenAI's format, or a text."""
 
 
+NO_TEXT = Text()
+NOTHING = Delta()
+"""What a chunk adds that says nothing."""
+_decoder = msgspec.json.Decoder(Chunk, strict=False)
+
+
+def read_chunk(data: bytes) -> Chunk:
+    """Read a chunk. A number may also stand in a text or have the fraction 0.
+
+    Raises:
+        ValueError: the data is no chunk.
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError:
+        # Python's servers write NaN and Infinity, which are no JSON, for log-probabilities.
+        return msgspec.convert(from_json(data), Chunk, strict=False)
+
+
 @dataclass(slots=True)
 class StreamedAnswer:
     """What has arrived of one answer."""
 
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
     """Reasoning and text in the order of their arrival. The engine estimates token counts from it."""
     usage: Usage | None = None
     """The server's latest token counts; None if it has sent none."""
@@ -84,34 +105,42 @@ class StreamedAnswer:
         Some servers send a growing count with each chunk. So only the last count matters, and
         `final_delta` returns it.
         """
-        self.usage = chunk.usage or self.usage
-        choice = (chunk.choices or [Choice()])[0]
-        part = choice.delta or choice.message or Text()
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if not chunk.choices:
+            return NOTHING
+        choice = chunk.choices[0]
+        part = choice.delta or choice.message or NO_TEXT
+        text = part.content or ""
+        reasoning = part.reasoning_content or part.reasoning or ""
+        if reasoning:
+            self.texts.append(reasoning)
+        if text:
+            self.texts.append(text)
         reason: FinishReason | None = None
         if choice.finish_reason is not None:
             reason = "length" if choice.finish_reason == "length" else "stop"
             self.finish_reason, self.ended = reason, True
-        delta = Delta(
-            text=part.content or "",
-            reasoning=part.reasoning_content or part.reasoning or "",
-            finish_reason=reason,
-            logprobs=tuple((choice.logprobs or Logprobs()).content or ()),
-        )
-        self.text += delta.reasoning + delta.text
-        return delta
+        logprobs = tuple(choice.logprobs.content or ()) if choice.logprobs else ()
+        return Delta(text, reasoning, reason, logprobs=logprobs)
 
-    def final_delta(self, prompt_estimate: int, completion_estimate: int) -> Delta:
+    def final_delta(self, estimate_prompt: Callable[[], int], characters_per_token: float) -> Delta:
         """The last delta of the answer: token counts, and a finish reason if the server sent none.
 
-        The estimates, in tokens, replace counts that the server did not send, and a prompt count of 0.
+        Counts that the server did not send are estimated, and so is a prompt count of 0.
+
+        Args:
+            estimate_prompt: returns an estimate of the prompt's tokens.
+            characters_per_token: how the answer's tokens are estimated: see `estimated_ends`.
         """
         usage = self.usage or Usage()
+        written = usage.completion_tokens
+        if written is None:
+            written = len(estimated_ends("".join(self.texts), characters_per_token))
         return Delta(
             finish_reason=None if self.finish_reason else "stop",
-            prompt_tokens=usage.prompt_tokens or prompt_estimate,
-            completion_tokens=completion_estimate
-            if usage.completion_tokens is None
-            else usage.completion_tokens,
+            prompt_tokens=usage.prompt_tokens or estimate_prompt(),
+            completion_tokens=written,
         )
 
 
@@ -165,6 +194,13 @@ def retry_after_s(header: str) -> float:
         return 0
 
 
+def prompt_ends(messages: Sequence[Message], characters_per_token: float) -> list[int]:
+    """Estimate where the tokens of a conversation end, those of its chat template included."""
+    text = "".join([message["content"] for message in messages])
+    template = [len(text)] * (TEMPLATE_TOKENS * (len(messages) + 1))
+    return estimated_ends(text, characters_per_token) + template
+
+
 def estimated_ends(text: str, characters_per_token: float) -> list[int]:
     """Estimate where the tokens of a text end, in characters, without knowing the tokenizer.
 
@@ -173,11 +209,15 @@ def estimated_ends(text: str, characters_per_token: float) -> list[int]:
     """
     ends: list[int] = []
     filled = 0.0
-    for n, character in enumerate(text, 1):
-        filled += 1 if character.isascii() else characters_per_token
-        if complete := int(filled // characters_per_token):
-            # A character of several tokens is complete only with its last token, so a cut at one of
-            # the earlier tokens must leave the character out.
-            ends += [n - 1] * (complete - 1) + [n]
-            filled -= complete * characters_per_token
+    if characters_per_token >= 1 and text.isascii():  # nearly all texts: saves the loop
+        whole = int(len(text) / characters_per_token)
+        ends = [min(ceil(n * characters_per_token), len(text)) for n in range(1, whole + 1)]
+    else:
+        for n, character in enumerate(text, 1):
+            filled += 1 if character.isascii() else characters_per_token
+            if complete := int(filled // characters_per_token):
+                # A character of several tokens is complete only with its last token, so a cut at one of
+                # the earlier tokens must leave the character out.
+                ends += [n - 1] * (complete - 1) + [n]
+                filled -= complete * characters_per_token
     return ends if ends[-1:] == [len(text)] or not text else [*ends, len(text)]

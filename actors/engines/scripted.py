@@ -8,11 +8,11 @@ import json
 import os
 import random
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from actors.engine import Delta, Message, Share
+from actors.engine import PIECE_S, Delta, Message, Share
 from configs.errors import ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
@@ -46,7 +46,9 @@ class ScriptedEngine:
         await asyncio.sleep(self._model.start_s)
         self._stopped.clear()
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncGenerator[Delta]:
         await self.check_health()
         prompt_tokens = len(await self.token_ends(messages))
         free_tokens = self._model.context_tokens - prompt_tokens
@@ -57,14 +59,25 @@ class ScriptedEngine:
         await self._inject_fault()
         words = self._words(messages, sampling)
         written = words[: min(sampling.max_tokens, free_tokens)]
-        for n, word in enumerate(written):
-            await self._pause(self._model.token_s if n else self._model.first_token_s)
-            yield Delta(text=word, logprobs=_logprobs(word, sampling))
+        for n, piece in enumerate(self._pieces(written, streamed)):
+            first_s = self._model.token_s if n else self._model.first_token_s
+            await self._pause(first_s + (len(piece) - 1) * self._model.token_s)
+            logprobs = [logprob for word in piece for logprob in _logprobs(word, sampling)]
+            yield Delta(text="".join(piece), logprobs=tuple(logprobs))
         yield Delta(
             finish_reason="length" if len(written) < len(words) else "stop",
             prompt_tokens=prompt_tokens,
             completion_tokens=len(written),
         )
+
+    def _pieces(self, words: Sequence[str], streamed: bool) -> Iterator[Sequence[str]]:
+        """The words of each delta: one, or after the first as many as are written within PIECE_S."""
+        token_s = self._model.token_s
+        size = 1 if streamed else max(1, int(PIECE_S / token_s)) if token_s else len(words)
+        if words:
+            yield words[:1]
+        for start in range(1, len(words), size):
+            yield words[start : start + size]
 
     def _write_journal(self, messages: Sequence[Message], sampling: Sampling) -> None:
         """Append the call to the recipe's journal file, if the recipe names one."""

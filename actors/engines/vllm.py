@@ -29,7 +29,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from actors.engine import Delta, FinishReason, Message, Share
+from actors.engine import PIECE_S, Delta, FinishReason, Message, Share, merge
 from actors.engines.vllm_arguments import REPLICA, engine_arguments, environment, sampling_arguments
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
 from actors.weights.folders import fetch_folder
@@ -107,7 +107,7 @@ class VllmEngine:
         return True
 
     async def stream(
-        self, messages: Sequence[Message], sampling: Sampling
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta, None]:
         llm = self._alive()
         prompt = await self._render(messages)
@@ -116,6 +116,9 @@ class VllmEngine:
         )
         splitter = Splitter(self._reasoning_parser(llm))
         count = 0
+        held: list[Delta] = []
+        now = asyncio.get_running_loop().time
+        due_at = now()
         async with aclosing(self._outputs(llm, prompt, params)) as outputs:
             async for output in outputs:
                 part = output.outputs[0]
@@ -130,7 +133,11 @@ class VllmEngine:
                     logprobs=logprob_objects(part.logprobs, _written(part), sampling.top_logprobs),
                 )
                 if delta != Delta():
-                    yield delta
+                    held.append(delta)
+                # Not RequestOutputKind.FINAL_ONLY: its callers would have no text by their deadlines.
+                if held and (streamed or output.finished or now() >= due_at):
+                    yield merge(held)
+                    held, due_at = [], now() + PIECE_S
 
     async def _outputs(
         self, llm: Any, prompt: Any, params: SamplingParams

@@ -5,7 +5,7 @@
 A simulated cluster (nodes with a card each, and a head without) serves three proposers and an
 aggregator, a replica of each per card, and two ingresses. With two cards the load is 1.4 times what is
 left when a node is lost, with four 0.93 times. SIGKILL hits a model's actor, the server of an
-engine that runs outside of its replica, a keeper, an ingress, Serve's controller, a proxy and a node;
+engine that runs outside of its replica, a keeper, an ingress, Serve's controller and a node;
 the next one comes when all is whole again, the requests of that time have ended, and a while has
 passed. Clients are OpenAI's own, with its two retries, and every second answer is streamed. A stream
 whose connection is killed is lost to it: that is counted by itself, and must have such a cause. Each

@@ -25,17 +25,16 @@ from cluster import ray_runtime
 from cluster.residency.state import State
 from configs.schema import Recipe
 
-INGRESS, PROXY, SERVER, NODE = "ingress", "proxy", "engine server", "node"
+INGRESS, SERVER, NODE = "ingress", "engine server", "node"
 REPLICA = f"ray::ServeReplica:{ray_runtime.APP_NAME}:"
 TITLES = {
     "model actor": f"{REPLICA}model-",
     "keeper": "ray::RayKeeper",
     INGRESS: f"{REPLICA}ingress",
     "controller": "ray::ServeController",
-    PROXY: "ray::ProxyActor",
 }
 KINDS = (*TITLES, SERVER, NODE)
-HOLD_CONNECTIONS = {INGRESS, PROXY, NODE}
+HOLD_CONNECTIONS = {INGRESS, NODE}
 """Kinds whose processes are between a client and its answer."""
 INGRESSES = 2
 ASK_S = 2.0
@@ -153,8 +152,7 @@ class Chaos:
                 return f"a process of {_short(wanted)}"
         if not self._server.is_up:
             return "the engine server"
-        proxies = sum(title.startswith(TITLES[PROXY]) for title in titles)
-        return _lack_of_serve(self._wanted, proxies) or self._lack_of_engines()
+        return _lack_of_serve(self._wanted) or self._lack_of_engines()
 
     def _lack_of_engines(self) -> str:
         """Which model has fewer engines that are awake than cards."""
@@ -188,7 +186,7 @@ def chaos(cards: int) -> Iterator[Chaos]:
 
 
 def _deployed(mixture: Recipe) -> str:
-    """The base URL, once `serve deploy` would say that it runs. Ray Serve's proxies on the nodes of one
+    """The base URL, once `serve deploy` would say that it runs. The ingresses on the nodes of one
     machine share a port, which the kernel balances, as a load balancer would."""
     from ray import serve
     from ray.serve.context import _get_global_client
@@ -198,27 +196,21 @@ def _deployed(mixture: Recipe) -> str:
 
     port = free_port()
     config = serve_config(mixture, HOST, port, ingresses=INGRESSES)
-    where: Any = config["proxy_location"]
-    serve.start(proxy_location=where, http_options=config["http_options"])
+    serve.start(proxy_location=config["proxy_location"])
     client: Any = _get_global_client()
     client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
     return f"http://{HOST}:{port}"
 
 
-def _lack_of_serve(wanted: dict[str, int], proxies: int) -> str:
+def _lack_of_serve(wanted: dict[str, int]) -> str:
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve._private.common import ReplicaState
-    from ray.serve.schema import ProxyStatus
 
     try:
         status = serve.status()
     except RayError:
         return "an answer of Serve's controller"
-    if sum(state is ProxyStatus.HEALTHY for state in status.proxies.values()) < len(status.proxies):
-        return "a healthy proxy"
-    if proxies < len(status.proxies):
-        return "a process of a proxy"
     for title, count in wanted.items():
         name = title.removeprefix(REPLICA)
         if name != title:

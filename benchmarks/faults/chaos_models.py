@@ -83,15 +83,15 @@ class Engines:
         model: str,
         messages: Sequence[Message],
         sampling: Sampling,
-        streamed: bool = True,  # noqa: ARG002
+        streamed: bool = True,
     ) -> AsyncIterator[Delta]:
         if model in self.gone:
             raise EngineUnavailable("it is gone", model=model)
-        async for delta in self._engines[model].stream(messages, sampling):
+        async for delta in self._engines[model].stream(messages, sampling, streamed):
             yield delta
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        return await collect_answer(self.stream(model, messages, sampling))
+        return await collect_answer(self.stream(model, messages, sampling, False))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return len(await self._engines[model].token_ends(messages))

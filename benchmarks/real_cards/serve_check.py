@@ -26,8 +26,8 @@ async def check(bench: Bench) -> AsyncIterator[tuple[Any, ...]]:
     ray_runtime.connect(None, verbose=False)
     try:
         began = time.perf_counter()
-        application = build(BuildArgs(recipe=recipe, follow_nodes=False))
-        await asyncio.to_thread(ray_runtime.deploy, application, ray_runtime.APP_NAME, (HOST, port))
+        application = build(BuildArgs(recipe=recipe, follow_nodes=False, host=HOST, port=port))
+        await asyncio.to_thread(ray_runtime.deploy, application, ray_runtime.APP_NAME)
         yield "all models started", "", f"{time.perf_counter() - began:.1f} s", None
         url = f"http://{HOST}:{port}/v1/chat/completions"
         alone, answered = await _ask(url, recipe, 1)

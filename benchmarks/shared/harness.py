@@ -42,8 +42,8 @@ def serving(recipe: Recipe) -> Iterator[str]:
         # Not before `connect`: Ray reads its settings when it is imported.
         from serve_app.app import BuildArgs, build
 
-        graph = build(BuildArgs(recipe=recipe, follow_nodes=False))
-        ray_runtime.deploy(graph, ray_runtime.APP_NAME, (HOST, port))
+        graph = build(BuildArgs(recipe=recipe, follow_nodes=False, host=HOST, port=port))
+        ray_runtime.deploy(graph, ray_runtime.APP_NAME)
         yield f"http://{HOST}:{port}"
     finally:
         ray_runtime.disconnect(ray_runtime.APP_NAME, local=True)

@@ -75,7 +75,8 @@ def served(mixture: Recipe) -> Iterator[str]:
     from serve_app.app import BuildArgs, build
 
     port = free_port()
-    ray_runtime.deploy(build(BuildArgs(recipe=mixture)), ray_runtime.APP_NAME, (HOST, port))
+    graph = build(BuildArgs(recipe=mixture, host=HOST, port=port))
+    ray_runtime.deploy(graph, ray_runtime.APP_NAME)
     yield f"http://{HOST}:{port}"
 
 

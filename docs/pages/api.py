@@ -70,6 +70,7 @@ WHAT_TO_DO = {
     "engine_unavailable": "Wait for `Retry-After` seconds; Ray starts a lost replica again.",
     "no_replica": "Wait until `/readyz` answers with 200.",
     "server_unreachable": "Check the server that the model's `base_url` names.",
+    "shutting_down": "Send the request again: another ingress answers, or this one once it is back.",
     "quorum_not_met": "Act on the causes that the message lists, or wait for `Retry-After` seconds.",
     "deadline_exceeded": "Ask for less text, or raise `limits.deadline_s`.",
     "internal_error": "Report it; the log has the lines of source, and no text of the conversation.",

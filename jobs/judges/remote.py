@@ -81,12 +81,12 @@ class OneEngine:
         model: str,  # noqa: ARG002
         messages: Sequence[Message],
         sampling: Sampling,
-        _streamed: bool = True,
+        streamed: bool = True,
     ) -> AsyncIterator[Delta]:
-        return cast("AsyncIterator[Delta]", self._engine.stream(messages, sampling))
+        return cast("AsyncIterator[Delta]", self._engine.stream(messages, sampling, streamed))
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
-        return await collect_answer(self.stream(model, messages, sampling))
+        return await collect_answer(self.stream(model, messages, sampling, False))
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:  # noqa: ARG002
         return len(await self._engine.token_ends(messages))

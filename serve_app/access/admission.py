@@ -35,6 +35,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from configs.errors import OverAllowance, Overloaded
+from configs.schema import Recipe
 from serve_app.access.api_keys import Key
 from serve_app.mixture.context_budget import even_length
 from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent
@@ -111,6 +112,11 @@ class AdmissionControl:
         """Calls of each model that each key has reserved, by model and by the name of the key."""
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
         """The account of each key, by the name of the key."""
+
+    @property
+    def in_work(self) -> int:
+        """Number of requests that have begun and not ended, of all keys together."""
+        return sum(account.in_work for account in self._accounts.values())
 
     def set_counts(self, replicas: Mapping[str, int], ingresses: int) -> None:
         """Adapt the capacities and limits of this ingress to what runs now.
@@ -223,6 +229,15 @@ class AdmissionControl:
                 raise _over(demand.key, f"{limit} is {per_minute} here", wait_s)
             charges[limit] = min(amount, per_minute)
         return charges
+
+
+def admission_for(recipe: Recipe) -> AdmissionControl:
+    """The admission control of a recipe's models. Each model counts with its fewest replicas, and the
+    ingress with one, until `set_counts` says otherwise."""
+    capacities = {name: recipe.capacity_per_replica(name) for name in recipe.models}
+    admission = AdmissionControl(capacities)
+    admission.set_counts({name: model.replicas.min for name, model in recipe.models.items()}, 1)
+    return admission
 
 
 def _over(key: Key, why: str, wait_s: float, model: str | None = None) -> OverAllowance:

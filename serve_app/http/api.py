@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect
 
 from configs.errors import BadRequest, RequestError
 from configs.schema import Recipe
+from serve_app.access.admission import AdmissionControl, admission_for
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import Authenticator, AuthMiddleware
-from serve_app.access.replica_counts import CountReplicas
 from serve_app.error_response import DefectMiddleware, error_response
 from serve_app.error_schema import error_body
 from serve_app.http.chat import ChatEndpoint
@@ -35,7 +35,10 @@ class Backend(Models, ModelStats, Protocol):
 
 
 def create_api(
-    recipe: Recipe, backend: Backend, env_keys: Sequence[Key] = (), count: CountReplicas | None = None
+    recipe: Recipe,
+    backend: Backend,
+    env_keys: Sequence[Key] = (),
+    admission: AdmissionControl | None = None,
 ) -> FastAPI:
     """The app that serves a recipe.
 
@@ -43,14 +46,14 @@ def create_api(
         recipe: what to serve.
         backend: the recipe's models.
         env_keys: see `Authenticator`.
-        count: see `ReplicaCounter`.
+        admission: decides whether a request may begin; by default `admission_for(recipe)`.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
     """
     authenticator = Authenticator(recipe.access, env_keys)
     served = ServedModels(recipe)
-    chat = ChatEndpoint(recipe, backend, served, authenticator, count)
+    chat = ChatEndpoint(recipe, backend, served, authenticator, admission or admission_for(recipe))
     health = Health(recipe, backend)
 
     api = DescribedApi(recipe, _middleware(authenticator, recipe.access.cors_origins))

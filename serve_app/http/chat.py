@@ -14,13 +14,8 @@ from configs.schema import Recipe, Sampling
 from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
-from serve_app.access.replica_counts import CountReplicas, ReplicaCounter
-from serve_app.http.connection import (
-    EventStreamResponse,
-    read_body,
-    while_connected,
-    with_keepalives,
-)
+from serve_app.http.connection import EventStreamResponse, read_body, while_connected
+from serve_app.http.pacing import with_keepalives
 from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
 from serve_app.http.served_models import ServedModels
@@ -40,7 +35,7 @@ class ChatEndpoint:
         models: the models of the recipe.
         served: the names that a request may give as its model.
         authenticator: knows whether several keys compete for the models.
-        count: see `ReplicaCounter`.
+        admission: decides whether a request may begin.
     """
 
     def __init__(
@@ -49,17 +44,13 @@ class ChatEndpoint:
         models: Models,
         served: ServedModels,
         authenticator: Authenticator,
-        count: CountReplicas | None,
+        admission: AdmissionControl,
     ) -> None:
         self._recipe = recipe
         self._models = models
         self._served = served
         self._authenticator = authenticator
-        capacities = {name: recipe.capacity_per_replica(name) for name in recipe.models}
-        self._admission = AdmissionControl(capacities)
-        replicas = {name: model.replicas.min for name, model in recipe.models.items()}
-        self._admission.set_counts(replicas, ingresses=1)
-        self._replica_counter = ReplicaCounter(self._admission, count)
+        self._admission = admission
 
     async def chat_completions(self, http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
@@ -68,12 +59,12 @@ class ChatEndpoint:
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key: Key = http.scope[KEY]
         sampling = self._sampling(request, key)
-        await self._replica_counter.refresh()
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
         events = self._admitted_events(request, key, sampling)
-        response = self._stream(request, events) if request.stream else _whole(request, events)
-        return await while_connected(http.receive, response)
+        if request.stream:
+            return await self._stream(http, request, events)
+        return await while_connected(http.receive, _whole(request, events))
 
     def _sampling(self, request: ChatRequest, key: Key) -> Sampling:
         """The sampling of the answer: the request's, within the allowance of the key.
@@ -135,13 +126,21 @@ class ChatEndpoint:
             stream_proposals=streamed and request.moa.events,
         )
 
-    async def _stream(self, request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
+    async def _stream(
+        self, http: Request, request: ChatRequest, events: AsyncGenerator[Event]
+    ) -> Response:
+        """The response of a stream, once the stream may open."""
         chunks = self._chunks(request, events)
-        await anext(chunks)
+        try:
+            await while_connected(http.receive, _opening(chunks))
+        except BaseException:
+            await chunks.aclose()
+            raise
         return EventStreamResponse(chunks, self._recipe.limits.write_timeout_s)
 
     async def _chunks(self, request: ChatRequest, events: AsyncGenerator[Event]) -> AsyncGenerator[str]:
-        """The chunks of a stream, after one empty item that says: the stream may open now.
+        """The chunks of a stream, together where their events came together. Before the chunks stands
+        one empty item that says: the stream may open now.
 
         An error before the empty item is answered with its own HTTP status. An error after the empty
         item is the end of the stream.
@@ -152,20 +151,26 @@ class ChatEndpoint:
         """
         reply = ChatResponse(request)
         async with aclosing(with_keepalives(events, self._recipe.limits.keepalive_s)) as waiting:
-            first = [await anext(waiting)]  # 1
-            if request.model != self._recipe.name:  # 2
-                first.append(await anext(waiting))
+            first = await anext(waiting)  # 1
+            opening = reply.chunks(first)
+            if request.model != self._recipe.name and len(first) == 1:  # 2
+                opening += reply.chunks(await anext(waiting))
             yield ""
-            yield reply.role() + "".join(map(reply.chunk, first))
+            yield reply.role() + opening
             try:
-                async for event in waiting:
-                    if chunk := reply.chunk(event):
-                        yield chunk
+                async for batch in waiting:
+                    if chunks := reply.chunks(batch):
+                        yield chunks
             except RequestError as error:
                 yield reply.error(error)
             except Exception as error:
                 logger.error("in stream %s: %s", reply.id, safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
+
+
+async def _opening(chunks: AsyncGenerator[str]) -> None:
+    """Wait for the empty item of `_chunks`."""
+    await anext(chunks)
 
 
 async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:

@@ -1,12 +1,11 @@
 """What an HTTP connection needs beside an answer. Knows nothing of chat or mixtures.
 
-A body is read within limits of size and time. A silent answer sends signs of life. All work ends once
-the client is gone.
+A body is read within limits of size and time. All work ends once the client is gone.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -46,7 +45,9 @@ async def read_body(http: Request, max_bytes: int, timeout_s: float) -> bytes:
     return bytes(body)
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(
+    receive: Receive, work: Coroutine[Any, Any, T], given_up: asyncio.Future[None] | None = None
+) -> T:
     """Do some work for a client, and return the result of the work.
 
     If the client leaves first, the work is cancelled, and this function waits until the work has ended.
@@ -54,13 +55,19 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     only while it streams, and then by a cancel scope, which also interrupts every `await` of the
     clean-up. Here the work is cancelled once, so that its clean-up runs to the end.
 
+    Args:
+        given_up: a future that is done once the client counts as gone for another reason.
+
     Raises:
         ClientDisconnect: the client left before the work was done.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_wait_for_disconnect(receive))
+    ends: list[asyncio.Future[Any]] = [working, leaving]
+    if given_up is not None:
+        ends.append(given_up)
     try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
@@ -75,29 +82,6 @@ async def _wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-async def with_keepalives(events: AsyncGenerator[T], interval_s: float) -> AsyncGenerator[T | None]:
-    """The events, and None each time that no event has come for `interval_s` seconds.
-
-    Closing this generator closes the events.
-    """
-    following: asyncio.Future[T] | None = None
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(events))
-            while not (await asyncio.wait([following], timeout=interval_s))[0]:
-                yield None
-            try:
-                event = following.result()
-            except StopAsyncIteration:
-                return
-            yield event
-    finally:
-        if following is not None:
-            following.cancel()
-            await asyncio.wait([following])
-        await events.aclose()
-
-
 class EventStreamResponse(StreamingResponse):
     """A response of server-sent events.
 
@@ -108,7 +92,7 @@ class EventStreamResponse(StreamingResponse):
     Args:
         chunks: The events as text.
         write_timeout_s: A client that reads nothing for this many seconds counts as gone. Under Ray
-            Serve this never happens, because Serve's proxy takes all chunks as fast as they come.
+            Serve's proxy this never happens, because the proxy takes all chunks as fast as they come.
     """
 
     def __init__(self, chunks: AsyncGenerator[str], write_timeout_s: float) -> None:
@@ -119,13 +103,44 @@ class EventStreamResponse(StreamingResponse):
         self._write_timeout_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        async def send_in_time(message: Message) -> None:
-            try:
-                async with asyncio.timeout(self._write_timeout_s):
-                    await send(message)
-            except TimeoutError:
-                raise ClientDisconnect from None
+        with closing(SendWatch(send, self._write_timeout_s)) as watch:
+            async with aclosing(self._chunks):
+                with suppress(ClientDisconnect):
+                    await while_connected(receive, self.stream_response(watch.send), watch.given_up)
 
-        async with aclosing(self._chunks):
-            with suppress(ClientDisconnect):
-                await while_connected(receive, self.stream_response(send_in_time))
+
+class SendWatch:
+    """Watches for a client that takes nothing of what is sent for too long.
+
+    All sends of a response share one timer, because a timer for each of them would cost more than to
+    send. The timer is set anew only after it has run out.
+    """
+
+    def __init__(self, send: Send, timeout_s: float) -> None:
+        self._send = send
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._began_s: float | None = None
+        """When the send that waits began; None if no send waits."""
+        self._timer = self._loop.call_later(timeout_s, self._look)
+        self.given_up: asyncio.Future[None] = self._loop.create_future()
+        """Done once a send has waited for `timeout_s`."""
+
+    async def send(self, message: Message) -> None:
+        """Send on."""
+        self._began_s = self._loop.time()
+        await self._send(message)
+        self._began_s = None
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._timer.cancel()
+        self.given_up.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        due = (now if self._began_s is None else self._began_s) + self._timeout_s
+        if now < due:
+            self._timer = self._loop.call_at(due, self._look)
+        elif not self.given_up.done():
+            self.given_up.set_result(None)

@@ -1,6 +1,5 @@
 """Events of an answer -> OpenAI's response objects, whole or in chunks."""
 
-import json
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,7 @@ from pydantic_core import to_json
 
 from actors.engine import Delta
 from configs.errors import RequestError
-from serve_app.error_schema import error_body
+from serve_app.error_response import DONE, error_events
 from serve_app.http.answer_schema import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -20,10 +19,9 @@ from serve_app.http.answer_schema import (
 )
 from serve_app.http.moa_object import moa_event, moa_summary, rounded
 from serve_app.http.request import ChatRequest
+from serve_app.mixture.deltas import join_deltas
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Call, Event, ProposalDone, Role, Summary
 
-DONE = "data: [DONE]\n\n"
-"""The last event of every stream, as in OpenAI's streams."""
 KEEPALIVE = ": keep-alive\n\n"
 """A comment, which clients skip. Comments keep proxies from closing a stream that is long silent."""
 TEXT_MARK = "\0"
@@ -46,33 +44,29 @@ class ChatResponse:
         """The first chunk of a stream, which names the role and has no text."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    def chunk(self, event: Event | None) -> str:
-        """The server-sent events for one event of the answer; empty if the stream does not show the
-        event.
+    def chunks(self, batch: Sequence[Event]) -> str:
+        """The server-sent events for the events of the answer; empty if the stream shows none of them.
 
-        None stands for a while without any event and becomes a keep-alive.
+        No events stand for a while without any event and become a keep-alive.
         """
-        match event:
-            case None:
-                return KEEPALIVE
-            case AnswerDelta():
-                return self._text(event.delta)
-            case AnswerDone():
-                return self._end(event.summary)
+        return "".join(map(self._event, batch)) if batch else KEEPALIVE
+
+    def _event(self, event: Event) -> str:
+        if isinstance(event, AnswerDelta):
+            return self._text(event.delta)
+        if isinstance(event, AnswerDone):
+            return self._end(event.summary)
         if self._shows_events and (moa := moa_event(event)) is not None:
             return self._sse(choices=[], moa=moa)
         return ""
 
     def error(self, error: RequestError) -> str:
         """The end of a stream that fails after it began: the error, then `DONE`."""
-        return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
+        return error_events(error)
 
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece, as JSON."""
-        answer = Delta()
-        for event in events:
-            if isinstance(event, AnswerDelta):
-                answer = answer.plus(event.delta)
+        answer = join_deltas([event.delta for event in events if isinstance(event, AnswerDelta)])
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning

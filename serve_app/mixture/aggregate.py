@@ -11,6 +11,7 @@ from actors.engine import Delta, Message
 from configs.errors import DeadlineExceeded, EmptyAnswer, EngineUnavailable, RequestError
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
+from serve_app.mixture.deltas import join_deltas
 from serve_app.mixture.events import (
     AnswerDelta,
     Answered,
@@ -25,6 +26,7 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.models import Models
 from serve_app.mixture.retry import Retries
+from serve_app.mixture.time_limit import TimeLimit
 from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
@@ -126,6 +128,7 @@ class _Writer:
         self._began = asyncio.get_running_loop().time()
         self._first_s: float | None = None
         self._has_text = False
+        self._time = TimeLimit(self._limit)
 
     @property
     def was_read(self) -> bool:
@@ -134,30 +137,33 @@ class _Writer:
 
     async def events(self) -> AsyncGenerator[Event]:
         """The answer as it grows, then `Answered`. The numbers are those of `aggregate`'s cases."""
-        whole, unsent, cut = Delta(), Delta(), False
+        written: list[Delta] = []
+        unsent: list[Delta] = []
+        cut = False
         try:
-            async with aclosing(self._write()) as written:
-                async for came in written:
-                    match came:
-                        case Delta():
-                            whole, unsent = whole.plus(came), unsent.plus(came)
-                            self._note(whole)
-                            # Blank text is held back until other text follows. An answer that is not
-                            # streamed is held back until its end.
-                            if self._task.streamed and (self._has_text or unsent.reasoning):
-                                yield AnswerDelta(unsent)
-                                unsent = Delta()
-                        case Retried():  # 3: the answer starts anew
-                            whole = unsent = Delta()
-                            yield came
-                        case Trimmed():
-                            yield came
+            async with aclosing(self._write()) as writing:
+                async for came in writing:
+                    if isinstance(came, Delta):
+                        written.append(came)
+                        unsent.append(came)
+                        self._note(came)
+                        # Blank text is held back until other text follows. An answer that is not
+                        # streamed is held back until its end.
+                        if self._task.streamed and (self._has_text or came.reasoning):
+                            yield AnswerDelta(join_deltas(unsent))
+                            unsent = []
+                    else:
+                        if isinstance(came, Retried):  # 3: the answer starts anew
+                            written, unsent = [], []
+                        yield came
         except TimeoutError:
             if not self._has_text:  # 4
                 message = f"model {self._model!r} wrote nothing in time"
                 raise DeadlineExceeded(message, model=self._model) from None
             cut = True  # 2
-        for event in self._end(whole, unsent, cut=cut):
+        finally:
+            self._time.close()
+        for event in self._end(join_deltas(written), join_deltas(unsent), cut=cut):
             yield event
 
     def _end(self, whole: Delta, unsent: Delta, *, cut: bool) -> Iterator[Event]:
@@ -179,13 +185,16 @@ class _Writer:
             call=call,
         )
 
-    def _note(self, whole: Delta) -> None:
-        if self._first_s is None and (whole.text or whole.reasoning):
+    def _note(self, came: Delta) -> None:
+        if self._has_text:
+            return
+        if self._first_s is None and (came.text or came.reasoning):
             self._first_s = asyncio.get_running_loop().time() - self._began
+            self._time.when = self._limit
         if self._task.best is None:
-            self._has_text = self._has_text or bool(whole.text or whole.reasoning)
+            self._has_text = bool(came.text or came.reasoning)
         else:
-            self._has_text = self._has_text or bool(whole.text.strip())
+            self._has_text = bool(came.text.strip())
 
     async def _write(self) -> AsyncGenerator[Delta | Trimmed | Retried]:
         """The model's deltas. All deltas before a `Retried` are void."""
@@ -227,7 +236,7 @@ class _Writer:
 
     async def _next(self, deltas: AsyncIterator[Delta]) -> Delta | None:
         try:
-            async with _until(self._limit):
+            with self._time:
                 return await anext(deltas)
         except StopAsyncIteration:
             return None

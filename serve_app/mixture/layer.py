@@ -37,6 +37,7 @@ from configs.errors import (
 )
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import PromptTask, fit
+from serve_app.mixture.deltas import join_deltas
 from serve_app.mixture.events import (
     Call,
     Event,
@@ -237,14 +238,15 @@ class _Layer:
 
     async def _stream(self, sample: Sample, messages: Sequence[Message], shown: "_ShownText") -> Delta:
         """One attempt at a sample whose proposal is streamed."""
-        whole = Delta()
+        written: list[Delta] = []
+        shown.begin()
         stream = self._models.stream(sample.model, messages, sample.sampling)
         async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
             async for delta in deltas:
-                whole = whole.plus(delta)
-                if more := shown.extend(whole.text):
+                written.append(delta)
+                if more := shown.extend(delta.text):
                     self._emit(ProposalDelta(self._task.number, sample.place, sample.model, more))
-        return whole
+        return join_deltas(written)
 
     def _missing(self, sample: Sample, cause: str, detail: str) -> Missing:
         return Missing(self._task.number, sample.model, cause, detail)
@@ -260,13 +262,25 @@ class _ShownText:
     """The part of a proposal that was sent as `ProposalDelta`, over all of its attempts."""
 
     def __init__(self) -> None:
-        self._text = ""
+        self._sent: list[str] = []
+        self._left = ""
+        """The text that was sent before this attempt and that the attempt has not repeated yet."""
+        self._is_same = True
+        """Whether the attempt has repeated the text so far."""
+
+    def begin(self) -> None:
+        """Begin an attempt."""
+        self._left = "".join(self._sent)
+        self._is_same = True
 
     def extend(self, text: str) -> str:
-        """The rest of `text` after the part that was sent, which is sent next; "" if `text` does not
-        begin with that part."""
-        if not text.startswith(self._text):
+        """The part of the attempt's next text that is to be sent now: the part beyond the text that was
+        sent before. It is "" if the attempt differs from that text."""
+        repeated, left = text[: len(self._left)], self._left[: len(text)]
+        self._left = self._left[len(text) :]
+        self._is_same = self._is_same and repeated == left
+        if not self._is_same:
             return ""
-        more = text[len(self._text) :]
-        self._text = text
+        more = text[len(repeated) :]
+        self._sent.append(more)
         return more

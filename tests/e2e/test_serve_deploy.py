@@ -87,8 +87,8 @@ def serve(
 
 
 def test_a_deployed_file_answers_the_openai_client() -> None:
-    http = yaml.safe_load(FILE.read_text("utf-8"))["http_options"]
-    url = f"http://{http['host']}:{http['port']}"
+    (application,) = yaml.safe_load(FILE.read_text("utf-8"))["applications"]
+    url = f"http://{application['args']['host']}:{application['args']['port']}"
     environment = os.environ | ray_env() | {"RAY_AUTH_TOKEN": secrets.token_hex(16)}
     environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"  # nobody asks any more when it ends
     environment.pop("RAY_ADDRESS", None)
@@ -104,7 +104,7 @@ def test_a_deployed_file_answers_the_openai_client() -> None:
 
         until(is_up, DEPLOY_S)
         assert httpx.get(f"{url}/readyz").json()["ready"] is True
-        assert httpx.get(f"{url}/-/healthz").status_code == 200
+        assert httpx.get(f"{url}/healthz").status_code == 200
         client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         answer = client.chat.completions.create(
             model="slimmoa-tiny",

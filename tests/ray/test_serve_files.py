@@ -18,7 +18,6 @@ from cluster import ray_runtime
 from cluster.cards.detect import detect_cards
 from configs.load import load, presets
 from serve_app import deployments
-from serve_app.access.replica_counts import ReplicaCounts
 from serve_app.app import BuildArgs, build
 from serve_app.serve_config import serve_config
 
@@ -38,11 +37,17 @@ def test_a_serve_file_is_what_export_writes_but_for_the_recipe_by_name(file: Pat
     (application,) = document["applications"]
     arguments = BuildArgs.model_validate(application["args"])
     assert arguments.config in presets()
-    recipe, http = load(arguments.config), document["http_options"]
-    ingresses = INGRESSES[file.stem]
-    written = serve_config(recipe, http["host"], http["port"], ingresses=ingresses)
+    assert arguments.host is not None
+    written = serve_config(
+        load(arguments.config), arguments.host, arguments.port, ingresses=INGRESSES[file.stem]
+    )
     exported = BuildArgs.model_validate(written["applications"][0]["args"])
-    assert exported.ingresses == arguments.ingresses == ingresses
+    for given in (exported, arguments):
+        assert (given.host, given.port, given.ingresses) == (
+            arguments.host,
+            8000,
+            INGRESSES[file.stem],
+        )
     written["applications"][0]["args"] = application["args"]
     assert document == written  # Serve's own schema lets unknown keys pass
 
@@ -55,7 +60,7 @@ def test_one_recipe_serves_one_card_several_and_several_nodes() -> None:
 
 
 def test_only_the_file_for_a_load_balancer_listens_to_others() -> None:
-    hosts = {file.stem: read(file)["http_options"]["host"] for file in SERVE}
+    hosts = {file.stem: read(file)["applications"][0]["args"]["host"] for file in SERVE}
     assert hosts == dict.fromkeys(INGRESSES, "127.0.0.1") | {"several_nodes": "0.0.0.0"}
     assert not load("slim_moa_a100").access.open  # so that whoever has no key gets 401 or 403
 
@@ -89,53 +94,37 @@ def test_ingresses_are_counted_by_the_nodes_of_the_cluster(monkeypatch: pytest.M
     assert ingress._replica_config.max_replicas_per_node == 2
 
 
-def has_replicas(monkeypatch: pytest.MonkeyPatch, **states: dict[str, int]) -> None:
-    """Have Serve say so of the ingress and of models, by deployment."""
-    deployments = {
-        name.replace("_", "-"): SimpleNamespace(replica_states=each) for name, each in states.items()
-    }
-    status = SimpleNamespace(applications={"slimmoa": SimpleNamespace(deployments=deployments)})
-    monkeypatch.setattr(serve, "status", lambda: status)
-
-
-def test_replicas_that_a_new_controller_finds_count_and_those_that_start_do_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    has_replicas(
-        monkeypatch,
-        ingress={"RUNNING": 1, "STARTING": 1},
-        model_m={"RECOVERING": 2, "RUNNING": 1, "STOPPING": 4},
-    )
-    counted = asyncio.run(deployments.count_replicas("slimmoa", {"model-m": "m"}))
-    assert counted == ReplicaCounts({"m": 3}, ingresses=1)
-
-
-class Unasked:
-    """A Serve handle that is never called."""
-
-    def options(self, **_: Any) -> "Unasked":
-        return self
-
-
 def test_a_model_of_which_no_replica_runs_is_missing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(app_name="slimmoa"))
-    recipe = load("scripted")
-    handles: Any = dict.fromkeys(recipe.models, Unasked())
-    gone = {f"model_{name.replace('-', '_')}": {"STARTING": 1} for name in recipe.models}
-    has_replicas(monkeypatch, ingress={"RUNNING": 1}, **gone)
-    ingress = deployments.Ingress(recipe, handles, ())
+    async def nothing_runs(_app: str, models: Any, notice: Any, count_ingresses: Any) -> None:
+        count_ingresses(1)
+        for model in models:
+            notice(model, {})
+        await asyncio.Event().wait()
 
-    async def refused(model: str, stream: bool) -> httpx.Response:
+    monkeypatch.setattr(deployments, "watch_models", nothing_runs)
+    monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(app_name="slimmoa"))
+    monkeypatch.setattr(
+        ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "a node")
+    )
+    recipe = load("scripted")
+    messages = [{"role": "user", "content": "hello"}]
+
+    async def refused() -> dict[str, httpx.Response]:
+        ingress: Any = object.__new__(deployments.Ingress)
+        await ingress.__init__(recipe, dict.fromkeys(recipe.models), (), None)
         api = httpx.ASGITransport(ingress.__serve_build_asgi_app__(), client=("127.0.0.1", 1))
         async with httpx.AsyncClient(transport=api, base_url="http://127.0.0.1") as client:
-            messages = [{"role": "user", "content": "hello"}]
-            body = {"model": model, "messages": messages, "stream": stream}
-            return await client.post("/v1/chat/completions", json=body)
+            answers = {}
+            for name in [*recipe.models, recipe.name]:
+                body = {"model": name, "messages": messages, "stream": name != recipe.name}
+                answers[name] = await client.post("/v1/chat/completions", json=body)
+        await ingress.__del__()
+        return answers
 
-    for model in recipe.models:
-        answer = asyncio.run(refused(model, stream=True))
+    answers = asyncio.run(refused())
+    whole = answers.pop(recipe.name)
+    for answer in answers.values():
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_replica")
-    whole = asyncio.run(refused(recipe.name, stream=False))
     assert (whole.status_code, whole.json()["error"]["code"]) == (503, "quorum_not_met")
     assert "no replica of model" in whole.text
 

@@ -2,10 +2,10 @@
 
     cli -> jobs -> serve_app -> actors -> cluster -> configs
 
-Inside `serve_app`: Serve graph -> http -> access -> mixture. Inside `actors`: replica -> keeper ->
-engines -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which knows nobody. Heavy
-libraries stay in the few modules that may import them. The rules are checked on the source text, so
-imports inside functions count as well.
+Inside `serve_app`: Serve graph -> http -> access -> mixture. Inside `actors`: replica -> calls ->
+keeper -> engines -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which knows
+nobody. Heavy libraries stay in the few modules that may import them. The rules are checked on the
+source text, so imports inside functions count as well.
 """
 
 import ast
@@ -27,9 +27,11 @@ ROOMS = (
     "serve_app.error_schema",
     "serve_app.safe_traceback",
     "actors",
+    "actors.calls",
     "actors.keeper",
     "actors.engines",
     "actors.engine",
+    "actors.private_folder",
     "actors.weights",
     "cluster",
     "cluster.plan",
@@ -48,7 +50,7 @@ CLUSTER = {
     "actors.keeper.ray_keeper",
     "serve_app.app",
     "serve_app.deployments",
-    "serve_app.handles",
+    "serve_app.replica_watch",
     "serve_app.follow_nodes",
     "cluster.ray_runtime",
     "jobs.model_app",
@@ -64,14 +66,22 @@ HTTP = {
     "serve_app.http.openapi",
     "serve_app.http.served_models",
     "serve_app.error_response",
+    "serve_app.http.exchange",
+    "serve_app.http.http_protocol",
+    "serve_app.http.listener",
 }
 # Library: the only modules that may import it.
 HOMES = {
     "xllamacpp": {"actors.engines.llamacpp"},
-    "aiohttp": {"actors.engines.llamacpp", "actors.engines.openai_http"},
+    "aiohttp": {
+        "actors.engines.http_events",
+        "actors.engines.llamacpp",
+        "actors.engines.openai_http",
+    },
     "ray": CLUSTER,
     "vllm": {"actors.engines.vllm"},
     "fastapi": HTTP,
+    "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,
 }
 WITHOUT_HOME = {"torch", "transformers"}

@@ -132,9 +132,16 @@ def test_what_kuberays_operator_refuses_is_no_ray_service(path: str, value: Any,
         RayService.model_validate(changed(path, value))
 
 
-def test_the_manifest_serves_the_file_for_several_nodes() -> None:
+def test_the_manifest_serves_the_file_for_several_nodes_by_serves_own_proxies() -> None:
     served = yaml.safe_load(manifest()["spec"]["serveConfigV2"])
-    assert served == read(CONFIGS / "serve" / "several_nodes.yaml")
+    file = read(CONFIGS / "serve" / "several_nodes.yaml")
+    arguments = file["applications"][0]["args"]
+    # KubeRay sends requests only to pods on which Serve's proxy says that it is healthy.
+    file |= {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": arguments.pop("host"), "port": arguments.pop("port")},
+    }
+    assert served == file
 
 
 def test_the_plan_waits_for_no_more_gpus_than_the_fewest_pods_bring() -> None:

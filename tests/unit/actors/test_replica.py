@@ -1,4 +1,4 @@
-"""A replica without Ray: its queue, its counts, and how its deltas are merged."""
+"""A replica without Ray: its queue, its counts, and the way of a delta."""
 
 import asyncio
 from collections import Counter
@@ -26,8 +26,12 @@ class LatchedEngine:
         self.may_close = asyncio.Event()
         self.may_close.set()
         self.at_work = self.most_at_work = 0
+        self.streamed: list[bool] = []
 
-    async def stream(self, _messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, _messages: object, _sampling: object, streamed: bool
+    ) -> AsyncGenerator[Delta]:
+        self.streamed.append(streamed)
         self.at_work += 1
         self.most_at_work = max(self.most_at_work, self.at_work)
         self.running.release()
@@ -120,31 +124,30 @@ async def test_the_answer_ends_with_the_engines_seconds(
     assert "".join(delta.text for delta in deltas) == "hi"
 
 
-@pytest.mark.virtual_time
-@pytest.mark.parametrize(
-    ("streamed", "deltas_per_s", "pieces"),
-    [(True, 400, 13), (False, 400, 5), (True, 0.5, 3), (False, 0.5, 3)],
-)
-async def test_deltas_are_merged_as_far_as_no_reader_notices(
-    replica: Replica,
-    engine: LatchedEngine,
-    monkeypatch: pytest.MonkeyPatch,
-    streamed: bool,
-    deltas_per_s: float,
-    pieces: int,
+async def test_the_engine_is_told_whether_anybody_reads_along(
+    replica: Replica, engine: LatchedEngine
 ) -> None:
-    """Twelve tokens, one every 0.3 s, and then the end."""
+    engine.go.set()
+    for streamed in (True, False):
+        assert [delta async for delta in replica.stream(MESSAGES, Sampling(), streamed)]
+    assert (await replica.complete(MESSAGES, Sampling())).text == "hi"
+    assert engine.streamed == [True, False, False]
 
-    async def slow(_messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+
+@pytest.mark.virtual_time
+async def test_each_delta_of_the_engine_is_passed_on_by_itself(
+    replica: Replica, engine: LatchedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(*_: object) -> AsyncGenerator[Delta]:
         for n in range(12):
             yield Delta(text=f"{n} ")
             await asyncio.sleep(0.3)
 
     monkeypatch.setattr(engine, "stream", slow)
-    monkeypatch.setattr("actors.replica.DELTAS_PER_S", deltas_per_s)
-    deltas = [delta async for delta in replica.stream(MESSAGES, Sampling(), streamed)]
-    assert "".join(delta.text for delta in deltas) == "".join(f"{n} " for n in range(12))
-    assert len(deltas) == pieces
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    came = [(d.text, round(loop.time() - began, 3)) async for d in replica.stream(MESSAGES, Sampling())]
+    assert came == [*((f"{n} ", round(0.3 * n, 3)) for n in range(12)), ("", 3.6)]
 
 
 @pytest.mark.parametrize("before", [[], [Delta(text="hi")]], ids=["first", "later"])
@@ -188,7 +191,9 @@ async def test_a_cancelled_call_is_in_flight_until_the_engine_has_let_go(
 async def test_an_answer_that_is_closed_in_the_middle_counts_as_cancelled(
     replica: Replica, engine: LatchedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def unfinished(_messages: object, _sampling: object) -> AsyncGenerator[Delta]:
+    async def unfinished(
+        _messages: object, _sampling: object, _streamed: bool
+    ) -> AsyncGenerator[Delta]:
         yield Delta(text="hi")
         await asyncio.Event().wait()
 

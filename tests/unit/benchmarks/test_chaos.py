@@ -50,10 +50,10 @@ def test_recovery_lasts_until_the_last_bad_end_of_what_was_due_before_all_was_wh
 
 def test_requests_count_for_the_last_kill_before_they_ended() -> None:
     found = [*GOOD, outcome(9, 12, 503, number=2), outcome(19, 22, LOST, 200, number=3)]
-    table = rows(found, [blow("ingress", 10, 15, 20), blow("proxy", 20, None, 30)])
+    table = rows(found, [blow("ingress", 10, 15, 20), blow("controller", 20, None, 30)])
     named = {row["killed"]: row for row in table}
     assert named["ingress"] | {"requests": 1, "raw": 0, "retried": 0} == named["ingress"]
-    assert named["proxy"] | {"requests": 2, "raw": 0.5, "retried": 1} == named["proxy"]
+    assert named["controller"] | {"requests": 2, "raw": 0.5, "retried": 1} == named["controller"]
     assert named["all"]["requests"] == 5
     assert named["all, streamed"]["requests"] == 3
     assert named["all"]["whole s max"] == 10, "what never was whole counts until the next kill"
@@ -107,7 +107,7 @@ def test_a_stream_that_a_kill_has_cut_is_not_the_limit_s_but_any_other_is(kind: 
     found = [before, later, refused, outcome(0, 14, 200, number=4)]
     memory, process = MemoryLog(), object()
     memory.samples = [Sample(0, {process: 100})]  # type: ignore[dict-item]
-    blows, holds = [blow(kind, 10, 15, 20)], kind in {"ingress", "proxy", "node"}
+    blows, holds = [blow(kind, 10, 15, 20)], kind in {"ingress", "node"}
     assert cut(found, blows, explained=True) == ([before] if holds else [])
     assert cut(found, blows, explained=False) == ([later] if holds else [before, later])
     assert limits_of(found, blows, {}, memory)[0].value == pytest.approx(1 / 3 if holds else 1 / 4)
@@ -116,7 +116,7 @@ def test_a_stream_that_a_kill_has_cut_is_not_the_limit_s_but_any_other_is(kind: 
 def test_a_node_s_processes_may_cut_what_began_while_they_were_dying() -> None:
     dying = outcome(12, 12.5, 200, error="broke", cut=True)
     assert cut([dying], [blow("node", 10, 15, 20)], explained=True) == [dying]
-    assert cut([dying], [blow("proxy", 10, 15, 20)], explained=False) == [dying]
+    assert cut([dying], [blow("controller", 10, 15, 20)], explained=False) == [dying]
 
 
 def test_all_kinds_are_killed_before_one_is_again() -> None:

@@ -17,6 +17,7 @@ ROOMS = ("actors", "cli", "cluster", "configs", "jobs", "serve_app")
 BUILTIN = {"Exception", "ValueError", "RuntimeError", "OSError", "LookupError", "KeyError"}
 CAUGHT_INSIDE = {
     "BadDocument": "configs/load.py gives a RecipeError",
+    "BadFrame": "the connection is closed",
     "EventTooLong": "the HTTP engine gives an EngineError",
     "FaultyAnswer": "jobs/generate.py stores the row as failed",
     "NativeFailure": "the llama.cpp engine gives an EngineError",

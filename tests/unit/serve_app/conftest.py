@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,15 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from openai import AsyncOpenAI
-from starlette.types import Send
+from starlette.types import ASGIApp, Send
 
 from actors.engine import Delta, Message, collect_answer
 from actors.replica import Replica, ReplicaStats
 from configs.schema import Recipe, Sampling
 from serve_app.http.api import create_api
+from serve_app.http.listener import Listener
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -245,15 +244,12 @@ async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def listening(api: FastAPI) -> AsyncIterator[str]:
+async def listening(api: ASGIApp, **settings: float) -> AsyncIterator[str]:
     """Serve the API on a free port of this machine, and give its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(api, lifespan="off", log_level="critical"))
-        serving = asyncio.create_task(server.serve([listener]))
-        host, port = listener.getsockname()
-        yield f"http://{host}:{port}"
-        server.should_exit = True
-        await serving
+    listener = Listener(api, "127.0.0.1", 0, **settings)
+    await listener.start()
+    yield f"http://127.0.0.1:{listener.port}"
+    await listener.stop(0)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from cluster.cards.card import Card
 from cluster.plan.by_node import replicas_by_node
 from configs.schema import Recipe
 from serve_app import options
+from serve_app.follow_load import FollowLoad
 from serve_app.follow_nodes import FollowNodes
 from serve_app.options import ingress_options, model_options, replica_queue
 from tests.unit.serve_app.planned import CPU, GPU, cards_of_nodes, make_plan, make_recipe
@@ -20,7 +21,7 @@ def options_of(
 ) -> dict[str, Any]:
     plan = make_plan(recipe, cards)
     settings, replicas = recipe.models[model], replicas_by_node(plan, model)
-    return model_options(settings, 10, plan, replicas, follow_nodes=follow_nodes)
+    return model_options(settings, 10, plan, replicas, drain_s=40, follow_nodes=follow_nodes)
 
 
 def resources(recipe: Recipe, cards: Sequence[Card]) -> dict[str, dict[str, Any]]:
@@ -63,6 +64,7 @@ def test_a_model_that_takes_no_card_asks_for_nothing() -> None:
     assert found["num_replicas"] == 3
     assert "max_replicas_per_node" not in found
     assert "autoscaling_config" not in found
+    assert found["max_surge_percent"] == options.ONE_MORE
 
 
 def test_on_one_node_that_does_not_change_ray_may_choose_the_node() -> None:
@@ -137,9 +139,25 @@ def test_a_range_of_replicas_follows_the_load() -> None:
             "min_replicas": 1,
             "initial_replicas": 2,
             "max_replicas": 5,
-            "target_ongoing_requests": 8,
+            "policy": {"policy_function": FollowLoad, "policy_kwargs": {"target": 8}},
+            "metrics_interval_s": options.REPORT_S,
+            "look_back_period_s": options.LOOK_BACK_S,
             "upscale_delay_s": options.UPSCALE_S,
+            "downscale_delay_s": options.DOWNSCALE_S,
         }
+        assert FollowLoad(**scaling["policy"]["policy_kwargs"]).count(17) == 3
+
+
+def test_only_a_model_that_follows_the_load_reports_its_calls_often() -> None:
+    recipe = make_recipe({"a": 30, "b": 30}, b={"replicas": {"min": 1, "max": 2}})
+    cards = cards_of_nodes(GPU, 2)
+    nodes, load = (
+        options_of(recipe, cards, name, follow_nodes=True)["autoscaling_config"] for name in "ab"
+    )
+    assert load["metrics_interval_s"] <= 2
+    assert nodes["metrics_interval_s"] >= 3600
+    for scaling in (nodes, load):  # Serve's record of the calls would be empty otherwise
+        assert scaling["look_back_period_s"] > scaling["metrics_interval_s"]
 
 
 @pytest.mark.parametrize("replicas", [2, {"min": 2, "max": 2}])
@@ -157,12 +175,27 @@ def test_calls_that_run_that_wait_and_short_ones_reach_a_replica() -> None:
     assert found["health_check_period_s"] == options.HEALTH_S
 
 
+def test_a_replica_that_stops_may_drain_before_serve_kills_it_and_an_idle_one_stops_at_once() -> None:
+    model = options_of(make_recipe({"a": 30}), cards_of_nodes(GPU, 1), "a")
+    for found in (model, ingress_options(1, 1, 40)):
+        assert found["graceful_shutdown_timeout_s"] == 40 + options.END_S
+        assert found["graceful_shutdown_wait_loop_s"] <= 0.1
+
+
+def test_a_card_has_no_room_for_one_replica_more() -> None:
+    found = options_of(make_recipe({"a": 30}), cards_of_nodes(GPU, 1), "a")
+    assert "max_surge_percent" not in found
+
+
 @pytest.mark.parametrize(("nodes", "on_a_node"), [(1, 3), (2, 2), (3, 1), (9, 1)])
 def test_ingresses_are_spread_evenly_over_the_nodes(nodes: int, on_a_node: int) -> None:
-    found = ingress_options(3, nodes)
+    found = ingress_options(3, nodes, 30)
     assert (found["num_replicas"], found["max_replicas_per_node"]) == (3, on_a_node)
+    assert "max_surge_percent" not in found, "Serve would wait for ever for a node for one more"
     assert found["ray_actor_options"] == {"num_cpus": 0}
 
 
 def test_one_ingress_may_be_on_any_node() -> None:
-    assert "max_replicas_per_node" not in ingress_options(1, 4)
+    found = ingress_options(1, 4, 30)
+    assert "max_replicas_per_node" not in found
+    assert found["max_surge_percent"] == options.ONE_MORE

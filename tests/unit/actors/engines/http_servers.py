@@ -100,8 +100,8 @@ DONE = "data: [DONE]\n\n"
 HELLO = chunk("Hel") + chunk("lo") + chunk(finish="stop") + COUNTED + DONE
 
 
-async def answer(engine: OpenAIHttpEngine, **sampling: object) -> list[Delta]:
-    return [d async for d in engine.stream(MESSAGES, Sampling.model_validate(sampling))]
+async def answer(engine: OpenAIHttpEngine, *, streamed: bool = True, **sampling: Any) -> list[Delta]:
+    return [d async for d in engine.stream(MESSAGES, Sampling.model_validate(sampling), streamed)]
 
 
 def text(deltas: list[Delta]) -> str:

@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from actors import engines
-from actors.engine import Delta, Engine, Message, Share
+from actors.engine import Delta, Engine, Message, Share, merge
 from actors.engines.scripted import ScriptedEngine
 from configs.errors import ContextTooLong, EngineUnavailable
 from configs.load import load
@@ -38,10 +38,12 @@ class WatchedEngine(ScriptedEngine):
 
     at_work = 0
 
-    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Delta]:
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncGenerator[Delta]:
         self.at_work += 1
         try:
-            async with aclosing(super().stream(messages, sampling)) as deltas:
+            async with aclosing(super().stream(messages, sampling, streamed)) as deltas:
                 async for delta in deltas:
                     yield delta
         finally:
@@ -172,9 +174,14 @@ def engine(subject: Subject) -> Engine:
     return subject.engine
 
 
-async def answer(engine: Engine, messages: list[Message] = QUESTION, **sampling: Any) -> list[Delta]:
+async def answer(
+    engine: Engine, messages: list[Message] = QUESTION, *, streamed: bool = True, **sampling: Any
+) -> list[Delta]:
     settings = {"max_tokens": 16, "seed": 1} | sampling
-    return [delta async for delta in engine.stream(messages, Sampling(**settings))]
+    return [delta async for delta in engine.stream(messages, Sampling(**settings), streamed)]
+
+
+BOTH_WAYS = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 
 
 def text(deltas: list[Delta]) -> str:
@@ -188,10 +195,11 @@ async def until(condition: Callable[[], bool], most_s: float = 1) -> None:
 
 
 class TestEveryEngine:
+    @BOTH_WAYS
     async def test_an_answer_ends_once_and_its_tokens_are_counted_at_the_end(
-        self, subject: Subject
+        self, subject: Subject, streamed: bool
     ) -> None:
-        *deltas, last = await answer(subject.engine)
+        *deltas, last = await answer(subject.engine, streamed=streamed)
         assert text(deltas)
         assert [d.finish_reason for d in (*deltas, last) if d.finish_reason] == ["length"]
         assert all(d.prompt_tokens == d.completion_tokens == 0 for d in deltas)
@@ -206,11 +214,15 @@ class TestEveryEngine:
         assert deltas[-1].completion_tokens == limit
         assert "length" in [delta.finish_reason for delta in deltas]
 
-    async def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(self, engine: Engine) -> None:
+    @BOTH_WAYS
+    async def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(
+        self, engine: Engine, streamed: bool
+    ) -> None:
         unstopped = text(await answer(engine, max_tokens=24))
         middle = len(unstopped) // 2
         stop = unstopped[middle : middle + 3]  # not at a token's edge, if chance does not have it
-        deltas = await answer(engine, max_tokens=24, stop=("never written", stop))
+        stops = ("never written", stop)
+        deltas = await answer(engine, max_tokens=24, stop=stops, streamed=streamed)
         assert text(deltas) == unstopped.split(stop)[0]
         assert [d.finish_reason for d in deltas if d.finish_reason] == ["stop"]
 
@@ -233,20 +245,35 @@ class TestEveryEngine:
             for other in token["top_logprobs"]:
                 assert {"token", "logprob", "bytes"} <= other.keys()
 
+    async def test_an_answer_that_nobody_reads_along_says_the_same_and_its_end_is_not_held_back(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        streamed = await answer(engine, temperature=0, top_logprobs=1)
+        for module in ("http_events", "llamacpp_call", "scripted"):
+            monkeypatch.setattr(f"actors.engines.{module}.PIECE_S", 3600)
+        async with asyncio.timeout(10):
+            whole = await answer(engine, temperature=0, top_logprobs=1, streamed=False)
+        assert merge(whole) == merge(streamed)
+        assert len(whole) <= len(streamed)
+
     async def test_no_logprobs_unless_asked_for(self, engine: Engine) -> None:
         assert all(delta.logprobs == () for delta in await answer(engine))
 
-    async def test_closing_stops_the_work_and_the_next_call_is_answered(self, subject: Subject) -> None:
+    @BOTH_WAYS
+    async def test_closing_stops_the_work_and_the_next_call_is_answered(
+        self, subject: Subject, streamed: bool
+    ) -> None:
         for _ in range(2 * CONCURRENCY):  # more often than there are places
-            deltas = subject.engine.stream(QUESTION, Sampling(max_tokens=400))
+            deltas = subject.engine.stream(QUESTION, Sampling(max_tokens=400), streamed)
             await anext(deltas)
             assert subject.at_work() == 1
             await deltas.aclose()
             await until(lambda: subject.at_work() == 0)
         assert text(await answer(subject.engine))
 
-    async def test_a_cancelled_task_stops_the_work(self, subject: Subject) -> None:
-        call = asyncio.create_task(answer(subject.engine, max_tokens=400))
+    @BOTH_WAYS
+    async def test_a_cancelled_task_stops_the_work(self, subject: Subject, streamed: bool) -> None:
+        call = asyncio.create_task(answer(subject.engine, max_tokens=400, streamed=streamed))
         await until(lambda: subject.at_work() == 1, most_s=10)
         call.cancel()
         await until(lambda: subject.at_work() == 0 and call.done())
@@ -352,10 +379,16 @@ class TestEveryEngine:
         await engine.check_health()
         assert text(await answer(engine)) == before
 
-    async def test_stopping_ends_calls_at_work_and_calls_that_wait(self, engine: Engine) -> None:
-        deltas = engine.stream(QUESTION, Sampling(max_tokens=400))
+    @BOTH_WAYS
+    async def test_stopping_ends_calls_at_work_and_calls_that_wait(
+        self, engine: Engine, streamed: bool
+    ) -> None:
+        deltas = engine.stream(QUESTION, Sampling(max_tokens=400), streamed)
         await anext(deltas)
-        waiting = [asyncio.create_task(answer(engine, max_tokens=400)) for _ in range(CONCURRENCY)]
+        waiting = [
+            asyncio.create_task(answer(engine, max_tokens=400, streamed=streamed))
+            for _ in range(CONCURRENCY)
+        ]
         await asyncio.sleep(0)
         await engine.stop()
 

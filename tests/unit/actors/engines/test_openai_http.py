@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from actors.engine import Delta
-from actors.engines import openai_http, openai_wire
+from actors.engines import http_events, openai_wire
 from actors.engines.openai_http import OpenAIHttpEngine
 from configs.errors import (
     EngineUnavailable,
@@ -66,6 +67,47 @@ async def test_streams_of_many_servers_are_read(
     assert deltas[-1].prompt_tokens > 0
 
 
+async def test_an_answer_that_nobody_reads_along_comes_in_three_deltas(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first text and the end come at once, however long text may be held back between them."""
+    monkeypatch.setattr(http_events, "PIECE_S", 3600)
+    was_read = asyncio.Event()
+    words = [f"{n} " for n in range(50)]
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(chunk("first ").encode())
+        await was_read.wait()
+        for word in words:
+            await response.write(chunk(word).encode())
+        await response.write((chunk(finish="stop", usage=USAGE) + DONE).encode())
+        return response
+
+    engine, _ = await connect(reply)
+    deltas = []
+    async with asyncio.timeout(5):
+        async for delta in engine.stream(MESSAGES, Sampling(), False):
+            deltas.append(delta)
+            was_read.set()
+    assert deltas == [
+        Delta("first "),
+        Delta("".join(words), finish_reason="stop"),
+        Delta(prompt_tokens=7, completion_tokens=2),
+    ]
+
+
+async def test_a_whole_answer_of_a_response_that_never_ends_is_held_back_for_one_piece(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_events, "LINGER_S", 0.01)
+    monkeypatch.setattr(http_events, "PIECE_S", 0.01)
+    engine, _ = await connect(piecewise(chunk("Hel"), chunk("lo", "stop"), DONE, then=hang))
+    async with asyncio.timeout(1):
+        assert text(await answer(engine, streamed=False)) == "Hello"
+
+
 async def test_a_character_cut_between_packets_stays_whole(connect: Connect) -> None:
     raw = json.dumps({"choices": [{"delta": {"content": "é你👩‍👧"}}]}, ensure_ascii=False).encode()
 
@@ -110,6 +152,14 @@ async def test_reasoning_is_kept_apart(connect: Connect, name: str) -> None:
     assert (deltas[0], text(deltas)) == (Delta(reasoning="hm"), "Hello")
 
 
+@pytest.mark.parametrize("count", ["7", '"7"', "7.0"])
+async def test_counts_are_read_however_they_are_written(connect: Connect, count: str) -> None:
+    usage = f'{{"prompt_tokens": {count}, "completion_tokens": {count}}}'
+    engine, _ = await connect(whole(chunk("Hello") + f'data: {{"usage": {usage}}}\n\n{DONE}'))
+    last = (await answer(engine))[-1]
+    assert (last.prompt_tokens, last.completion_tokens) == (7, 7)
+
+
 async def test_usage_that_grows_with_each_chunk_counts_once(connect: Connect) -> None:
     usages = [{"prompt_tokens": 7, "completion_tokens": n} for n in (1, 2)]
     body = chunk("a", usage=usages[0]) + chunk("b", "stop", usage=usages[1]) + DONE
@@ -151,7 +201,7 @@ async def test_one_connection_serves_one_call_after_the_other(connect: Connect) 
 async def test_a_response_that_never_ends_does_not_hold_up_the_answer(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_http, "LINGER_S", 0.01)
+    monkeypatch.setattr(http_events, "LINGER_S", 0.01)
     engine, _ = await connect(piecewise(HELLO, then=hang))
     async with asyncio.timeout(1):
         assert text(await answer(engine)) == "Hello"
@@ -193,7 +243,7 @@ async def test_stopping_ends_a_waiting_call_at_once(connect: Connect, reply: Rep
     ],
 )
 async def test_sampling_is_sent_and_defaults_of_penalties_are_not(
-    connect: Connect, sampling: dict[str, object], sent: dict[str, object]
+    connect: Connect, sampling: dict[str, Any], sent: dict[str, object]
 ) -> None:
     engine, server = await connect(whole(HELLO))
     await answer(engine, **sampling)
@@ -221,6 +271,13 @@ async def test_logprobs_pass_as_they_are(connect: Connect) -> None:
     choice = {"delta": {"content": "Hel"}, "logprobs": {"content": [token]}, "finish_reason": "stop"}
     engine, _ = await connect(whole(f"data: {json.dumps({'choices': [choice]})}\n\n"))
     assert (await answer(engine))[0].logprobs == (token,)
+
+
+async def test_a_logprob_may_be_infinite_which_no_json_allows(connect: Connect) -> None:
+    token = '{"token": "Hel", "logprob": -Infinity}'
+    choice = f'{{"delta": {{"content": "Hel"}}, "logprobs": {{"content": [{token}]}}}}'
+    engine, _ = await connect(whole(f'data: {{"choices": [{choice}]}}\n\n{DONE}'))
+    assert (await answer(engine))[0].logprobs == ({"token": "Hel", "logprob": float("-inf")},)
 
 
 async def test_the_environments_proxy_is_used_where_it_is_meant(

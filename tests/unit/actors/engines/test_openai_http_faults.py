@@ -65,10 +65,11 @@ async def test_a_fault_after_the_first_token_is_an_error_and_no_second_attempt(
     assert len(server.requests) == 1
 
 
-async def test_a_disconnect_after_the_first_token_is_an_error(connect: Connect) -> None:
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_disconnect_after_the_first_token_is_an_error(connect: Connect, streamed: bool) -> None:
     engine, server = await connect(piecewise(chunk("Hel"), then=disconnect))
     with pytest.raises(EngineError):
-        await answer(engine)
+        await answer(engine, streamed=streamed)
     assert len(server.requests) == 1
 
 
@@ -77,11 +78,22 @@ async def test_a_disconnect_after_the_end_of_the_answer_is_none(connect: Connect
     assert text(await answer(engine)) == "Hello"
 
 
-async def test_silence_after_the_first_token_is_an_error(connect: Connect) -> None:
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_silence_after_the_first_token_is_an_error(connect: Connect, streamed: bool) -> None:
     engine, server = await connect(piecewise(chunk("Hel"), then=hang), read_timeout_s=0.05)
     with pytest.raises(EngineError, match=r"silent for 0\.05 s"):
-        await answer(engine)
+        await answer(engine, streamed=streamed)
     assert len(server.requests) == 1
+
+
+async def test_silence_on_a_connection_that_served_a_call_before_is_an_error_too(
+    connect: Connect,
+) -> None:
+    engine, server = await connect(whole(HELLO), hang, read_timeout_s=0.05, retries=0)
+    assert text(await answer(engine)) == "Hello"
+    with pytest.raises(ServerUnreachable, match=r"silent for 0\.05 s"):
+        await answer(engine)
+    assert server.peers[0] == server.peers[1]
 
 
 EARLY_FAULTS: list[tuple[Reply, type[RequestError], str]] = [

@@ -43,6 +43,22 @@ async def test_an_empty_answer_still_ends_and_counts() -> None:
     assert delta.prompt_tokens == 2
 
 
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(("streamed", "deltas"), [(True, 22), (False, 4)])
+async def test_an_answer_takes_the_scripts_time_in_however_few_deltas(
+    streamed: bool, deltas: int
+) -> None:
+    engine = await started(tokens=21, first_token_s=5, token_s=0.01)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    stream = engine.stream(MESSAGES, Sampling(), streamed)
+    first = await anext(stream)
+    assert loop.time() - began == pytest.approx(5)
+    assert len(first.text.split()) == 1
+    assert len([first, *[delta async for delta in stream]]) == deltas
+    assert loop.time() - began == pytest.approx(5.2)
+
+
 async def outcomes(fail_share: float, hang_share: float, calls: int) -> str:
     """The outcomes of the calls, a letter each: A for answered, F for failed, H for hanging."""
     engine = await started(tokens=1, fail_share=fail_share, hang_share=hang_share)

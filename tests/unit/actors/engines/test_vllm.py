@@ -448,6 +448,35 @@ class TestEngine:
         assert [d async for d in engine.stream([system, *QUESTION], Sampling())]
         assert llm.asked[-1] == [{"role": "user", "content": "be brief\n\nhi"}]
 
+    @pytest.mark.parametrize(("streamed", "texts"), [(True, list("abcd")), (False, ["a", "bcd"])])
+    async def test_an_answer_that_nobody_reads_along_comes_in_few_deltas(
+        self,
+        engine: Any,
+        llm: FakeLLM,
+        monkeypatch: pytest.MonkeyPatch,
+        streamed: bool,
+        texts: list[str],
+    ) -> None:
+        async def generate(*_: Any) -> AsyncGenerator[Any]:
+            for text in "abcd":
+                part = SimpleNamespace(
+                    token_ids=[7],
+                    text=text,
+                    finish_reason="length" if text == "d" else None,
+                    stop_reason=None,
+                    logprobs=[{7: SimpleNamespace(decoded_token=text, logprob=-1.0, rank=1)}],
+                )
+                yield SimpleNamespace(outputs=[part], prompt_token_ids=[1, 2, 3], finished=text == "d")
+
+        await engine.start()
+        monkeypatch.setattr(llm, "generate", generate)
+        monkeypatch.setattr("actors.engines.vllm.PIECE_S", 3600)
+        sampling = Sampling(top_logprobs=0)
+        deltas = [delta async for delta in engine.stream(QUESTION, sampling, streamed)]
+        assert [delta.text for delta in deltas] == texts
+        assert [token["token"] for delta in deltas for token in delta.logprobs] == list("abcd")
+        assert (deltas[-1].finish_reason, deltas[-1].completion_tokens) == ("length", 4)
+
     async def test_a_start_that_fails_leaves_nothing_behind(self, engine: Any, llm: FakeLLM) -> None:
         llm.answers = [RuntimeError("no kernel image")]
         with pytest.raises(EngineUnavailable, match="no kernel image"):

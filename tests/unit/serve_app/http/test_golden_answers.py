@@ -112,7 +112,7 @@ def test_every_event_of_a_stream(same: Same, name: str) -> None:
         **(ALL if name == "all" else {}), **(STREAMED if name == "all" else {"stream": True})
     )
     failed = reply.error(EngineError("it broke", model="one", param="messages"))
-    text = reply.role() + reply.chunk(None) + "".join(map(reply.chunk, EVENTS)) + failed
+    text = reply.role() + reply.chunks([]) + reply.chunks(EVENTS) + failed
     same(f"stream_{name}.txt", text)
 
 
@@ -160,7 +160,10 @@ def test_the_schema_knows_every_key_and_value(path: Path) -> None:
 @given(st.text(min_size=1))
 def test_a_chunk_of_text_alone_is_the_one_that_the_schema_makes(text: str) -> None:
     data = (
-        response(stream=True).chunk(AnswerDelta(Delta(text=text))).removeprefix("data: ").rstrip("\n")
+        response(stream=True)
+        .chunks([AnswerDelta(Delta(text=text))])
+        .removeprefix("data: ")
+        .rstrip("\n")
     )
     chunk = ChatCompletionChunk.model_validate_json(data)
     assert chunk.choices[0].delta.content == text

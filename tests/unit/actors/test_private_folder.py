@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.engines import private_folder
-from actors.engines.private_folder import PREFIX, PrivateFolder
+from actors import private_folder
+from actors.private_folder import PREFIX, PrivateFolder
 
 OWNER = """
 import sys
 from pathlib import Path
-from actors.engines.private_folder import PrivateFolder
+from actors.private_folder import PrivateFolder
 folder = PrivateFolder(Path(sys.argv[1]))
 print(folder.path, flush=True)
 sys.stdin.read()

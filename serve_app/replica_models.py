@@ -1,0 +1,166 @@
+"""The mixture's calls to its models, straight to their replicas. This file knows nothing of Ray."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import Context
+
+from pydantic import TypeAdapter
+
+from actors.calls.address import Address
+from actors.calls.replica_pool import ReplicaPool
+from actors.engine import Delta, Message
+from actors.replica import ReplicaSettings, ReplicaStats
+from configs.errors import RequestError
+from configs.schema import Sampling
+
+PROBE_S = 2.0
+"""Longest wait for a probe, in seconds. A running replica answers within milliseconds, or within this
+time if its machine is busy."""
+FIRST_NOTICE_S = 5.0
+"""Longest wait, in seconds, for the first notice of the replicas that there are."""
+
+SETTINGS = TypeAdapter(ReplicaSettings)
+STATS = TypeAdapter(ReplicaStats)
+
+Notice = Callable[[str, Mapping[str, Address]], None]
+"""Takes in the addresses of a model's replicas, by the names of the model and of each replica."""
+Watch = Callable[[Notice], Awaitable[None]]
+"""Gives a notice for each model now, and again whenever its replicas change, until it is cancelled."""
+
+
+class ReplicaModels:
+    """`mixture.models.Models` over connections to the models' replicas.
+
+    The connections belong to the event loop of the first call. Another loop gets new ones.
+
+    Args:
+        models: names of the models.
+        node: Ray's ID of this process's own node.
+        watch: tells which replicas there are.
+        patience_s: seconds that a `complete` call waits before it ends another model's turn; None for
+            the recipe's `patience_s`.
+        is_busy: whether answers are in work that may still need the models.
+        on_change: called when the number of a model's replicas has changed.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[str],
+        node: str,
+        watch: Watch,
+        *,
+        patience_s: float | None = None,
+        is_busy: Callable[[], bool] = lambda: False,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.names = tuple(models)
+        """Names of the models."""
+        self._node = node
+        self._watch = watch
+        self._patience_s = patience_s
+        self._is_busy = is_busy
+        self._on_change = on_change
+        self._pools: dict[str, ReplicaPool] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._noticed = asyncio.Event()
+        """Set once there was a notice for every model."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many replicas of each model can be called now."""
+        return {name: pool.count for name, pool in self._pools.items()}
+
+    def start(self) -> None:
+        """Begin to watch the replicas, in the running event loop. A call does so too."""
+        loop = asyncio.get_running_loop()
+        if self._watching is not None and self._watching.get_loop() is loop:
+            return
+        self._noticed = asyncio.Event()
+        self._pools = {
+            name: ReplicaPool(name, self._node, self._is_busy, self._on_change) for name in self.names
+        }
+        # In a context of its own: when a client leaves, Ray cancels all calls that were made on behalf
+        # of its request, and would cancel the watch with them.
+        self._watching = loop.create_task(self._run(self._pools), context=Context())
+
+    async def close(self) -> None:
+        """Let go of all replicas. Calls that are open end with EngineUnavailable."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def stream(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncGenerator[Delta]:
+        """See `Models`."""
+        connection = await (await self._pool(model)).choose()
+        # Not delegated by `async for`: closing this generator has to close the other one too.
+        deltas = connection.stream(messages, sampling, streamed=streamed)
+        try:
+            async for delta in deltas:
+                yield delta
+        finally:
+            await deltas.aclose()
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        connection = await (await self._pool(model)).choose()
+        return await connection.complete(messages, sampling, self._patience_s)
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        connection = await (await self._pool(model)).choose()
+        return await connection.count_tokens(messages)
+
+    async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
+        connection = await (await self._pool(model)).choose()
+        return await connection.token_ends(texts)
+
+    async def is_alive(self, model: str) -> bool:
+        """Whether a replica of the model answers within `PROBE_S`.
+
+        A replica whose engine restarts answers too: its calls wait until the engine is back.
+        """
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self.stats(model)
+        except (TimeoutError, RequestError):
+            return False
+        return True
+
+    async def stats(self, model: str) -> ReplicaStats:
+        """The counts of one of the model's replicas.
+
+        Raises:
+            RequestError: NoReplica if no replica can be called, EngineUnavailable if it is lost.
+        """
+        connection = await (await self._pool(model)).choose()
+        return STATS.validate_python(await connection.about("stats"))
+
+    async def settings(self, model: str) -> ReplicaSettings:
+        """The settings with which one of the model's replicas runs; see `stats`."""
+        connection = await (await self._pool(model)).choose()
+        return SETTINGS.validate_python(await connection.about("settings"))
+
+    async def _pool(self, model: str) -> ReplicaPool:
+        self.start()
+        if not self._noticed.is_set():
+            try:
+                async with asyncio.timeout(FIRST_NOTICE_S):
+                    await self._noticed.wait()
+            except TimeoutError:
+                pass
+        return self._pools[model]
+
+    async def _run(self, pools: Mapping[str, ReplicaPool]) -> None:
+        unnoticed = set(pools)
+
+        def notice(model: str, found: Mapping[str, Address]) -> None:
+            pools[model].update(found)
+            unnoticed.discard(model)
+            if not unnoticed:
+                self._noticed.set()
+
+        try:
+            await self._watch(notice)
+        finally:
+            for pool in pools.values():
+                pool.close()

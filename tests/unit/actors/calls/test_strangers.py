@@ -1,0 +1,157 @@
+"""Attempts on a replica's sockets by those who do not belong there."""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from actors.calls import server
+from actors.calls.address import Address, prove
+from actors.calls.connection import connect
+from actors.calls.frames import (
+    LENGTH,
+    MOST_BYTES,
+    MOST_STRANGER_BYTES,
+    AskCount,
+    Challenge,
+    Frame,
+    Proof,
+    Welcome,
+    from_replica,
+    pack,
+)
+from tests.unit.actors.calls.conftest import ASKED, NODE, Connect, Served, until
+
+NONCE = b"n" * 32
+
+
+@asynccontextmanager
+async def stranger(
+    address: Address,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare TCP connection, after the replica's challenge."""
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    yield reader, writer
+    writer.close()
+
+
+async def challenge(reader: asyncio.StreamReader) -> Challenge:
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    frame = from_replica.decode(await reader.readexactly(length))
+    assert isinstance(frame, Challenge)
+    return frame
+
+
+async def is_refused(reader: asyncio.StreamReader) -> bool:
+    """Whether the replica ends the connection without another byte."""
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+def proof(address: Address, nonce: bytes) -> Proof:
+    return Proof(prove(address.secret, nonce), NONCE)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",  # its first bytes are a length of over a gigabyte
+        LENGTH.pack(0xFFFF_FFFF),
+        LENGTH.pack(MOST_STRANGER_BYTES + 1),
+        LENGTH.pack(3) + b"\xc1\xc1\xc1",
+        LENGTH.pack(0),
+        pack(AskCount(1, ASKED)),
+        pack(Proof(b"", NONCE)),
+        pack(Proof(prove("00" * 32, NONCE), NONCE)),
+        LENGTH.pack(5) + b"\x80\x04\x95\x05.",  # a pickle
+    ],
+    ids=[
+        "http",
+        "a frame of 4 GiB",
+        "a frame too long for a stranger",
+        "garbage",
+        "an empty frame",
+        "a call without proof",
+        "an empty proof",
+        "a wrong secret",
+        "a pickle",
+    ],
+)
+async def test_whoever_does_not_know_the_secret_gets_nothing(served: Served, sent: bytes) -> None:
+    far = await served.far()
+    async with stranger(far) as (reader, writer):
+        await challenge(reader)
+        writer.write(sent)
+        assert await is_refused(reader)
+    assert served.script.asked == []
+
+
+async def test_a_proof_is_good_for_one_connection(served: Served) -> None:
+    far = await served.far()
+    async with stranger(far) as (reader, writer), stranger(far) as (again, writes_again):
+        heard = proof(far, (await challenge(reader)).nonce)
+        writer.write(pack(heard))
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+        assert isinstance(from_replica.decode(await reader.readexactly(length)), Welcome)
+        await challenge(again)
+        writes_again.write(pack(heard))
+        assert await is_refused(again)
+
+
+async def test_a_frame_that_never_ends_costs_a_stranger_its_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PROVE_S", 0.05)
+    far = await served.far()
+    async with stranger(far) as (reader, writer), stranger(far) as (silent, _):
+        await challenge(reader)
+        writer.write(LENGTH.pack(MOST_STRANGER_BYTES))
+        assert await is_refused(reader)
+        await challenge(silent)
+        assert await is_refused(silent)
+
+
+async def test_a_frame_of_4_gib_ends_the_connection_of_a_known_caller_too(served: Served) -> None:
+    reader, writer = await asyncio.open_unix_connection(served.path)
+    writer.write(LENGTH.pack(MOST_BYTES + 1))
+    assert await is_refused(reader)
+    writer.close()
+
+
+async def test_another_user_cannot_enter_the_folder_and_is_refused_if_he_does(
+    served: Served, connecting: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = served.path.parent.stat()
+    assert stat.S_IMODE(folder.st_mode) == 0o700
+    assert folder.st_uid == os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: folder.st_uid + 1)
+    connection = await connecting(served.near)
+    await until(lambda: connection.is_lost)
+
+
+async def test_a_caller_does_not_talk_to_whoever_does_not_know_the_secret(served: Served) -> None:
+    """Another program has taken the port of a replica that is gone."""
+    heard: list[bytes] = []
+
+    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def send(frame: Frame) -> None:
+            writer.write(pack(frame))
+
+        send(Challenge(NONCE))
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+        heard.append(await reader.readexactly(length))
+        send(Welcome(prove("00" * 32, NONCE)))
+        heard.append(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(impostor, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        address = Address("another node", "", "127.0.0.1", port, served.server.secret)
+        with pytest.raises(ConnectionError):
+            await connect(address, NODE, "m", lambda: None)
+    assert heard[1:] in ([], [b""])

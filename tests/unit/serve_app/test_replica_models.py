@@ -1,0 +1,150 @@
+"""Calls to the models of a recipe, whose replicas come and go."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from actors.calls.address import Address
+from actors.calls.server import CallServer
+from actors.engine import Message, collect_answer
+from actors.private_folder import PrivateFolder
+from actors.replica import Replica
+from configs.errors import EngineError, NoReplica
+from configs.schema import Sampling, ScriptedModel
+from serve_app import replica_models
+from serve_app.replica_models import Notice, ReplicaModels
+
+NODE = "a node"
+MODEL = ScriptedModel(engine="scripted", tokens=3, first_token_s=0, token_s=0)
+HELLO = [Message(role="user", content="hello there")]
+
+
+class Notices:
+    """What Serve would say about replicas, said by the test."""
+
+    def __init__(self) -> None:
+        self.notice: Notice | None = None
+        self.watched = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def watch(self, notice: Notice) -> None:
+        self.notice = notice
+        self.watched.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+    async def say(self, model: str, *paths: Path) -> None:
+        await self.watched.wait()
+        assert self.notice is not None
+        self.notice(model, {str(path): Address(NODE, str(path)) for path in paths})
+
+
+@pytest.fixture
+async def path() -> AsyncIterator[Path]:
+    """The socket of a real replica of a scripted engine."""
+    folder, replica = PrivateFolder(), Replica("m", MODEL, queue=4)
+    await replica.start()
+    server = CallServer(replica)
+    await server.listen_unix(folder.path / "calls")
+    yield folder.path / "calls"
+    await server.drain(0)
+    await replica.stop()
+    folder.remove()
+
+
+@pytest.fixture
+def notices() -> Notices:
+    return Notices()
+
+
+@pytest.fixture
+async def models(notices: Notices) -> AsyncIterator[ReplicaModels]:
+    opened = ReplicaModels(["m", "away"], NODE, notices.watch)
+    yield opened
+    await opened.close()
+
+
+async def test_every_kind_of_call_reaches_the_replica(
+    models: ReplicaModels, notices: Notices, path: Path
+) -> None:
+    models.start()
+    await notices.say("m", path)
+    await notices.say("away")
+    sampling = Sampling(seed=1)
+    streamed = await collect_answer(models.stream("m", HELLO, sampling))
+    whole = await models.complete("m", HELLO, sampling)
+    assert whole.text == streamed.text != ""
+    assert (whole.completion_tokens, whole.last) == (3, True)
+    assert await models.count_tokens("m", HELLO) == 3
+    assert await models.token_ends("m", ["ab cd"]) == [[2, 5]]
+    stats, settings = await models.stats("m"), await models.settings("m")
+    assert (stats.finished, stats.in_flight, stats.completion_tokens) == (2, 0, 6)
+    assert (settings.model, settings.queue) == (MODEL, 4)
+    assert await models.is_alive("m")
+    assert models.counts == {"m": 1, "away": 0}
+
+
+async def test_a_model_without_replicas_fails_at_once(models: ReplicaModels, notices: Notices) -> None:
+    models.start()
+    await notices.say("m")
+    await notices.say("away")
+    with pytest.raises(NoReplica, match="'away'"):
+        await models.count_tokens("away", [])
+    assert not await models.is_alive("away")
+
+
+async def test_a_call_waits_for_the_first_notice(
+    models: ReplicaModels, notices: Notices, path: Path
+) -> None:
+    counting = asyncio.create_task(models.token_ends("m", ["ab"]))
+    await notices.say("away")
+    assert not counting.done()
+    await notices.say("m", path)
+    assert await counting == [[2]]
+
+
+async def test_a_call_does_not_wait_for_ever_for_a_notice(
+    models: ReplicaModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_models, "FIRST_NOTICE_S", 0.01)
+    with pytest.raises(NoReplica):
+        await models.token_ends("m", ["ab"])
+
+
+async def test_closing_ends_the_watch_and_the_calls(
+    models: ReplicaModels, notices: Notices, path: Path
+) -> None:
+    models.start()
+    await notices.say("m", path)
+    await notices.say("away")
+    await models.stats("m")
+    await models.close()
+    assert notices.ended.is_set()
+    with pytest.raises((EngineError, NoReplica)):
+        await models.stats("m")
+
+
+def test_another_event_loop_gets_connections_of_its_own(notices: Notices) -> None:
+    """Benchmark jobs run several event loops, one after the other."""
+
+    async def ask(models: ReplicaModels) -> None:
+        folder, replica = PrivateFolder(), Replica("m", MODEL, queue=4)
+        await replica.start()
+        server = CallServer(replica)
+        await server.listen_unix(folder.path / "calls")
+        models.start()
+        await notices.say("m", folder.path / "calls")
+        assert (await models.stats("m")).started == 0
+        await models.close()
+        await server.drain(0)
+        await replica.stop()
+        folder.remove()
+
+    models = ReplicaModels(["m"], NODE, notices.watch)
+    for _ in range(2):
+        notices.watched, notices.ended = asyncio.Event(), asyncio.Event()
+        asyncio.run(ask(models))
