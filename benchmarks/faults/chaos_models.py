@@ -9,8 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
-import uvicorn
-
 from actors.engine import Delta, Message, collect_answer
 from actors.engines.scripted import ScriptedEngine
 from actors.replica import ReplicaStats
@@ -19,6 +17,7 @@ from benchmarks.shared.open_loop import question
 from configs.errors import EngineUnavailable
 from configs.schema import Recipe, Sampling, ScriptedModel
 from serve_app.http.api import create_api
+from serve_app.http.listener import Listener
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDelta
 
@@ -141,8 +140,8 @@ async def serve(port: int, cards: int) -> None:
     assert isinstance(model, ScriptedModel)
     engines = Engines(model, [REMOTE])
     await engines.start()
-    settings = uvicorn.Config(create_api(alone, engines), HOST, port, log_level="error")
-    await uvicorn.Server(settings).serve()
+    await Listener(create_api(alone, engines), HOST, port).start()
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

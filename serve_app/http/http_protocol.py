@@ -267,7 +267,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _look_after_linger(self, before: int) -> None:
         unsent = self._transport.get_write_buffer_size()
-        if before and unsent < before:
+        if unsent < before:
             self._linger(unsent)
         else:
             self._transport.abort()

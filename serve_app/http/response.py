@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from actors.engine import Delta
+from actors.engine import Delta, merge
 from configs.errors import RequestError
 from serve_app.error_response import DONE, error_events
 from serve_app.http.answer_schema import (
@@ -19,7 +19,6 @@ from serve_app.http.answer_schema import (
 )
 from serve_app.http.moa_object import moa_event, moa_summary, rounded
 from serve_app.http.request import ChatRequest
-from serve_app.mixture.deltas import join_deltas
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Call, Event, ProposalDone, Role, Summary
 
 KEEPALIVE = ": keep-alive\n\n"
@@ -66,7 +65,8 @@ class ChatResponse:
 
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece, as JSON."""
-        answer = join_deltas([event.delta for event in events if isinstance(event, AnswerDelta)])
+        deltas = [event.delta for event in events if isinstance(event, AnswerDelta)]
+        answer = merge(deltas or [Delta()])
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning

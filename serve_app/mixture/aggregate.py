@@ -7,11 +7,10 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, merge
 from configs.errors import DeadlineExceeded, EmptyAnswer, EngineUnavailable, RequestError
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
-from serve_app.mixture.deltas import join_deltas
 from serve_app.mixture.events import (
     AnswerDelta,
     Answered,
@@ -150,7 +149,7 @@ class _Writer:
                         # Blank text is held back until other text follows. An answer that is not
                         # streamed is held back until its end.
                         if self._task.streamed and (self._has_text or came.reasoning):
-                            yield AnswerDelta(join_deltas(unsent))
+                            yield AnswerDelta(merge(unsent))
                             unsent = []
                     else:
                         if isinstance(came, Retried):  # 3: the answer starts anew
@@ -163,7 +162,7 @@ class _Writer:
             cut = True  # 2
         finally:
             self._time.close()
-        for event in self._end(join_deltas(written), join_deltas(unsent), cut=cut):
+        for event in self._end(merge(written or [Delta()]), merge(unsent or [Delta()]), cut=cut):
             yield event
 
     def _end(self, whole: Delta, unsent: Delta, *, cut: bool) -> Iterator[Event]:

@@ -25,7 +25,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, merge
 from configs.errors import (
     ContextTooLong,
     DeadlineExceeded,
@@ -37,7 +37,6 @@ from configs.errors import (
 )
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import PromptTask, fit
-from serve_app.mixture.deltas import join_deltas
 from serve_app.mixture.events import (
     Call,
     Event,
@@ -246,7 +245,7 @@ class _Layer:
                 written.append(delta)
                 if more := shown.extend(delta.text):
                     self._emit(ProposalDelta(self._task.number, sample.place, sample.model, more))
-        return join_deltas(written)
+        return merge(written or [Delta()])
 
     def _missing(self, sample: Sample, cause: str, detail: str) -> Missing:
         return Missing(self._task.number, sample.model, cause, detail)

@@ -1,6 +1,7 @@
 """The aggregator: its fallbacks, its time limits, and what the events say of them."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,12 @@ async def test_the_answer_is_streamed_as_it_comes(mixture: Mixture) -> None:
     assert deltas == ["one ", "two", ""]
     assert outcome.summary.answered.first_s == 1
     assert [(s.stage, s.seconds) for s in outcome.summary.stages] == [("layer 1", 0), ("aggregator", 2)]
+
+
+async def test_an_answer_leaves_no_timer_behind(mixture: Mixture) -> None:
+    await mixture.answer(mixture.recipe(aggregator={"first_token_timeout_s": 10}))
+    timers: Any = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    assert [timer for timer in timers if not timer.cancelled()] == []
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ async def test_a_probe_that_takes_long_is_ended_by_the_grace(mixture: Mixture) -
         (["one ", "two "], ["one two th", "ree"], ["one ", "two ", "th", "ree"]),
         (["one ", "two "], ["another"], ["one ", "two "]),
         (["one ", "two "], ["one "], ["one ", "two "]),
+        (["one ", "two "], ["won ", "two ", "three"], ["one ", "two "]),
     ],
 )
 async def test_no_text_of_a_proposal_is_streamed_twice_and_the_whole_comes_at_the_end(
