@@ -17,7 +17,11 @@ class Nodes:
 
         self._cluster: Any = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "object_store_memory": ray_runtime.OBJECT_STORE_BYTES},
+            head_node_args={
+                "num_cpus": 0,
+                "object_store_memory": ray_runtime.OBJECT_STORE_BYTES,
+                "include_dashboard": False,
+            },
         )
         self.address: str = self._cluster.address
         self._nodes: list[Any] = []
