@@ -10,13 +10,14 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.cards.card import Card
 from cluster.cards.detect import detect_cards
+from cluster.ray_processes import fewer_processes
 from configs.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,33 +111,13 @@ def connect(address: str | None, *, verbose: bool) -> None:
     # Ray warns at every start that its token authentication is on, as it should be.
     for quiet in ("ray._private.authentication", "ray.serve"):
         logging.getLogger(quiet).setLevel(level)
-    with _fewer_processes(logs=verbose):
+    with fewer_processes(logs=verbose):
         ray.init(
             address=address or "local",
             log_to_driver=verbose,
             logging_level=level,
             **({} if address else local),
         )
-
-
-@contextmanager
-def _fewer_processes(*, logs: bool) -> Iterator[None]:
-    """Within this context Ray starts a node without helpers that have no work on one machine.
-
-    Ray has no option for this. Left out are the autoscaler and, unless `logs`, the log monitor, which
-    reads all log files 10 times a second to show them in terminals. Each is a Python process.
-    """
-    from ray._private.node import Node
-
-    helpers = ["start_monitor"] if logs else ["start_monitor", "start_log_monitor"]
-    starts = {name: getattr(Node, name) for name in helpers}
-    for name in helpers:
-        setattr(Node, name, lambda _: None)
-    try:
-        yield
-    finally:
-        for name, start in starts.items():
-            setattr(Node, name, start)
 
 
 def set_environment() -> None:

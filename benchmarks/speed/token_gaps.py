@@ -23,6 +23,7 @@ import uvloop
 from actors.engine import Message, Share
 from actors.engines import create
 from benchmarks.shared.harness import Limit, percentile, report, run, serving
+from benchmarks.shared.others import others_cpu_s
 from benchmarks.shared.processes import server
 from benchmarks.shared.raw_client import Connection, read
 from benchmarks.speed.backends import AGGREGATOR, MODELS, PROPOSERS, SERVED_NAME, calls_of, recipe
@@ -141,9 +142,13 @@ def main(
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
     """Gaps between tokens at the client and at the engine; takes a minute and a half."""
+    others_s, began = others_cpu_s(), time.monotonic()
     rows = [row(HTTP, over_http(answers)), row(SCRIPTED, in_replica(answers))]
+    others = (others_cpu_s() - others_s) / (time.monotonic() - began)
+    print(f"other programs meanwhile: {others:.2f} cores")
     title = f"Time between two tokens, {answers} answers, one at a time"
-    report(title, rows, [limit for each in rows for limit in limits(each)], json)
+    held = [limit for each in rows for limit in limits(each)]
+    report(title, rows, held, json, **{"other programs, cores": others})
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ CLUSTER = {
     "serve_app.deployments",
     "serve_app.replica_watch",
     "serve_app.follow_nodes",
+    "cluster.ray_processes",
     "cluster.ray_runtime",
     "jobs.model_app",
     "cli.ray_job",

@@ -28,9 +28,20 @@ class Served:
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
+        self._opened: list[Connection] = []
 
     async def connect(self) -> Connection:
-        return await connect(f"http://{HOST}:{self.listener.port}")
+        connection = await connect(f"http://{HOST}:{self.listener.port}")
+        self._opened.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        """Close all connections, and wait until they are."""
+        for connection in self._opened:
+            connection.writer.close()
+        for connection in self._opened:
+            with suppress(OSError):
+                await connection.writer.wait_closed()
 
     def stop(self, drain_s: float) -> asyncio.Task[None]:
         return asyncio.create_task(self.listener.stop(drain_s))
@@ -46,8 +57,10 @@ class Served:
 async def served(puppets: Puppets) -> AsyncIterator[Served]:
     listener = Listener(create_api(recipe(), puppets), HOST, 0)
     await listener.start()
-    yield Served(listener)
+    served = Served(listener)
+    yield served
     await listener.stop(0)
+    await served.close()
 
 
 async def test_a_port_that_is_taken_is_named() -> None:

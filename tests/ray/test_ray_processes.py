@@ -5,7 +5,7 @@ import os
 import pytest
 from ray._private.node import Node
 
-from cluster.ray_runtime import _fewer_processes
+from cluster.ray_processes import fewer_processes
 from tests.e2e.processes import below
 
 STARTS = {name: getattr(Node, name) for name in ("start_monitor", "start_log_monitor")}
@@ -24,12 +24,12 @@ def test_no_process_runs_that_has_no_work() -> None:
 
 
 def test_the_log_monitor_stays_for_a_terminal_that_shows_logs() -> None:
-    with _fewer_processes(logs=True):
+    with fewer_processes(logs=True):
         assert starts()["start_log_monitor"] is STARTS["start_log_monitor"]
         assert starts()["start_monitor"] is not STARTS["start_monitor"]
 
 
 def test_ray_starts_its_helpers_again_after_a_failed_start() -> None:
-    with pytest.raises(ConnectionError), _fewer_processes(logs=False):
+    with pytest.raises(ConnectionError), fewer_processes(logs=False):
         raise ConnectionError
     assert starts() == STARTS
