@@ -18,7 +18,8 @@ from serve_app.http.http_protocol import HttpProtocol, Shared
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 QUEUED_S = 0.05
-"""Seconds for which a listener that stops still takes in the connections and requests that wait."""
+"""Seconds for which a listener that stops still takes in the connections and requests that wait, and
+answers them."""
 ACCEPT_STEPS = 4
 """Steps of asyncio's event loop from the acceptance of a connection to its first byte."""
 FLUSH_S = 2.5
@@ -76,9 +77,10 @@ class Listener:
     async def stop(self, drain_s: float) -> None:
         """Stop serving; return when no connection is left.
 
-        1. Connections that wait to be accepted are still accepted; then the port closes. From the start
-           of this step on, new requests are refused (503), and idle connections are closed.
-        2. Requests in work have `drain_s` seconds to end.
+        1. Connections that wait to be accepted are still accepted; then the port closes, and idle
+           connections are closed. Requests that were on their way are answered, because a client cannot
+           know which of the processes that share the port has got its connection.
+        2. Further requests are refused (503). Requests in work have `drain_s` seconds to end.
         3. Then their streams end with an error event, their other answers are errors (503), and the
            app's work on them is cancelled.
         """
@@ -90,6 +92,7 @@ class Listener:
             connection.drain()
         if any(connection.awaits_head for connection in shared.connections):
             await self._until_no_connection(QUEUED_S)
+        shared.refuses = True
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=drain_s)  # 2
         for connection in list(shared.connections):  # 3
