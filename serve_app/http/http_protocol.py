@@ -47,7 +47,9 @@ class Shared:
     head_timeout_s: float
     """Longest time in which the head of a request has to come."""
     is_draining: bool = False
-    """Whether the listener is about to stop: new requests are refused, and connections end."""
+    """Whether the listener is about to stop: a connection ends after its next response."""
+    refuses: bool = False
+    """Whether new requests are refused, because the listener stops."""
     connections: "set[HttpProtocol]" = field(default_factory=set)
     has_no_connection: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after the loss of the last connection."""
@@ -169,7 +171,7 @@ class HttpProtocol(asyncio.Protocol):
             self._end_unread(BadRequest("this server speaks HTTP/1.1"), 505)
             return
         app = self._shared.app
-        if self._shared.is_draining:
+        if self._shared.refuses:
             app = error_response(ShuttingDown(SHUTTING_DOWN))
         task = asyncio.get_running_loop().create_task(exchange.run(app))
         self._shared.tasks.add(task)

@@ -18,6 +18,7 @@ from serve_app.http.http_protocol import HttpProtocol, Shared
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 QUEUED_S = 0.05
+<<<<<<< HEAD
 """Seconds for which a listener that stops still takes in the connections and requests that wait."""
 QUIET_STEPS = 2
 """Steps of the event loop in a row without a connection that waits, after which the port can be closed.
@@ -25,6 +26,12 @@ asyncio accepts a connection in one step and gives it a transport in the next, f
 be open still."""
 MADE_STEPS = 2
 """Steps of the event loop from a connection's transport to its protocol."""
+=======
+"""Seconds for which a listener that stops still takes in the connections and requests that wait, and
+answers them."""
+ACCEPT_STEPS = 4
+"""Steps of asyncio's event loop from the acceptance of a connection to its first byte."""
+>>>>>>> h-scale
 FLUSH_S = 2.5
 """Seconds in which the last bytes of all connections have to be read, once nothing works any more."""
 
@@ -80,9 +87,10 @@ class Listener:
     async def stop(self, drain_s: float) -> None:
         """Stop serving; return when no connection is left.
 
-        1. Connections that wait to be accepted are still accepted; then the port closes. From the start
-           of this step on, new requests are refused (503), and idle connections are closed.
-        2. Requests in work have `drain_s` seconds to end.
+        1. Connections that wait to be accepted are still accepted; then the port closes, and idle
+           connections are closed. Requests that were on their way are answered, because a client cannot
+           know which of the processes that share the port has got its connection.
+        2. Further requests are refused (503). Requests in work have `drain_s` seconds to end.
         3. Then their streams end with an error event, their other answers are errors (503), and the
            app's work on them is cancelled.
         """
@@ -96,6 +104,7 @@ class Listener:
             connection.drain()
         if any(connection.awaits_head for connection in shared.connections):
             await self._until_no_connection(QUEUED_S)
+        shared.refuses = True
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=drain_s)  # 2
         for connection in list(shared.connections):  # 3
