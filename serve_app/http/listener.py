@@ -18,20 +18,14 @@ from serve_app.http.http_protocol import HttpProtocol, Shared
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 QUEUED_S = 0.05
-<<<<<<< HEAD
-"""Seconds for which a listener that stops still takes in the connections and requests that wait."""
+"""Seconds for which a listener that stops still takes in the connections and requests that wait, and
+answers them."""
 QUIET_STEPS = 2
 """Steps of the event loop in a row without a connection that waits, after which the port can be closed.
 asyncio accepts a connection in one step and gives it a transport in the next, for which the port has to
 be open still."""
 MADE_STEPS = 2
 """Steps of the event loop from a connection's transport to its protocol."""
-=======
-"""Seconds for which a listener that stops still takes in the connections and requests that wait, and
-answers them."""
-ACCEPT_STEPS = 4
-"""Steps of asyncio's event loop from the acceptance of a connection to its first byte."""
->>>>>>> h-scale
 FLUSH_S = 2.5
 """Seconds in which the last bytes of all connections have to be read, once nothing works any more."""
 
