@@ -44,7 +44,7 @@ ENVIRONMENT = {
     # When Serve is shut down, it ends the ingresses before the models, but by default it waits 30 s for
     # them at most. Each replica has a limit of its own, which follows from the recipe's limits.drain_s.
     "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S": "90000",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # where proxies listen: a dead one is found after three
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # where proxies listen; three find a dead one
     "RAY_enable_metrics_collection": "0",  # this project does not read Ray's metrics
     "RAY_metrics_report_interval_ms": "60000",
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
@@ -211,8 +211,8 @@ def log_folder() -> Path:
 
 
 def deploy(app: "Application", name: str) -> None:
-    """Run a Serve application, and return when all of its replicas are up. If Serve does not run yet, it
-    starts without its proxies. If it runs already, its proxies stay as they are.
+    """Run a Serve application, and return when all of its replicas are up. If Serve does not run yet,
+    it starts without its proxies. If it runs already, its proxies stay as they are.
 
     Args:
         app: the application.

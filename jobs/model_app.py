@@ -161,8 +161,8 @@ def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
 def _end_app(own: str) -> None:
     """End the application that a killed job has left, in whatever state the application is.
 
-    The calls of the killed job have ended with its connections. But Serve waits for replicas that still
-    start, and gives every replica time to end. So the actors are killed first.
+    The calls of the killed job have ended with its connections, so nothing here has to end in its own
+    time, as Serve would let it. So the actors are killed first.
     """
     import ray
     from ray import serve
