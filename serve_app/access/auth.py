@@ -7,7 +7,7 @@
 3. Where there are no keys and the recipe says `access.open`, every request is admitted.
 4. Otherwise only requests from this machine are admitted: both ends of the connection are here, and the
    Host header names this machine. So a web page that has pointed its own name here (DNS rebinding) is
-   refused.
+   refused. A request for which a proxy names another client (`X-Forwarded-For`) is refused too.
 """
 
 import asyncio
@@ -30,6 +30,8 @@ ANYONE = "anyone"
 """Name of the Key that stands for all requests where no API key is needed, so that the limits count
 these requests together."""
 BEARER = re.compile(rb"Bearer +([!-~]+) *", re.IGNORECASE)
+CLIENT_OF_PROXY = (b"x-forwarded-for", b"x-real-ip")
+"""Headers in which a reverse proxy names its client, and the clients of proxies before it."""
 HOST_PORT = re.compile(r":\d*$")
 ONLY_LOCAL = "without API keys only this machine may ask (access.open in the recipe lets everybody in)"
 
@@ -135,6 +137,10 @@ def _require_local(scope: Scope) -> None:
         host = (scope.get(end) or ("",))[0]
         if not is_loopback(host):
             raise Forbidden(f"{ONLY_LOCAL}, and this request came over another interface")
+    for header in CLIENT_OF_PROXY:
+        for hosts in _headers(scope, header):
+            if not all(is_loopback(host.strip()) for host in hosts.decode("latin-1").split(",")):
+                raise Forbidden(f"{ONLY_LOCAL}, and a proxy says that this one came from elsewhere")
     for host in _headers(scope, b"host"):
         name = HOST_PORT.sub("", host.decode("latin-1"))
         if not is_loopback(name) and not name.lower().endswith(".localhost"):

@@ -20,8 +20,12 @@ BACKLOG = 2048
 QUEUED_S = 0.05
 """Seconds for which a listener that stops still takes in the connections and requests that wait, and
 answers them."""
-ACCEPT_STEPS = 4
-"""Steps of asyncio's event loop from the acceptance of a connection to its first byte."""
+QUIET_STEPS = 2
+"""Steps of the event loop in a row without a connection that waits, after which the port can be closed.
+asyncio accepts a connection in one step and gives it a transport in the next, for which the port has to
+be open still."""
+MADE_STEPS = 2
+"""Steps of the event loop from a connection's transport to its protocol."""
 FLUSH_S = 2.5
 """Seconds in which the last bytes of all connections have to be read, once nothing works any more."""
 
@@ -88,6 +92,8 @@ class Listener:
         shared.is_draining = True
         await self._accept_queued()  # 1
         self._close_sockets()
+        for _ in range(MADE_STEPS):
+            await asyncio.sleep(0)
         for connection in list(shared.connections):
             connection.drain()
         if any(connection.awaits_head for connection in shared.connections):
@@ -108,10 +114,10 @@ class Listener:
         waiting = select.poll()  # unlike select(), it takes descriptors of any size
         for sock in self._sockets:
             waiting.register(sock, select.POLLIN)
-        while loop.time() < until and waiting.poll(0):  # noqa: ASYNC110  # each step accepts
+        quiet = 0
+        while quiet < QUIET_STEPS and loop.time() < until:
             await asyncio.sleep(0)
-        for _ in range(ACCEPT_STEPS):
-            await asyncio.sleep(0)
+            quiet = 0 if waiting.poll(0) else quiet + 1
 
     async def _until_closed(self) -> None:
         shared = self._shared

@@ -234,6 +234,21 @@ def test_an_api_whose_keys_cannot_be_read_does_not_start(scripted: Scripted, tmp
 
 
 class TestWithoutKeys:
+    @pytest.mark.parametrize("header", ["X-Forwarded-For", "x-real-ip"])
+    async def test_the_client_of_a_proxy_on_this_machine_may_not_ask(
+        self, scripted: Scripted, header: str
+    ) -> None:
+        request: dict[str, Any] = {"path": "/v1/models", "method": "GET"}
+        for said, expected in [
+            ("203.0.113.7", 403),
+            ("127.0.0.1, 203.0.113.7", 403),
+            ("unknown", 403),
+            ("127.0.0.1", 200),
+        ]:
+            headers = [(b"host", b"localhost"), (header.lower().encode(), said.encode())]
+            answered = await status(create_api(recipe(), scripted), **request, headers=headers)
+            assert answered == expected
+
     @pytest.mark.parametrize(
         ("server", "client", "host"),
         [
