@@ -113,8 +113,8 @@ class Load:
                 try:
                     try:
                         tokens = await self._ask(client, stream)
-                    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                        if not keep_alive:
+                    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                        if not keep_alive or "complete message" in str(error):  # a response was cut
                             raise
                         tokens = await self._ask(client, stream)
                     self.tokens[tokens] += 1
