@@ -63,7 +63,11 @@ def _deploy_and_wait(
     names = ", ".join(recipe.models)
     with err.status(f"starting the models: {names}"):
         with exit_on_user_error():
-            graph = build(BuildArgs(recipe=recipe, follow_nodes=follow_nodes, host=host, port=port))
+            here = ray_runtime.this_node()
+            args = BuildArgs(
+                recipe=recipe, follow_nodes=follow_nodes, host=host, port=port, ingress_node=here
+            )
+            graph = build(args)
         try:
             ray_runtime.deploy(graph, ray_runtime.APP_NAME)
         except RuntimeError as error:

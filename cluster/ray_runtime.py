@@ -71,6 +71,8 @@ REPLICA_ENVIRONMENT = {
 """More such variables for the processes that Ray starts. They give a replica one event loop in place of
 several, which costs less CPU: docs/results.md. They are not for this process, because Serve's handles
 then work only in an event loop."""
+HEAD_RESOURCE = "node:__internal_head__"
+"""Ray's name of a resource that only the head node has."""
 DETECT_S = 60.0
 """Most seconds that nodes may take to detect their cards."""
 END_POLL_S = 0.1
@@ -182,6 +184,19 @@ def alive_nodes() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def this_node() -> str:
+    """Ray's ID of the node of this process."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def head_node(nodes: Sequence[Mapping[str, Any]]) -> str | None:
+    """Ray's ID of the head node among these records of `alive_nodes`, or None if it is not there."""
+    heads = (node for node in nodes if HEAD_RESOURCE in node.get("Resources", {}))
+    return next((str(node["NodeID"]) for node in heads), None)
 
 
 def _offered_cards(node: str, resources: Mapping[str, float], cards: Sequence[Card]) -> Iterator[Card]:

@@ -199,7 +199,6 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
     Raises:
         ModelAppMismatch: the application lacks a model, or has another model than the recipe.
     """
-    import ray
     from ray import serve
 
     from actors.keeper.ray_keeper import keepers
@@ -212,9 +211,8 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
         deployment: sum(n for state, n in status.replica_states.items() if state == "RUNNING")
         for deployment, status in deployments.items()
     }
-    node = ray.get_runtime_context().get_node_id()
     watch = partial(watch_models, name, recipe.models)
-    models = ReplicaModels(recipe.models, node, watch, patience_s=math.inf)
+    models = ReplicaModels(recipe.models, ray_runtime.this_node(), watch, patience_s=math.inf)
     call_limits = {}
     for model, wanted in recipe.models.items():
         running = await models.settings(model)

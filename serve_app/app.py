@@ -47,7 +47,9 @@ class BuildArgs(BaseModel):
     """Change the number to have the recipe planned and its keys read again: Serve builds an application
     anew only if its arguments differ."""
     ingresses: int = Field(1, ge=1)
-    """Number of ingresses, spread evenly over the nodes that the cluster has at deployment."""
+    """Number of ingresses. Several are spread evenly over the nodes of the cluster at deployment."""
+    ingress_node: str | None = None
+    """Ray's ID of the node of a single ingress; by default the head node."""
     host: str | None = None
     """Interface on which each ingress listens by itself. Serve's proxies have to be off then
     (`proxy_location: Disabled`), because they would share the port. By default no ingress listens, and
@@ -77,8 +79,8 @@ def build(args: BuildArgs) -> Application:
         ray_runtime.await_gpus(args.min_gpus)
     found = ray_runtime.cluster_cards() if ray.is_initialized() else detect_cards()
     plan = plan_recipe(recipe, choose_cards(recipe, found), fetch_weights)
-    nodes = len(ray_runtime.alive_nodes()) if ray.is_initialized() else 1
-    across_nodes = args.follow_nodes or nodes > 1
+    nodes = ray_runtime.alive_nodes() if ray.is_initialized() else []
+    across_nodes = args.follow_nodes or len(nodes) > 1
     models = {
         name: _build_model(
             name, recipe, plan, follow_nodes=args.follow_nodes, across_nodes=across_nodes
@@ -88,7 +90,12 @@ def build(args: BuildArgs) -> Application:
     ingress: Any = serve.deployment(
         serve.ingress()(Ingress),
         name=INGRESS,
-        **ingress_options(args.ingresses, nodes, recipe.limits.drain_s),
+        **ingress_options(
+            args.ingresses,
+            len(nodes) or 1,
+            args.ingress_node or ray_runtime.head_node(nodes),
+            recipe.limits.drain_s,
+        ),
     )
     # The environment's keys are read here and passed on as hashes, because an ingress may start again
     # on a node where the variable is not set.
@@ -118,7 +125,6 @@ def _build_model(
         name=deployment_name(name),
         **model_options(
             model,
-            queue,
             plan,
             replicas,
             drain_s=recipe.limits.drain_s,

@@ -27,9 +27,6 @@ QUEUE_FACTOR = 2
 """A replica's queue divided by the recipe's queue. The ingress keeps the recipe's bound for all
 replicas of a model together. Each ingress knows only its own calls, so that a replica may have more
 than its share."""
-SHORT_CALLS = 64
-"""Calls over a Serve handle that a replica takes in at a time beside as many as it can run and queue.
-The ingress and jobs call replicas over connections, which Serve does not count."""
 BUSY = 0.8
 """Share of the calls that a replica can run; above this share another replica is added. Where the
 recipe's queue is 0, the ingress admits no more calls than the replicas can run. So with a share of 1
@@ -63,8 +60,9 @@ Serve rounds up, so this is one replica. It is ready before an old one stops, so
 a single replica goes on answering."""
 
 
-def ingress_options(replicas: int, nodes: int, drain_s: float) -> dict[str, Any]:
-    """Options of the ingress: its replicas are spread evenly over the nodes of the cluster.
+def ingress_options(replicas: int, nodes: int, node: str | None, drain_s: float) -> dict[str, Any]:
+    """Options of the ingress. A single one is on a certain node, because its clients know the address
+    of that node. Several are spread evenly over the nodes of the cluster.
 
     Serve may restart an ingress on any node. Without a limit for each node, all ingresses could end up
     on the same node and be lost with that node. The limit leaves no room for one more replica during a
@@ -73,19 +71,22 @@ def ingress_options(replicas: int, nodes: int, drain_s: float) -> dict[str, Any]
     Args:
         replicas: number of ingresses.
         nodes: number of nodes of the cluster.
+        node: Ray's ID of the node of a single ingress; None for any node.
         drain_s: longest time in seconds that a stopped ingress finishes its requests.
     """
+    actor: dict[str, Any] = {"num_cpus": 0}
     options: dict[str, Any] = {
         "num_replicas": replicas,
         "max_ongoing_requests": INGRESS_REQUESTS,
-        "ray_actor_options": {"num_cpus": 0},
+        "ray_actor_options": actor,
         **_life_options(drain_s),
     }
     if replicas > 1:
         options["max_replicas_per_node"] = math.ceil(replicas / nodes)
-    else:
-        options["max_surge_percent"] = ONE_MORE
-    return options
+        return options
+    if node is not None:
+        actor["label_selector"] = {NODE_LABEL: node}
+    return options | {"max_surge_percent": ONE_MORE}
 
 
 def _life_options(drain_s: float) -> dict[str, Any]:
@@ -108,7 +109,6 @@ def replica_queue(recipe_queue: int) -> int:
 
 def model_options(
     model: Model,
-    queue: int,
     plan: Placement,
     replicas: ReplicasByNode | None,
     *,
@@ -119,16 +119,12 @@ def model_options(
 
     Args:
         model: the model's settings.
-        queue: how many calls may wait at one replica.
         plan: the placement of all models.
         replicas: the model's replicas in the plan, or None if it takes no card.
         drain_s: longest time in seconds that a stopped replica finishes its calls.
         follow_nodes: whether replicas are added and removed as nodes join and leave the cluster.
     """
-    options: dict[str, Any] = {
-        "max_ongoing_requests": model.concurrency + queue + SHORT_CALLS,
-        **_life_options(drain_s),
-    }
+    options = _life_options(drain_s)
     if replicas is None:
         options |= {"ray_actor_options": {"num_cpus": 0}, "max_surge_percent": ONE_MORE}
         return options | _count_options(model, model.replicas.min)

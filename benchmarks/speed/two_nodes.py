@@ -46,22 +46,14 @@ def recipe() -> Recipe:
 
 def deploy(port: int) -> dict[str, str]:
     """Serve with the ingress on a node of a model; returns which model is near and which is far."""
-    import ray
     from ray.serve.context import _get_global_client
 
-    from serve_app import app
-    from serve_app.app import BuildArgs
-    from serve_app.options import NODE_LABEL
+    from serve_app.app import BuildArgs, build
 
-    head = ray.get_runtime_context().get_node_id()
+    head = ray_runtime.this_node()
     node = next(n["NodeID"] for n in ray_runtime.alive_nodes() if n["NodeID"] != head)
-    graph: Any = app
-    plain = graph.ingress_options
-    here = {"num_cpus": 0, "label_selector": {NODE_LABEL: node}}
-    graph.ingress_options = lambda *a: plain(*a) | {"ray_actor_options": here}
-    ray_runtime.deploy(
-        app.build(BuildArgs(recipe=recipe(), host=HOST, port=port)), ray_runtime.APP_NAME
-    )
+    args = BuildArgs(recipe=recipe(), host=HOST, port=port, ingress_node=node)
+    ray_runtime.deploy(build(args), ray_runtime.APP_NAME)
     client: Any = _get_global_client()
     found = client.get_serve_details()["applications"][ray_runtime.APP_NAME]["deployments"]
     nodes = {name: found[f"model-{name}"]["replicas"][0]["node_id"] for name in MODELS}

@@ -77,8 +77,7 @@ def test_each_model_is_a_deployment_with_what_the_plan_gives_it(
     gpus = {name: each.ray_actor_options["num_gpus"] for name, each in found.items()}
     assert gpus == dict.fromkeys(found, 0.3333)  # one of the two cards has three replicas
     for name, each in found.items():
-        _, model, queue, assignments = each.init_args
-        assert each.max_ongoing_requests > model.concurrency + queue
+        _, _, _, assignments = each.init_args
         assert assignments.replicas.all == assignments.placement.replicas(name)
         scaling = each._deployment_config.autoscaling_config
         assert scaling.initial_replicas == len(assignments.replicas.all)

@@ -21,7 +21,7 @@ def options_of(
 ) -> dict[str, Any]:
     plan = make_plan(recipe, cards)
     settings, replicas = recipe.models[model], replicas_by_node(plan, model)
-    return model_options(settings, 10, plan, replicas, drain_s=40, follow_nodes=follow_nodes)
+    return model_options(settings, plan, replicas, drain_s=40, follow_nodes=follow_nodes)
 
 
 def resources(recipe: Recipe, cards: Sequence[Card]) -> dict[str, dict[str, Any]]:
@@ -168,16 +168,15 @@ def test_a_fixed_number_of_replicas_is_not_scaled(replicas: Any) -> None:
     assert "autoscaling_config" not in found
 
 
-def test_calls_that_run_that_wait_and_short_ones_reach_a_replica() -> None:
+def test_a_replica_is_watched_and_its_queue_has_room_for_an_uneven_load() -> None:
     found = options_of(make_recipe({"a": 30}), cards_of_nodes(GPU, 1), "a")
-    assert found["max_ongoing_requests"] == 4 + 10 + options.SHORT_CALLS
     assert replica_queue(7) == 14
     assert found["health_check_period_s"] == options.HEALTH_S
 
 
 def test_a_replica_that_stops_may_drain_before_serve_kills_it_and_an_idle_one_stops_at_once() -> None:
     model = options_of(make_recipe({"a": 30}), cards_of_nodes(GPU, 1), "a")
-    for found in (model, ingress_options(1, 1, 40)):
+    for found in (model, ingress_options(1, 1, None, 40)):
         assert found["graceful_shutdown_timeout_s"] == 40 + options.END_S
         assert found["graceful_shutdown_wait_loop_s"] <= 0.1
 
@@ -189,13 +188,16 @@ def test_a_card_has_no_room_for_one_replica_more() -> None:
 
 @pytest.mark.parametrize(("nodes", "on_a_node"), [(1, 3), (2, 2), (3, 1), (9, 1)])
 def test_ingresses_are_spread_evenly_over_the_nodes(nodes: int, on_a_node: int) -> None:
-    found = ingress_options(3, nodes, 30)
+    found = ingress_options(3, nodes, "head", 30)
     assert (found["num_replicas"], found["max_replicas_per_node"]) == (3, on_a_node)
     assert "max_surge_percent" not in found, "Serve would wait for ever for a node for one more"
     assert found["ray_actor_options"] == {"num_cpus": 0}
 
 
-def test_one_ingress_may_be_on_any_node() -> None:
-    found = ingress_options(1, 4, 30)
+def test_one_ingress_is_on_the_node_whose_address_its_clients_know() -> None:
+    found = ingress_options(1, 4, "head", 30)
+    labelled = {"num_cpus": 0, "label_selector": {options.NODE_LABEL: "head"}}
+    assert found["ray_actor_options"] == labelled
+    assert ingress_options(1, 4, None, 30)["ray_actor_options"] == {"num_cpus": 0}
     assert "max_replicas_per_node" not in found
     assert found["max_surge_percent"] == options.ONE_MORE
