@@ -5,6 +5,7 @@ the connections over them.
 """
 
 import asyncio
+import resource
 import select
 import socket
 from contextlib import suppress
@@ -26,6 +27,9 @@ asyncio accepts a connection in one step and gives it a transport in the next, f
 be open still."""
 MADE_STEPS = 2
 """Steps of the event loop from a connection's transport to its protocol."""
+MOST_FILES = 65_536
+"""Open files that the process may have, if the system allows it. Each connection is a file, and many
+systems allow a process 1,024 unless it asks for more."""
 FLUSH_S = 2.5
 """Seconds in which the last bytes of all connections have to be read, once nothing works any more."""
 
@@ -64,6 +68,7 @@ class Listener:
         Raises:
             CannotListen: the port cannot be opened.
         """
+        _allow_many_files()
         loop = asyncio.get_running_loop()
         try:
             for family, address in await _addresses(self._host, self._port):
@@ -144,6 +149,14 @@ class Listener:
 
     def _connect(self) -> HttpProtocol:
         return HttpProtocol(self._shared)
+
+
+def _allow_many_files() -> None:
+    """Raise the process's own limit of open files towards the system's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:

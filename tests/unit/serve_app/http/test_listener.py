@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp
 
 from configs.schema import Limits
 from serve_app.http.api import create_api
-from serve_app.http.listener import CannotListen, Listener
+from serve_app.http.listener import MOST_FILES, CannotListen, Listener
 from tests.unit.serve_app.conftest import Puppets, recipe
 from tests.unit.serve_app.http.test_half_closed import Connection, connect
 from tests.unit.serve_app.http.test_http_protocol import echo
@@ -86,6 +87,20 @@ async def test_listeners_of_one_machine_share_a_port() -> None:
     assert (await connection.rest()).endswith("/asked")
     connection.writer.close()
     await second.stop(0)
+
+
+async def test_a_low_limit_of_open_files_is_raised() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        listener = Listener(echo, HOST, 0)
+        await listener.start()
+        await listener.stop(0)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == min(MOST_FILES, hard)
+        assert hard == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_ipv6_is_listened_on() -> None:
