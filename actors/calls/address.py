@@ -5,7 +5,7 @@ import hmac
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 NONCE_BYTES = 32
 SILENT_S = 3
@@ -20,6 +20,9 @@ TCP_OPTIONS = {
 }
 """Options of every TCP socket, as far as the system has them: send at once, and ask a silent machine
 each second whether it is there. A machine that loses its power closes no connection."""
+
+Side = Literal["caller", "replica"]
+"""The two sides of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,22 @@ def set_tcp_options(tcp: socket.socket) -> None:
             tcp.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def prove(secret: str, nonce: bytes) -> bytes:
-    """The proof that somebody knows the secret: an HMAC-SHA-256 (RFC 2104) of the other side's nonce.
+def prove(secret: str, side: Side, nonce: bytes) -> bytes:
+    """The proof that one side of a connection knows the secret, which never crosses the network.
 
-    The secret itself never crosses the network.
+    The proof is an HMAC-SHA-256 (RFC 2104) of the side's name and the other side's nonce. With the
+    name, a proof of the caller is none of the replica. Without it, a program that does not know the
+    secret could challenge the caller with the caller's own nonce, and send the answer back as its own.
+
+    Args:
+        secret: the replica's secret: hexadecimal digits.
+        side: the side that proves.
+        nonce: random bytes of the other side.
     """
-    return hmac.digest(bytes.fromhex(secret), nonce, hashlib.sha256)
+    return hmac.digest(bytes.fromhex(secret), side.encode() + nonce, hashlib.sha256)
 
 
-def is_proof(secret: str, nonce: bytes, proof: bytes) -> bool:
-    """Whether a proof is right. The time of the comparison says nothing about the right proof."""
-    return hmac.compare_digest(prove(secret, nonce), proof)
+def is_proof(secret: str, side: Side, nonce: bytes, proof: bytes) -> bool:
+    """Whether a proof of one side is right; see `prove`. The time of the comparison says nothing about
+    the right proof."""
+    return hmac.compare_digest(prove(secret, side, nonce), proof)

@@ -207,8 +207,8 @@ class Connection(asyncio.Protocol):
         if self._secret is None or self._admitted.done():
             raise BadFrame("a handshake that nobody asked for")
         if isinstance(frame, Challenge):
-            self.send(Proof(prove(self._secret, frame.nonce), self._nonce))
-        elif is_proof(self._secret, self._nonce, frame.proof):
+            self.send(Proof(prove(self._secret, "caller", frame.nonce), self._nonce))
+        elif is_proof(self._secret, "replica", self._nonce, frame.proof):
             self._admitted.set_result(None)
         else:
             raise BadFrame("a wrong proof")

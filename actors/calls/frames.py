@@ -39,7 +39,7 @@ class Proof(Frame, tag=2):
     """The caller's first frame over TCP."""
 
     proof: bytes
-    """The HMAC-SHA-256 of the replica's nonce with the secret."""
+    """The caller's proof for the replica's nonce; see `address.prove`."""
     nonce: bytes
     """Random bytes, from which the replica makes its own proof."""
 
@@ -48,7 +48,7 @@ class Welcome(Frame, tag=3):
     """The replica admits the caller, and proves that it knows the secret too."""
 
     proof: bytes
-    """The HMAC-SHA-256 of the caller's nonce with the secret."""
+    """The replica's proof for the caller's nonce; see `address.prove`."""
 
 
 class Ask(Frame, tag=4):

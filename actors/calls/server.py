@@ -234,13 +234,15 @@ class _Served(asyncio.Protocol):
 
     def _admit(self, frame: frames.FromCaller) -> None:
         assert self._secret is not None
-        if not isinstance(frame, Proof) or not is_proof(self._secret, self._nonce, frame.proof):
-            raise BadFrame("no proof, or a wrong one")
+        if not isinstance(frame, Proof):
+            raise BadFrame("no proof")
+        if not is_proof(self._secret, "caller", self._nonce, frame.proof):
+            raise BadFrame("a wrong proof")
         self._is_known = True
         self._cutter.most_bytes = MOST_BYTES
         if self._expiry is not None:
             self._expiry.cancel()
-        self.send(Welcome(prove(self._secret, frame.nonce)))
+        self.send(Welcome(prove(self._secret, "replica", frame.nonce)))
 
     async def _answer(self, ask: Ask | AskCount | AskEnds | AskAbout) -> None:
         failed: Failed | None = None

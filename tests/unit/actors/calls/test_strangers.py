@@ -20,6 +20,7 @@ from actors.calls.frames import (
     Frame,
     Proof,
     Welcome,
+    from_caller,
     from_replica,
     pack,
 )
@@ -54,7 +55,7 @@ async def is_refused(reader: asyncio.StreamReader) -> bool:
 
 
 def proof(address: Address, nonce: bytes) -> Proof:
-    return Proof(prove(address.secret, nonce), NONCE)
+    return Proof(prove(address.secret, "caller", nonce), NONCE)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def proof(address: Address, nonce: bytes) -> Proof:
         LENGTH.pack(0),
         pack(AskCount(1, ASKED)),
         pack(Proof(b"", NONCE)),
-        pack(Proof(prove("00" * 32, NONCE), NONCE)),
+        pack(Proof(prove("00" * 32, "caller", NONCE), NONCE)),
         LENGTH.pack(5) + b"\x80\x04\x95\x05.",  # a pickle
     ],
     ids=[
@@ -145,7 +146,7 @@ async def test_a_caller_does_not_talk_to_whoever_does_not_know_the_secret(served
         send(Challenge(NONCE))
         (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
         heard.append(await reader.readexactly(length))
-        send(Welcome(prove("00" * 32, NONCE)))
+        send(Welcome(prove("00" * 32, "replica", NONCE)))
         heard.append(await reader.read())
         writer.close()
 
@@ -155,3 +156,26 @@ async def test_a_caller_does_not_talk_to_whoever_does_not_know_the_secret(served
         with pytest.raises(ConnectionError):
             await connect(address, NODE, "m", lambda: None)
     assert heard[1:] in ([], [b""])
+
+
+async def test_a_caller_is_not_fooled_by_its_own_proof(served: Served) -> None:
+    """The impostor challenges the caller with the caller's nonce, and sends back what it gets."""
+
+    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def proof_for(nonce: bytes) -> Proof:
+            writer.write(pack(Challenge(nonce)))
+            (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+            frame = from_caller.decode(await reader.readexactly(length))
+            assert isinstance(frame, Proof)
+            return frame
+
+        own = await proof_for((await proof_for(NONCE)).nonce)
+        writer.write(pack(Welcome(own.proof)))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(impostor, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        address = Address("another node", "", "127.0.0.1", port, served.server.secret)
+        with pytest.raises(ConnectionError):
+            await connect(address, NODE, "m", lambda: None)
