@@ -1,10 +1,11 @@
 """Where a replica takes calls: a Unix socket for callers on its node, and a TCP port for all others."""
 
+import dataclasses
 import hashlib
 import hmac
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 NONCE_BYTES = 32
@@ -42,12 +43,19 @@ class Address:
 
     def to_dict(self) -> dict[str, Any]:
         """The address as plain data."""
-        return asdict(self)
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Address":
-        """The address that `to_dict` has turned into plain data."""
-        return cls(**fields)
+        """The address that `to_dict` has turned into plain data.
+
+        Fields that this version does not know are left out: a replica of a later version may tell more.
+
+        Raises:
+            TypeError: node or path is missing.
+        """
+        known = {each.name for each in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in known})
 
 
 def set_tcp_options(tcp: socket.socket) -> None:
