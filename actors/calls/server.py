@@ -89,6 +89,7 @@ class CallServer:
         self._connections: set[_Served] = set()
         self._changed = asyncio.Event()
         """Set when a connection was lost."""
+        self._is_leaving = False
         self.secret = secrets.token_hex(SECRET_BYTES)
         """What callers over TCP have to know."""
 
@@ -117,6 +118,7 @@ class CallServer:
         have ended and its answers need no further ones. After `limit_s` seconds, the calls that are
         left end with EngineUnavailable.
         """
+        self._is_leaving = True
         for server in self._servers:
             server.close()
         for connection in self._connections:
@@ -132,6 +134,8 @@ class CallServer:
     def add(self, connection: "_Served") -> None:
         """Note a new connection."""
         self._connections.add(connection)
+        if self._is_leaving:  # asyncio had accepted the connection before the socket was closed
+            connection.send(Leaving())
 
     def remove(self, connection: "_Served") -> None:
         """Note that a connection is lost."""
