@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, cast
 
-import msgspec
-
 from actors.calls import frames
 from actors.calls.address import NONCE_BYTES, Address, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
@@ -99,7 +97,7 @@ class Connection(asyncio.Protocol):
         try:
             for body in self._cutter.feed(data):
                 self._received(frames.from_replica.decode(body))
-        except (BadFrame, msgspec.MsgspecError):
+        except (BadFrame, *frames.UNREADABLE):
             self._transport.abort()
 
     def close(self) -> None:
@@ -242,13 +240,13 @@ class _Incoming:
         """Send the question.
 
         Raises:
-            BadRequest: the question is too long.
+            BadRequest: the question is too long, or a text has a lone surrogate.
         """
         try:
             self._connection.send(message)
         except ValueError as error:
             self.has_ended = True
-            raise BadRequest(f"the conversation is too long: {error}") from None
+            raise BadRequest(f"the conversation cannot be sent: {error}") from None
 
     def put(self, frame: Answer) -> None:
         """Add a frame that has come."""

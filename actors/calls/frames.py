@@ -139,13 +139,15 @@ from_caller: msgspec.msgpack.Decoder[FromCaller] = msgspec.msgpack.Decoder(FromC
 """Reads the messages of callers."""
 from_replica: msgspec.msgpack.Decoder[FromReplica] = msgspec.msgpack.Decoder(FromReplica)
 """Reads the messages of replicas."""
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
+"""What the two readers raise for bytes that are no message. RecursionError is for lists in lists."""
 
 
 def pack(message: Frame) -> bytes:
     """The bytes of a message, as a frame.
 
     Raises:
-        ValueError: the frame would be longer than `MOST_BYTES`.
+        ValueError: the frame would be longer than `MOST_BYTES`, or a text has a lone surrogate.
     """
     body = _encoder.encode(message)
     if len(body) > MOST_BYTES:

@@ -14,8 +14,6 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import msgspec
-
 from actors.calls import frames
 from actors.calls.address import NONCE_BYTES, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
@@ -200,7 +198,7 @@ class _Served(asyncio.Protocol):
         try:
             for body in self._cutter.feed(data):
                 self._received(frames.from_caller.decode(body))
-        except (BadFrame, msgspec.MsgspecError):  # a stranger, or another version of this program
+        except (BadFrame, *frames.UNREADABLE):  # a stranger, or another version of this program
             self._transport.abort()
 
     def send(self, message: frames.Frame) -> None:

@@ -100,6 +100,20 @@ async def test_a_defect_of_the_replica_names_its_class_and_quotes_nothing(
     assert "conftest.py" in caplog.text
 
 
+async def test_an_error_with_half_a_character_arrives_too(
+    served: Served, connection: Connection
+) -> None:
+    served.script.steps.put_nowait(EngineError("the server says \ud83d"))
+    with pytest.raises(EngineError, match=r"the server says \?"):
+        await connection.complete(ASKED, SAMPLING, None)
+
+
+async def test_a_lone_surrogate_is_refused_by_the_caller(connection: Connection) -> None:
+    with pytest.raises(BadRequest, match=r"cannot be sent.*surrogates"):
+        await connection.count_tokens([{"role": "user", "content": "\ud83d"}])
+    assert connection.in_flight == 0
+
+
 async def test_a_reader_who_leaves_cancels_the_call(served: Served, connection: Connection) -> None:
     served.script.write("one")
     deltas = connection.stream(ASKED, SAMPLING)

@@ -70,6 +70,7 @@ def proof(address: Address, nonce: bytes) -> Proof:
         pack(Proof(b"", NONCE)),
         pack(Proof(prove("00" * 32, "caller", NONCE), NONCE)),
         LENGTH.pack(5) + b"\x80\x04\x95\x05.",  # a pickle
+        LENGTH.pack(1017) + b"\x97\x04\x01\x90\x81\xa1a" + b"\x91" * 1010,
     ],
     ids=[
         "http",
@@ -81,15 +82,19 @@ def proof(address: Address, nonce: bytes) -> Proof:
         "an empty proof",
         "a wrong secret",
         "a pickle",
+        "lists in lists",
     ],
 )
-async def test_whoever_does_not_know_the_secret_gets_nothing(served: Served, sent: bytes) -> None:
+async def test_whoever_does_not_know_the_secret_gets_nothing(
+    served: Served, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     far = await served.far()
     async with stranger(far) as (reader, writer):
         await challenge(reader)
         writer.write(sent)
         assert await is_refused(reader)
     assert served.script.asked == []
+    assert caplog.records == []  # a stranger cannot fill the log
 
 
 async def test_a_proof_is_good_for_one_connection(served: Served) -> None:
