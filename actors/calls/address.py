@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import hmac
+import os
 import socket
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +24,8 @@ TCP_OPTIONS = {
 """Options of every TCP socket, as far as the system has them: send at once, and ask a silent machine
 each second whether it is there. A machine that loses its power closes no connection."""
 
+PEER = struct.Struct("3i")
+"""The kernel's record of the process at the other end of a Unix socket: its PID, user and group."""
 Side = Literal["caller", "replica"]
 """The two sides of a connection."""
 
@@ -64,6 +68,18 @@ def set_tcp_options(tcp: socket.socket) -> None:
     for name, value in TCP_OPTIONS.items():
         if (option := getattr(socket, name, None)) is not None:
             tcp.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def is_own_user(unix: socket.socket) -> bool:
+    """Whether the process at the other end of a Unix socket belongs to this user, as the kernel says.
+
+    Where the kernel does not say, the folder of the socket is the only protection.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    peer = unix.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+    _, user, _ = PEER.unpack(peer)
+    return bool(user == os.geteuid())
 
 
 def prove(secret: str, side: Side, nonce: bytes) -> bytes:

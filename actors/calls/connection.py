@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, cast
 
 from actors.calls import frames
-from actors.calls.address import NONCE_BYTES, Address, is_proof, prove, set_tcp_options
+from actors.calls.address import NONCE_BYTES, Address, is_own_user, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
     MOST_BYTES,
     Ask,
@@ -80,7 +80,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         if self._secret is None:
-            self._admitted.set_result(None)
+            # Another user may have made the folder of a replica that is gone anew.
+            if is_own_user(transport.get_extra_info("socket")):
+                self._admitted.set_result(None)
+            else:
+                self._transport.abort()
         else:
             set_tcp_options(transport.get_extra_info("socket"))
 
@@ -305,12 +309,12 @@ async def connect(address: Address, node: str, model: str, on_change: Callable[[
             _, connection = await loop.create_unix_connection(
                 lambda: Connection(model, None, on_change), address.path
             )
-            return connection
-        if address.host is None:
+        elif address.host is None:
             raise ConnectionError("the replica takes calls of its own node only")
-        _, connection = await loop.create_connection(
-            lambda: Connection(model, address.secret, on_change), address.host, address.port
-        )
+        else:
+            _, connection = await loop.create_connection(
+                lambda: Connection(model, address.secret, on_change), address.host, address.port
+            )
         try:
             await connection.admitted()
         except BaseException:

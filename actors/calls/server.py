@@ -5,17 +5,14 @@ ends early when its caller sends `Cancel`, or when the connection is lost.
 """
 
 import asyncio
-import os
 import secrets
-import socket
-import struct
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from actors.calls import frames
-from actors.calls.address import NONCE_BYTES, is_proof, prove, set_tcp_options
+from actors.calls.address import NONCE_BYTES, is_own_user, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
     MOST_BYTES,
     MOST_STRANGER_BYTES,
@@ -47,8 +44,6 @@ at the replica and are merged into one, until the reader has taken some."""
 SECRET_BYTES = 32
 PROVE_S = 5.0
 """Seconds in which a caller over TCP has to prove that it knows the secret."""
-PEER = struct.Struct("3i")
-"""The kernel's record of the process at the other end of a Unix socket: its PID, user and group."""
 
 
 class Callee(Protocol):
@@ -170,7 +165,7 @@ class _Served(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         if self._secret is None:
-            if not _is_own_user(transport.get_extra_info("socket")):
+            if not is_own_user(transport.get_extra_info("socket")):
                 self._transport.abort()
                 return
         else:
@@ -329,13 +324,3 @@ class _Outgoing:
             self._unread += 1
             self._connection.send(Part(self._call, merge(self._waiting)))
             self._waiting.clear()
-
-
-def _is_own_user(unix: socket.socket) -> bool:
-    """Whether the process at the other end belongs to this user, as the kernel says. Where the kernel
-    does not say, the folder of the socket is the only protection."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    peer = unix.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
-    _, user, _ = PEER.unpack(peer)
-    return bool(user == os.geteuid())

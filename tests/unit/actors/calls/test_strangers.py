@@ -4,7 +4,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -24,7 +24,7 @@ from actors.calls.frames import (
     from_replica,
     pack,
 )
-from tests.unit.actors.calls.conftest import ASKED, NODE, Connect, Served, until
+from tests.unit.actors.calls.conftest import ASKED, NODE, Connect, Served
 
 NONCE = b"n" * 32
 
@@ -130,14 +130,37 @@ async def test_a_frame_of_4_gib_ends_the_connection_of_a_known_caller_too(served
 
 
 async def test_another_user_cannot_enter_the_folder_and_is_refused_if_he_does(
-    served: Served, connecting: Connect, monkeypatch: pytest.MonkeyPatch
+    served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = served.path.parent.stat()
     assert stat.S_IMODE(folder.st_mode) == 0o700
     assert folder.st_uid == os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: folder.st_uid + 1)
-    connection = await connecting(served.near)
-    await until(lambda: connection.is_lost)
+    reader, writer = await asyncio.open_unix_connection(served.path)
+    assert await is_refused(reader)
+    writer.close()
+
+
+async def test_a_caller_does_not_talk_to_another_user(
+    served: Served, connecting: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user has made the folder of a replica that is gone anew."""
+    accepted = asyncio.Event()
+    heard: list[bytes] = []
+
+    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            heard.append(await reader.read())
+        writer.close()
+        accepted.set()
+
+    path = served.path.with_name("impostor")
+    monkeypatch.setattr(os, "geteuid", lambda: served.path.stat().st_uid + 1)
+    async with await asyncio.start_unix_server(impostor, path):
+        with pytest.raises(ConnectionError):
+            await connecting(Address(NODE, str(path)))
+        await accepted.wait()
+    assert heard in ([], [b""])
 
 
 async def test_a_caller_does_not_talk_to_whoever_does_not_know_the_secret(served: Served) -> None:
