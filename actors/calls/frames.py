@@ -1,4 +1,4 @@
-"""The frames of a call's way: what a caller and a replica send each other, and how the bytes are cut.
+"""The messages between a caller and a replica, and the frames that carry them in a stream of bytes.
 
 A frame is its length, 4 bytes with the highest first, and a message in MessagePack. msgspec reads and
 writes the messages. So the bytes of a stranger can only become these messages, and nothing is pickled.

@@ -129,7 +129,7 @@ class ReplicaPool:
         self._look(name)
 
     def _look(self, name: str) -> None:
-        """Something has changed with a connection: draw the consequences."""
+        """Take in that a replica's connection was made or lost, or that the replica is leaving."""
         connection = self._connections.get(name)
         if connection is not None and connection.is_lost:
             del self._connections[name]
@@ -143,6 +143,7 @@ class ReplicaPool:
         self._close_unneeded()
 
     def _close_unneeded(self) -> None:
+        """Close the connections to leaving replicas that nobody needs (4)."""
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None

@@ -25,7 +25,7 @@ QUIET_STEPS = 2
 asyncio accepts a connection in one step and gives it a transport in the next, for which the port has to
 be open still."""
 MADE_STEPS = 2
-"""Steps of the event loop from a connection's transport to its protocol."""
+"""Steps of the event loop between the making of a connection's transport and `connection_made`."""
 FLUSH_S = 2.5
 """Seconds in which the last bytes of all connections have to be read, once nothing works any more."""
 
