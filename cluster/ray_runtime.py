@@ -41,10 +41,10 @@ ENVIRONMENT = {
     # deaths. How much each process takes with them and without: docs/results.md.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
-    # Serve ends callers before those whom they call, but by default it waits 30 s for the callers at
-    # most. Each replica has a limit of its own, which follows from the recipe's limits.drain_s.
+    # When Serve is shut down, it ends the ingresses before the models, but by default it waits 30 s for
+    # them at most. Each replica has a limit of its own, which follows from the recipe's limits.drain_s.
     "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S": "90000",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is replaced after three of them
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # where proxies listen; three find a dead one
     "RAY_enable_metrics_collection": "0",  # this project does not read Ray's metrics
     "RAY_metrics_report_interval_ms": "60000",
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
@@ -69,8 +69,8 @@ REPLICA_ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
 }
 """More such variables for the processes that Ray starts. They give a replica one event loop in place of
-several, which costs less CPU: docs/results.md. They are not for this process, which also calls handles
-outside of an event loop."""
+several, which costs less CPU: docs/results.md. They are not for this process, because Serve's handles
+then work only in an event loop."""
 DETECT_S = 60.0
 """Most seconds that nodes may take to detect their cards."""
 END_POLL_S = 0.1
@@ -211,8 +211,8 @@ def log_folder() -> Path:
 
 
 def deploy(app: "Application", name: str) -> None:
-    """Run a Serve application, and return when all of its replicas are up. Serve's own proxies are not
-    started.
+    """Run a Serve application, and return when all of its replicas are up. If Serve does not run yet,
+    it starts without its proxies. If it runs already, its proxies stay as they are.
 
     Args:
         app: the application.
@@ -283,7 +283,7 @@ def abandon() -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Check that the endpoint can listen on a port, before minutes are spent on starting models.
+    """Check that a port of this machine is free, before minutes are spent on starting models.
 
     Raises:
         PortTakenError: the port cannot be used; the message has the reason.

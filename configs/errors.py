@@ -22,8 +22,9 @@
     ├── DeadlineExceeded    504  no answer in time
     └── WeightsError        500  weights cannot be found, fetched or verified; at start, not by requests
 
-Each class of this tree can be made from its message alone and carries all else as attributes. Only such
-errors survive the way between two Ray processes.
+Each class of this tree can be made from its message alone and carries all else as attributes. So an
+error arrives as its own class in another process: over a connection to a replica
+(`actors/calls/wire_errors.py`), and over Ray.
 
 `UserError` is the base of errors that a person at a terminal can mend: a recipe with mistakes, a run
 folder that is in use, models that do not fit. A command prints the error's message and ends with exit

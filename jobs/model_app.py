@@ -161,9 +161,8 @@ def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
 def _end_app(own: str) -> None:
     """End the application that a killed job has left, in whatever state the application is.
 
-    The application's models do not know that their caller is gone. The models would finish all waiting
-    calls, perhaps for hours. Even when Serve ends them, Serve lets them go on for a while. So their
-    actors are killed first.
+    The calls of the killed job have ended with its connections, so nothing here has to end in its own
+    time, as Serve would let it. So the actors are killed first.
     """
     import ray
     from ray import serve

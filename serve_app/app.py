@@ -49,8 +49,9 @@ class BuildArgs(BaseModel):
     ingresses: int = Field(1, ge=1)
     """Number of ingresses, spread evenly over the nodes that the cluster has at deployment."""
     host: str | None = None
-    """Interface on which each ingress listens by itself. By default no ingress listens, and Serve's own
-    proxies answer, as the config file's `proxy_location` and `http_options` say."""
+    """Interface on which each ingress listens by itself. Serve's proxies have to be off then
+    (`proxy_location: Disabled`), because they would share the port. By default no ingress listens, and
+    Serve's proxies answer, as the config file's `proxy_location` and `http_options` say."""
     port: int = Field(8000, ge=0, le=65_535)
     """Port on which the ingresses listen. Those of one node share it. Without effect without a host."""
 

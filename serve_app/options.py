@@ -21,15 +21,15 @@ HEALTH_S = 2.0
 a health check fails. At Serve's default of 10 s, the other ingresses refused requests although the
 models had room."""
 INGRESS_REQUESTS = 4096
-"""Most requests at a time in one ingress; Serve's default is 5. The number may be high, because the
-queues at the engines have bounds of their own."""
+"""Most requests at a time that Serve's proxies give one ingress; Serve's default is 5. The number may
+be high, because the queues at the engines have bounds of their own."""
 QUEUE_FACTOR = 2
 """A replica's queue divided by the recipe's queue. The ingress keeps the recipe's bound for all
-replicas of a model together. Serve's router may spread the calls unevenly, so that a replica has more
+replicas of a model together. Each ingress knows only its own calls, so that a replica may have more
 than its share."""
 SHORT_CALLS = 64
-"""Calls at a time that a replica takes in beside those that it runs or queues: short calls that count
-tokens or ask whether the replica is ready."""
+"""Calls over a Serve handle that a replica takes in at a time beside as many as it can run and queue.
+The ingress and jobs call replicas over connections, which Serve does not count."""
 BUSY = 0.8
 """Share of the calls that a replica can run; above this share another replica is added. Where the
 recipe's queue is 0, the ingress admits no more calls than the replicas can run. So with a share of 1

@@ -67,7 +67,7 @@ WHAT_TO_DO = {
     "rate_limit_exceeded": "Wait for `Retry-After` seconds and send the same request again.",
     "engine_error": "Send the request again once; if it fails again, the model's log has the reason.",
     "empty": "Send the request again, with another `seed` or more `max_tokens`.",
-    "engine_unavailable": "Wait for `Retry-After` seconds; Ray starts a lost replica again.",
+    "engine_unavailable": "Wait for `Retry-After` seconds; Ray Serve starts a lost replica again.",
     "no_replica": "Wait until `/readyz` answers with 200.",
     "server_unreachable": "Check the server that the model's `base_url` names.",
     "shutting_down": "Send the request again: another ingress answers, or this one once it is back.",

@@ -11,7 +11,7 @@ from configs.schema import Recipe
 
 READY_S = 2.0
 """Longest wait for a replica's counters, in seconds. A replica that is up answers within milliseconds.
-If no replica is up, Serve would let the question wait for ever."""
+An ingress that has just started may first have to wait for news of the replicas."""
 
 
 class ModelStats(Protocol):

@@ -1,7 +1,7 @@
 """A call that is lost with its replica is made again on another replica.
 
-Ray Serve itself repeats a call only while no replica has accepted the call. Later the mixture decides
-whether a call that failed is made again:
+The connections to the replicas repeat no call. The mixture decides whether a call that failed is made
+again:
 
 1. Any error but EngineUnavailable: no. A model that returned an error, is overloaded or timed out would
    do so again.
@@ -12,8 +12,8 @@ whether a call that failed is made again:
    aggregator takes over.
 5. Otherwise: yes, after a short random wait.
 
-The probe does not choose the replica of the next attempt. Serve sends no more calls to a replica whose
-death it has seen.
+The probe does not choose the replica of the next attempt. A replica whose connection is lost gets no
+more calls (`actors/calls/replica_pool.py`).
 """
 
 import asyncio

@@ -101,12 +101,23 @@ class Load:
     stopped: bool = False
 
     async def run(self, *, stream: bool, keep_alive: bool) -> None:
-        """One client. It asks nothing a second time."""
+        """One client.
+
+        A connection may be closed in the moment in which its client sends the next request over it. No
+        server can prevent that, so clients that keep connections ask again, as OpenAI's do. The other
+        clients ask nothing a second time.
+        """
         headers = {} if keep_alive else {"Connection": "close"}
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20) as client:
             while not self.stopped:
                 try:
-                    self.tokens[await self._ask(client, stream)] += 1
+                    try:
+                        tokens = await self._ask(client, stream)
+                    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                        if not keep_alive or "complete message" in str(error):  # a response was cut
+                            raise
+                        tokens = await self._ask(client, stream)
+                    self.tokens[tokens] += 1
                 except (httpx.HTTPError, AssertionError, KeyError) as error:
                     self.lost.append(f"{stream=} {keep_alive=} {error!r}")
 
