@@ -229,7 +229,7 @@ class _Incoming:
         self._taken = 0
         self.number = 0
         self.has_ended = False
-        """Whether the replica has no more work with the call, so that nobody has to tell it to cancel."""
+        """Whether the replica works on the call no more, so that nobody has to tell it to cancel."""
 
     def __enter__(self) -> "_Incoming":
         if self._connection.is_lost:
