@@ -1,7 +1,9 @@
 """The mixture's calls to its models, straight to their replicas. This file knows nothing of Ray."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 
 from pydantic import TypeAdapter
@@ -12,15 +14,21 @@ from actors.engine import Delta, Message
 from actors.replica import ReplicaSettings, ReplicaStats
 from configs.errors import RequestError
 from configs.schema import Sampling
+from serve_app.safe_traceback import safe_traceback
 
 PROBE_S = 2.0
 """Longest wait for a probe, in seconds. A running replica answers within milliseconds, or within this
 time if its machine is busy."""
 FIRST_NOTICE_S = 5.0
-"""Longest wait, in seconds, for the first notice of the replicas that there are."""
+"""Seconds from the start of the watch for which calls wait for the first notice of their model's
+replicas. Serve gives no notice of a model before the model's first replica runs."""
+WATCH_AGAIN_S = 1.0
+"""Seconds after which a watch that has failed begins again."""
 
 SETTINGS = TypeAdapter(ReplicaSettings)
 STATS = TypeAdapter(ReplicaStats)
+
+logger = logging.getLogger(__name__)
 
 Notice = Callable[[str, Mapping[str, Address]], None]
 """Takes in the addresses of a model's replicas, by the names of the model and of each replica."""
@@ -62,8 +70,10 @@ class ReplicaModels:
         self._on_change = on_change
         self._pools: dict[str, ReplicaPool] = {}
         self._watching: asyncio.Task[None] | None = None
-        self._noticed = asyncio.Event()
-        """Set once there was a notice for every model."""
+        self._noticed: dict[str, asyncio.Event] = {}
+        """Set, by the model's name, once there was a notice of the model."""
+        self._notice_due = 0.0
+        """When a model without a notice counts as one without replicas, on the event loop's clock."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -75,17 +85,18 @@ class ReplicaModels:
         loop = asyncio.get_running_loop()
         if self._watching is not None and self._watching.get_loop() is loop:
             return
-        self._noticed = asyncio.Event()
+        self._noticed = {name: asyncio.Event() for name in self.names}
+        self._notice_due = loop.time() + FIRST_NOTICE_S
         self._pools = {
             name: ReplicaPool(name, self._node, self._is_busy, self._on_change) for name in self.names
         }
         # In a context of its own: when a client leaves, Ray cancels all calls that were made on behalf
         # of its request, and would cancel the watch with them.
-        self._watching = loop.create_task(self._run(self._pools), context=Context())
+        self._watching = loop.create_task(self._run(self._pools, self._noticed), context=Context())
 
     async def close(self) -> None:
         """Let go of all replicas. Calls that are open end with EngineUnavailable."""
-        if self._watching is not None:
+        if self._watching is not None and not self._watching.done():
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
@@ -142,25 +153,27 @@ class ReplicaModels:
 
     async def _pool(self, model: str) -> ReplicaPool:
         self.start()
-        if not self._noticed.is_set():
-            try:
-                async with asyncio.timeout(FIRST_NOTICE_S):
-                    await self._noticed.wait()
-            except TimeoutError:
-                pass
+        noticed = self._noticed[model]
+        if not noticed.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._notice_due):
+                    await noticed.wait()
         return self._pools[model]
 
-    async def _run(self, pools: Mapping[str, ReplicaPool]) -> None:
-        unnoticed = set(pools)
-
+    async def _run(
+        self, pools: Mapping[str, ReplicaPool], noticed: Mapping[str, asyncio.Event]
+    ) -> None:
         def notice(model: str, found: Mapping[str, Address]) -> None:
             pools[model].update(found)
-            unnoticed.discard(model)
-            if not unnoticed:
-                self._noticed.set()
+            noticed[model].set()
 
         try:
-            await self._watch(notice)
+            while True:
+                try:
+                    await self._watch(notice)
+                except Exception as error:  # without the watch, no new replica would ever be found
+                    logger.error("the watch of the replicas failed: %s", safe_traceback(error))
+                await asyncio.sleep(WATCH_AGAIN_S)
         finally:
             for pool in pools.values():
                 pool.close()

@@ -49,15 +49,25 @@ async def watch_models(
         if deployment == INGRESS:
             count_ingresses(len(replicas))
         else:
-            addresses = {name: Address.from_dict(said) for name, said in replicas.items() if said}
-            notice(names[deployment], addresses)
+            notice(names[deployment], _addresses(replicas))
 
     names = {deployment_name(model): model for model in models}
     await _watch_deployments(app, [INGRESS, *names], noticed)
 
 
+def _addresses(replicas: Mapping[str, Mapping[str, Any]]) -> dict[str, Address]:
+    """The addresses of those replicas that tell theirs in a form that this version knows."""
+    addresses = {}
+    for name, said in replicas.items():
+        try:
+            addresses[name] = Address.from_dict(said)
+        except TypeError:
+            logger.warning("replica %s does not say where it takes calls", name)
+    return addresses
+
+
 async def _watch_deployments(app: str, deployments: Iterable[str], notice: DeploymentNotice) -> None:
-    """The same for deployments.
+    """Give a notice for each deployment now, and again whenever its replicas change; never return.
 
     While the controller is away there are no notices. The calls to replicas do not need the controller.
     """
@@ -65,12 +75,18 @@ async def _watch_deployments(app: str, deployments: Iterable[str], notice: Deplo
         (LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(name, app)): name for name in deployments
     }
     seen = dict.fromkeys(names, -1)
+    controller: Any = None
     while True:
         try:
-            controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+            if controller is None:
+                # In a thread: without Ray's head, this takes up to a minute, and answers go on.
+                controller = await asyncio.to_thread(
+                    ray.get_actor, SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE
+                )
             changes: Any = await controller.listen_for_change.remote(seen)
         except (RayError, ValueError) as error:  # ValueError: no controller has this name now
             logger.warning("Serve's controller is out of reach: %s", type(error).__name__)
+            controller = None
             seen = dict.fromkeys(names, -1)
             await asyncio.sleep(AGAIN_S)
             continue

@@ -6,10 +6,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, cast
 
-import msgspec
-
 from actors.calls import frames
-from actors.calls.address import NONCE_BYTES, Address, is_proof, prove, set_tcp_options
+from actors.calls.address import NONCE_BYTES, Address, is_own_user, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
     MOST_BYTES,
     Ask,
@@ -82,7 +80,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         if self._secret is None:
-            self._admitted.set_result(None)
+            # Another user may have made the folder of a replica that is gone anew.
+            if is_own_user(transport.get_extra_info("socket")):
+                self._admitted.set_result(None)
+            else:
+                self._transport.abort()
         else:
             set_tcp_options(transport.get_extra_info("socket"))
 
@@ -99,7 +101,7 @@ class Connection(asyncio.Protocol):
         try:
             for body in self._cutter.feed(data):
                 self._received(frames.from_replica.decode(body))
-        except (BadFrame, msgspec.MsgspecError):
+        except (BadFrame, *frames.UNREADABLE):
             self._transport.abort()
 
     def close(self) -> None:
@@ -207,8 +209,8 @@ class Connection(asyncio.Protocol):
         if self._secret is None or self._admitted.done():
             raise BadFrame("a handshake that nobody asked for")
         if isinstance(frame, Challenge):
-            self.send(Proof(prove(self._secret, frame.nonce), self._nonce))
-        elif is_proof(self._secret, self._nonce, frame.proof):
+            self.send(Proof(prove(self._secret, "caller", frame.nonce), self._nonce))
+        elif is_proof(self._secret, "replica", self._nonce, frame.proof):
             self._admitted.set_result(None)
         else:
             raise BadFrame("a wrong proof")
@@ -227,7 +229,7 @@ class _Incoming:
         self._taken = 0
         self.number = 0
         self.has_ended = False
-        """Whether the replica has sent the last frame of the call."""
+        """Whether the replica works on the call no more, so that nobody has to tell it to cancel."""
 
     def __enter__(self) -> "_Incoming":
         if self._connection.is_lost:
@@ -242,13 +244,13 @@ class _Incoming:
         """Send the question.
 
         Raises:
-            BadRequest: the question is too long.
+            BadRequest: the question is too long, or a text has a lone surrogate.
         """
         try:
             self._connection.send(message)
         except ValueError as error:
             self.has_ended = True
-            raise BadRequest(f"the conversation is too long: {error}") from None
+            raise BadRequest(f"the conversation cannot be sent: {error}") from None
 
     def put(self, frame: Answer) -> None:
         """Add a frame that has come."""
@@ -307,12 +309,12 @@ async def connect(address: Address, node: str, model: str, on_change: Callable[[
             _, connection = await loop.create_unix_connection(
                 lambda: Connection(model, None, on_change), address.path
             )
-            return connection
-        if address.host is None:
+        elif address.host is None:
             raise ConnectionError("the replica takes calls of its own node only")
-        _, connection = await loop.create_connection(
-            lambda: Connection(model, address.secret, on_change), address.host, address.port
-        )
+        else:
+            _, connection = await loop.create_connection(
+                lambda: Connection(model, address.secret, on_change), address.host, address.port
+            )
         try:
             await connection.admitted()
         except BaseException:

@@ -1,4 +1,4 @@
-"""The frames of a call's way: what a caller and a replica send each other, and how the bytes are cut.
+"""The messages between a caller and a replica, and the frames that carry them in a stream of bytes.
 
 A frame is its length, 4 bytes with the highest first, and a message in MessagePack. msgspec reads and
 writes the messages. So the bytes of a stranger can only become these messages, and nothing is pickled.
@@ -39,7 +39,7 @@ class Proof(Frame, tag=2):
     """The caller's first frame over TCP."""
 
     proof: bytes
-    """The HMAC-SHA-256 of the replica's nonce with the secret."""
+    """The caller's proof for the replica's nonce; see `address.prove`."""
     nonce: bytes
     """Random bytes, from which the replica makes its own proof."""
 
@@ -48,7 +48,7 @@ class Welcome(Frame, tag=3):
     """The replica admits the caller, and proves that it knows the secret too."""
 
     proof: bytes
-    """The HMAC-SHA-256 of the caller's nonce with the secret."""
+    """The replica's proof for the caller's nonce; see `address.prove`."""
 
 
 class Ask(Frame, tag=4):
@@ -139,13 +139,15 @@ from_caller: msgspec.msgpack.Decoder[FromCaller] = msgspec.msgpack.Decoder(FromC
 """Reads the messages of callers."""
 from_replica: msgspec.msgpack.Decoder[FromReplica] = msgspec.msgpack.Decoder(FromReplica)
 """Reads the messages of replicas."""
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
+"""What the two readers raise for bytes that are no message. RecursionError is for lists in lists."""
 
 
 def pack(message: Frame) -> bytes:
     """The bytes of a message, as a frame.
 
     Raises:
-        ValueError: the frame would be longer than `MOST_BYTES`.
+        ValueError: the frame would be longer than `MOST_BYTES`, or a text has a lone surrogate.
     """
     body = _encoder.encode(message)
     if len(body) > MOST_BYTES:

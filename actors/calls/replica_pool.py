@@ -10,7 +10,8 @@ from actors.calls.connection import Connection, connect
 from configs.errors import NoReplica
 
 RECONNECT_S = 0.25
-"""Seconds between two attempts to reach a replica that should be there."""
+"""Seconds before another attempt to reach a replica that should be there, after an attempt has failed
+or a connection was lost."""
 WAIT_S = 1.0
 """Longest wait, in seconds, for the connection to a replica that is known and not reached yet."""
 LOOK_S = 0.25
@@ -108,6 +109,11 @@ class ReplicaPool:
         fewest = min(connection.in_flight for connection in candidates)
         return random.choice([c for c in candidates if c.in_flight == fewest])
 
+    async def _reconnect(self, name: str) -> None:
+        # A replica that ends every connection at once would otherwise keep the event loop busy.
+        await asyncio.sleep(RECONNECT_S)
+        await self._connect(name)
+
     async def _connect(self, name: str) -> None:
         while True:
             try:
@@ -119,17 +125,16 @@ class ReplicaPool:
                 logger.debug("replica %s of model %s: %r", name, self._model, error)
                 await asyncio.sleep(RECONNECT_S)
         del self._connecting[name]
-        if not connection.is_lost:
-            self._connections[name] = connection
+        self._connections[name] = connection
         self._look(name)
 
     def _look(self, name: str) -> None:
-        """Something has changed with a connection: draw the consequences."""
+        """Take in that a replica's connection was made or lost, or that the replica is leaving."""
         connection = self._connections.get(name)
         if connection is not None and connection.is_lost:
             del self._connections[name]
             if name in self._known and not connection.is_leaving and name not in self._connecting:
-                self._connecting[name] = asyncio.create_task(self._connect(name))
+                self._connecting[name] = asyncio.create_task(self._reconnect(name))
         count = sum(not each.is_leaving for each in self._connections.values())
         self._changed.set()
         if count != self._count:
@@ -138,6 +143,7 @@ class ReplicaPool:
         self._close_unneeded()
 
     def _close_unneeded(self) -> None:
+        """Close the connections to leaving replicas that nobody needs (4)."""
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None

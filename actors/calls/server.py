@@ -5,19 +5,14 @@ ends early when its caller sends `Cancel`, or when the connection is lost.
 """
 
 import asyncio
-import os
 import secrets
-import socket
-import struct
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import msgspec
-
 from actors.calls import frames
-from actors.calls.address import NONCE_BYTES, is_proof, prove, set_tcp_options
+from actors.calls.address import NONCE_BYTES, is_own_user, is_proof, prove, set_tcp_options
 from actors.calls.frames import (
     MOST_BYTES,
     MOST_STRANGER_BYTES,
@@ -49,8 +44,6 @@ at the replica and are merged into one, until the reader has taken some."""
 SECRET_BYTES = 32
 PROVE_S = 5.0
 """Seconds in which a caller over TCP has to prove that it knows the secret."""
-PEER = struct.Struct("3i")
-"""The kernel's record of the process at the other end of a Unix socket: its PID, user and group."""
 
 
 class Callee(Protocol):
@@ -89,6 +82,7 @@ class CallServer:
         self._connections: set[_Served] = set()
         self._changed = asyncio.Event()
         """Set when a connection was lost."""
+        self._is_leaving = False
         self.secret = secrets.token_hex(SECRET_BYTES)
         """What callers over TCP have to know."""
 
@@ -117,6 +111,7 @@ class CallServer:
         have ended and its answers need no further ones. After `limit_s` seconds, the calls that are
         left end with EngineUnavailable.
         """
+        self._is_leaving = True
         for server in self._servers:
             server.close()
         for connection in self._connections:
@@ -132,6 +127,8 @@ class CallServer:
     def add(self, connection: "_Served") -> None:
         """Note a new connection."""
         self._connections.add(connection)
+        if self._is_leaving:  # asyncio had accepted the connection before the socket was closed
+            connection.send(Leaving())
 
     def remove(self, connection: "_Served") -> None:
         """Note that a connection is lost."""
@@ -168,7 +165,7 @@ class _Served(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         if self._secret is None:
-            if not _is_own_user(transport.get_extra_info("socket")):
+            if not is_own_user(transport.get_extra_info("socket")):
                 self._transport.abort()
                 return
         else:
@@ -196,7 +193,7 @@ class _Served(asyncio.Protocol):
         try:
             for body in self._cutter.feed(data):
                 self._received(frames.from_caller.decode(body))
-        except (BadFrame, msgspec.MsgspecError):  # a stranger, or another version of this program
+        except (BadFrame, *frames.UNREADABLE):  # a stranger, or another version of this program
             self._transport.abort()
 
     def send(self, message: frames.Frame) -> None:
@@ -234,13 +231,15 @@ class _Served(asyncio.Protocol):
 
     def _admit(self, frame: frames.FromCaller) -> None:
         assert self._secret is not None
-        if not isinstance(frame, Proof) or not is_proof(self._secret, self._nonce, frame.proof):
-            raise BadFrame("no proof, or a wrong one")
+        if not isinstance(frame, Proof):
+            raise BadFrame("no proof")
+        if not is_proof(self._secret, "caller", self._nonce, frame.proof):
+            raise BadFrame("a wrong proof")
         self._is_known = True
         self._cutter.most_bytes = MOST_BYTES
         if self._expiry is not None:
             self._expiry.cancel()
-        self.send(Welcome(prove(self._secret, frame.nonce)))
+        self.send(Welcome(prove(self._secret, "replica", frame.nonce)))
 
     async def _answer(self, ask: Ask | AskCount | AskEnds | AskAbout) -> None:
         failed: Failed | None = None
@@ -325,13 +324,3 @@ class _Outgoing:
             self._unread += 1
             self._connection.send(Part(self._call, merge(self._waiting)))
             self._waiting.clear()
-
-
-def _is_own_user(unix: socket.socket) -> bool:
-    """Whether the process at the other end belongs to this user, as the kernel says. Where the kernel
-    does not say, the folder of the socket is the only protection."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    peer = unix.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
-    _, user, _ = PEER.unpack(peer)
-    return bool(user == os.geteuid())

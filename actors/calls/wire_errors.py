@@ -29,7 +29,9 @@ def describe(call: int, error: Exception) -> Failed:
         logger.error("a call failed with %s at\n%s", type(error).__name__, trace)
         error = EngineError(f"the replica failed ({type(error).__name__})")
     details = {name: value for name, value in vars(error).items() if value is not None}
-    return Failed(call, type(error).__name__, error.message, details)
+    # A server of a remote model may put half a character into its message, which no frame can carry.
+    message = error.message.encode("utf-8", "replace").decode()
+    return Failed(call, type(error).__name__, message, details)
 
 
 def rebuild(failed: Failed, model: str) -> RequestError:

@@ -127,7 +127,7 @@ class SendWatch:
         """Done once a send has waited for `timeout_s`."""
 
     async def send(self, message: Message) -> None:
-        """Send on."""
+        """ASGI's `send`; its wait counts."""
         self._began_s = self._loop.time()
         await self._send(message)
         self._began_s = None

@@ -1,4 +1,4 @@
-"""One request and its response between an ASGI app and a connection that h11 keeps the grammar of."""
+"""Carries one HTTP request to an ASGI app, and the app's response to the client."""
 
 import asyncio
 import logging
@@ -69,7 +69,7 @@ class Exchange:
 
     Args:
         scope: the request, as ASGI describes it.
-        conn: the grammar of the connection, after the head of the request.
+        conn: what h11 knows of the connection, just after the head of the request.
         flow: the connection.
         closes: whether the connection is to end after this response.
         on_end: called once, when the response is complete.

@@ -157,7 +157,7 @@ class HttpProtocol(asyncio.Protocol):
         if isinstance(event, h11.Data):
             self._exchange.feed(bytes(event.data))
         elif isinstance(event, h11.EndOfMessage):
-            self._ahead = 0
+            self._ahead = len(self._conn.trailing_data[0])
             self._exchange.end_body()
 
     def _begin(self, request: h11.Request) -> None:

@@ -26,7 +26,7 @@ QUIET_STEPS = 2
 asyncio accepts a connection in one step and gives it a transport in the next, for which the port has to
 be open still."""
 MADE_STEPS = 2
-"""Steps of the event loop from a connection's transport to its protocol."""
+"""Steps of the event loop between the making of a connection's transport and `connection_made`."""
 MOST_FILES = 65_536
 """Open files that the process may have, if the system allows it. Each connection is a file, and many
 systems allow a process 1,024 unless it asks for more."""

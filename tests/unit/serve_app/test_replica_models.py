@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,55 @@ async def test_a_call_does_not_wait_for_ever_for_a_notice(
     monkeypatch.setattr(replica_models, "FIRST_NOTICE_S", 0.01)
     with pytest.raises(NoReplica):
         await models.token_ends("m", ["ab"])
+
+
+async def test_a_model_that_still_starts_holds_no_other_model_up(
+    models: ReplicaModels, notices: Notices, path: Path
+) -> None:
+    """Serve says nothing of a model before its first replica runs, which may take minutes."""
+    models.start()
+    await notices.say("m", path)
+    assert await models.is_alive("m")
+
+
+async def test_a_model_without_a_notice_is_missing_at_once_later_on(
+    models: ReplicaModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_models, "FIRST_NOTICE_S", 0.01)
+    with pytest.raises(NoReplica):
+        await models.stats("away")
+    loop = asyncio.get_running_loop()
+    began, armed = loop.time(), list[float]()
+    call_at = loop.call_at
+
+    def note(when: float, *rest: Any, **more: Any) -> asyncio.TimerHandle:
+        armed.append(when)
+        return call_at(when, *rest, **more)
+
+    monkeypatch.setattr(loop, "call_at", note)
+    with pytest.raises(NoReplica):
+        await models.stats("away")
+    assert [when for when in armed if when > began] == []
+
+
+async def test_a_watch_that_fails_begins_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(replica_models, "WATCH_AGAIN_S", 0)
+    watches = 0
+
+    async def watch(notice: Notice) -> None:
+        nonlocal watches
+        watches += 1
+        if watches == 1:
+            raise KeyError("what nobody expects")
+        notice("m", {"one": Address(NODE, str(path))})
+        await asyncio.Event().wait()
+
+    models = ReplicaModels(["m"], NODE, watch)
+    assert (await models.stats("m")).started == 0
+    assert "KeyError" in caplog.text
+    await models.close()
 
 
 async def test_closing_ends_the_watch_and_the_calls(

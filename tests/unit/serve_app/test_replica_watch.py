@@ -1,112 +1,99 @@
-"""What Serve's controller says of replicas, without a cluster."""
+"""Serve's notices of replicas, from a controller that the test writes."""
 
 import asyncio
-import warnings
+import threading
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import RayActorError
+from ray.serve._private.common import DeploymentID
+from ray.serve._private.long_poll import LongPollNamespace, LongPollState
 
 from actors.calls.address import Address
-
-with warnings.catch_warnings(action="ignore"):  # Ray Serve's own models warn when they are defined
-    from ray.serve._private.long_poll import LongPollState
-
-    from serve_app import replica_watch
-
-pytestmark = pytest.mark.virtual_time
-
-ADDRESS = Address("a node", "/tmp/calls", "10.0.0.5", 4711, "00ff")
+from serve_app import replica_watch
+from serve_app.deployment_names import INGRESS, deployment_name
+from serve_app.replica_watch import watch_models
 
 
 class Controller:
-    """Answers each long poll with the next of its replies; after the last it never answers."""
+    """Serve's controller: `listen_for_change` gives what the test puts into `changes`."""
 
-    def __init__(self, *replies: object) -> None:
-        self._replies = list(replies)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.changes: asyncio.Queue[Any] = asyncio.Queue()
         self.seen: list[dict[str, int]] = []
-        self.asked_all = asyncio.Event()
+        self.got: list[threading.Thread] = []
+        """The thread of each time that somebody got the controller's handle."""
         self.listen_for_change = SimpleNamespace(remote=self._listen)
+        monkeypatch.setattr(ray, "get_actor", self._get)
+        monkeypatch.setattr(replica_watch, "AGAIN_S", 0)
 
-    async def _listen(self, seen: Mapping[Any, int]) -> object:
-        self.seen.append({key[1].name: number for key, number in seen.items()})
-        if not self._replies:
-            self.asked_all.set()
-            await asyncio.Event().wait()
-        reply = self._replies.pop(0)
-        if isinstance(reply, Exception):
-            raise reply
-        if not isinstance(reply, dict):
-            return reply
-        keys = {key[1].name: key for key in seen}
-        return {keys[name]: change for name, change in reply.items()}
+    def _get(self, _name: str, namespace: str) -> "Controller":
+        assert namespace == "serve"
+        self.got.append(threading.current_thread())
+        if len(self.got) == 1:
+            raise ValueError("no such actor")
+        return self
+
+    async def _listen(self, seen: Mapping[Any, int]) -> Any:
+        self.seen.append({key[1].name: snapshot for key, snapshot in seen.items()})
+        change = await self.changes.get()
+        if isinstance(change, Exception):
+            raise change
+        return change
+
+    def tell(self, deployment: str, snapshot: int, **replicas: Mapping[str, Any]) -> None:
+        """Have the controller tell the replicas of a deployment."""
+        key = (LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(deployment, "app"))
+        running = [
+            SimpleNamespace(replica_id=SimpleNamespace(unique_id=name), replica_metadata=said)
+            for name, said in replicas.items()
+        ]
+        told = SimpleNamespace(
+            snapshot_id=snapshot, object_snapshot=SimpleNamespace(running_replicas=running)
+        )
+        self.changes.put_nowait({key: told})
 
 
-def change(number: int, **replicas: Mapping[str, Any]) -> SimpleNamespace:
-    """A change of a deployment: what each of its replicas says of itself."""
-    running = [
-        SimpleNamespace(replica_id=SimpleNamespace(unique_id=name), replica_metadata=said)
-        for name, said in replicas.items()
-    ]
-    return SimpleNamespace(
-        snapshot_id=number, object_snapshot=SimpleNamespace(running_replicas=running)
-    )
-
-
-async def watched(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
-    """All notices until the controller has nothing more to say."""
-    monkeypatch.setattr(ray, "get_actor", lambda *_, **__: controller)
-    notices: list[tuple[str, object]] = []
+async def test_a_controller_that_goes_and_returns_is_asked_for_all_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    controller = Controller(monkeypatch)
+    told: asyncio.Queue[Any] = asyncio.Queue()
     watching = asyncio.create_task(
-        replica_watch.watch_models(
-            "app",
-            ["m"],
-            lambda model, found: notices.append((model, dict(found))),
-            lambda count: notices.append(("ingress", count)),
+        watch_models(
+            "app", ["m"], lambda *said: told.put_nowait(said), lambda count: told.put_nowait(count)
         )
     )
-    await controller.asked_all.wait()
+    model, address = deployment_name("m"), Address("a node", "/a/path")
+    controller.tell(INGRESS, 5, one={}, two={})
+    assert await told.get() == 2
+    controller.tell(model, 7, one=address.to_dict())
+    assert await told.get() == ("m", {"one": address})
+    controller.changes.put_nowait(LongPollState.TIME_OUT)
+    controller.changes.put_nowait(RayActorError())
+    controller.tell(model, 9)
+    assert await told.get() == ("m", {})
     watching.cancel()
-    await asyncio.wait([watching])
-    assert watching.cancelled()
-    return notices
+    first = {INGRESS: -1, model: -1}
+    both = {INGRESS: 5, model: 7}
+    assert controller.seen[:5] == [first, first | {INGRESS: 5}, both, both, first]
+    # Nobody else waits while Ray looks for the controller, and it looks only if it has to.
+    assert len(controller.got) == 3
+    assert threading.main_thread() not in controller.got
 
 
-async def test_replicas_and_ingresses_are_told_as_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    controller = Controller(
-        {"model-m": change(4, one=ADDRESS.to_dict()), "ingress": change(2, a={}, b={})},
-        LongPollState.TIME_OUT,
-        {"model-m": change(5)},
-    )
-    assert await watched(controller, monkeypatch) == [
-        ("m", {"one": ADDRESS}),
-        ("ingress", 2),
-        ("m", {}),
-    ]
-    first, second, third, last = controller.seen
-    assert first == {"ingress": -1, "model-m": -1}
-    assert second == third == {"ingress": 2, "model-m": 4}
-    assert last == {"ingress": 2, "model-m": 5}
-
-
-async def test_a_replica_that_has_not_told_its_address_is_left_out(
+async def test_a_replica_of_another_version_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    controller = Controller({"model-m": change(1, one={}, two=ADDRESS.to_dict())})
-    assert await watched(controller, monkeypatch) == [("m", {"two": ADDRESS})]
-
-
-async def test_a_controller_that_was_away_is_asked_for_everything_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    controller = Controller(
-        {"model-m": change(9, one=ADDRESS.to_dict())},
-        ActorUnavailableError("restarting", None),
-        {"model-m": change(1, one=ADDRESS.to_dict())},
-    )
-    notices = await watched(controller, monkeypatch)
-    assert notices == [("m", {"one": ADDRESS})] * 2
-    assert [seen["model-m"] for seen in controller.seen] == [-1, 9, -1, 1]
+    controller = Controller(monkeypatch)
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    watching = asyncio.create_task(watch_models("app", ["m"], lambda *said: told.put_nowait(said)))
+    address = Address("a node", "/a/path")
+    later = address.to_dict() | {"protocol": 2}
+    controller.tell(deployment_name("m"), 1, silent={}, other={"url": "x"}, later=later)
+    assert await told.get() == ("m", {"later": address})
+    assert not watching.done()
+    watching.cancel()

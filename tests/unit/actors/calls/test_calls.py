@@ -8,7 +8,7 @@ import pytest
 
 from actors.calls.address import TCP_OPTIONS
 from actors.calls.connection import TAKEN_EVERY, Connection
-from actors.calls.server import MOST_UNREAD
+from actors.calls.server import MOST_UNREAD, _Served
 from actors.engine import Delta, collect_answer
 from configs.errors import (
     BadRequest,
@@ -98,6 +98,20 @@ async def test_a_defect_of_the_replica_names_its_class_and_quotes_nothing(
         await connection.complete(ASKED, SAMPLING, None)
     assert "a prompt" not in raised.value.message + caplog.text
     assert "conftest.py" in caplog.text
+
+
+async def test_an_error_with_half_a_character_arrives_too(
+    served: Served, connection: Connection
+) -> None:
+    served.script.steps.put_nowait(EngineError("the server says \ud83d"))
+    with pytest.raises(EngineError, match=r"the server says \?"):
+        await connection.complete(ASKED, SAMPLING, None)
+
+
+async def test_a_lone_surrogate_is_refused_by_the_caller(connection: Connection) -> None:
+    with pytest.raises(BadRequest, match=r"cannot be sent.*surrogates"):
+        await connection.count_tokens([{"role": "user", "content": "\ud83d"}])
+    assert connection.in_flight == 0
 
 
 async def test_a_reader_who_leaves_cancels_the_call(served: Served, connection: Connection) -> None:
@@ -225,3 +239,20 @@ async def test_a_replica_that_stops_takes_no_new_connections(
     for address in (served.near, far):
         with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
             await connecting(address)
+
+
+async def test_a_caller_whose_connection_was_just_accepted_learns_that_the_replica_leaves(
+    served: Served, connection: Connection
+) -> None:
+    """asyncio makes a connection some steps after it has accepted the connection."""
+    loop = asyncio.get_running_loop()
+    draining = asyncio.create_task(served.server.drain(60))
+    await until(lambda: connection.is_leaving)
+    near, far = socket.socketpair()
+    late = Connection("m", None, lambda: None)
+    await loop.connect_accepted_socket(lambda: late, near)
+    await loop.connect_accepted_socket(lambda: _Served(served.server, None), far)
+    await until(lambda: late.is_leaving)
+    late.close()
+    connection.close()
+    await draining

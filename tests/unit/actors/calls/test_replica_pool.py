@@ -117,6 +117,29 @@ async def test_a_lost_replica_gets_no_call_and_is_reached_again(pool: Pool, repl
     assert pool.counts == [1, 2, 1, 2]
 
 
+async def test_a_replica_that_ends_every_connection_is_not_reached_again_at_once(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_pool, "RECONNECT_S", 60)
+    accepted = 0
+
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        writer.close()
+
+    folder = PrivateFolder()
+    async with await asyncio.start_unix_server(refuse, folder.path / "calls"):
+        pool.pool.update({"one": Address(NODE, str(folder.path / "calls"))})
+        await pool.has(1)
+        await pool.has(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert accepted == 1
+        assert list(pool.pool._connecting) == ["one"]
+    folder.remove()
+
+
 async def test_a_replica_that_serve_no_longer_names_stays_while_it_is_there(
     pool: Pool, replica: Replica
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from serve_app.http.exchange import MOST_AHEAD_BYTES
 from serve_app.http.http_protocol import (
     IDLE_S,
     LINGER_S,
@@ -180,6 +181,28 @@ async def test_pipelined_bytes_are_not_read_without_limit() -> None:
     client = Client(never)
     await client.send(request(LENGTH, body=BODY), "x" * 70_000)
     assert not client.pipe.reads
+
+
+async def test_pipelined_bytes_do_not_grow_with_every_answer() -> None:
+    asked: asyncio.Queue[None] = asyncio.Queue()
+
+    async def answer_when_asked(scope: Scope, receive: Receive, send: Send) -> None:
+        await asked.get()
+        await echo(scope, receive, send)
+
+    client = Client(answer_when_asked)
+    packet = head(path="/" + "x" * 1000).replace("\n", "\r\n") * 60
+    for _ in range(20):
+        while client.pipe.reads:
+            await client.send(packet)
+        asked.put_nowait(None)
+        await asyncio.sleep(0.001)
+    assert len(client.answers()) == 20
+    assert len(client.protocol._conn.trailing_data[0]) <= MOST_AHEAD_BYTES + 2 * len(packet)
+    client.protocol.connection_lost(None)
+    asked.put_nowait(None)
+    await asyncio.sleep(0.001)
+    assert not client.shared.tasks
 
 
 async def test_an_interim_response_comes_when_the_app_reads(client: Client) -> None:
