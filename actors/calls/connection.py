@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, cast
 
@@ -23,21 +22,17 @@ from actors.calls.frames import (
     Part,
     Proof,
     Result,
-    Taken,
     Welcome,
     pack,
 )
+from actors.calls.incoming import Answer, Incoming
 from actors.calls.wire_errors import rebuild
 from actors.engine import Delta, Message
-from configs.errors import BadRequest, EngineUnavailable
+from configs.errors import EngineUnavailable
 from configs.schema import Sampling
 
 CONNECT_S = 5.0
 """Seconds in which a connection has to be made."""
-TAKEN_EVERY = 16
-"""How many deltas a reader takes before the replica is told. It has to be less than `MOST_UNREAD`."""
-
-Answer = Part | Result | Failed
 
 
 class Connection(asyncio.Protocol):
@@ -55,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._on_change = on_change
         self._cutter = FrameCutter(MOST_BYTES)
-        self._calls: dict[int, _Incoming] = {}
+        self._calls: dict[int, Incoming] = {}
         self._last_call = 0
         self._transport: asyncio.Transport
         self._admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -122,7 +117,7 @@ class Connection(asyncio.Protocol):
         Raises:
             RequestError: the replica's error, or EngineUnavailable if the replica is lost.
         """
-        with _Incoming(self) as call:
+        with Incoming(self) as call:
             fields = sampling.model_dump(mode="json", exclude_defaults=True)
             call.send(Ask(call.number, list(messages), fields, False, streamed, patience_s))
             last = False
@@ -137,7 +132,7 @@ class Connection(asyncio.Protocol):
         self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None
     ) -> Delta:
         """Ask for an answer in one delta; see `stream`."""
-        with _Incoming(self) as call:
+        with Incoming(self) as call:
             fields = sampling.model_dump(mode="json", exclude_defaults=True)
             call.send(Ask(call.number, list(messages), fields, True, False, patience_s))
             frame = await call.take()
@@ -159,7 +154,7 @@ class Connection(asyncio.Protocol):
         return await self._look_up(lambda number: AskAbout(number, what))  # type: ignore[arg-type]
 
     async def _look_up(self, ask: Callable[[int], frames.Frame]) -> Any:
-        with _Incoming(self) as call:
+        with Incoming(self) as call:
             call.send(ask(call.number))
             frame = await call.take()
             call.has_ended = True
@@ -167,7 +162,7 @@ class Connection(asyncio.Protocol):
                 raise EngineUnavailable("the replica answered another question", model=self._model)
             return frame.value
 
-    def open_call(self, call: "_Incoming") -> int:
+    def open_call(self, call: Incoming) -> int:
         """Note a new call, and return its number."""
         self._last_call += 1
         self._calls[self._last_call] = call
@@ -214,75 +209,6 @@ class Connection(asyncio.Protocol):
             self._admitted.set_result(None)
         else:
             raise BadFrame("a wrong proof")
-
-
-class _Incoming:
-    """One call at the caller: the frames that have come and were not taken yet.
-
-    Leaving the block closes the call.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._frames: deque[Answer] = deque()
-        self._reader: asyncio.Future[None] | None = None
-        self._taken = 0
-        self.number = 0
-        self.has_ended = False
-        """Whether the replica works on the call no more, so that nobody has to tell it to cancel."""
-
-    def __enter__(self) -> "_Incoming":
-        if self._connection.is_lost:
-            raise self._connection.lost_error()
-        self.number = self._connection.open_call(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close_call(self.number, has_ended=self.has_ended)
-
-    def send(self, message: frames.Frame) -> None:
-        """Send the question.
-
-        Raises:
-            BadRequest: the question is too long, or a text has a lone surrogate.
-        """
-        try:
-            self._connection.send(message)
-        except ValueError as error:
-            self.has_ended = True
-            raise BadRequest(f"the conversation cannot be sent: {error}") from None
-
-    def put(self, frame: Answer) -> None:
-        """Add a frame that has come."""
-        self._frames.append(frame)
-        self.wake()
-
-    def wake(self) -> None:
-        """Have the reader look for frames, or for the end of the connection."""
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    async def take(self) -> Answer:
-        """Wait for the next frame.
-
-        Raises:
-            RequestError: the call has failed, or the connection is lost before the next frame.
-        """
-        while not self._frames:
-            if self._connection.is_lost:
-                self.has_ended = True
-                raise self._connection.lost_error()
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        frame = self._frames.popleft()
-        if isinstance(frame, Failed):
-            self.has_ended = True
-            raise self._connection.rebuild(frame)
-        self._taken += 1
-        if self._taken == TAKEN_EVERY:
-            self._connection.send(Taken(self.number, self._taken))
-            self._taken = 0
-        return frame
 
 
 def _delta(frame: Answer) -> Delta:

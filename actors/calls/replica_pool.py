@@ -115,14 +115,17 @@ class ReplicaPool:
         await self._connect(name)
 
     async def _connect(self, name: str) -> None:
+        is_told = False
         while True:
             try:
                 connection = await connect(
                     self._known[name], self._node, self._model, lambda: self._look(name)
                 )
                 break
-            except OSError as error:
-                logger.debug("replica %s of model %s: %r", name, self._model, error)
+            except Exception as error:  # whatever it is, the replica may be reached later
+                if not is_told:
+                    logger.warning("replica %s of model %s: %r", name, self._model, error)
+                is_told = True
                 await asyncio.sleep(RECONNECT_S)
         del self._connecting[name]
         self._connections[name] = connection

@@ -33,14 +33,12 @@ from actors.calls.frames import (
     Welcome,
     pack,
 )
+from actors.calls.outgoing import Outgoing
 from actors.calls.wire_errors import describe
-from actors.engine import Delta, Message, merge
-from configs.errors import EngineUnavailable, RequestError
+from actors.engine import Delta, Message
+from configs.errors import EngineUnavailable
 from configs.schema import Sampling
 
-MOST_UNREAD = 32
-"""Deltas of one call that may be on their way to a reader who has not taken them. Further deltas wait
-at the replica and are merged into one, until the reader has taken some."""
 SECRET_BYTES = 32
 PROVE_S = 5.0
 """Seconds in which a caller over TCP has to prove that it knows the secret."""
@@ -121,8 +119,7 @@ class CallServer:
                 while self._connections:
                     self._changed.clear()
                     await self._changed.wait()
-        for connection in list(self._connections):
-            await connection.end()
+        await asyncio.gather(*(connection.end() for connection in self._connections))
 
     def add(self, connection: "_Served") -> None:
         """Note a new connection."""
@@ -157,7 +154,7 @@ class _Served(asyncio.Protocol):
         self._is_known = secret is None
         self._expiry: asyncio.TimerHandle | None = None
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._outgoing: dict[int, _Outgoing] = {}
+        self._outgoing: dict[int, Outgoing] = {}
         self._transport: asyncio.Transport
         self.is_writable = True
         """Whether the other process reads what is sent to it."""
@@ -273,54 +270,14 @@ class _Served(asyncio.Protocol):
             whole = await replica.complete(ask.messages, sampling, ask.patience_s)
             self.send(Part(ask.call, whole))
             return
-        outgoing = self._outgoing[ask.call] = _Outgoing(self, ask.call)
+        outgoing = self._outgoing[ask.call] = Outgoing(self, ask.call)
         try:
             stream = replica.stream(ask.messages, sampling, ask.streamed, ask.patience_s)
             async with aclosing(stream) as deltas:
                 async for delta in deltas:
                     outgoing.add(delta)
-        except RequestError:
+        except BaseException:
             outgoing.flush(at_once=True)
             raise
         finally:
             del self._outgoing[ask.call]
-
-
-class _Outgoing:
-    """The deltas of one answer on their way to the caller.
-
-    1. A delta is sent as it comes while the reader keeps up.
-    2. While `MOST_UNREAD` deltas are unread, or the connection is full, further deltas wait here. When
-       the reader has taken some, all that wait are sent as one delta.
-    3. The last delta is always sent at once. So a slow reader does not hold the engine.
-    """
-
-    def __init__(self, connection: _Served, call: int) -> None:
-        self._connection = connection
-        self._call = call
-        self._unread = 0
-        self._waiting: list[Delta] = []
-
-    def add(self, delta: Delta) -> None:
-        """Send a delta, or keep it until the reader has taken earlier ones."""
-        self._waiting.append(delta)
-        self.flush(at_once=delta.last)
-
-    def note_taken(self, count: int) -> None:
-        """The reader has taken `count` more deltas."""
-        self._unread -= count
-        self.flush()
-
-    def flush(self, *, at_once: bool = False) -> None:
-        """Send what waits, if the reader keeps up.
-
-        Args:
-            at_once: whether to send even if the reader does not keep up.
-        """
-        if not self._waiting:
-            return
-        keeps_up = self._unread < MOST_UNREAD and self._connection.is_writable
-        if keeps_up or at_once:
-            self._unread += 1
-            self._connection.send(Part(self._call, merge(self._waiting)))
-            self._waiting.clear()

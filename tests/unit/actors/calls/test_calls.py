@@ -7,8 +7,10 @@ from contextlib import aclosing
 import pytest
 
 from actors.calls.address import TCP_OPTIONS
-from actors.calls.connection import TAKEN_EVERY, Connection
-from actors.calls.server import MOST_UNREAD, _Served
+from actors.calls.connection import Connection
+from actors.calls.incoming import TAKEN_EVERY
+from actors.calls.outgoing import MOST_UNREAD
+from actors.calls.server import _Served
 from actors.engine import Delta, collect_answer
 from configs.errors import (
     BadRequest,
