@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import pytest
 import ray
 from ray.exceptions import RayActorError
-from ray.serve._private.common import DeploymentID
-from ray.serve._private.long_poll import LongPollNamespace, LongPollState
 
 from actors.calls.address import Address
-from serve_app import replica_watch
 from serve_app.deployment_names import INGRESS, deployment_name
-from serve_app.replica_watch import watch_models
+
+with warnings.catch_warnings(action="ignore"):  # Ray Serve's own models warn when they are defined
+    from ray.serve._private.common import DeploymentID
+    from ray.serve._private.long_poll import LongPollNamespace, LongPollState
+
+    from serve_app import replica_watch
+    from serve_app.replica_watch import watch_models
 
 
 class Controller:
