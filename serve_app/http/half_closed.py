@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from itertools import accumulate
 
-QUICK_S = 0.010
+QUICK_S = 0.003
 """Seconds before the first bytes are written where no response has begun. Most short answers are
 complete by then, and need no bytes but their own."""
 LOOKS_S = (0.001, 0.004, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.36)
