@@ -121,7 +121,7 @@ def test_a_conversation_that_is_too_long_is_refused_with_the_sums(endpoint: Endp
         (b"x" * 2_000_000, 413),
     ],
 )
-def test_bad_input_over_the_real_proxy_gets_an_error_in_openais_shape(
+def test_bad_input_over_the_real_listener_gets_an_error_in_openais_shape(
     endpoint: Endpoint, body: bytes, status: int
 ) -> None:
     url = f"{endpoint.base_url}/v1/chat/completions"

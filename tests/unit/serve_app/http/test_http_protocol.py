@@ -3,6 +3,7 @@ call. And the limits of time of a connection."""
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -257,6 +258,25 @@ async def test_a_head_does_not_wait_for_the_body() -> None:
     client = Client(begin)
     await client.send_head(head())
     assert client.pipe.written.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_every_response_has_the_id_of_its_request() -> None:
+    """OpenAI's clients show it, and people send it to whoever looks into a log."""
+    new = re.compile("[0-9a-f]{32}")
+    for lines, kept in [
+        (["X-Request-Id: req_a-1:2"], "req_a-1:2"),
+        ([], None),
+        (["X-Request-Id: two words"], None),
+        (["X-Request-Id: one", "X-Request-Id: two"], None),
+        ([f"X-Request-Id: {'x' * 129}"], None),
+        (["No header"], None),
+    ]:
+        client = Client()
+        await client.send_head(head(*lines))
+        (answer,) = client.answers()
+        said = answer.headers.get_all("x-request-id")
+        assert len(said) == 1
+        assert said[0] == kept if kept else new.fullmatch(said[0])
 
 
 async def test_head_gets_no_body(client: Client) -> None:
