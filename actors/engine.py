@@ -49,10 +49,6 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     last: bool = False
     """Whether this is the call's last delta. The replica sets it, engines do not."""
 
-    def plus(self, later: "Delta") -> "Delta":
-        """Return one delta that says the same as this delta and then `later`."""
-        return merge((self, later))
-
 
 def merge(deltas: Sequence[Delta]) -> Delta:
     """One delta that says the same as all of these, one after the other. There must be at least one."""

@@ -70,7 +70,7 @@ class Block:
 
 
 def process_of(pool: ProcessPoolExecutor) -> int:
-    """The process ID of the clients."""
+    """The ID of the process in which the clients run."""
     return pool.submit(os.getpid).result()
 
 

@@ -51,7 +51,7 @@ SETTLE_S = IDEAL_WHOLE_S + 1
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is asked. block: the name by which the simulated servers record it."""
+    """The questions of one phase. The simulated servers record them under the name `block`."""
 
     url: str
     block: str

@@ -33,7 +33,7 @@ class Measured:
 
 
 def idle(request: Request, calls: Collection[Call]) -> Figures:
-    """Milliseconds of a request during which no simulated server worked on it, by where they fell."""
+    """The time in which no simulated server worked on a request, in milliseconds, by part."""
     if sorted(call.model for call in calls) != sorted(MODELS):
         raise RuntimeError(f"request {request.number} made calls of {[call.model for call in calls]}")
     between, last = 0.0, request.began

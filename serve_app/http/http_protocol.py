@@ -45,7 +45,7 @@ class Shared:
 
     app: ASGIApp
     head_timeout_s: float
-    """Longest time in which the head of a request has to come."""
+    """Longest time that the head of a request may take to arrive, in seconds."""
     is_draining: bool = False
     """Whether the listener is about to stop: a connection ends after its next response."""
     refuses: bool = False

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, merge
 from configs.errors import ContextTooLong, DeadlineExceeded, EngineError
 from configs.schema import Sampling
 from serve_app.mixture import moa
@@ -22,10 +22,7 @@ async def _direct(mixture: Mixture, *, context_tokens: int = 4096) -> list[Event
 async def test_a_model_asked_directly_answers_with_all_that_it_wrote(mixture: Mixture) -> None:
     mixture.models.scripts["a"] = [" \n", Delta(reasoning="hm"), "text "]
     events = await _direct(mixture)
-    whole = Delta()
-    for event in events:
-        if isinstance(event, AnswerDelta):
-            whole = whole.plus(event.delta)
+    whole = merge([event.delta for event in events if isinstance(event, AnswerDelta)])
     assert (whole.text, whole.reasoning) == (" \ntext ", "hm")
     assert mixture.models.calls("a")[0].messages == [Message(role="user", content="word " * 300)]
 
