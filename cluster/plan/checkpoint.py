@@ -34,6 +34,9 @@ class Attention:
     """Number of values that one token leaves in the KV cache of one of these layers."""
     window_tokens: int = 0
     """Latest tokens that these layers attend to; 0 if they attend to all. A chunk counts as a window."""
+    value_bytes: int = 0
+    """Bytes of one value where they are fixed; 0 if the number type of the KV cache decides. They are
+    fixed for the keys of an indexer, which chooses the tokens that sparse attention reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Checkpoint:
     query_width: int
     """Number of query heads times the size of one head."""
     attention: tuple[Attention, ...]
-    """The layers that have a KV cache, by kind. Layers with a state of fixed size are not among them."""
+    """The layers that have a KV cache, by kind. Layers with a state of fixed size are not among them, and
+    a layer with an indexer is among them twice: the keys of the indexer are a kind of their own."""
     lookup_bytes: int = 0
     """Bytes of the input embeddings; 0 if the output layer uses the same. A token reads one row."""
     experts: int = 1
@@ -73,6 +77,13 @@ class Checkpoint:
     """vLLM's name of the method by which the weights are quantized; None if they are not."""
     tensor_bytes: tuple[int, ...] = ()
     """Bytes of each stored tensor; empty if only the shape is known."""
+    padding_bytes: int = 0
+    """Bytes that vLLM adds on a GPU when it loads the weights, because its kernels want larger tensors."""
+    dense_parameters: int = 0
+    """Parameters that compute every token, without the tables of tokens; 0 if the model is an ordinary
+    one, whose other fields give this number."""
+    expert_parameters: int = 0
+    """Parameters of all experts that a router chooses from. It counts only beside `dense_parameters`."""
 
     @property
     def is_quantized(self) -> bool:
@@ -83,13 +94,14 @@ class Checkpoint:
     def bits(self) -> float:
         """Stored bits per parameter, on average. The shape gives the number of parameters."""
         tables = 1 if self.lookup_bytes == 0 else 2
-        parameters = self._dense + self._expert * self.experts + tables * self.vocab * self.hidden
+        parameters = self._dense + self._experts + tables * self.vocab * self.hidden
         return 8 * self.weight_bytes / parameters
 
     @property
     def active_parameters(self) -> int:
         """Number of parameters that compute one token. Each of them takes two operations."""
-        return self._dense + self._expert * self.experts_used + self.vocab * self.hidden
+        used = self._experts * self.experts_used // self.experts
+        return self._dense + used + self.vocab * self.hidden
 
     def read_bytes(self, tokens: int) -> float:
         """Bytes of weights that a step over `tokens` tokens reads, on average.
@@ -100,7 +112,7 @@ class Checkpoint:
         if self.experts == 1:
             return read
         hit = 1 - (1 - self.experts_used / self.experts) ** tokens
-        every = self._expert * self.experts
+        every = self._experts
         return read * (1 - (1 - hit) * every / (every + self._dense + self.vocab * self.hidden))
 
     def can_split(self, gpus: int) -> bool:
@@ -116,12 +128,16 @@ class Checkpoint:
 
     @property
     def _dense(self) -> int:
+        if self.dense_parameters:
+            return self.dense_parameters
         kept = sum(kind.layers * kind.kv_width for kind in self.attention)
         return self.hidden * (2 * self.layers * self.query_width + kept)
 
     @property
-    def _expert(self) -> int:
-        return self.layers * 3 * self.hidden * self.ffn
+    def _experts(self) -> int:
+        if self.dense_parameters:
+            return self.expert_parameters
+        return self.layers * 3 * self.hidden * self.ffn * self.experts
 
 
 def from_folder(folder: Path) -> Checkpoint:

@@ -112,11 +112,11 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
         window_slack: tokens that a layer with a window caches beside the window.
         value_bytes: bytes of one value in the cache.
     """
-    values = 0
+    total = 0
     for kind in checkpoint.attention:
         kept = min(tokens, kind.window_tokens + window_slack) if kind.window_tokens else tokens
-        values += kind.layers * kind.kv_width * kept
-    return values * value_bytes
+        total += kind.layers * kind.kv_width * kept * (kind.value_bytes or value_bytes)
+    return total
 
 
 def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Footprint:
@@ -135,7 +135,7 @@ def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Fo
     # vLLM never cuts a head of keys and values. With more GPUs than such heads, each head has copies.
     copies = max(1, gpus // (checkpoint.kv_heads or gpus))
     return Footprint(
-        weights=checkpoint.weight_bytes,
+        weights=checkpoint.weight_bytes + (checkpoint.padding_bytes if kind == "gpu" else 0),
         kv=copies * (sequence * kv_tokens // model.context_tokens + slack),
         sequences=model.concurrency,
         activations=gpus * (int(step) + sampler),
