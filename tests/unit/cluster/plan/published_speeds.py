@@ -146,7 +146,14 @@ def _seconds(
 
 
 def _fitted() -> Iterator[Speed]:
-    names = ("Qwen-1.5B", "Qwen-7B", "Llama-8B", "Qwen-14B", "Qwen-32B", "Llama-70B")
+    names = {
+        "Qwen-1.5B": "quantized.w4a16",
+        "Qwen-7B": "quantized.w4a16",
+        "Llama-8B": "quantized.w8a8",
+        "Qwen-14B": "quantized.w4a16",
+        "Qwen-32B": "quantized.w4a16",
+        "Llama-70B": "FP8-dynamic",
+    }
     rows: dict[str, tuple[tuple[float | None, ...], ...]] = {
         "RTX-A6000": (
             (6.4, 5.3, 4.3),
@@ -174,7 +181,7 @@ def _fitted() -> Iterator[Speed]:
     }
     for card, models in rows.items():
         for name, answer_s in zip(names, models, strict=False):
-            source = f"{DISTILL}{name}-quantized.w4a16"
+            source = f"{DISTILL}{name}-{names[name]}"
             yield from _seconds(f"R1-Distill-{name}", source, card, *answer_s, fitted=True)
 
 
@@ -265,13 +272,25 @@ def _other_engines() -> Iterator[Speed]:
 
 
 def _batches() -> Iterator[Speed]:
-    """Several sequences at a time, in vLLM."""
+    """Several sequences at a time."""
     h100 = GPUSTACK + "qwen3-8b/h100-latency"
     for sequences, answer_s in ((2, 1.68), (4, 1.68), (8, 1.78)):
         rate = sequences * 220.6 / answer_s
         yield Speed(
             "Qwen3-8B", 16, "H100-80GB", rate, h100, "vLLM 0.11.0", sequences=sequences, tokens=400
         )
+    marlin = "https://huggingface.co/ExceedZhang/DeepSeek-R1-Distill-Qwen-32B-W4A16-G128"
+    yield Speed(
+        "R1-Distill-Qwen-32B",
+        4,
+        "RTX-4090",
+        1700.0,
+        marlin,
+        "not named",
+        gpus=2,
+        sequences=128,
+        tokens=400,
+    )
     matrix = "https://huggingface.co/datasets/jahnclawdmonet/blackwell-sm120-serving-matrix"
     yield Speed("Qwen3-8B", 16, "RTX-PRO-6000", 1725.0, matrix, "vLLM 0.27.1", sequences=32)
     yield Speed("Nemotron-Super-49B", 8, "B200-180GB", 570.0, VULTR, sequences=8)

@@ -27,7 +27,7 @@ from tests.unit.cluster.plan.published_speeds import (
 
 MakeCheckpoint = Callable[..., Checkpoint]
 FACTOR = 1.5
-"""Tokens per second of one sequence are predicted within this factor."""
+"""Tokens per second are predicted within this factor."""
 PREDICTED = [row for row in (*SINGLE, *OTHER_ENGINES) if not row.miss]
 MISSED = [row for row in (*SINGLE, *OTHER_ENGINES) if row.miss]
 
@@ -75,8 +75,8 @@ def test_what_was_held_back_is_predicted_about_as_well_as_what_was_fitted() -> N
 
 
 @pytest.mark.parametrize("row", BATCHES, ids=str)
-def test_several_sequences_are_within_a_quarter_of_what_was_published(row: Speed) -> None:
-    assert ratio(row) == pytest.approx(1, abs=0.25), row.source
+def test_several_sequences_are_within_the_same_factor(row: Speed) -> None:
+    assert 1 / FACTOR < ratio(row) < FACTOR, row.source
 
 
 def test_a_70b_model_in_4_bits_is_unpacked_no_faster_on_an_h100_than_on_an_a100() -> None:
