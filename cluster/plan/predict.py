@@ -1,34 +1,19 @@
-"""A prediction of speed by the roofline model: bytes over bandwidth, operations over rate.
+"""A prediction of speed: how long each card works for the questions of a benchmark.
 
-This is arithmetic with the efficiencies stated below, not a measurement. Engines that share a card
-share its bandwidth, so their times add up; cards work side by side. A joined card counts as fast as its
-GPUs together: the time in which they exchange partial sums is left out.
+This is arithmetic with the constants of `speed.py`, not a measurement. Engines that share a card share
+its bandwidth, so their times add up; cards work side by side. A joined card counts as fast as its GPUs
+together: the time in which they exchange partial sums is left out.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.cards.card import Card
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_bytes, kv_cache_tokens
 from cluster.plan.placement import PlacedReplica, Placement
+from cluster.plan.speed import DISK, OPERATIONS, decode_rate, wake_s
 from cluster.plan.task import PlanningTask
 from configs.schema import Recipe, Sampling
-
-READS = 0.6
-"""Share of the nominal memory bandwidth that decoding reaches with 16-bit weights. Qwen2.5's speed
-benchmark (A100-80GB, vLLM, one sequence) has 84.28 tokens/s for 7B and 46.30 for 14B: 0.58 and 0.64."""
-READS_QUANTIZED = 0.35
-"""The same share with quantized weights on a GPU, from the same benchmark: 148.10 tokens/s for 7B and
-92.66 for 14B in AWQ are 0.33 and 0.38; 16.47 for 72B in GPTQ is 0.32."""
-OPERATIONS = 0.5
-"""Share of the nominal operations per second that the prefill of large batches reaches, a usual value
-for dense models in bf16."""
-LINK = 0.6
-"""Share of PCIe's nominal rate at which a waking model's weights are copied. 64 GiB in about 3 s is
-0.73 of PCIe 4 (llm-d's fast-model-actuation); 46.35 GiB in 1.46 s is 0.54 of PCIe 5 (OpenRLHF#1065)."""
-DISK = 1e9
-"""Bytes of weights per second that an unloaded model reads to wake: from an SSD or the page cache."""
 
 PROMPTS = 805
 """Number of prompts in AlpacaEval. The lengths below are means, in tokens of cl100k."""
@@ -105,24 +90,6 @@ def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
     return Prediction(speeds, seconds / 3600, swaps)
 
 
-def decode_rate(checkpoint: Checkpoint, card: Card, sequences: int, cache_bytes: float) -> float:
-    """Tokens per second that `sequences` write together while they decode.
-
-    Args:
-        checkpoint: the model's weights.
-        card: the card; its bandwidth and operations must be known.
-        sequences: how many sequences decode at a time.
-        cache_bytes: bytes of the KV cache that all of them fill together.
-    """
-    assert card.bandwidth is not None
-    assert card.flops is not None
-    reads = READS_QUANTIZED if checkpoint.is_quantized and card.kind == "gpu" else READS
-    memory_s = checkpoint.read_bytes(sequences) / (reads * card.bandwidth)
-    memory_s += cache_bytes / (READS * card.bandwidth)
-    compute_s = 2 * checkpoint.active_parameters * sequences / (OPERATIONS * card.flops)
-    return sequences / max(memory_s, compute_s)
-
-
 def _stages(recipe: Recipe) -> Iterator[list[Load]]:
     references = 0
     for layer in recipe.layers:
@@ -150,7 +117,7 @@ def _wake_s(placement: Placement, replica: PlacedReplica) -> float:
     slot = placement.slot(replica)
     if card.kind == "cpu":
         return 0.0 if slot.keeps_loaded else replica.weights / DISK
-    return replica.weights / (LINK * (card.link or DISK))
+    return wake_s(replica.weights, card)
 
 
 def _batch_size(recipe: Recipe, model: str, tokens: int) -> int:
@@ -160,7 +127,8 @@ def _batch_size(recipe: Recipe, model: str, tokens: int) -> int:
 
 
 def _cache_bytes(checkpoint: Checkpoint, tokens: int, sequences: int) -> float:
-    return kv_bytes(checkpoint, tokens, 0, 2) * sequences
+    """Bytes that a step reads and writes for sequences of `tokens`. A state is read and written."""
+    return (kv_bytes(checkpoint, tokens, 0, 2) + 2 * checkpoint.state_bytes) * sequences
 
 
 def _serving_s(task: PlanningTask, placement: Placement, replica: PlacedReplica, load: Load) -> float:
