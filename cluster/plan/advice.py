@@ -178,7 +178,7 @@ def _shorter_contexts(recipe: Recipe, models: dict[str, Model], share: float) ->
 
 
 def _fewer_bits(task: PlanningTask) -> Advice | None:
-    """4-bit checkpoints for as few models as it takes, the largest first, where they are much smaller."""
+    """4-bit checkpoints for as few models as it takes, large ones first, if these are much smaller."""
     smaller = dict(task.checkpoints)
     bits: list[tuple[str, float]] = []
     for name in sorted(smaller, key=lambda name: -task.checkpoints[name].weight_bytes):

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from cluster.cards.card import GIB, MIB, Kind
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.kv_cache import (
-    BLOCK_TOKENS,
-    LARGEST_BLOCK_TOKENS,
+    KERNEL_BLOCKS,
     STATE_BLOCK_TOKENS,
     KvNeeds,
     kv_pool_bytes,
@@ -210,17 +209,21 @@ def _vllm_kv(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int, ba
         value_bytes=_value_bytes(model, checkpoint, kind),
         block_tokens=_block_tokens(checkpoint, kind),
     )
-    # vLLM refuses a cache without room for one whole context, however large its blocks turn out.
-    one = replace(needs, kv_tokens=model.context_tokens, sequences=1, block_tokens=LARGEST_BLOCK_TOKENS)
-    least = 0 if checkpoint.state_bytes and not _is_latent(checkpoint) else kv_pool_bytes(one_gpu, one)
+    # vLLM refuses a cache without room for one whole context, whichever blocks its kernels want.
+    one = replace(needs, kv_tokens=model.context_tokens, sequences=1)
+    least = max(
+        kv_pool_bytes(one_gpu, replace(one, block_tokens=tokens))
+        for tokens in KERNEL_BLOCKS
+        if tokens <= max(STATE_BLOCK_TOKENS, needs.block_tokens) or not checkpoint.state_bytes
+    )
     return gpus * max(least, kv_pool_bytes(one_gpu, needs))
 
 
 def _block_tokens(checkpoint: Checkpoint, kind: Kind) -> int:
     """Tokens of a block of the KV cache."""
     if kind == "cpu" or _is_latent(checkpoint):
-        return LARGEST_BLOCK_TOKENS
-    return STATE_BLOCK_TOKENS if checkpoint.state_bytes else BLOCK_TOKENS
+        return KERNEL_BLOCKS[-1]
+    return STATE_BLOCK_TOKENS if checkpoint.state_bytes else KERNEL_BLOCKS[0]
 
 
 def _is_latent(checkpoint: Checkpoint) -> bool:

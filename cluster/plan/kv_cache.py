@@ -20,12 +20,11 @@ from dataclasses import dataclass, replace
 
 from cluster.plan.checkpoint import Attention, Checkpoint
 
-BLOCK_TOKENS = 16
-"""Tokens of a block in most cases (get_preferred_block_size of vllm/v1/attention/backend.py)."""
-LARGEST_BLOCK_TOKENS = 128
-"""Tokens of a block at most, before blocks are made equal: on a CPU (vllm/platforms/cpu.py), and on a GPU
-for some heads of 256 values and for latent attention (vllm/v1/attention/backends/fa_utils.py and
-mla/cutlass_mla.py). Larger blocks never take fewer bytes."""
+KERNEL_BLOCKS = (16, 32, 64, 128)
+"""Tokens of a block, before blocks are made equal. Most kernels want the first number
+(get_preferred_block_size of vllm/v1/attention/backend.py); the last holds on a CPU (vllm/platforms/cpu.py),
+and on a GPU for some heads of 256 values and for latent attention (vllm/v1/attention/backends/fa_utils.py
+and mla/cutlass_mla.py)."""
 STATE_BLOCK_TOKENS = 64
 """Blocks of layers beside states of fixed size have a multiple of this number of tokens at most, except
 for latent attention (Platform._align_hybrid_block_size)."""
