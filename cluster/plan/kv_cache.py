@@ -123,8 +123,9 @@ def _buckets(checkpoint: Checkpoint, needs: KvNeeds) -> list[_Bucket]:
     block, states = needs.block_tokens, []
     widths = [_width(kind, needs) for kind in checkpoint.attention]
     if checkpoint.state_bytes:
-        state = -(-checkpoint.state_bytes // checkpoint.state_layers)
-        states = [_Bucket(checkpoint.state_layers, state, 0)]
+        layers = checkpoint.state_layers or checkpoint.layers
+        state = _up(checkpoint.state_bytes, layers)
+        states = [_Bucket(layers, state, 0)]
         if widths:
             block *= _up(state, block * max(widths))
     kinds = [
@@ -159,7 +160,7 @@ def _merged(buckets: Sequence[_Bucket]) -> list[_Bucket]:
 
 def _width(kind: Attention, needs: KvNeeds) -> int:
     """Bytes that one token takes in one of these layers."""
-    return kind.kv_width * (kind.value_bytes or needs.value_bytes)
+    return kind.token_bytes(needs.value_bytes)
 
 
 def _up(count: int, step: int) -> int:

@@ -176,7 +176,7 @@ def _with_states(checkpoint: Checkpoint, value_bytes: int, block: int) -> tuple[
     if not checkpoint.state_bytes:
         return block, {}
     state = -(-checkpoint.state_bytes // checkpoint.state_layers)
-    token = max(each.kv_width * (each.value_bytes or value_bytes) for each in checkpoint.attention)
+    token = max(each.token_bytes(value_bytes) for each in checkpoint.attention)
     block *= -(-state // (block * token))
     spec = MambaSpec(
         block_size=block,
