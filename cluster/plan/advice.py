@@ -85,8 +85,10 @@ def _other_cards(task: PlanningTask) -> Iterator[Advice]:
         return
     largest = max(gpus, key=lambda card: card.total_bytes)
     # Another card in the same machine: its RAM stays what it is.
-    here = {"node": largest.node, "host_bytes": largest.host_bytes}
-    catalog = [replace(card, **here) for card in sorted(CARDS.values(), key=lambda c: c.total_bytes)]
+    catalog = [
+        replace(card, node=largest.node, host_bytes=largest.host_bytes)
+        for card in sorted(CARDS.values(), key=lambda card: card.total_bytes)
+    ]
     more = _first_that_fits(task, [largest], WIDTHS[1:])
     one = _first_that_fits(task, catalog, WIDTHS[:1])
     if more is not None:

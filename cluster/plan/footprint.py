@@ -59,8 +59,8 @@ MACHETE = ("9.0", None)
 """Compute capabilities for which vLLM prefers the kernel Machete, and None, because an unknown card may
 have that capability (vllm/model_executor/kernels/linear/__init__.py, _POSSIBLE_KERNELS)."""
 STEPS_IN_FLIGHT: dict[Kind, int] = {"gpu": 2, "cpu": 1}
-"""Steps that vLLM has begun and not ended: with async scheduling it prepares the next step while one runs
-(vllm/config/vllm.py, max_concurrent_batches)."""
+"""Steps that vLLM has begun and not ended: with async scheduling it prepares the next step while one
+runs (vllm/config/vllm.py, max_concurrent_batches)."""
 FP8 = "fp8"
 """How the number types of KV caches with 8 bits begin in vLLM's words."""
 

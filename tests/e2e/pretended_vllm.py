@@ -1,7 +1,7 @@
 """vLLM's own planning of KV caches, on a CPU that pretends to be a GPU.
 
-It needs vLLM 0.33 without its CUDA companions (`make vllm-planning`), and a process of its own, because it
-replaces vLLM's platform.
+It needs vLLM 0.33 without its CUDA companions (`make vllm-planning`), and a process of its own, because
+it replaces vLLM's platform.
 """
 
 import dataclasses
@@ -169,7 +169,8 @@ def layer_specs(checkpoint: Checkpoint, value_bytes: int, block: int) -> dict[st
 
 
 def _with_states(checkpoint: Checkpoint, value_bytes: int, block: int) -> tuple[int, dict[str, Any]]:
-    """The tokens of a block, and the layers with states, as Platform._align_hybrid_block_size makes them."""
+    """The tokens of a block, and the layers with states, as Platform._align_hybrid_block_size makes
+    them."""
     import torch
     from vllm.v1.kv_cache_interface import MambaSpec
 

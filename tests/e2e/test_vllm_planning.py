@@ -1,7 +1,7 @@
 """vLLM's own planning code accepts the KV caches that our plans give it: `make vllm-planning`.
 
-The vLLM that this needs is the one for GPUs, without its CUDA companions. It runs in a process of its own,
-because it pretends to be on a GPU.
+The vLLM that this needs is the one for GPUs, without its CUDA companions. It runs in a process of its
+own, because it pretends to be on a GPU.
 """
 
 import subprocess

@@ -30,9 +30,9 @@ from tests.e2e.pretended_vllm import VllmPlanner, layer_specs, pretend_gpu
 
 FIGURES = Path(__file__).parents[1] / "unit/cluster/plan/vllm_kv_needs.json"
 ABOUT = (
-    "The least bytes of a KV cache with which vLLM starts, by vLLM's own get_kv_cache_configs. Written by "
-    "`python -m tests.e2e.vllm_planning --write`. attention: layers, kv_width, window_tokens, value_bytes; "
-    "state: layers and bytes of each."
+    "The least bytes of a KV cache with which vLLM starts, by vLLM's own get_kv_cache_configs. "
+    "Written by `python -m tests.e2e.vllm_planning --write`. attention: layers, kv_width, "
+    "window_tokens, value_bytes, packed_bytes; state: layers and bytes of each."
 )
 
 
@@ -42,14 +42,17 @@ class Tally:
 
     accepted: int = 0
     refused: list[str] = dataclasses.field(default_factory=list)
-    over: list[float] = dataclasses.field(default_factory=list)
+    over: list[tuple[float, str]] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
         text = f"{self.accepted} accepted, {len(self.refused)} refused"
         if self.over:
             ranked = sorted(self.over)
             middle, most = ranked[len(ranked) // 2], ranked[-1]
-            text += f"; for one sequence {middle:.2%} over vLLM's least (median), {most:.2%} at most"
+            text += (
+                f"; for one sequence {middle[0]:.2%} over vLLM's least (median), at most {most[0]:.2%} "
+                f"({most[1]})"
+            )
         return "\n".join([text, *self.refused[:20]])
 
 
@@ -223,7 +226,8 @@ def check_random(tally: Tally, count: int, seed: int = 0) -> None:
         values = 1 if model.kv_cache_dtype == "fp8" else 2
         planner.set_lengths(context, model.batch_tokens)
         least = planner.least_bytes(layer_specs(checkpoint, values, usual))
-        tally.over.append(footprint(alone, checkpoint, "gpu").kv / least - 1)
+        over = footprint(alone, checkpoint, "gpu").kv / least - 1
+        tally.over.append((over, f"{name}, a context of {context} tokens"))
 
 
 def figures() -> Iterator[dict[str, Any]]:
