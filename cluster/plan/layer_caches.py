@@ -60,6 +60,8 @@ class Caches:
     """Number of layers by what a token leaves in them."""
     state_bytes: int = 0
     """Bytes of the states of one sequence."""
+    state_layers: int = 0
+    """Number of layers that keep a state."""
     kv_heads: int = 0
     """Heads of keys and values that all layers can be split by; 0 without attention."""
     kinds: tuple[Kind, ...] = ()
@@ -91,7 +93,10 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     if blocks is not None:
         return _of_blocks(found, keys, blocks, layers, heads)
     for n, kind in enumerate(found.kinds):
-        if "state" in kind and not family.startswith("inkling"):  # whose states are rows of a window
+        keeps_state = "state" in kind and not family.startswith("inkling")  # its states are rows of a window
+        if keeps_state or kind == "conv":
+            found.state_layers += 1
+        if keeps_state:
             found.state_bytes += state_bytes(keys, hidden)
         if kind == "conv":
             found.state_bytes += conv_bytes(keys, hidden)
