@@ -15,6 +15,8 @@ from cluster.cards.tensor_parallel import gpus_per_card, join_cards
 from cluster.plan.by_node import ReplicasByNode, cards_on
 from cluster.plan.footprint import gib
 from cluster.plan.placement import PlacedCard, PlacedReplica, Placement
+from cluster.plan.speed import STOP_S
+from cluster.residency.policy import CPU_POLICY, GPU_POLICY
 from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
 
@@ -84,7 +86,8 @@ class ModelAssignments:
         slots = keeper_slots(placed)
         # Another plan for the same card gets another keeper, because the digest differs.
         digest = hashlib.sha256(repr(slots).encode()).hexdigest()[:8]
-        kept = KeptCard(app, node, f"{number}:{digest}", slots)
+        policy = GPU_POLICY if on_gpu else CPU_POLICY
+        kept = KeptCard(app, node, f"{number}:{digest}", slots, policy)
         return Assignment(
             member=replica.name,
             keeper=RemoteKeeper(kept.keeper),
@@ -103,16 +106,26 @@ class ModelAssignments:
 def keeper_slots(placed: PlacedCard) -> tuple[Slot, ...]:
     """A card's slots as its keeper needs them.
 
-    Only slots in a CPU's RAM keep their models loaded. On a GPU, models that wait for their turn sleep,
-    which frees memory of the card.
+    Only slots in a CPU's RAM keep their models loaded. On a GPU, models that wait for their turn sleep
+    or are stopped, which frees memory of the card.
     """
     return tuple(
         Slot(
             name=str(number),
-            members=tuple(Member(member.name, member.order) for member in slot.members),
+            members=tuple(_member(member) for member in slot.members),
             keeps_loaded=slot.keeps_loaded and placed.card.kind == "cpu",
         )
         for number, slot in enumerate(placed.slots)
+    )
+
+
+def _member(replica: PlacedReplica) -> Member:
+    return Member(
+        name=replica.name,
+        recipe_index=replica.order,
+        stops=replica.stops,
+        start_s=replica.start_s,
+        stop_s=STOP_S if replica.stops else 0.0,
     )
 
 

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.keeper.card_keeper import CardKeeper
 from cluster.residency.messages import PollReply, Snapshot
-from cluster.residency.policy import Policy
+from cluster.residency.policy import CPU_POLICY, Policy
 from cluster.residency.state import Slot
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ class KeptCard:
     """`CARD:PLAN`: the card's number on its node, and a digest of the slots that the plan has on it."""
     slots: tuple[Slot, ...]
     """The card's slots and their members."""
+    policy: Policy = CPU_POLICY
+    """The numbers of the scheduler."""
 
     def keeper(self) -> Any:
         """The handle of the card's keeper. If there is no keeper yet, it is created."""
@@ -84,7 +86,7 @@ class KeptCard:
             max_concurrency=MAX_OPEN_CALLS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
         )
-        return options.remote(self.slots)
+        return options.remote(self.slots, self.policy)
 
 
 def keepers(app: str) -> dict[str, Any]:

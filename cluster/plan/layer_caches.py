@@ -93,7 +93,8 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     if blocks is not None:
         return _of_blocks(found, keys, blocks, layers, heads)
     for n, kind in enumerate(found.kinds):
-        keeps_state = "state" in kind and not family.startswith("inkling")  # its states are rows of a window
+        # The states of Inkling are rows of a window.
+        keeps_state = "state" in kind and not family.startswith("inkling")
         if keeps_state or kind == "conv":
             found.state_layers += 1
         if keeps_state:

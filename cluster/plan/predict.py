@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_bytes, kv_cache_tokens
 from cluster.plan.placement import PlacedReplica, Placement
-from cluster.plan.speed import DISK, OPERATIONS, decode_rate, wake_s
+from cluster.plan.speed import OPERATIONS, STOP_S, decode_rate, wake_s
 from cluster.plan.task import PlanningTask
 from configs.schema import Recipe, Sampling
 
@@ -35,7 +35,8 @@ class PredictedSpeed:
     replica: int
     """Number among the model's replicas, from 0."""
     wake_s: float
-    """Seconds to wake it; 0 if it never sleeps."""
+    """Seconds to wake it, or to start it from disk if it is stopped between turns; 0 if it never leaves
+    its card."""
     single: float
     """Tokens per second that it writes if one sequence runs."""
     batch: float
@@ -84,7 +85,7 @@ def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
             for load in (load for load in loads if load.model == replica.model):
                 busy_s[replica.card] += _serving_s(task, placement, replica, load)
                 if placement.slot(replica).takes_turns:
-                    busy_s[replica.card] += 2 * _wake_s(placement, replica)
+                    busy_s[replica.card] += _swap_s(placement, replica)
                     swaps += 1
         seconds += max(busy_s)
     return Prediction(speeds, seconds / 3600, swaps)
@@ -111,13 +112,19 @@ def _load(model: str, samples: int, references: int, sampling: Sampling, tokens:
     )
 
 
-def _wake_s(placement: Placement, replica: PlacedReplica) -> float:
-    """Seconds to wake a member of a slot of turns. Falling asleep takes about as long."""
+def _return_s(placement: Placement, replica: PlacedReplica) -> float:
+    """Seconds until a member of a slot of turns is back: to wake it, or to start it from disk."""
     card = placement.cards[replica.card].card
-    slot = placement.slot(replica)
-    if card.kind == "cpu":
-        return 0.0 if slot.keeps_loaded else replica.weights / DISK
-    return wake_s(replica.weights, card)
+    if replica.stops:
+        return replica.start_s
+    return 0.0 if card.kind == "cpu" else wake_s(replica.weights, card)
+
+
+def _swap_s(placement: Placement, replica: PlacedReplica) -> float:
+    """Seconds until a member is back and, later, away again. Falling asleep takes about as long as
+    waking."""
+    back_s = _return_s(placement, replica)
+    return back_s + (STOP_S if replica.stops else back_s)
 
 
 def _batch_size(recipe: Recipe, model: str, tokens: int) -> int:
@@ -150,5 +157,5 @@ def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> 
         decode_rate(checkpoint, card, n, _cache_bytes(checkpoint, tokens // 2, n))
         for n in (1, sequences)
     )
-    wake_s = _wake_s(placement, replica) if placement.slot(replica).takes_turns else 0.0
+    wake_s = _return_s(placement, replica) if placement.slot(replica).takes_turns else 0.0
     return PredictedSpeed(replica.model, replica.replica, wake_s, single, batch, sequences)

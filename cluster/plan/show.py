@@ -66,14 +66,15 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = ["card", "model", "awake", "weights", "KV", "runtime", "fraction", "utilization"]
     speeds = {(s.model, s.replica): s for s in prediction.speeds} if prediction else {}
-    for name in [*columns, *(["wake", "tokens/s"] if prediction else [])]:
+    back = "wake or start" if placement.stoppers else "wake"
+    for name in [*columns, *([back, "tokens/s"] if prediction else [])]:
         shown.add_column(name, justify="left" if name in ("card", "model", "awake") else "right")
     for replica in placement.replicas():
         slot = placement.slot(replica)
         row = [
             f"{replica.card} {placement.cards[replica.card].card.name}",
             _name(replica),
-            f"1 of {len(slot.members)} in turns" if slot.takes_turns else "always",
+            _when_awake(replica, slot),
             gib(replica.weights),
             gib(replica.kv),
             gib(replica.activations + replica.residue),
@@ -87,8 +88,14 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
 
 
 def summary(placement: Placement, prediction: Prediction | None = None) -> str:
-    """What the table does not say, a line each: host RAM, unused cards, models on no card, hours."""
+    """What the table does not say, a line each: stopped models, host RAM, unused cards, models on no
+    card, hours."""
     lines = [
+        f"{_name(replica)} is stopped between its turns, because there is too little RAM; a start "
+        f"takes about {replica.start_s:.0f} s (predicted)"
+        for replica in placement.stoppers
+    ]
+    lines += [
         f"host RAM on {node or 'the host'} for engines and sleeping models: {gib(needed)}"
         for node, needed in placement.host_bytes
         if needed
@@ -123,6 +130,7 @@ def memory_map(placement: Placement) -> Text:
                 text.append(GLYPHS[name] * (end - column), style=COLOURS[name])
                 column = end
             turns = ", in turns" if slot.takes_turns else ""
+            turns += ", else stopped" if replica.stops else ""
             text.append(f" {_name(replica)} {gib(replica.awake)}{turns}\n")
     for name, words in LEGEND.items():
         text.append(GLYPHS[name], style=COLOURS[name])
@@ -165,6 +173,13 @@ def _rows(placed: PlacedCard) -> Iterator[tuple[int, PlacedSlot, PlacedReplica]]
 def _columns(count: int, placed: PlacedCard) -> int:
     """Columns of the map for `count` bytes of a card."""
     return round(count / placed.card.total_bytes * MAP_COLUMNS)
+
+
+def _when_awake(replica: PlacedReplica, slot: PlacedSlot) -> str:
+    if not slot.takes_turns:
+        return "always"
+    turns = f"1 of {len(slot.members)} in turns"
+    return f"{turns}, else stopped" if replica.stops else turns
 
 
 def _name(replica: PlacedReplica) -> str:

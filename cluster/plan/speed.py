@@ -42,6 +42,9 @@ on a machine also compiles, which takes about one more second per layer."""
 LLAMACPP_START_S = 2.0
 """Seconds of a start of llama.cpp beside reading the weights, as an estimate: its tokenizer, the
 allocation of its KV cache, a trial step."""
+STOP_S = 5.0
+"""Seconds until a stopped engine has ended, as an estimate. vLLM gives its processes 5 s to end by
+themselves (vllm/v1/utils.py: shutdown)."""
 LINK = 0.75
 """Share of PCIe's nominal rate at which the weights of a waking model are copied. With `WAKE_S` it
 gives 2.9 s for 61 GB on an A100 (measured: 2.87, vLLM's blog of 2025-10-26), 3.2 s for 64 GiB ("about

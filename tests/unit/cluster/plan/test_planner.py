@@ -1,5 +1,6 @@
 """Which models take turns, which stay awake, and the message if they do not fit."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 
 from cluster.cards.card import GIB, Card
 from cluster.plan.advice import with_bits
+from cluster.plan.card_fill import HOST_SHARE, STOPPED_BYTES
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
-from cluster.plan.footprint import gib
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan, plan_recipe
+from cluster.plan.speed import DISK, start_s
 from cluster.plan.task import PlanningTask
 from configs.load import load
 from configs.schema import Recipe
@@ -179,22 +181,88 @@ def test_used_memory_and_a_recipes_limit_are_respected(
     assert plan(PlanningTask(limited, sizes, [make_card(200)])).longest_turns == 4
 
 
+def stopped(placement: Placement) -> list[str]:
+    return [replica.model for replica in placement.stoppers]
+
+
+def host_bytes(task: PlanningTask, stoppers: int) -> int:
+    """RAM of three large models in turns beside the small one, with so many of the three stopped."""
+    big, small = task.footprint("big1"), task.footprint("small")
+    started = big.processes - STOPPED_BYTES if stoppers else 0
+    return small.processes + (3 - stoppers) * big.parked + stoppers * STOPPED_BYTES + started
+
+
+@pytest.mark.parametrize("stoppers", [0, 1, 2, 3])
 @pytest.mark.parametrize("limit", ["machine", "recipe"])
-def test_sleepers_need_host_ram(
-    limit: str, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
+def test_as_few_as_possible_are_stopped_where_the_host_cannot_hold_all_sleepers(
+    limit: str, stoppers: int, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    card, recipe = make_card(80, node="n", host_bytes=100 * GIB), mix
+    needed = host_bytes(PlanningTask(mix, sizes, [make_card(80)]), stoppers)
+    card, recipe = make_card(80, node="n", host_bytes=math.ceil(needed / HOST_SHARE)), mix
     if limit == "recipe":
-        cards = mix.cards.model_copy(update={"host_memory_bytes": 100 * GIB})
+        cards = mix.cards.model_copy(update={"host_memory_bytes": needed})
         card, recipe = make_card(80, node="n"), mix.model_copy(update={"cards": cards})
     task = PlanningTask(recipe, sizes, [card])
-    big, small = task.footprint("big1"), task.footprint("small")
-    words = rf"{gib(big.parked)} of host RAM[\s\S]*GiB of host RAM for its engines"
-    with pytest.raises(DoesNotFit, match=words):
-        plan(task)
-    enough = plan(PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=250 * GIB)]))
+    found = plan(task)
+    assert slots(found) == [[["small"], ["big1", "big2", "big3"]]]
+    assert len(stopped(found)) == stoppers
+    assert found.host_bytes == (("n", needed),)
+    big = task.footprint("big1")
     assert big.parked > 36 * GIB + big.processes  # PyTorch rounds pinned RAM up
-    assert enough.host_bytes == (("n", 3 * big.parked + small.processes),)
+
+
+def test_a_host_too_small_for_stopped_replicas_is_refused(
+    mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
+) -> None:
+    card = make_card(80, node="n", host_bytes=8 * GIB)
+    with pytest.raises(DoesNotFit, match=r"GiB of host RAM[\s\S]*GiB of host RAM for its engines"):
+        plan(PlanningTask(mix, sizes, [card]))
+
+
+def test_of_equally_many_the_models_whose_starts_cost_an_answer_the_least_are_stopped(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    turns = {"residency": "turns"}
+    sizes = {"twice": make_checkpoint(30), "slow": make_checkpoint(36), "quick": make_checkpoint(33)}
+    all_turns = dict.fromkeys(sizes, turns)
+    recipe = make_recipe("twice", "slow", "quick", aggregator="twice", **all_turns)
+    names = PlanningTask(recipe, sizes, [make_card(80)])
+    parked = {name: names.footprint(name).parked for name in sizes}
+    enough = max(parked["slow"] + parked["twice"], parked["slow"] + parked["quick"])
+    stopper = names.footprint("quick").processes
+    card = make_card(80, host_bytes=math.ceil((enough + stopper) / HOST_SHARE))
+    # Any one is enough. `twice` is the smallest, but proposes and aggregates: two starts per answer.
+    assert stopped(plan(PlanningTask(recipe, sizes, [card]))) == ["quick"]
+
+
+def test_a_placement_without_stopped_models_goes_before_one_with_fewer_turns(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    sizes = {name: make_checkpoint(30) for name in "abcd"}
+    recipe = make_recipe("a", "b", "c", aggregator="d")
+    small_host = make_card(41, node="small", host_bytes=8 * GIB)
+    cards = [small_host, make_card(41, node="large", host_bytes=400 * GIB)]
+    found = plan(PlanningTask(recipe, sizes, cards))
+    assert stopped(found) == []
+    assert found.longest_turns == 3  # with one stopped, two and two would take turns
+
+
+def test_llamacpp_on_a_gpu_is_stopped_because_it_cannot_sleep(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    recipe = make_recipe("a", aggregator="b", engine="llamacpp")
+    found = plan(PlanningTask(recipe, {n: make_checkpoint(20) for n in "ab"}, [make_card(24)]))
+    assert stopped(found) == ["a", "b"]
+
+
+def test_a_stopped_model_shows_the_seconds_of_its_start(
+    mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
+) -> None:
+    task = PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=24 * GIB)])
+    found = plan(task)
+    expected_s = start_s(mix.models["big1"], sizes["big1"], found.cards[0].card)
+    assert expected_s > 36 * GIB / DISK
+    assert {r.start_s for r in found.stoppers} == {expected_s}
 
 
 def test_a_card_whose_host_cannot_hold_sleepers_gets_one_model_that_never_sleeps(
@@ -217,6 +285,7 @@ def test_on_a_cpu_all_take_turns_with_all_cores(
     (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(0.5) for n in "ab"}, [CPU])).cards[0].slots
     assert [(m.model, m.threads, m.fraction) for m in slot.members] == [("a", 8, 0.5), ("b", 8, 0.5)]
     assert slot.keeps_loaded
+    assert not any(member.stops for member in slot.members)
     assert slot.total_bytes == sum(m.awake for m in slot.members)
 
 
@@ -228,6 +297,7 @@ def test_on_a_cpu_models_are_unloaded_when_they_do_not_all_fit(
     (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(4) for n in "ab"}, [CPU])).cards[0].slots
     assert not slot.keeps_loaded
     assert slot.total_bytes < 9 * GIB
+    assert all(member.stops for member in slot.members)
 
 
 def test_idle_machines_without_a_gpu_get_all_that_they_can_hold_loaded(
