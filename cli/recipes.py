@@ -20,7 +20,8 @@ def check(
 ) -> None:
     """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any.
 
-    Weights that are here are held against what vLLM can run on the recipe's cards, or on this machine's.
+    Weights that are here are held against what vLLM can run on the recipe's cards, or else on this
+    machine's.
     """
     from actors.weights.lookup import find_weights
     from cluster.cards.detect import detect_cards

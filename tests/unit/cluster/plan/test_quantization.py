@@ -195,7 +195,7 @@ def test_a_plan_says_why_the_card_cannot_run_the_numbers(
     make_recipe: Callable[..., Recipe], make_checkpoint: Callable[[float], Checkpoint]
 ) -> None:
     nf4 = replace(make_checkpoint(8), quantization="bitsandbytes")
-    with pytest.raises(CannotRun, match="'a' cannot run on RTX-4090: .*'bitsandbytes'"):
+    with pytest.raises(CannotRun, match=r"'a' cannot run on RTX-4090: .*'bitsandbytes'"):
         plan(task(make_recipe, nf4, card_by_name("RTX-4090")))
     plan(task(make_recipe, replace(nf4, quantization="awq"), card_by_name("RTX-4090")))
 
