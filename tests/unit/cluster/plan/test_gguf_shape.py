@@ -38,12 +38,8 @@ def value(item: Any) -> bytes:
     if isinstance(item, str):
         return struct.pack("<I", 8) + text(item)
     inner = value(item[0])[:4] if item else struct.pack("<I", 4)
-    return (
-        struct.pack("<I", 9)
-        + inner
-        + struct.pack("<Q", len(item))
-        + b"".join(value(i)[4:] for i in item)
-    )
+    items = b"".join(value(i)[4:] for i in item)
+    return struct.pack("<I", 9) + inner + struct.pack("<Q", len(item)) + items
 
 
 def write(file: Path, family: str, keys: dict[str, Any], tensors: dict[str, tuple[int, int]]) -> None:
@@ -59,7 +55,7 @@ def write(file: Path, family: str, keys: dict[str, Any], tensors: dict[str, tupl
 
 
 def read(tmp_path: Path, family: str = "llama", **keys: Any) -> Checkpoint:
-    """The checkpoint of a file with these keys besides KEYS; "x__y" stands for "x.y", None for no key."""
+    """The checkpoint of a file with KEYS and these; "x__y" stands for "x.y", None for no key."""
     given = {name.replace("__", "."): item for name, item in keys.items()}
     merged = {name: item for name, item in (KEYS | given).items() if item is not None}
     write(tmp_path / "model.gguf", family, merged, TENSORS)
@@ -238,9 +234,10 @@ def test_spoiled_headers_are_understood_or_refused(tmp_path: Path, noise: bytes,
     data[at : at + len(noise)] = noise
     (tmp_path / "model.gguf").write_bytes(data)
     try:
-        assert from_gguf(tmp_path / "model.gguf").layers > 0
-    except UserError as error:
-        assert str(error)
+        found = from_gguf(tmp_path / "model.gguf")
+    except UserError:
+        return
+    assert found.layers > 0
 
 
 def test_a_file_without_a_family_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cluster.plan.advice import find_advice
 from cluster.plan.checkpoint import Checkpoint, from_config, from_folder
 from cluster.plan.planner import CannotRun, plan
 from cluster.plan.quantization import quantization_refusal, refusal
+from cluster.plan.runnable import recipe_obstacles
 from cluster.plan.task import PlanningTask
 from configs.schema import Recipe
 
@@ -194,9 +195,34 @@ def test_a_plan_says_why_the_card_cannot_run_the_numbers(
     make_recipe: Callable[..., Recipe], make_checkpoint: Callable[[float], Checkpoint]
 ) -> None:
     nf4 = replace(make_checkpoint(8), quantization="bitsandbytes")
-    with pytest.raises(CannotRun, match="'a' cannot run on RTX-4090: .*'bitsandbytes'"):
+    with pytest.raises(CannotRun, match=r"'a' cannot run on RTX-4090: .*'bitsandbytes'"):
         plan(task(make_recipe, nf4, card_by_name("RTX-4090")))
     plan(task(make_recipe, replace(nf4, quantization="awq"), card_by_name("RTX-4090")))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"quant_method": "bitsandbytes"}, "model 'a' cannot run on A100-80GB: .*'bitsandbytes'"),
+        ({"quant_method": "fp8"}, None),
+        ("fp8", "model 'a': cannot understand the model in .*quantization_config"),
+    ],
+)
+def test_check_says_what_weights_that_are_here_cannot_do(
+    tmp_path: Path, make_recipe: Callable[..., Recipe], keys: Any, said: str | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | {"quantization_config": keys}))
+    header = json.dumps({"a": {"data_offsets": [0, 8]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    recipe = make_recipe("a", aggregator="a", cards={"names": ["A100-80GB"]})
+    lines = recipe_obstacles(recipe, [], lambda _name, _model: tmp_path)
+    assert len(lines) == (said is not None)
+    assert said is None or re.search(said, lines[0])
+
+
+def test_check_says_nothing_of_weights_that_are_not_here(make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe("a", aggregator="a", a={"weights": [{"hub": "some/where"}]})
+    assert recipe_obstacles(recipe, [], lambda _name, _model: None) == []
 
 
 def test_a_model_goes_to_a_card_that_can_run_its_numbers(
