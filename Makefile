@@ -51,7 +51,7 @@ test-vllm: vllm  ## Two real vLLM engines with 4-bit weights on this CPU, and th
 
 vllm-planning:  ## Hold every plan against vLLM's own planning code, without a GPU (10 minutes, 2 GB).
 	@test -x build/vllm-planning/bin/python || $(PYTHON) -m venv build/vllm-planning
-	build/vllm-planning/bin/python -m pip install --quiet --editable '.[dev]'
+	build/vllm-planning/bin/python -m pip install --quiet --editable '.[dev]' torch==2.13.0+cpu uvloop
 	build/vllm-planning/bin/python -m pip install --quiet --no-deps vllm==0.33.0
 	build/vllm-planning/bin/python -m benchmarks.real_cards.vllm_requirements vllm --without-cuda \
 	  > build/vllm-planning.txt
