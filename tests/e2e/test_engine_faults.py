@@ -1,9 +1,11 @@
-"""Real engines killed in each state, and their keeper, in a slot that holds one of three at a time.
+"""Real engines killed at each step, and their keeper, in RAM that holds one of three at a time.
 
-SIGKILL to the processes themselves, questions over HTTP. After each: the other models answer, so the
-card's lock is free; the killed one answers again; no process is left over.
+The engines are llama.cpp, which cannot sleep: they are stopped between their turns. SIGKILL to the
+processes themselves, questions over HTTP. After each: the other models answer, so the card's lock is
+free; the killed one answers again; no process is left over.
 """
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +18,7 @@ from ray.exceptions import RayError
 from actors.keeper.ray_keeper import keepers
 from benchmarks.speed.turns import three_models
 from cluster.ray_runtime import APP_NAME
-from cluster.residency.messages import Snapshot
+from cluster.residency.messages import Snapshot, Verb
 from cluster.residency.state import State
 from tests.conftest import Endpoint, Serving
 from tests.e2e import processes
@@ -26,9 +28,11 @@ pytestmark = pytest.mark.weights
 
 FIRST, SECOND, WRITER = MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "writer")
 KEEPER = "keeper"
+SWAPS = 8
+"""Most swaps in which a replica is to be met while it stops."""
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
 STORY: Any = [{"role": "user", "content": "Write a very long story about a lighthouse."}]
-SETTLED = {State.RESIDENT, State.ASLEEP}
+SETTLED = {State.RESIDENT, State.STOPPED}
 
 
 class Slot:
@@ -47,6 +51,20 @@ class Slot:
 
     def kill(self, deployment: str) -> None:
         processes.kill(self.pids[deployment])
+
+    def kill_in(self, state: State) -> str | None:
+        """Kill the first replica that is seen in this state; return its model's name.
+
+        The step takes some hundredths of a second, and its end is told to the keeper alone. So this
+        looks at the keeper without a pause.
+        """
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            for model, found in self.states().items():
+                if found is state:
+                    self.kill(f"model-{model}")
+                    return model
+        return None
 
     def ask(self, model: str, messages: Any = HELLO, tokens: int = 2) -> Any:
         return self.endpoint.client().chat.completions.create(
@@ -83,7 +101,7 @@ def endpoint(serving: Serving) -> Iterator[Endpoint]:
 
 @pytest.fixture
 def slot(endpoint: Endpoint) -> Iterator[Slot]:
-    """FIRST is awake, the others sleep; in the end all answer, each from one process."""
+    """FIRST is awake, the others are stopped; in the end all answer, each from one process."""
     slot = Slot(endpoint)
     slot.ask(FIRST)
     until(slot.is_whole)
@@ -94,17 +112,28 @@ def slot(endpoint: Endpoint) -> Iterator[Slot]:
     until(slot.is_whole)
 
 
-def test_killed_asleep_the_others_go_on_answering(slot: Slot) -> None:
-    assert slot.state(SECOND) is State.ASLEEP
+def test_each_engine_has_started_before_the_first_question_and_one_of_them_is_awake(
+    endpoint: Endpoint,
+) -> None:
+    (keeper,) = keepers(APP_NAME).values()
+    orders = ray.get(keeper.order_counts.remote(), timeout=WAIT_S)
+    started = {member.partition("/")[0] for member, verb in orders if verb is Verb.START}
+    assert started == set(MODELS)
+    states = sorted(Slot(endpoint).states().values())
+    assert states == [State.RESIDENT, State.STOPPED, State.STOPPED]
+
+
+def test_killed_stopped_the_others_go_on_answering(slot: Slot) -> None:
+    assert slot.state(SECOND) is State.STOPPED
     slot.kill(f"model-{SECOND}")
     assert slot.ask(FIRST).choices
     assert slot.ask(WRITER).choices
 
 
-def test_killed_waking_the_call_fails_and_the_others_go_on_answering(slot: Slot) -> None:
+def test_killed_starting_the_call_fails_and_the_others_go_on_answering(slot: Slot) -> None:
     with ThreadPoolExecutor() as pool:
         lost = pool.submit(slot.ask, SECOND)
-        until(lambda: slot.state(SECOND) is State.WAKING)
+        until(lambda: slot.state(SECOND) is State.STARTING)
         other = pool.submit(slot.ask, WRITER)
         slot.kill(f"model-{SECOND}")
         with pytest.raises(openai.APIStatusError) as told:
@@ -112,6 +141,17 @@ def test_killed_waking_the_call_fails_and_the_others_go_on_answering(slot: Slot)
         assert told.value.status_code == 503
         assert other.result().choices
     assert slot.ask(FIRST).choices
+
+
+def test_killed_stopping_only_its_own_calls_are_lost(slot: Slot) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked = [MODELS[n % 2] for n in range(SWAPS)]
+        answers = pool.submit(lambda: [slot.answers_again(model) for model in asked])
+        victim = slot.kill_in(State.STOPPING)
+        assert victim in asked
+        lost = {model for model, came in zip(asked, answers.result(), strict=True) if not came}
+    assert lost <= {victim}
+    assert slot.ask(WRITER).choices
 
 
 def test_killed_awake_the_slot_passes_on(slot: Slot) -> None:
