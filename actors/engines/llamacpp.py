@@ -185,6 +185,9 @@ class LlamaCppEngine:
         """Load the weights again. This is fast while they are in the page cache of the system."""
         await self.start()
 
+    async def check_asleep(self) -> None:
+        """Nothing of the model is loaded, so nothing can have died."""
+
     async def stop(self) -> None:
         self._stopping.set()
         http, pool, folder = self._http, self._pool, self._folder

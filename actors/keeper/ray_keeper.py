@@ -5,8 +5,11 @@ So a node that joins gets keepers of its own, and a node that is lost takes no o
 along. Ray restarts a keeper that dies. No driver owns a keeper; it ends when it has no replica left.
 """
 
+import asyncio
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +18,13 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.keeper.card_keeper import CardKeeper
+from actors.keeper.card_keeper import EMPTY_S, CardKeeper
+from actors.keeper.handover import Claim, Handover, Standing
+from actors.keeper.protocol import CardTaken
+from cluster.cards.own_memory import OwnUse
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
-from cluster.residency.state import Slot
+from cluster.residency.state import Slot, State
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +32,17 @@ NAMESPACE = "slimmoa"
 """Ray's namespace for the names of keepers."""
 MAX_OPEN_CALLS = 1000
 """Most calls to a keeper at once. Every replica has a poll open and sends reports meanwhile."""
+ANSWER_S = 2.0
+"""Seconds within which a keeper or a replica answers another keeper, unless its machine is very busy."""
+USE_S = 10.0
+"""Seconds within which keepers tell what their cards' engines hold."""
+WITHOUT_MEMORY = (State.ABSENT, State.STOPPED)
+"""States in which an engine holds no memory of its card."""
+SETTLE_S = 2.0
+"""Seconds to wait after the end of an engine on a GPU until another one starts, wakes or falls asleep:
+the engine's own processes end up to half a second after its replica, and then free their memory."""
+NOT_YET = "not yet"
+"""What a keeper answers in place of a ticket while another plan's replicas have the card."""
 
 
 async def is_alive(replica: Any) -> bool:
@@ -47,15 +64,149 @@ async def kill(replica: Any) -> None:
 
 
 class RayKeeper(CardKeeper):
-    """A card's keeper on Ray: the keeper and its replicas are Ray actors."""
+    """A card's keeper on Ray: the keeper and its replicas are Ray actors.
 
-    def __init__(self, slots: Sequence[Slot], policy: Policy | None = None) -> None:
+    Args:
+        slots: the card's slots and their members.
+        policy: the scheduler's numbers; None for the defaults.
+        card: the card and its plan; None for a card that never gets another plan.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        policy: Policy | None = None,
+        card: "KeptCard | None" = None,
+    ) -> None:
+        policy = policy or Policy()
         super().__init__(slots, policy, is_alive, kill, retire)
+        self._card = card
+        self._claims: dict[str, Claim] = {}
+        self._handover: Handover | None = None
+        self._rejoin_s = 0.0
+        if card is not None:
+            self._handover = Handover(
+                card.actor_name, self._claims, self._ask_others, self._evict_others, card.handover_s
+            )
+            if ray.get_runtime_context().was_current_actor_reconstructed:
+                self._rejoin_s = policy.join_wait_s
+
+    async def join(  # type: ignore[override]  # with what Ray's side of the protocol adds
+        self, member: str, claimant_id: str, found: Snapshot, replica: Any, since: float = 0.0
+    ) -> str | None:
+        """See `protocol.Keeper`. While replicas of another plan have the card, the answer is NOT_YET.
+
+        Args:
+            since: when the replica's process began to claim an assignment, in seconds of the node's
+                clock.
+        """
+        known = self._claims.get(member)
+        if known is not None and known.claimant_id != claimant_id and known.replica != replica:
+            await self._drop_dead_claims()
+            if member in self._claims:
+                return None
+        if member in self._names:
+            self._claims[member] = Claim(claimant_id, replica, since, found.state not in WITHOUT_MEMORY)
+        if self._retire_timer is not None:
+            self._retire_timer.cancel()
+        if not await self._has_card():
+            return NOT_YET
+        return await super().join(member, claimant_id, found, replica)
+
+    async def standing(self) -> Standing | None:
+        """What this keeper says of itself to another keeper of its card; None if it has no plan."""
+        await self._drop_dead_claims()
+        self._expect_replicas()
+        return None if self._handover is None else self._handover.standing()
+
+    async def evict(self) -> None:
+        """End all replicas, because another plan's replicas have waited for the card long enough."""
+        await asyncio.gather(*(kill(claim.replica) for claim in self._claims.values()))
+
+    async def own_use(self) -> OwnUse | None:
+        """What the engines of this card hold by the plan; None for a card without a plan."""
+        if self._card is None:
+            return None
+        states = {name: found.state for name, found in (await self.snapshots()).items()}
+        return self._card.use(states)
+
+    async def _has_card(self) -> bool:
+        self._expect_replicas()
+        return self._handover is None or await self._handover.take()
+
+    def _expect_replicas(self) -> None:
+        if self._handover is not None and self._rejoin_s:
+            self._handover.expect_replicas(self._rejoin_s)
+            self._rejoin_s = 0.0
+
+    async def _drop_dead_claims(self) -> None:
+        claims = list(self._claims.items())
+        alive = await asyncio.gather(*(_lives(claim.replica) for _, claim in claims))
+        for (member, claim), is_there in zip(claims, alive, strict=True):
+            if not is_there and self._claims.get(member) is claim:
+                del self._claims[member]
+        if claims and not self._claims and not self._by_member:
+            self._retire_timer = asyncio.get_running_loop().call_later(EMPTY_S, self._retire_empty)
+
+    async def _ask_others(self) -> list[Standing]:
+        assert self._card is not None
+        await self._drop_dead_claims()
+        found = await asyncio.to_thread(self._card.others)
+        answers = await asyncio.gather(*(_ask(name, keeper) for name, keeper in found.items()))
+        return [answer for answer in answers if answer is not None]
+
+    async def _evict_others(self, others: Sequence[Standing]) -> None:
+        assert self._card is not None
+        found = await asyncio.to_thread(self._card.others)
+        for keeper in (found[other.name] for other in others if other.name in found):
+            with suppress(RayError, TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    await keeper.evict.remote()
+
+
+async def _lives(replica: Any) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_S):
+            return await is_alive(replica)
+    return True
+
+
+async def _ask(name: str, keeper: Any) -> Standing | None:
+    """What another keeper says of itself; None if it has ended. If it cannot be reached, or has just
+    been restarted, it may have the card."""
+    try:
+        async with asyncio.timeout(2 * ANSWER_S):
+            standing: Standing | None = await keeper.standing.remote()
+            return standing
+    except (ActorUnavailableError, TimeoutError):
+        return Standing(name, has_card=True, is_asking=False, has_replicas=False, since=0.0)
+    except RayActorError:
+        return None
 
 
 async def retire() -> None:
     """End the actor in which this runs. Ray does not restart the actor."""
     ray.kill(ray.get_runtime_context().current_actor)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberBytes:
+    """Bytes of a card that one member holds by the plan, over all GPUs of the card."""
+
+    awake: int
+    """While its engine is awake."""
+    asleep: int
+    """While its engine sleeps."""
+
+    def held(self, state: State) -> tuple[int, int]:
+        """The least and the most that the member holds in a state."""
+        if state in WITHOUT_MEMORY:
+            return 0, 0
+        if state is State.RESIDENT:
+            return self.awake, self.awake
+        if state is State.ASLEEP:
+            return self.asleep, self.asleep
+        return 0, self.awake
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +217,31 @@ class KeptCard:
     """Name of the Serve application."""
     node: str
     """Ray's ID of the card's node."""
-    name: str
-    """`CARD:PLAN`: the card's number on its node, and a digest of the slots that the plan has on it."""
+    gpus: tuple[int, ...] | None
+    """NVML's numbers of the GPUs that form the card; None for the CPU of the node."""
     slots: tuple[Slot, ...]
     """The card's slots and their members."""
+    members: tuple[tuple[str, MemberBytes], ...] = ()
+    """The bytes that each member holds, by its name."""
+    free_bytes: int | None = None
+    """Bytes that other programs left on the card when the plan was made; None if nobody knows."""
+    handover_s: float = 60.0
+    """See `Handover`: seconds that the replicas of an earlier plan get to end their calls."""
+
+    @property
+    def actor_name(self) -> str:
+        """`keeper:APP:NODE:CARD:PLAN`. CARD is `cpu` or the GPUs' numbers (`0+1`), and PLAN a digest of
+        what the plan has on the card. So another plan for the same card gets another keeper."""
+        card = "cpu" if self.gpus is None else "+".join(map(str, self.gpus))
+        plan = repr((self.slots, self.members, self.free_bytes))
+        digest = hashlib.sha256(plan.encode()).hexdigest()[:8]
+        return f"{_prefix(self.app)}{self.node}:{card}:{digest}"
 
     def keeper(self) -> Any:
         """The handle of the card's keeper. If there is no keeper yet, it is created."""
         actor: Any = ray.remote(RayKeeper)
         options = actor.options(
-            name=f"{_prefix(self.app)}{self.node}:{self.name}",
+            name=self.actor_name,
             namespace=NAMESPACE,
             get_if_exists=True,
             lifetime="detached",
@@ -84,11 +250,35 @@ class KeptCard:
             max_concurrency=MAX_OPEN_CALLS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
         )
-        return options.remote(self.slots)
+        policy = None if self.gpus is None else Policy(settle_s=SETTLE_S)
+        return options.remote(self.slots, policy, self)
+
+    def others(self) -> dict[str, Any]:
+        """The handles of the keepers that the same application has for other plans of this card, or of
+        any GPU of it, by actor name."""
+        return {
+            name: keeper
+            for name, keeper in keepers(self.app).items()
+            if name != self.actor_name and self.overlaps(name)
+        }
+
+    def use(self, states: Mapping[str, State]) -> OwnUse | None:
+        """What the members hold in these states; None for a CPU, whose RAM is not counted so."""
+        if self.gpus is None:
+            return None
+        held = [size.held(states.get(name, State.ABSENT)) for name, size in self.members]
+        least, most = (sum(bytes_held) for bytes_held in zip((0, 0), *held, strict=True))
+        return OwnUse(self.node, self.gpus, least, most, self.free_bytes)
+
+    def overlaps(self, name: str) -> bool:
+        node, gpus = card_of(name)
+        if node != self.node:
+            return False
+        return gpus is self.gpus is None or bool(set(gpus or ()) & set(self.gpus or ()))
 
 
 def keepers(app: str) -> dict[str, Any]:
-    """The handles of all keepers of an application, by actor name: `keeper:APP:NODE:CARD:PLAN`."""
+    """The handles of all keepers of an application, by actor name: see `KeptCard.actor_name`."""
     found = {}
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if actor["namespace"] == NAMESPACE and actor["name"].startswith(_prefix(app)):
@@ -97,8 +287,28 @@ def keepers(app: str) -> dict[str, Any]:
     return found
 
 
+def own_uses(app: str) -> list[OwnUse]:
+    """What the engines of an application hold on each GPU, as its keepers know. The engines of a keeper
+    that does not answer may hold all of its card."""
+    asked = {name: keeper.own_use.remote() for name, keeper in keepers(app).items()}
+    uses: list[OwnUse | None] = []
+    for name, answer in asked.items():
+        try:
+            uses.append(ray.get(answer, timeout=USE_S))
+        except RayError:
+            node, gpus = card_of(name)
+            uses.append(None if gpus is None else OwnUse(node, gpus, 0, None))
+    return [use for use in uses if use is not None]
+
+
 def _prefix(app: str) -> str:
     return f"keeper:{app}:"
+
+
+def card_of(actor_name: str) -> tuple[str, tuple[int, ...] | None]:
+    """The node and the GPUs in a keeper's actor name; None for a CPU."""
+    _, node, card, _ = actor_name.rsplit(":", 3)
+    return node, None if card == "cpu" else tuple(int(number) for number in card.split("+"))
 
 
 class RemoteKeeper:
@@ -111,9 +321,14 @@ class RemoteKeeper:
     def __init__(self, find: Callable[[], Any]) -> None:
         self._find = find
         self._actor: Any = None
+        self._since: float | None = None
 
     async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:
-        ticket: str | None = await self._call("join", member, claimant_id, found, replica)
+        if self._since is None:
+            self._since = time.time()
+        ticket: str | None = await self._call("join", member, claimant_id, found, replica, self._since)
+        if ticket == NOT_YET:
+            raise CardTaken("replicas of another plan have the card")
         return ticket
 
     async def report(self, ticket: str, number: int, found: Snapshot) -> bool:
