@@ -142,9 +142,9 @@ class Engine(Protocol):
 class Sleeper(Protocol):
     """An engine that can give its card's memory back and take it again.
 
-    `sleep` and `wake` are called only while no call is in flight, and never while another engine of the same
-    card falls asleep or wakes. If one of them fails, the engine is unusable until it has been stopped
-    and started.
+    `sleep` and `wake` are called only while no call is in flight, and never while another engine of the
+    same card falls asleep or wakes. If one of them fails, the engine is unusable until it has been
+    stopped and started.
     """
 
     async def sleep(self) -> None:

@@ -218,7 +218,7 @@ class Replica:
     async def check_health(self) -> None:
         """Check the engine. Ray Serve calls this at intervals and replaces the replica after an error.
 
-        An engine that sleeps is checked too: its death is noticed now, and not when its next turn comes.
+        An engine that sleeps is checked too: its death is noticed now, not when its next turn comes.
 
         Raises:
             EngineUnavailable: the engine is gone, and only a new replica can have an engine again.

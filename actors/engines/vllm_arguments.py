@@ -89,8 +89,8 @@ def environment(model: VllmModel, share: Share, kind: Kind) -> dict[str, str]:
     if kind == "gpu":
         variables |= {
             ORDER: PCI_ORDER,  # the replica's GPUs are numbered as NVML numbers them
-            # FlashInfer's sampler is compiled at an engine's first start and needs nvcc, which vLLM does
-            # not bring along (vllm#49497). Calls with a seed, as mixtures make them, never use it
+            # FlashInfer's sampler is compiled at an engine's first start and needs nvcc, which vLLM
+            # does not bring along (vllm#49497). Calls with a seed, as mixtures make them, never use it
             # (vllm/v1/worker/gpu/sample/sampler.py, line 306).
             "VLLM_USE_FLASHINFER_SAMPLER": "0",
         }

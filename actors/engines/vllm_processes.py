@@ -26,7 +26,7 @@ card."""
 
 
 def is_running(process: int | psutil.Process) -> bool:
-    """Whether a process runs. A process that has ended and was not waited for has no memory any more."""
+    """Whether a process runs. One that has ended and was not waited for has no memory any more."""
     try:
         found = psutil.Process(process) if isinstance(process, int) else process
         return found.is_running() and found.status() != psutil.STATUS_ZOMBIE

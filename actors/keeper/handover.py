@@ -79,7 +79,7 @@ class Handover:
 
     Args:
         name: the keeper's name.
-        claims: the keeper's living replicas by their names in the plan. The owner keeps this up to date.
+        claims: the keeper's living replicas by their names in the plan, kept up to date by its owner.
         ask: returns what the other keepers of the card say of themselves.
         evict: ends the replicas of other keepers of the card.
         longest_s: seconds that the replicas of an old plan get to end their calls. After that they are
@@ -136,7 +136,7 @@ class Handover:
         return self._has_taken
 
     async def _keep_trying(self) -> None:
-        """Take the card as soon as no other keeper has it, or end when no replica claims it any more."""
+        """Take the card as soon as no other keeper has it, or end when no replica claims it."""
         loop = asyncio.get_running_loop()
         evict_at = loop.time() + self._longest_s
         while True:

@@ -33,7 +33,7 @@ NAMESPACE = "slimmoa"
 MAX_OPEN_CALLS = 1000
 """Most calls to a keeper at once. Every replica has a poll open and sends reports meanwhile."""
 ANSWER_S = 2.0
-"""Seconds within which a keeper or a replica answers another keeper, unless its machine is very busy."""
+"""Seconds within which a keeper or a replica answers a keeper, unless its machine is very busy."""
 USE_S = 10.0
 """Seconds within which keepers tell what their cards' engines hold."""
 WITHOUT_MEMORY = (State.ABSENT, State.STOPPED)

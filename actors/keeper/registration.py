@@ -49,8 +49,8 @@ async def claim_assignment(model: str, assignments: Sequence[Assignment], replic
     tried: it may already have granted its assignment. If the replica then took another one, the first
     assignment would stay blocked, and so would its card.
 
-    While replicas of another plan have the card, the claim waits and is not given up: it lasts until the
-    calls of these replicas have ended, or until the keeper ends the replicas (`handover.py`).
+    While replicas of another plan have the card, the claim waits and is not given up: until the calls
+    of these replicas have ended, or until the keeper ends the replicas (`handover.py`).
 
     Args:
         model: the model's name, for the error.

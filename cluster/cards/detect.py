@@ -49,7 +49,7 @@ def detect_cards() -> list[Card]:
 def visible_gpus(gpus: Sequence[int]) -> dict[str, str]:
     """CUDA's environment variables for a process that may use these GPUs, by NVML's numbers.
 
-    If Ray or the operator has set CUDA_DEVICE_ORDER to anything else, the numbers would mean other GPUs.
+    With any other CUDA_DEVICE_ORDER the numbers could mean other GPUs.
     """
     return {VISIBLE: ",".join(map(str, gpus)), ORDER: PCI_ORDER}
 

@@ -81,6 +81,6 @@ async def wait_for_memory(
             least, gpu = min(zip(free, gpus, strict=True))
             raise CardFull(
                 f"GPU {gpu} has {least / GIB:.2f} GiB free and the engine needs {needed / GIB:.2f} GiB; "
-                f"after {longest_s:g} s another program still holds the rest"
+                f"another program held the rest for {longest_s:g} s"
             )
         await asyncio.sleep(POLL_S)

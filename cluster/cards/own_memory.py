@@ -1,9 +1,9 @@
 """The memory that other programs leave on a card, while engines of this project run on it. Pure.
 
 A new plan replaces the engines of the old one, so their bytes are there for the new plan. NVML tells
-what is free now, but not whose the rest is: it lists no processes under WSL, and to a container it tells
-the host's process IDs, which mean nothing there. So the keepers of the cards tell what their members
-hold by the plan.
+what is free now, but not whose the rest is: it lists no processes under WSL, and to a container it
+tells the host's process IDs, which mean nothing there. So the keepers of the cards tell what their
+members hold by the plan.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,6 @@ def _without_own(card: Card, uses: Sequence[OwnUse]) -> Card:
     mine = [u for u in uses if u.node == card.node and set(u.gpus) & set(card.indices)]
     if card.kind != "gpu" or card.free_bytes is None or not mine:
         return card
-    held = sum(use.least_bytes // len(use.gpus) for use in mine)
-    held_at_most = sum(use.most_bytes // len(use.gpus) for use in mine)
     known = [use.most_bytes for use in mine if use.most_bytes is not None]
     least = card.free_bytes + sum(use.least_bytes // len(use.gpus) for use in mine)
     most = card.total_bytes

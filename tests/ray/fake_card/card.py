@@ -1,4 +1,4 @@
-"""A fake GPU: an actor that keeps its memory, and holds engines at latches until a test lets them go."""
+"""A fake GPU: an actor that keeps its memory, and holds engines at latches."""
 
 import asyncio
 from pathlib import Path

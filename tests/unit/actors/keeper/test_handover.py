@@ -185,7 +185,7 @@ async def test_engines_that_hold_memory_come_before_replicas_that_only_wait() ->
     second.claim("a/0", since=100)
     first.claim("a/0", has_engine=True, since=200)
     taking = asyncio.create_task(second.until_taken())
-    assert await first.handover.take()
+    await first.until_taken()
     await asyncio.sleep(3)
     assert not taking.done()
     first.claims.clear()

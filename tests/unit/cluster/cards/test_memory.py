@@ -10,8 +10,6 @@ from cluster.cards.card import GIB
 from cluster.cards.memory import LONGEST_S, POLL_S, CardFull, NvmlMeter, wait_for_memory
 from tests.unit.cluster.cards.test_detect import FakeNvml
 
-pytestmark = pytest.mark.virtual_time
-
 
 class Meter:
     """Free bytes of each GPU as a function of the time."""
@@ -27,12 +25,14 @@ class Meter:
         return found
 
 
+@pytest.mark.virtual_time
 async def test_memory_that_is_there_costs_one_reading() -> None:
     meter = Meter(lambda _: [5 * GIB])
     await wait_for_memory(meter, (0,), 5 * GIB)
     assert (asyncio.get_running_loop().time(), meter.readings) == (0, 1)
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("late_s", [0.1, 10.0, LONGEST_S - POLL_S])
 async def test_memory_that_comes_back_late_is_waited_for(late_s: float) -> None:
     meter = Meter(lambda now: [40 * GIB if now >= late_s else GIB])
@@ -40,12 +40,14 @@ async def test_memory_that_comes_back_late_is_waited_for(late_s: float) -> None:
     assert late_s <= asyncio.get_running_loop().time() <= late_s + POLL_S
 
 
+@pytest.mark.virtual_time
 async def test_every_gpu_of_a_joined_card_needs_its_part() -> None:
     meter = Meter(lambda now: [8 * GIB, 8 * GIB if now >= 3 else 7 * GIB])
     await wait_for_memory(meter, (2, 3), 8 * GIB)
     assert asyncio.get_running_loop().time() >= 3
 
 
+@pytest.mark.virtual_time
 async def test_memory_that_never_comes_is_an_error_with_both_numbers() -> None:
     meter = Meter(lambda _: [9 * GIB, GIB])
     with pytest.raises(CardFull, match=r"GPU 3 has 1\.00 GiB free and the engine needs 5\.00 GiB"):
@@ -53,6 +55,7 @@ async def test_memory_that_never_comes_is_an_error_with_both_numbers() -> None:
     assert LONGEST_S <= asyncio.get_running_loop().time() <= LONGEST_S + POLL_S
 
 
+@pytest.mark.virtual_time
 async def test_what_cannot_be_read_is_not_waited_for() -> None:
     await wait_for_memory(Meter(lambda _: None), (0,), 5 * GIB)
     assert asyncio.get_running_loop().time() == 0
@@ -60,8 +63,6 @@ async def test_what_cannot_be_read_is_not_waited_for() -> None:
 
 class TestNvml:
     """The meter over a fake NVML, on a real clock."""
-
-    pytestmark: Sequence[pytest.MarkDecorator] = ()
 
     @pytest.mark.parametrize(
         ("nvml", "free"),
