@@ -105,6 +105,9 @@ class Replica:
     async def start(self) -> None:
         """Start the engine as soon as the keeper of its card allows it.
 
+        The keeper tries a start that fails again, and has an engine that shares its slot leave the card
+        once, before this returns.
+
         Raises:
             EngineUnavailable: the engine cannot start.
         """
@@ -257,6 +260,9 @@ class _Steps:
         if self._memory is not None:
             await self._wait_for_memory(self._memory.gpus, self._memory.start_bytes)
         await self._engine.start()
+
+    async def stop(self) -> None:
+        await self._engine.stop()
 
     async def sleep(self) -> None:
         if isinstance(self._engine, Sleeper):

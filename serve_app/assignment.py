@@ -5,9 +5,11 @@ An assignment tells a replica its part of a card, and the keeper that gives the 
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from actors.engine import Share
-from actors.keeper.ray_keeper import KeptCard, MemberBytes, RemoteKeeper
+from actors.keeper.kept_card import KeptCard, MemberBytes
+from actors.keeper.ray_keeper import RemoteKeeper, get_keeper
 from actors.keeper.registration import Assignment
 from cluster.cards.card import Card
 from cluster.cards.memory import CardMemory
@@ -15,6 +17,8 @@ from cluster.cards.tensor_parallel import gpus_per_card, join_cards
 from cluster.plan.by_node import ReplicasByNode, cards_on
 from cluster.plan.footprint import gib
 from cluster.plan.placement import PlacedCard, PlacedReplica, Placement
+from cluster.plan.speed import STOP_S
+from cluster.residency.policy import CPU_POLICY, GPU_POLICY
 from cluster.residency.state import Member, Slot
 from configs.errors import EngineUnavailable
 
@@ -88,6 +92,7 @@ class ModelAssignments:
             node=node,
             gpus=gpus,
             slots=keeper_slots(placed),
+            policy=CPU_POLICY if gpus is None else GPU_POLICY,
             members=member_bytes(placed),
             # On a node that joins later the free bytes would differ from replica to replica.
             free_bytes=placed.card.free_bytes if node == placed.card.node else None,
@@ -95,7 +100,7 @@ class ModelAssignments:
         )
         return Assignment(
             member=replica.name,
-            keeper=RemoteKeeper(kept.keeper),
+            keeper=RemoteKeeper(partial(get_keeper, kept)),
             share=Share(
                 threads=replica.threads,
                 on_gpu=gpus is not None,
@@ -130,16 +135,26 @@ def card_memory(replica: PlacedReplica, gpus: tuple[int, ...]) -> CardMemory:
 def keeper_slots(placed: PlacedCard) -> tuple[Slot, ...]:
     """A card's slots as its keeper needs them.
 
-    Only slots in a CPU's RAM keep their models loaded. On a GPU, models that wait for their turn sleep,
-    which frees memory of the card.
+    Only slots in a CPU's RAM keep their models loaded. On a GPU, models that wait for their turn sleep
+    or are stopped, which frees memory of the card.
     """
     return tuple(
         Slot(
             name=str(number),
-            members=tuple(Member(member.name, member.order) for member in slot.members),
+            members=tuple(_member(member) for member in slot.members),
             keeps_loaded=slot.keeps_loaded and placed.card.kind == "cpu",
         )
         for number, slot in enumerate(placed.slots)
+    )
+
+
+def _member(replica: PlacedReplica) -> Member:
+    return Member(
+        name=replica.name,
+        recipe_index=replica.order,
+        stops=replica.stops,
+        start_s=replica.start_s,
+        stop_s=STOP_S if replica.stops else 0.0,
     )
 
 

@@ -37,7 +37,11 @@ def create(name: str, model: LlamaCppModel, share: Share) -> "LlamaCppEngine":
 
 
 class LlamaCppEngine:
-    """One GGUF model. While it sleeps, neither the model nor its tokenizer is loaded."""
+    """One GGUF model. It cannot sleep: the only way to free its memory is to stop the engine.
+
+    While the engine is stopped, neither the model nor its tokenizer is loaded. A start is fast while
+    the weights are in the page cache of the system.
+    """
 
     def __init__(self, name: str, model: LlamaCppModel, share: Share) -> None:
         self._name = name
@@ -176,17 +180,6 @@ class LlamaCppEngine:
     async def check_health(self) -> None:
         if self._server is None:
             raise EngineUnavailable("llama.cpp is not running", model=self._name)
-
-    async def sleep(self) -> None:
-        """Unload the model: llama.cpp has no other way to give its memory back."""
-        await self.stop()
-
-    async def wake(self) -> None:
-        """Load the weights again. This is fast while they are in the page cache of the system."""
-        await self.start()
-
-    async def check_asleep(self) -> None:
-        """Nothing of the model is loaded, so nothing can have died."""
 
     async def stop(self) -> None:
         self._stopping.set()

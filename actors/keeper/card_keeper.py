@@ -18,6 +18,7 @@ from cluster.residency.messages import Action, CallAt, MemberAction, Order, Poll
 from cluster.residency.policy import Policy
 from cluster.residency.scheduler import ResidencyScheduler
 from cluster.residency.state import Slot, State
+from cluster.residency.steps import AFTER
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +122,9 @@ class CardKeeper:
         if registration is None:
             return False
         if found.state is not registration.state:
+            was_failed = registration.state is State.FAILED
             registration.state = found.state
-            if found.state in (State.RESIDENT, State.ASLEEP):
+            if found.state in AFTER.values() and not was_failed:
                 self._step_seconds[registration.member, found.state] += found.took_s or 0.0
         found = found.shift_times(now)
         if number == registration.number:
@@ -141,11 +143,12 @@ class CardKeeper:
         if self._by_ticket.get(ticket) is not registration or registration is None:
             return PollReply(known=False)
         action = registration.order
+        is_up = self._scheduler.is_up(registration.member)
         if action is None or registration.number <= after:
-            return PollReply(known=True)
+            return PollReply(known=True, is_up=is_up)
         cutoff_s = action.cutoff - self._now()
         order = Order(registration.number, action.verb, cutoff_s, action.sole_member)
-        return PollReply(known=True, order=order)
+        return PollReply(known=True, order=order, is_up=is_up)
 
     async def snapshots(self) -> dict[str, Snapshot]:
         """The last known snapshot of every member, by name. Times in them are seconds from now."""
@@ -153,11 +156,11 @@ class CardKeeper:
         return {name: found.shift_times(-now) for name, found in self._scheduler.snapshots().items()}
 
     async def order_counts(self) -> dict[tuple[str, str], int]:
-        """How many orders each member was given, by (member, `Verb`). Every WAKE ends a swap."""
+        """How many orders each member was given, by (member, `Verb`). WAKE or START ends a swap."""
         return dict(self._order_counts)
 
     async def step_seconds(self) -> dict[tuple[str, str], float]:
-        """Seconds that all steps into RESIDENT, or into ASLEEP, took, by (member, `State`)."""
+        """Seconds that all steps into RESIDENT, ASLEEP or STOPPED took, by (member, `State`)."""
         return dict(self._step_seconds)
 
     async def _watch(self, registration: _Registration) -> None:
@@ -193,7 +196,8 @@ class CardKeeper:
                     self._send(found, action)
 
     def _send(self, registration: _Registration, action: MemberAction) -> None:
-        logger.debug("member %s: %s, because %s", action.member, action.verb, action.reason)
+        level = logging.WARNING if action.verb in (Verb.RESTART, Verb.KILL) else logging.DEBUG
+        logger.log(level, "member %s: %s, because %s", action.member, action.verb, action.reason)
         self._order_counts[action.member, action.verb] += 1
         if action.verb is Verb.KILL:
             self._run_in_background(self._kill(registration.replica))

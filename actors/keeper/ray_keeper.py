@@ -6,12 +6,10 @@ along. Ray restarts a keeper that dies. No driver owns a keeper; it ends when it
 """
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -20,11 +18,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.keeper.card_keeper import EMPTY_S, CardKeeper
 from actors.keeper.handover import Claim, Handover, Standing
+from actors.keeper.kept_card import WITHOUT_MEMORY, KeptCard, card_of, name_prefix
 from actors.keeper.protocol import CardTaken
 from cluster.cards.own_memory import OwnUse
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
-from cluster.residency.state import Slot, State
+from cluster.residency.state import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +35,6 @@ ANSWER_S = 2.0
 """Seconds within which a keeper or a replica answers a keeper, unless its machine is very busy."""
 USE_S = 10.0
 """Seconds within which keepers tell what their cards' engines hold."""
-WITHOUT_MEMORY = (State.ABSENT, State.STOPPED)
-"""States in which an engine holds no memory of its card."""
-SETTLE_S = 2.0
-"""Seconds to wait after the end of an engine on a GPU until another one starts, wakes or falls asleep:
-the engine's own processes end up to half a second after its replica, and then free their memory."""
 NOT_YET = "not yet"
 """What a keeper answers in place of a ticket while another plan's replicas have the card."""
 
@@ -76,7 +70,7 @@ class RayKeeper(CardKeeper):
         self,
         slots: Sequence[Slot],
         policy: Policy | None = None,
-        card: "KeptCard | None" = None,
+        card: KeptCard | None = None,
     ) -> None:
         policy = policy or Policy()
         super().__init__(slots, policy, is_alive, kill, retire)
@@ -151,13 +145,13 @@ class RayKeeper(CardKeeper):
     async def _ask_others(self) -> list[Standing]:
         assert self._card is not None
         await self._drop_dead_claims()
-        found = await asyncio.to_thread(self._card.others)
+        found = await asyncio.to_thread(other_keepers, self._card)
         answers = await asyncio.gather(*(_ask(name, keeper) for name, keeper in found.items()))
         return [answer for answer in answers if answer is not None]
 
     async def _evict_others(self, others: Sequence[Standing]) -> None:
         assert self._card is not None
-        found = await asyncio.to_thread(self._card.others)
+        found = await asyncio.to_thread(other_keepers, self._card)
         for keeper in (found[other.name] for other in others if other.name in found):
             with suppress(RayError, TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
@@ -189,102 +183,37 @@ async def retire() -> None:
     ray.kill(ray.get_runtime_context().current_actor)
 
 
-@dataclass(frozen=True, slots=True)
-class MemberBytes:
-    """Bytes of a card that one member holds by the plan, over all GPUs of the card."""
-
-    awake: int
-    """While its engine is awake."""
-    asleep: int
-    """While its engine sleeps."""
-
-    def held(self, state: State) -> tuple[int, int]:
-        """The least and the most that the member holds in a state."""
-        if state in WITHOUT_MEMORY:
-            return 0, 0
-        if state is State.RESIDENT:
-            return self.awake, self.awake
-        if state is State.ASLEEP:
-            return self.asleep, self.asleep
-        return 0, self.awake
-
-
-@dataclass(frozen=True, slots=True)
-class KeptCard:
-    """A card that has a keeper, or gets one as soon as a replica asks for it."""
-
-    app: str
-    """Name of the Serve application."""
-    node: str
-    """Ray's ID of the card's node."""
-    gpus: tuple[int, ...] | None
-    """NVML's numbers of the GPUs that form the card; None for the CPU of the node."""
-    slots: tuple[Slot, ...]
-    """The card's slots and their members."""
-    members: tuple[tuple[str, MemberBytes], ...] = ()
-    """The bytes that each member holds, by its name."""
-    free_bytes: int | None = None
-    """Bytes that other programs left on the card when the plan was made; None if nobody knows."""
-    handover_s: float = 60.0
-    """See `Handover`: seconds that the replicas of an earlier plan get to end their calls."""
-
-    @property
-    def actor_name(self) -> str:
-        """`keeper:APP:NODE:CARD:PLAN`. CARD is `cpu` or the GPUs' numbers (`0+1`), and PLAN a digest of
-        what the plan has on the card. So another plan for the same card gets another keeper."""
-        card = "cpu" if self.gpus is None else "+".join(map(str, self.gpus))
-        plan = repr((self.slots, self.members, self.free_bytes))
-        digest = hashlib.sha256(plan.encode()).hexdigest()[:8]
-        return f"{_prefix(self.app)}{self.node}:{card}:{digest}"
-
-    def keeper(self) -> Any:
-        """The handle of the card's keeper. If there is no keeper yet, it is created."""
-        actor: Any = ray.remote(RayKeeper)
-        options = actor.options(
-            name=self.actor_name,
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=MAX_OPEN_CALLS,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
-        )
-        policy = None if self.gpus is None else Policy(settle_s=SETTLE_S)
-        return options.remote(self.slots, policy, self)
-
-    def others(self) -> dict[str, Any]:
-        """The handles of the keepers that the same application has for other plans of this card, or of
-        any GPU of it, by actor name."""
-        return {
-            name: keeper
-            for name, keeper in keepers(self.app).items()
-            if name != self.actor_name and self.overlaps(name)
-        }
-
-    def use(self, states: Mapping[str, State]) -> OwnUse | None:
-        """What the members hold in these states; None for a CPU, whose RAM is not counted so."""
-        if self.gpus is None:
-            return None
-        held = [size.held(states.get(name, State.ABSENT)) for name, size in self.members]
-        least, most = (sum(bytes_held) for bytes_held in zip((0, 0), *held, strict=True))
-        return OwnUse(self.node, self.gpus, least, most, self.free_bytes)
-
-    def overlaps(self, name: str) -> bool:
-        node, gpus = card_of(name)
-        if node != self.node:
-            return False
-        return gpus is self.gpus is None or bool(set(gpus or ()) & set(self.gpus or ()))
+def get_keeper(card: KeptCard) -> Any:
+    """The handle of the card's keeper. If there is no keeper yet, it is created."""
+    actor: Any = ray.remote(RayKeeper)
+    options = actor.options(
+        name=card.actor_name,
+        namespace=NAMESPACE,
+        get_if_exists=True,
+        lifetime="detached",
+        num_cpus=0,
+        max_restarts=-1,
+        max_concurrency=MAX_OPEN_CALLS,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(card.node, soft=False),
+    )
+    return options.remote(card.slots, card.policy, card)
 
 
 def keepers(app: str) -> dict[str, Any]:
     """The handles of all keepers of an application, by actor name: see `KeptCard.actor_name`."""
     found = {}
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["namespace"] == NAMESPACE and actor["name"].startswith(_prefix(app)):
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(name_prefix(app)):
             with suppress(ValueError):  # it has just ended
                 found[actor["name"]] = ray.get_actor(**actor)
     return found
+
+
+def other_keepers(card: KeptCard) -> dict[str, Any]:
+    """The handles of the keepers that the same application has for other plans of this card, or of any
+    GPU of it, by actor name."""
+    found = keepers(card.app).items()
+    return {n: keeper for n, keeper in found if n != card.actor_name and card.overlaps(n)}
 
 
 def own_uses(app: str) -> list[OwnUse]:
@@ -299,16 +228,6 @@ def own_uses(app: str) -> list[OwnUse]:
             node, gpus = card_of(name)
             uses.append(None if gpus is None else OwnUse(node, gpus, 0, None))
     return [use for use in uses if use is not None]
-
-
-def _prefix(app: str) -> str:
-    return f"keeper:{app}:"
-
-
-def card_of(actor_name: str) -> tuple[str, tuple[int, ...] | None]:
-    """The node and the GPUs in a keeper's actor name; None for a CPU."""
-    _, node, card, _ = actor_name.rsplit(":", 3)
-    return node, None if card == "cpu" else tuple(int(number) for number in card.split("+"))
 
 
 class RemoteKeeper:

@@ -68,9 +68,9 @@ async def claim_assignment(model: str, assignments: Sequence[Assignment], replic
         async with asyncio.timeout(CLAIM_S) as limit:
             while left:
                 wanted = left[0]
-                stopped = Snapshot(State.STOPPED)
+                new = Snapshot(State.NOT_STARTED)
                 try:
-                    joining = wanted.keeper.join(wanted.member, claimant_id, stopped, replica)
+                    joining = wanted.keeper.join(wanted.member, claimant_id, new, replica)
                     if await wait_for_answer(joining) is not None:
                         return replace(wanted, claimant_id=claimant_id)
                 except CardTaken:

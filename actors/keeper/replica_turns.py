@@ -19,7 +19,8 @@ from actors.keeper.call_queue import CallQueue
 from actors.keeper.protocol import LEASE_S, Keeper, wait_for_answer
 from cluster.residency.messages import Order, Snapshot, Verb
 from cluster.residency.state import State, TurnState
-from configs.errors import EngineUnavailable
+from cluster.residency.steps import AFTER, DURING
+from configs.errors import EngineUnavailable, UserError, WeightsError
 
 REPORT_EVERY_S = 1.0
 """Least seconds between two reports if only the numbers of calls have changed, because a report costs
@@ -27,6 +28,11 @@ milliseconds that the engines need. A change that the keeper acts on is reported
 step or of a turn, the first waiting or running call, and the end of the last such call."""
 REJOIN_S = 0.05, 1.0
 """First and longest wait between attempts to join, in seconds. The wait doubles with each attempt."""
+FIRST_TRIES = 5
+"""How often the first start is tried before the replica gives up. The keeper waits longer from try to
+try (`Policy.retry_s`), so that memory which somebody else is about to free can come back."""
+NEVER_HEALS = (WeightsError, UserError, ValueError, TypeError, ImportError, NotImplementedError)
+"""Errors that another try would meet again: weights or settings are wrong, or a package is missing."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +41,7 @@ class Steps(Protocol):
     """The steps of an engine that the keeper may order. After any error the engine has to restart."""
 
     async def start(self) -> None: ...
+    async def stop(self) -> None: ...
     async def sleep(self) -> None: ...
     async def wake(self) -> None: ...
 
@@ -45,8 +52,8 @@ class Steps(Protocol):
 class TurnClient:
     """One replica's part in the turns of its slot.
 
-    Starts the replica's calls during its turns, and has its engine start, sleep, wake and restart as
-    the keeper orders.
+    Starts the replica's calls during its turns, and has its engine start, stop, sleep, wake and restart
+    as the keeper orders.
 
     Args:
         member: the replica's name as a member of its slot.
@@ -78,10 +85,15 @@ class TurnClient:
         self._claimant_id = claimant_id or uuid.uuid4().hex
         self._queue = CallQueue(concurrency, self._on_queue_change)
 
-        self._state = State.STOPPED
-        self._state_changed = asyncio.Event()
+        self._state = State.NOT_STARTED
         self._step_took_s: float | None = None
+        self._has_slept = False
         self._failure = ""
+        self._is_up = False
+        self._first_failures = 0
+        self._gave_up: EngineUnavailable | None = None
+        self._news = asyncio.Event()
+        """Set when the replica is up, or has given up."""
 
         self._is_registered = False
         self._is_sole_member = False
@@ -134,20 +146,29 @@ class TurnClient:
         self._tasks["member"].add_done_callback(self._on_run_end)
 
     async def wait_until_up(self) -> None:
-        """Return when the engine has been started. The engine may have been put to sleep since.
+        """Return when the replica may take its first calls.
+
+        The engine has been started by then, and it has left the card once if others need the card. If
+        the first start fails, the keeper orders it again, up to FIRST_TRIES times in all.
 
         Raises:
-            EngineUnavailable: the engine failed.
+            EngineUnavailable: the engine could not be started, or no further try can help.
         """
-        while self._state in (State.STOPPED, State.WAKING):
-            self._state_changed.clear()
-            await self._state_changed.wait()
-        if self._state is State.FAILED:
-            raise self._unavailable()
+        await self._news.wait()
+        if not self._is_up and self._gave_up is not None:
+            raise self._gave_up
 
-    def mark_engine_failed(self) -> None:
-        """Tell the keeper that the engine has failed outside of any step."""
+    def mark_engine_failed(self, cause: str = "") -> None:
+        """Tell the keeper that the engine has failed outside of any step.
+
+        The engine may be awake or asleep. A sleeping engine is started again while nobody asks, or when
+        the next call waits for it.
+
+        Args:
+            cause: why, for the log and for the callers whose calls wait.
+        """
         if self._state is not State.FAILED:
+            self._failure = cause or self._failure
             self._enter(State.FAILED)
 
     async def stop(self) -> None:
@@ -160,6 +181,8 @@ class TurnClient:
     def _on_run_end(self, run: "asyncio.Task[None]") -> None:
         if not run.cancelled() and (error := run.exception()) is not None:
             logger.error("member %s can have no more turns", self._member, exc_info=error)
+            self._failure = str(error)
+            self._give_up("cannot take part in the turns of its card")
             self._enter(State.FAILED)
 
     async def _run(self) -> None:
@@ -222,6 +245,8 @@ class TurnClient:
             if not reply.known:
                 raise ConnectionError("the keeper does not know this replica")
             self._renew_lease(sent_at)
+            if reply.is_up:
+                self._note_up()
             if reply.order is not None:
                 self._carry_out(reply.order)
 
@@ -233,7 +258,14 @@ class TurnClient:
         """This replica's state, turn and calls. Times count from now: the keeper has another clock."""
         now = asyncio.get_running_loop().time()
         counts = self._queue.counts.shift_times(-now)
-        return Snapshot(self._state, self._queue.turn, counts, self._step_took_s)
+        return Snapshot(
+            self._state,
+            self._queue.turn,
+            counts,
+            self._step_took_s,
+            has_slept=self._has_slept,
+            failure=self._failure,
+        )
 
     def _on_queue_change(self) -> None:
         self._report_due.set()
@@ -254,14 +286,13 @@ class TurnClient:
             case Verb.CLOSE:
                 self._is_sole_member = order.sole_member
                 self._queue.cutoff = asyncio.get_running_loop().time() + order.cutoff_s
-            case Verb.START:
-                self._begin_step(State.WAKING, self._steps.start, State.RESIDENT)
-            case Verb.WAKE:
-                self._begin_step(State.WAKING, self._steps.wake, State.RESIDENT)
-            case Verb.SLEEP:
-                self._begin_step(State.FALLING_ASLEEP, self._steps.sleep, State.ASLEEP)
             case Verb.RESTART:
-                self._begin_step(State.FAILED, self._steps.restart, State.STOPPED)
+                # An engine that has never been up has to be tried again before any call can come.
+                after = State.STOPPED if self._is_up else State.NOT_STARTED
+                self._begin_step(State.FAILED, self._steps.restart, after)
+            case Verb.START | Verb.STOP | Verb.SLEEP | Verb.WAKE as verb:
+                step: Callable[[], Awaitable[None]] = getattr(self._steps, verb)
+                self._begin_step(DURING[verb], step, AFTER[verb])
         if self._is_sole_member:
             self._queue.lease_until = math.inf
         self._queue.start_calls()
@@ -276,18 +307,40 @@ class TurnClient:
         loop = asyncio.get_running_loop()
         began_at = loop.time()
         try:
-            if after is State.ASLEEP:
+            if self._state in (State.FALLING_ASLEEP, State.STOPPING):
                 await self._queue.drained.wait()
             await step()
         except Exception as error:  # after any error in a step the engine must not be used again
             logger.exception("member %s: the engine failed on its way to %s", self._member, after)
-            self._failure = str(error)
+            self._note_failure(error)
             self._enter(State.FAILED)
         else:
             self._step_took_s = loop.time() - began_at
+            self._has_slept = after is State.ASLEEP or (self._has_slept and after is State.RESIDENT)
             if self._keeper is None:
+                self._note_up()
                 self._carry_out(Order(0, Verb.OPEN, sole_member=True))
             self._enter(after)
+
+    def _note_failure(self, error: Exception) -> None:
+        """Note why a step failed. Before the replica is up, decide whether another try makes sense."""
+        self._failure = str(error)
+        if self._is_up:
+            return
+        self._first_failures += 1
+        if _never_heals(error):
+            self._give_up("cannot start")
+        elif self._keeper is None or self._first_failures >= FIRST_TRIES:
+            self._give_up(f"did not start in {self._first_failures} tries")
+
+    def _give_up(self, what: str) -> None:
+        """Have `wait_until_up` raise the cause."""
+        self._gave_up = EngineUnavailable(f"the engine of {self._member!r} {what}: {self._failure}")
+        self._news.set()
+
+    def _note_up(self) -> None:
+        self._is_up = True
+        self._news.set()
 
     def _enter(self, state: State) -> None:
         before = self._state
@@ -295,9 +348,17 @@ class TurnClient:
         if state is State.FAILED and before is not State.FAILED:
             self._queue.cutoff = -math.inf
             self._queue.fail_waiting(self._unavailable())
-        self._state_changed.set()
         self._queue.start_calls()
 
     def _unavailable(self) -> EngineUnavailable:
         message = f"the engine of {self._member!r} failed and is being restarted"
         return EngineUnavailable(f"{message}: {self._failure}" if self._failure else message)
+
+
+def _never_heals(error: BaseException | None) -> bool:
+    """Whether an error, or an error that caused it, is of a kind that another try would meet again."""
+    while error is not None:
+        if isinstance(error, NEVER_HEALS):
+            return True
+        error = error.__cause__
+    return False

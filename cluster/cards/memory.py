@@ -80,7 +80,7 @@ async def wait_for_memory(
         if asyncio.get_running_loop().time() >= due_at:
             least, gpu = min(zip(free, gpus, strict=True))
             raise CardFull(
-                f"GPU {gpu} has {least / GIB:.2f} GiB free and the engine needs {needed / GIB:.2f} GiB; "
-                f"another program held the rest for {longest_s:g} s"
+                f"GPU {gpu} has {least / GIB:.2f} GiB free and the engine needs {needed / GIB:.2f}"
+                f" GiB; another program held the rest for {longest_s:g} s"
             )
         await asyncio.sleep(POLL_S)

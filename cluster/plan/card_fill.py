@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.cards.card import GIB, Card, Kind
 from cluster.plan.footprint import Footprint
@@ -19,6 +19,9 @@ without the dashboard)."""
 HOST_SHARE = 0.9
 """Share of a machine's RAM that may hold the weights of sleeping models of GPUs. vLLM pins the pages of
 these weights, so the system cannot move them to disk."""
+STOPPED_BYTES = GIB
+"""Host RAM of a replica whose engine is stopped, as an estimate: a Python process that has imported Ray
+and vLLM. With a model of 0.27 GB on a CPU it took 0.74 GB (vLLM 0.32)."""
 RAY_DIGITS = 10_000
 """Ray keeps four decimal places of a fraction. The plan cuts its fractions to four places and does not
 round them, so that the fractions of a card add up to 1 at most."""
@@ -40,6 +43,12 @@ class ReplicaToPlace:
     """Bytes of weights that one answer of the mixture makes this replica read."""
     kind: Kind
     """The kind of card that the replica goes to."""
+    can_sleep: bool = True
+    """Whether its engine can sleep. llama.cpp can only be stopped."""
+    start_s: float = 0.0
+    """Predicted seconds of a start of its engine from disk."""
+    stops: bool = False
+    """Whether its engine is stopped when its turn ends, rather than put to sleep."""
 
 
 @dataclass(slots=True)
@@ -74,7 +83,26 @@ class CardFill:
 
     def can_hold_in_turns(self, replica: ReplicaToPlace) -> bool:
         """Whether the card is of the replica's kind and its slot of turns has room for the replica."""
-        return replica.kind == self.card.kind and self.free_bytes([*self.turns, replica]) >= 0
+        turns = [*self.turns, self.as_member(replica)]
+        return replica.kind == self.card.kind and self.free_bytes(turns) >= 0
+
+    def as_member(self, replica: ReplicaToPlace) -> ReplicaToPlace:
+        """The replica as a member of the slot of turns.
+
+        It is stopped between its turns where sleep is impossible or frees nothing: with llama.cpp, and
+        on a CPU whose RAM does not hold all members.
+        """
+        unloads = not self.keeps_in_ram
+        return replace(replica, stops=unloads and (not replica.can_sleep or self.card.kind == "cpu"))
+
+    def stopped(self, member: ReplicaToPlace) -> ReplicaToPlace:
+        """The member as one that is stopped between its turns."""
+        return replace(member, stops=True)
+
+    @property
+    def stoppers(self) -> int:
+        """How many members are stopped between their turns. A sole member never leaves the card."""
+        return sum(each.stops for each in self.turns) if len(self.turns) > 1 else 0
 
     def free_bytes(self, turns: Sequence[ReplicaToPlace]) -> int:
         """Bytes that are left with these residents if `turns` are the members of the slot of turns."""
@@ -96,9 +124,19 @@ def slot_bytes(members: Sequence[ReplicaToPlace], keeps_in_ram: bool) -> int:
     """
     if not members:
         return 0
-    asleep = [each.needs.awake if keeps_in_ram else each.needs.asleep for each in members]
+    asleep = [_bytes_between_turns(each, keeps_in_ram) for each in members]
     growth = [each.needs.awake - left for each, left in zip(members, asleep, strict=True)]
     return sum(asleep) + max(growth)
+
+
+def _bytes_between_turns(member: ReplicaToPlace, keeps_in_ram: bool) -> int:
+    """Bytes of the card that a member has while another member is awake.
+
+    A stopped member counts like one that sleeps on a GPU: llama.cpp keeps its CUDA context.
+    """
+    if keeps_in_ram:
+        return member.needs.awake
+    return member.needs.residue if member.stops else member.needs.asleep
 
 
 def usable_bytes(recipe: Recipe, card: Card) -> int:
@@ -129,16 +167,24 @@ def host_limit(recipe: Recipe, card: Card) -> float:
 
 
 def parked_bytes(fills: Iterable[CardFill]) -> dict[str, int]:
-    """Bytes of RAM that the weights of sleeping models take on each node, by the node's name."""
+    """Bytes of RAM that sleeping and stopped models take on each node, by the node's name."""
     sums: dict[str, int] = {}
     for fill in fills:
-        needs = [replica.needs for replica in fill.turns]
-        parked = [each.weights if fill.keeps_in_ram else each.parked for each in needs]
+        parked = [_parked(replica, fill) for replica in fill.turns]
         # On a GPU all members can be asleep at once. In RAM, and in a slot with one member, the largest
         # member counts as awake: it works with the very bytes that it keeps, so they take no more RAM.
         awake = max(parked, default=0) if fill.keeps_in_ram or len(parked) < 2 else 0
         sums[fill.card.node] = sums.get(fill.card.node, 0) + sum(parked) - awake
     return sums
+
+
+def _parked(member: ReplicaToPlace, fill: CardFill) -> int:
+    """Bytes of RAM that a member takes beside the card while another member is awake."""
+    if fill.keeps_in_ram:
+        return member.needs.weights
+    if member.stops:
+        return STOPPED_BYTES if fill.card.kind == "gpu" else 0  # a CPU's RAM is the card itself
+    return member.needs.parked
 
 
 def to_placement(recipe: Recipe, fills: Sequence[CardFill]) -> Placement:
@@ -165,7 +211,15 @@ def _to_placed_card(recipe: Recipe, fill: CardFill, fills: Sequence[CardFill]) -
     for number, (total, group) in enumerate(sizes):
         fraction = _ray_fraction(fill, group, len(sizes), fills)
         members = tuple(
-            _to_placed_replica(recipe, replica, fill, slot=number, fraction=fraction, threads=threads)
+            _to_placed_replica(
+                recipe,
+                replica,
+                fill,
+                slot=number,
+                members=len(group),
+                fraction=fraction,
+                threads=threads,
+            )
             for replica in sorted(group, key=lambda each: (each.order, each.replica))
         )
         slots.append(PlacedSlot(members, total, fill.keeps_in_ram or fill.card.kind == "gpu"))
@@ -215,6 +269,7 @@ def _to_placed_replica(
     fill: CardFill,
     *,
     slot: int,
+    members: int,
     fraction: float,
     threads: int,
 ) -> PlacedReplica:
@@ -233,4 +288,6 @@ def _to_placed_replica(
         threads=getattr(recipe.models[replica.model], "threads", None) or threads,
         fraction=fraction,
         utilization=cut_to_ray_digits(needs.awake / fill.card.total_bytes),
+        stops=replica.stops and members > 1,
+        start_s=replica.start_s,
     )

@@ -6,7 +6,7 @@ They are read from the headers of real files (config.json with safetensors, or G
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -25,6 +25,18 @@ class UnknownCheckpoint(UserError):
 
 
 @dataclass(frozen=True, slots=True)
+class Attention:
+    """The layers of one kind: those that leave equally many values in the KV cache, for as long."""
+
+    layers: int
+    """Number of these layers."""
+    kv_width: int
+    """Number of values that one token leaves in the KV cache of one of these layers."""
+    window_tokens: int = 0
+    """Latest tokens that these layers attend to; 0 if they attend to all. A chunk counts as a window."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Facts about one set of weights: its stored bytes and the model's shape."""
 
@@ -39,24 +51,28 @@ class Checkpoint:
     """Number of tokens in the vocabulary."""
     query_width: int
     """Number of query heads times the size of one head."""
-    kv_width: int
-    """Number of values that one token leaves in the KV cache of one layer."""
+    attention: tuple[Attention, ...]
+    """The layers that have a KV cache, by kind. Layers with a state of fixed size are not among them."""
     lookup_bytes: int = 0
     """Bytes of the input embeddings; 0 if the output layer uses the same. A token reads one row."""
     experts: int = 1
     """Experts of a layer; 1 for a model without experts."""
     experts_used: int = 1
     """Experts of a layer that one token uses."""
-    window_tokens: int = 0
-    """Tokens that the layers with a sliding window attend to; 0 without such layers."""
-    window_layers: int = 0
-    """Number of layers with a sliding window."""
     most_tokens: int = 0
     """Tokens of the longest context that the model was made for; 0 if unknown."""
     heads: int = 0
     """Number of query heads; 0 if unknown."""
     kv_heads: int = 0
     """Number of heads of keys and values in the KV cache; 0 if unknown."""
+    state_bytes: int = 0
+    """Bytes of the states that linear attention and Mamba keep for one sequence, all layers together."""
+    kv_dtype: str | None = None
+    """Number type of the KV cache that the checkpoint asks for, in vLLM's words, such as "fp8"."""
+    quantization: str | None = None
+    """vLLM's name of the method by which the weights are quantized; None if they are not."""
+    tensor_bytes: tuple[int, ...] = ()
+    """Bytes of each stored tensor; empty if only the shape is known."""
 
     @property
     def is_quantized(self) -> bool:
@@ -100,7 +116,8 @@ class Checkpoint:
 
     @property
     def _dense(self) -> int:
-        return self.layers * self.hidden * (2 * self.query_width + self.kv_width)
+        kept = sum(kind.layers * kind.kv_width for kind in self.attention)
+        return self.hidden * (2 * self.layers * self.query_width + kept)
 
     @property
     def _expert(self) -> int:
@@ -122,7 +139,8 @@ def from_folder(folder: Path) -> Checkpoint:
         lookup = 0
         if any("lm_head" in name for name in tensors):
             lookup = sum(size for name, size in tensors.items() if "embed_tokens" in name)
-        return from_config(config, sum(tensors.values()), lookup)
+        found = from_config(config, sum(tensors.values()), lookup)
+        return replace(found, tensor_bytes=tuple(tensors.values()))
     except (OSError, KeyError, TypeError, struct.error, json.JSONDecodeError) as error:
         raise UnknownCheckpoint(f"cannot understand the model in {folder.name!r}: {error}") from error
 
@@ -154,7 +172,6 @@ def from_config(config: dict[str, Any], weight_bytes: int, lookup_bytes: int) ->
     config = config.get("text_config", config)
     layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
     head = config.get("head_dim") or config["hidden_size"] // heads
-    windows = _window_layers(config)
     return Checkpoint(
         weight_bytes=weight_bytes,
         lookup_bytes=lookup_bytes,
@@ -163,15 +180,21 @@ def from_config(config: dict[str, Any], weight_bytes: int, lookup_bytes: int) ->
         ffn=config.get("moe_intermediate_size") or config["intermediate_size"],
         vocab=config["vocab_size"],
         query_width=heads * head,
-        kv_width=_kv_width(config, heads, head),
+        attention=_kinds(
+            layers, _window_layers(config), _kv_width(config, heads, head), config.get("sliding_window")
+        ),
         experts=config.get("num_local_experts") or config.get("num_experts") or 1,
         experts_used=config.get("num_experts_per_tok") or 1,
-        window_tokens=config["sliding_window"] if windows else 0,
-        window_layers=windows,
         most_tokens=config.get("max_position_embeddings") or 0,
         heads=heads,
         kv_heads=1 if config.get("kv_lora_rank") else config.get("num_key_value_heads") or heads,
     )
+
+
+def _kinds(layers: int, windows: int, kv_width: int, tokens: int | None) -> tuple[Attention, ...]:
+    """The layers that attend to all tokens, and those with a window of `tokens`."""
+    kinds = (Attention(layers - windows, kv_width), Attention(windows, kv_width, tokens or 0))
+    return tuple(kind for kind in kinds if kind.layers)
 
 
 def _kv_width(config: dict[str, Any], heads: int, head: int) -> int:
@@ -226,11 +249,14 @@ def _from_header(header: Header) -> Checkpoint:
         ffn=value("expert_feed_forward_length") or value("feed_forward_length"),
         vocab=value("vocab_size") or metadata["tokenizer.ggml.tokens"],
         query_width=heads * key,
-        kv_width=value("attention.head_count_kv", heads) * (key + values),
+        attention=_kinds(
+            layers,
+            windows,
+            value("attention.head_count_kv", heads) * (key + values),
+            value("attention.sliding_window"),
+        ),
         experts=value("expert_count") or 1,
         experts_used=value("expert_used_count") or 1,
-        window_tokens=value("attention.sliding_window", 0) if windows else 0,
-        window_layers=windows,
         most_tokens=value("context_length", 0),
     )
 
@@ -252,4 +278,4 @@ def from_shapes(hub: str) -> Checkpoint | None:
 
 def scripted_checkpoint(weight_bytes: int) -> Checkpoint:
     """A checkpoint for a scripted engine, which has no weights but is planned as if it had some."""
-    return Checkpoint(weight_bytes, layers=1, hidden=1, ffn=1, vocab=1, query_width=1, kv_width=1)
+    return Checkpoint(weight_bytes, 1, 1, 1, 1, 1, (Attention(1, 1),))

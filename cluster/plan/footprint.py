@@ -112,10 +112,11 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
         window_slack: tokens that a layer with a window caches beside the window.
         value_bytes: bytes of one value in the cache.
     """
-    short = min(tokens, checkpoint.window_tokens + window_slack)
-    full_layers = checkpoint.layers - checkpoint.window_layers
-    rows = full_layers * tokens + checkpoint.window_layers * short
-    return rows * checkpoint.kv_width * value_bytes
+    values = 0
+    for kind in checkpoint.attention:
+        kept = min(tokens, kind.window_tokens + window_slack) if kind.window_tokens else tokens
+        values += kind.layers * kind.kv_width * kept
+    return values * value_bytes
 
 
 def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Footprint:
@@ -150,12 +151,9 @@ def _padded(checkpoint: Checkpoint) -> Checkpoint:
     vLLM groups the layers with a window, and the layers without, in groups of one size. It pads the
     last group of each kind.
     """
-    full, windowed = checkpoint.layers - checkpoint.window_layers, checkpoint.window_layers
-    if not full or not windowed:
-        return checkpoint
-    size = min(full, windowed)
-    full, windowed = (-(-count // size) * size for count in (full, windowed))
-    return replace(checkpoint, layers=full + windowed, window_layers=windowed)
+    size = min((kind.layers for kind in checkpoint.attention), default=1)
+    kinds = (replace(kind, layers=-(-kind.layers // size) * size) for kind in checkpoint.attention)
+    return replace(checkpoint, attention=tuple(kinds))
 
 
 def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> Footprint:

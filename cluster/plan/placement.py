@@ -30,6 +30,11 @@ class PlacedReplica:
     """What Ray reserves for it: a number of GPUs, or a share of a CPU's cores from 0 to 1."""
     utilization: float
     """Its bytes while awake, divided by the total bytes of the card."""
+    stops: bool = False
+    """Whether its engine is stopped when another member's turn comes, and started from disk for its
+    own. If not, a member that leaves its turn sleeps, or stays loaded in RAM."""
+    start_s: float = 0.0
+    """Predicted seconds of a start of its engine from disk."""
 
     @property
     def name(self) -> str:
@@ -51,7 +56,8 @@ class PlacedSlot:
     total_bytes: int
     """Bytes of the card's memory that the slot uses at most."""
     keeps_loaded: bool = True
-    """Whether the members' weights stay in RAM between turns; if not, waking reads them from disk."""
+    """Whether members that are not awake still hold memory of the card: all of theirs on a CPU, a small
+    rest on a GPU. If not, as on a CPU with too little RAM for all, they are stopped between turns."""
 
     @property
     def takes_turns(self) -> bool:
@@ -99,6 +105,11 @@ class Placement:
             if model in (None, replica.model)
         ]
         return tuple(sorted(found, key=lambda replica: replica.replica) if model else found)
+
+    @property
+    def stoppers(self) -> tuple[PlacedReplica, ...]:
+        """The replicas that are stopped between their turns."""
+        return tuple(replica for replica in self.replicas() if replica.stops)
 
     def slot(self, replica: PlacedReplica) -> PlacedSlot:
         """The slot that a replica is in."""

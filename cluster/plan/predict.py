@@ -8,27 +8,12 @@ GPUs together: the time in which they exchange partial sums is left out.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.cards.card import Card
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_bytes, kv_cache_tokens
 from cluster.plan.placement import PlacedReplica, Placement
+from cluster.plan.speed import OPERATIONS, STOP_S, decode_rate, wake_s
 from cluster.plan.task import PlanningTask
 from configs.schema import Recipe, Sampling
-
-READS = 0.6
-"""Share of the nominal memory bandwidth that decoding reaches with 16-bit weights. Qwen2.5's speed
-benchmark (A100-80GB, vLLM, one sequence) has 84.28 tokens/s for 7B and 46.30 for 14B: 0.58 and 0.64."""
-READS_QUANTIZED = 0.35
-"""The same share with quantized weights on a GPU, from the same benchmark: 148.10 tokens/s for 7B and
-92.66 for 14B in AWQ are 0.33 and 0.38; 16.47 for 72B in GPTQ is 0.32."""
-OPERATIONS = 0.5
-"""Share of the nominal operations per second that the prefill of large batches reaches, a usual value
-for dense models in bf16."""
-LINK = 0.6
-"""Share of PCIe's nominal rate at which a waking model's weights are copied. 64 GiB in about 3 s is
-0.73 of PCIe 4 (llm-d's fast-model-actuation); 46.35 GiB in 1.46 s is 0.54 of PCIe 5 (OpenRLHF#1065)."""
-DISK = 1e9
-"""Bytes of weights per second that an unloaded model reads to wake: from an SSD or the page cache."""
 
 PROMPTS = 805
 """Number of prompts in AlpacaEval. The lengths below are means, in tokens of cl100k."""
@@ -50,7 +35,8 @@ class PredictedSpeed:
     replica: int
     """Number among the model's replicas, from 0."""
     wake_s: float
-    """Seconds to wake it; 0 if it never sleeps."""
+    """Seconds to wake it, or to start it from disk if it is stopped between turns; 0 if it never leaves
+    its card."""
     single: float
     """Tokens per second that it writes if one sequence runs."""
     batch: float
@@ -99,28 +85,10 @@ def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
             for load in (load for load in loads if load.model == replica.model):
                 busy_s[replica.card] += _serving_s(task, placement, replica, load)
                 if placement.slot(replica).takes_turns:
-                    busy_s[replica.card] += 2 * _wake_s(placement, replica)
+                    busy_s[replica.card] += _swap_s(placement, replica)
                     swaps += 1
         seconds += max(busy_s)
     return Prediction(speeds, seconds / 3600, swaps)
-
-
-def decode_rate(checkpoint: Checkpoint, card: Card, sequences: int, cache_bytes: float) -> float:
-    """Tokens per second that `sequences` write together while they decode.
-
-    Args:
-        checkpoint: the model's weights.
-        card: the card; its bandwidth and operations must be known.
-        sequences: how many sequences decode at a time.
-        cache_bytes: bytes of the KV cache that all of them fill together.
-    """
-    assert card.bandwidth is not None
-    assert card.flops is not None
-    reads = READS_QUANTIZED if checkpoint.is_quantized and card.kind == "gpu" else READS
-    memory_s = checkpoint.read_bytes(sequences) / (reads * card.bandwidth)
-    memory_s += cache_bytes / (READS * card.bandwidth)
-    compute_s = 2 * checkpoint.active_parameters * sequences / (OPERATIONS * card.flops)
-    return sequences / max(memory_s, compute_s)
 
 
 def _stages(recipe: Recipe) -> Iterator[list[Load]]:
@@ -144,13 +112,19 @@ def _load(model: str, samples: int, references: int, sampling: Sampling, tokens:
     )
 
 
-def _wake_s(placement: Placement, replica: PlacedReplica) -> float:
-    """Seconds to wake a member of a slot of turns. Falling asleep takes about as long."""
+def _return_s(placement: Placement, replica: PlacedReplica) -> float:
+    """Seconds until a member of a slot of turns is back: to wake it, or to start it from disk."""
     card = placement.cards[replica.card].card
-    slot = placement.slot(replica)
-    if card.kind == "cpu":
-        return 0.0 if slot.keeps_loaded else replica.weights / DISK
-    return replica.weights / (LINK * (card.link or DISK))
+    if replica.stops:
+        return replica.start_s
+    return 0.0 if card.kind == "cpu" else wake_s(replica.weights, card)
+
+
+def _swap_s(placement: Placement, replica: PlacedReplica) -> float:
+    """Seconds until a member is back and, later, away again. Falling asleep takes about as long as
+    waking."""
+    back_s = _return_s(placement, replica)
+    return back_s + (STOP_S if replica.stops else back_s)
 
 
 def _batch_size(recipe: Recipe, model: str, tokens: int) -> int:
@@ -182,5 +156,5 @@ def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> 
         decode_rate(checkpoint, card, n, _cache_bytes(checkpoint, tokens // 2, n))
         for n in (1, sequences)
     )
-    wake_s = _wake_s(placement, replica) if placement.slot(replica).takes_turns else 0.0
+    wake_s = _return_s(placement, replica) if placement.slot(replica).takes_turns else 0.0
     return PredictedSpeed(replica.model, replica.replica, wake_s, single, batch, sequences)

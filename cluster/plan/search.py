@@ -11,9 +11,11 @@ each is made of the same number of GPUs (`widths.py`).
 2. For each ranking, make all replicas residents, then all but the last, and so on, and spread the
    others over the cards' slots of turns. On a CPU no replica becomes a resident unless the recipe says
    so: cores are scarce there, so all replicas share the slot of turns.
-3. Of the placements that fit, take the placement whose fullest slot has the fewest members, and among
-   equals the placement where the fewest replicas take turns. The search also tries to use fewer cards,
-   so that one more card never makes the placement worse.
+3. Of the placements that fit, take the placement where the fewest replicas are stopped between their
+   turns (`stoppers.py`): none, if the sleepers of any placement fit into host RAM. Among equals, take
+   the placement whose fullest slot has the fewest members, and then the placement where the fewest
+   replicas take turns. The search also tries to use fewer cards, so that one more card never makes the
+   placement worse.
 4. Fill each card that has no replica yet with more replicas of the busiest models, at most one of each
    model. On a GPU they become residents. If the card can have no resident, as on a CPU, they share a
    slot of turns.
@@ -33,20 +35,20 @@ from cluster.cards.tensor_parallel import gpus_per_card
 from cluster.plan.card_fill import (
     CardFill,
     ReplicaToPlace,
-    host_limit,
-    parked_bytes,
     to_placement,
     usable_bytes,
 )
 from cluster.plan.placement import Placement
+from cluster.plan.speed import start_s
+from cluster.plan.stoppers import host_suffices, stop_where_sleep_does_not_fit
 from cluster.plan.task import PlanningTask
-from configs.schema import Recipe
+from configs.schema import LlamaCppModel, Recipe
 
 MOST_CARD_SETS = 1024
 """Most sets of cards to try. If there are more, only the n largest cards are tried, for each n."""
-ALL_RESIDENT = (1, 0)
-"""The measure of rule 3 for the best possible placement: members of the fullest slot, and replicas that
-take turns."""
+ALL_RESIDENT = (0, 1, 0)
+"""The measure of rule 3 for the best possible placement: replicas that are stopped between turns,
+members of the fullest slot, and replicas that take turns."""
 
 
 def search_placement(task: PlanningTask) -> Placement | None:
@@ -69,11 +71,12 @@ def _best_fills(
 ) -> list[CardFill] | None:
     """The best placement by rule 3, as filled cards; among equals, the first. None if nothing fits."""
     best: list[CardFill] | None = None
-    best_turns = (math.inf, math.inf)
+    best_turns = (math.inf, math.inf, math.inf)
     for numbers in _card_sets(task.cards):
         for fills in _possible_fills(task, replicas, [empty[number] for number in numbers]):
             lengths = [len(fill.turns) for fill in fills if len(fill.turns) > 1]
-            turns = (max(lengths, default=1), sum(lengths))
+            stoppers = sum(fill.stoppers for fill in fills)
+            turns = (stoppers, max(lengths, default=1), sum(lengths))
             if turns < best_turns:
                 best, best_turns = fills, turns
             if best_turns == ALL_RESIDENT:
@@ -88,12 +91,21 @@ def _replicas_to_place(task: PlanningTask) -> Iterator[ReplicaToPlace]:
         if name not in task.checkpoints:
             continue
         kind = task.kind(name)
+        card = next((card for card in task.cards if card.kind == kind), None)
+        starts_in_s = start_s(model, task.checkpoints[name], card) if card else 0.0
         needs = task.footprint(name, gpus if kind == "gpu" else 1)
         calls = task.recipe.calls_per_answer(name)
         work = calls * task.checkpoints[name].read_bytes(1) / model.replicas.min
         for number in range(model.replicas.min):
             yield ReplicaToPlace(
-                model=name, replica=number, order=order, needs=needs, work=work, kind=kind
+                model=name,
+                replica=number,
+                order=order,
+                needs=needs,
+                work=work,
+                kind=kind,
+                can_sleep=not isinstance(model, LlamaCppModel),
+                start_s=starts_in_s,
             )
 
 
@@ -150,7 +162,8 @@ def _fill_cards(
 ) -> list[CardFill] | None:
     """Fill the cards: `residents` get slots of their own, `turns` take turns. None if there is no room.
 
-    If the models of a CPU do not fit into its RAM together, a second attempt unloads models that sleep.
+    If the models of a CPU do not fit into its RAM together, a second attempt stops those that are not
+    awake.
     """
     has_cpu = any(fill.card.kind == "cpu" for fill in empty)
     for keeps_in_ram in (True, False) if has_cpu else (False,):
@@ -161,7 +174,7 @@ def _fill_cards(
         if (
             _place_residents(fills, residents, most_free_first)
             and _place_in_turns(fills, turns)
-            and _host_suffices(recipe, fills)
+            and stop_where_sleep_does_not_fit(recipe, fills)
         ):
             return fills
     return None
@@ -207,14 +220,8 @@ def _place_in_turns(fills: Sequence[CardFill], turns: Iterable[ReplicaToPlace]) 
                 sum(each.work for each in fill.turns),
             ),
         )
-        chosen.turns.append(replica)
+        chosen.turns.append(chosen.as_member(replica))
     return True
-
-
-def _host_suffices(recipe: Recipe, fills: Sequence[CardFill]) -> bool:
-    """Whether every node has enough host RAM for the weights of its sleeping models."""
-    parked = parked_bytes(fills)
-    return all(parked[fill.card.node] <= host_limit(recipe, fill.card) for fill in fills)
 
 
 def _with_extra_replicas(
@@ -254,7 +261,7 @@ class _ExtraReplicas:
     def fill_with_turns(self, fill: CardFill) -> None:
         """Add members to the card's slot of turns until no further member has room."""
         while candidates := [r for r in self._wanted(fill) if self._can_take_turns(r, fill)]:
-            fill.turns.append(self._next_replica(candidates))
+            fill.turns.append(fill.as_member(self._next_replica(candidates)))
 
     def _wanted(self, fill: CardFill) -> Iterator[ReplicaToPlace]:
         """The models that may get a replica on this card, each as its first replica.
@@ -276,8 +283,8 @@ class _ExtraReplicas:
         if residency == "resident" or (fill.card.kind == "gpu" and fill.residents):
             return False
         others = [other for other in self._fills if other is not fill]
-        trial = replace(fill, turns=[*fill.turns, replica])
-        return fill.can_hold_in_turns(replica) and _host_suffices(self._recipe, [*others, trial])
+        trial = replace(fill, turns=[*fill.turns, fill.as_member(replica)])
+        return fill.can_hold_in_turns(replica) and host_suffices(self._recipe, [*others, trial])
 
     def _next_replica(self, candidates: Iterable[ReplicaToPlace]) -> ReplicaToPlace:
         """Count and return one more replica of the candidate that has the most work per replica."""

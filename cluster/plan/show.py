@@ -73,7 +73,7 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
         row = [
             f"{replica.card} {placement.cards[replica.card].card.name}",
             _name(replica),
-            f"1 of {len(slot.members)} in turns" if slot.takes_turns else "always",
+            _when_awake(replica, slot),
             gib(replica.weights),
             gib(replica.kv),
             gib(replica.activations + replica.residue),
@@ -87,8 +87,14 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
 
 
 def summary(placement: Placement, prediction: Prediction | None = None) -> str:
-    """What the table does not say, a line each: host RAM, unused cards, models on no card, hours."""
+    """What the table does not say, a line each: stopped models, host RAM, unused cards, models on no
+    card, hours."""
     lines = [
+        f"stopped between turns, for too little RAM: {replica.name} (a start takes about "
+        f"{replica.start_s:.0f} s)"
+        for replica in placement.stoppers
+    ]
+    lines += [
         f"host RAM on {node or 'the host'} for sleeping models: {gib(needed)}"
         for node, needed in placement.host_bytes
         if needed
@@ -123,6 +129,7 @@ def memory_map(placement: Placement) -> Text:
                 text.append(GLYPHS[name] * (end - column), style=COLOURS[name])
                 column = end
             turns = ", in turns" if slot.takes_turns else ""
+            turns += ", else stopped" if replica.stops else ""
             text.append(f" {_name(replica)} {gib(replica.awake)}{turns}\n")
     for name, words in LEGEND.items():
         text.append(GLYPHS[name], style=COLOURS[name])
@@ -165,6 +172,13 @@ def _rows(placed: PlacedCard) -> Iterator[tuple[int, PlacedSlot, PlacedReplica]]
 def _columns(count: int, placed: PlacedCard) -> int:
     """Columns of the map for `count` bytes of a card."""
     return round(count / placed.card.total_bytes * MAP_COLUMNS)
+
+
+def _when_awake(replica: PlacedReplica, slot: PlacedSlot) -> str:
+    if not slot.takes_turns:
+        return "always"
+    turns = f"1 of {len(slot.members)} in turns"
+    return f"{turns}, else stopped" if replica.stops else turns
 
 
 def _name(replica: PlacedReplica) -> str:

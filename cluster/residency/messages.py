@@ -17,7 +17,9 @@ class Verb(StrEnum):
     """What the scheduler wants of a member. The replica does all of this but KILL."""
 
     START = "start"
-    """Start the engine, from STOPPED."""
+    """Start the engine from disk, from NOT_STARTED or STOPPED."""
+    STOP = "stop"
+    """End the engine in good order, from RESIDENT."""
     WAKE = "wake"
     """Wake the engine, from ASLEEP."""
     SLEEP = "sleep"
@@ -27,7 +29,7 @@ class Verb(StrEnum):
     CLOSE = "close"
     """Close the turn: start only calls that arrived up to the cutoff; report when all have ended."""
     RESTART = "restart"
-    """Free all that the failed engine holds and report STOPPED, or end the process."""
+    """Free all that the failed engine holds and report that it is stopped, or end the process."""
     KILL = "kill"
     """The keeper ends the replica's process, because its engine did not restart in time."""
 
@@ -81,6 +83,8 @@ class PollReply:
     """Whether the keeper knows the replica's ticket. If not, the replica has to join again."""
     order: Order | None = None
     """None if there is no new order."""
+    is_up: bool = False
+    """Whether the replica may take its first calls. All engines of a slot are tried before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,11 @@ class Snapshot:
     calls: QueueCounts = NO_CALLS
     """The replica's calls."""
     took_s: float | None = None
-    """Seconds that the engine's last start, sleep, wake or restart took; None before the first."""
+    """Seconds that the engine's last step took; None before the first."""
+    has_slept: bool = False
+    """Whether the engine has slept since its last start."""
+    failure: str = ""
+    """Why the engine failed the last time; empty if it never did."""
 
     def shift_times(self, by_s: float) -> "Snapshot":
         """The same snapshot with `by_s` seconds added to the two times in its `calls`."""

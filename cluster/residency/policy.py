@@ -1,6 +1,8 @@
 """When a turn ends, and whose turn is next: the rules of the scheduler, without its bookkeeping.
 
-A swap puts the member with the turn to sleep and wakes the next one.
+In a swap the member with the turn leaves the card, and the next one comes back. A member leaves by
+falling asleep and comes back by waking, or it leaves by a stop and comes back by a start, which takes
+much longer. The rules count the seconds of these very steps.
 
 1. Collate: an open turn goes on while no other member of the slot waits. When another member waits, the
    turn gets a cutoff: calls that have arrived by then are still served; later ones wait for the next
@@ -18,10 +20,11 @@ A swap puts the member with the turn to sleep and wakes the next one.
    last turn is longest ago is first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cluster.residency.state import MemberState
+from cluster.residency.messages import Verb
+from cluster.residency.view import MemberState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,13 @@ class Policy:
     """A new keeper gives no turn before all members have joined or these seconds are over. They are
     longer than a lease, so that every turn of the last keeper has run out by then."""
     settle_s: float = 0.0
-    """Seconds until a dead engine's memory is free. No start, sleep or wake on the card before that."""
+    """Seconds until the memory of an engine that died or ended is free. No engine of the card begins a
+    step before that."""
+    restore_idle_s: float = 10.0
+    """A member that has lost its engine is started again without a call once its slot has idled for so
+    many seconds, so that no user waits for the start."""
     step_timeout_s: float = 300.0
-    """Most seconds of a sleep or wake; after that the engine counts as failed."""
+    """Most seconds of a sleep, wake or stop; after that the engine counts as failed."""
     start_timeout_s: float = 3600.0
     """Most seconds of a start, which may download weights; after that the engine counts as failed."""
     restart_timeout_s: float = 10.0
@@ -54,30 +61,51 @@ class Policy:
         """Seconds to wait after a failure that `failures` others have preceded in a row."""
         return min(self.max_retry_s, self.retry_s * 2.0**failures)
 
+    def longest_s(self, step: Verb) -> float:
+        """Most seconds of a step."""
+        return self.start_timeout_s if step is Verb.START else self.step_timeout_s
+
+
+CPU_POLICY = Policy()
+"""The numbers for a card that is a CPU: the memory of a process is free as soon as it has ended."""
+GPU_POLICY = Policy(settle_s=2.0)
+"""The numbers for a card that is a GPU. A killed engine's process lives up to half a second longer than
+its replica (`actors/engines/vllm_child.py`), and the driver then frees its memory."""
+
 
 def choose_next(
-    members: Sequence[MemberState], last_holder: MemberState | None, now: float
+    wanting: Sequence[MemberState], last_holder: MemberState | None, now: float, *, size: int
 ) -> MemberState | None:
     """The member that gets the next turn by rule 4; None if no member wants a turn.
 
-    `last_holder` had the last turn. It gets the next turn only if no other member wants a turn.
+    Args:
+        wanting: the members that want a turn.
+        last_holder: had the last turn. It gets the next turn only if no other member wants a turn.
+        now: the time.
+        size: how many members the slot has.
     """
-    wanting = [member for member in members if member.wants_turn(now)]
     others = [member for member in wanting if member is not last_holder] or wanting
     first = [
         member
         for member in others
-        if member.calls.first_due_at <= now or member.times_passed_over >= len(members)
+        if member.calls.first_due_at <= now or member.times_passed_over >= size
     ]
     if first:
         return min(first, key=lambda m: (m.turn_ended_at, m.waits_since, m.member.recipe_index))
-    return max(others, key=_queue_length_then_order, default=None)
+    return first_by_queue(others)
 
 
-def _queue_length_then_order(member: MemberState) -> tuple[int, int]:
-    # Engines without a call yet start from last to first, so that the first proposer is left awake.
-    index = member.member.recipe_index
-    return member.calls.waiting, -index if member.calls.waiting else index
+def first_by_queue(members: Iterable[MemberState]) -> MemberState | None:
+    """The member with the longest queue; None if there are no members.
+
+    Engines without a call start from last to first, so that the first proposer is awake in the end.
+    """
+
+    def queue_length_then_order(member: MemberState) -> tuple[int, int]:
+        index = member.member.recipe_index
+        return member.calls.waiting, -index if member.calls.waiting else index
+
+    return max(members, key=queue_length_then_order, default=None)
 
 
 @dataclass(frozen=True, slots=True)

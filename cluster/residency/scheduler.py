@@ -9,18 +9,32 @@ changes only with an order to the member, a report of its replica, and the repli
 
 States of a member's engine:
 
-| state          | meaning                     | what leads out of it                             |
-| -------------- | --------------------------- | ------------------------------------------------ |
-| ABSENT         | no replica has joined       | a replica joins -> the state that it brings      |
-| STOPPED        | the engine is not started   | order START -> WAKING                            |
-| WAKING         | the engine starts or wakes  | report -> RESIDENT; it takes too long -> FAILED  |
-| RESIDENT       | awake; works in its turns   | order SLEEP -> FALLING_ASLEEP                    |
-| FALLING_ASLEEP | the engine frees its memory | report -> ASLEEP; it takes too long -> FAILED    |
-| ASLEEP         | waits for its next turn     | order WAKE -> WAKING                             |
-| FAILED         | the engine has to restart   | report -> STOPPED; too late -> KILL is ordered   |
+| state          | meaning                            | what leads out of it                          |
+| -------------- | ---------------------------------- | --------------------------------------------- |
+| ABSENT         | no replica has joined              | a replica joins -> the state that it brings   |
+| NOT_STARTED    | the replica is new                 | order START -> STARTING                       |
+| STARTING       | the engine loads from disk         | report -> RESIDENT; too late -> FAILED        |
+| RESIDENT       | awake; works in its turns          | order SLEEP -> FALLING_ASLEEP, or STOP ->     |
+|                |                                    | STOPPING, whichever the plan says             |
+| FALLING_ASLEEP | the engine frees the card's memory | report -> ASLEEP; too late -> FAILED          |
+| ASLEEP         | its weights wait in host RAM       | order WAKE -> WAKING                          |
+| WAKING         | the engine copies its weights back | report -> RESIDENT; too late -> FAILED        |
+| STOPPING       | the engine ends                    | report -> STOPPED; too late -> FAILED         |
+| STOPPED        | the engine has ended               | order START -> STARTING                       |
+| FAILED         | the engine frees what it holds     | report -> STOPPED, or NOT_STARTED if it never |
+|                |                                    | took a call; too late -> KILL is ordered      |
 
 From every state, the report of a failure leads to FAILED, and the death of the replica's process leads
 to ABSENT.
+
+A NOT_STARTED member wants a turn, because its replica takes no calls before the engine has started.
+A STOPPED member wants a turn only when a call waits. If its engine was ended by a failure although the
+plan keeps the engine asleep, the engine is also started when the slot has idled for a while.
+
+Before its replica takes the first call, each engine of a shared slot starts and leaves the card once.
+So an error shows at deployment, and no user waits for a first sleep, which has to allocate host RAM.
+Then the first member of the recipe comes back. An engine that the plan stops stays awake if it is the
+last to start.
 
 States of a member's turn; a failure or a death leads to CLOSED at once:
 
@@ -33,10 +47,11 @@ States of a member's turn; a failure or a death leads to CLOSED at once:
 Always:
 - At most one member of a slot is awake, unless the slot keeps all its members loaded. At most one
   member of a slot has a turn that is not closed.
-- At most one engine of the card starts, falls asleep, wakes or restarts at a time, because vLLM
+- At most one engine of the card starts, stops, falls asleep, wakes or restarts at a time, because vLLM
   measures the whole card's memory in these steps. The state of a member is the lock: the lock is free
-  again when the member's state changes, also when the member dies.
-- A member is put to sleep only after it has reported that its turn is closed: no call is in flight.
+  again when the member's state changes, also when the member dies. An engine that has failed while it
+  slept blocks other steps only while it frees what it holds; the turn of the others goes on meanwhile.
+- A member leaves the card only after it has reported that its turn is closed: no call is in flight.
 
 Nobody starves. While nothing fails, a member with a waiting call gets its turn within
 
@@ -44,41 +59,33 @@ Nobody starves. While nothing fails, a member with a waiting call gets its turn 
 
 seconds. The seconds count from the moment when that call runs out of patience, or from the end of the
 member's last turn if that is later (a backlog can take several turns). M is the number of members in
-the slot, Q the shortest turn under rule 3 of `policy`, and D the longest call. S is the longest swap,
-together with the steps of the card's other slots that come before it.
+the slot, Q the shortest turn under rule 3 of `policy`, and D the longest call. S is the longest swap:
+the longest sleep or stop, `settle_s` after a stop, and the longest wake or start, together with the
+steps of the card's other slots that come before it.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from cluster.residency.closing import closing
 from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, Verb
-from cluster.residency.policy import Policy, choose_next, turn_end
-from cluster.residency.state import (
-    NO_CALLS,
-    MemberState,
-    QueueCounts,
-    Slot,
-    SlotState,
-    State,
-    TurnState,
+from cluster.residency.moment import Moment
+from cluster.residency.policy import Policy
+from cluster.residency.state import NO_CALLS, QueueCounts, Slot, State, TurnState
+from cluster.residency.steps import (
+    AFTER,
+    DURING,
+    STEP_IN,
+    Step,
+    loading_step,
+    next_in_turn,
+    step_towards,
 )
+from cluster.residency.view import MemberState, SlotState
 
-BLOCKS_CARD = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
+BLOCKS_CARD = (*STEP_IN, State.FAILED)
 """States in which an engine's use of memory may change. While one engine of the card is in such a
 state, no other engine begins a step."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A step that a slot needs from an engine before the next turn can open."""
-
-    verb: Verb
-    """SLEEP, WAKE or START."""
-    member: MemberState
-    """The member whose engine takes the step."""
-    reason: str
-    """Why, for the log (`MemberAction.reason`)."""
 
 
 class ResidencyScheduler:
@@ -92,7 +99,7 @@ class ResidencyScheduler:
         self._slots = [
             SlotState(
                 slot,
-                [MemberState(member, member.wake_s, member.sleep_s) for member in slot.members],
+                [MemberState(member) for member in slot.members],
                 not_joined={member.name for member in slot.members},
             )
             for slot in slots
@@ -102,11 +109,15 @@ class ResidencyScheduler:
         self._join_wait_ends_at = math.inf
         self._settled_at = -math.inf
         self._actions: list[Action] = []
-        self._call_at = math.inf
+        self._moment = Moment(-math.inf)
 
     def snapshots(self) -> dict[str, Snapshot]:
         """The scheduler's view of each member, by the member's name."""
-        return {name: Snapshot(m.state, m.turn, m.calls) for name, m in self._members.items()}
+        return {name: member.snapshot() for name, member in self._members.items()}
+
+    def is_up(self, name: str) -> bool:
+        """Whether the member's replica may take its first calls."""
+        return self._members[name].is_up
 
     def on_join(self, now: float, name: str, found: Snapshot) -> list[Action]:
         """A replica joins, for the first time or again.
@@ -116,26 +127,25 @@ class ResidencyScheduler:
         """
         member, slot = self._members[name], self._slots_by_member[name]
         slot.not_joined.discard(name)
-        # If another keeper ordered WAKING, it may be a start: the member gets the time of a start.
-        was_waking = member.state is State.WAKING
-        member.cold_start = found.state is State.WAKING and (member.cold_start or not was_waking)
         slot.end_turn(member, now)
         member.enter(found.state, now)
+        member.has_slept = found.has_slept or found.state is State.ASLEEP
         slot.count(member, found.calls, now)
         member.take_over_turn(found.turn, now)
         if found.state is State.FAILED:
-            self._fail(member, now, "its engine failed")
+            self._fail(member, now, found.failure)
         elif found.turn is TurnState.OPEN and len(slot.members) > 1:
-            self._close(member, -math.inf, "it joined with an open turn")
+            member.close_turn(-math.inf)
+            self._order(Verb.CLOSE, member, "it joined with an open turn")
         return self._decide(now)
 
     def on_leave(self, now: float, name: str) -> list[Action]:
         """The replica's process has died."""
         member, slot = self._members[name], self._slots_by_member[name]
         slot.not_joined.discard(name)
-        if member.state not in (State.ABSENT, State.STOPPED):
+        if member.state not in (State.ABSENT, State.NOT_STARTED, State.STOPPED):
             self._settled_at = now + self._policy.settle_s
-        if member.state is State.WAKING:
+        if member.state in STEP_IN:
             self._back_off(member, now)
         slot.end_turn(member, now)
         member.enter(State.ABSENT, now)
@@ -146,20 +156,15 @@ class ResidencyScheduler:
         """A replica that has received its latest order reports its state."""
         member, slot = self._members[name], self._slots_by_member[name]
         slot.count(member, found.calls, now)
-        match member.state, found.state:
-            case before, State.FAILED if before is not State.FAILED:
-                self._fail(member, now, "its engine failed")
-            case State.WAKING, State.RESIDENT:
-                if found.took_s is not None and not member.cold_start:
-                    member.wake_s = found.took_s
-                member.failures = 0
-                member.enter(State.RESIDENT, now)
-            case State.FALLING_ASLEEP, State.ASLEEP:
-                member.sleep_s = member.sleep_s if found.took_s is None else found.took_s
-                member.enter(State.ASLEEP, now)
-            case State.FAILED, State.STOPPED:
-                self._settled_at = now + self._policy.settle_s
-                member.enter(State.STOPPED, now)
+        step = STEP_IN.get(member.state)
+        if found.state is State.FAILED and member.state is not State.FAILED:
+            self._fail(member, now, found.failure)
+        elif step is not None and found.state is AFTER[step]:
+            if found.took_s is not None:
+                member.seconds[step] = found.took_s
+            self._end_step(member, found.state, now)
+        elif member.state is State.FAILED and found.state in (State.STOPPED, State.NOT_STARTED):
+            self._end_step(member, found.state, now)
         if member.turn is TurnState.CLOSING and found.turn is TurnState.CLOSED:
             slot.end_turn(member, now)
         return self._decide(now)
@@ -180,142 +185,131 @@ class ResidencyScheduler:
            restarted in time.
         2. For each slot, open or close a turn, or find out which step the slot needs from an engine.
         3. If the card is free, begin the step of the slot that has waited longest for its step.
-        4. If the passing of time alone can change a decision, have the keeper call `tick` at that time.
+        4. A replica whose engine needs no step any more may take its first calls.
+        5. If the passing of time alone can change a decision, have the keeper call `tick` at that time.
         """
         if self._join_wait_ends_at == math.inf:
             self._join_wait_ends_at = now + self._policy.join_wait_s
-        self._call_at = math.inf
+        self._moment = moment = Moment(now)
         for member in self._members.values():  # (1)
-            self._give_up(member, now)
-        steps = [self._decide_turn(slot, now) for slot in self._slots]  # (2)
-        self._begin_step(steps, now)  # (3)
+            self._give_up(member)
+        steps = [self._decide_turn(slot) for slot in self._slots]  # (2)
+        self._begin_step(steps)  # (3)
+        self._note_who_is_up(steps)  # (4)
         actions, self._actions = self._actions, []
-        if self._call_at < math.inf:  # (4)
-            actions.append(CallAt(self._call_at))
+        if moment.call_at < math.inf:  # (5)
+            actions.append(CallAt(moment.call_at))
         return actions
 
-    def _give_up(self, member: MemberState, now: float) -> None:
-        """Order RESTART if a start, sleep or wake takes too long, and KILL if a restart does."""
-        policy = self._policy
+    def _give_up(self, member: MemberState) -> None:
+        """Order RESTART if a step takes too long, and KILL if a restart does."""
+        now, policy = self._moment.now, self._policy
         if member.state is State.FAILED:
-            if self._is_reached(now, member.state_since + policy.restart_timeout_s):
+            if self._moment.has_reached(member.state_since + policy.restart_timeout_s):
                 reason = f"it did not restart within {policy.restart_timeout_s:g} s"
                 self._order(Verb.KILL, member, reason)
                 member.state_since = now
-                self._request_tick(now + policy.restart_timeout_s)
-        elif member.state in (State.WAKING, State.FALLING_ASLEEP):
-            longest_s = policy.start_timeout_s if member.cold_start else policy.step_timeout_s
-            if self._is_reached(now, member.state_since + longest_s):
+                self._moment.look_again_at(now + policy.restart_timeout_s)
+        elif (step := STEP_IN.get(member.state)) is not None:
+            longest_s = policy.longest_s(step)
+            if self._moment.has_reached(member.state_since + longest_s):
                 self._fail(member, now, f"it was {member.state} for {longest_s:g} s")
-                self._request_tick(now + policy.restart_timeout_s)
+                self._moment.look_again_at(now + policy.restart_timeout_s)
 
-    def _decide_turn(self, slot: SlotState, now: float) -> _Step | None:
+    def _decide_turn(self, slot: SlotState) -> Step | None:
         """Open or close a turn of a slot, or return the step that the slot needs from an engine.
 
         1. A member has not joined yet, and the wait for members is not over: do nothing.
-        2. A member holds the turn: close the turn if it is time.
-        3. No member wants a turn, and no member is awake: do nothing.
-        4. A member is awake that is not the next one, and the slot has room for only one: put the awake
-           member to sleep.
-        5. The next member sleeps, or its engine is stopped: wake or start the engine.
+        2. In a slot that keeps all loaded, an engine that is not loaded starts beside the others.
+        3. A member holds the turn: close the turn if it is time.
+        4. Nobody is next: do nothing.
+        5. Before the turn of the next member, an engine has to leave the card or come back.
         6. The next member is awake: open its turn.
-        7. The next member is waking or falling asleep: do nothing until it reports.
+        7. The next member is in a step: do nothing until it reports.
         """
-        if slot.not_joined and not self._is_reached(now, self._join_wait_ends_at):  # (1)
+        now = self._moment.now
+        if slot.not_joined and not self._moment.has_reached(self._join_wait_ends_at):  # (1)
             return None
         for member in slot.members:
-            self._is_reached(now, member.retry_at)  # requests a tick: the member may want a turn then
-        if slot.holder is not None:  # (2)
-            self._close_if_due(slot, slot.holder, now)
-            return None
-        wanting = choose_next(slot.members, slot.last_holder, now)
-        chosen = wanting or self._idle_choice(slot)
-        if chosen is None:  # (3)
-            return None
-        awake = [m for m in slot.members if m is not chosen and m.state is State.RESIDENT]
-        if awake and not slot.keeps_loaded:  # (4)
-            return _Step(Verb.SLEEP, awake[0], f"{chosen.name} is next")
-        if chosen.state is State.STOPPED:  # (5)
-            return _Step(Verb.START, chosen, "its engine is stopped")
-        if chosen.state is State.ASLEEP:  # (5)
-            return _Step(Verb.WAKE, chosen, _waiting(chosen))
-        if chosen.state is State.RESIDENT:  # (6)
-            self._open(slot, chosen, now, _waiting(chosen) if wanting else "no other member has calls")
-        return None  # (7)
+            self._moment.has_reached(
+                member.retry_at
+            )  # requests a tick: the member may want a turn then
+        loading = loading_step(slot, now)  # (2)
+        if slot.holder is not None:  # (3)
+            self._close_if_due(slot, slot.holder)
+            return loading
+        chosen = next_in_turn(slot, now, self._policy)
+        if chosen is None:  # (4)
+            return loading
+        step = step_towards(slot, chosen.member, chosen.reason)
+        if step is not None:  # (5)
+            return step
+        if chosen.member.state is State.RESIDENT:  # (6)
+            self._open(slot, chosen.member, chosen.reason)
+        return loading  # (7)
 
-    def _idle_choice(self, slot: SlotState) -> MemberState | None:
-        """The awake member that gets a turn while no member wants one, so that its calls start at once.
+    def _close_if_due(self, slot: SlotState, holder: MemberState) -> None:
+        """Close the turn of `holder` if it is time (`closing`).
 
-        None if no member is awake.
+        If the change of turns needs a step of an engine, and the card is not free, the turn goes on.
         """
-        awake = [member for member in slot.members if member.state is State.RESIDENT]
-        return slot.last_holder if slot.last_holder in awake else next(iter(awake), None)
-
-    def _close_if_due(self, slot: SlotState, holder: MemberState, now: float) -> None:
-        """Close the turn of `holder` if it is time: by case 3, or by case 4 and later by case 3.
-
-        1. No other member wants the slot: the turn goes on.
-        2. The change of turns needs a step of an engine, and the card is not free: the turn goes on.
-        3. A rival's call is out of patience: from now on no call of the holder may start.
-        4. A rival has waited long enough: only calls of the holder that have arrived may still start.
-        """
-        rivals = [member for member in slot.members if member is not holder and member.wants_turn(now)]
-        chosen = choose_next(rivals, None, now)
-        if chosen is None:  # (1)
+        if not slot.keeps_loaded and not self._card_is_free():
             return
-        needs_step = not slot.keeps_loaded or chosen.state is State.STOPPED
-        if needs_step and not self._card_is_free(now):  # (2)
-            return
-        end = turn_end(holder, rivals, slot.swap_s(holder, chosen), self._policy)
-        if holder.cutoff > -math.inf and self._is_reached(now, end.stop_at):  # (3)
-            self._close(holder, -math.inf, "a call to another member is out of patience")
-        elif holder.turn is TurnState.OPEN and self._is_reached(now, end.cutoff_at):  # (4)
-            self._close(holder, now, f"{chosen.name} waits")
+        close = closing(slot, holder, self._moment, self._policy)
+        if close is not None:
+            holder.close_turn(close.cutoff)
+            self._order(Verb.CLOSE, holder, close.reason, cutoff=close.cutoff)
 
-    def _begin_step(self, steps: Sequence[_Step | None], now: float) -> None:
+    def _begin_step(self, steps: Sequence[Step | None]) -> None:
         """If the card is free, begin the step of the slot that has waited longest for its step.
 
         Args:
             steps: for each slot, in order, the step that it needs, or None.
         """
+        now = self._moment.now
         for slot, step in zip(self._slots, steps, strict=True):
             slot.step_wanted_since = min(slot.step_wanted_since, now) if step else math.inf
         slot, step = min(
             zip(self._slots, steps, strict=True), key=lambda pair: pair[0].step_wanted_since
         )
-        if step is None or not self._card_is_free(now):
+        if step is None or not self._card_is_free():
             return
         slot.step_wanted_since = math.inf
         self._order(step.verb, step.member, step.reason)
-        if step.verb is Verb.SLEEP:
-            step.member.enter(State.FALLING_ASLEEP, now)
-        else:
-            step.member.cold_start = step.verb is Verb.START
-            step.member.enter(State.WAKING, now)
-        self._give_up(step.member, now)  # requests the tick at which the step has taken too long
+        step.member.enter(DURING[step.verb], now)
+        self._give_up(step.member)  # requests the tick at which the step has taken too long
 
-    def _card_is_free(self, now: float) -> bool:
+    def _end_step(self, member: MemberState, after: State, now: float) -> None:
+        """A step or a restart has ended. If it ended the engine, the card has to settle."""
+        member.enter(after, now)
+        if member.is_unloaded:
+            self._settled_at = now + self._policy.settle_s
+
+    def _note_who_is_up(self, steps: Sequence[Step | None]) -> None:
+        wanted = {step.member.name for step in steps if step is not None}
+        for name, member in self._members.items():
+            if member.state in (State.RESIDENT, State.ASLEEP, State.STOPPED) and name not in wanted:
+                member.is_up = True
+
+    def _card_is_free(self) -> bool:
         """Whether an engine of the card may begin a step."""
         not_joined = any(slot.not_joined for slot in self._slots)
-        if not_joined and not self._is_reached(now, self._join_wait_ends_at):
+        if not_joined and not self._moment.has_reached(self._join_wait_ends_at):
             return False
         blocked = any(member.state in BLOCKS_CARD for member in self._members.values())
-        return self._is_reached(now, self._settled_at) and not blocked
+        return self._moment.has_reached(self._settled_at) and not blocked
 
-    def _open(self, slot: SlotState, member: MemberState, now: float, reason: str) -> None:
-        slot.open_turn(member, now)
+    def _open(self, slot: SlotState, member: MemberState, reason: str) -> None:
+        slot.open_turn(member, self._moment.now)
         self._order(Verb.OPEN, member, reason, sole_member=len(slot.members) == 1)
-        self._close_if_due(slot, member, now)
+        self._close_if_due(slot, member)
 
-    def _close(self, member: MemberState, cutoff: float, reason: str) -> None:
-        member.close_turn(cutoff)
-        self._order(Verb.CLOSE, member, reason, cutoff=cutoff)
-
-    def _fail(self, member: MemberState, now: float, reason: str) -> None:
+    def _fail(self, member: MemberState, now: float, failure: str) -> None:
         self._back_off(member, now)
         self._slots_by_member[member.name].end_turn(member, now)
+        member.failure = failure
         member.enter(State.FAILED, now)
-        self._order(Verb.RESTART, member, reason)
+        self._order(Verb.RESTART, member, f"its engine failed: {failure}".removesuffix(": "))
 
     def _back_off(self, member: MemberState, now: float) -> None:
         member.back_off(self._policy.retry_wait_s(member.failures), now)
@@ -330,18 +324,3 @@ class ResidencyScheduler:
         sole_member: bool = False,
     ) -> None:
         self._actions.append(MemberAction(verb, member.name, cutoff, sole_member, reason))
-
-    def _is_reached(self, now: float, at: float) -> bool:
-        """Whether `now` has reached `at`. If not, this asks the keeper to call `tick` at `at`."""
-        if now >= at:
-            return True
-        self._request_tick(at)
-        return False
-
-    def _request_tick(self, at: float) -> None:
-        self._call_at = min(self._call_at, at)
-
-
-def _waiting(member: MemberState) -> str:
-    count = member.calls.waiting
-    return "1 call waits for it" if count == 1 else f"{count} calls wait for it"

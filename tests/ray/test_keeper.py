@@ -96,6 +96,9 @@ class FakeEngine:
     async def start(self) -> None:
         await self._step("start", "waking", "resident")
 
+    async def stop(self) -> None:
+        await self._step("stop", "stopping", "gone")
+
     async def sleep(self) -> None:
         await self._step("sleep", "falling asleep", "asleep")
 

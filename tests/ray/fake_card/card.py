@@ -80,7 +80,7 @@ class Card:
         self._failures[step] = times
 
     async def step(self, event: str) -> str:
-        """Note an event and wait at its latch. Returns the error that the step ends with, or nothing."""
+        """Note an event and wait at its latch. Returns the error that the step ends with, if any."""
         if event.endswith(" start"):
             self._broken.discard(event.split()[0])
         await self.note(event)

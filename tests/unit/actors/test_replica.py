@@ -352,7 +352,7 @@ async def test_an_engine_that_dies_asleep_is_reported_by_the_next_check(
     assert card.turns.state is State.FAILED
 
 
-@pytest.mark.parametrize("state", [State.STOPPED, State.WAKING, State.FALLING_ASLEEP])
+@pytest.mark.parametrize("state", [State.STOPPED, State.STARTING, State.WAKING, State.FALLING_ASLEEP])
 async def test_an_engine_in_a_step_is_not_checked(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cluster.cards.card import GIB, Card
-from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.checkpoint import Attention, Checkpoint
 from configs.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -56,7 +56,7 @@ def make_checkpoint() -> MakeCheckpoint:
             ffn=ffn,
             vocab=vocab,
             query_width=4096,
-            kv_width=2048,
+            attention=(Attention(layers, 2048),),
             lookup_bytes=2 * vocab * hidden,
         )
 

@@ -507,7 +507,7 @@ class TestEngine:
         """vLLM's shutdown gives up on a process that has much to free, and returns."""
         started: list[subprocess.Popen[bytes]] = []
         monkeypatch.setattr("actors.engines.vllm_processes.END_S", 0.2)
-        beside = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+        beside = start_stubborn()
 
         def load(_: Any) -> FakeLLM:
             started.append(start_stubborn())

@@ -14,7 +14,8 @@ from tests.unit.scripts import clock_ahead_s
 pytestmark = pytest.mark.virtual_time
 
 POLICY = Policy(join_wait_s=8, restart_timeout_s=5)
-AWAKE, ASLEEP, STOPPED = (Snapshot(s) for s in (State.RESIDENT, State.ASLEEP, State.STOPPED))
+AWAKE = Snapshot(State.RESIDENT, has_slept=True)
+ASLEEP, NEW = Snapshot(State.ASLEEP), Snapshot(State.NOT_STARTED)
 WAITS = QueueCounts(waiting=1, first_arrival_at=-2.0, first_due_at=28.0)
 
 
@@ -102,7 +103,8 @@ async def test_the_cutoff_is_sent_in_seconds_from_now() -> None:
     assert await card.order(a, after=1) is None
     await asyncio.sleep(7)  # the cutoff was at 4 s, two swaps after the turn began
     reply = await card.keeper.poll(a, 1)
-    assert reply == PollReply(True, Order(2, Verb.CLOSE, cutoff_s=4.0 - (POLL_S + 7)))
+    order = Order(2, Verb.CLOSE, cutoff_s=4.0 - (POLL_S + 7))
+    assert reply == PollReply(known=True, order=order, is_up=True)
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, 1000.0, -1000.0])
@@ -131,18 +133,18 @@ async def test_a_dead_replica_is_noticed_and_its_turn_passes_on() -> None:
 async def test_no_second_replica_becomes_a_member_while_the_first_lives() -> None:
     card = Scene()
     await card.join("a", AWAKE)
-    assert await card.keeper.join("a", "other process", STOPPED, "other") is None
+    assert await card.keeper.join("a", "other process", NEW, "other") is None
     card.dead.add("a")
     await asyncio.sleep(2 * PING_S)
-    assert await card.keeper.join("a", "other process", STOPPED, "other") is not None
-    assert (await card.keeper.snapshots())["a"].state is State.STOPPED
+    assert await card.keeper.join("a", "other process", NEW, "other") is not None
+    assert (await card.keeper.snapshots())["a"].state is State.NOT_STARTED
 
 
 async def test_an_actor_that_ray_restarted_counts_as_dead_and_as_a_new_replica() -> None:
     card = Scene()
     old = await card.join("a", AWAKE)
     await card.join("b", ASLEEP)
-    new = await card.keeper.join("a", "new process", STOPPED, "a")
+    new = await card.keeper.join("a", "new process", NEW, "a")
     assert new is not None
     assert (await card.keeper.poll(old, 0)).known is False
     assert await card.order(new) == (1, Verb.START)
@@ -215,7 +217,7 @@ async def test_each_order_is_logged_with_its_reason(caplog: pytest.LogCaptureFix
 
 async def test_a_member_of_no_slot_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'c'"):
-        await Scene().keeper.join("c", "c", STOPPED, "c")
+        await Scene().keeper.join("c", "c", NEW, "c")
 
 
 async def test_a_keeper_without_replicas_ends_after_a_while_unless_one_comes() -> None:
@@ -225,7 +227,7 @@ async def test_a_keeper_without_replicas_ends_after_a_while_unless_one_comes() -
     assert card.retired == 0, "it has a replica"
     card.dead.add("a")
     await asyncio.sleep(PING_S + EMPTY_S / 2)
-    await card.join("b", STOPPED)
+    await card.join("b", NEW)
     await asyncio.sleep(2 * EMPTY_S)
     assert card.retired == 0, "another has come in time"
     card.dead.add("b")

@@ -40,8 +40,8 @@ class Keeper:
         self.claims[replica] = Claim(replica, replica, now if since is None else since, has_engine)
 
     async def until_taken(self) -> None:
-        while not await self.handover.take():
-            await asyncio.sleep(0.1)
+        while not await self.handover.take():  # as a replica that asks again
+            await self.card.delay()
         self.card.check()
 
     @property

@@ -1,10 +1,10 @@
-"""What a card's keeper is called, which other keepers have a part of its card, and what engines hold."""
+"""A keeper's name, the other keepers that have a part of its card, and what its engines hold."""
 
 from dataclasses import replace
 
 import pytest
 
-from actors.keeper.ray_keeper import KeptCard, MemberBytes, card_of
+from actors.keeper.kept_card import KeptCard, MemberBytes, card_of
 from cluster.cards.own_memory import OwnUse
 from cluster.residency.state import Member, Slot, State
 

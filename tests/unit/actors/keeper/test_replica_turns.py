@@ -113,7 +113,11 @@ class Card:
 
     def check_health(self) -> None:
         busy = [name for name, turns in self.turns.items() if turns.in_flight]
-        awake = [n for n, t in self.turns.items() if t.state not in (State.STOPPED, State.ASLEEP)]
+        awake = [
+            n
+            for n, t in self.turns.items()
+            if t.state not in (State.NOT_STARTED, State.STOPPED, State.ASLEEP)
+        ]
         assert len(awake) <= 1, f"awake together: {awake}"
         assert len(busy) <= 1, f"turns together: {busy}"
         assert all(self.turns[name].state is State.RESIDENT for name in busy), "serves asleep"
@@ -133,6 +137,9 @@ class Engine:
 
     async def start(self) -> None:
         await self._step("start")
+
+    async def stop(self) -> None:
+        await self._step("stop")
 
     async def sleep(self) -> None:
         await self._step("sleep")
@@ -165,7 +172,7 @@ async def test_every_engine_is_started_once_and_the_first_of_the_recipe_is_left_
     for turns in card.turns.values():
         turns.start()
     await asyncio.sleep(60)
-    assert card.log == ["c start", "c sleep", "b start", "b sleep", "a start"]
+    assert card.log == ["c start", "c sleep", "b start", "b sleep", "a start", "a sleep", "a wake"]
     await card.down()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from actors.weights.files import cached
 from cluster.plan.checkpoint import (
+    Attention,
     UnknownCheckpoint,
     from_config,
     from_folder,
@@ -78,7 +79,9 @@ def test_safetensors_are_counted_to_the_byte(tmp_path: Path) -> None:
     found = from_folder(tmp_path)
     assert found.weight_bytes == 128_000 + 40 + 128_000 + 4096
     assert found.lookup_bytes == 128_000
-    assert (found.layers, found.kv_width, found.query_width) == (2, 2 * 2 * 8, 64)
+    assert (found.layers, found.query_width) == (2, 64)
+    assert found.attention == (Attention(2, 2 * 2 * 8),)
+    assert sorted(found.tensor_bytes) == [40, 4096, 128_000, 128_000]
     assert found.most_tokens == 2048
 
 
@@ -118,7 +121,8 @@ def test_gguf_tensors_are_counted_to_the_byte(tmp_path: Path) -> None:
     found = from_gguf(file)
     assert found.weight_bytes == 640 + 320 + 96
     assert found.lookup_bytes == 640
-    assert (found.vocab, found.kv_width, found.ffn, found.most_tokens) == (5000, 32, 256, 2048)
+    assert (found.vocab, found.ffn, found.most_tokens) == (5000, 256, 2048)
+    assert found.attention == (Attention(2, 32),)
 
 
 @pytest.mark.parametrize("size", [0, 3, 30, 60, 200])
@@ -149,7 +153,7 @@ def test_real_gguf_files_are_counted_to_the_byte(
     header, found = read_header(file), from_gguf(file)
     assert len(header.tensors) == tensors
     assert found.weight_bytes == sum(t.stored_bytes for t in header.tensors) == tensor_bytes
-    assert found.kv_width == kv_width
+    assert [kind.kv_width for kind in found.attention] == [kv_width]
     assert found.is_quantized
 
 
@@ -200,7 +204,9 @@ def test_mixtures_of_experts_read_what_their_tokens_hit() -> None:
 )
 def test_caches_are_as_wide_as_the_attention(keys: dict[str, Any], width: int, windows: int) -> None:
     found = from_config(LLAMA | keys, 10_000, 0)
-    assert (found.kv_width, found.window_layers) == (width, windows)
+    assert {kind.kv_width for kind in found.attention} == {width}
+    assert sum(kind.layers for kind in found.attention if kind.window_tokens) == windows
+    assert sum(kind.layers for kind in found.attention) == found.layers
 
 
 def test_a_pickle_by_the_name_of_a_gguf_is_refused(tmp_path: Path) -> None:

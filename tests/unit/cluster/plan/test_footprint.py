@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cluster.cards.card import GIB, MIB
-from cluster.plan.checkpoint import Checkpoint, from_shapes
+from cluster.plan.checkpoint import Attention, Checkpoint, from_shapes
 from cluster.plan.footprint import BLOCK_SLACK_TOKENS, CUDA_CONTEXT, footprint, gib, kv_bytes
 from configs.schema import LlamaCppModel, ScriptedModel, VllmModel
 
@@ -67,8 +67,10 @@ def test_cache_of_a_vllm_engine(settings: dict[str, Any], tokens: int, value_byt
 
 def test_vllm_pads_the_groups_of_layers_with_and_without_a_window() -> None:
     # Gemma-3-like: 4 full layers and 22 with a window become 7 groups of 4.
-    uneven = replace(GEMMA, layers=26, window_layers=22, window_tokens=512)
-    even = replace(uneven, layers=28, window_layers=24)
+    uneven, even = (
+        replace(GEMMA, layers=26, attention=(Attention(4, 4096), Attention(windows, 4096, 512)))
+        for windows in (22, 24)
+    )
     assert footprint(vllm(), uneven, "gpu").kv == footprint(vllm(), even, "gpu").kv
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cluster.cards.card import GIB, Card
 from cluster.plan.advice import with_bits
 from cluster.plan.card_fill import host_limit, usable_bytes
-from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.checkpoint import Attention, Checkpoint
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan
 from cluster.plan.search import search_placement
@@ -56,7 +56,7 @@ def tasks(draw: st.DrawFn) -> PlanningTask:
         name: Checkpoint(
             weight_bytes=draw(st.integers(1, 600)) * GIB // 10,
             query_width=4096,
-            kv_width=2048,
+            attention=(Attention(32, 2048),),
             **shape,
         )
         for name in names

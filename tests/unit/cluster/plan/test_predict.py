@@ -9,9 +9,11 @@ import pytest
 from cluster.cards.card import GIB, Card
 from cluster.cards.catalog import card_by_name
 from cluster.plan import predict as module
+from cluster.plan import speed
 from cluster.plan.checkpoint import Checkpoint, from_shapes
 from cluster.plan.planner import plan
-from cluster.plan.predict import Prediction, decode_rate, predict
+from cluster.plan.predict import Prediction, predict
+from cluster.plan.speed import decode_rate
 from cluster.plan.task import PlanningTask, planning_task
 from configs.load import load
 from configs.schema import Recipe
@@ -88,7 +90,7 @@ def test_cpu_models_that_stay_loaded_wake_at_once(
         found = predict(task, plan(task))
         assert found is not None
         waits.append(found.speeds[0].wake_s)
-    assert waits == [0, pytest.approx(4 * GIB / module.DISK)]
+    assert waits == [0, pytest.approx(4 * GIB / speed.DISK)]
 
 
 def test_nothing_is_predicted_of_cards_or_models_whose_speed_is_unknown(

@@ -12,14 +12,15 @@ from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, V
 from cluster.residency.policy import Policy
 from cluster.residency.scheduler import ResidencyScheduler
 from cluster.residency.state import Member, QueueCounts, Slot, State, TurnState
+from cluster.residency.steps import AFTER, DURING
 
 CONCURRENCY = 4
 """Calls that an engine takes at once."""
 POLICY = Policy(
     join_wait_s=8, step_timeout_s=60, start_timeout_s=60, restart_timeout_s=5, max_retry_s=20
 )
-HOLDS_MEMORY = (State.WAKING, State.RESIDENT, State.FALLING_ASLEEP, State.FAILED)
-IN_A_STEP = (State.WAKING, State.FALLING_ASLEEP, State.FAILED)
+IN_A_STEP = (*DURING.values(), State.FAILED)
+HOLDS_MEMORY = (*IN_A_STEP, State.RESIDENT)
 
 
 @dataclass(eq=False)
@@ -43,7 +44,10 @@ class Replica:
     """How a replica really stands, as `actors.keeper.replica_turns` keeps it."""
 
     member: Member
-    state: State = State.STOPPED
+    state: State = State.NOT_STARTED
+    has_slept: bool = False
+    has_been_up: bool = False
+    """Whether its engine has started once."""
     cutoff: float = -math.inf
     waiting: list[Call] = field(default_factory=list)
     in_flight: list[Call] = field(default_factory=list)
@@ -65,12 +69,12 @@ class Replica:
         oldest = min((call.arrived_at for call in self.waiting), default=math.inf)
         due = min((call.arrived_at + call.patience_s for call in self.waiting), default=math.inf)
         calls = QueueCounts(len(self.waiting), len(self.in_flight), oldest, due)
-        return Snapshot(self.state, self.turn(), calls, self.took_s)
+        return Snapshot(self.state, self.turn(), calls, self.took_s, self.has_slept)
 
 
 @dataclass
 class Faults:
-    """What goes wrong with starts, sleeps and wakes, until the time `until`."""
+    """What goes wrong with the steps of engines, until the time `until`."""
 
     until: float = 0.0
     fail: float = 0.0
@@ -86,10 +90,14 @@ class World:
         slots: the card's slots and their members.
         seed: of all that is left to chance.
         latency_s: the longest time that a message takes.
+        policy: the scheduler's numbers.
     """
 
-    def __init__(self, slots: Sequence[Slot], seed: int, latency_s: float = 0.0) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], seed: int, latency_s: float = 0.0, policy: Policy = POLICY
+    ) -> None:
         self.slots = slots
+        self.policy = policy
         self.rng = random.Random(seed)
         self.latency_s = latency_s
         self.faults = Faults()
@@ -104,6 +112,10 @@ class World:
         """The longest time that a call of each waited for its turn beyond its patience."""
         self.wakes = 0
         self.opens = 0
+        self.steps: list[tuple[Verb, str]] = []
+        """Every step that an engine began."""
+        self.ended_at = dict.fromkeys(self.replicas, -math.inf)
+        """When each engine last ended: by a stop, a failure or a death."""
         self.swap_s = 0.0
         """Seconds of all steps."""
         self.new_keeper()
@@ -154,7 +166,7 @@ class World:
         self.keeper_number += 1
         self.tick_number = -1
         self.orders = dict.fromkeys(self.replicas, 0)
-        self.scheduler = ResidencyScheduler(self.slots, POLICY)
+        self.scheduler = ResidencyScheduler(self.slots, self.policy)
         for name, replica in self.replicas.items():
             replica.cutoff = -math.inf
             replica.last_order = 0
@@ -210,20 +222,30 @@ class World:
                     self.late_s[name] = max(self.late_s[name], self.now - impatient_since)
             case Verb.CLOSE:
                 replica.cutoff = cutoff
-            case Verb.START | Verb.WAKE:
-                assert replica.state is (State.STOPPED if verb is Verb.START else State.ASLEEP)
+            case Verb.START:
+                assert replica.state in (State.NOT_STARTED, State.STOPPED)
                 self.wakes += 1
-                self.step(replica, State.WAKING, State.RESIDENT, replica.member.wake_s)
-            case Verb.SLEEP:
+                self.step(replica, verb, replica.member.start_s)
+            case Verb.WAKE:
+                assert replica.state is State.ASLEEP
+                self.wakes += 1
+                self.step(replica, verb, replica.member.wake_s)
+            case Verb.SLEEP | Verb.STOP:
                 assert replica.state is State.RESIDENT
-                assert replica.turn() is TurnState.CLOSED, "put to sleep while serving"
-                self.step(replica, State.FALLING_ASLEEP, State.ASLEEP, replica.member.sleep_s)
+                assert replica.turn() is TurnState.CLOSED, "it leaves the card while it serves"
+                assert replica.member.stops is (verb is Verb.STOP), "it leaves in the wrong way"
+                stops = verb is Verb.STOP
+                self.step(replica, verb, replica.member.stop_s if stops else replica.member.sleep_s)
             case Verb.RESTART:
                 self.after(self.rng.choice([0.5, 9.0]), lambda: self.restart(replica))
         self.start_calls(name)
 
-    def step(self, replica: Replica, during: State, after: State, seconds: float) -> None:
+    def step(self, replica: Replica, verb: Verb, seconds: float) -> None:
+        settled_at = max(self.ended_at.values()) + self.policy.settle_s
+        assert self.now >= settled_at, "a step before the memory is free"
+        during, after = DURING[verb], AFTER[verb]
         replica.state = during
+        self.steps.append((verb, replica.member.name))
         self.swap_s += seconds
         fails = self.now < self.faults.until and self.rng.random() < self.faults.fail
         hangs = self.now < self.faults.until and self.rng.random() < self.faults.hang
@@ -232,6 +254,10 @@ class World:
             if replica.is_alive and replica.state is during:
                 replica.state = State.FAILED if fails else after
                 replica.took_s = seconds
+                replica.has_slept = after is State.ASLEEP or (replica.has_slept and verb is Verb.WAKE)
+                replica.has_been_up |= replica.state is State.RESIDENT
+                if replica.state is State.STOPPED:
+                    self.ended_at[replica.member.name] = self.now
                 self.report(replica.member.name)
 
         if not hangs:
@@ -239,7 +265,9 @@ class World:
 
     def restart(self, replica: Replica) -> None:
         if replica.is_alive and replica.state is State.FAILED:
-            replica.state = State.STOPPED
+            replica.state = State.STOPPED if replica.has_been_up else State.NOT_STARTED
+            replica.has_slept = False
+            self.ended_at[replica.member.name] = self.now
             self.report(replica.member.name)
         elif replica.is_alive and replica.state in IN_A_STEP:  # it hangs: only death helps
             self.die(replica.member.name)
@@ -248,6 +276,8 @@ class World:
         """A replica dies: its callers get an error, and Serve makes a new replica."""
         old = self.replicas[name]
         old.is_alive = False
+        if old.state not in (State.NOT_STARTED, State.STOPPED):
+            self.ended_at[name] = self.now
         for call in old.waiting + old.in_flight:
             call.is_lost = True
         self.replicas[name] = Replica(old.member)

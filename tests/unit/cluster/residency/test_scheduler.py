@@ -8,12 +8,14 @@ import pytest
 from cluster.residency.messages import Action, CallAt, MemberAction, Snapshot, Verb
 from cluster.residency.policy import Policy, TurnEnd, choose_next, turn_end
 from cluster.residency.scheduler import ResidencyScheduler
-from cluster.residency.state import Member, MemberState, QueueCounts, Slot, SlotState, State
+from cluster.residency.state import Member, QueueCounts, Slot, State
+from cluster.residency.view import MemberState, SlotState
 
 POLICY = Policy(linger_share=0.1, min_turn_swaps=2, min_turn_s=1, settle_s=3, retry_s=1, max_retry_s=4)
 A, B, C = (Member(name, i, wake_s=2.0, sleep_s=1.0) for i, name in enumerate("abc"))
-AWAKE, ASLEEP, STOPPED, FAILED = (
-    Snapshot(s) for s in (State.RESIDENT, State.ASLEEP, State.STOPPED, State.FAILED)
+AWAKE = Snapshot(State.RESIDENT, has_slept=True)
+ASLEEP, STOPPED, NEW, FAILED = (
+    Snapshot(s) for s in (State.ASLEEP, State.STOPPED, State.NOT_STARTED, State.FAILED)
 )
 WAITS = QueueCounts(waiting=1, first_arrival_at=100.0, first_due_at=130.0)
 
@@ -23,7 +25,7 @@ def asleep(
 ) -> MemberState:
     """A member that sleeps: how many calls wait, when the first is due, when its last turn ended."""
     calls = QueueCounts(waiting, first_arrival_at=0.0 if waiting else math.inf, first_due_at=due_at)
-    return MemberState(member, 2.0, 1.0, state=State.ASLEEP, calls=calls, turn_ended_at=ended_at)
+    return MemberState(member, state=State.ASLEEP, calls=calls, turn_ended_at=ended_at)
 
 
 @pytest.mark.parametrize(
@@ -48,14 +50,15 @@ def asleep(
 )
 def test_whose_turn_is_next(members: list[MemberState], last: str | None, chosen: str | None) -> None:
     before = next((s for s in members if s.member.name == last), None)
-    found = choose_next(members, before, now=10.0)
+    wanting = [member for member in members if member.calls.waiting]
+    found = choose_next(wanting, before, now=10.0, size=len(members))
     assert (found and found.member.name) == chosen
 
 
 def test_a_member_passed_over_as_often_as_there_are_members_comes_next() -> None:
     long, short = asleep(A, 9), asleep(B, 1)
     short.times_passed_over = 2
-    assert choose_next([long, short], None, now=10.0) is short
+    assert choose_next([long, short], None, now=10.0, size=2) is short
 
 
 def test_a_member_counts_the_turns_that_others_got_while_it_wanted_one() -> None:
@@ -85,10 +88,8 @@ def test_a_member_counts_the_turns_that_others_got_while_it_wanted_one() -> None
 def test_when_a_turn_ends(
     holder: QueueCounts, opened: float, dry: float, swap_s: float, end: TurnEnd
 ) -> None:
-    ours = MemberState(
-        A, 2.0, 1.0, state=State.RESIDENT, calls=holder, turn_opened_at=opened, queue_empty_at=dry
-    )
-    rival = MemberState(B, 2.0, 1.0, state=State.ASLEEP, calls=WAITS)
+    ours = MemberState(A, state=State.RESIDENT, calls=holder, turn_opened_at=opened, queue_empty_at=dry)
+    rival = MemberState(B, state=State.ASLEEP, calls=WAITS)
     found = turn_end(ours, [rival], swap_s, POLICY)
     assert (found.cutoff_at, found.stop_at) == pytest.approx((end.cutoff_at, end.stop_at))
 
@@ -160,14 +161,22 @@ def test_a_turn_goes_on_while_the_card_is_not_free_for_the_swap() -> None:
     assert MemberAction(Verb.CLOSE, "a", cutoff=111.0) in residency.on_report(111.0, "c", AWAKE)
 
 
-def test_a_turn_goes_on_while_the_card_is_not_free_for_a_start_beside_loaded_members() -> None:
+def test_beside_loaded_members_an_engine_starts_again_while_another_has_the_turn() -> None:
     shared, other = Slot("s", (A, B), keeps_loaded=True), Slot("t", (C,))
     residency = card(shared, other, a=AWAKE, b=AWAKE, c=ASLEEP)
     residency.on_queue(100.0, "c", WAITS)
     residency.on_report(100.0, "b", FAILED)
     residency.on_report(100.0, "b", STOPPED)
-    assert MemberAction(Verb.CLOSE, "a", cutoff=110.0) not in residency.tick(110.0)
-    assert MemberAction(Verb.CLOSE, "a", cutoff=111.0) in residency.on_report(111.0, "c", AWAKE)
+    residency.on_queue(100.0, "a", QueueCounts(in_flight=1))
+    residency.on_queue(100.0, "b", WAITS)
+    start = MemberAction(Verb.START, "b")
+    assert start not in residency.tick(110.0)  # the other slot's engine is in a step
+    actions = residency.on_report(111.0, "c", AWAKE)
+    assert start in actions
+    assert not any(isinstance(a, MemberAction) and a.verb is Verb.CLOSE for a in actions)
+    assert MemberAction(Verb.CLOSE, "a", cutoff=112.0) in residency.on_report(
+        112.0, "b", Snapshot(State.RESIDENT, calls=WAITS)
+    )
 
 
 def test_a_death_frees_the_card_once_its_memory_has_come_back() -> None:
@@ -224,10 +233,21 @@ def test_a_replica_that_died_while_it_started_is_not_started_again_at_once() -> 
     assert ticks_until(MemberAction(Verb.START, "a"), residency, joined)[0] == 6.0
 
 
-def test_an_engine_found_waking_by_a_new_keeper_gets_the_time_of_a_start() -> None:
+@pytest.mark.parametrize(
+    ("state", "longest_s"),
+    [
+        (State.STARTING, 3600.0),
+        (State.STOPPING, 300.0),
+        (State.WAKING, 300.0),
+        (State.FALLING_ASLEEP, 300.0),
+    ],
+)
+def test_an_engine_found_in_a_step_by_a_new_keeper_gets_the_time_of_that_step(
+    state: State, longest_s: float
+) -> None:
     residency = ResidencyScheduler([Slot("s", (A,))])
-    joined = residency.on_join(0.0, "a", Snapshot(State.WAKING))
-    assert ticks_until(MemberAction(Verb.RESTART, "a"), residency, joined)[0] == 3600.0
+    joined = residency.on_join(0.0, "a", Snapshot(state))
+    assert ticks_until(MemberAction(Verb.RESTART, "a"), residency, joined)[0] == longest_s
 
 
 def test_an_engine_that_joins_again_during_a_wake_gets_the_time_of_a_wake() -> None:
