@@ -20,6 +20,7 @@ class Card:
         self._late: list[int] = []
         self._is_late = False
         self._neighbour = 0
+        self._neighbour_after: tuple[str, int] | None = None
         self._broken: set[str] = set()
         self._failures: dict[str, int] = {}
         self._latches: dict[str, asyncio.Event] = {}
@@ -69,6 +70,10 @@ class Card:
         if self._free() < 0:
             self.forbidden.append("the test itself gave a neighbour more than there was")
 
+    async def neighbour_after(self, event: str, taken: int) -> None:
+        """Another program holds so many bytes as soon as the event has happened once more."""
+        self._neighbour_after = (event, taken)
+
     async def breaks(self, name: str) -> None:
         """The process of an engine dies; so does its memory."""
         self._broken.add(name)
@@ -99,6 +104,9 @@ class Card:
 
     async def note(self, event: str) -> None:
         self._events.append(event)
+        if self._neighbour_after is not None and self._neighbour_after[0] == event:
+            await self.neighbour(self._neighbour_after[1])
+            self._neighbour_after = None
         async with self._news:
             self._news.notify_all()
 
