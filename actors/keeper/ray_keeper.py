@@ -85,7 +85,7 @@ class RayKeeper(CardKeeper):
             if ray.get_runtime_context().was_current_actor_reconstructed:
                 self._rejoin_s = policy.join_wait_s
 
-    async def join(  # type: ignore[override]  # with what Ray's side of the protocol adds
+    async def join(
         self, member: str, claimant_id: str, found: Snapshot, replica: Any, since: float = 0.0
     ) -> str | None:
         """See `protocol.Keeper`. While replicas of another plan have the card, the answer is NOT_YET.

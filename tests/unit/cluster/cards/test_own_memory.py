@@ -19,7 +19,8 @@ def use(
     least: float, most: float | None = None, planned: float | None = None, **more: object
 ) -> OwnUse:
     most = least if most is None else most
-    found = OwnUse("n", (0,), int(least * GIB), int(most * GIB), planned and int(planned * GIB))
+    free = None if planned is None else int(planned * GIB)
+    found = OwnUse("n", (0,), int(least * GIB), int(most * GIB), free)
     return replace(found, **more)  # type: ignore[arg-type]
 
 
