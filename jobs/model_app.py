@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.keeper.protocol import CONTACT_S
 from cluster import ray_runtime
-from cluster.residency.messages import Verb
+from cluster.residency.messages import BRINGS_BACK
 from configs.schema import Recipe
 from jobs.app_choice import (
     ModelAppMismatch,
@@ -62,7 +62,7 @@ async def _count_wakes(keeper: Any) -> int | None:
             orders: dict[tuple[str, str], int] = await keeper.order_counts.remote()
     except (RayError, TimeoutError):
         return None
-    return sum(count for (_, verb), count in orders.items() if verb == Verb.WAKE)
+    return sum(count for (_, verb), count in orders.items() if verb in BRINGS_BACK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from actors.keeper.card_keeper import CardKeeper
 from actors.keeper.registration import Assignment
 from actors.replica import Replica
 from benchmarks.shared.harness import Limit, report, run
-from cluster.residency.messages import Verb
+from cluster.residency.messages import BRINGS_BACK
 from cluster.residency.state import Member, Slot
 from configs.schema import Recipe, Sampling
 from jobs.generate import GenerateProgress, GenerateTask, generate
@@ -149,7 +149,7 @@ class Sample:
             time.process_time(),
             1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             sum(file.stat().st_size for file in folder.iterdir()),
-            sum(count for (_, verb), count in orders.items() if verb == Verb.WAKE),
+            sum(count for (_, verb), count in orders.items() if verb in BRINGS_BACK),
         )
 
 

@@ -30,7 +30,7 @@ from benchmarks.shared.harness import QUESTIONS, Answer, Limit, ask, report, ser
 from benchmarks.shared.others import others_cpu_s
 from cluster import ray_runtime
 from cluster.cards.card import this_machine
-from cluster.residency.messages import Verb
+from cluster.residency.messages import BRINGS_BACK
 from configs.load import load
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.moa import sample_seed
@@ -192,13 +192,13 @@ def three_models() -> Recipe:
 
 
 async def swaps_so_far() -> tuple[int, float]:
-    """How many there were, and the seconds that engines took to fall asleep and to wake."""
+    """How many there were, and the seconds that engines took to leave the card and to come back."""
     from actors.keeper.ray_keeper import keepers
 
     (keeper,) = keepers(ray_runtime.APP_NAME).values()
     orders: dict[tuple[str, str], int] = await keeper.order_counts.remote()
     seconds: dict[tuple[str, str], float] = await keeper.step_seconds.remote()
-    return sum(n for (_, verb), n in orders.items() if verb == Verb.WAKE), sum(seconds.values())
+    return sum(n for (_, verb), n in orders.items() if verb in BRINGS_BACK), sum(seconds.values())
 
 
 @app.command()

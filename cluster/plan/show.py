@@ -66,7 +66,8 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     columns = ["card", "model", "awake", "weights", "KV", "runtime", "fraction", "utilization"]
     speeds = {(s.model, s.replica): s for s in prediction.speeds} if prediction else {}
-    for name in [*columns, *(["wake", "tokens/s"] if prediction else [])]:
+    back = "wake or start" if placement.stoppers else "wake"
+    for name in [*columns, *([back, "tokens/s"] if prediction else [])]:
         shown.add_column(name, justify="left" if name in ("card", "model", "awake") else "right")
     for replica in placement.replicas():
         slot = placement.slot(replica)
@@ -90,8 +91,8 @@ def summary(placement: Placement, prediction: Prediction | None = None) -> str:
     """What the table does not say, a line each: stopped models, host RAM, unused cards, models on no
     card, hours."""
     lines = [
-        f"stopped between turns, for too little RAM: {replica.name} (a start takes about "
-        f"{replica.start_s:.0f} s)"
+        f"{_name(replica)} is stopped between its turns, because there is too little RAM; a start takes "
+        f"about {replica.start_s:.0f} s (predicted)"
         for replica in placement.stoppers
     ]
     lines += [

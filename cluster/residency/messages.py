@@ -34,6 +34,10 @@ class Verb(StrEnum):
     """The keeper ends the replica's process, because its engine did not restart in time."""
 
 
+BRINGS_BACK = (Verb.START, Verb.WAKE)
+"""The orders that end a swap: an engine comes back to the card."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemberAction:
     """The scheduler tells its keeper to have `member` carry out `verb`."""

@@ -126,9 +126,13 @@ class ResidencyScheduler:
             found: the state that the replica brings. Its turn is open only if `found` says so.
         """
         member, slot = self._members[name], self._slots_by_member[name]
+        is_first_news = name in slot.not_joined or member.state not in (State.ABSENT, found.state)
         slot.not_joined.discard(name)
         slot.end_turn(member, now)
         member.enter(found.state, now)
+        if member.is_unloaded and is_first_news:
+            # Its engine, or that of the replica before it, may have ended a moment ago.
+            self._settled_at = now + self._policy.settle_s
         member.has_slept = found.has_slept or found.state is State.ASLEEP
         slot.count(member, found.calls, now)
         member.take_over_turn(found.turn, now)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from actors.keeper.card_keeper import CardKeeper
 from actors.keeper.protocol import LEASE_S
-from actors.keeper.replica_turns import REJOIN_S, REPORT_EVERY_S, TurnClient
+from actors.keeper.replica_turns import FIRST_TRIES, REJOIN_S, REPORT_EVERY_S, TurnClient
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
 from cluster.residency.state import Member, Slot, State
-from configs.errors import EngineUnavailable
+from configs.errors import EngineUnavailable, UserError, WeightsError
 from tests.unit.scripts import clock_ahead_s
 
 pytestmark = pytest.mark.virtual_time
@@ -77,12 +77,26 @@ class Card:
     """Models a, b, ... in one slot, and what they did. Every step and call asserts what must not be."""
 
     def __init__(
-        self, members: str = "ab", *, concurrency: int = 2, keeper_ahead_s: float = 0.0
+        self,
+        members: str = "ab",
+        *,
+        stops: str = "",
+        concurrency: int = 2,
+        keeper_ahead_s: float = 0.0,
     ) -> None:
-        self.slots = [Slot("s", tuple(Member(name, i, 1.0, 1.0) for i, name in enumerate(members)))]
+        """`stops` names the members that are stopped between their turns; the others sleep."""
+        planned = [
+            Member(name, i, 1.0, 1.0, stops=name in stops, start_s=1.0, stop_s=1.0)
+            for i, name in enumerate(members)
+        ]
+        self.slots = [Slot("s", tuple(planned))]
         self.log: list[str] = []
         self.killed: list[str] = []
         self.broken: set[str] = set()
+        self.died_asleep: set[str] = set()
+        """Members whose engines hold no memory while they are restarted."""
+        self.errors: dict[str, Exception] = {}
+        """What a broken step raises, if not RuntimeError."""
         self.link = Link(self.new_keeper(), keeper_ahead_s)
         self.turns = {
             name: TurnClient(name, Engine(self, name), self.link, concurrency=concurrency, replica=name)
@@ -112,13 +126,14 @@ class Card:
             await turns.stop()
 
     def check_health(self) -> None:
+        failed = [n for n in self.died_asleep if self.turns[n].state is State.FAILED]
         busy = [name for name, turns in self.turns.items() if turns.in_flight]
         awake = [
             n
             for n, t in self.turns.items()
             if t.state not in (State.NOT_STARTED, State.STOPPED, State.ASLEEP)
         ]
-        assert len(awake) <= 1, f"awake together: {awake}"
+        assert len(set(awake) - set(failed)) <= 1, f"awake together: {awake}"
         assert len(busy) <= 1, f"turns together: {busy}"
         assert all(self.turns[name].state is State.RESIDENT for name in busy), "serves asleep"
 
@@ -161,7 +176,7 @@ class Engine:
             self._card.log.append(f"{self._name} {step} cancelled")
             raise
         if f"{self._name} {step}" in self._card.broken:
-            raise RuntimeError(f"cannot {step}")
+            raise self._card.errors.get(f"{self._name} {step}", RuntimeError(f"cannot {step}"))
 
 
 TWO_CLOCKS = pytest.mark.parametrize("keeper_ahead_s", [0.0, 1000.0, -1000.0])
@@ -173,6 +188,131 @@ async def test_every_engine_is_started_once_and_the_first_of_the_recipe_is_left_
         turns.start()
     await asyncio.sleep(60)
     assert card.log == ["c start", "c sleep", "b start", "b sleep", "a start", "a sleep", "a wake"]
+    await card.down()
+
+
+async def test_a_replica_is_up_only_after_its_engine_has_slept_once() -> None:
+    card = Card("abc")
+    up: dict[str, list[str]] = {}
+
+    async def wait(name: str) -> None:
+        await card.turns[name].wait_until_up()
+        up[name] = list(card.log)
+
+    for turns in card.turns.values():
+        turns.start()
+    await asyncio.gather(*map(wait, "abc"))
+    assert "c sleep" in up["c"]
+    assert "b sleep" in up["b"]
+    assert up["a"][-2:] == ["a sleep", "a wake"]
+    await card.down()
+
+
+async def test_a_replica_that_is_stopped_between_its_turns_is_started_once_before_it_is_up() -> None:
+    card = Card("abc", stops="abc")
+    for turns in card.turns.values():
+        turns.start()
+    await asyncio.gather(*(turns.wait_until_up() for turns in card.turns.values()))
+    assert card.log == ["c start", "c stop", "b start", "b stop", "a start"]
+    states = {name: turns.state for name, turns in card.turns.items()}
+    assert states == {"a": State.RESIDENT, "b": State.STOPPED, "c": State.STOPPED}
+    card.log.clear()
+    await asyncio.gather(card.call("a"), card.call("c"))
+    assert card.log == ["a call", "a stop", "c start", "c call"]
+    await card.down()
+
+
+@pytest.mark.parametrize("times", [1, 2, FIRST_TRIES - 1])
+@pytest.mark.parametrize("step", ["a start", "a sleep"])
+async def test_a_first_start_that_fails_is_tried_again_and_the_replica_lives(
+    times: int, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = Card("ab")
+    card.broken.add(step)
+    card.errors[step] = RuntimeError("free memory is less than desired")
+    for turns in card.turns.values():
+        turns.start()
+    waiting = asyncio.create_task(card.turns["a"].wait_until_up())
+    while card.log.count("a restart") < times:
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+    found = (await card.link.keeper.snapshots())["a"]
+    assert (found.state, found.failure) == (State.FAILED, "free memory is less than desired")
+    card.broken.clear()
+    await waiting
+    assert card.killed == []
+    assert card.log.count("a restart") == times
+    assert "because its engine failed: free memory is less than desired" in caplog.text
+    await card.call("a")
+    await card.down()
+
+
+async def test_a_first_start_that_fails_each_time_ends_with_its_cause_after_so_many_tries() -> None:
+    card = Card("a")
+    card.broken.add("a start")
+    card.errors["a start"] = RuntimeError("free memory is less than desired")
+    card.turns["a"].start()
+    message = f"'a' did not start in {FIRST_TRIES} tries: free memory is less than desired"
+    with pytest.raises(EngineUnavailable, match=message):
+        await card.turns["a"].wait_until_up()
+    starts = card.log.count("a start")
+    assert starts == FIRST_TRIES
+    assert now() > sum(POLICY.retry_wait_s(n) for n in range(FIRST_TRIES - 1))
+    await card.down()
+
+
+def caused_by(cause: Exception) -> EngineUnavailable:
+    error = EngineUnavailable("vLLM cannot run a")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WeightsError("no file has these weights"),
+        UserError("such a setting does not exist"),
+        ValueError("max_model_len is too large"),
+        ModuleNotFoundError("No module named 'vllm'"),
+        caused_by(ValueError("max_model_len is too large")),
+    ],
+)
+async def test_a_first_start_that_can_never_succeed_fails_at_once(error: Exception) -> None:
+    card = Card("ab")
+    card.broken.add("a start")
+    card.errors["a start"] = error
+    for turns in card.turns.values():
+        turns.start()
+    with pytest.raises(EngineUnavailable, match=f"'a' cannot start: {error}"):
+        await card.turns["a"].wait_until_up()
+    assert card.log.count("a start") == 1
+    await card.down()
+
+
+async def test_a_failure_later_is_no_failure_of_the_first_start() -> None:
+    card = await Card("a").up()
+    for _ in range(FIRST_TRIES + 1):
+        card.turns["a"].mark_engine_failed("it has died")
+        await card.call("a")
+    await card.turns["a"].wait_until_up()
+    await card.down()
+
+
+async def test_an_engine_that_died_asleep_is_started_again_while_nobody_asks() -> None:
+    card = await Card("ab").up()
+    serving = asyncio.create_task(card.call("a", seconds=30))
+    await asyncio.sleep(1)
+    card.died_asleep.add("b")
+    card.turns["b"].mark_engine_failed("it has died")
+    await serving
+    assert card.log == ["a call", "b restart"], "the member that works keeps its turn"
+    await asyncio.sleep(60)
+    again = ["a sleep", "b start", "b sleep", "a wake"]
+    assert card.log == ["a call", "b restart", *again]
+    assert (await card.link.keeper.snapshots())["b"].failure == "it has died"
+    card.log.clear()
+    await card.call("b")
+    assert card.log == ["a sleep", "b wake", "b call"], "no start in a user's turn"
     await card.down()
 
 
@@ -408,8 +548,11 @@ async def test_a_member_that_the_keeper_does_not_expect_fails_instead_of_waiting
         await stranger.wait_until_up()
 
 
+STEPS = ("sleep", "stop", "stop hangs", "wake", "wake hangs", "start", "start hangs")
+
+
 @settings(
-    max_examples=20,
+    max_examples=30,
     derandomize=True,
     deadline=None,
     database=None,
@@ -423,7 +566,7 @@ async def test_whatever_breaks_and_in_whatever_order_all_is_served_in_the_end(se
     async def trouble(card: Card) -> None:
         for _ in range(rng.randint(0, 6)):
             await asyncio.sleep(rng.uniform(0, 20))
-            member, step = rng.choice("abc"), rng.choice(["sleep", "wake", "wake hangs", "start"])
+            member, step = rng.choice("abc"), rng.choice(STEPS)
             card.broken = {f"{member} {step}"}
             if rng.random() < 0.4:
                 card.link.cut.set()
@@ -444,7 +587,7 @@ async def test_whatever_breaks_and_in_whatever_order_all_is_served_in_the_end(se
         if not call.cancelled() and (error := call.exception()) is not None:
             assert isinstance(error, EngineUnavailable), error
 
-    card = await Card("abc").up()
+    card = await Card("abc", stops=rng.choice(["", "", "c", "bc", "abc"])).up()
     await asyncio.gather(trouble(card), *(caller(card) for _ in range(20)))
     await asyncio.gather(*(card.call(name) for name in "abc"))
     card.check_health()

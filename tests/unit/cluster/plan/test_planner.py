@@ -1,5 +1,6 @@
 """Which models take turns, which stay awake, and the message if they do not fit."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 
 from cluster.cards.card import GIB, Card
 from cluster.plan.advice import with_bits
+from cluster.plan.card_fill import HOST_SHARE, STOPPED_BYTES
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan, plan_recipe
+from cluster.plan.speed import DISK, start_s
 from cluster.plan.task import PlanningTask
 from configs.load import load
 from configs.schema import Recipe
@@ -178,18 +181,73 @@ def test_used_memory_and_a_recipes_limit_are_respected(
     assert plan(PlanningTask(limited, sizes, [make_card(200)])).longest_turns == 4
 
 
+def stopped(placement: Placement) -> list[str]:
+    return [replica.model for replica in placement.stoppers]
+
+
+@pytest.mark.parametrize(("gib", "stoppers"), [(150, 0), (100, 1), (70, 2), (36, 3), (4, 3)])
 @pytest.mark.parametrize("limit", ["machine", "recipe"])
-def test_sleepers_need_host_ram(
-    limit: str, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
+def test_as_few_as_possible_are_stopped_where_the_host_cannot_hold_all_sleepers(
+    limit: str, gib: int, stoppers: int, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    card, recipe = make_card(80, node="n", host_bytes=100 * GIB), mix
+    card, recipe = make_card(80, node="n", host_bytes=math.ceil(gib * GIB / HOST_SHARE)), mix
     if limit == "recipe":
-        cards = mix.cards.model_copy(update={"host_memory_bytes": 100 * GIB})
+        cards = mix.cards.model_copy(update={"host_memory_bytes": gib * GIB})
         card, recipe = make_card(80, node="n"), mix.model_copy(update={"cards": cards})
+    found = plan(PlanningTask(recipe, sizes, [card]))
+    assert slots(found) == [[["small"], ["big1", "big2", "big3"]]]
+    assert len(stopped(found)) == stoppers
+    asleep = 3 - stoppers
+    assert found.host_bytes == (("n", asleep * 36 * GIB + stoppers * STOPPED_BYTES),)
+
+
+def test_a_host_too_small_for_stopped_replicas_is_refused(
+    mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
+) -> None:
     with pytest.raises(DoesNotFit, match=r"36.0 GiB of host RAM[\s\S]*GiB of host RAM to sleep in"):
-        plan(PlanningTask(recipe, sizes, [card]))
-    enough = plan(PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=130 * GIB)]))
-    assert enough.host_bytes == (("n", 3 * 36 * GIB),)
+        plan(PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=2 * GIB)]))
+
+
+def test_of_equally_many_the_models_whose_starts_cost_an_answer_the_least_are_stopped(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    turns = {"residency": "turns"}
+    sizes = {"twice": make_checkpoint(30), "slow": make_checkpoint(36), "quick": make_checkpoint(33)}
+    all_turns = dict.fromkeys(sizes, turns)
+    recipe = make_recipe("twice", "slow", "quick", aggregator="twice", **all_turns)
+    card = make_card(80, host_bytes=int(90 * GIB))
+    # Any one is enough. `twice` is the smallest, but proposes and aggregates: two starts per answer.
+    assert stopped(plan(PlanningTask(recipe, sizes, [card]))) == ["quick"]
+
+
+def test_a_placement_without_stopped_models_goes_before_one_with_fewer_turns(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    sizes = {name: make_checkpoint(30) for name in "abcd"}
+    recipe = make_recipe("a", "b", "c", aggregator="d")
+    small_host = make_card(41, node="small", host_bytes=8 * GIB)
+    cards = [small_host, make_card(41, node="large", host_bytes=200 * GIB)]
+    found = plan(PlanningTask(recipe, sizes, cards))
+    assert stopped(found) == []
+    assert found.longest_turns == 3  # with one stopped, two and two would take turns
+
+
+def test_llamacpp_on_a_gpu_is_stopped_because_it_cannot_sleep(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint, make_card: MakeCard
+) -> None:
+    recipe = make_recipe("a", aggregator="b", engine="llamacpp")
+    found = plan(PlanningTask(recipe, {n: make_checkpoint(20) for n in "ab"}, [make_card(24)]))
+    assert stopped(found) == ["a", "b"]
+
+
+def test_a_stopped_model_shows_the_seconds_of_its_start(
+    mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
+) -> None:
+    task = PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=4 * GIB / HOST_SHARE)])
+    found = plan(task)
+    expected_s = start_s(mix.models["big1"], sizes["big1"], found.cards[0].card)
+    assert expected_s > 36 * GIB / DISK
+    assert {r.start_s for r in found.stoppers} == {expected_s}
 
 
 def test_a_card_whose_host_cannot_hold_sleepers_gets_one_model_that_never_sleeps(
@@ -210,6 +268,7 @@ def test_on_a_cpu_all_take_turns_with_all_cores(
     (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(0.5) for n in "ab"}, [CPU])).cards[0].slots
     assert [(m.model, m.threads, m.fraction) for m in slot.members] == [("a", 8, 0.5), ("b", 8, 0.5)]
     assert slot.keeps_loaded
+    assert not any(member.stops for member in slot.members)
     assert slot.total_bytes == sum(m.awake for m in slot.members)
 
 
@@ -221,6 +280,7 @@ def test_on_a_cpu_models_are_unloaded_when_they_do_not_all_fit(
     (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(4) for n in "ab"}, [CPU])).cards[0].slots
     assert not slot.keeps_loaded
     assert slot.total_bytes < 9 * GIB
+    assert all(member.stops for member in slot.members)
 
 
 def test_idle_machines_without_a_gpu_get_all_that_they_can_hold_loaded(

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from cluster.cards.card import GIB, Card
 from cluster.plan.advice import with_bits
-from cluster.plan.card_fill import host_limit, usable_bytes
+from cluster.plan.card_fill import STOPPED_BYTES, host_limit, usable_bytes
 from cluster.plan.checkpoint import Attention, Checkpoint
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan
 from cluster.plan.search import search_placement
 from cluster.plan.task import PlanningTask
-from configs.schema import Recipe
+from configs.schema import Recipe, VllmModel
 
 NAMES = "abcdef"
 
@@ -146,16 +146,45 @@ def test_fractions_add_up_to_one_card_and_pack_in_any_order(task: PlanningTask, 
             free[min(fitting, key=lambda n: free[n])] -= fraction
 
 
-def turns(recipe: Recipe, placement: Placement) -> tuple[int, int]:
-    """Members of the fullest slot, and how many take turns; without slots of extra replicas only."""
+def turns(recipe: Recipe, placement: Placement) -> tuple[int, int, int]:
+    """How many are stopped between turns, members of the fullest slot, and how many take turns.
+
+    Slots of extra replicas only do not count.
+    """
     least = {name: model.replicas.min for name, model in recipe.models.items()}
     slots = [
-        len(slot.members)
+        slot
         for placed in placement.cards
         for slot in placed.slots
         if any(member.replica < least[member.model] for member in slot.members)
     ]
-    return max(slots, default=0), sum(length for length in slots if length > 1)
+    lengths = [len(slot.members) for slot in slots]
+    stoppers = sum(member.stops for slot in slots for member in slot.members)
+    return stoppers, max(lengths, default=0), sum(length for length in lengths if length > 1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tasks())
+def test_who_is_stopped_takes_turns_and_no_sleep_would_have_done(task: PlanningTask) -> None:
+    placement = search_placement(task)
+    if placement is None:
+        return
+    for placed in placement.cards:
+        for slot in placed.slots:
+            stoppers = [member for member in slot.members if member.stops]
+            assert not stoppers or slot.takes_turns
+            if placed.card.kind == "cpu":
+                all_stop = slot.takes_turns and not slot.keeps_loaded
+                assert len(stoppers) == (len(slot.members) if all_stop else 0)
+    for replica in placement.stoppers:
+        card = placement.cards[replica.card].card
+        is_vllm = isinstance(task.recipe.models[replica.model], VllmModel)
+        if card.kind == "gpu" and is_vllm:
+            node = [placed for placed in placement.cards if placed.card.node == card.node]
+            limit = min(host_limit(task.recipe, placed.card) for placed in node)
+            needed = dict(placement.host_bytes)[card.node]
+            parked = task.footprint(replica.model).parked
+            assert needed + parked - STOPPED_BYTES > limit  # there is no room for it to sleep
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,9 +1,12 @@
 """Every preset for a GPU fits on the card that it is meant for, and becomes better with more."""
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.cards.card import GIB
 from cluster.cards.catalog import card_by_name
+from cluster.plan.card_fill import host_limit
 from cluster.plan.checkpoint import shapes
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan_recipe
@@ -112,8 +115,11 @@ def test_the_ablation_has_each_proposer_twice() -> None:
     }
 
 
-def test_a_full_host_refuses_the_sleepers_of_slim_moa() -> None:
-    recipe = load("slim_moa_a100")
-    cards = recipe.cards.model_copy(update={"host_memory_bytes": 64 * GIB})
-    with pytest.raises(DoesNotFit, match=r"64.0 GiB of host RAM"):
-        plan_recipe(recipe.model_copy(update={"cards": cards}), [card_by_name("A100-80GB")])
+def test_four_70b_models_take_turns_on_one_card_of_a_machine_with_64_gib_of_ram() -> None:
+    card = replace(card_by_name("A100-80GB"), host_bytes=64 * GIB)
+    found = plan_recipe(load("slim_moa_a100"), [card])
+    assert found.longest_turns == 4
+    assert {r.model for r in found.stoppers} >= {"llama-3.1-70b", "qwen2.5-72b", "nemotron-70b"}
+    assert found.replicas("gemma-2-9b-wpo")[0] not in found.stoppers  # it never leaves the card
+    assert all(80 < replica.start_s < 120 for replica in found.stoppers)
+    assert dict(found.host_bytes)[""] <= host_limit(load("slim_moa_a100"), card)

@@ -115,7 +115,7 @@ class World:
         self.steps: list[tuple[Verb, str]] = []
         """Every step that an engine began."""
         self.ended_at = dict.fromkeys(self.replicas, -math.inf)
-        """When each engine last ended: by a stop, a failure or a death."""
+        """When each engine last ended: by a stop or a failure, or by a death, once it was noticed."""
         self.swap_s = 0.0
         """Seconds of all steps."""
         self.new_keeper()
@@ -276,8 +276,6 @@ class World:
         """A replica dies: its callers get an error, and Serve makes a new replica."""
         old = self.replicas[name]
         old.is_alive = False
-        if old.state not in (State.NOT_STARTED, State.STOPPED):
-            self.ended_at[name] = self.now
         for call in old.waiting + old.in_flight:
             call.is_lost = True
         self.replicas[name] = Replica(old.member)
@@ -285,6 +283,8 @@ class World:
         def notice() -> None:
             # Until then the keeper refuses the new replica.
             if not self.replicas[name].is_registered:
+                if old.state not in (State.NOT_STARTED, State.STOPPED):
+                    self.ended_at[name] = self.now
                 self.carry_out(self.scheduler.on_leave(self.now, name))
                 self.join(name)
 

@@ -3,12 +3,14 @@
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from cluster.residency.policy import Policy
 from cluster.residency.state import Member, Slot, State
 from tests.unit.cluster.residency.simulated import IN_A_STEP, POLICY, Call, Faults, World
 
@@ -21,13 +23,31 @@ SIMULATED = settings(
 )
 
 
-def one_slot(costs: Sequence[tuple[float, float]], *, keeps_loaded: bool = False) -> Slot:
-    members = [Member(chr(97 + i), i, wake_s, sleep_s) for i, (wake_s, sleep_s) in enumerate(costs)]
+def one_slot(
+    costs: Sequence[tuple[float, float]], *, keeps_loaded: bool = False, stops: Sequence[bool] = ()
+) -> Slot:
+    """A slot of members a, b, ...
+
+    Args:
+        costs: for each member the seconds until it is back, and until it has left the card. A sleeper
+            starts three times as long as it wakes.
+        keeps_loaded: as in `Slot`.
+        stops: for the first members, whether they are stopped between their turns; the others sleep.
+    """
+    members = []
+    for i, (back_s, away_s) in enumerate(costs):
+        if i < len(stops) and stops[i]:
+            members.append(Member(chr(97 + i), i, stops=True, start_s=back_s, stop_s=away_s))
+        else:
+            members.append(Member(chr(97 + i), i, back_s, away_s, start_s=3 * back_s))
     return Slot("s", tuple(members), keeps_loaded)
 
 
 seconds = st.floats(0.05, 5)
 costs = st.lists(st.tuples(seconds, seconds), min_size=2, max_size=4)
+mixes = st.lists(st.booleans(), max_size=4)
+"""For each member, whether it is stopped between its turns."""
+SETTLES = replace(POLICY, settle_s=2.0)
 
 
 @settings(SIMULATED, max_examples=500)
@@ -35,11 +55,17 @@ costs = st.lists(st.tuples(seconds, seconds), min_size=2, max_size=4)
 def test_nothing_forbidden_happens_and_all_is_served_in_the_end(
     data: st.DataObject, seed: int, latency_s: float
 ) -> None:
-    slots = [one_slot(data.draw(costs), keeps_loaded=data.draw(st.booleans()))]
+    keeps_loaded = data.draw(st.booleans())
+    stops = [] if keeps_loaded else data.draw(mixes)
+    slots = [one_slot(data.draw(costs), keeps_loaded=keeps_loaded, stops=stops)]
     if data.draw(st.booleans()):
-        extra = tuple(Member(f"x{i}", i, 1.0, 0.5) for i in range(data.draw(st.integers(1, 2))))
+        count, stop = data.draw(st.integers(1, 2)), data.draw(st.booleans())
+        extra = tuple(
+            Member(f"x{i}", i, 1.0, 0.5, stops=stop and count > 1, start_s=2.0, stop_s=1.0)
+            for i in range(count)
+        )
         slots.append(Slot("t", extra))
-    world = World(slots, seed, latency_s)
+    world = World(slots, seed, latency_s, data.draw(st.sampled_from([POLICY, SETTLES])))
     world.faults = Faults(
         until=200, fail=data.draw(st.floats(0, 0.3)), hang=data.draw(st.floats(0, 0.1))
     )
@@ -63,9 +89,9 @@ def test_nothing_forbidden_happens_and_all_is_served_in_the_end(
     assert not any(r.state in IN_A_STEP or r.in_flight for r in world.replicas.values())
 
 
-def settled(slot: Slot, seed: int = 0, latency_s: float = 0.0) -> World:
+def settled(slot: Slot, seed: int = 0, latency_s: float = 0.0, policy: Policy = POLICY) -> World:
     """A world in which every engine has been started once."""
-    world = World([slot], seed, latency_s)
+    world = World([slot], seed, latency_s, policy)
     world.run()
     world.wakes = world.opens = 0
     world.swap_s = 0.0
@@ -76,7 +102,9 @@ def most_late_s(world: World, longest_call_s: float) -> float:
     """How late a turn may come after a call ran out of patience: the bound in the docstring of
     `cluster.residency.scheduler`, with the time that the messages of a swap take."""
     slot = world.slots[0]
-    swap_s = max(m.wake_s for m in slot.members) + max(m.sleep_s for m in slot.members)
+    back_s = max(m.start_s if m.stops else m.wake_s for m in slot.members)
+    away_s = max(m.stop_s + world.policy.settle_s if m.stops else m.sleep_s for m in slot.members)
+    swap_s = back_s + away_s
     swap_s = (0.0 if slot.keeps_loaded else swap_s) + 8 * world.latency_s
     least_s = max(POLICY.min_turn_s, swap_s)
     return (len(slot.members) - 1) * (least_s + longest_call_s + swap_s) + swap_s
@@ -86,14 +114,23 @@ def most_late_s(world: World, longest_call_s: float) -> float:
 @given(
     costs=costs,
     keeps_loaded=st.booleans(),
+    stops=mixes,
+    settles=st.booleans(),
     seed=st.integers(0, 2**32),
     latency_s=st.sampled_from([0.0, 0.2]),
     per_s=st.sampled_from([0.3, 2.0, 6.0]),
 )
 def test_a_waiting_member_gets_its_turn_within_the_stated_bound_even_under_overload(
-    costs: list[tuple[float, float]], keeps_loaded: bool, seed: int, latency_s: float, per_s: float
+    costs: list[tuple[float, float]],
+    keeps_loaded: bool,
+    stops: list[bool],
+    settles: bool,
+    seed: int,
+    latency_s: float,
+    per_s: float,
 ) -> None:
-    world = settled(one_slot(costs, keeps_loaded=keeps_loaded), seed, latency_s)
+    slot = one_slot(costs, keeps_loaded=keeps_loaded, stops=[] if keeps_loaded else stops)
+    world = settled(slot, seed, latency_s, SETTLES if settles else POLICY)
     rng, start, calls = random.Random(seed), world.now, []
     for _ in range(int(40 * per_s)):
         call, name = Call(rng.uniform(0.1, 2), 10.0), rng.choice(list(world.replicas))
@@ -152,13 +189,17 @@ def batch(world: World, rows: int, window: int, seed: int, layers: int = 1) -> N
     assert not any(r.waiting or r.in_flight for r in world.replicas.values())
 
 
-@pytest.mark.parametrize("keeps_loaded", [False, True])
+@pytest.mark.parametrize(
+    ("keeps_loaded", "stops"),
+    [(False, []), (False, [True] * 5), (False, [False, True]), (True, [])],
+    ids=["asleep", "stopped", "mixed", "loaded"],
+)
 @pytest.mark.parametrize("members", [2, 3, 5])
 @pytest.mark.parametrize("rows", [1, 50, 200])
 def test_a_batch_costs_at_most_one_swap_per_member_and_one_more(
-    rows: int, members: int, keeps_loaded: bool
+    rows: int, members: int, keeps_loaded: bool, stops: list[bool]
 ) -> None:
-    world = settled(one_slot([(2.0, 1.0)] * members, keeps_loaded=keeps_loaded))
+    world = settled(one_slot([(2.0, 1.0)] * members, keeps_loaded=keeps_loaded, stops=stops))
     batch(world, rows, window=rows, seed=rows)
     assert (world.opens if keeps_loaded else world.wakes) <= members + 1
 
