@@ -32,7 +32,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from actors.engine import PIECE_S, Delta, FinishReason, Message, Share, merge
 from actors.engines.vllm_arguments import REPLICA, engine_arguments, environment, sampling_arguments
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
-from actors.weights.folders import fetch_folder
+from actors.weights.lookup import engine_folder
 from cluster.cards.card import Kind
 from cluster.plan.checkpoint import from_folder
 from cluster.plan.footprint import footprint
@@ -73,9 +73,10 @@ class VllmEngine:
 
     async def start(self) -> None:
         await self.stop()
-        weights = self._model.load_format != "dummy"
-        sources = self._model.weights
-        folder = await asyncio.to_thread(fetch_folder, self._name, sources, weights=weights)
+        # Nothing is fetched here, under the card's lock: the replica has fetched the folder before.
+        folder = await asyncio.to_thread(engine_folder, self._model)
+        if folder is None:
+            raise EngineUnavailable("the folder of its weights is not here", model=self._name)
         try:
             self._llm = await asyncio.to_thread(self._load, folder)
             self._failure = None
