@@ -115,7 +115,7 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
     total = 0
     for kind in checkpoint.attention:
         kept = min(tokens, kind.window_tokens + window_slack) if kind.window_tokens else tokens
-        total += kind.layers * kind.kv_width * kept * (kind.value_bytes or value_bytes)
+        total += kind.layers * kept * kind.token_bytes(value_bytes)
     return total
 
 
