@@ -122,7 +122,10 @@ def _to_fetch(recipe: Recipe) -> str:
     absent = {name: state for name, state in weights_states(recipe).items() if not state.here}
     if not absent:
         return ""
-    names = (f"{name} ({gigabytes(s.size_bytes) if s.size_bytes else 'size unknown'})" for name, s in absent.items())
+    names = (
+        f"{name} ({gigabytes(s.size_bytes) if s.size_bytes else 'size unknown'})"
+        for name, s in absent.items()
+    )
     return f"not here yet, fetched by `slimmoa models --fetch` and `serve`: {', '.join(names)}"
 
 

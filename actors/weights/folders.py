@@ -20,10 +20,10 @@ from huggingface_hub import (
     try_to_load_from_cache,
 )
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # documented there
 
 from actors.weights.allowed_folders import require_allowed
-from actors.weights.choice import INDEX, index_files, small_files, weight_files, weights_here
+from actors.weights.choice import index_files, small_files, weight_files, weights_here
 from actors.weights.download import (
     Meter,
     Report,
@@ -34,6 +34,7 @@ from actors.weights.download import (
     silent,
 )
 from actors.weights.hub import HubEntry, Repository, ask_hub, explained, saved_repository
+from cluster.plan.safetensors import INDEX
 from configs.errors import WeightsError
 from configs.weights import FolderSource, HubFolder, LocalFolder
 
@@ -209,8 +210,8 @@ def small_file(source: HubFolder, repository: Repository, name: str) -> Path:
 
 
 def blob_path(source: HubFolder, sha256: str) -> Path:
-    """Where the Hub's client keeps a large file: below its checksum ("Understand caching" in the docs of
-    huggingface_hub). A snapshot of the repository has links to such files."""
+    """Where the Hub's client keeps a large file: below its checksum ("Understand caching" in the docs
+    of huggingface_hub). A snapshot of the repository has links to such files."""
     return _repository_folder(source) / "blobs" / sha256
 
 
@@ -219,7 +220,7 @@ def _repository_folder(source: HubFolder) -> Path:
 
 
 def _fetch(task: FolderDownload, report: Report) -> Path:
-    """Download the weights side by side, then let the Hub's client fetch the rest and link all files."""
+    """Download the weights side by side; then the Hub's client fetches the rest and links all files."""
     source = task.source
     require_space_for([task])
     large = [(n, e) for n in task.weights if (e := task.repository.files[n]).sha256 is not None]
@@ -294,8 +295,8 @@ def require_here(source: FolderSource, *, weights: bool = True, code: bool = Fal
 
 
 def _require_others(source: HubFolder, folder: Path, *, code: bool) -> None:
-    """Raise WeightsError if the tokenizer or another small file is missing, as far as this machine knows
-    which files there are."""
+    """Raise WeightsError if the tokenizer or another small file is missing, as far as this machine
+    knows which files there are."""
     known = saved_repository(source)
     if known is not None and known.commit == folder.name:
         absent = (name for name in small_files(known.files, code=code) if not (folder / name).exists())
@@ -303,8 +304,8 @@ def _require_others(source: HubFolder, folder: Path, *, code: bool) -> None:
             raise WeightsError(f"{name} is missing")
 
 
-class _NoBar(tqdm):  # type: ignore[type-arg]
+class _NoBar(tqdm):
     """A progress bar that is not drawn: our own one is."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **{**settings, "disable": True})
+        super().__init__(*arguments, **{**settings, "disable": True})  # type: ignore[no-untyped-call]

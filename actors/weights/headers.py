@@ -1,77 +1,96 @@
-"""What a plan reads of a checkpoint that is at the Hub: its configuration and the headers of its weights.
+"""What a plan reads of a checkpoint at the Hub: its configuration, and the headers of its weights.
 
-They are kept in a folder that looks like the checkpoint's own, but whose files of safetensors end after
-their headers. So a plan reads this folder as it reads any other, and no engine can load it. Of a
-checkpoint with 40 GB this takes some requests and less than a megabyte.
+Of a checkpoint with 40 GB this takes some requests and a few megabytes. It is kept on this machine, so
+that the next plan needs no network.
 """
 
 import json
 import os
-import shutil
-import struct
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi
 
 from actors.weights.folders import FolderDownload, download_of, small_file
 from actors.weights.hub import checkpoint_path, explained, saved_repository
+from cluster.plan.checkpoint import Checkpoint, from_metadata
+from configs.errors import WeightsError
 from configs.weights import HubFolder
 
-READ = ("config.json", "generation_config.json", "hf_quant_config.json", "model.safetensors.index.json")
-"""The small files that a plan may read, where the repository has them."""
+CONFIG = "config.json"
+QUANTIZATION = "hf_quant_config.json"
+"""Where some checkpoints say how they are quantized."""
 WORKERS = 8
 """How many headers are fetched side by side."""
 
 
-def headers_here(source: HubFolder) -> Path | None:
-    """The folder with the headers of a repository, if this machine has kept it. Fetches nothing."""
+def headers_here(source: HubFolder) -> Checkpoint | None:
+    """The checkpoint of a repository by what an earlier plan has fetched, or None. Fetches nothing.
+
+    Raises:
+        UnknownCheckpoint: the checkpoint cannot be understood; the message names the key.
+    """
     repository = saved_repository(source)
     if repository is None:
         return None
-    folder = checkpoint_path(source, repository.commit)
-    return folder if (folder / "config.json").is_file() else None
+    with suppress(OSError, ValueError):
+        facts = json.loads(_file(source, repository.commit).read_text("utf-8"))
+        if isinstance(facts, dict) and facts.keys() == {"config", "quantization", "tensors"}:
+            return _checkpoint(source, facts)
+    return None
 
 
-def fetch_headers(source: HubFolder) -> Path:
-    """Fetch the headers of a repository's weights and what else a plan reads; return their folder.
+def fetch_headers(source: HubFolder) -> Checkpoint:
+    """Ask the Hub for the headers of a repository's weights and for what else a plan reads.
 
     Raises:
         WeightsError: the Hub cannot be reached or refuses, or the repository has no safetensors.
+        UnknownCheckpoint: the checkpoint cannot be understood; the message names the key.
     """
     found = download_of(source)
-    folder = checkpoint_path(source, found.repository.commit)
-    if (folder / "config.json").is_file():
-        return folder
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-    partial.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "config": _json_file(found, CONFIG),
+        "quantization": _json_file(found, QUANTIZATION),
+        "tensors": _tensor_bytes(found),
+    }
+    file = _file(source, found.repository.commit)
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    with suppress(OSError):  # a disk that is full costs the next plan some requests
+        partial.write_text(json.dumps(facts, separators=(",", ":")), "utf-8")
+        os.replace(partial, file)
+    return _checkpoint(source, facts)
+
+
+def _checkpoint(source: HubFolder, facts: dict[str, Any]) -> Checkpoint:
+    tensors, config, quantization = facts["tensors"], facts["config"], facts["quantization"]
+    return from_metadata(config, tensors, quantization, name=source.hub)
+
+
+def _file(source: HubFolder, commit: str) -> Path:
+    path = checkpoint_path(source, commit)
+    return path.with_name(f"{path.name}.headers.json")
+
+
+def _json_file(found: FolderDownload, name: str) -> Any:
+    """The content of a small file; None if the repository does not have it."""
+    if name not in found.repository.files:
+        return None
     try:
-        for name in found.repository.files.keys() & set(READ):
-            shutil.copyfile(small_file(source, found.repository, name), partial / name)
-        _write_headers(found, partial)
-        with suppress(OSError):  # another process may have been faster
-            os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
+        return json.loads(small_file(found.source, found.repository, name).read_text("utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{name} is not JSON: {error}") from error
 
 
-def _write_headers(found: FolderDownload, folder: Path) -> None:
+def _tensor_bytes(found: FolderDownload) -> dict[str, int]:
+    """Bytes of each tensor of all files of weights."""
     api, source, commit = HfApi(), found.source, found.repository.commit
 
-    def fetch(name: str) -> bytes:
+    def fetch(name: str) -> dict[str, int]:
         tensors = api.parse_safetensors_file_metadata(source.hub, name, revision=commit).tensors
-        header = {
-            tensor: {key: facts[key] for key in ("dtype", "shape", "data_offsets")}
-            for tensor, facts in ((tensor, asdict(info)) for tensor, info in tensors.items())
-        }
-        text = json.dumps(header, separators=(",", ":")).encode()
-        return struct.pack("<Q", len(text)) + text
+        return {t: info.data_offsets[1] - info.data_offsets[0] for t, info in tensors.items()}
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        headers: Iterable[bytes] = explained(source, lambda: list(pool.map(fetch, found.weights)))
-    for name, header in zip(found.weights, headers, strict=True):
-        (folder / name).write_bytes(header)
+        parts = explained(source, lambda: list(pool.map(fetch, found.weights)))
+    return {tensor: size for part in parts for tensor, size in part.items()}

@@ -1,7 +1,7 @@
 """What the Hub says about a repository, and its errors in words for people.
 
-One request lists all files with their sizes and checksums (`HfApi.model_info`). The list is kept on this
-machine, so that the next plan needs no network.
+One request lists all files with their sizes and checksums (`HfApi.model_info`). The list is kept on
+this machine, so that the next plan needs no network.
 """
 
 import json
@@ -31,10 +31,10 @@ from configs.weights import HubFile, HubFolder
 HUB_PROBE_S = 3.0
 """Longest wait for the Hub's first answer, in seconds; after that the next source is tried."""
 UNREACHABLE_S = 30.0
-"""Seconds for which a Hub that could not be reached is not asked again: a recipe has several models, and
-each of them would wait `HUB_PROBE_S`."""
+"""Seconds for which a Hub that could not be reached is not asked again: a recipe has several models,
+and each of them would wait `HUB_PROBE_S`."""
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-"""Base of all errors of the HTTP library that the Hub's client uses, which is another one from 2.0 on."""
+"""Base of all errors of the HTTP library that the Hub's client uses: httpx, or httpx2 from 2.0 on."""
 
 _unreachable: dict[str, float] = {}
 """By the Hub's address: until when it is not asked again, on the clock of `time.monotonic`."""
@@ -185,8 +185,8 @@ def _explain_status(error: HfHubHTTPError, page: str) -> str:
     match error.response.status_code:
         case 401:
             return (
-                "the Hub does not know the token of this machine: run `hf auth login` again, or correct "
-                "HF_TOKEN"
+                "the Hub does not know the token of this machine: run `hf auth login` again, or "
+                "correct HF_TOKEN"
             )
         case 403:
             return f"the token of this machine lacks the right to read it: {page}"

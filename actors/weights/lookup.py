@@ -1,4 +1,4 @@
-"""The weights of a recipe's models: where they are, what a plan can know of them, what is to be fetched."""
+"""The weights of a recipe's models: where they are, what a plan knows of them, what is missing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ from actors.weights.folders import (
     saved_download,
 )
 from actors.weights.headers import fetch_headers, headers_here
+from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from configs.weights import HubFolder, LocalFile
 
 
-def find_weights(name: str, model: Model) -> Path | None:
-    """What tells a plan how large a model is: the file or folder of its weights, or of their headers.
+def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
+    """What tells a plan how large a model is: the file or folder of its weights, or their headers.
 
     For a folder these are tried, each for all sources:
 
@@ -41,11 +42,12 @@ def find_weights(name: str, model: Model) -> Path | None:
         model: the model's settings.
 
     Returns:
-        The file or folder; None for a model without weights, for a file that is not here, and for a
-        folder whose shape is bundled.
+        The file or folder, or the checkpoint by its headers. None for a model without weights, for a
+        file that is not here, and for a folder whose shape is bundled.
 
     Raises:
         WeightsError: nothing tells how large the model is; the message names the cause of each failure.
+        UnknownCheckpoint: the checkpoint at the Hub cannot be understood; the message names the key.
     """
     if isinstance(model, LlamaCppModel):
         return _find_file(name, model)
@@ -55,8 +57,8 @@ def find_weights(name: str, model: Model) -> Path | None:
         return folder
     hubs = [source for source in model.weights if isinstance(source, HubFolder)]
     for source in hubs:
-        if (folder := headers_here(source)) is not None:
-            return folder
+        if (known := headers_here(source)) is not None:
+            return known
     if any(bundled_shape(source) for source in hubs):
         return None
     causes = []
@@ -69,7 +71,7 @@ def find_weights(name: str, model: Model) -> Path | None:
     raise WeightsError(message, model=name)
 
 
-def fetch_weights(name: str, model: Model) -> Path | None:
+def fetch_weights(name: str, model: Model) -> Path | Checkpoint | None:
     """What `find_weights` returns, after the file of a llama.cpp model has been fetched.
 
     Folders are not fetched: a plan needs their headers only.
@@ -104,7 +106,7 @@ def bring_here(name: str, model: Model, report: Report = silent) -> None:
 
 
 def engine_folder(model: VllmModel) -> Path | None:
-    """The folder that a model's engine reads, if it is whole on this machine, or None. Fetches nothing."""
+    """The folder that a model's engine reads, if it is whole on this machine. Fetches nothing."""
     return folder_here(model.weights, **_wanted(model))
 
 
@@ -146,7 +148,12 @@ def learn_size(name: str, model: Model) -> None:
         WeightsError: the Hub cannot be reached or refuses, or the folder is of no use.
     """
     state = weights_state(model)
-    if isinstance(model, VllmModel) and state is not None and not state.here and state.size_bytes is None:
+    if (
+        isinstance(model, VllmModel)
+        and state is not None
+        and not state.here
+        and state.size_bytes is None
+    ):
         find_download(name, model.weights, **_wanted(model))
 
 
@@ -176,7 +183,7 @@ def weights_state(model: Model) -> WeightsState | None:
 
 
 def _wanted(model: VllmModel) -> dict[str, bool]:
-    """Which parts of the folder an engine reads. Random weights (`dummy`) need none of the real ones."""
+    """Which parts of the folder an engine reads. For random weights (`dummy`) no real ones."""
     return {"weights": model.load_format != "dummy", "code": model.trust_remote_code}
 
 

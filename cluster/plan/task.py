@@ -24,9 +24,9 @@ from configs.weights import HubFolder
 
 MAIN_REVISION = "main"
 """The revision of a repository whose shape may be bundled."""
-FindWeights = Callable[[str, Model], Path | None]
-"""Takes a model's name and settings; returns the file or folder of its weights or of their headers, if one
-is found."""
+FindWeights = Callable[[str, Model], Path | Checkpoint | None]
+"""Takes a model's name and settings; returns the file or folder of its weights, or what is known of
+them, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,11 @@ def _read_checkpoint(name: str, model: Model, find: FindWeights) -> Checkpoint |
         return scripted_checkpoint(model.weight_bytes)
     if not isinstance(model, LlamaCppModel | VllmModel):
         return None
-    path = find(name, model)
-    if path is not None:
-        return from_gguf(path) if path.is_file() else from_folder(path)
+    found = find(name, model)
+    if isinstance(found, Checkpoint):
+        return found
+    if found is not None:
+        return from_gguf(found) if found.is_file() else from_folder(found)
     for source in model.weights:
         if isinstance(source, HubFolder) and (shape := bundled_shape(source)):
             return shape

@@ -1,7 +1,7 @@
 """A Hub on this machine: as much of it as the real client of huggingface_hub asks for.
 
-It lists repositories, redirects large files to a second address as the Hub's storage does, sends ranges,
-and refuses as the Hub refuses. It notes every request, and the bytes that it sent.
+It lists repositories, redirects to large files at a second address as the Hub does, sends ranges, and
+refuses as the Hub refuses. It notes every request, and the bytes that it sent.
 """
 
 import hashlib
@@ -213,7 +213,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _resolve(self, hub: str, revision: str, name: str) -> None:
         repo = self._find(hub, revision)
         if repo is None:
-            return
+            return None
         if repo.gated and self._token() not in repo.readers:
             return self._refuse(401 if self._token() is None else 403, code="GatedRepo")
         body = repo.files.get(name)
@@ -293,8 +293,8 @@ def serve_hub() -> Iterator[FakeHub]:
 
 
 def point_client_at(url: str, folder: Any, patch: pytest.MonkeyPatch) -> None:
-    """Have the Hub's client of this process, which read its settings when it was imported, use `url` and
-    a cache below `folder`."""
+    """Have the Hub's client of this process, which read its settings when it was imported, use `url`
+    and a cache below `folder`."""
     patch.setenv("NO_PROXY", "127.0.0.1,localhost")
     patch.delenv("HF_TOKEN", raising=False)
     patch.setenv("SLIMMOA_CACHE", f"{folder}/slimmoa")

@@ -116,8 +116,8 @@ def test_the_advice_of_a_refusal_leads_to_a_plan(
 
 
 @pytest.mark.parametrize("command", [("plan", *CARD), ("models", "--fetch")], ids=["plan", "models"])
+@pytest.mark.usefixtures("hub")
 def test_without_the_hub_a_refusal_is_one_line(
-    hub: FakeHub,
     recipe: str,
     tmp_path: Path,
     command: tuple[str, ...],

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from actors.weights import download as download_module
 from actors.weights.download import DownloadProgress
 from actors.weights.folders import fetch_folder, find_download, folder_here
 from configs.errors import WeightsError
@@ -226,9 +225,7 @@ def test_two_processes_fetch_a_folder_once(hub: FakeHub, tmp_path: Path) -> None
     assert weights_sent(hub) == weights_bytes(hub)
 
 
-def test_bytes_that_are_not_those_of_the_checksum_are_not_used(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bytes_that_are_not_those_of_the_checksum_are_not_used(hub: FakeHub, tmp_path: Path) -> None:
     sha256 = hub.large("o/n", SHARDS[0])
     partial = tmp_path / f"hf/hub/models--o--n/blobs/{sha256}.incomplete"
     partial.parent.mkdir(parents=True)
@@ -265,11 +262,13 @@ def test_without_room_on_the_disk_nothing_is_begun(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage(9000, 0, 8000))
-    with pytest.raises(WeightsError, match=r"needs 0\.0 MB, and the disk of .* has 0\.0 MB free: .*HF_HOME"):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(9000, 0, 8000))
+    with pytest.raises(
+        WeightsError, match=r"needs 0\.0 MB, and the disk of .* has 0\.0 MB free: .*HF_HOME"
+    ):
         fetch_folder("m", [SOURCE])
     assert weights_sent(hub) == 0
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage(9000, 0, 9000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(9000, 0, 9000))
     fetch_folder("m", [SOURCE])
 
 
@@ -298,12 +297,12 @@ def test_a_new_version_of_a_repository_is_fetched_where_the_old_one_was_not_whol
 
 
 def test_a_hub_out_of_reach_is_asked_once_for_all_models(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point_client_at("http://127.0.0.1:1", tmp_path, monkeypatch)
+    monkeypatch.setattr("actors.weights.hub._unreachable", {})
     with pytest.raises(WeightsError, match="cannot be reached"):
         fetch_folder("m", [SOURCE])
     with pytest.raises(WeightsError, match="could not be reached a moment ago"):
         fetch_folder("m", [HubFolder(hub="o/other")])
-    monkeypatch.setattr("actors.weights.hub._unreachable", {})
     assert os.listdir(tmp_path) == []

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from actors.weights.folders import fetch_folder
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.lookup import fetch_weights, find_weights
-from cluster.plan.checkpoint import from_folder
+from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
 from configs.errors import WeightsError
 from configs.schema import VllmModel
 from configs.weights import HubFolder
@@ -42,19 +42,21 @@ def failure(hub: str = "o/n", revision: str = "main") -> str:
 # Headers
 
 
-def test_a_plan_knows_a_checkpoint_by_its_headers_alone(hub: FakeHub) -> None:
-    folder = find_weights("m", model({"hub": "o/n"}))
-    assert folder is not None
-    found = from_folder(folder)
+@pytest.mark.usefixtures("hub")
+def test_a_plan_knows_a_checkpoint_by_its_headers_alone(tmp_path: Path) -> None:
+    found = find_weights("m", model({"hub": "o/n"}))
+    assert isinstance(found, Checkpoint)
     assert (found.weight_bytes, found.layers, found.vocab) == (WEIGHT_BYTES, 2, 1000)
     assert sorted(found.tensor_bytes) == [64, 64, 4096, 4096]
-    assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) < WEIGHT_BYTES / 4
+    assert [*(tmp_path / "hf").rglob("*.safetensors")] == []
 
 
 def test_a_second_plan_asks_nobody(hub: FakeHub) -> None:
     first = find_weights("m", model({"hub": "o/n"}))
     hub.requests.clear()
-    assert find_weights("m", model({"hub": "o/n"})) == fetch_weights("m", model({"hub": "o/n"})) == first
+    assert (
+        find_weights("m", model({"hub": "o/n"})) == fetch_weights("m", model({"hub": "o/n"})) == first
+    )
     assert hub.requests == []
 
 
@@ -62,35 +64,40 @@ def test_headers_that_are_longer_than_the_first_request_are_read_whole(hub: Fake
     tensors = {f"model.layers.{n}.a.very.long.name.of.a.tensor": 2 for n in range(2000)}
     files = {"config.json": checkpoint()["config.json"], "model.safetensors": safetensors(tensors)}
     hub.repos["o/n"] = FakeRepo(files)
-    assert from_folder(fetch_headers(SOURCE)).weight_bytes == 4000
+    assert fetch_headers(SOURCE).weight_bytes == 4000
 
 
 def test_the_facts_of_quantization_come_along(hub: FakeHub) -> None:
-    hub.repos["o/n"].files["hf_quant_config.json"] = b'{"quantization": {}}'
-    assert (fetch_headers(SOURCE) / "hf_quant_config.json").read_bytes() == b'{"quantization": {}}'
+    assert fetch_headers(SOURCE).kv_dtype is None
+    facts = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}
+    facts["quantization"]["kv_cache_quant_algo"] = "FP8"
+    hub.repos["o/n"].files["hf_quant_config.json"] = json.dumps(facts).encode()
+    found = fetch_headers(SOURCE)
+    assert (found.quantization, found.kv_dtype) == ("modelopt", "fp8")
+    assert headers_here(SOURCE) == found
 
 
-def test_once_the_folder_is_here_a_plan_reads_the_folder(hub: FakeHub) -> None:
+@pytest.mark.usefixtures("hub")
+def test_once_the_folder_is_here_a_plan_reads_the_folder() -> None:
     headers = find_weights("m", model({"hub": "o/n"}))
     folder = fetch_folder("m", [SOURCE])
     assert find_weights("m", model({"hub": "o/n"})) == folder != headers
 
 
-def test_headers_are_no_weights_for_an_engine(hub: FakeHub) -> None:
-    folder = fetch_headers(SOURCE)
-    (length,) = struct.unpack("<Q", next(folder.glob("*.safetensors")).read_bytes()[:8])
-    assert next(folder.glob("*.safetensors")).stat().st_size == 8 + length
-    hub.sent.clear()
-    assert fetch_folder("m", [SOURCE]) != folder
-    assert sum(hub.sent.values()) > WEIGHT_BYTES
-
-
-def test_a_folder_that_was_fetched_in_part_is_planned_by_its_headers(hub: FakeHub) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_folder_that_was_fetched_in_part_is_planned_by_its_headers() -> None:
     folder = fetch_folder("m", [SOURCE])
     (folder / "model-00002-of-00002.safetensors").unlink()
     found = find_weights("m", model({"hub": "o/n"}))
-    assert found is not None
-    assert from_folder(found).weight_bytes == WEIGHT_BYTES
+    assert isinstance(found, Checkpoint)
+    assert found.weight_bytes == WEIGHT_BYTES
+
+
+def test_a_checkpoint_that_cannot_be_understood_is_named(hub: FakeHub) -> None:
+    hub.repos["o/n"].files["config.json"] = b'{"model_type": "llama"}'
+    for _ in range(2):  # from the Hub, and from what was kept
+        with pytest.raises(UnknownCheckpoint, match="cannot understand the model in 'o/n'"):
+            find_weights("m", model({"hub": "o/n"}))
 
 
 def test_what_breaks_off_is_asked_for_again(hub: FakeHub) -> None:
@@ -113,8 +120,8 @@ def test_a_bundled_shape_is_that_of_the_main_revision(hub: FakeHub) -> None:
     name = "Qwen/Qwen2.5-7B-Instruct-AWQ"
     hub.repos[name] = FakeRepo(checkpoint(), revisions=("main", "8bit"))
     found = find_weights("m", model({"hub": name, "revision": "8bit"}))
-    assert found is not None
-    assert from_folder(found).weight_bytes == WEIGHT_BYTES
+    assert isinstance(found, Checkpoint)
+    assert found.weight_bytes == WEIGHT_BYTES
 
 
 def test_headers_that_are_here_go_before_a_bundled_shape(hub: FakeHub) -> None:
@@ -124,7 +131,8 @@ def test_headers_that_are_here_go_before_a_bundled_shape(hub: FakeHub) -> None:
     assert find_weights("m", model({"hub": name})) == headers
 
 
-def test_the_next_source_is_asked_where_one_cannot_tell(hub: FakeHub, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_the_next_source_is_asked_where_one_cannot_tell(tmp_path: Path) -> None:
     sources = ({"path": str(tmp_path / "none")}, {"hub": "o/none"}, {"hub": "o/n"})
     assert find_weights("m", model(*sources)) == headers_here(SOURCE)
 
@@ -150,14 +158,17 @@ def test_a_gated_repository_asks_for_its_licence_and_a_login(hub: FakeHub) -> No
     assert find_weights("m", model({"hub": "o/n"})) is not None
 
 
-def test_a_private_repository_opens_with_its_token(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_repository_opens_with_its_token(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.repos["o/n"].private = True
     assert "or it is private" in failure()
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert find_weights("m", model({"hub": "o/n"})) is not None
 
 
-def test_a_token_that_the_hub_does_not_know_is_said(hub: FakeHub) -> None:
+@pytest.mark.usefixtures("hub")
+def test_a_token_that_the_hub_does_not_know_is_said() -> None:
     log_in("hf_expired")
     assert "does not know the token of this machine: run `hf auth login` again" in failure()
 
@@ -187,17 +198,21 @@ def test_without_a_network_a_plan_fails_at_once(
     assert time.monotonic() - began < 3
 
 
-def test_offline_mode_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("hub")
+def test_offline_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in failure()
 
 
 def test_a_repository_of_pickles_is_refused_with_the_reason(hub: FakeHub) -> None:
     hub.repos["o/n"] = FakeRepo({"config.json": b"{}", "pytorch_model.bin": b"x" * 999})
-    assert "only safetensors are loaded, and there are none: 'pytorch_model.bin' is a pickle" in failure()
+    assert (
+        "only safetensors are loaded, and there are none: 'pytorch_model.bin' is a pickle" in failure()
+    )
 
 
 def test_something_else_at_the_address_is_said(hub: FakeHub) -> None:
     hub.repos["o/n"].files["config.json"] = b"<html>"
+    assert "o/n: config.json is not JSON" in failure()
     hub.repos["o/n"].files["model.safetensors.index.json"] = json.dumps([1]).encode()
     assert "model.safetensors.index.json is broken" in failure()
