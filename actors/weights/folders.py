@@ -4,69 +4,23 @@ A folder of the Hub goes into the cache of the Hub's client (`$HF_HOME`), so tha
 there and what they have fetched is found here.
 """
 
-import glob
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from huggingface_hub import (
-    constants,
-    hf_hub_download,
-    hf_hub_url,
-    snapshot_download,
-    try_to_load_from_cache,
-)
-from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # documented there
+from huggingface_hub import snapshot_download
 
 from actors.weights.allowed_folders import require_allowed
-from actors.weights.choice import index_files, small_files, weight_files, weights_here
-from actors.weights.download import (
-    Meter,
-    Report,
-    arrived_bytes,
-    download,
-    locked,
-    require_space,
-    silent,
-)
-from actors.weights.hub import HubEntry, Repository, ask_hub, explained, saved_repository
-from cluster.plan.safetensors import INDEX
+from actors.weights.choice import small_files, weights_here
+from actors.weights.download import Report, silent
+from actors.weights.folder_download import download_folder
+from actors.weights.hub import saved_repository
+from actors.weights.repository import FolderDownload, download_of
 from configs.errors import WeightsError
 from configs.weights import FolderSource, HubFolder, LocalFolder
 
 T = TypeVar("T")
-WORKERS = 4
-"""How many files of weights are downloaded side by side."""
-
-
-@dataclass(frozen=True, slots=True)
-class FolderDownload:
-    """A folder of the Hub that is not, or not whole, on this machine."""
-
-    source: HubFolder
-    repository: Repository
-    weights: tuple[str, ...]
-    """The files of weights to fetch; none if only the model's shape is wanted."""
-    others: tuple[str, ...]
-    """The other files to fetch."""
-
-    @property
-    def missing_bytes(self) -> int:
-        """Bytes that are still to be downloaded."""
-        return sum(self._missing(name) for name in (*self.weights, *self.others))
-
-    def _missing(self, name: str) -> int:
-        entry = self.repository.files[name]
-        if (_repository_folder(self.source) / "snapshots" / self.repository.commit / name).exists():
-            return 0
-        if entry.sha256 is None:
-            return entry.size
-        blob = blob_path(self.source, entry.sha256)
-        return 0 if blob.exists() else max(0, entry.size - arrived_bytes(blob))
 
 
 def folder_here(
@@ -114,7 +68,7 @@ def fetch_folder(
     def fetch(source: FolderSource) -> Path:
         if isinstance(source, LocalFolder):
             return require_here(source, weights=weights, code=code)
-        return _fetch(download_of(source, weights=weights, code=code), report)
+        return download_folder(download_of(source, weights=weights, code=code), report)
 
     return folder_here(sources, weights=weights, code=code) or _first(model, sources, fetch)
 
@@ -139,17 +93,6 @@ def find_download(
     return _first(model, sources, find)
 
 
-def require_space_for(downloads: Collection[FolderDownload]) -> None:
-    """Raise an error if the disk of the Hub's cache has no room for all of `downloads`.
-
-    Raises:
-        WeightsError: there is too little free space; the message says how much is needed.
-    """
-    needed = {download.source: download.missing_bytes for download in downloads}
-    if needed:
-        require_space(sum(needed.values()), Path(constants.HF_HUB_CACHE), "HF_HOME")
-
-
 def _first(model: str, sources: Sequence[FolderSource], get: Callable[[FolderSource], T]) -> T:
     """What `get` returns for the first source for which it raises no error."""
     causes = []
@@ -160,110 +103,6 @@ def _first(model: str, sources: Sequence[FolderSource], get: Callable[[FolderSou
             name = source.hub if isinstance(source, HubFolder) else source.path
             causes.append(f"{name}: {' '.join(str(error).split()) or repr(error)}")
     raise WeightsError(f"no weights for model {model!r}: {'; '.join(causes)}", model=model)
-
-
-def download_of(source: HubFolder, *, weights: bool = True, code: bool = False) -> FolderDownload:
-    """Ask the Hub which files of a repository an engine reads, and how large they are.
-
-    Raises:
-        WeightsError: the Hub cannot be reached or refuses, or the repository has no safetensors.
-    """
-    repository = ask_hub(source)
-    names = repository.files.keys()
-    chosen = weight_files(names, _indexed(source, repository)) if weights else ()
-    return FolderDownload(source, repository, tuple(chosen), tuple(small_files(names, code=code)))
-
-
-def saved_download(source: HubFolder, *, code: bool = False) -> FolderDownload | None:
-    """What `download_of` returned the last time, as this machine has kept it; None if it has not."""
-    repository = saved_repository(source)
-    if repository is None:
-        return None
-    indexed, names = None, repository.files.keys()
-    try:
-        if INDEX in names:
-            index = try_to_load_from_cache(source.hub, INDEX, revision=repository.commit)
-            if not isinstance(index, str):
-                return None
-            indexed = index_files(Path(index).read_text("utf-8"))
-        chosen = weight_files(names, indexed)
-    except (WeightsError, OSError):
-        return None
-    return FolderDownload(source, repository, tuple(chosen), tuple(small_files(names, code=code)))
-
-
-def _indexed(source: HubFolder, repository: Repository) -> frozenset[str] | None:
-    """The files that the repository's index names; None if it has no index."""
-    if INDEX not in repository.files:
-        return None
-    return index_files(small_file(source, repository, INDEX).read_text("utf-8"))
-
-
-def small_file(source: HubFolder, repository: Repository, name: str) -> Path:
-    """Fetch one small file of a repository into the cache, where a later download finds it.
-
-    Raises:
-        WeightsError: the Hub cannot be reached, or refuses.
-    """
-    commit = repository.commit
-    return Path(explained(source, lambda: hf_hub_download(source.hub, name, revision=commit)))
-
-
-def blob_path(source: HubFolder, sha256: str) -> Path:
-    """Where the Hub's client keeps a large file: below its checksum ("Understand caching" in the docs
-    of huggingface_hub). A snapshot of the repository has links to such files."""
-    return _repository_folder(source) / "blobs" / sha256
-
-
-def _repository_folder(source: HubFolder) -> Path:
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=source.hub, repo_type="model")
-
-
-def _fetch(task: FolderDownload, report: Report) -> Path:
-    """Download the weights side by side; then the Hub's client fetches the rest and links all files."""
-    source = task.source
-    require_space_for([task])
-    large = [(n, e) for n in task.weights if (e := task.repository.files[n]).sha256 is not None]
-    meter = Meter(f"{source.hub} from the Hub", sum(entry.size for _, entry in large), report)
-    meter.add(0)  # shows the download before its first bytes have come
-    with ThreadPoolExecutor(WORKERS) as pool:
-        try:
-            jobs = [pool.submit(_fetch_blob, task, name, entry, meter) for name, entry in large]
-            for job in as_completed(jobs):
-                explained(source, job.result)
-        except BaseException:  # Ctrl-C too: what has arrived stays for the next try
-            meter.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    names = [glob.escape(name) for name in (*task.weights, *task.others)]
-    path = explained(
-        source,
-        lambda: snapshot_download(
-            source.hub, revision=source.revision, allow_patterns=names, tqdm_class=_NoBar
-        ),
-    )
-    return Path(path)
-
-
-def _fetch_blob(task: FolderDownload, name: str, entry: HubEntry, meter: Meter) -> None:
-    """Download one large file of a repository, unless this or another process has done so already."""
-    assert entry.sha256 is not None
-    target = blob_path(task.source, entry.sha256)
-    lock = _lock_path(task.source, entry.sha256)
-    for folder in (target.parent, lock.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    with locked(lock, meter):  # the Hub's client takes the same lock
-        if target.exists():
-            meter.add(entry.size)
-        elif entry.size <= constants.MAX_HTTP_DOWNLOAD_SIZE:
-            url = hf_hub_url(task.source.hub, name, revision=task.repository.commit)
-            download(url, target, entry.size, entry.sha256, meter)
-        # else the Hub serves it to its own client only, which fetches it with the small files
-
-
-def _lock_path(source: HubFolder, sha256: str) -> Path:
-    name = repo_folder_name(repo_id=source.hub, repo_type="model")
-    return Path(constants.HF_HUB_CACHE) / ".locks" / name / f"{sha256}.lock"
 
 
 def require_here(source: FolderSource, *, weights: bool = True, code: bool = False) -> Path:
@@ -302,10 +141,3 @@ def _require_others(source: HubFolder, folder: Path, *, code: bool) -> None:
         absent = (name for name in small_files(known.files, code=code) if not (folder / name).exists())
         if (name := next(absent, None)) is not None:
             raise WeightsError(f"{name} is missing")
-
-
-class _NoBar(tqdm):
-    """A progress bar that is not drawn: our own one is."""
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **{**settings, "disable": True})  # type: ignore[no-untyped-call]

@@ -13,8 +13,8 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from actors.weights.folders import FolderDownload, download_of, small_file
 from actors.weights.hub import checkpoint_path, explained, saved_repository
+from actors.weights.repository import FolderDownload, download_of, small_file
 from cluster.plan.checkpoint import Checkpoint, from_metadata
 from configs.errors import WeightsError
 from configs.weights import HubFolder

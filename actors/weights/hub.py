@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -147,31 +148,31 @@ def explained(source: HubFolder | HubFile, ask: Callable[[], T]) -> T:
     except WeightsError:
         raise
     except Exception as error:  # the Hub's client raises many errors
-        raise WeightsError(explain(error, source.hub, source.revision)) from error
+        raise WeightsError(explain(error, source)) from error
 
 
-def explain(error: Exception, hub: str, revision: str) -> str:
-    """One line that says why the Hub did not give a repository, and what to do."""
+def explain(error: Exception, source: HubFolder | HubFile) -> str:
+    """One line that says why the Hub did not give a repository or file, and what to do."""
     endpoint = constants.ENDPOINT
-    page = f"{endpoint}/{hub}"
+    page = f"{endpoint}/{source.hub}"
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        return explain(error.__cause__, source)  # the client has looked into its cache after an error
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, and the files are not all on this machine"
     if isinstance(error, GatedRepoError):
-        if get_token() is None:
-            return f"its licence has to be accepted: do so at {page}, then run `hf auth login`"
-        return (
-            f"the token of this machine may not read it: accept the licence at {page} with the token's "
-            "account, or run `hf auth login` for an account that has done so"
-        )
+        return _explain_gate(page)
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"there is no such repository at {endpoint}, or it is private: check its name; for a "
             "private one run `hf auth login`"
         )
     if isinstance(error, RevisionNotFoundError):
-        return f"it has no revision {revision!r}: {page}/tree/main has its branches and tags"
+        return f"it has no revision {source.revision!r}: {page} lists its branches and tags"
     if isinstance(error, EntryNotFoundError):
-        return f"a file is missing there: {_first_line(error)}"
+        name = (
+            repr(source.file) if isinstance(source, HubFile) else f"such a file: {_first_line(error)}"
+        )
+        return f"it has no {name}; {page}/tree/{source.revision} lists its files"
     if isinstance(error, HfHubHTTPError):
         return _explain_status(error, page)
     if _is_unreachable(error):
@@ -179,6 +180,15 @@ def explain(error: Exception, hub: str, revision: str) -> str:
     if isinstance(error, ValueError):
         return f"{endpoint} does not answer like the Hub: {_first_line(error)}"
     return _first_line(error)
+
+
+def _explain_gate(page: str) -> str:
+    if get_token() is None:
+        return f"its licence has to be accepted: do so at {page}, then run `hf auth login`"
+    return (
+        f"the token of this machine may not read it: accept the licence at {page} with the token's "
+        "account, or run `hf auth login` for an account that has done so"
+    )
 
 
 def _explain_status(error: HfHubHTTPError, page: str) -> str:

@@ -6,16 +6,9 @@ from pathlib import Path
 from actors.weights.choice import weights_here
 from actors.weights.download import Report, gigabytes, silent
 from actors.weights.files import cached, fetch
-from actors.weights.folders import (
-    FolderDownload,
-    fetch_folder,
-    find_download,
-    folder_here,
-    require_here,
-    require_space_for,
-    saved_download,
-)
+from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
 from actors.weights.headers import fetch_headers, headers_here
+from actors.weights.repository import FolderDownload, require_space_for, saved_download
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError

@@ -1,6 +1,7 @@
 """What a plan reads of a checkpoint that is at the Hub, and how the Hub's refusals read."""
 
 import json
+import socket
 import struct
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ from huggingface_hub import constants
 
 from actors.weights.folders import fetch_folder
 from actors.weights.headers import fetch_headers, headers_here
+from actors.weights.hub import ask_hub
 from actors.weights.lookup import fetch_weights, find_weights
+from actors.weights.repository import small_file
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
 from configs.errors import WeightsError
 from configs.schema import VllmModel
@@ -174,7 +177,7 @@ def test_a_token_that_the_hub_does_not_know_is_said() -> None:
 
 
 def test_an_unknown_revision_is_named(hub: FakeHub) -> None:
-    assert f"o/n: it has no revision '8bit': {hub.url}/o/n/tree/main" in failure(revision="8bit")
+    assert f"o/n: it has no revision '8bit': {hub.url}/o/n lists" in failure(revision="8bit")
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -199,6 +202,28 @@ def test_without_a_network_a_plan_fails_at_once(
 
 
 @pytest.mark.usefixtures("hub")
+def test_a_hub_that_does_not_answer_is_given_up_and_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.weights.hub._unreachable", {})
+    monkeypatch.setattr("actors.weights.hub.HUB_PROBE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        point_client_at(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, monkeypatch)
+        assert "cannot be reached: timed out" in failure()
+        assert "could not be reached a moment ago" in failure("o/other")
+
+
+def test_a_network_that_ends_in_between_is_named(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's tries
+    repository = ask_hub(SOURCE)
+    point_client_at("http://127.0.0.1:1", tmp_path, monkeypatch)
+    with pytest.raises(WeightsError, match=r"the Hub \(http://127.0.0.1:1\) cannot be reached: "):
+        small_file(SOURCE, repository, "config.json")
+    assert hub.gets() == []
+
+
 def test_offline_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in failure()
