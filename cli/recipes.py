@@ -31,7 +31,7 @@ def check(
             shape = " + ".join(map(str, recipe.samples))
             aggregator = recipe.aggregator.model
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
-            if line := _to_fetch(recipe):
+            for line in _absent_weights(recipe):
                 print(f"  {line}")
     if failed:
         raise typer.Exit(1)
@@ -92,7 +92,7 @@ def plan(
     show(plan_show.table(placement, prediction))
     show(plan_show.memory_map(placement))
     out.print(plan_show.summary(placement, prediction), highlight=False)
-    if line := _to_fetch(recipe):
+    for line in _absent_weights(recipe):
         out.print(line, highlight=False)
 
 
@@ -114,19 +114,22 @@ def _where(model: Model) -> str:
     return getattr(model, "base_url", "none needed") if state is None else str(state)
 
 
-def _to_fetch(recipe: Recipe) -> str:
-    """One line about the weights that are not on this machine; empty if all are here."""
+def _absent_weights(recipe: Recipe) -> Iterator[str]:
+    """Lines about the weights that are not on this machine; none if all are here."""
     from actors.weights.download import gigabytes
     from actors.weights.lookup import weights_states
 
     absent = {name: state for name, state in weights_states(recipe).items() if not state.here}
-    if not absent:
-        return ""
-    names = (
-        f"{name} ({gigabytes(s.size_bytes) if s.size_bytes else 'size unknown'})"
-        for name, s in absent.items()
-    )
-    return f"not here yet, fetched by `slimmoa models --fetch` and `serve`: {', '.join(names)}"
+    to_fetch = [
+        f"{name} ({gigabytes(state.size_bytes) if state.size_bytes else 'size unknown'})"
+        for name, state in absent.items()
+        if state.can_fetch
+    ]
+    lost = [name for name, state in absent.items() if not state.can_fetch]
+    if to_fetch:
+        yield f"not here yet, fetched by `slimmoa models --fetch` and `serve`: {', '.join(to_fetch)}"
+    if lost:
+        yield f"not here, and the recipe names only paths: {', '.join(lost)}"
 
 
 def _weights_json(recipe: Recipe) -> dict[str, Any]:

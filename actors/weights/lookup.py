@@ -127,10 +127,12 @@ class WeightsState:
     size_bytes: int | None
     """Bytes of weights that are here, or else bytes to fetch; None if that is unknown. 0 for a folder
     that serves random weights."""
+    can_fetch: bool = True
+    """Whether the recipe names a source that they can be fetched from, and not only paths."""
 
     def __str__(self) -> str:
         if not self.size_bytes:
-            return "here" if self.here else "not here yet"
+            return "here" if self.here else "not here yet" if self.can_fetch else "not here"
         return f"{gigabytes(self.size_bytes)} {'here' if self.here else 'to fetch'}"
 
 
@@ -160,7 +162,8 @@ def weights_state(model: Model) -> WeightsState | None:
     """Whether a model's weights are here, and how many bytes; None for a model without weights."""
     if isinstance(model, LlamaCppModel):
         path = cached(model.weights)
-        return WeightsState(path is not None, path.stat().st_size if path else None)
+        remote = not all(isinstance(source, LocalFile) for source in model.weights)
+        return WeightsState(path is not None, path.stat().st_size if path else None, remote)
     if not isinstance(model, VllmModel):
         return None
     if (folder := engine_folder(model)) is not None:
@@ -172,7 +175,8 @@ def weights_state(model: Model) -> WeightsState | None:
                 return WeightsState(False, known.missing_bytes)
             if (shape := bundled_shape(source)) is not None:
                 return WeightsState(False, shape.weight_bytes)
-    return WeightsState(False, None)
+    remote = any(isinstance(source, HubFolder) for source in model.weights)
+    return WeightsState(False, None, remote)
 
 
 def _wanted(model: VllmModel) -> dict[str, bool]:

@@ -121,6 +121,10 @@ class FakeHub:
     """Bytes that were sent of each large file, by its SHA-256."""
     break_after: dict[str, int] = field(default_factory=dict)
     """By SHA-256: after how many bytes of the file the connection breaks, every time."""
+    stalls: bool = False
+    """Whether a connection stays open without a word where it would break."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Set when the Hub ends."""
     failing: int | None = None
     """The status of all answers, if not None."""
 
@@ -252,6 +256,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(part[: max(limit, 0)])
         if limit < len(part):
             self.wfile.flush()
+            if self.hub.stalls:
+                self.hub.ended.wait()
             self.close_connection = True
 
     def _refuse(
@@ -288,6 +294,7 @@ def serve_hub() -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.ended.set()
         server.shutdown()
         server.server_close()
 

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from cli.serve import download_missing_weights
+from configs.load import load
 from tests.unit.fake_hub import (
     TOKEN,
     FakeHub,
@@ -149,6 +151,24 @@ def test_the_advice_for_a_file_of_unknown_size_leads_to_a_plan(hub: FakeHub, tmp
     assert call("models", str(gguf), "--fetch").exit_code == 0
     planned = call("plan", str(gguf), *CARD)
     assert planned.exit_code == 0, planned.stderr
+
+
+def test_weights_that_nobody_can_fetch_are_said_to_be_lost(hub: FakeHub, tmp_path: Path) -> None:
+    lost = tmp_path / "lost.yaml"
+    lost.write_text(RECIPE.replace("{hub: o/n}", "{path: /none}").replace("hub: o/gated", "path: /no"))
+    assert "not here, and the recipe names only paths: one, two" in call("check", str(lost)).stdout
+    refused = call("plan", str(lost), *CARD)
+    assert refused.exit_code == 1
+    assert "'one' is cannot be told: /none: there is no config.json" in refused.stderr
+    assert (
+        "no weights for model 'one': /none: there is no" in call("models", str(lost), "--fetch").stderr
+    )
+    assert hub.requests == []
+
+
+def test_for_a_cluster_folders_are_not_fetched_here(hub: FakeHub, recipe: str) -> None:
+    download_missing_weights(load(recipe), folders=False)
+    assert hub.requests == []
 
 
 def test_a_preset_is_planned_without_the_hub(hub: FakeHub) -> None:

@@ -19,6 +19,7 @@ from tests.unit.fake_hub import FakeHub, FakeRepo, checkpoint, point_client_at, 
 
 SOURCE = HubFolder(hub="o/n")
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+ONE = "model-00001-of-00001.safetensors"
 INDEX = "model.safetensors.index.json"
 NEEDED = {"config.json", "tokenizer.json", "tokenizer_config.json", INDEX, *SHARDS}
 DUPLICATES = (
@@ -179,42 +180,62 @@ def test_progress_counts_the_bytes_of_the_weights(hub: FakeHub) -> None:
     assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
 
 
+def one_shard(hub: FakeHub) -> str:
+    """Have the repository hold one file of weights, whose downloads break off; return its SHA-256."""
+    hub.repos["o/n"] = FakeRepo(checkpoint(shards=1))
+    sha256 = hub.large("o/n", ONE)
+    hub.break_after[sha256] = BROKEN_AT
+    return sha256
+
+
 def test_a_download_that_broke_off_goes_on_at_its_byte(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits a second before each try
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)  # less is not kept
-    hub.break_after[hub.large("o/n", SHARDS[0])] = BROKEN_AT
-    with pytest.raises(WeightsError, match="o/n: "):
+    sha256 = one_shard(hub)
+    with pytest.raises(WeightsError, match=r"o/n: the Hub .* cannot be reached: peer closed"):
         fetch_folder("m", [SOURCE])
     assert folder_here([SOURCE]) is None
     download = find_download("m", [SOURCE])
     assert download is not None
-    small = sum(len(hub.repos["o/n"].files[name]) for name in NEEDED - {*SHARDS, INDEX})
-    assert download.missing_bytes == len(hub.repos["o/n"].files[SHARDS[0]]) - BROKEN_AT + small
+    files = hub.repos["o/n"].files
+    small = sum(len(files[name]) for name in NEEDED - {*SHARDS, INDEX})
+    assert download.missing_bytes == len(files[ONE]) - BROKEN_AT + small
     hub.break_after.clear()
     seen: list[DownloadProgress] = []
     folder = fetch_folder("m", [SOURCE], report=seen.append)
-    assert names(folder) == NEEDED
-    assert (folder / SHARDS[0]).read_bytes() == hub.repos["o/n"].files[SHARDS[0]]
-    assert weights_sent(hub) == weights_bytes(hub)
-    assert seen[-1].done_bytes == seen[-1].total_bytes == weights_bytes(hub)
+    assert names(folder) == NEEDED - {*SHARDS} | {ONE}
+    assert (folder / ONE).read_bytes() == files[ONE]
+    assert hub.sent == {sha256: len(files[ONE])}
+    assert seen[-1].done_bytes == seen[-1].total_bytes == len(files[ONE])
 
 
 def test_a_process_that_is_killed_in_a_download_leaves_it_to_the_next(
     hub: FakeHub, tmp_path: Path
 ) -> None:
-    hub.break_after[hub.large("o/n", SHARDS[0])] = BROKEN_AT
-    arrived = len(hub.repos["o/n"].files[SHARDS[1]]) + BROKEN_AT
+    sha256 = one_shard(hub)
     with rival(hub, tmp_path) as first:
         assert first.stdout is not None
-        assert any(int(line) == arrived for line in first.stdout)
+        assert any(int(line) == BROKEN_AT for line in first.stdout)
         first.send_signal(signal.SIGKILL)
     hub.break_after.clear()
     with rival(hub, tmp_path) as second:
-        out, _ = second.communicate(timeout=30)
-    assert names(Path(out.splitlines()[-1])) == NEEDED
-    assert weights_sent(hub) == weights_bytes(hub)
+        out, _ = second.communicate(timeout=60)
+    assert ONE in names(Path(out.splitlines()[-1]))
+    assert hub.sent == {sha256: len(hub.repos["o/n"].files[ONE])}
+
+
+def test_ctrl_c_ends_a_download_from_a_server_that_has_fallen_silent(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    one_shard(hub)
+    hub.stalls = True
+    with rival(hub, tmp_path) as process:
+        assert process.stdout is not None
+        assert any(int(line) == BROKEN_AT for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=8) != 0  # the client itself would wait 10 s, five times
 
 
 def test_two_processes_fetch_a_folder_once(hub: FakeHub, tmp_path: Path) -> None:
