@@ -1,7 +1,7 @@
 """Write `configs/class_defaults.json`: what transformers takes for keys that a config.json leaves out.
 
-Run it with the newest transformers: `python -m docs.class_defaults`. The planner reads the table, so that a
-plan does not depend on whether transformers is installed (`cluster/plan/class_defaults.py`).
+Run it with the newest transformers: `python -m docs.class_defaults`. The planner reads the table, so
+that a plan does not depend on whether transformers is installed (`cluster/plan/class_defaults.py`).
 """
 
 import dataclasses
@@ -14,34 +14,128 @@ from typing import Any
 
 TABLE = Path(__file__).parents[1] / "configs" / "class_defaults.json"
 KEYS = (
-    # layers
-    "num_hidden_layers num_layers n_layer n_layers hidden_size n_embd d_model intermediate_size ffn_hidden_size "
-    "n_inner ffn_dim vocab_size padded_vocab_size max_position_embeddings n_positions max_seq_len seq_length "
-    "model_max_length tie_word_embeddings "
-    # attention
-    "num_attention_heads n_head n_heads num_key_value_heads num_kv_heads n_head_kv multi_query_group_num "
-    "num_attention_groups multi_query new_decoder_architecture head_dim attention_head_dim kv_channels "
-    "v_head_dim kv_lora_rank q_lora_rank qk_rope_head_dim qk_nope_head_dim swa_num_key_value_heads swa_head_dim "
-    "swa_v_head_dim swa_num_attention_heads attention_k_eq_v num_kv_shared_layers index_topk index_head_dim "
-    "index_n_heads index_kpool indexer_head_dim indexer_compress_ratio attn_output_gate "
-    # windows
-    "sliding_window sliding_window_size attention_window_size use_sliding_window max_window_layers "
-    "sliding_window_pattern global_attn_every_n_layers attention_chunk_size no_rope_layer_interval "
-    # states
-    "attn_layer_period attn_layer_offset linear_num_key_heads linear_num_value_heads linear_key_head_dim "
-    "linear_value_head_dim linear_conv_kernel_dim mamba_num_heads mamba_n_heads n_mamba_heads mamba_head_dim "
-    "mamba_d_head mamba_headdim mamba_d_state ssm_state_size state_size mamba_d_conv conv_kernel mamba_expand "
-    "expand mamba_d_ssm n_groups mamba_n_groups mamba_ngroups mamba_ssm_cache_dtype mamba_ssm_dtype conv_L_cache "
-    "sconv_kernel_size conv_kernel_size linear_attn_alpha_factor "
-    # experts
-    "n_routed_experts num_local_experts num_experts moe_num_experts num_experts_per_tok num_experts_per_token "
-    "top_k_experts moe_topk moe_k moe_top_k experts_per_token moe_intermediate_size expert_ffn_hidden_size "
-    "ffn_hidden_size n_shared_experts num_shared_experts moe_num_shared_experts shared_expert_intermediate_size "
-    "moe_shared_expert_intermediate_size shared_intermediate_size dense_intermediate_size "
-    "intermediate_size_mlp first_k_dense_replace decoder_sparse_step interleave_moe_layer_step "
-    "expert_layer_period expert_layer_offset moe_latent_size routed_expert_hidden_size enable_moe_block "
-    "share_expert_dim num_dense_layers"
-).split()
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "hidden_size",
+    "n_embd",
+    "d_model",
+    "intermediate_size",
+    "ffn_hidden_size",
+    "n_inner",
+    "ffn_dim",
+    "vocab_size",
+    "padded_vocab_size",
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "tie_word_embeddings",
+    "num_attention_heads",
+    "n_head",
+    "n_heads",
+    "num_key_value_heads",
+    "num_kv_heads",
+    "n_head_kv",
+    "multi_query_group_num",
+    "num_attention_groups",
+    "multi_query",
+    "new_decoder_architecture",
+    "head_dim",
+    "attention_head_dim",
+    "kv_channels",
+    "v_head_dim",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "qk_rope_head_dim",
+    "qk_nope_head_dim",
+    "swa_num_key_value_heads",
+    "swa_head_dim",
+    "swa_v_head_dim",
+    "swa_num_attention_heads",
+    "attention_k_eq_v",
+    "num_kv_shared_layers",
+    "index_topk",
+    "index_head_dim",
+    "index_n_heads",
+    "index_kpool",
+    "indexer_head_dim",
+    "indexer_compress_ratio",
+    "attn_output_gate",
+    "sliding_window",
+    "sliding_window_size",
+    "attention_window_size",
+    "use_sliding_window",
+    "max_window_layers",
+    "sliding_window_pattern",
+    "global_attn_every_n_layers",
+    "attention_chunk_size",
+    "no_rope_layer_interval",
+    "attn_layer_period",
+    "attn_layer_offset",
+    "linear_num_key_heads",
+    "linear_num_value_heads",
+    "linear_key_head_dim",
+    "linear_value_head_dim",
+    "linear_conv_kernel_dim",
+    "mamba_num_heads",
+    "mamba_n_heads",
+    "n_mamba_heads",
+    "mamba_head_dim",
+    "mamba_d_head",
+    "mamba_headdim",
+    "mamba_d_state",
+    "ssm_state_size",
+    "state_size",
+    "mamba_d_conv",
+    "conv_kernel",
+    "mamba_expand",
+    "expand",
+    "mamba_d_ssm",
+    "n_groups",
+    "mamba_n_groups",
+    "mamba_ngroups",
+    "mamba_ssm_cache_dtype",
+    "mamba_ssm_dtype",
+    "conv_L_cache",
+    "sconv_kernel_size",
+    "conv_kernel_size",
+    "linear_attn_alpha_factor",
+    "n_routed_experts",
+    "num_local_experts",
+    "num_experts",
+    "moe_num_experts",
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "top_k_experts",
+    "moe_topk",
+    "moe_k",
+    "moe_top_k",
+    "experts_per_token",
+    "moe_intermediate_size",
+    "expert_ffn_hidden_size",
+    "n_shared_experts",
+    "num_shared_experts",
+    "moe_num_shared_experts",
+    "shared_expert_intermediate_size",
+    "moe_shared_expert_intermediate_size",
+    "shared_intermediate_size",
+    "dense_intermediate_size",
+    "intermediate_size_mlp",
+    "first_k_dense_replace",
+    "decoder_sparse_step",
+    "interleave_moe_layer_step",
+    "expert_layer_period",
+    "expert_layer_offset",
+    "moe_latent_size",
+    "routed_expert_hidden_size",
+    "enable_moe_block",
+    "share_expert_dim",
+    "num_dense_layers",
+)
+"""The keys that the planner reads."""
 DERIVED: dict[str, dict[str, Any]] = {
     "gemma2": {"sliding_window_pattern": 2},
     "gpt_oss": {"sliding_window_pattern": 2},

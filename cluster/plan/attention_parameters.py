@@ -1,6 +1,7 @@
 """The number of parameters of attention and of states, all layers together, without biases. Pure.
 
-The speed of a model follows from it, and how many bits a stored parameter takes. Reserved memory does not.
+The speed of a model follows from it, and how many bits a stored parameter takes. Reserved memory does
+not.
 """
 
 from cluster.plan.config_keys import Keys

@@ -16,7 +16,7 @@ from cluster.plan.config_keys import BadConfig
 from cluster.plan.config_shape import config_checkpoint
 from cluster.plan.gguf import NotGguf, read_header
 from cluster.plan.gguf_shape import gguf_checkpoint
-from cluster.plan.safetensors import NotSafetensors, folder_tensors
+from cluster.plan.safetensors import folder_tensors
 from configs.errors import UserError
 
 __all__ = [

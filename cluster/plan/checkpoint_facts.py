@@ -1,4 +1,5 @@
-"""Facts about a set of weights: the stored bytes, and the shape that decides all other sizes. Plain data."""
+"""Facts about a set of weights: the stored bytes, and the shape that decides all other sizes. Plain
+data."""
 
 from dataclasses import dataclass
 
@@ -12,13 +13,14 @@ class Attention:
     kv_width: int
     """Number of values that one token leaves in the KV cache of one of these layers."""
     window_tokens: int = 0
-    """Latest tokens that these layers attend to; 0 if they attend to all. A chunk counts as a window."""
+    """Latest tokens that these layers attend to; 0 if they attend to all. A chunk counts as a
+    window."""
     value_bytes: int = 0
     """Bytes of one value where they are fixed; 0 if the number type of the KV cache decides. They are
     fixed for the keys of an indexer, which chooses the tokens that sparse attention reads."""
     packed_bytes: int = 0
-    """Bytes that one token leaves in an 8-bit cache, where its values are packed with scales; 0 if an 8-bit
-    cache has one byte for each value."""
+    """Bytes that one token leaves in an 8-bit cache, where its values are packed with scales; 0 if an
+    8-bit cache has one byte for each value."""
 
     def token_bytes(self, value_bytes: int) -> int:
         """Bytes that one token leaves in one of these layers.
@@ -47,8 +49,8 @@ class Checkpoint:
     query_width: int
     """Number of query heads times the size of one head."""
     attention: tuple[Attention, ...]
-    """The layers that have a KV cache, by kind. Layers with a state of fixed size are not among them, and
-    a layer with an indexer is among them twice: the keys of the indexer are a kind of their own."""
+    """The layers that have a KV cache, by kind. Layers with a state of fixed size are not among them,
+    and a layer with an indexer is among them twice: the keys of the indexer are a kind of their own."""
     lookup_bytes: int = 0
     """Bytes of the input embeddings; 0 if the output layer uses the same. A token reads one row."""
     experts: int = 1
@@ -62,22 +64,26 @@ class Checkpoint:
     kv_heads: int = 0
     """Number of heads of keys and values in the KV cache; 0 if unknown."""
     state_bytes: int = 0
-    """Bytes of the states that linear attention and Mamba keep for one sequence, all layers together."""
+    """Bytes of the states that linear attention and Mamba keep for one sequence, all layers
+    together."""
     kv_dtype: str | None = None
     """Number type of the KV cache that the checkpoint asks for, in vLLM's words, such as "fp8"."""
     quantization: str | None = None
     """vLLM's name of the method by which the weights are quantized; None if they are not."""
     quantization_detail: str = ""
-    """The format or the bits of the method, such as "nvfp4-pack-quantized" or "4 bits"; "" if unknown."""
+    """The format or the bits of the method, such as "nvfp4-pack-quantized" or "4 bits"; "" if
+    unknown."""
     tensor_bytes: tuple[int, ...] = ()
     """Bytes of each stored tensor; empty if only the shape is known."""
     padding_bytes: int = 0
-    """Bytes that vLLM adds on a GPU when it loads the weights, because its kernels want larger tensors."""
+    """Bytes that vLLM adds on a GPU when it loads the weights, because its kernels want larger
+    tensors."""
     dense_parameters: int = 0
     """Parameters that compute every token, without the tables of tokens; 0 if the model is an ordinary
     one, whose other fields give this number."""
     expert_parameters: int = 0
-    """Parameters of all experts that a router chooses from. It counts only beside `dense_parameters`."""
+    """Parameters of all experts that a router chooses from. It counts only beside
+    `dense_parameters`."""
 
     @property
     def is_quantized(self) -> bool:

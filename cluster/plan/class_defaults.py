@@ -2,9 +2,9 @@
 
 vLLM reads a configuration through transformers, whose classes fill in what the file does not say. The
 defaults of the families that transformers knew when this table was written are bundled in
-`configs/class_defaults.json` (`python -m docs.class_defaults` writes it). So a plan says the same whether
-transformers is installed or not. For a family that is not in the table, transformers is asked if it is
-installed. Code from a checkpoint's folder is never run.
+`configs/class_defaults.json` (`python -m docs.class_defaults` writes it). So a plan says the same
+whether transformers is installed or not. For a family that is not in the table, transformers is asked
+if it is installed. Code from a checkpoint's folder is never run.
 """
 
 import json

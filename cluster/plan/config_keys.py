@@ -38,8 +38,8 @@ class Keys:
     """The keys of one part of a configuration. Class defaults answer for the keys that it leaves out.
 
     Most methods take several names, for families of models name the same thing differently. The first
-    name that the configuration has a value for decides. A key that is null has no value, and neither has
-    it a default: the file has overruled the default.
+    name that the configuration has a value for decides. A key that is null has no value, and neither
+    has it a default: the file has overruled the default.
 
     Args:
         values: the part of the configuration.

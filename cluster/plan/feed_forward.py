@@ -39,7 +39,20 @@ SPARSE_WORDS = frozenset({"sparse", "moe", "hash_moe", "E"})
 NETWORK_WORDS = frozenset({"moe", "mlp", "E", "-"})
 """Words for layers that are a feed-forward network and nothing else, as Nemotron-H has them."""
 UNGATED = frozenset(
-    "arcee bloom falcon gpt2 gpt_bigcode gpt_neox mpt nemotron nemotron_h opt phi starcoder2".split()
+    {
+        "arcee",
+        "bloom",
+        "falcon",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neox",
+        "mpt",
+        "nemotron",
+        "nemotron_h",
+        "opt",
+        "phi",
+        "starcoder2",
+    }
 )
 """Families whose feed-forward networks have two matrices; those of the others have three."""
 
@@ -68,7 +81,7 @@ def feed_forward(keys: Keys, family: str, layers: int, hidden: int, nested: bool
     """
     blocks = keys.items("block_configs")
     if blocks is not None:
-        return _of_blocks(keys, blocks[:layers], hidden)
+        return _of_blocks(blocks[:layers], hidden)
     matrices = 2 if family in UNGATED else 3
     experts = _experts(keys)
     sparse = _sparse_layers(keys, layers) if experts > 1 else [False] * layers
@@ -182,7 +195,7 @@ def _is_sparse(keys: Keys, n: int) -> bool:
     return (n + 1) % every == 0
 
 
-def _of_blocks(keys: Keys, blocks: list[Any], hidden: int) -> FeedForward:
+def _of_blocks(blocks: list[Any], hidden: int) -> FeedForward:
     """Nemotron NAS: each layer has its own width, or no feed-forward network."""
     widths = []
     for block in blocks:

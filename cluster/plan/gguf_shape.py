@@ -1,7 +1,7 @@
 """The checkpoint that a GGUF file holds: its layers as llama.cpp keeps their caches. Pure.
 
-llama.cpp keeps keys and values for each layer by that layer's own number of heads, and states in 32 bits
-(src/llama-kv-cache.cpp, src/llama-hparams.cpp of github.com/ggml-org/llama.cpp).
+llama.cpp keeps keys and values for each layer by that layer's own number of heads, and states in 32
+bits (src/llama-kv-cache.cpp, src/llama-hparams.cpp of github.com/ggml-org/llama.cpp).
 """
 
 from collections import Counter
@@ -25,8 +25,9 @@ PERIODS = {
     "gemma3": 6,
     "plamo3": 8,
 }
-"""By family, a number n: of every n layers in a row, all but the last have a window. The files do not tell,
-llama.cpp does (`set_swa_pattern` in src/models/*.cpp). All layers of other families count as full."""
+"""By family, a number n: of every n layers in a row, all but the last have a window. The files do not
+tell, llama.cpp does (`set_swa_pattern` in src/models/*.cpp). All layers of other families count as
+full."""
 FLOAT = 4
 """Bytes of a value of a state."""
 LOOKUPS = ("per_layer_token_embd.weight",)

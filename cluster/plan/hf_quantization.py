@@ -1,4 +1,5 @@
-"""What a checkpoint says of its numbers: how its weights are quantized, and the type of its KV cache. Pure.
+"""What a checkpoint says of its numbers: how its weights are quantized, and the type of its KV cache.
+Pure.
 
 It follows vLLM's reading (vllm/transformers_utils/model_arch_config_convertor.py:
 _normalize_quantization_config; the `override_quantization_method` of each method;
@@ -66,11 +67,22 @@ def _parsed(keys: Keys, place: str, config: Mapping[str, Any]) -> Numbers:
         method = "deepseek_v4_fp8"
     if method == "mxfp4" and family == "gpt_oss":
         method = "gpt_oss_mxfp4"
-    form = keys.text("format")
-    bits = keys.find("bits", "w_bit", "num_bits")[1]
-    detail = form or (f"{bits} bits" if isinstance(bits, int) and not isinstance(bits, bool) else "")
     asks_fp8 = method == "compressed-tensors" and keys.part("kv_cache_scheme") is not None
-    return Numbers(method, detail, "fp8" if asks_fp8 else None)
+    return Numbers(method, _detail(keys), "fp8" if asks_fp8 else None)
+
+
+def _detail(keys: Keys) -> str:
+    """The format of compressed-tensors, or the bits of another method and whether it is symmetric."""
+    sparse = keys.part("sparsity_config")
+    if sparse is not None and sparse.find("targets")[1]:
+        return "sparse"  # vLLM has removed it (compressed_tensors.py:295)
+    form = keys.text("format")
+    if form:
+        return form
+    bits = keys.find("bits", "w_bit", "num_bits")[1]
+    if not isinstance(bits, int) or isinstance(bits, bool):
+        return ""
+    return f"{bits} bits" + (", asymmetric" if keys.find("sym")[1] is False else "")
 
 
 def _modelopt(algorithm: str, place: str) -> str:

@@ -1,7 +1,7 @@
 """How many values a token leaves in the KV cache of each layer, and what states there are. Pure.
 
-The sizes follow the specifications by which vLLM 0.33 allocates its cache (vllm/v1/kv_cache_interface.py),
-and the sources that are named below.
+The sizes follow the specifications by which vLLM 0.33 allocates its cache
+(vllm/v1/kv_cache_interface.py), and the sources that are named below.
 """
 
 from collections import Counter
@@ -10,29 +10,16 @@ from math import gcd
 from typing import Any, NamedTuple
 
 from cluster.plan.config_keys import Keys, bad
+from cluster.plan.families import LATENT, WINDOWED
 from cluster.plan.layer_kinds import WINDOWS, Kind, layer_kinds
 from cluster.plan.layer_states import conv_bytes, state_bytes
 
-LATENT = frozenset(
-    "axk1 bailing_hybrid deepseek_v2 deepseek_v3 deepseek_v32 dots3_note glm4_moe_lite glm5_next "
-    "glm5_next_text glm_moe_dsa hy_v4 kimi_k2 kimi_linear longcat_flash pangu_ultra_moe".split()
-)
-"""Families whose latent vectors vLLM caches as they are (vllm/transformers_utils/
-model_arch_config_convertor.py: is_deepseek_mla). For other families it caches whole keys and values."""
-WINDOWED = frozenset(
-    "afmoe apertus cohere2 cohere2_moe deepseek_v4 exaone4 exaone_moe gemma2 gemma3 gemma3_text gemma3n "
-    "gemma3n_text gemma4 gemma4_text gemma4_unified gemma4_unified_text gpt_oss granite_swa inkling "
-    "inkling_mm_model inkling_text laguna llama llama4 llama4_text mimo_v2 mimo_v2_flash ministral ministral3 "
-    "mistral mixtral muse_glimmer muse_glimmer_text olmo3 phi3 plamo3 qwen2 qwen3 smollm3 starcoder2 step3p5 "
-    "step3p5_text step3p7 step3p7_text vaultgemma".split()
-)
-"""Families whose layers with a window, or with chunks, have a cache of their own kind in vLLM (grep
-`sliding_window` in vllm/model_executor/models and vllm/models; transformers/base.py serves olmo3, smollm3,
-starcoder2 and vaultgemma). The layers of all other families count as full."""
 ONE_MORE = frozenset({"cohere2", "cohere2_moe"})
-"""Families whose windows have one token more than they say (vllm/model_executor/models/commandr.py:244)."""
+"""Families whose windows have one token more than they say
+(vllm/model_executor/models/commandr.py:244)."""
 TWICE = frozenset({"longcat_flash"})
-"""Families whose layers attend twice (vllm/model_executor/models/longcat_flash.py: self_attn[0], [1])."""
+"""Families whose layers attend twice (vllm/model_executor/models/longcat_flash.py: self_attn[0],
+[1])."""
 KV_HEADS = (
     "n_head_kv",
     "num_kv_heads",
@@ -45,10 +32,11 @@ CONFIG_FIELD_ALIASES)."""
 HEAD_SIZES = ("head_dim", "attention_head_dim", "kv_channels", "hidden_size_per_head")
 """Names of the size of a head."""
 SCALED_BLOCK = 128
-"""Values of an indexer's key that share a scale of 4 bytes (vllm/model_executor/models/deepseek_v2.py:722)."""
+"""Values of an indexer's key that share a scale of 4 bytes
+(vllm/model_executor/models/deepseek_v2.py:722)."""
 PACKED = 656
-"""Bytes of a packed latent vector in an 8-bit cache of sparse attention (vllm/v1/attention/backends/mla/
-flashmla_sparse.py: fp8_ds_mla)."""
+"""Bytes of a packed latent vector in an 8-bit cache of sparse attention
+(vllm/v1/attention/backends/mla/ flashmla_sparse.py: fp8_ds_mla)."""
 
 
 class Row(NamedTuple):
@@ -181,7 +169,9 @@ def _kv_heads(keys: Keys, heads: int) -> int:
 def _latent(keys: Keys, family: str, heads: int, sparse: bool) -> Row:
     """A row of multi-head latent attention: one latent vector and one rotary key."""
     rotary = keys.number("qk_rope_head_dim", least=0)
-    if family and family not in LATENT:  # such as MiniCPM3, whose values vLLM pads to the size of its keys
+    if (
+        family and family not in LATENT
+    ):  # such as MiniCPM3, whose values vLLM pads to the size of its keys
         return Row(2 * heads * (keys.number("qk_nope_head_dim") + rotary))
     width = keys.number("kv_lora_rank") + rotary
     return Row(width, packed_bytes=max(PACKED, width) if sparse else 0)
@@ -229,8 +219,8 @@ def _convolution(keys: Keys, hidden: int) -> Row:
 def _add_compressed(found: Caches, keys: Keys, n: int) -> None:
     """Add the rows of a layer of DeepSeek-V4.
 
-    Every layer has a window of packed rows of 584 bytes. A layer that compresses has besides one such row
-    for `ratio` tokens, the state of its compressor in 32 bits, and with ratio 4 an indexer
+    Every layer has a window of packed rows of 584 bytes. A layer that compresses has besides one such
+    row for `ratio` tokens, the state of its compressor in 32 bits, and with ratio 4 an indexer
     (vllm/models/deepseek_v4: attention.py:860-924, compressor.py:158-192).
     """
     packed, size = 584, keys.number("head_dim")

@@ -1,7 +1,7 @@
 """What each layer of a model keeps of the tokens before: all, a window, a state, or nothing. Pure.
 
-Configurations on the Hub say so in many ways: with a word or a number for each layer, with the numbers of
-some layers, or with a period. A word that is not known is an error and never a guess.
+Configurations on the Hub say so in many ways: with a word or a number for each layer, with the numbers
+of some layers, or with a period. A word that is not known is an error and never a guess.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,10 @@ Kind = Literal[
     "window+state",
     "none",
 ]
-"""What a layer keeps: `full` keys and values of all tokens; `window` those of the latest tokens; `chunk`
-those of a chunk; `indexed` those of all tokens, and keys of an indexer; `compressed` those of all tokens,
-several in one; `state` a state of fixed size; `conv` the last inputs of a convolution; `none` nothing."""
+"""What a layer keeps: `full` keys and values of all tokens; `window` those of the latest tokens;
+`chunk` those of a chunk; `indexed` those of all tokens, and keys of an indexer; `compressed` those of
+all tokens, several in one; `state` a state of fixed size; `conv` the last inputs of a convolution;
+`none` nothing."""
 
 WORDS: dict[str, Kind] = {
     "full_attention": "full",
@@ -64,7 +65,8 @@ LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 LISTS = ("layers_block_type", "layer_types", "hybrid_override_pattern")
 """Keys that hold a word for each layer."""
 EVERYWHERE = frozenset({"ministral", "ministral3", "mistral", "mixtral", "phi3", "starcoder2"})
-"""Families all of whose layers have the window that `sliding_window` tells, if no list says otherwise."""
+"""Families all of whose layers have the window that `sliding_window` tells, if no list says
+otherwise."""
 WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size")
 """Names of the number of tokens in a window."""
 
@@ -184,7 +186,8 @@ def _windows(keys: Keys, family: str, layers: int) -> list[Kind]:
 
 
 def _rotary(keys: Keys, layers: int, rotary: Kind, others: Kind) -> list[Kind]:
-    """The kinds by which layers have rotary embeddings; the key's name means the contrary of its values."""
+    """The kinds by which layers have rotary embeddings; the key's name means the contrary of its
+    values."""
     flags: Sequence[int] | None = keys.numbers("no_rope_layers")
     if not flags:
         every = keys.number("no_rope_layer_interval")

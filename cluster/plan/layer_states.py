@@ -1,8 +1,8 @@
 """The state that linear attention, Mamba and short convolutions keep for a sequence, in bytes. Pure.
 
-The shapes follow vLLM (vllm/model_executor/layers/mamba/mamba_utils.py: MambaStateShapeCalculator). A state
-does not grow with the sequence. It has the latest inputs of a convolution, in the number type of the
-model, and a matrix for each head, often in 32 bits.
+The shapes follow vLLM (vllm/model_executor/layers/mamba/mamba_utils.py: MambaStateShapeCalculator). A
+state does not grow with the sequence. It has the latest inputs of a convolution, in the number type of
+the model, and a matrix for each head, often in 32 bits.
 """
 
 from cluster.plan.config_keys import BadConfig, Keys, bad
@@ -89,9 +89,10 @@ def _mamba1(keys: Keys, hidden: int) -> int:
 def _matrix_value(keys: Keys) -> int:
     """Bytes of a value of a state's matrices: those of the type that the configuration asks for.
 
-    vLLM reads the first key for Qwen3.5 and the second for Nemotron-H, whose class has a default. The other
-    families keep their matrices in the number type of the model (vllm/model_executor/models/config.py:
-    NemotronHForCausalLMConfig, Qwen3_5ForConditionalGenerationConfig).
+    vLLM reads the first key for Qwen3.5 and the second for Nemotron-H, whose class has a default. The
+    other families keep their matrices in the number type of the model
+    (vllm/model_executor/models/config.py: NemotronHForCausalLMConfig,
+    Qwen3_5ForConditionalGenerationConfig).
     """
     name, word = keys.find("mamba_ssm_dtype", "mamba_ssm_cache_dtype")
     if word is None:

@@ -22,8 +22,8 @@ class NotSafetensors(ValueError):
 def folder_tensors(folder: Path) -> dict[str, int]:
     """Bytes of each tensor of the checkpoint in `folder`.
 
-    The index decides which files belong to the checkpoint; without an index, all safetensors files in the
-    folder itself do, except those in Mistral's own format.
+    The index decides which files belong to the checkpoint; without an index, all safetensors files in
+    the folder itself do, except those in Mistral's own format.
 
     Raises:
         NotSafetensors: a file is cut, is none of this format, or lacks what the index says of it.
