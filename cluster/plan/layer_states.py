@@ -23,6 +23,9 @@ def state_bytes(keys: Keys, hidden: int) -> int:
     if linear is not None:  # Kimi delta attention, as configurations of checkpoints have it
         heads, size = linear.number("num_heads"), linear.number("head_dim")
         return _delta(heads, size, heads, size, linear.number("short_conv_kernel_size"), 4)
+    if keys.has("linear_num_heads"):  # the same, as transformers writes it
+        heads, size = keys.number("linear_num_heads"), keys.number("linear_head_dim")
+        return _delta(heads, size, heads, size, keys.number("linear_conv_kernel_dim"), 4)
     if keys.has("linear_num_value_heads"):  # gated delta net: Qwen3-Next, Qwen3.5
         return _delta(
             keys.number("linear_num_key_heads"),
