@@ -9,34 +9,48 @@ from actors.weights.files import cached, fetch
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
-from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.checkpoint import Checkpoint, from_folder
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from configs.weights import HubFolder, LocalFile
 
 
-def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
-    """What tells a plan how large a model is: the file or folder of its weights, or their headers.
+def known_weights(model: VllmModel) -> Path | Checkpoint | None:
+    """What this machine knows of a model's folder; None if that is nothing. Asks nobody.
 
-    For a folder these are tried, each for all sources:
+    These are tried, each for all sources:
 
     1. The folder itself, in the recipe's path or in the cache of the Hub's client.
     2. Headers that an earlier plan has fetched.
-    3. The shape that is bundled with the project: then None is returned.
-    4. The Hub, for the headers.
+    3. The shape that is bundled with the project.
 
-    The bundled shapes come before the Hub, because a plan of a preset then needs no network and gives
-    the same answer everywhere; a test holds them to the arithmetic of their formats. They come after
-    what is on this machine, because real headers are exact.
+    Raises:
+        UnknownCheckpoint: the kept headers cannot be understood; the message names the key.
+    """
+    if (folder := folder_here(model.weights)) is not None:
+        return folder
+    hubs = [source for source in model.weights if isinstance(source, HubFolder)]
+    known = (found for source in hubs if (found := headers_here(source)) is not None)
+    bundled = (found for source in hubs if (found := bundled_shape(source)) is not None)
+    return next(known, None) or next(bundled, None)
+
+
+def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
+    """What tells a plan how large a model is: its file or folder, or what is known of it.
+
+    For a folder that is `known_weights`, and then the Hub, which is asked for headers. The bundled
+    shapes come before the Hub, because a plan of a preset then needs no network and gives the same
+    answer everywhere; a test holds them to the arithmetic of their formats. They come after what is on
+    this machine, because real headers are exact.
 
     Args:
         name: the model's name in the recipe, for error messages.
         model: the model's settings.
 
     Returns:
-        The file or folder, or the checkpoint by its headers. None for a model without weights, for a
-        file that is not here, and for a folder whose shape is bundled.
+        The file or folder, or the checkpoint by its headers or shape. None for a model without
+        weights, and for a file that is not here.
 
     Raises:
         WeightsError: nothing tells how large the model is; the message names the cause of each failure.
@@ -46,14 +60,8 @@ def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
         return _find_file(name, model)
     if not isinstance(model, VllmModel):
         return None
-    if (folder := folder_here(model.weights)) is not None:
-        return folder
-    hubs = [source for source in model.weights if isinstance(source, HubFolder)]
-    for source in hubs:
-        if (known := headers_here(source)) is not None:
-            return known
-    if any(bundled_shape(source) for source in hubs):
-        return None
+    if (known := known_weights(model)) is not None:
+        return known
     causes = []
     for each in model.weights:
         try:
@@ -62,6 +70,24 @@ def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
             causes.append(f"{each.hub if isinstance(each, HubFolder) else each.path}: {error}")
     message = f"how large model {name!r} is cannot be told: {'; '.join(causes)}"
     raise WeightsError(message, model=name)
+
+
+def known_checkpoints(recipe: Recipe) -> dict[str, Checkpoint]:
+    """The checkpoints of vLLM's models, as far as this machine knows them, by model. Asks nobody.
+
+    Raises:
+        UnknownCheckpoint: what is here cannot be understood; the message names the key.
+    """
+    found = {
+        name: known_weights(model)
+        for name, model in recipe.models.items()
+        if isinstance(model, VllmModel)
+    }
+    return {
+        name: from_folder(known) if isinstance(known, Path) else known
+        for name, known in found.items()
+        if known is not None
+    }
 
 
 def fetch_weights(name: str, model: Model) -> Path | Checkpoint | None:

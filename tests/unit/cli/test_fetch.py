@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.serve import download_missing_weights
+from cluster.cards.catalog import card_by_name
 from configs.load import load
 from tests.unit.fake_hub import (
     TOKEN,
@@ -153,6 +154,37 @@ def test_the_advice_for_a_file_of_unknown_size_leads_to_a_plan(hub: FakeHub, tmp
     assert planned.exit_code == 0, planned.stderr
 
 
+@pytest.mark.parametrize("cards", ["cpu", "RTX-4090"])
+def test_check_and_plan_refuse_numbers_that_vllm_cannot_run(
+    hub: FakeHub, recipe: str, cards: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [] if cards == "cpu" else [card_by_name(cards, 0)]
+    monkeypatch.setattr("cluster.cards.detect.detect_cards", lambda: found)
+    config = json.loads(hub.repos["o/n"].files["config.json"])
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    hub.repos["o/n"].files["config.json"] = json.dumps(config).encode()
+    assert call("check", recipe).exit_code == 0  # nothing is known yet, and `check` asks nobody
+    assert hub.requests == []
+    planned = call("plan", recipe, *CARD)
+    assert planned.exit_code == 1
+    assert "model 'one' cannot run on RTX-4090: vLLM 0.33 cannot run weights in 'bitsandbytes'" in (
+        planned.stderr
+    )
+    checked = call("check", recipe)
+    assert checked.exit_code == 1
+    assert "vLLM 0.33 cannot run weights in 'bitsandbytes'" in checked.stderr
+
+
+def test_check_names_the_key_of_a_checkpoint_that_it_cannot_understand(
+    hub: FakeHub, recipe: str
+) -> None:
+    hub.repos["o/n"].files["config.json"] = b'{"model_type": "llama"}'
+    assert call("plan", recipe, *CARD).exit_code == 1
+    checked = call("check", recipe)
+    assert checked.exit_code == 1
+    assert f"{recipe}: cannot understand the model in 'o/n': " in checked.stderr
+
+
 def test_weights_that_nobody_can_fetch_are_said_to_be_lost(hub: FakeHub, tmp_path: Path) -> None:
     lost = tmp_path / "lost.yaml"
     lost.write_text(RECIPE.replace("{hub: o/n}", "{path: /none}").replace("hub: o/gated", "path: /no"))
@@ -164,6 +196,25 @@ def test_weights_that_nobody_can_fetch_are_said_to_be_lost(hub: FakeHub, tmp_pat
         "no weights for model 'one': /none: there is no" in call("models", str(lost), "--fetch").stderr
     )
     assert hub.requests == []
+
+
+def test_serve_fetches_folders_before_ray_is_started(
+    hub: FakeHub, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    def connect(*_: object, **__: object) -> None:
+        sent.append(sum(hub.sent.values()))
+        raise OSError("no Ray in this test")
+
+    monkeypatch.setattr("cluster.ray_runtime.check_port", lambda *_: None)
+    monkeypatch.setattr("cluster.ray_runtime.connect", connect)
+    monkeypatch.setattr("cluster.ray_runtime.disconnect", lambda *_, **__: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert "no Ray in this test" in call("serve", recipe).stderr
+    repos = hub.repos.values()
+    bodies = [repo.files[name] for repo in repos for name in repo.files if ".safetensors" in name[-12:]]
+    assert sent == [sum(map(len, bodies))]
 
 
 def test_for_a_cluster_folders_are_not_fetched_here(hub: FakeHub, recipe: str) -> None:

@@ -15,6 +15,7 @@ from actors.weights.hub import ask_hub
 from actors.weights.lookup import fetch_weights, find_weights
 from actors.weights.repository import small_file
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
+from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import VllmModel
 from configs.weights import HubFolder
@@ -115,7 +116,8 @@ def test_what_breaks_off_is_asked_for_again(hub: FakeHub) -> None:
 
 
 def test_a_bundled_shape_goes_before_the_hub(hub: FakeHub) -> None:
-    assert find_weights("m", model({"hub": "Qwen/Qwen2.5-7B-Instruct-AWQ"})) is None
+    source = {"hub": "Qwen/Qwen2.5-7B-Instruct-AWQ"}
+    assert find_weights("m", model(source)) == bundled_shape(HubFolder(**source)) is not None
     assert hub.requests == []
 
 
