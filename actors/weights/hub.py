@@ -6,6 +6,7 @@ this machine, so that the next plan needs no network.
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -36,6 +37,9 @@ UNREACHABLE_S = 30.0
 and each of them would wait `HUB_PROBE_S`."""
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 """Base of all errors of the HTTP library that the Hub's client uses: httpx, or httpx2 from 2.0 on."""
+
+COMMIT = re.compile("[0-9a-f]{40}")
+SHA256 = re.compile("[0-9a-f]{64}")
 
 _unreachable: dict[str, float] = {}
 """By the Hub's address: until when it is not asked again, on the clock of `time.monotonic`."""
@@ -74,15 +78,20 @@ def ask_hub(source: HubFolder) -> Repository:
         )
 
     info = first_answer(source, ask)
+    if not COMMIT.fullmatch(info.sha or ""):
+        raise WeightsError(f"{constants.ENDPOINT} does not answer like the Hub: it names no commit")
     found = Repository(
-        str(info.sha),
-        {
-            file.rfilename: HubEntry(file.size or 0, file.lfs.sha256 if file.lfs else None)
-            for file in info.siblings or ()
-        },
+        info.sha,
+        {file.rfilename: HubEntry(file.size or 0, _sha256(file)) for file in info.siblings or ()},
     )
     _keep(source, found)
     return found
+
+
+def _sha256(file: Any) -> str | None:
+    """The checksum of a listed file. It becomes the name of a file, so nothing else may stand there."""
+    found = file.lfs.sha256 if file.lfs else None
+    return found if found is not None and SHA256.fullmatch(found) else None
 
 
 def saved_repository(source: HubFolder) -> Repository | None:

@@ -125,6 +125,8 @@ class FakeHub:
     """Whether a connection stays open without a word where it would break."""
     ended: threading.Event = field(default_factory=threading.Event)
     """Set when the Hub ends."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Keys of the description of every repository that are not as they should be."""
     failing: int | None = None
     """The status of all answers, if not None."""
 
@@ -169,6 +171,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if api := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/(.+)", url.path):
             return self._describe(api[1], api[2], unquote(api[3]))
         if large := re.fullmatch(r"/storage/([0-9a-f]{64})", url.path):
+            if self._token() is not None:  # the Hub's storage refuses whoever sends it a token too
+                return self._refuse(400)
             bodies = (body for repo in self.hub.repos.values() for body in repo.files.values())
             body = next(body for body in bodies if hashlib.sha256(body).hexdigest() == large[1])
             return self._send(body, large[1])
@@ -212,6 +216,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             ]
             document = {"id": hub, "sha": repo.commit, "siblings": siblings, "private": repo.private}
             document |= {"gated": "manual" if repo.gated else False, "tags": [], "downloads": 0}
+            document |= self.hub.changes
         self._send(json.dumps(document).encode(), None, {"Content-Type": "application/json"})
 
     def _resolve(self, hub: str, revision: str, name: str) -> None:

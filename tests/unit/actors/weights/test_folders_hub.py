@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,23 @@ def test_a_folder_that_is_here_goes_before_a_source_that_would_fetch(
     (local / "model.safetensors").write_bytes(safetensors({"w": 64}))
     assert fetch_folder("m", [SOURCE, LocalFolder(path=str(local))]) == local
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("out", ["../../../../evil", "/tmp/evil", "..", "x" * 64])
+def test_no_name_of_a_listing_leads_out_of_the_cache(hub: FakeHub, tmp_path: Path, out: str) -> None:
+    body = safetensors({"w": 4096})
+    names_ = ["config.json", "tokenizer.json", "model.safetensors", f"{out}.json", f"{out}.safetensors"]
+    hub.repos["o/n"] = FakeRepo(dict.fromkeys(names_, body))
+    lfs = {"sha256": out, "size": len(body), "pointerSize": 1}
+    siblings = [{"rfilename": name, "size": len(body), "blobId": out, "lfs": lfs} for name in names_]
+    hub.changes = {"siblings": siblings}
+    with suppress(WeightsError):
+        fetch_folder("m", [SOURCE])
+    assert [path for path in tmp_path.rglob("*evil*") if "snapshots" not in path.parts] == []
+    hub.changes = {"sha": out}
+    hub.repos["o/other"] = FakeRepo(checkpoint())
+    with pytest.raises(WeightsError, match="does not answer like the Hub: it names no commit"):
+        fetch_folder("m", [HubFolder(hub="o/other")])
 
 
 # Progress, and downloads that end early
