@@ -9,14 +9,15 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documented place
+    WeakFileLock,
     build_hf_headers,
     disable_progress_bars,
 )
@@ -150,18 +151,18 @@ def require_space(needed_bytes: int, folder: Path, variable: str) -> None:
 def locked(path: Path, meter: Meter) -> Iterator[None]:
     """Hold a lock file that keeps other processes from the same download.
 
+    Some network file systems give the lock to all who ask. Then the checksum of what arrived is wrong.
+
     Raises:
         WeightsError: the download was stopped while it waited.
     """
-    lock = FileLock(path)
-    try:
-        while not lock.is_locked:
+    with ExitStack() as held:
+        while True:
             with suppress(Timeout):
-                lock.acquire(timeout=LOCK_LOOK_S)
+                held.enter_context(WeakFileLock(path, timeout=LOCK_LOOK_S))
+                break
             meter.add(0)
         yield
-    finally:
-        lock.release()
 
 
 def arrived_bytes(target: Path) -> int:

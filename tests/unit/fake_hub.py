@@ -206,6 +206,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             document: Any = [
                 {"type": "file", "path": name, "size": size, "oid": oid}
                 | ({"lfs": {"oid": lfs, "size": size, "pointerSize": 130}} if lfs else {})
+                | ({"xetHash": lfs} if lfs and name.endswith(".safetensors") else {})
                 for name, size, oid, lfs in listed
             ]
         else:
