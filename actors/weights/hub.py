@@ -32,6 +32,8 @@ from configs.weights import HubFile, HubFolder
 
 HUB_PROBE_S = 3.0
 """Longest wait for the Hub's first answer, in seconds; after that the next source is tried."""
+LIST_S = 10.0
+"""Longest silence of the Hub, in seconds, once it is reached and makes the list of a repository."""
 UNREACHABLE_S = 30.0
 """Seconds for which a Hub that could not be reached is not asked again: a recipe has several models,
 and each of them would wait `HUB_PROBE_S`."""
@@ -73,8 +75,9 @@ def ask_hub(source: HubFolder) -> Repository:
     """
 
     def ask() -> Any:
+        limits: Any = (HUB_PROBE_S, LIST_S, LIST_S, HUB_PROBE_S)  # connect, read, write, pool
         return HfApi().model_info(
-            source.hub, revision=source.revision, files_metadata=True, timeout=HUB_PROBE_S
+            source.hub, revision=source.revision, files_metadata=True, timeout=limits
         )
 
     info = first_answer(source, ask)

@@ -208,7 +208,7 @@ def test_a_hub_that_does_not_answer_is_given_up_and_not_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.weights.hub._unreachable", {})
-    monkeypatch.setattr("actors.weights.hub.HUB_PROBE_S", 0.1)
+    monkeypatch.setattr("actors.weights.hub.LIST_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         point_client_at(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, monkeypatch)
         assert "cannot be reached: timed out" in failure()
