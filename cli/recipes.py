@@ -11,7 +11,7 @@ from rich.table import Table
 from cli.console import err, exit_on_user_error, load_or_fail, out, show
 from cli.options import ConfigArgument
 from cli.serve import download_missing_weights
-from configs.errors import UserError, WeightsError
+from configs.errors import WeightsError
 from configs.load import RecipeError, load
 from configs.schema import Model, Recipe
 
@@ -21,9 +21,13 @@ def check(
 ) -> None:
     """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any.
 
-    Of weights it says what is not here, and what vLLM or the cards of this machine cannot run, as far
-    as this machine knows them. `slimmoa plan` asks the Hub for the rest.
+    Of weights it says what is not here. Those that this machine knows are held against what vLLM can
+    run on the recipe's cards, or else on this machine's. `slimmoa plan` asks the Hub for the others.
     """
+    from actors.weights.lookup import find_here
+    from cluster.cards.detect import detect_cards
+    from cluster.plan.runnable import recipe_obstacles
+
     failed = False
     for config in configs:
         try:
@@ -37,9 +41,10 @@ def check(
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
             for line in _absent_weights(recipe):
                 print(f"  {line}")
-            for line in _cannot_run(recipe):
-                err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
-                failed = True
+            with exit_on_user_error():
+                for line in recipe_obstacles(recipe, detect_cards(), find_here):
+                    err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
+                    failed = True
     if failed:
         raise typer.Exit(1)
 
@@ -119,28 +124,6 @@ def _where(model: Model) -> str:
 
     state = weights_state(model)
     return getattr(model, "base_url", "none needed") if state is None else str(state)
-
-
-def _cannot_run(recipe: Recipe) -> Iterator[str]:
-    """Why vLLM cannot run models whose checkpoints this machine knows, on its GPUs or on any."""
-    from actors.weights.lookup import known_checkpoints
-    from cluster.cards.detect import detect_cards
-    from cluster.plan.quantization import refusal
-    from cluster.plan.runnable import obstacles
-    from cluster.plan.task import PlanningTask, choose_cards
-
-    try:
-        checkpoints = known_checkpoints(recipe)
-        cards = choose_cards(recipe, detect_cards())
-    except UserError as error:
-        yield str(error)
-        return
-    if any(card.kind == "gpu" for card in cards):
-        yield from obstacles(PlanningTask(recipe, checkpoints, cards))
-        return
-    for name, checkpoint in checkpoints.items():
-        if reason := refusal(checkpoint, None):
-            yield f"model {name!r} cannot run: {reason}"
 
 
 def _absent_weights(recipe: Recipe) -> Iterator[str]:

@@ -9,7 +9,7 @@ from actors.weights.files import cached, fetch
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
-from cluster.plan.checkpoint import Checkpoint, from_folder
+from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
@@ -34,6 +34,17 @@ def known_weights(model: VllmModel) -> Path | Checkpoint | None:
     known = (found for source in hubs if (found := headers_here(source)) is not None)
     bundled = (found for source in hubs if (found := bundled_shape(source)) is not None)
     return next(known, None) or next(bundled, None)
+
+
+def find_here(_name: str, model: Model) -> Path | Checkpoint | None:
+    """What `find_weights` returns, as far as this machine knows without asking anybody, or None.
+
+    Raises:
+        UnknownCheckpoint: what is here cannot be understood; the message names the key.
+    """
+    if isinstance(model, LlamaCppModel):
+        return cached(model.weights)
+    return known_weights(model) if isinstance(model, VllmModel) else None
 
 
 def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
@@ -70,24 +81,6 @@ def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
             causes.append(f"{each.hub if isinstance(each, HubFolder) else each.path}: {error}")
     message = f"how large model {name!r} is cannot be told: {'; '.join(causes)}"
     raise WeightsError(message, model=name)
-
-
-def known_checkpoints(recipe: Recipe) -> dict[str, Checkpoint]:
-    """The checkpoints of vLLM's models, as far as this machine knows them, by model. Asks nobody.
-
-    Raises:
-        UnknownCheckpoint: what is here cannot be understood; the message names the key.
-    """
-    found = {
-        name: known_weights(model)
-        for name, model in recipe.models.items()
-        if isinstance(model, VllmModel)
-    }
-    return {
-        name: from_folder(known) if isinstance(known, Path) else known
-        for name, known in found.items()
-        if known is not None
-    }
 
 
 def fetch_weights(name: str, model: Model) -> Path | Checkpoint | None:

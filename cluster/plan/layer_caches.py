@@ -255,7 +255,9 @@ def _add_compressed(found: Caches, keys: Keys, n: int) -> None:
     if ratios is not None:
         ratio = ratios[n]
     elif words is not None:
-        ratio = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}.get(words[n], 0)
+        ratio = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}.get(
+            str(words[n]), 0
+        )
     else:
         raise bad(
             "compress_ratios", None, f"a list with a ratio for each layer, as layer {n} is {kind}"

@@ -97,9 +97,10 @@ def _matrix_value(keys: Keys) -> int:
     (vllm/model_executor/models/config.py: NemotronHForCausalLMConfig,
     Qwen3_5ForConditionalGenerationConfig).
     """
-    name, word = keys.find("mamba_ssm_dtype", "mamba_ssm_cache_dtype")
-    if word is None:
+    names = ("mamba_ssm_dtype", "mamba_ssm_cache_dtype")
+    word = keys.text(*names)
+    if not word:
         return MODEL_VALUE
     if word not in NUMBER_TYPES:
-        raise bad(name, word, f"one of {', '.join(NUMBER_TYPES)}")
+        raise bad(keys.find(*names)[0], word, f"one of {', '.join(NUMBER_TYPES)}")
     return NUMBER_TYPES[word]

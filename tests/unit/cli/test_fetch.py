@@ -182,7 +182,7 @@ def test_check_names_the_key_of_a_checkpoint_that_it_cannot_understand(
     assert call("plan", recipe, *CARD).exit_code == 1
     checked = call("check", recipe)
     assert checked.exit_code == 1
-    assert f"{recipe}: cannot understand the model in 'o/n': " in checked.stderr
+    assert f"{recipe}: model 'one': cannot understand the model in 'o/n': " in checked.stderr
 
 
 def test_weights_that_nobody_can_fetch_are_said_to_be_lost(hub: FakeHub, tmp_path: Path) -> None:

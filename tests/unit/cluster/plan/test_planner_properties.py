@@ -51,7 +51,7 @@ def tasks(draw: st.DrawFn) -> PlanningTask:
         "layers": [{"proposers": [{"model": name} for name in names]}],
         "aggregator": {"model": draw(st.sampled_from(names))},
     }
-    shape = {"layers": 32, "hidden": 4096, "ffn": 14336, "vocab": 128_256}
+    shape: Any = {"layers": 32, "hidden": 4096, "ffn": 14336, "vocab": 128_256}
     checkpoints = {
         name: Checkpoint(
             weight_bytes=draw(st.integers(1, 600)) * GIB // 10,

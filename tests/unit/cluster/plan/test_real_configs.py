@@ -3,9 +3,9 @@
 `real_configs.json` has the keys that matter of 97 checkpoints: 43 as their owners published them, 13 of
 modelopt with the config.json of what they were made from, 8 from ai-dynamo/aiconfigurator, 4 of other
 public copies, 17 that the project bundles, and 12 whose keys are the defaults of transformers' class,
-whose documentation names the checkpoint. The right
-values below were worked out by hand from the architecture and from vLLM 0.33's cache specifications, not
-by the code under test. docs/checkpoints.md has the table.
+whose documentation names the checkpoint. The right values below were worked out by hand from the
+architecture and from vLLM 0.33's cache specifications, not by the code under test. docs/checkpoints.md
+has the table.
 """
 
 import json
