@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.spinner import Spinner
 from rich.text import Text
 
-from actors.weights import files
+from actors.weights.download import DownloadProgress
 
 TAIL_CHARACTERS = 200
 """How many characters of a growing proposal are shown; its end is shown."""
@@ -193,7 +193,7 @@ class DownloadBars:
     def __exit__(self, *_failure: object) -> None:
         self._bars.stop()
 
-    def report(self, progress: files.DownloadProgress) -> None:
+    def report(self, progress: DownloadProgress) -> None:
         """Show the progress of one download or checksum."""
         if progress.what not in self._tasks:
             self._tasks[progress.what] = self._bars.add_task(progress.what)

@@ -11,8 +11,9 @@ from rich.table import Table
 from cli.console import err, exit_on_user_error, load_or_fail, out, show
 from cli.options import ConfigArgument
 from cli.serve import download_missing_weights
+from configs.errors import WeightsError
 from configs.load import RecipeError, load
-from configs.schema import LlamaCppModel, Recipe
+from configs.schema import Model, Recipe
 
 
 def check(
@@ -20,10 +21,10 @@ def check(
 ) -> None:
     """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any.
 
-    Weights that are here are held against what vLLM can run on the recipe's cards, or else on this
-    machine's.
+    Of weights it says what is not here. Those that this machine knows are held against what vLLM can
+    run on the recipe's cards, or else on this machine's. `slimmoa plan` asks the Hub for the others.
     """
-    from actors.weights.lookup import find_weights
+    from actors.weights.lookup import find_here
     from cluster.cards.detect import detect_cards
     from cluster.plan.runnable import recipe_obstacles
 
@@ -38,8 +39,10 @@ def check(
             shape = " + ".join(map(str, recipe.samples))
             aggregator = recipe.aggregator.model
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
+            for line in _absent_weights(recipe):
+                print(f"  {line}")
             with exit_on_user_error():
-                for line in recipe_obstacles(recipe, detect_cards(), find_weights):
+                for line in recipe_obstacles(recipe, detect_cards(), find_here):
                     err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
                     failed = True
     if failed:
@@ -50,11 +53,13 @@ def models(
     config: ConfigArgument = "tiny_cpu",
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the missing weights now.")] = False,
 ) -> None:
-    """List a recipe's models: what each does, and whether its weights are on this machine."""
+    """List a recipe's models: what each does, and whether its weights are on this machine or how much
+    is to be fetched."""
     recipe = load_or_fail(config)
     if fetch:
         with exit_on_user_error():
             download_missing_weights(recipe)
+    _learn_sizes(recipe)
     table = Table("model", "engine", "does", "context", "at a time", "weights", box=None)
     for name, model in recipe.models.items():
         row = (", ".join(_roles(recipe, name)), f"{model.context_tokens}", f"{model.concurrency}")
@@ -93,20 +98,56 @@ def plan(
         if svg is not None:
             svg.write_text(plan_show.svg(placement), "utf-8")
     if as_json:
-        print(json.dumps(plan_show.to_json(placement, prediction), indent=2))
+        document = plan_show.to_json(placement, prediction)
+        print(json.dumps(document | {"weights": _weights_json(recipe)}, indent=2))
         return
     show(plan_show.table(placement, prediction))
     show(plan_show.memory_map(placement))
     out.print(plan_show.summary(placement, prediction), highlight=False)
+    for line in _absent_weights(recipe):
+        out.print(line, highlight=False)
 
 
-def _where(model: Any) -> str:
-    from actors.weights.files import cached
+def _learn_sizes(recipe: Recipe) -> None:
+    """Ask the Hub how large the folders are of which that is not known; say so where it cannot tell."""
+    from actors.weights.lookup import learn_size
 
-    if not isinstance(model, LlamaCppModel):
-        return getattr(model, "base_url", "none needed")
-    path = cached(model.weights)
-    return f"{path.stat().st_size / 1e6:,.0f} MB here" if path else "not here yet"
+    for name, model in recipe.models.items():
+        try:
+            learn_size(name, model)
+        except WeightsError as error:
+            err.print(error.message, markup=False, highlight=False)
+
+
+def _where(model: Model) -> str:
+    from actors.weights.lookup import weights_state
+
+    state = weights_state(model)
+    return getattr(model, "base_url", "none needed") if state is None else str(state)
+
+
+def _absent_weights(recipe: Recipe) -> Iterator[str]:
+    """Lines about the weights that are not on this machine; none if all are here."""
+    from actors.weights.download import gigabytes
+    from actors.weights.lookup import weights_states
+
+    absent = {name: state for name, state in weights_states(recipe).items() if not state.here}
+    to_fetch = [
+        f"{name} ({gigabytes(state.size_bytes) if state.size_bytes else 'size unknown'})"
+        for name, state in absent.items()
+        if state.can_fetch
+    ]
+    lost = [name for name, state in absent.items() if not state.can_fetch]
+    if to_fetch:
+        yield f"not here yet, fetched by `slimmoa models --fetch` and `serve`: {', '.join(to_fetch)}"
+    if lost:
+        yield f"not here, and the recipe names only paths: {', '.join(lost)}"
+
+
+def _weights_json(recipe: Recipe) -> dict[str, Any]:
+    from actors.weights.lookup import weights_states
+
+    return {name: {"here": s.here, "bytes": s.size_bytes} for name, s in weights_states(recipe).items()}
 
 
 def _roles(recipe: Recipe, name: str) -> Iterator[str]:

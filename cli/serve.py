@@ -37,7 +37,8 @@ def serve(
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     with exit_on_user_error():
         ray_runtime.check_port(host, port)
-        download_missing_weights(recipe)
+        # The replicas of a cluster fetch folders on their own nodes.
+        download_missing_weights(recipe, folders=address is None)
     try:
         with err.status("starting Ray"), exit_on_user_error():
             ray_runtime.connect(address, verbose=verbose)
@@ -113,21 +114,46 @@ def export(
             output.write_text(text, "utf-8")
 
 
-def download_missing_weights(recipe: Recipe) -> None:
-    """Download the weights of llama.cpp models that are not on this machine yet, with progress bars.
+def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
+    """Download the weights that are not on this machine yet, with progress bars.
+
+    Says first how much the folders need, and begins nothing if the disk has no room for them.
+
+    Args:
+        recipe: the recipe.
+        folders: whether vLLM's folders are fetched too, and not only the files of llama.cpp.
 
     Raises:
         WeightsError: weights cannot be found, fetched or verified.
     """
-    from actors.weights.files import cached, fetch
+    from actors.weights.files import cached
+    from actors.weights.lookup import bring_here
     from cli.answer_view import DownloadBars
 
-    missing = {
-        name: model.weights
+    missing = [
+        name
         for name, model in recipe.models.items()
         if isinstance(model, LlamaCppModel) and cached(model.weights) is None
-    }
+    ]
+    if folders:
+        missing += _announce_folders(recipe)
     if missing:
         with DownloadBars(err) as bars:
-            for name, sources in missing.items():
-                fetch(name, sources, bars.report)
+            for name in missing:
+                bring_here(name, recipe.models[name], bars.report)
+
+
+def _announce_folders(recipe: Recipe) -> list[str]:
+    """Say which folders are to be fetched and how large they are; return the names of their models.
+
+    Raises:
+        WeightsError: a folder cannot be had, or the disk has no room for all of them.
+    """
+    from actors.weights.download import gigabytes
+    from actors.weights.lookup import find_downloads
+
+    found = find_downloads(recipe)
+    for name, download in found.items():
+        size = gigabytes(download.missing_bytes)
+        err.print(f"{name} needs {size} from the Hub ({download.source.hub})", highlight=False)
+    return list(found)

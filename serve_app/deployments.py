@@ -3,6 +3,7 @@
 The classes add to `Replica` and to the HTTP API only what Serve needs.
 """
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from actors.private_folder import PrivateFolder
 from actors.replica import Replica
 from cluster import ray_runtime
 from cluster.cards.detect import visible_gpus
-from configs.schema import Model, Recipe
+from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
 from serve_app.assignment import ModelAssignments
@@ -53,6 +54,7 @@ class ModelReplica(Replica):
     ) -> None:
         context, assignment = ray.get_runtime_context(), None
         node = context.get_node_id()
+        await _fetch_weights(name, model)
         if assignments is not None:
             app = serve.get_replica_context().app_name
             here = await assignments.on_node(node, app, ray_runtime.detect_on_node)
@@ -91,6 +93,19 @@ class ModelReplica(Replica):
             self._folder.remove()
         if hasattr(self, "_engine"):
             await self.stop()
+
+
+async def _fetch_weights(name: str, model: Model) -> None:
+    """Fetch what the engine reads, before the replica asks for a card: a download takes minutes, and
+    whoever shares the card would wait.
+
+    Raises:
+        WeightsError: no source delivered the weights.
+    """
+    if isinstance(model, LlamaCppModel | VllmModel):
+        from actors.weights.lookup import bring_here  # loads the Hub's client, which others do not need
+
+        await asyncio.to_thread(bring_here, name, model)
 
 
 class Ingress:

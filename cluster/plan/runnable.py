@@ -42,11 +42,18 @@ def recipe_obstacles(recipe: Recipe, found: Sequence[Card], find: FindWeights) -
         try:
             task = PlanningTask(alone, read_checkpoints(alone, find), cards)
         except UnknownCheckpoint as error:
-            if find(name, model) is not None:  # else its files are not here yet
+            if _is_known(find, name, model):  # else its files are not here yet
                 lines.append(f"model {name!r}: {error}")
             continue
         lines += obstacles(task) if cards else _methods(task, model)
     return lines
+
+
+def _is_known(find: FindWeights, name: str, model: Model) -> bool:
+    try:
+        return find(name, model) is not None
+    except UnknownCheckpoint:
+        return True
 
 
 def _methods(task: PlanningTask, model: Model) -> Iterator[str]:

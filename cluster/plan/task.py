@@ -22,8 +22,11 @@ from cluster.plan.footprint import Footprint, footprint
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 from configs.weights import HubFolder
 
-FindWeights = Callable[[str, Model], Path | None]
-"""Takes a model's name and settings; returns the file or folder of its weights, if one is found."""
+MAIN_REVISION = "main"
+"""The revision of a repository whose shape may be bundled."""
+FindWeights = Callable[[str, Model], Path | Checkpoint | None]
+"""Takes a model's name and settings; returns the file or folder of its weights, or what is known of
+them, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +105,31 @@ def _read_checkpoint(name: str, model: Model, find: FindWeights) -> Checkpoint |
         return scripted_checkpoint(model.weight_bytes)
     if not isinstance(model, LlamaCppModel | VllmModel):
         return None
-    path = find(name, model)
-    if path is not None:
-        return from_gguf(path) if path.is_file() else from_folder(path)
+    found = find(name, model)
+    if isinstance(found, Checkpoint):
+        return found
+    if found is not None:
+        return from_gguf(found) if found.is_file() else from_folder(found)
     for source in model.weights:
-        if isinstance(source, HubFolder) and (shape := from_shapes(source.hub)):
+        if isinstance(source, HubFolder) and (shape := bundled_shape(source)):
             return shape
+    if isinstance(model, LlamaCppModel):
+        raise UnknownCheckpoint(
+            f"how large model {name!r} is cannot be told before its file is here: "
+            "run `slimmoa models RECIPE --fetch`"
+        )
     raise UnknownCheckpoint(
-        f"how large model {name!r} is cannot be told before its weights are here "
-        "(run `slimmoa models RECIPE --fetch`), for no shape of it is bundled"
+        f"how large model {name!r} is cannot be told: its folder is not here, and no shape of it is "
+        "bundled"
     )
+
+
+def bundled_shape(source: HubFolder) -> Checkpoint | None:
+    """The shape of a Hub repository that is bundled with the project, or None.
+
+    Other revisions than the main one may hold other weights, such as other bits, so they have none.
+    """
+    return from_shapes(source.hub) if source.revision == MAIN_REVISION else None
 
 
 def _find_local_path(_name: str, model: Model) -> Path | None:

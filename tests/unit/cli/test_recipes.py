@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -18,6 +19,7 @@ A100 = ["--card", "A100-80GB"]
 @pytest.fixture(autouse=True)
 def an_empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No weights are on this machine, and no variable names its cards."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("SLIMMOA_CACHE", str(tmp_path))
     monkeypatch.delenv("SLIMMOA_CARDS", raising=False)
 

@@ -32,7 +32,8 @@ from actors.weights.folders import fetch_folder, folder_here
 from cluster.residency.policy import Policy
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, WeightsError
 from configs.schema import Sampling, VllmModel
-from configs.weights import LocalFolder
+from configs.weights import HubFolder, LocalFolder
+from tests.unit.fake_hub import FakeRepo, checkpoint, point_client_at, serve_hub
 
 SHARE = Share(threads=2, utilization=0.5, kv_cache_memory_bytes=1 << 30)
 QUESTION: list[Message] = [{"role": "user", "content": "hi"}]
@@ -410,6 +411,19 @@ class FakeLLM:
 
     def shutdown(self) -> None:
         self.done.append("shutdown")
+
+
+async def test_a_start_downloads_nothing(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card's lock is held during a start. A replica fetches its weights before that."""
+    with serve_hub() as hub:
+        hub.repos["o/n"] = FakeRepo(checkpoint())
+        point_client_at(hub.url, tmp_path, monkeypatch)
+        engine._model = VllmModel(engine="vllm", weights=(HubFolder(hub="o/n"),))
+        with pytest.raises(EngineUnavailable, match="the folder of its weights is not here"):
+            await engine.start()
+        assert hub.requests == []
 
 
 FAKES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from actors.weights.files import DownloadProgress, cache_folder, cached, fetch
+from actors.weights.cache import cache_folder
+from actors.weights.download import DownloadProgress
+from actors.weights.files import cached, fetch
 from configs.errors import WeightsError
 from configs.weights import LocalFile, WeightsSource, WheelFiles, WheelPart
 

