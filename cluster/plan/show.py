@@ -56,7 +56,7 @@ def parts(replica: PlacedReplica, slot: PlacedSlot) -> list[tuple[str, int]]:
     """Name and bytes of each part of a slot while `replica` is awake, in the order of drawing."""
     runtime = replica.activations + replica.residue
     named = [("weights", replica.weights), ("KV cache", replica.kv), ("runtime", runtime)]
-    kept = slot.total_bytes - max(m.awake for m in slot.members) if slot.keeps_loaded else 0
+    kept = slot.total_bytes - max(m.peak for m in slot.members) if slot.keeps_loaded else 0
     asleep = min(kept, slot.total_bytes - replica.awake) if slot.takes_turns else 0
     return [*named, ("asleep", asleep)]
 
@@ -89,7 +89,7 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
 def summary(placement: Placement, prediction: Prediction | None = None) -> str:
     """What the table does not say, a line each: host RAM, unused cards, models on no card, hours."""
     lines = [
-        f"host RAM on {node or 'the host'} for sleeping models: {gib(needed)}"
+        f"host RAM on {node or 'the host'} for engines and sleeping models: {gib(needed)}"
         for node, needed in placement.host_bytes
         if needed
     ]

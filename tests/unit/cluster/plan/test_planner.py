@@ -10,6 +10,7 @@ import pytest
 from cluster.cards.card import GIB, Card
 from cluster.plan.advice import with_bits
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
+from cluster.plan.footprint import gib
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan, plan_recipe
 from cluster.plan.task import PlanningTask
@@ -186,10 +187,14 @@ def test_sleepers_need_host_ram(
     if limit == "recipe":
         cards = mix.cards.model_copy(update={"host_memory_bytes": 100 * GIB})
         card, recipe = make_card(80, node="n"), mix.model_copy(update={"cards": cards})
-    with pytest.raises(DoesNotFit, match=r"36.0 GiB of host RAM[\s\S]*GiB of host RAM to sleep in"):
-        plan(PlanningTask(recipe, sizes, [card]))
-    enough = plan(PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=130 * GIB)]))
-    assert enough.host_bytes == (("n", 3 * 36 * GIB),)
+    task = PlanningTask(recipe, sizes, [card])
+    big, small = task.footprint("big1"), task.footprint("small")
+    words = rf"{gib(big.parked)} of host RAM[\s\S]*GiB of host RAM for its engines"
+    with pytest.raises(DoesNotFit, match=words):
+        plan(task)
+    enough = plan(PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=250 * GIB)]))
+    assert big.parked > 36 * GIB + big.processes  # PyTorch rounds pinned RAM up
+    assert enough.host_bytes == (("n", 3 * big.parked + small.processes),)
 
 
 def test_a_card_whose_host_cannot_hold_sleepers_gets_one_model_that_never_sleeps(
@@ -200,7 +205,9 @@ def test_a_card_whose_host_cannot_hold_sleepers_gets_one_model_that_never_sleeps
     cards = [make_card(80, node="a"), make_card(80, node="b", host_bytes=16 * GIB)]
     found = plan(PlanningTask(recipe, sizes, cards))
     assert slots(found) == [[["big1", "big2", "big3", "small"]], [["big1"]]]
-    assert found.host_bytes == (("a", (3 * 36 + 16) * GIB), ("b", 0))
+    needs = {name: PlanningTask(recipe, sizes, cards).footprint(name) for name in sizes}
+    alone = needs["big1"].processes  # a model that never sleeps pins nothing
+    assert found.host_bytes == (("a", sum(each.parked for each in needs.values())), ("b", alone))
 
 
 def test_on_a_cpu_all_take_turns_with_all_cores(
@@ -275,7 +282,7 @@ def test_a_refusal_has_the_sums_and_the_nearest_change(
     with pytest.raises(DoesNotFit) as caught:
         plan(PlanningTask(recipe, sizes, [make_card(48)]))
     message = str(caught.value)
-    assert "big1: 57.9 GiB = weights 36.0 GiB + KV 20.0 GiB (163840 tokens) + runtime" in message
+    assert "big1: 58.0 GiB = weights 36.1 GiB + KV 20.0 GiB (163840 tokens) + runtime" in message
     assert "gpu: 47.0 GiB of 48.0 GiB" in message
     change, more, card = caught.value.advice
     assert (len(more.cards), len(card.cards)) == (2, 1)
