@@ -53,9 +53,11 @@ def test_a_check_killed_halfway_leaves_its_rows_and_no_process(tmp_path: Path) -
         return file.exists() and '"step": "sleep"' in file.read_text()
 
     with subprocess.Popen([*CHECK, "first", *TINY, str(tmp_path)], cwd=ROOT) as check:
-        processes.until(has_slept)
-        held = list(processes.below(check.pid))
-        check.send_signal(signal.SIGKILL)
+        try:
+            processes.until(has_slept, within_s=200)
+            held = list(processes.below(check.pid))
+        finally:
+            check.send_signal(signal.SIGKILL)
     (call,) = read_calls([file])
     assert call.seconds is None
     steps = {row.step for row in call.rows if row.kind == "row"}
