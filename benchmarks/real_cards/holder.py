@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import psutil
 from pydantic import TypeAdapter
 
-from actors.engine import Message, Share
+from actors.engine import Message, Share, Sleeper
 from actors.engines import create
 from configs.schema import Model, Sampling
 
@@ -37,6 +37,8 @@ PROBE: list[Message] = [{"role": "user", "content": "Name three rivers and where
 """The prompt whose greedy answer is compared before and after sleep."""
 PROBE_TOKENS = 12
 """Tokens of the answer to PROBE."""
+WITHOUT_SLEEP = {"sleep": "stop", "wake": "start"}
+"""What stands for an order at an engine that cannot sleep."""
 MOST_LINE = 1 << 24
 """Most bytes of an answer of the process."""
 MODEL: TypeAdapter[Model] = TypeAdapter(Model)
@@ -207,7 +209,9 @@ class _Held:
                 model = MODEL.validate_json(json.dumps(arguments["model"]))
                 self._engine = create(arguments["name"], model, Share(**arguments["share"]))
             case "start" | "stop" | "sleep" | "wake":
-                await getattr(self._engine, what)()
+                # An engine that cannot sleep leaves the card by its end, and comes back by a start.
+                can = isinstance(self._engine, Sleeper)
+                await getattr(self._engine, what if can else WITHOUT_SLEEP.get(what, what))()
             case "answer":
                 return await self._answer()
             case "speed":

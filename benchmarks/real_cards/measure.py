@@ -61,20 +61,17 @@ class Subject:
         async with Peak(self.meter) as peak:
             await self.engine.order("start")
         notes.add("seconds to start", _now() - began, "s")
-        loading, planned = peak.bytes - self.empty, self.planned
-        notes.add(
-            "peak while loading",
-            loading,
-            "bytes",
-            planned=planned.loading,
-            good=None if planned.loading is None else loading <= planned.loading * TOLERANCE,
-        )
+        most, needs = peak.bytes - self.empty, self.planned.needs
+        good = most <= needs.peak * TOLERANCE
+        note = f"weights alone: {gib(needs.loading)}" if needs.loading else ""
+        notes.add("peak while starting", most, "bytes", planned=needs.peak, good=good, note=note)
         # Asked first here and first after a wake, so that no cache of an earlier prompt plays a part.
         self.text = await self.engine.order("answer")
-        await self.speed(planned.needs.sequences)
+        await self.speed(needs.sequences)
         held = await settled_bytes(self.meter) - self.empty
-        good = held <= planned.needs.awake * TOLERANCE
-        notes.add("bytes awake", held, "bytes", planned=planned.needs.awake, good=good)
+        good = held <= needs.awake * TOLERANCE
+        notes.add("bytes awake", held, "bytes", planned=needs.awake, good=good)
+        self._note_host(notes, needs.processes)
         self._note_processes(notes)
 
     def _note_processes(self, notes: Notes) -> None:
@@ -115,25 +112,24 @@ class Subject:
         notes.add("seconds to fall asleep", seconds, "s")
         good = left <= needs.asleep * TOLERANCE if needs.sleeps else None
         notes.add("bytes left on the card", left, "bytes", planned=needs.asleep, good=good)
+        self._note_host(notes, needs.parked)
+
+    def _note_host(self, notes: Notes, planned: int) -> None:
+        """The RAM that the engine takes of the host, where the plan counts it beside the card."""
         host = self.meter.host()
         taken = host.used - self.host_before
-        planned = needs.parked or None
-        notes.add(
-            "RAM of the host",
-            taken,
-            "bytes",
-            planned=planned,
-            good=None if planned is None else taken <= planned * TOLERANCE + LEFT,
-            note=f"resident in the processes: {gib(host.resident)}",
-        )
+        good = taken <= planned * TOLERANCE + LEFT if planned else None
+        note = f"resident in all processes: {gib(host.resident)}"
+        what = "RAM of the host"
+        notes.add(what, taken, "bytes", planned=planned or None, good=good, note=note)
 
     def _require_host(self) -> None:
         """Sleep only if the host has the RAM for it, else the system would kill somebody."""
-        needs, host = self.planned.needs.parked, self.meter.host()
+        needs, host = self.planned.needs, self.meter.host()
         total = max(host.total, self.planned.card.host_bytes or 0)
-        free = total - host.used - HOST_RESERVE
-        if needs > free:
-            raise SkipStep(f"asleep it needs {gib(needs)} of the host's RAM, and {gib(free)} are free")
+        more, free = needs.parked - needs.processes, total - host.used - HOST_RESERVE
+        if more > free:
+            raise SkipStep(f"sleep takes {gib(more)} of the host's RAM, and {gib(free)} are free")
 
     async def wake(self, notes: Notes) -> None:
         """Wake up: seconds, rate over the link, bytes, and the same answer as before."""

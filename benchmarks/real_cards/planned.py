@@ -76,11 +76,6 @@ class Planned:
     speed: PredictedSpeed | None
 
     @property
-    def loading(self) -> int | None:
-        """The most bytes on the card while the engine starts; None if the plan does not say."""
-        return getattr(self.needs, "loading", None) or None
-
-    @property
     def wake_s(self) -> float | None:
         """Seconds in which the link copies the weights at its nominal rate; None if it is unknown."""
         return self.needs.weights / self.card.link if self.card.link else None
