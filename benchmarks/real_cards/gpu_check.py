@@ -1,14 +1,14 @@
 """Measures on a real card what was only planned: no network, no weights, three short calls.
 
-    python -m benchmarks.real_cards.gpu_check first      # 4 minutes: does one engine start, sleep,
-                                                         # wake and die cleanly, in the planned bytes?
-    python -m benchmarks.real_cards.gpu_check second     # 6 minutes: two engines on one card, a 72B
-                                                         # beside a 9B, then a 7B beside an 8B; sleep
-                                                         # and wake, also while the other streams
-    python -m benchmarks.real_cards.gpu_check third      # 4 minutes: a mixture in turns through Ray
-                                                         # and HTTP; kill -9 of the awake replica
+    python -m benchmarks.real_cards.gpu_check first      # 200 s: does one engine start, sleep, wake
+                                                         # and die cleanly, in the planned bytes?
+    python -m benchmarks.real_cards.gpu_check second     # 280 s: two engines on one card, a 72B beside
+                                                         # a 9B, then a 7B beside an 8B; sleep and
+                                                         # wake, also while the other streams
+    python -m benchmarks.real_cards.gpu_check third      # 210 s: a mixture in turns through Ray and
+                                                         # HTTP; kill -9 of the awake replica
     python -m benchmarks.real_cards.gpu_check table FILE...    # Markdown of all rows
-    python -m benchmarks.real_cards.gpu_check --tiny     # 1 minute: all three in small, on a CPU
+    python -m benchmarks.real_cards.gpu_check --tiny     # a minute: all three in small, on a CPU
 
 The models have the true shapes of the presets' checkpoints and random weights: memory, speed and
 swaps are real, texts are noise. Each row is on the disk before the next one is measured. A step that
@@ -89,21 +89,21 @@ CALLS = {
     "first": CallPlan(
         "one engine: start, peak while loading, bytes awake, sleep, host RAM, wake, same answer, a "
         "second cycle, speed, kill -9, a second start, stop",
-        240,
+        200,
         (SMALL,),
         first_parts,
     ),
     "second": CallPlan(
         "two engines side by side: start beside a neighbour, sleep and wake alone and while the "
         "neighbour streams, speed alone and beside; first a 72B beside a 9B, then a 7B beside an 8B",
-        360,
+        280,
         (BESIDE_LARGE, LARGE, SMALL, SMALL_2),
         second_parts,
     ),
     "third": CallPlan(
         "a mixture in turns through Ray and HTTP: start, one question, eight at once, kill -9 of the "
         "awake replica and seconds until the next answer, peak of all bytes",
-        240,
+        210,
         (SMALL, SMALL_2),
         third_parts,
     ),
@@ -172,8 +172,8 @@ def parser() -> argparse.ArgumentParser:
     )
     calls = whole.add_subparsers(dest="call", required=True)
     for name, plan in CALLS.items():
-        minutes = f"{plan.seconds / 60:.0f} minutes"
-        _add_options(calls.add_parser(name, help=f"{minutes}: {plan.about}", description=plan.about))
+        about = f"within {plan.seconds:.0f} s: {plan.about}"
+        _add_options(calls.add_parser(name, help=about, description=about))
     every = calls.add_parser("all", help="the three calls; `--tiny` alone means `all --tiny`")
     _add_options(every)
     table = calls.add_parser("table", help="print the rows of files as Markdown")

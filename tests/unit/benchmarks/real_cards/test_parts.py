@@ -238,8 +238,9 @@ def test_each_call_has_parts_on_an_h200_with_its_own_models(call: str, tmp_path:
 
 
 def test_every_call_fits_into_ten_minutes_and_all_into_fifteen() -> None:
+    """The machine's start takes two to three minutes of the fifteen, and unpacking most of one."""
     assert max(plan.seconds for plan in CALLS.values()) <= 600
-    assert sum(plan.seconds for plan in CALLS.values()) <= 14 * 60
+    assert sum(plan.seconds for plan in CALLS.values()) <= (15 - 3) * 60
 
 
 def test_planned_bytes_are_those_of_the_plan_for_the_real_checkpoint(tmp_path: Path) -> None:
