@@ -1,7 +1,8 @@
 """Model folders without weights, in the shape of real checkpoints, for vLLM's `load_format: dummy`.
 
 Memory, speed and swaps are those of the real model; its texts are noise. The safetensors file has the
-header of the real one and no data: planning reads the header, and dummy loading never opens the file.
+header and the size of the real one, and is a hole from there on, which takes no space on the disk:
+planning reads the header, and dummy loading never opens the file.
 """
 
 import json
@@ -91,7 +92,9 @@ def _write_header(file: Path, config: dict[str, Any]) -> None:
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
         start = end
     text = json.dumps(header).encode()
-    file.write_bytes(struct.pack("<Q", len(text)) + text)
+    with file.open("wb") as written:
+        written.write(struct.pack("<Q", len(text)) + text)
+        written.truncate(8 + len(text) + start)
 
 
 def _write_tokenizer(folder: Path, vocab_size: int) -> None:

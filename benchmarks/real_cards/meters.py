@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 import psutil
 
@@ -19,9 +18,6 @@ SAMPLE_S = 0.02
 """Seconds between two samples of a peak, and between two looks whether memory is back."""
 BACK_S = 60.0
 """Most seconds to wait until a dead engine's memory is back."""
-
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +50,25 @@ class GpuMeter:
     """A GPU by NVML, where all processes count. So nobody else may use the GPU meanwhile."""
 
     def __init__(self, index: int) -> None:
-        self._index = index
+        import pynvml
+
+        pynvml.nvmlInit()  # until this process ends, because it takes longer than a sample
+        self._nvml: Any = pynvml
+        self._device = pynvml.nvmlDeviceGetHandleByIndex(index)
 
     def used_bytes(self) -> int:
-        return with_device(self._index, _gpu_used)
+        try:  # version 2 leaves out what the driver reserves, as the planner does
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(self._device, version=self._nvml.nvmlMemory_v2)
+        except self._nvml.NVMLError:
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(self._device)
+        return int(memory.used)
 
     def bytes_by_process(self) -> dict[int, int]:
-        return with_device(self._index, _gpu_processes)
+        try:
+            found = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._device)
+        except self._nvml.NVMLError:
+            return {}
+        return {p.pid: int(p.usedGpuMemory) for p in found if p.usedGpuMemory is not None}
 
     def host(self) -> HostMemory:
         return _host()
@@ -82,32 +90,6 @@ class RamMeter:
 def meter_of(card: Card) -> Meter:
     """The meter of a card of this machine."""
     return GpuMeter(card.indices[0]) if card.kind == "gpu" else RamMeter()
-
-
-def with_device(index: int, look: Callable[[Any, Any], Found]) -> Found:
-    """What `look` finds with NVML's module and the handle of a GPU."""
-    import pynvml
-
-    pynvml.nvmlInit()  # NVML counts these, so the others of this process go on
-    try:
-        return look(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu_used(nvml: Any, device: Any) -> int:
-    try:  # version 2 leaves out what the driver reserves, as the planner does
-        return int(nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2).used)
-    except nvml.NVMLError:
-        return int(nvml.nvmlDeviceGetMemoryInfo(device).used)
-
-
-def _gpu_processes(nvml: Any, device: Any) -> dict[int, int]:
-    try:
-        found = nvml.nvmlDeviceGetComputeRunningProcesses(device)
-    except nvml.NVMLError:
-        return {}
-    return {p.pid: int(p.usedGpuMemory) for p in found if p.usedGpuMemory is not None}
 
 
 def _resident_below() -> dict[int, int]:

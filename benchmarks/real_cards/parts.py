@@ -122,8 +122,7 @@ class Pair(Part):
         )
 
     async def close(self) -> None:
-        for subject in reversed(self._subjects):
-            await subject.engine.close()
+        await asyncio.gather(*[subject.engine.close() for subject in self._subjects])
 
     async def _plan(self, _notes: Notes) -> None:
         self._subjects = self._bench.subjects(self._wanted)

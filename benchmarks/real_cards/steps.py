@@ -10,6 +10,8 @@ from benchmarks.real_cards.rows import MOST_NOTE, Kind, Row, RowFile, Unit, Valu
 
 CLOSE_S = 20.0
 """Most seconds in which a part frees what it holds. The budget keeps them back for that."""
+LEAST_LIMIT_S = 120.0
+"""Seconds that every step may take if the budget has them."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +28,11 @@ class Step:
     """Seconds that it is expected to take. With less left of the budget it is skipped."""
     after: tuple[str, ...] = ()
     """Names of the steps without whose success it is skipped."""
-    limit_s: float = 600.0
-    """Most seconds that it may take."""
+
+    @property
+    def limit_s(self) -> float:
+        """Most seconds that it may take, so that a step that hangs leaves time for other parts."""
+        return max(LEAST_LIMIT_S, 3 * self.expected_s)
 
 
 class Part:

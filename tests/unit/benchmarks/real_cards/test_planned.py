@@ -31,6 +31,9 @@ def test_random_weights_have_the_bytes_of_the_real_checkpoint(
 ) -> None:
     assert sum(map(stored_bytes, tensors(shape["config"]))) == shape["weight_bytes"], hub
     dummy_models.write_shape(tmp_path, shape["config"], "bfloat16")
+    file = tmp_path / "model.safetensors"
+    assert file.stat().st_size > shape["weight_bytes"]  # else the file would count as cut
+    assert file.stat().st_blocks * 512 < 4 << 20  # and yet it takes no disk
     found = from_folder(tmp_path)
     assert found.weight_bytes == shape["weight_bytes"]
     assert found.lookup_bytes == shape["lookup_bytes"]
