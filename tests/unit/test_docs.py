@@ -129,7 +129,7 @@ def test_the_index_of_benchmarks_lists_every_command() -> None:
         "faults.chaos_models",
         "speed.backends",
         "speed.handwritten",
-        "real_cards.card_checks",
+        "real_cards.holder",
     }
     assert listed == commands - of_others
 
