@@ -66,6 +66,8 @@ class Checkpoint:
     state_bytes: int = 0
     """Bytes of the states that linear attention and Mamba keep for one sequence, all layers
     together."""
+    state_layers: int = 0
+    """Number of layers that keep such a state."""
     kv_dtype: str | None = None
     """Number type of the KV cache that the checkpoint asks for, in vLLM's words, such as "fp8"."""
     quantization: str | None = None

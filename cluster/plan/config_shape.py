@@ -72,6 +72,7 @@ def config_checkpoint(
         heads=heads,
         kv_heads=caches.kv_heads,
         state_bytes=caches.state_bytes,
+        state_layers=caches.state_layers,
         kv_dtype=numbers.kv_dtype,
         quantization=numbers.method,
         quantization_detail=numbers.weights,

@@ -60,6 +60,8 @@ class Caches:
     """Number of layers by what a token leaves in them."""
     state_bytes: int = 0
     """Bytes of the states of one sequence."""
+    state_layers: int = 0
+    """Number of layers that keep a state."""
     kv_heads: int = 0
     """Heads of keys and values that all layers can be split by; 0 without attention."""
     kinds: tuple[Kind, ...] = ()
@@ -85,13 +87,15 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     Raises:
         BadConfig: what a layer keeps cannot be told.
     """
-    found = Caches(kinds=tuple(layer_kinds(keys, family, layers)))
+    found = Caches(kinds=_kinds(keys, family, layers))
     own = layers - keys.number_or(0, "num_kv_shared_layers", least=0)
     blocks = keys.items("block_configs")
     if blocks is not None:
         return _of_blocks(found, keys, blocks, layers, heads)
     for n, kind in enumerate(found.kinds):
-        if "state" in kind and not family.startswith("inkling"):  # whose states are rows of a window
+        if "state" in kind or kind == "conv":
+            found.state_layers += 1
+        if "state" in kind:
             found.state_bytes += state_bytes(keys, hidden)
         if kind == "conv":
             found.state_bytes += conv_bytes(keys, hidden)
@@ -104,6 +108,15 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     if family in TWICE:
         found.rows = Counter({row: 2 * count for row, count in found.rows.items()})
     return found
+
+
+def _kinds(keys: Keys, family: str, layers: int) -> tuple[Kind, ...]:
+    """What each layer keeps. The states of Inkling are rows of a window, which `_add` adds."""
+    kinds = layer_kinds(keys, family, layers)
+    if not family.startswith("inkling"):
+        return tuple(kinds)
+    rows: dict[Kind, Kind] = {"full+state": "full", "window+state": "window"}
+    return tuple(rows.get(kind, kind) for kind in kinds)
 
 
 def _add(found: Caches, keys: Keys, family: str, n: int, kind: Kind, hidden: int, heads: int) -> None:

@@ -51,13 +51,15 @@ def tasks(draw: st.DrawFn) -> PlanningTask:
         "layers": [{"proposers": [{"model": name} for name in names]}],
         "aggregator": {"model": draw(st.sampled_from(names))},
     }
-    shape: Any = {"layers": 32, "hidden": 4096, "ffn": 14336, "vocab": 128_256}
     checkpoints = {
         name: Checkpoint(
             weight_bytes=draw(st.integers(1, 600)) * GIB // 10,
+            layers=32,
+            hidden=4096,
+            ffn=14336,
+            vocab=128_256,
             query_width=4096,
             attention=(Attention(32, 2048),),
-            **shape,
         )
         for name in names
     }
