@@ -93,11 +93,9 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     if blocks is not None:
         return _of_blocks(found, keys, blocks, layers, heads)
     for n, kind in enumerate(found.kinds):
-        # The states of Inkling are rows of a window.
-        keeps_state = "state" in kind and not family.startswith("inkling")
-        if keeps_state or kind == "conv":
+        if "state" in kind or kind == "conv":
             found.state_layers += 1
-        if keeps_state:
+        if "state" in kind:
             found.state_bytes += state_bytes(keys, hidden)
         if kind == "conv":
             found.state_bytes += conv_bytes(keys, hidden)
