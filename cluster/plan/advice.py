@@ -20,8 +20,11 @@ CONTEXT_STEP = 256
 """An advised context is a multiple of this many tokens."""
 CONTEXT_SHARES = (0.75, 0.5, 0.25)
 """Lengths of contexts to try, as parts of the present length."""
-FOUR_BITS = 4.5
-"""Bits per weight of a 4-bit checkpoint, with its scales and its 16-bit tables."""
+FOUR_BITS = 4 + (16 + 4) / 128
+"""Bits per weight of a 4-bit matrix with a scale of 16 bits and a zero point of 4 bits for every 128
+weights, as AWQ stores it. Embeddings and the output layer stay in 16 bits."""
+LEAST_SAVING = 0.5
+"""A checkpoint is smaller only if it has at most this part of the present bytes per weight."""
 
 Change = tuple[str, str, int | str]
 """A new value for one setting: (the model's name, the setting's key, the value)."""
@@ -59,7 +62,20 @@ def find_advice(task: PlanningTask) -> Iterator[Advice]:
 def with_bits(checkpoint: Checkpoint, bits: float) -> Checkpoint:
     """The checkpoint with `weight_bytes` as they would be, by estimate, with `bits` per weight."""
     scale = bits / checkpoint.bits
-    return replace(checkpoint, weight_bytes=int(checkpoint.weight_bytes * scale))
+    return replace(
+        checkpoint,
+        weight_bytes=int(checkpoint.weight_bytes * scale),
+        tensor_bytes=(),
+        padding_bytes=0,
+        quantization=None,
+    )
+
+
+def four_bits(checkpoint: Checkpoint) -> float:
+    """Bits per weight, on average, of a checkpoint of the same shape in 4 bits."""
+    parameters = 8 * checkpoint.weight_bytes / checkpoint.bits
+    tables = (2 if checkpoint.lookup_bytes else 1) * checkpoint.vocab * checkpoint.hidden
+    return (FOUR_BITS * (parameters - tables) + 16 * tables) / parameters
 
 
 def _other_cards(task: PlanningTask) -> Iterator[Advice]:
@@ -68,7 +84,11 @@ def _other_cards(task: PlanningTask) -> Iterator[Advice]:
     if not gpus:
         return
     largest = max(gpus, key=lambda card: card.total_bytes)
-    catalog = sorted(CARDS.values(), key=lambda card: card.total_bytes)
+    # Another card in the same machine: its RAM stays what it is.
+    catalog = [
+        replace(card, node=largest.node, host_bytes=largest.host_bytes)
+        for card in sorted(CARDS.values(), key=lambda card: card.total_bytes)
+    ]
     more = _first_that_fits(task, [largest], WIDTHS[1:])
     one = _first_that_fits(task, catalog, WIDTHS[:1])
     if more is not None:
@@ -160,17 +180,17 @@ def _shorter_contexts(recipe: Recipe, models: dict[str, Model], share: float) ->
 
 
 def _fewer_bits(task: PlanningTask) -> Advice | None:
-    """4-bit checkpoints for as few models as it takes, the largest first; not for those near 4 bits."""
+    """4-bit checkpoints for as few models as it takes, large ones first, if these are much smaller."""
     smaller = dict(task.checkpoints)
     bits: list[tuple[str, float]] = []
     for name in sorted(smaller, key=lambda name: -task.checkpoints[name].weight_bytes):
         checkpoint = task.checkpoints[name]
-        if checkpoint.bits <= 2 * FOUR_BITS - 1:
+        fewer = four_bits(checkpoint)
+        if fewer > LEAST_SAVING * checkpoint.bits:
             continue
-        smaller[name] = with_bits(checkpoint, FOUR_BITS)
-        bits.append((name, FOUR_BITS))
+        smaller[name] = with_bits(checkpoint, fewer)
+        bits.append((name, fewer))
         if place_on_fewest_gpus(replace(task, checkpoints=smaller)) is not None:
-            names = ", ".join(name for name, _ in bits)
-            text = f"with 4-bit checkpoints (about {FOUR_BITS} bits per weight) of {names}"
-            return Advice(text, bits=tuple(bits))
+            names = ", ".join(f"{name} (about {each:.1f} bits per weight)" for name, each in bits)
+            return Advice(f"with 4-bit checkpoints of {names}", bits=tuple(bits))
     return None

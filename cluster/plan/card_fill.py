@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cluster.cards.card import GIB, Card, Kind
-from cluster.plan.footprint import Footprint
+from cluster.plan.footprint import CUDA_CONTEXT, Footprint
 from cluster.plan.placement import PlacedCard, PlacedReplica, PlacedSlot, Placement
 from configs.schema import Recipe
 
@@ -16,9 +16,13 @@ CPU_RESERVE = (0.1, 2 * GIB)
 """RAM that stays free for the system and Ray: a share of the RAM, and at least this number of bytes. On
 one node Ray's head process, the Serve controller and an ingress were measured at about 1 GB (Ray 2.60,
 without the dashboard)."""
-HOST_SHARE = 0.9
-"""Share of a machine's RAM that may hold the weights of sleeping models of GPUs. vLLM pins the pages of
-these weights, so the system cannot move them to disk."""
+HOST_SHARE = 0.8
+"""Share of a machine's RAM that the engines of GPUs may take: their processes, and the weights of
+sleeping models. vLLM pins the pages of these weights, so the system cannot move them to disk. From 0.95
+on, Ray's memory monitor kills workers (RAY_memory_usage_threshold). The rest is for Ray's processes and
+object store, and for the files that an engine reads when it starts."""
+LEAST_UTILIZATION = 0.01
+"""vLLM takes no utilization of 0."""
 STOPPED_BYTES = GIB
 """Host RAM of a replica whose engine is stopped, as an estimate: a Python process that has imported Ray
 and vLLM. With a model of 0.27 GB on a CPU it took 0.74 GB (vLLM 0.32)."""
@@ -50,6 +54,11 @@ class ReplicaToPlace:
     stops: bool = False
     """Whether its engine is stopped when its turn ends, rather than put to sleep."""
 
+    @property
+    def stopped_bytes(self) -> int:
+        """Bytes of host RAM of the replica while its engine is stopped."""
+        return min(STOPPED_BYTES, self.needs.processes)
+
 
 @dataclass(slots=True)
 class CardFill:
@@ -79,7 +88,7 @@ class CardFill:
 
     def can_hold_resident(self, replica: ReplicaToPlace) -> bool:
         """Whether the card is of the replica's kind and has room for the replica as a resident."""
-        return replica.kind == self.card.kind and self.free_bytes(self.turns) >= replica.needs.awake
+        return replica.kind == self.card.kind and self.free_bytes(self.turns) >= replica.needs.peak
 
     def can_hold_in_turns(self, replica: ReplicaToPlace) -> bool:
         """Whether the card is of the replica's kind and its slot of turns has room for the replica."""
@@ -106,7 +115,7 @@ class CardFill:
 
     def free_bytes(self, turns: Sequence[ReplicaToPlace]) -> int:
         """Bytes that are left with these residents if `turns` are the members of the slot of turns."""
-        resident = sum(replica.needs.awake for replica in self.residents)
+        resident = sum(replica.needs.peak for replica in self.residents)
         return self.usable_bytes - resident - slot_bytes(turns, self.keeps_in_ram)
 
     def groups(self) -> list[list[ReplicaToPlace]]:
@@ -116,7 +125,7 @@ class CardFill:
 
 
 def slot_bytes(members: Sequence[ReplicaToPlace], keeps_in_ram: bool) -> int:
-    """Bytes of a slot: all members asleep, plus the largest growth when one member wakes.
+    """Bytes of a slot: all members asleep, plus the largest growth when one member starts or wakes.
 
     Args:
         members: the slot's members; a resident is its slot's only member.
@@ -125,7 +134,7 @@ def slot_bytes(members: Sequence[ReplicaToPlace], keeps_in_ram: bool) -> int:
     if not members:
         return 0
     asleep = [_bytes_between_turns(each, keeps_in_ram) for each in members]
-    growth = [each.needs.awake - left for each, left in zip(members, asleep, strict=True)]
+    growth = [each.needs.peak - left for each, left in zip(members, asleep, strict=True)]
     return sum(asleep) + max(growth)
 
 
@@ -142,19 +151,19 @@ def _bytes_between_turns(member: ReplicaToPlace, keeps_in_ram: bool) -> int:
 def usable_bytes(recipe: Recipe, card: Card) -> int:
     """Bytes of a card that engines may use.
 
-    These are the card's bytes without the reserve, but at most the bytes that were free when the card
-    was detected, and at most the recipe's `cards.memory_bytes` for each GPU of the card.
+    These are the card's bytes, or those that other programs leave if these are fewer, without the
+    reserve; but at most the recipe's `cards.memory_bytes` for each GPU of the card.
     """
     share, least = GPU_RESERVE if card.kind == "gpu" else CPU_RESERVE
     gpus = len(card.indices)
-    usable = card.total_bytes - max(gpus * least, math.ceil(share * card.total_bytes))
-    if card.free_bytes is not None:
-        usable = min(usable, card.free_bytes)
-    return max(0, min(usable, gpus * (recipe.cards.memory_bytes or usable)))
+    reserve = max(gpus * least, math.ceil(share * card.total_bytes))
+    left = card.total_bytes if card.free_bytes is None else min(card.total_bytes, card.free_bytes)
+    usable = max(0, left - reserve)
+    return min(usable, gpus * (recipe.cards.memory_bytes or usable))
 
 
 def host_limit(recipe: Recipe, card: Card) -> float:
-    """Most bytes of RAM on the card's machine for the weights of sleeping models.
+    """Most bytes of RAM on the card's machine for engines and the weights of sleeping models.
 
     Unless the recipe sets `cards.host_memory_bytes`, the limit is infinite for a CPU, whose RAM is the
     card itself, and for a machine whose RAM is unknown.
@@ -167,24 +176,37 @@ def host_limit(recipe: Recipe, card: Card) -> float:
 
 
 def parked_bytes(fills: Iterable[CardFill]) -> dict[str, int]:
-    """Bytes of RAM that sleeping and stopped models take on each node, by the node's name."""
+    """Bytes of RAM that engines and models that are not awake take on each node, by the node's name."""
     sums: dict[str, int] = {}
     for fill in fills:
-        parked = [_parked(replica, fill) for replica in fill.turns]
-        # On a GPU all members can be asleep at once. In RAM, and in a slot with one member, the largest
-        # member counts as awake: it works with the very bytes that it keeps, so they take no more RAM.
-        awake = max(parked, default=0) if fill.keeps_in_ram or len(parked) < 2 else 0
-        sums[fill.card.node] = sums.get(fill.card.node, 0) + sum(parked) - awake
+        awake = sum(replica.needs.processes for replica in fill.residents)
+        turns = _ram_kept(fill.turns) if fill.keeps_in_ram else _ram_of_turns(fill)
+        sums[fill.card.node] = sums.get(fill.card.node, 0) + turns + awake
     return sums
 
 
-def _parked(member: ReplicaToPlace, fill: CardFill) -> int:
-    """Bytes of RAM that a member takes beside the card while another member is awake."""
-    if fill.keeps_in_ram:
-        return member.needs.weights
-    if member.stops:
-        return STOPPED_BYTES if fill.card.kind == "gpu" else 0  # a CPU's RAM is the card itself
-    return member.needs.parked
+def _ram_kept(members: Sequence[ReplicaToPlace]) -> int:
+    """Bytes of RAM that loaded members take beside the one that is awake.
+
+    The largest counts as awake: it works with the very bytes that it keeps, so they take no more RAM.
+    """
+    weights = [each.needs.weights for each in members]
+    return sum(weights) - max(weights, default=0)
+
+
+def _ram_of_turns(fill: CardFill) -> int:
+    """Bytes of RAM that the members of a slot of turns take beside the card.
+
+    On a GPU all members can be asleep at once, and pinned RAM stays pinned when a member wakes. Of
+    those that are stopped one at a time is awake, with all of its processes. A single member never
+    leaves the card.
+    """
+    if len(fill.turns) < 2:
+        return sum(each.needs.processes for each in fill.turns)
+    asleep = sum(each.needs.parked for each in fill.turns if not each.stops)
+    stopped = [each for each in fill.turns if each.stops]
+    awake = max((each.needs.processes - each.stopped_bytes for each in stopped), default=0)
+    return asleep + sum(each.stopped_bytes for each in stopped) + awake
 
 
 def to_placement(recipe: Recipe, fills: Sequence[CardFill]) -> Placement:
@@ -287,7 +309,19 @@ def _to_placed_replica(
         sequences=needs.sequences,
         threads=getattr(recipe.models[replica.model], "threads", None) or threads,
         fraction=fraction,
-        utilization=cut_to_ray_digits(needs.awake / fill.card.total_bytes),
+        utilization=_utilization(needs, fill.card),
+        loading=needs.loading,
         stops=replica.stops and members > 1,
         start_s=replica.start_s,
     )
+
+
+def _utilization(needs: Footprint, card: Card) -> float:
+    """The share of the card that vLLM has to find free at its start.
+
+    vLLM compares it with what is free once its own CUDA context exists (vllm/v1/worker/gpu_worker.py,
+    init_device), so the context is no part of it. Where the bytes of the KV cache are given, vLLM uses
+    it for nothing else.
+    """
+    context = CUDA_CONTEXT * len(card.indices) if card.kind == "gpu" else 0
+    return max(LEAST_UTILIZATION, cut_to_ray_digits((needs.awake - context) / card.total_bytes))

@@ -8,6 +8,15 @@ from dataclasses import dataclass, replace
 
 from cluster.cards.card import GIB, MIB, Kind
 from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.kv_cache import (
+    KERNEL_BLOCKS,
+    STATE_BLOCK_TOKENS,
+    KvNeeds,
+    kv_pool_bytes,
+)
+from cluster.plan.loading import loading_bytes
+from cluster.plan.pinned import on_one_gpu, pinned_bytes, segment_bytes
+from cluster.plan.tensors import held_tensors
 from configs.schema import LlamaCppModel, Model, VllmModel
 
 CUDA_CONTEXT = 768 * MIB
@@ -42,10 +51,18 @@ activations and logits of one micro-batch ("CUDA0 compute buffer size = 258.50 M
 Llama 3's vocabulary). In RAM, the logits of tokens that are not sampled are never touched."""
 FLOAT = 4
 """Bytes of a 32-bit float."""
-BLOCK_SLACK_TOKENS = 256
-"""Tokens to add to the KV cache for blocks that are not full: vLLM keeps one block of its cache empty
-and rounds each sequence up to whole blocks. A block has 16 to 128 tokens
-(vllm/v1/core/block_pool.py; 128 on a CPU)."""
+PROCESSES = 5 * GIB
+"""Bytes of host RAM of a vLLM engine's processes on each of its GPUs, awake or asleep: the replica, and
+the process with the model. A fresh replica's tree of processes was seen at 5 to 6 GB
+(ls1intum/edutelligence#1061)."""
+MACHETE = ("9.0", None)
+"""Compute capabilities for which vLLM prefers the kernel Machete, and None, because an unknown card may
+have that capability (vllm/model_executor/kernels/linear/__init__.py, _POSSIBLE_KERNELS)."""
+STEPS_IN_FLIGHT: dict[Kind, int] = {"gpu": 2, "cpu": 1}
+"""Steps that vLLM has begun and not ended: with async scheduling it prepares the next step while one
+runs (vllm/config/vllm.py, max_concurrent_batches)."""
+FP8 = "fp8"
+"""How the number types of KV caches with 8 bits begin in vLLM's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +70,7 @@ class Footprint:
     """The memory that one engine needs, in bytes, over all GPUs of its card."""
 
     weights: int
-    """The weights as stored."""
+    """The weights as the engine holds them, which can be more than is stored."""
     kv: int
     """The KV cache."""
     sequences: int
@@ -62,8 +79,12 @@ class Footprint:
     """What a step needs beside weights and cache."""
     residue: int
     """What stays on the card while the engine sleeps."""
+    loading: int = 0
+    """Bytes on the card at most while the engine starts, before it has a KV cache."""
     parked: int = 0
-    """What the engine takes of the host's RAM while it sleeps."""
+    """What the engine takes of the host's RAM while it sleeps, its processes included."""
+    processes: int = 0
+    """What the engine's processes take of the host's RAM, awake or asleep."""
     sleeps: bool = True
     """Whether sleeping frees memory of the card. vLLM on a CPU frees none."""
 
@@ -73,12 +94,19 @@ class Footprint:
         return self.weights + self.kv + self.activations + self.residue
 
     @property
+    def peak(self) -> int:
+        """Bytes on the card at most: while the engine starts, or while it is awake."""
+        return max(self.awake, self.loading)
+
+    @property
     def asleep(self) -> int:
         """Bytes on the card while the engine sleeps."""
         return self.residue if self.sleeps else self.awake
 
 
-def footprint(model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1) -> Footprint:
+def footprint(
+    model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1, capability: str | None = None
+) -> Footprint:
     """The footprint of one replica.
 
     Args:
@@ -86,11 +114,12 @@ def footprint(model: Model, checkpoint: Checkpoint, kind: Kind, gpus: int = 1) -
         checkpoint: its weights.
         kind: the kind of card that it runs on.
         gpus: how many GPUs form the card. Each of them has an equal part of the bytes.
+        capability: CUDA's compute capability of the card, or None if it is not known.
     """
     if isinstance(model, LlamaCppModel):
         return _llamacpp(model, checkpoint, kind)
     if isinstance(model, VllmModel):
-        return _vllm(model, checkpoint, kind, gpus)
+        return _vllm(model, checkpoint, kind, gpus, capability)
     return Footprint(checkpoint.weight_bytes, 0, model.concurrency, 0, 0)
 
 
@@ -112,48 +141,106 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
         window_slack: tokens that a layer with a window caches beside the window.
         value_bytes: bytes of one value in the cache.
     """
-    values = 0
+    total = 0
     for kind in checkpoint.attention:
         kept = min(tokens, kind.window_tokens + window_slack) if kind.window_tokens else tokens
-        values += kind.layers * kind.kv_width * kept
-    return values * value_bytes
+        total += kind.layers * kept * kind.token_bytes(value_bytes)
+    return total
 
 
-def _vllm(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Footprint:
-    values = 1 if model.kv_cache_dtype == "fp8" else 4 if model.dtype == "float32" else 2
-    padded = _padded(checkpoint)
-    # On a CPU, vLLM never splits a prompt over several steps: see `actors/engines/vllm_arguments.py`.
-    batch = model.batch_tokens if kind == "gpu" else max(model.batch_tokens, model.context_tokens)
-    sequence = kv_bytes(padded, model.context_tokens, batch, values)
-    kv_tokens = max(kv_cache_tokens(model), model.context_tokens)
-    slack = kv_bytes(padded, BLOCK_SLACK_TOKENS, batch, values)
+def _vllm(
+    model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int, capability: str | None
+) -> Footprint:
+    batch = max(model.batch_tokens, model.concurrency)
+    if kind == "cpu":  # vLLM never splits a prompt over several steps there: `vllm_arguments.py`
+        batch = max(batch, model.context_tokens)
     width = 3 * checkpoint.ffn * checkpoint.experts_used + 3 * checkpoint.hidden
     step = STEP_FACTOR * batch * width * 2
     sampler = model.concurrency * checkpoint.vocab * SAMPLER_BYTES
-    graphs = 0 if model.eager else checkpoint.layers * GRAPHS_PER_LAYER
-    runtime = CUDA_CONTEXT + graphs + (TENSOR_PARALLEL_BUFFERS if gpus > 1 else 0)
-    # vLLM never cuts a head of keys and values. With more GPUs than such heads, each head has copies.
-    copies = max(1, gpus // (checkpoint.kv_heads or gpus))
-    return Footprint(
+    on_cpu = Footprint(
         weights=checkpoint.weight_bytes,
-        kv=copies * (sequence * kv_tokens // model.context_tokens + slack),
+        kv=_vllm_kv(model, checkpoint, kind, gpus, batch),
         sequences=model.concurrency,
         activations=gpus * (int(step) + sampler),
-        residue=gpus * runtime if kind == "gpu" else CPU_RUNTIME,
-        parked=checkpoint.weight_bytes if kind == "gpu" else 0,
-        sleeps=kind == "gpu",
+        residue=CPU_RUNTIME,
+        sleeps=False,
+    )
+    return on_cpu if kind == "cpu" else _vllm_on_gpu(on_cpu, model, checkpoint, gpus, capability)
+
+
+def _vllm_on_gpu(
+    on_cpu: Footprint, model: VllmModel, checkpoint: Checkpoint, gpus: int, capability: str | None
+) -> Footprint:
+    """The footprint on a GPU, where weights can grow, graphs are captured and engines sleep."""
+    graphs = 0 if model.eager else checkpoint.layers * GRAPHS_PER_LAYER
+    context = CUDA_CONTEXT + (TENSOR_PARALLEL_BUFFERS if gpus > 1 else 0)
+    is_machete = capability in MACHETE
+    held = on_one_gpu(held_tensors(checkpoint, is_machete), gpus)
+    loading = loading_bytes(
+        checkpoint, gpus, is_machete, quantized_at_load=model.quantization is not None
+    )
+    return replace(
+        on_cpu,
+        weights=gpus * segment_bytes(held),
+        residue=gpus * (context + graphs),
+        loading=gpus * (loading + context),
+        parked=gpus * (pinned_bytes(held) + PROCESSES),
+        processes=gpus * PROCESSES,
+        sleeps=True,
     )
 
 
-def _padded(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with as many layers as vLLM's cache makes room for.
+def _vllm_kv(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int, batch: int) -> int:
+    """Bytes of the KV cache on all GPUs together."""
+    # vLLM never cuts a head of keys and values. With more GPUs than such heads, each head has copies.
+    copies = max(1, gpus // (checkpoint.kv_heads or gpus))
+    one_gpu = replace(
+        checkpoint,
+        attention=tuple(
+            replace(each, kv_width=-(-each.kv_width * copies // gpus)) for each in checkpoint.attention
+        ),
+        state_bytes=-(-checkpoint.state_bytes // gpus),
+    )
+    needs = KvNeeds(
+        context_tokens=model.context_tokens,
+        kv_tokens=kv_cache_tokens(model),
+        sequences=model.concurrency,
+        in_flight_tokens=STEPS_IN_FLIGHT[kind] * batch,
+        value_bytes=_value_bytes(model, checkpoint, kind),
+        block_tokens=_block_tokens(checkpoint, kind),
+    )
+    # vLLM refuses a cache without room for one whole context, whichever blocks its kernels want.
+    one = replace(needs, kv_tokens=model.context_tokens, sequences=1)
+    least = max(
+        kv_pool_bytes(one_gpu, replace(one, block_tokens=tokens))
+        for tokens in KERNEL_BLOCKS
+        if tokens <= max(STATE_BLOCK_TOKENS, needs.block_tokens) or not checkpoint.state_bytes
+    )
+    return gpus * max(least, kv_pool_bytes(one_gpu, needs))
 
-    vLLM groups the layers with a window, and the layers without, in groups of one size. It pads the
-    last group of each kind.
+
+def _block_tokens(checkpoint: Checkpoint, kind: Kind) -> int:
+    """Tokens of a block of the KV cache."""
+    if kind == "cpu" or _is_latent(checkpoint):
+        return KERNEL_BLOCKS[-1]
+    return STATE_BLOCK_TOKENS if checkpoint.state_bytes else KERNEL_BLOCKS[0]
+
+
+def _is_latent(checkpoint: Checkpoint) -> bool:
+    """Whether the model can have latent attention, whose cache has one head."""
+    return checkpoint.kv_heads == 1
+
+
+def _value_bytes(model: VllmModel, checkpoint: Checkpoint, kind: Kind) -> int:
+    """Bytes of one value in vLLM's KV cache.
+
+    On a GPU, `auto` means the type that the checkpoint asks for (vllm/utils/torch_utils.py,
+    resolve_kv_cache_dtype_string).
     """
-    size = min((kind.layers for kind in checkpoint.attention), default=1)
-    kinds = (replace(kind, layers=-(-kind.layers // size) * size) for kind in checkpoint.attention)
-    return replace(checkpoint, attention=tuple(kinds))
+    asked = checkpoint.kv_dtype or "" if model.kv_cache_dtype == "auto" and kind == "gpu" else ""
+    if model.kv_cache_dtype == FP8 or asked.startswith(FP8):
+        return 1
+    return 4 if model.dtype == "float32" else 2
 
 
 def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> Footprint:
@@ -167,6 +254,8 @@ def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> Footp
         sequences=model.concurrency,
         activations=(model.prefill_tokens * width + logits) * FLOAT + LLAMACPP_BASE,
         residue=CUDA_CONTEXT if kind == "gpu" else REPLICA,
+        parked=REPLICA if kind == "gpu" else 0,
+        processes=REPLICA if kind == "gpu" else 0,
     )
 
 

@@ -29,7 +29,9 @@ class PlacedReplica:
     fraction: float
     """What Ray reserves for it: a number of GPUs, or a share of a CPU's cores from 0 to 1."""
     utilization: float
-    """Its bytes while awake, divided by the total bytes of the card."""
+    """The share of the card that vLLM has to find free at its start, from 0 to 1."""
+    loading: int = 0
+    """Bytes on the card at most while its engine starts, before it has a KV cache."""
     stops: bool = False
     """Whether its engine is stopped when another member's turn comes, and started from disk for its
     own. If not, a member that leaves its turn sleeps, or stays loaded in RAM."""
@@ -45,6 +47,11 @@ class PlacedReplica:
     def awake(self) -> int:
         """Bytes while it is awake."""
         return self.weights + self.kv + self.activations + self.residue
+
+    @property
+    def peak(self) -> int:
+        """Bytes at most: while its engine starts, or while it is awake."""
+        return max(self.awake, self.loading)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from cluster.cards.card import Card
 from cluster.cards.tensor_parallel import join_cards
 from cluster.plan.advice import Advice, find_advice
 from cluster.plan.card_fill import host_limit, usable_bytes
-from cluster.plan.footprint import gib, kv_cache_tokens
+from cluster.plan.footprint import Footprint, gib, kv_cache_tokens
 from cluster.plan.placement import Placement
+from cluster.plan.runnable import obstacles
 from cluster.plan.task import FindWeights, PlanningTask, planning_task
 from cluster.plan.widths import candidate_widths, place_on_fewest_gpus, split_obstacle
 from configs.errors import UserError
@@ -27,12 +28,20 @@ class DoesNotFit(UserError):
         self.advice = advice
 
 
+class CannotRun(UserError):
+    """None of the GPUs can run the numbers of a model's weights; the message says which and why."""
+
+
 def plan(task: PlanningTask) -> Placement:
     """Place every model that has a checkpoint. The others take no card.
 
     Raises:
+        CannotRun: no GPU can run the numbers of all models.
         DoesNotFit: no placement has room for all models, not even in turns.
     """
+    reasons = obstacles(task)
+    if reasons:
+        raise CannotRun("\n".join(reasons))
     placement = place_on_fewest_gpus(task)
     if placement is not None:
         return placement
@@ -65,12 +74,18 @@ def _sums(task: PlanningTask) -> Iterator[str]:
         yield (
             f"  {name}: {gib(needs.awake)} = weights {gib(needs.weights)} + KV {gib(needs.kv)} "
             f"({kv_cache_tokens(task.recipe.models[name])} tokens) + runtime {gib(runtime)}; "
+            f"{_while_loading(needs)}"
             f"asleep {gib(needs.asleep)} on the card and {gib(needs.parked)} of host RAM"
         )
     for card in task.cards:
         limit = host_limit(task.recipe, card)
-        host = "" if limit == math.inf else f", and {gib(limit)} of host RAM to sleep in"
+        host = "" if limit == math.inf else f", and {gib(limit)} of host RAM for its engines"
         yield f"  {card.name}: {gib(usable_bytes(task.recipe, card))} of {gib(card.total_bytes)}{host}"
+
+
+def _while_loading(needs: Footprint) -> str:
+    """What a model needs while it starts, if that is more than it needs awake."""
+    return f"{gib(needs.loading)} while it starts; " if needs.loading > needs.awake else ""
 
 
 def _split_sums(task: PlanningTask) -> Iterator[str]:
@@ -82,7 +97,7 @@ def _split_sums(task: PlanningTask) -> Iterator[str]:
             yield f"They cannot be split over {width} GPUs: {obstacle}."
             continue
         names = [name for name in task.checkpoints if task.kind(name) == "gpu"]
-        needs = ", ".join(f"{name} {gib(task.footprint(name, width).awake)}" for name in names)
+        needs = ", ".join(f"{name} {gib(task.footprint(name, width).peak)}" for name in names)
         gpus = {card.name: card for card in join_cards(task.cards, width) if card.kind == "gpu"}
         has = ", ".join(f"{n} has {gib(usable_bytes(task.recipe, c))}" for n, c in gpus.items())
         yield f"Nor split over {width} GPUs, where the runtime counts on each: {needs}; {has}."

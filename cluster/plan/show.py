@@ -56,7 +56,7 @@ def parts(replica: PlacedReplica, slot: PlacedSlot) -> list[tuple[str, int]]:
     """Name and bytes of each part of a slot while `replica` is awake, in the order of drawing."""
     runtime = replica.activations + replica.residue
     named = [("weights", replica.weights), ("KV cache", replica.kv), ("runtime", runtime)]
-    kept = slot.total_bytes - max(m.awake for m in slot.members) if slot.keeps_loaded else 0
+    kept = slot.total_bytes - max(m.peak for m in slot.members) if slot.keeps_loaded else 0
     asleep = min(kept, slot.total_bytes - replica.awake) if slot.takes_turns else 0
     return [*named, ("asleep", asleep)]
 
@@ -91,12 +91,12 @@ def summary(placement: Placement, prediction: Prediction | None = None) -> str:
     """What the table does not say, a line each: stopped models, host RAM, unused cards, models on no
     card, hours."""
     lines = [
-        f"{_name(replica)} is stopped between its turns, because there is too little RAM; a start takes "
-        f"about {replica.start_s:.0f} s (predicted)"
+        f"{_name(replica)} is stopped between its turns, because there is too little RAM; "
+        f"a start takes about {replica.start_s:.0f} s (predicted)"
         for replica in placement.stoppers
     ]
     lines += [
-        f"host RAM on {node or 'the host'} for sleeping models: {gib(needed)}"
+        f"host RAM on {node or 'the host'} for engines and sleeping models: {gib(needed)}"
         for node, needed in placement.host_bytes
         if needed
     ]

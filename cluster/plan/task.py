@@ -43,9 +43,18 @@ class PlanningTask:
         return "gpu" if "gpu" in kinds else "cpu"
 
     def footprint(self, model: str, gpus: int = 1) -> Footprint:
-        """The footprint of one replica on a card that `gpus` GPUs form."""
-        settings, checkpoint = self.recipe.models[model], self.checkpoints[model]
-        return footprint(settings, checkpoint, self.kind(model), gpus)
+        """The footprint of one replica on a card that `gpus` GPUs form.
+
+        If the cards have different compute capabilities, the largest footprint.
+        """
+        settings, checkpoint, kind = (
+            self.recipe.models[model],
+            self.checkpoints[model],
+            self.kind(model),
+        )
+        capabilities = {card.capability for card in self.cards if card.kind == kind} or {None}
+        found = [footprint(settings, checkpoint, kind, gpus, each) for each in capabilities]
+        return max(found, key=lambda each: each.peak)
 
 
 def planning_task(

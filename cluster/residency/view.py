@@ -224,7 +224,7 @@ class SlotState:
         return [m for m in self.members if m.has_lost_engine and m.may_step(now)]
 
     def first_to_return(self, now: float) -> MemberState | None:
-        """The member to bring back when no call waits and all members are away: the first of the recipe.
+        """The first member of the recipe, to bring it back when no call waits and all members are away.
 
         A new question begins with that member. None if a member is not away: its engine is awake or in
         a step, or its replica is about to start one.

@@ -40,9 +40,9 @@ def test_a_plan_is_a_table_a_map_and_a_summary() -> None:
     ]
     assert rows[0][3] == "always"
     assert rows[1][3:8] == ["1", "of", "4", "in", "turns"]
-    assert "0 A100-80GB: 75.8 GiB planned, 1.7 GiB free" in found.output
+    assert "0 A100-80GB: 76.5 GiB planned, 1.0 GiB free" in found.output
     assert sum("█" in line for line in lines) == 5 + 1  # a line for each model, and the legend
-    assert "host RAM on the host for sleeping models" in found.output
+    assert "host RAM on the host for engines and sleeping models" in found.output
     assert "predicted, not measured" in found.output
 
 
@@ -72,7 +72,7 @@ def test_cards_may_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) 
 def test_a_recipe_that_does_not_fit_has_exit_code_1_the_sums_and_what_would_fit() -> None:
     found = call("plan", "slim_moa_a100", "--card", "RTX-4090")
     assert found.exit_code == 1
-    assert "qwen2.5-72b: 48.4 GiB = weights 38.7 GiB + KV 7.6 GiB (24576 tokens)" in found.stderr
+    assert "qwen2.5-72b: 48.5 GiB = weights 38.8 GiB + KV 7.6 GiB (24576 tokens)" in found.stderr
     assert "RTX-4090: 23.0 GiB of 23.5 GiB" in found.stderr
     assert "It fits on one A100-80GB." in found.stderr
     assert found.stdout == ""

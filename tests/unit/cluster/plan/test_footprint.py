@@ -7,7 +7,7 @@ import pytest
 
 from cluster.cards.card import GIB, MIB
 from cluster.plan.checkpoint import Attention, Checkpoint, from_shapes
-from cluster.plan.footprint import BLOCK_SLACK_TOKENS, CUDA_CONTEXT, footprint, gib, kv_bytes
+from cluster.plan.footprint import CUDA_CONTEXT, PROCESSES, footprint, gib, kv_bytes
 from configs.schema import LlamaCppModel, ScriptedModel, VllmModel
 
 
@@ -50,19 +50,20 @@ def test_cache_of_one_sequence(what: Checkpoint, tokens: int, expected: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "tokens", "value_bytes"),
-    [
-        ({"concurrency": 8}, 8 * 4096, 2),
-        ({"concurrency": 8, "kv_cache_dtype": "fp8"}, 8 * 4096, 1),
-        ({"concurrency": 8, "dtype": "float32"}, 8 * 4096, 4),
-        ({"concurrency": 24, "kv_tokens": 10_000}, 10_000, 2),
-        ({"concurrency": 24, "kv_tokens": 500}, 4096, 2),  # vLLM insists on one whole context
+    ("settings", "blocks", "value_bytes"),
+    [  # a block has 16 tokens, and one block stays empty
+        ({"concurrency": 8}, 8 * 256 + 1, 2),
+        ({"concurrency": 8, "kv_cache_dtype": "fp8"}, 8 * 256 + 1, 1),
+        ({"concurrency": 8, "dtype": "float32"}, 8 * 256 + 1, 4),
+        # Two whole contexts, one of 1,808 tokens, and for 21 more sequences a block that is not full.
+        ({"concurrency": 24, "kv_tokens": 10_000}, 2 * 256 + 113 + 21 + 1, 2),
+        # vLLM insists on one whole context.
+        ({"concurrency": 24, "kv_tokens": 500}, 256 + 23 + 1, 2),
     ],
 )
-def test_cache_of_a_vllm_engine(settings: dict[str, Any], tokens: int, value_bytes: int) -> None:
+def test_cache_of_a_vllm_engine(settings: dict[str, Any], blocks: int, value_bytes: int) -> None:
     per_token = 80 * 2 * 8 * 128 * value_bytes
-    found = footprint(vllm(**settings), LLAMA_70B, "gpu").kv
-    assert found == (tokens + BLOCK_SLACK_TOKENS) * per_token
+    assert footprint(vllm(**settings), LLAMA_70B, "gpu").kv == 16 * blocks * per_token
 
 
 def test_vllm_pads_the_groups_of_layers_with_and_without_a_window() -> None:
@@ -86,7 +87,7 @@ def test_graphs_are_left_out_when_eager_and_stay_when_asleep() -> None:
     assert eager.residue == CUDA_CONTEXT
     assert graphs.residue > eager.residue
     assert graphs.asleep == graphs.residue
-    assert graphs.parked == LLAMA_70B.weight_bytes
+    assert graphs.parked > LLAMA_70B.weight_bytes + PROCESSES
 
 
 def test_an_engine_asleep_holds_what_was_reported() -> None:

@@ -81,7 +81,10 @@ def test_as_few_gpus_are_joined_as_it_takes(
 def test_weights_and_cache_are_split_and_the_runtime_is_not(make_recipe: MakeRecipe) -> None:
     model = alone(make_recipe).models["a"]
     one, four = (footprint(model, LLAMA_70B, "gpu", count) for count in (1, 4))
-    assert (four.weights, four.kv, four.parked) == (one.weights, one.kv, one.parked)
+    assert four.kv == one.kv
+    assert four.weights == pytest.approx(one.weights, rel=0.02)  # segments are rounded on each GPU
+    assert four.parked - four.processes < 1.3 * (one.parked - one.processes)
+    assert four.processes == 4 * one.processes
     assert four.activations == 4 * one.activations
     assert four.residue == 4 * (one.residue + TENSOR_PARALLEL_BUFFERS)
 
