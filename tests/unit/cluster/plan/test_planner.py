@@ -255,6 +255,15 @@ def test_llamacpp_on_a_gpu_is_stopped_because_it_cannot_sleep(
     assert stopped(found) == ["a", "b"]
 
 
+def test_vllm_on_a_cpu_is_stopped_where_the_ram_does_not_hold_all(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
+) -> None:
+    recipe = make_recipe("a", aggregator="b")
+    (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(8) for n in "ab"}, [CPU])).cards[0].slots
+    assert [member.stops for member in slot.members] == [True, True]
+    assert not slot.keeps_loaded
+
+
 def test_a_stopped_model_shows_the_seconds_of_its_start(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
