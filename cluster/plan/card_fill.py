@@ -54,6 +54,11 @@ class ReplicaToPlace:
     stops: bool = False
     """Whether its engine is stopped when its turn ends, rather than put to sleep."""
 
+    @property
+    def stopped_bytes(self) -> int:
+        """Bytes of host RAM of the replica while its engine is stopped."""
+        return min(STOPPED_BYTES, self.needs.processes)
+
 
 @dataclass(slots=True)
 class CardFill:
@@ -171,33 +176,37 @@ def host_limit(recipe: Recipe, card: Card) -> float:
 
 
 def parked_bytes(fills: Iterable[CardFill]) -> dict[str, int]:
-    """Bytes of RAM that engines and models between turns take on each node, by the node's name."""
+    """Bytes of RAM that engines and models that are not awake take on each node, by the node's name."""
     sums: dict[str, int] = {}
     for fill in fills:
         awake = sum(replica.needs.processes for replica in fill.residents)
-        sums[fill.card.node] = sums.get(fill.card.node, 0) + _turns_ram(fill) + awake
+        turns = _ram_kept(fill.turns) if fill.keeps_in_ram else _ram_of_turns(fill)
+        sums[fill.card.node] = sums.get(fill.card.node, 0) + turns + awake
     return sums
 
 
-def _turns_ram(fill: CardFill) -> int:
-    """Bytes of RAM that the members of the slot of turns take at most.
+def _ram_kept(members: Sequence[ReplicaToPlace]) -> int:
+    """Bytes of RAM that loaded members take beside the one that is awake.
 
-    In RAM the largest member counts as awake: it works with the very bytes that it keeps, so they take
-    no more RAM. On a GPU all sleepers can be asleep at once, and pinned RAM stays pinned when a member
-    wakes. Of those that are stopped between turns, one has the processes of an engine at a time. A
-    single member never leaves its turn.
+    The largest counts as awake: it works with the very bytes that it keeps, so they take no more RAM.
     """
-    if fill.keeps_in_ram:
-        kept = [each.needs.weights for each in fill.turns]
-        return sum(kept) - max(kept, default=0)
-    if fill.card.kind == "cpu":
-        return 0  # a CPU's RAM is the card itself
-    if len(fill.turns) == 1:
-        return fill.turns[0].needs.processes
-    stoppers = [each.needs.processes for each in fill.turns if each.stops]
-    started = max((processes - STOPPED_BYTES for processes in stoppers), default=0)
+    weights = [each.needs.weights for each in members]
+    return sum(weights) - max(weights, default=0)
+
+
+def _ram_of_turns(fill: CardFill) -> int:
+    """Bytes of RAM that the members of a slot of turns take beside the card.
+
+    On a GPU all members can be asleep at once, and pinned RAM stays pinned when a member wakes. Of
+    those that are stopped one at a time is awake, with all of its processes. A single member never
+    leaves the card.
+    """
+    if len(fill.turns) < 2:
+        return sum(each.needs.processes for each in fill.turns)
     asleep = sum(each.needs.parked for each in fill.turns if not each.stops)
-    return asleep + len(stoppers) * STOPPED_BYTES + max(0, started)
+    stopped = [each for each in fill.turns if each.stops]
+    awake = max((each.needs.processes - each.stopped_bytes for each in stopped), default=0)
+    return asleep + sum(each.stopped_bytes for each in stopped) + awake
 
 
 def to_placement(recipe: Recipe, fills: Sequence[CardFill]) -> Placement:

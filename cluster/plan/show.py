@@ -91,8 +91,8 @@ def summary(placement: Placement, prediction: Prediction | None = None) -> str:
     """What the table does not say, a line each: stopped models, host RAM, unused cards, models on no
     card, hours."""
     lines = [
-        f"{_name(replica)} is stopped between its turns, because there is too little RAM; a start "
-        f"takes about {replica.start_s:.0f} s (predicted)"
+        f"{_name(replica)} is stopped between its turns, because there is too little RAM; "
+        f"a start takes about {replica.start_s:.0f} s (predicted)"
         for replica in placement.stoppers
     ]
     lines += [

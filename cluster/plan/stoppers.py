@@ -12,16 +12,11 @@ llama.cpp has no sleep. Its models are stopped wherever they do not stay loaded.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
-from cluster.plan.card_fill import (
-    CardFill,
-    ReplicaToPlace,
-    host_limit,
-    parked_bytes,
-)
+from cluster.plan.card_fill import CardFill, ReplicaToPlace, host_limit, parked_bytes
 from configs.schema import Recipe
 
 MOST_SETS = 5000
@@ -37,9 +32,8 @@ def stop_where_sleep_does_not_fit(recipe: Recipe, fills: Sequence[CardFill]) -> 
 
 
 def host_suffices(recipe: Recipe, fills: Sequence[CardFill]) -> bool:
-    """Whether every machine has enough host RAM for its sleeping and its stopped models."""
-    parked = parked_bytes(fills)
-    return all(parked[fill.card.node] <= host_limit(recipe, fill.card) for fill in fills)
+    """Whether every machine has enough host RAM for its engines and its sleeping models."""
+    return all(_bytes_over(recipe, fills, node) <= 0 for node in {fill.card.node for fill in fills})
 
 
 def turns_per_answer(recipe: Recipe, model: str) -> int:
@@ -49,49 +43,69 @@ def turns_per_answer(recipe: Recipe, model: str) -> int:
     return layers + (model == recipe.aggregator.model)
 
 
-def _stop_on_node(recipe: Recipe, fills: Sequence[CardFill], node: str) -> bool:
+def _bytes_over(recipe: Recipe, fills: Iterable[CardFill], node: str) -> float:
+    """Bytes by which a machine's RAM is too small; 0 or less if it suffices."""
     here = [fill for fill in fills if fill.card.node == node]
-    limit = min(host_limit(recipe, fill.card) for fill in here)
-    if parked_bytes(here)[node] <= limit:
+    return parked_bytes(here)[node] - min(host_limit(recipe, fill.card) for fill in here)
+
+
+def _stop_on_node(recipe: Recipe, fills: Sequence[CardFill], node: str) -> bool:
+    over = _bytes_over(recipe, fills, node)
+    if over <= 0:
         return True
-    stopped = _cheapest(recipe, here, limit)
-    for fill, turns in zip(here, _turns_with(here, stopped), strict=True):
-        fill.turns = turns
-    return bool(stopped)
+    here = [fill for fill in fills if fill.card.node == node]
+    sleepers = [
+        _Sleeper(fill.number, member)
+        for fill in here
+        if fill.card.kind == "gpu" and len(fill.turns) > 1
+        for member in fill.turns
+        if not member.stops
+    ]
+    stopped = [sleeper.member for sleeper in _cheapest(recipe, sleepers, over)]
+    for fill in here:
+        fill.turns = [fill.stopped(each) if each in stopped else each for each in fill.turns]
+    return _bytes_over(recipe, here, node) <= 0
 
 
-def _cheapest(recipe: Recipe, fills: Sequence[CardFill], limit: float) -> tuple[ReplicaToPlace, ...]:
-    """The sleepers to stop, by rules 1 and 2, so that a machine's engines take at most `limit` bytes of
-    RAM; none if none suffice."""
-    largest = sorted(_sleepers(fills), key=lambda each: (-each.needs.parked, each.order, each.replica))
-    for count in range(1, len(largest) + 1):
-        if _ram_with(fills, largest[:count]) > limit:
-            continue
-        if math.comb(len(largest), count) > MOST_SETS:
-            return tuple(largest[:count])
-        enough = [s for s in combinations(largest, count) if _ram_with(fills, s) <= limit]
-        return min(enough, key=lambda chosen: sum(_cost_s(recipe, each) for each in chosen))
-    return ()
+@dataclass(frozen=True, slots=True)
+class _Sleeper:
+    """A member that would sleep between its turns, and could be stopped."""
+
+    slot: int
+    """Number of its card, which has one slot of turns."""
+    member: ReplicaToPlace
+
+    @property
+    def saved(self) -> int:
+        """Bytes of RAM that are saved if it is stopped, while it is not awake."""
+        return self.member.needs.parked - self.member.stopped_bytes
+
+    @property
+    def processes(self) -> int:
+        """Bytes of RAM that come back while it is awake."""
+        return self.member.needs.processes - self.member.stopped_bytes
 
 
-def _sleepers(fills: Sequence[CardFill]) -> list[ReplicaToPlace]:
-    """The members of slots of turns that leave the card by falling asleep."""
-    shared = [fill for fill in fills if fill.card.kind == "gpu" and len(fill.turns) > 1]
-    return [member for fill in shared for member in fill.turns if not member.stops]
+def _bytes_saved(stopped: Sequence[_Sleeper]) -> int:
+    """Bytes of RAM that are saved if these are stopped. One of each slot is awake at a time."""
+    awake = [
+        max(sleeper.processes for sleeper in stopped if sleeper.slot == slot)
+        for slot in {sleeper.slot for sleeper in stopped}
+    ]
+    return sum(sleeper.saved for sleeper in stopped) - sum(awake)
 
 
-def _turns_with(
-    fills: Sequence[CardFill], stopped: Sequence[ReplicaToPlace]
-) -> list[list[ReplicaToPlace]]:
-    """The members of each card's slot of turns if those of `stopped` are stopped."""
-    return [[f.stopped(each) if each in stopped else each for each in f.turns] for f in fills]
-
-
-def _ram_with(fills: Sequence[CardFill], stopped: Sequence[ReplicaToPlace]) -> int:
-    """Bytes of RAM of one machine's engines if those of `stopped` are stopped between their turns."""
-    turns = _turns_with(fills, stopped)
-    changed = [replace(fill, turns=new) for fill, new in zip(fills, turns, strict=True)]
-    return sum(parked_bytes(changed).values())
+def _cheapest(recipe: Recipe, sleepers: Sequence[_Sleeper], over: float) -> Sequence[_Sleeper]:
+    """The sleepers to stop, by rules 1 and 2, so that `over` bytes are saved; none if none suffice."""
+    largest = sorted(sleepers, key=lambda each: (-each.saved, each.member.order, each.member.replica))
+    counts = range(1, len(largest) + 1)
+    count = next((count for count in counts if _bytes_saved(largest[:count]) >= over), None)
+    if count is None:
+        return ()
+    if math.comb(len(largest), count) > MOST_SETS:
+        return largest[:count]
+    enough = [chosen for chosen in combinations(largest, count) if _bytes_saved(chosen) >= over]
+    return min(enough, key=lambda chosen: sum(_cost_s(recipe, each.member) for each in chosen))
 
 
 def _cost_s(recipe: Recipe, member: ReplicaToPlace) -> float:

@@ -29,7 +29,8 @@ to ABSENT.
 
 A NOT_STARTED member wants a turn, because its replica takes no calls before the engine has started.
 A STOPPED member wants a turn only when a call waits. If its engine was ended by a failure although the
-plan keeps the engine asleep, the engine is also started when the slot has idled for a while.
+plan keeps the engine asleep, the engine is also started when the slot has idled for a while. If all
+members of a slot are away and no call waits, the first of the recipe comes back.
 
 Before its replica takes the first call, each engine of a shared slot starts and leaves the card once.
 So an error shows at deployment, and no user waits for a first sleep, which has to allocate host RAM.

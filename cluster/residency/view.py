@@ -224,16 +224,16 @@ class SlotState:
         return [m for m in self.members if m.has_lost_engine and m.may_step(now)]
 
     def first_to_return(self, now: float) -> MemberState | None:
-        """The member to bring back when no call waits and all members are away: the recipe's first.
+        """The first member of the recipe, to bring it back when no call waits and all members are away.
 
         A new question begins with that member. None if a member is not away: its engine is awake or in
-        a step, or its replica is about to start one.
+        a step, or its replica is about to start one. None also while the first member has just failed.
         """
         away = (State.ASLEEP, State.STOPPED) if self.is_shared else (State.STOPPED,)
         if any(member.state not in away for member in self.members):
             return None
-        found = [member for member in self.members if member.may_step(now)]
-        return min(found, key=lambda member: member.member.recipe_index, default=None)
+        first = min(self.members, key=lambda member: member.member.recipe_index)
+        return first if first.may_step(now) else None
 
     def swap_s(self, holder: MemberState, rival: MemberState) -> float:
         """Seconds until `holder` has left the card and `rival` is back; 0 if all stay loaded."""

@@ -144,12 +144,20 @@ class Replica:
 
 
 class Cluster:
-    """One card with one slot for a, b and c; a is awake at first."""
+    """One card with one slot for a, b and c; a is awake at first.
 
-    def __init__(self) -> None:
+    Args:
+        stops: names of the members that are stopped between their turns; the others sleep.
+    """
+
+    def __init__(self, stops: str = "") -> None:
         actor: Any = ray.remote
         self.recorder = actor(Recorder).options(num_cpus=0, max_concurrency=1000).remote()
-        slot = Slot("s", tuple(Member(name, i, 0.05, 0.05) for i, name in enumerate(MEMBERS)))
+        members = [
+            Member(name, i, 0.05, 0.05, stops=name in stops, start_s=0.05, stop_s=0.05)
+            for i, name in enumerate(MEMBERS)
+        ]
+        slot = Slot("s", tuple(members))
         self.keeper = (
             actor(RayKeeper)
             .options(num_cpus=0, max_restarts=-1, max_concurrency=1000)
@@ -193,8 +201,8 @@ def _ray(http_port: int) -> None:  # noqa: ARG001  # it starts Ray
 
 
 @pytest.fixture
-def card(_ray: None) -> Iterator[Cluster]:
-    cluster = Cluster()
+def card(_ray: None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    cluster = Cluster(stops=getattr(request, "param", ""))
     yield cluster
     try:
         cluster.call("a", "b", "c")  # the lock is free, every member answers again
@@ -249,6 +257,69 @@ def test_killed_falling_asleep_the_next_one_is_woken(card: Cluster) -> None:
     card.kill("a")
     card.release("a sleep")
     assert card.get(other) == ["b"]
+
+
+STOPPERS = pytest.mark.parametrize("card", ["abc", "ab"], indirect=True)
+
+
+@STOPPERS
+def test_killed_stopping_the_next_one_starts(card: Cluster) -> None:
+    card.hold("a stop")
+    other = card.replicas["b"].call.remote()
+    card.wait_for("a stop")
+    card.kill("a")
+    card.release("a stop")
+    assert card.get(other) == ["b"]
+
+
+@STOPPERS
+def test_killed_starting_from_disk_the_others_go_on_and_it_comes_back(card: Cluster) -> None:
+    card.hold("b start")
+    lost = card.replicas["b"].call.remote()
+    card.wait_for("b start")
+    other = card.replicas["c"].call.remote()
+    card.kill("b")
+    card.release("b start")
+    with pytest.raises(RayActorError):
+        card.get(lost)
+    assert card.get(other) == ["c"]
+
+
+@STOPPERS
+def test_killed_stopped_a_call_in_work_is_not_touched(card: Cluster) -> None:
+    card.hold("a call")
+    serving = card.replicas["a"].call.remote()
+    card.wait_for("a call")
+    card.kill("b")
+    card.release("a call")
+    assert card.get(serving) == ["a"]
+    card.call("c", "b")
+
+
+@STOPPERS
+def test_killed_while_it_answers_the_caller_gets_an_error_and_a_stopped_one_starts(
+    card: Cluster,
+) -> None:
+    card.hold("a call")
+    lost = card.replicas["a"].call.remote()
+    card.wait_for("a call")
+    other = card.replicas["b"].call.remote()
+    card.kill("a")
+    with pytest.raises(RayActorError):
+        card.get(lost)
+    card.release("a call")
+    assert card.get(other) == ["b"]
+
+
+@STOPPERS
+def test_a_keeper_killed_in_the_middle_of_a_start_learns_how_it_ended(card: Cluster) -> None:
+    card.hold("b start")
+    call = card.replicas["b"].call.remote()
+    card.wait_for("b start")
+    ray.kill(card.keeper, no_restart=False)
+    other = card.replicas["c"].call.remote()
+    card.release("b start")
+    assert card.get(call, other) == ["b", "c"]
 
 
 def test_a_keeper_killed_in_a_turn_starts_nothing_until_all_have_rejoined(card: Cluster) -> None:

@@ -10,6 +10,7 @@ from cluster.cards.card import GIB, Card
 from cluster.cards.catalog import card_by_name
 from cluster.cards.memory import CardMemory
 from cluster.plan.by_node import replicas_by_node
+from cluster.plan.speed import STOP_S
 from cluster.residency.state import Member
 from configs.errors import EngineUnavailable
 from configs.load import load
@@ -82,7 +83,7 @@ async def test_a_replica_on_a_gpu_gets_the_gpus_of_its_card_and_their_share() ->
     assert found.gpus == (0,)
     assert found.patience_s == 7
     assert found.share == Share(
-        threads=1, on_gpu=True, utilization=0.3, kv_cache_memory_bytes=0, gpus=1
+        threads=1, on_gpu=True, utilization=0.2812, kv_cache_memory_bytes=0, gpus=1
     )
 
 
@@ -141,6 +142,29 @@ def test_the_keeper_has_the_slots_of_the_plan_and_turns_in_the_order_of_the_reci
         Member("b/0", 1),
         Member("c/0", 2),
     }
+
+
+def test_the_keeper_learns_who_is_stopped_between_turns_and_how_long_a_start_takes() -> None:
+    recipe = make_recipe({"a": 30, "b": 30}, cards={"host_memory_bytes": 31 << 30})
+    (placed,) = make_plan(recipe, cards_of_nodes(GPU, 1)).cards
+    (planned,) = placed.slots
+    slow = replace(
+        placed,
+        slots=(
+            replace(
+                planned,
+                members=(
+                    replace(planned.members[0], stops=True, start_s=90.0),
+                    planned.members[1],
+                ),
+            ),
+        ),
+    )
+    (slot,) = keeper_slots(slow)
+    stopped, sleeper = slot.members
+    assert (stopped.stops, stopped.start_s, stopped.stop_s) == (True, 90.0, STOP_S)
+    assert (sleeper.stops, sleeper.stop_s) == (False, 0.0)
+    assert not slot.keeps_loaded
 
 
 @pytest.mark.parametrize(

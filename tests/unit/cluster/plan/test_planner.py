@@ -12,6 +12,7 @@ from cluster.cards.card import GIB, Card
 from cluster.plan.advice import with_bits
 from cluster.plan.card_fill import HOST_SHARE, STOPPED_BYTES
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
+from cluster.plan.footprint import gib
 from cluster.plan.placement import Placement
 from cluster.plan.planner import DoesNotFit, plan, plan_recipe
 from cluster.plan.speed import DISK, start_s
@@ -185,38 +186,39 @@ def stopped(placement: Placement) -> list[str]:
     return [replica.model for replica in placement.stoppers]
 
 
-def host_bytes(task: PlanningTask, stoppers: int) -> int:
-    """RAM of three large models in turns beside the small one, with so many of the three stopped."""
-    big, small = task.footprint("big1"), task.footprint("small")
-    started = big.processes - STOPPED_BYTES if stoppers else 0
-    return small.processes + (3 - stoppers) * big.parked + stoppers * STOPPED_BYTES + started
-
-
 @pytest.mark.parametrize("stoppers", [0, 1, 2, 3])
 @pytest.mark.parametrize("limit", ["machine", "recipe"])
 def test_as_few_as_possible_are_stopped_where_the_host_cannot_hold_all_sleepers(
     limit: str, stoppers: int, mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    needed = host_bytes(PlanningTask(mix, sizes, [make_card(80)]), stoppers)
-    card, recipe = make_card(80, node="n", host_bytes=math.ceil(needed / HOST_SHARE)), mix
-    if limit == "recipe":
-        cards = mix.cards.model_copy(update={"host_memory_bytes": needed})
-        card, recipe = make_card(80, node="n"), mix.model_copy(update={"cards": cards})
-    task = PlanningTask(recipe, sizes, [card])
-    found = plan(task)
-    assert slots(found) == [[["small"], ["big1", "big2", "big3"]]]
-    assert len(stopped(found)) == stoppers
-    assert found.host_bytes == (("n", needed),)
-    big = task.footprint("big1")
+    card = make_card(80, node="n")
+    big, small = (PlanningTask(mix, sizes, [card]).footprint(name) for name in ("big1", "small"))
     assert big.parked > 36 * GIB + big.processes  # PyTorch rounds pinned RAM up
+    needed = small.processes + (3 - stoppers) * big.parked + stoppers * STOPPED_BYTES
+    if stoppers:  # one of them is awake at a time
+        needed += big.processes - STOPPED_BYTES
+    for spare in (0, 30 * GIB):  # not enough for one sleeper more
+        recipe = mix
+        if limit == "recipe":
+            cards = mix.cards.model_copy(update={"host_memory_bytes": needed + spare})
+            recipe = mix.model_copy(update={"cards": cards})
+        else:
+            host_bytes = math.ceil((needed + spare) / HOST_SHARE)
+            card = replace(card, host_bytes=host_bytes)
+        found = plan(PlanningTask(recipe, sizes, [card]))
+        assert slots(found) == [[["small"], ["big1", "big2", "big3"]]]
+        assert len(stopped(found)) == stoppers
+        assert found.host_bytes == (("n", needed),)
 
 
 def test_a_host_too_small_for_stopped_replicas_is_refused(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    card = make_card(80, node="n", host_bytes=8 * GIB)
-    with pytest.raises(DoesNotFit, match=r"GiB of host RAM[\s\S]*GiB of host RAM for its engines"):
-        plan(PlanningTask(mix, sizes, [card]))
+    task = PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=8 * GIB)])
+    parked = gib(task.footprint("big1").parked)
+    words = rf"{parked} of host RAM[\s\S]*GiB of host RAM for its engines"
+    with pytest.raises(DoesNotFit, match=words):
+        plan(task)
 
 
 def test_of_equally_many_the_models_whose_starts_cost_an_answer_the_least_are_stopped(
@@ -226,11 +228,9 @@ def test_of_equally_many_the_models_whose_starts_cost_an_answer_the_least_are_st
     sizes = {"twice": make_checkpoint(30), "slow": make_checkpoint(36), "quick": make_checkpoint(33)}
     all_turns = dict.fromkeys(sizes, turns)
     recipe = make_recipe("twice", "slow", "quick", aggregator="twice", **all_turns)
-    names = PlanningTask(recipe, sizes, [make_card(80)])
-    parked = {name: names.footprint(name).parked for name in sizes}
-    enough = max(parked["slow"] + parked["twice"], parked["slow"] + parked["quick"])
-    stopper = names.footprint("quick").processes
-    card = make_card(80, host_bytes=math.ceil((enough + stopper) / HOST_SHARE))
+    card = make_card(80)
+    all_asleep = sum(PlanningTask(recipe, sizes, [card]).footprint(name).parked for name in sizes)
+    card = replace(card, host_bytes=int((all_asleep - 10 * GIB) / HOST_SHARE))
     # Any one is enough. `twice` is the smallest, but proposes and aggregates: two starts per answer.
     assert stopped(plan(PlanningTask(recipe, sizes, [card]))) == ["quick"]
 
@@ -240,7 +240,7 @@ def test_a_placement_without_stopped_models_goes_before_one_with_fewer_turns(
 ) -> None:
     sizes = {name: make_checkpoint(30) for name in "abcd"}
     recipe = make_recipe("a", "b", "c", aggregator="d")
-    small_host = make_card(41, node="small", host_bytes=8 * GIB)
+    small_host = make_card(41, node="small", host_bytes=20 * GIB)
     cards = [small_host, make_card(41, node="large", host_bytes=400 * GIB)]
     found = plan(PlanningTask(recipe, sizes, cards))
     assert stopped(found) == []
@@ -255,10 +255,19 @@ def test_llamacpp_on_a_gpu_is_stopped_because_it_cannot_sleep(
     assert stopped(found) == ["a", "b"]
 
 
+def test_vllm_on_a_cpu_is_stopped_where_the_ram_does_not_hold_all(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
+) -> None:
+    recipe = make_recipe("a", aggregator="b")
+    (slot,) = plan(PlanningTask(recipe, {n: make_checkpoint(8) for n in "ab"}, [CPU])).cards[0].slots
+    assert [member.stops for member in slot.members] == [True, True]
+    assert not slot.keeps_loaded
+
+
 def test_a_stopped_model_shows_the_seconds_of_its_start(
     mix: Recipe, sizes: dict[str, Any], make_card: MakeCard
 ) -> None:
-    task = PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=24 * GIB)])
+    task = PlanningTask(mix, sizes, [make_card(80, node="n", host_bytes=32 * GIB)])
     found = plan(task)
     expected_s = start_s(mix.models["big1"], sizes["big1"], found.cards[0].card)
     assert expected_s > 36 * GIB / DISK

@@ -3,6 +3,7 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -52,6 +53,29 @@ def test_the_table_has_a_row_for_every_replica(planned: tuple[Placement, Predict
         f"0 A100-80GB gemma-2-9b-wpo always {' '.join(map(gib, figures))} {settings}"
     )
     assert sum("1 of 2 in turns" in line for line in lines) == 4
+
+
+def test_a_model_that_is_stopped_between_its_turns_is_named_with_the_seconds_of_a_start() -> None:
+    card = replace(card_by_name("A100-80GB"), host_bytes=256 * GIB)
+    task = planning_task(load("slim_moa_a100"), [card])
+    placement = plan(task)
+    prediction = predict(task, placement)
+    (stopped,) = placement.stoppers
+    console = Console(width=160, file=StringIO())
+    with console.capture() as shown:
+        console.print(show.table(placement, prediction))
+    assert "wake or start" in shown.get()
+    (row,) = [line for line in shown.get().splitlines() if "else stopped" in line]
+    assert f" {stopped.model} " in row
+    assert f" {stopped.start_s:.1f} s " in row
+    line = (
+        f"{stopped.model} is stopped between its turns, because there is too little RAM; "
+        f"a start takes about {stopped.start_s:.0f} s (predicted)"
+    )
+    assert show.summary(placement, prediction).splitlines()[0] == line
+    assert f"{gib(stopped.awake)}, in turns, else stopped" in show.memory_map(placement).plain
+    members = show.to_json(placement)["cards"][0]["slots"][1]["members"]
+    assert [member["stops"] for member in members].count(True) == 1
 
 
 def test_the_summary_calls_a_prediction_a_prediction(
