@@ -27,6 +27,8 @@ from tests.ray.fake_card.card import GIB, Card
 
 WAIT_S = 60
 TOTAL = 24 * GIB
+POLL_S = 0.1
+"""Seconds between two looks at what Ray and Serve tell nobody of."""
 REJOIN_S = 5.0
 """Seconds within which replicas have joined a keeper that was restarted."""
 DESKTOP = GIB
@@ -107,7 +109,7 @@ class Scene:
 
     def ask_until_answered(self, model: str) -> str:
         while (answer := self.ask(model)) == "503":
-            pass
+            time.sleep(POLL_S)
         return answer
 
     def replicas(self) -> list[str]:
@@ -224,10 +226,10 @@ def redeploy(scene: Scene) -> dict[str, Any]:
     old = set(keepers(ray_runtime.APP_NAME))
     deploying = scene.deploy_aside(SECOND)
     while serve.status().applications[ray_runtime.APP_NAME].status != "DEPLOYING":
-        pass  # until Serve would not replace the old replica by another old one
+        time.sleep(POLL_S)  # until Serve would not replace the old replica by another old one
     ray.kill(ray.get_actor(old_b, namespace="serve"))
     while not (found := set(keepers(ray_runtime.APP_NAME)) - old):
-        pass  # until the new replica of b has made its keeper
+        time.sleep(POLL_S)  # until the new replica of b has made its keeper
     readings = scene.count()
     for keeper in keepers(ray_runtime.APP_NAME).values():
         ray.kill(keeper, no_restart=False)

@@ -24,7 +24,7 @@ def scenes() -> dict[str, dict[str, Any]]:
     for name in ("SLIMMOA_CARDS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "RAY_ADDRESS"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "tests.ray.card_life"]  # a process has one cluster at most
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
     found = {scene.pop("scene"): scene for scene in map(json.loads, lines)}
     errors = [scene["error"] for scene in found.values() if "error" in scene]
