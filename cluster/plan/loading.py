@@ -1,10 +1,10 @@
 """What vLLM takes of a GPU at most while it loads weights. Pure.
 
 With sleep mode vLLM loads into a pool of memory of its own, which gives no segment back before all is
-loaded (vllm/v1/worker/gpu_worker.py, load_model; vllm#48680, vllm#34877). Its kernels want other layouts
-than those of the files, so vLLM rewrites the weights matrix by matrix. The pool keeps what that takes,
-and some of it fits no later tensor. How much depends on all sizes, so the steps are played through here.
-The KV cache does not exist yet.
+loaded (vllm/v1/worker/gpu_worker.py, load_model; vllm#48680, vllm#34877). Its kernels want other
+layouts than those of the files, so vLLM rewrites the weights matrix by matrix. The pool keeps what that
+takes, and some of it fits no later tensor. How much depends on all sizes, so the steps are played
+through here. The KV cache does not exist yet.
 """
 
 from functools import lru_cache

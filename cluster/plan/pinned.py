@@ -2,14 +2,14 @@
 
 They take more than the weights have bytes, for two reasons:
 
-1. PyTorch takes memory of a card in segments. A small tensor shares a segment with others, and a segment
-   that is not full counts whole.
-2. vLLM copies each segment to RAM that is pinned (vllm/device_allocator/cumem.py, CuMemAllocator.sleep),
-   and PyTorch rounds each piece of pinned RAM up to a power of two (torch 2.13,
+1. PyTorch takes memory of a card in segments. A small tensor shares a segment with others, and a
+   segment that is not full counts whole.
+2. vLLM copies each segment to RAM that is pinned (vllm/device_allocator/cumem.py,
+   CuMemAllocator.sleep), and PyTorch rounds each piece of pinned RAM up to a power of two (torch 2.13,
    ATen/core/CachingHostAllocator.h, allocate). It keeps the pieces when the engine wakes.
 
-So the weights take up to 3% more of a card than they have bytes, and 17% to 96% more host RAM, depending
-on the sizes of the tensors.
+So the weights take up to 3% more of a card than they have bytes, and 17% to 96% more host RAM,
+depending on the sizes of the tensors.
 """
 
 from collections import Counter

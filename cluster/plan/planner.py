@@ -13,6 +13,7 @@ from cluster.plan.advice import Advice, find_advice
 from cluster.plan.card_fill import host_limit, usable_bytes
 from cluster.plan.footprint import Footprint, gib, kv_cache_tokens
 from cluster.plan.placement import Placement
+from cluster.plan.runnable import obstacles
 from cluster.plan.task import FindWeights, PlanningTask, planning_task
 from cluster.plan.widths import candidate_widths, place_on_fewest_gpus, split_obstacle
 from configs.errors import UserError
@@ -27,12 +28,20 @@ class DoesNotFit(UserError):
         self.advice = advice
 
 
+class CannotRun(UserError):
+    """None of the GPUs can run the numbers of a model's weights; the message says which and why."""
+
+
 def plan(task: PlanningTask) -> Placement:
     """Place every model that has a checkpoint. The others take no card.
 
     Raises:
+        CannotRun: no GPU can run the numbers of all models.
         DoesNotFit: no placement has room for all models, not even in turns.
     """
+    reasons = obstacles(task)
+    if reasons:
+        raise CannotRun("\n".join(reasons))
     placement = place_on_fewest_gpus(task)
     if placement is not None:
         return placement

@@ -36,8 +36,9 @@ Hopper (capability 9.0): 16 bits in place of 4
 have other kernels."""
 
 PADDED_TENSORS = 8
-"""Tensors that have at least this part of the largest tensor's bytes are taken for those that vLLM pads,
-where it pads any: gate and up of all experts of a layer, and their second matrix of half that size."""
+"""Tensors that have at least this part of the largest tensor's bytes are taken for those that vLLM
+pads, where it pads any: gate and up of all experts of a layer, and their second matrix of half that
+size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _stored_widths(stored: Counter[int], found: Sequence[Matrix]) -> list[float]
     Each is a power of two. One that only one kind of merged matrices would have is taken for chance, if
     there are any that several kinds have.
     """
-    merged = [matrix for matrix in found if len(matrix.parts) > 1]
+    merged = [matrix for matrix in found if len(matrix.parts) > 1 and all(matrix.parts)]
     times: Counter[float] = Counter()
     for matrix in merged:
         candidates = {size / matrix.parts[0] for size in stored}
@@ -133,7 +134,8 @@ def _parts(matrix: Matrix, width: float) -> Counter[int]:
 
 
 def matrix_bits(checkpoint: Checkpoint) -> float:
-    """Stored bits of a weight on average, of those that quantized checkpoints quantize: no embeddings."""
+    """Stored bits of a weight on average, of those that quantized checkpoints quantize: no
+    embeddings."""
     tables = 2 if checkpoint.lookup_bytes else 1
     weights = checkpoint.dense_parameters + checkpoint.expert_parameters
     if not checkpoint.dense_parameters:
@@ -169,16 +171,3 @@ def _padded(held: Counter[int], padding_bytes: int) -> Counter[int]:
     for size, count in held.items():
         padded[math.ceil(size * growth) if size >= least else size] += count
     return padded
-
-
-def _widths(stored: Counter[int], matrix: Matrix, allowed: set[float] | None) -> set[float]:
-    """The bytes per weight in which all parts of the matrix are stored: of weights, scales and so on."""
-    found = set()
-    first = matrix.parts[0]
-    candidates = {size / first for size in stored} if allowed is None else allowed
-    for width in candidates:
-        needed = Counter(round(part * width) for part in matrix.parts)
-        times = matrix.layers * matrix.experts
-        if all(size and stored[size] >= count * times for size, count in needed.items()):
-            found.add(width)
-    return found

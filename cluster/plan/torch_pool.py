@@ -1,7 +1,7 @@
 """PyTorch's allocator in a pool that gives no segment back, in bytes alone. Pure.
 
-It follows torch 2.13, c10/cuda/CUDACachingAllocator.cpp (get_free_block, should_split, free_block), with
-the setting that vLLM makes while it loads weights with sleep mode (vllm/v1/worker/gpu_worker.py,
+It follows torch 2.13, c10/cuda/CUDACachingAllocator.cpp (get_free_block, should_split, free_block),
+with the setting that vLLM makes while it loads weights with sleep mode (vllm/v1/worker/gpu_worker.py,
 load_model: max_split_size_mb 20).
 """
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cluster.cards.tensor_parallel import gpus_per_card, join_cards, unused_cards
 from cluster.plan.placement import Placement
+from cluster.plan.runnable import with_runnable_cards
 from cluster.plan.search import search_placement
 from cluster.plan.task import PlanningTask
 from configs.schema import LlamaCppModel
@@ -16,14 +17,21 @@ WIDTHS = (1, 2, 4, 8)
 
 
 def place_on_fewest_gpus(task: PlanningTask) -> Placement | None:
-    """The best placement with as few GPUs per card as possible, or None if no width fits."""
+    """The best placement with as few GPUs per card as possible, or None if no width fits.
+
+    GPUs that cannot run a model's numbers take no model.
+    """
+    everything = task.cards
+    task = with_runnable_cards(task)
+    if everything and not task.cards:
+        return None
     for width in candidate_widths(task):
         if split_obstacle(task, width) is not None:
             continue
         joined = join_cards(task.cards, width)
         placement = search_placement(replace(task, cards=joined))
         if placement is not None:
-            return replace(placement, left_out=unused_cards(task.cards, joined))
+            return replace(placement, left_out=unused_cards(everything, joined))
     return None
 
 

@@ -80,12 +80,13 @@ HOMES = {
         "actors.engines.openai_http",
     },
     "ray": CLUSTER,
+    "transformers": {"cluster.plan.class_defaults"},
     "vllm": {"actors.engines.vllm"},
     "fastapi": HTTP,
     "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,
 }
-WITHOUT_HOME = {"torch", "transformers"}
+WITHOUT_HOME = {"torch"}
 MIXTURE = "serve_app.mixture.moa"
 
 

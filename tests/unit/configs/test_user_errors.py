@@ -16,12 +16,14 @@ ROOT = Path(__file__).parents[3]
 ROOMS = ("actors", "cli", "cluster", "configs", "jobs", "serve_app")
 BUILTIN = {"Exception", "ValueError", "RuntimeError", "OSError", "LookupError", "KeyError"}
 CAUGHT_INSIDE = {
+    "BadConfig": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
     "BadDocument": "configs/load.py gives a RecipeError",
     "BadFrame": "the connection is closed",
     "EventTooLong": "the HTTP engine gives an EngineError",
     "FaultyAnswer": "jobs/generate.py stores the row as failed",
     "NativeFailure": "the llama.cpp engine gives an EngineError",
     "NotGguf": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
+    "NotSafetensors": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
     "RequestError": "the base of the other tree",
     "UserError": "the base",
 }

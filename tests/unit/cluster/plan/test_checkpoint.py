@@ -33,6 +33,7 @@ LLAMA = {
     "vocab_size": 1000,
     "max_position_embeddings": 2048,
 }
+MLA = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128}
 # Totals in the index files that their owners publish ("total_size").
 PUBLISHED = {
     "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4": 39_767_785_472,
@@ -192,9 +193,11 @@ def test_mixtures_of_experts_read_what_their_tokens_hit() -> None:
 @pytest.mark.parametrize(
     ("keys", "width", "windows"),
     [
-        ({"kv_lora_rank": 512, "qk_rope_head_dim": 64}, 576, 0),
-        ({"model_type": "gemma2", "sliding_window": 4096, "num_hidden_layers": 42}, 32, 21),
-        ({"model_type": "gemma3_text", "sliding_window": 512, "num_hidden_layers": 26}, 32, 22),
+        (MLA | {"model_type": "deepseek_v3"}, 576, 0),
+        (MLA | {"model_type": "minicpm3"}, 2 * 8 * 192, 0),  # vLLM caches its whole keys and values
+        # The class of Gemma has heads of 256.
+        ({"model_type": "gemma2", "sliding_window": 4096, "num_hidden_layers": 42}, 1024, 21),
+        ({"model_type": "gemma3_text", "sliding_window": 512, "num_hidden_layers": 26}, 1024, 22),
         ({"sliding_window": 512, "layer_types": ["sliding_attention", "full_attention"]}, 32, 1),
         ({"sliding_window": 4096, "model_type": "mistral"}, 32, 2),
         ({"sliding_window": 4096, "use_sliding_window": False}, 32, 0),

@@ -1,4 +1,4 @@
-"""Host RAM of sleeping engines: PyTorch's rounding, worked out by hand and held against random sizes."""
+"""Host RAM of sleeping engines: PyTorch's rounding, by hand and for random sizes."""
 
 from collections import Counter
 from dataclasses import replace

@@ -51,13 +51,15 @@ def tasks(draw: st.DrawFn) -> PlanningTask:
         "layers": [{"proposers": [{"model": name} for name in names]}],
         "aggregator": {"model": draw(st.sampled_from(names))},
     }
-    shape = {"layers": 32, "hidden": 4096, "ffn": 14336, "vocab": 128_256}
     checkpoints = {
         name: Checkpoint(
             weight_bytes=draw(st.integers(1, 600)) * GIB // 10,
+            layers=32,
+            hidden=4096,
+            ffn=14336,
+            vocab=128_256,
             query_width=4096,
             attention=(Attention(32, 2048),),
-            **shape,
         )
         for name in names
     }
@@ -78,7 +80,7 @@ def test_every_plan_stays_within_its_cards(task: PlanningTask) -> None:
                 others = [m for m in slot.members if m is not awake]
                 left = (m.awake if placed.card.kind == "cpu" else m.residue for m in others)
                 asleep = sum(left) if slot.keeps_loaded else 0
-                assert awake.awake + asleep <= slot.total_bytes
+                assert awake.peak + asleep <= slot.total_bytes
     limits = {placed.card.node: host_limit(task.recipe, placed.card) for placed in placement.cards}
     assert all(needed <= limits[node] for node, needed in placement.host_bytes)
 
@@ -113,7 +115,7 @@ def check_that_no_idle_card_could_hold_a_replica(task: PlanningTask, placement: 
         for name, model in task.recipe.models.items():
             wants_more = len(placement.replicas(name)) < (model.replicas.max or math.inf)
             if wants_more and task.kind(name) == placed.card.kind:
-                assert task.footprint(name).awake > usable_bytes(task.recipe, placed.card)
+                assert task.footprint(name).peak > usable_bytes(task.recipe, placed.card)
 
 
 def check_that_extra_replicas_share_no_card_with_their_model(

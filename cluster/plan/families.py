@@ -1,0 +1,75 @@
+"""What vLLM 0.33 does with the caches of whole families, by their `model_type`. Plain data."""
+
+LATENT = frozenset(
+    {
+        "axk1",
+        "bailing_hybrid",
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "dots3_note",
+        "glm4_moe_lite",
+        "glm5_next",
+        "glm5_next_text",
+        "glm_moe_dsa",
+        "hy_v4",
+        "kimi_k2",
+        "kimi_linear",
+        "longcat_flash",
+        "pangu_ultra_moe",
+    }
+)
+"""Families whose latent vectors vLLM caches as they are (vllm/transformers_utils/
+model_arch_config_convertor.py: is_deepseek_mla). For other families it caches whole keys and values."""
+WINDOWED = frozenset(
+    {
+        "afmoe",
+        "apertus",
+        "cohere2",
+        "cohere2_moe",
+        "deepseek_v4",
+        "exaone4",
+        "exaone_moe",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "gemma3n",
+        "gemma3n_text",
+        "gemma4",
+        "gemma4_text",
+        "gemma4_unified",
+        "gemma4_unified_text",
+        "gpt_oss",
+        "granite_swa",
+        "inkling",
+        "inkling_mm_model",
+        "inkling_text",
+        "laguna",
+        "llama",
+        "llama4",
+        "llama4_text",
+        "mimo_v2",
+        "mimo_v2_flash",
+        "ministral",
+        "ministral3",
+        "mistral",
+        "mixtral",
+        "muse_glimmer",
+        "muse_glimmer_text",
+        "olmo3",
+        "phi3",
+        "plamo3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+        "starcoder2",
+        "step3p5",
+        "step3p5_text",
+        "step3p7",
+        "step3p7_text",
+        "vaultgemma",
+    }
+)
+"""Families whose layers with a window, or with chunks, have a cache of their own kind in vLLM (grep
+`sliding_window` in vllm/model_executor/models and vllm/models; transformers/base.py serves olmo3,
+smollm3, starcoder2 and vaultgemma). The layers of all other families count as full."""
