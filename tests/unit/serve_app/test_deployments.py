@@ -1,16 +1,21 @@
 """What a replica does before its engine exists. Ray is not started: what it tells is made up here."""
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
-from ray import serve
 
 from actors.weights import lookup
 from configs.schema import LlamaCppModel, Model, ScriptedModel, VllmModel
-from serve_app import deployments
-from serve_app.deployments import ModelReplica
+
+with warnings.catch_warnings():  # Ray Serve's own models use what Pydantic has deprecated
+    warnings.simplefilter("ignore")
+    from ray import serve
+
+    from serve_app import deployments
+    from serve_app.deployments import ModelReplica
 
 VLLM = VllmModel.model_validate({"engine": "vllm", "weights": [{"hub": "o/n"}]})
 LLAMACPP = LlamaCppModel.model_validate({"engine": "llamacpp", "weights": [{"path": "/w.gguf"}]})

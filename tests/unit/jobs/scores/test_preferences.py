@@ -114,6 +114,7 @@ def test_what_is_wrong_is_named(
         ("x.csv.gz", gzip.compress(TEXT.encode())[:-20]),
         ("x.csv", b"\xff\xfe"),
     ],
+    ids=["missing", "no gzip", "cut", "no UTF-8"],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     path = tmp_path / name
