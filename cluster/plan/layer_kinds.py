@@ -67,7 +67,7 @@ STATES = (
     "linear_num_heads",
     "linear_attn_config",
 )
-"""Keys of models that keep states. Where no list says which layers do, all layers keep a state, and keys
+"""Keys of models that keep states. Where no list says which layers do, all layers keep a state and keys
 and values besides."""
 STATES_ALONE = frozenset({"falcon_mamba", "mamba", "mamba2"})
 """Families without attention."""
