@@ -87,18 +87,18 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     Raises:
         BadConfig: what a layer keeps cannot be told.
     """
-    found = Caches(kinds=_kinds(keys, family, layers))
+    found = Caches(kinds=tuple(layer_kinds(keys, family, layers)))
     own = layers - keys.number_or(0, "num_kv_shared_layers", least=0)
     blocks = keys.items("block_configs")
     if blocks is not None:
         return _of_blocks(found, keys, blocks, layers, heads)
     for n, kind in enumerate(found.kinds):
-        if "state" in kind or kind == "conv":
-            found.state_layers += 1
-        if "state" in kind:
+        before = found.state_bytes
+        if "state" in kind and not family.startswith("inkling"):  # whose states are rows of a window
             found.state_bytes += state_bytes(keys, hidden)
         if kind == "conv":
             found.state_bytes += conv_bytes(keys, hidden)
+        found.state_layers += found.state_bytes > before
         if kind in ("state", "conv", "none") or n >= own:
             continue
         if kind == "compressed" or keys.has("compress_ratios") or family == "deepseek_v4":
@@ -108,15 +108,6 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     if family in TWICE:
         found.rows = Counter({row: 2 * count for row, count in found.rows.items()})
     return found
-
-
-def _kinds(keys: Keys, family: str, layers: int) -> tuple[Kind, ...]:
-    """What each layer keeps. The states of Inkling are rows of a window, which `_add` adds."""
-    kinds = layer_kinds(keys, family, layers)
-    if not family.startswith("inkling"):
-        return tuple(kinds)
-    rows: dict[Kind, Kind] = {"full+state": "full", "window+state": "window"}
-    return tuple(rows.get(kind, kind) for kind in kinds)
 
 
 def _add(found: Caches, keys: Keys, family: str, n: int, kind: Kind, hidden: int, heads: int) -> None:
