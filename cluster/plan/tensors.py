@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cluster.plan.checkpoint import Checkpoint
 
@@ -76,8 +77,9 @@ def matrices(checkpoint: Checkpoint) -> tuple[Matrix, ...]:
     )
 
 
+@lru_cache(maxsize=128)
 def held_tensors(checkpoint: Checkpoint, wide_zero_points: bool = False) -> Counter[int]:
-    """The tensors that vLLM holds on a card: how many of them have which number of bytes.
+    """The tensors that vLLM holds on a card: how many have which number of bytes. Not to be changed.
 
     Args:
         checkpoint: the weights; if only their shape is known, their tensors are worked out from it.
