@@ -142,9 +142,9 @@ class Engine(Protocol):
 class Sleeper(Protocol):
     """An engine that can give its card's memory back and take it again.
 
-    Both methods are called only while no call is in flight, and never while another engine of the same
-    card falls asleep or wakes. If one of them fails, the engine is unusable until it has been stopped
-    and started.
+    `sleep` and `wake` are called only while no call is in flight, and never while another engine of the
+    same card falls asleep or wakes. If one of them fails, the engine is unusable until it has been
+    stopped and started.
     """
 
     async def sleep(self) -> None:
@@ -152,3 +152,10 @@ class Sleeper(Protocol):
 
     async def wake(self) -> None:
         """Take the memory again; return when the engine can take the next call."""
+
+    async def check_asleep(self) -> None:
+        """Return if the engine, which sleeps, can be woken as far as is known without waking it.
+
+        Raises:
+            EngineUnavailable: it cannot; it has to be stopped and started.
+        """

@@ -16,6 +16,7 @@ from actors import engines
 from actors.engine import Delta, Engine, Message, Share, Sleeper, collect_answer
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
+from cluster.cards.memory import CardFull, CardMemory, MemoryMeter, NvmlMeter, wait_for_memory
 from cluster.residency.state import State
 from configs.errors import EngineUnavailable, Overloaded
 from configs.schema import Model, Sampling
@@ -66,6 +67,7 @@ class Replica:
         queue: most calls that may wait for the engine.
         assignment: the replica's share of a card; None for an engine that computes on no card.
         actor: the handle of this process's actor, which the keeper of the card watches.
+        meter: reads the free memory of the card's GPUs; NVML by default.
     """
 
     def __init__(
@@ -75,12 +77,13 @@ class Replica:
         queue: int,
         assignment: Assignment | None = None,
         actor: Any = None,
+        meter: MemoryMeter | None = None,
     ) -> None:
         self._name = name
         self._engine = engines.create(name, model, assignment.share if assignment else Share())
         self._turns = TurnClient(
             assignment.member if assignment else name,
-            _Steps(self._engine),
+            _Steps(self._engine, name, assignment.memory if assignment else None, meter or NvmlMeter()),
             assignment.keeper if assignment else None,
             concurrency=model.concurrency,
             patience_s=assignment.patience_s if assignment else math.inf,
@@ -218,13 +221,16 @@ class Replica:
     async def check_health(self) -> None:
         """Check the engine. Ray Serve calls this at intervals and replaces the replica after an error.
 
+        An engine that sleeps is checked too: its death is noticed now, not when its next turn comes.
+
         Raises:
             EngineUnavailable: the engine is gone, and only a new replica can have an engine again.
         """
-        if self._turns.state is not State.RESIDENT:
-            return  # the keeper starts and wakes the engine, and puts it to sleep
         try:
-            await self._engine.check_health()
+            if self._turns.state is State.RESIDENT:
+                await self._engine.check_health()
+            elif self._turns.state is State.ASLEEP and isinstance(self._engine, Sleeper):
+                await self._engine.check_asleep()
         except EngineUnavailable:
             if self._assignment is None:
                 raise
@@ -237,12 +243,22 @@ class Replica:
 
 
 class _Steps:
-    """The engine's steps that a keeper may order. An engine that cannot sleep skips SLEEP and WAKE."""
+    """The engine's steps that a keeper may order. An engine that cannot sleep skips SLEEP and WAKE.
 
-    def __init__(self, engine: Engine) -> None:
+    A start and a wake wait until the card has the memory that they take.
+    """
+
+    def __init__(
+        self, engine: Engine, model: str, memory: CardMemory | None, meter: MemoryMeter
+    ) -> None:
         self._engine = engine
+        self._model = model
+        self._memory = memory
+        self._meter = meter
 
     async def start(self) -> None:
+        if self._memory is not None:
+            await self._wait_for_memory(self._memory.gpus, self._memory.start_bytes)
         await self._engine.start()
 
     async def stop(self) -> None:
@@ -254,8 +270,16 @@ class _Steps:
 
     async def wake(self) -> None:
         if isinstance(self._engine, Sleeper):
+            if self._memory is not None:
+                await self._wait_for_memory(self._memory.gpus, self._memory.wake_bytes)
             await self._engine.wake()
 
     async def restart(self) -> None:
         """Stop an engine that failed; the keeper then orders its start."""
         await self._engine.stop()
+
+    async def _wait_for_memory(self, gpus: Sequence[int], needed: int) -> None:
+        try:
+            await wait_for_memory(self._meter, gpus, needed)
+        except CardFull as full:
+            raise EngineUnavailable(str(full), model=self._model) from full

@@ -185,7 +185,7 @@ def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) ->
     queue = min(LONGEST_QUEUE, max(most, *map(recipe.queue_limit, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
-    ray_runtime.deploy(build(BuildArgs(recipe=longer, follow_nodes=follow_nodes)), name)
+    ray_runtime.deploy(build(BuildArgs(recipe=longer, app=name, follow_nodes=follow_nodes)), name)
 
 
 async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:

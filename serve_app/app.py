@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application
 
+from actors.keeper.ray_keeper import own_uses
 from actors.weights.lookup import fetch_weights
 from cluster import ray_runtime
+from cluster.cards.card import Card
 from cluster.cards.detect import detect_cards
+from cluster.cards.own_memory import without_own
 from cluster.plan.by_node import replicas_by_node
 from cluster.plan.placement import Placement
 from cluster.plan.planner import plan_recipe
@@ -24,8 +27,8 @@ from configs.schema import Recipe
 from serve_app.access.api_keys import read_environment_keys
 from serve_app.assignment import ModelAssignments
 from serve_app.deployment_names import INGRESS, deployment_name
-from serve_app.deployments import Ingress, ModelReplica
-from serve_app.options import ingress_options, model_options, replica_queue
+from serve_app.deployments import AFTER_INGRESS_S, Ingress, ModelReplica
+from serve_app.options import END_S, ingress_options, model_options, replica_queue
 
 
 class BuildArgs(BaseModel):
@@ -43,6 +46,9 @@ class BuildArgs(BaseModel):
     follow_nodes: bool = True
     """Whether models get replicas as nodes join the cluster, and lose replicas as nodes leave. Without
     effect on models on no card, and on models for whose replicas the recipe sets a maximum."""
+    app: str = ray_runtime.APP_NAME
+    """Name of the Serve application. While it is replaced, the engines that it has so far do not count
+    as memory of the cards that is taken."""
     replan: int = 0
     """Change the number to have the recipe planned and its keys read again: Serve builds an application
     anew only if its arguments differ."""
@@ -77,8 +83,7 @@ def build(args: BuildArgs) -> Application:
     recipe = args.recipe or load(args.config or "")
     if args.min_gpus:
         ray_runtime.await_gpus(args.min_gpus)
-    found = ray_runtime.cluster_cards() if ray.is_initialized() else detect_cards()
-    plan = plan_recipe(recipe, choose_cards(recipe, found), fetch_weights)
+    plan = plan_recipe(recipe, choose_cards(recipe, _find_cards(args.app)), fetch_weights)
     nodes = ray_runtime.alive_nodes() if ray.is_initialized() else []
     across_nodes = args.follow_nodes or len(nodes) > 1
     models = {
@@ -103,6 +108,14 @@ def build(args: BuildArgs) -> Application:
     return cast("Application", ingress.bind(recipe, models, read_environment_keys(), listen))
 
 
+def _find_cards(app: str) -> list[Card]:
+    """The cards of the cluster, or of this machine without a cluster. The engines of the application
+    that this plan replaces do not count as memory that is taken."""
+    if not ray.is_initialized():
+        return detect_cards()
+    return without_own(ray_runtime.cluster_cards(), own_uses(app))
+
+
 def _build_model(
     name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bool, across_nodes: bool
 ) -> Application:
@@ -119,7 +132,8 @@ def _build_model(
     queue = replica_queue(recipe.queue_limit(name))
     assignments = None
     if replicas is not None:
-        assignments = ModelAssignments(plan, replicas, recipe.cards.patience_s)
+        handover_s = recipe.limits.drain_s + AFTER_INGRESS_S + END_S
+        assignments = ModelAssignments(plan, replicas, recipe.cards.patience_s, handover_s)
     deployment: Any = serve.deployment(
         ModelReplica,
         name=deployment_name(name),

@@ -3,14 +3,16 @@
 An assignment tells a replica its part of a card, and the keeper that gives the replica its turns.
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from actors.engine import Share
-from actors.keeper.ray_keeper import KeptCard, RemoteKeeper
+from actors.keeper.kept_card import KeptCard, MemberBytes
+from actors.keeper.ray_keeper import RemoteKeeper, get_keeper
 from actors.keeper.registration import Assignment
 from cluster.cards.card import Card
+from cluster.cards.memory import CardMemory
 from cluster.cards.tensor_parallel import gpus_per_card, join_cards
 from cluster.plan.by_node import ReplicasByNode, cards_on
 from cluster.plan.footprint import gib
@@ -33,6 +35,8 @@ class ModelAssignments:
     """The model's replicas in the placement."""
     patience_s: float
     """Seconds that a call waits before it ends another model's turn."""
+    handover_s: float
+    """Seconds that the replicas of an earlier plan get to end their calls before they are ended."""
 
     async def on_node(self, node: str, app: str, detect: DetectCards) -> list[Assignment]:
         """The model's assignments on a node, in the order in which its replicas try to claim them.
@@ -82,25 +86,50 @@ class ModelAssignments:
         """
         placed = self.placement.cards[replica.card]
         number = cards_on(self.placement, placed.card.node).index(placed.card)
-        on_gpu = placed.card.kind == "gpu"
-        slots = keeper_slots(placed)
-        # Another plan for the same card gets another keeper, because the digest differs.
-        digest = hashlib.sha256(repr(slots).encode()).hexdigest()[:8]
-        policy = GPU_POLICY if on_gpu else CPU_POLICY
-        kept = KeptCard(app, node, f"{number}:{digest}", slots, policy)
+        gpus = cards[number].indices if placed.card.kind == "gpu" else None
+        kept = KeptCard(
+            app=app,
+            node=node,
+            gpus=gpus,
+            slots=keeper_slots(placed),
+            policy=CPU_POLICY if gpus is None else GPU_POLICY,
+            members=member_bytes(placed),
+            # On a node that joins later the free bytes would differ from replica to replica.
+            free_bytes=placed.card.free_bytes if node == placed.card.node else None,
+            handover_s=self.handover_s,
+        )
         return Assignment(
             member=replica.name,
-            keeper=RemoteKeeper(kept.keeper),
+            keeper=RemoteKeeper(partial(get_keeper, kept)),
             share=Share(
                 threads=replica.threads,
-                on_gpu=on_gpu,
+                on_gpu=gpus is not None,
                 utilization=replica.utilization,
                 kv_cache_memory_bytes=replica.kv,
                 gpus=len(placed.card.indices),
             ),
             patience_s=self.patience_s,
-            gpus=cards[number].indices if on_gpu else None,
+            gpus=gpus,
+            memory=None if gpus is None else card_memory(replica, gpus),
         )
+
+
+def member_bytes(placed: PlacedCard) -> tuple[tuple[str, MemberBytes], ...]:
+    """What each member of a card holds of the card's memory, by name."""
+    return tuple(
+        (member.name, MemberBytes(member.awake, member.residue))
+        for slot in placed.slots
+        for member in slot.members
+    )
+
+
+def card_memory(replica: PlacedReplica, gpus: tuple[int, ...]) -> CardMemory:
+    """What a replica's engine takes of each of its GPUs when it starts and when it wakes."""
+    return CardMemory(
+        gpus=gpus,
+        start_bytes=replica.awake // len(gpus),
+        wake_bytes=(replica.awake - replica.residue) // len(gpus),
+    )
 
 
 def keeper_slots(placed: PlacedCard) -> tuple[Slot, ...]:

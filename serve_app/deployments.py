@@ -18,6 +18,7 @@ from actors.keeper.registration import claim_assignment
 from actors.private_folder import PrivateFolder
 from actors.replica import Replica
 from cluster import ray_runtime
+from cluster.cards.detect import visible_gpus
 from configs.schema import Model, Recipe
 from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
@@ -57,7 +58,7 @@ class ModelReplica(Replica):
             here = await assignments.on_node(node, app, ray_runtime.detect_on_node)
             assignment = await claim_assignment(name, here, context.current_actor)
             if assignment.gpus is not None:  # Ray may have chosen another GPU than the plan
-                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, assignment.gpus))
+                os.environ.update(visible_gpus(assignment.gpus))
         super().__init__(name, model, queue, assignment, context.current_actor)
         await self.start()
         self._drain_s = drain_s

@@ -20,6 +20,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from actors.engine import PIECE_S, Delta, FinishReason, Message, Share, merge
+from actors.engines.vllm_arguments import (
+    BEFORE_IMPORT,
+    REPLICA,
+    engine_arguments,
+    environment,
+    sampling_arguments,
+)
+from actors.engines.vllm_processes import Processes, child_processes, end_processes
+from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
+from actors.weights.folders import fetch_folder
+from cluster.cards.card import Kind
+from cluster.plan.checkpoint import from_folder
+from cluster.plan.footprint import footprint
+from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
+from configs.schema import Sampling, VllmModel
+
+os.environ.update(BEFORE_IMPORT)
+
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.platforms import current_platform
@@ -29,20 +48,13 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from actors.engine import PIECE_S, Delta, FinishReason, Message, Share, merge
-from actors.engines.vllm_arguments import REPLICA, engine_arguments, environment, sampling_arguments
-from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
-from actors.weights.folders import fetch_folder
-from cluster.cards.card import Kind
-from cluster.plan.checkpoint import from_folder
-from cluster.plan.footprint import footprint
-from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
-from configs.schema import Sampling, VllmModel
-
 PROBE: list[Message] = [{"role": "user", "content": "Count from one to twenty."}]
 """The prompt whose greedy answer is compared before and after the first sleep."""
 PROBE_TOKENS = 8
 """How many tokens of the answer to PROBE are compared."""
+
+LOOK_S = 0.2
+"""Seconds between two looks for processes of a start that was cancelled."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +78,8 @@ class VllmEngine:
         self._model = model
         self._share = share
         self._llm: Any = None
+        self._loading: asyncio.Future[AsyncLLM] | None = None
+        self._others: Processes | None = None
         self._calls: set[str] = set()
         self._failure: str | None = "vLLM is not running"
         self._has_system_role = True
@@ -76,8 +90,11 @@ class VllmEngine:
         weights = self._model.load_format != "dummy"
         sources = self._model.weights
         folder = await asyncio.to_thread(fetch_folder, self._name, sources, weights=weights)
+        self._others = child_processes()
         try:
-            self._llm = await asyncio.to_thread(self._load, folder)
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load, folder))
+            # A thread cannot be cancelled. If this start is, `stop` waits for the end of the thread.
+            self._llm = await asyncio.shield(self._loading)
             self._failure = None
             self._has_system_role = await self._takes_system_role()
             self._probe = await self._answer_probe()  # the first call also triggers late compilation
@@ -229,15 +246,38 @@ class VllmEngine:
         if before is not None and (after := await self._answer_probe()) != before:
             raise self._unavailable(f"after sleep it answers differently: {after}, not {before}")
 
+    async def check_asleep(self) -> None:
+        """See `Sleeper`: vLLM knows whether its process has died, without asking the process."""
+        await self.check_health()
+
     async def stop(self) -> None:
+        """See `Engine`. When this returns, vLLM's processes are gone, and their memory is free."""
+        await self._end_loading()
         llm, self._llm = self._llm, None
         self._failure = "vLLM is stopped"
+        processes = self._processes()
         if llm is not None:
             with suppress(EngineDeadError):
                 await llm.abort(list(self._calls))
             if llm.output_handler is not None:  # else the handler reports our stop as a failure
                 llm.output_handler.cancel()
             await asyncio.to_thread(llm.shutdown)
+        await asyncio.to_thread(end_processes, processes)
+        self._others = None
+
+    async def _end_loading(self) -> None:
+        """End a start that was cancelled: a second engine must not start beside the first."""
+        while self._loading is not None and not self._loading.done():
+            # Without its processes the start fails, and its thread ends.
+            await asyncio.to_thread(end_processes, self._processes(), 0)
+            await asyncio.wait([self._loading], timeout=LOOK_S)
+        loading, self._loading = self._loading, None
+        if loading is not None and not loading.cancelled() and loading.exception() is None:
+            self._llm = loading.result()
+
+    def _processes(self) -> Processes:
+        """vLLM's processes: those below this one that were not there before vLLM was started."""
+        return set() if self._others is None else child_processes() - self._others
 
     def _alive(self) -> Any:
         if self._failure is not None:

@@ -5,10 +5,18 @@ from typing import Any
 
 from actors.engine import Share as Share
 from cluster.cards.card import Kind
+from cluster.cards.detect import ORDER, PCI_ORDER
+from cluster.residency.policy import Policy
 from configs.schema import Sampling, VllmModel
 
 REPLICA = "SLIMMOA_REPLICA_PID"
 """Environment variable with the replica's process id. vLLM's processes end when that process ends."""
+BEFORE_IMPORT = {"VLLM_ENGINE_READY_TIMEOUT_S": f"{Policy().start_timeout_s:.0f}"}
+"""Environment variables that vLLM reads when it is imported. This one is how many seconds its engine
+process may take to start (vllm/v1/engine/core_client.py, line 29). vLLM's 600 are not enough for 40 GB
+from a network share. The keeper of the card gives a start up in the same time."""
+HUGGING_FACE_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+"""Files of which a tokenizer in Hugging Face's format has at least one."""
 WIDEST_GRAPH = 256
 """CUDA graphs are captured for steps of up to this many sequences; larger steps run without a graph."""
 
@@ -22,6 +30,12 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
     """
     arguments: dict[str, Any] = {
         "model": str(folder),
+        # With Mistral's own files beside Hugging Face's, vLLM would take those for config and tokenizer
+        # (vllm/transformers_utils/config.py). The plan and `token_ends` read Hugging Face's.
+        "config_format": "hf" if (folder / "config.json").exists() else "auto",
+        "tokenizer_mode": "hf" if has_tokenizer(folder) else "auto",
+        # A mixture is text. The encoders of images and sounds would take memory that is not planned.
+        "language_model_only": True,
         "quantization": model.quantization,
         "dtype": model.dtype,
         "kv_cache_dtype": model.kv_cache_dtype,
@@ -53,6 +67,12 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
     return arguments
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a checkpoint's folder has a tokenizer in Hugging Face's format. Some of Mistral's have
+    only `tekken.json`, which vLLM reads with another tokenizer."""
+    return any((folder / name).exists() for name in HUGGING_FACE_TOKENIZERS)
+
+
 def graph_sizes(sequences: int) -> list[int]:
     """Sizes of steps for which CUDA graphs are captured: a largest size and all powers of two below it.
 
@@ -65,7 +85,15 @@ def graph_sizes(sequences: int) -> list[int]:
 
 def environment(model: VllmModel, share: Share, kind: Kind) -> dict[str, str]:
     """Environment variables for vLLM and for the processes that vLLM starts."""
-    variables = {"VLLM_NO_USAGE_STATS": "1"}
+    variables = {"VLLM_NO_USAGE_STATS": "1"} | BEFORE_IMPORT
+    if kind == "gpu":
+        variables |= {
+            ORDER: PCI_ORDER,  # the replica's GPUs are numbered as NVML numbers them
+            # FlashInfer's sampler is compiled at an engine's first start and needs nvcc, which vLLM
+            # does not bring along (vllm#49497). Calls with a seed, as mixtures make them, never use it
+            # (vllm/v1/worker/gpu/sample/sampler.py, line 306).
+            "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        }
     if kind == "cpu":
         variables |= {
             "OMP_NUM_THREADS": str(share.threads),

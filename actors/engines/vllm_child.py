@@ -12,9 +12,8 @@ import signal
 import threading
 import time
 
-import psutil  # vLLM's own dependency
-
 from actors.engines.vllm_arguments import REPLICA
+from actors.engines.vllm_processes import is_running
 
 LOOK_S = 0.5
 """Seconds between two checks that the parent and the replica still run."""
@@ -25,16 +24,9 @@ class FollowsParent:
 
 
 def _watch(parent: int, replica: int) -> None:
-    while os.getppid() == parent and _runs(replica):
+    while os.getppid() == parent and is_running(replica):
         time.sleep(LOOK_S)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _runs(process: int) -> bool:
-    try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 WATCHED = (os.getppid(), int(os.environ[REPLICA]))

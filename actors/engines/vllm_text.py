@@ -76,16 +76,30 @@ def _logprob(logprob: Any) -> dict[str, Any]:
 
 
 def token_ends(tokenizer: Any, text: str) -> list[int]:
-    """Where each token of `text` ends, in characters; an estimate if the tokenizer is a slow one."""
-    if not getattr(
-        tokenizer, "is_fast", False
-    ):  # a slow tokenizer of Hugging Face has no offsets: spread the tokens evenly
+    """Where each token of `text` ends, in characters; an estimate if the tokenizer tells no offsets."""
+    offsets = _offsets(tokenizer, text)
+    if offsets is None:  # spread the tokens evenly
         count = len(tokenizer.encode(text, add_special_tokens=False))
         return [len(text) * n // count for n in range(1, count + 1)]
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     # A character that several tokens share ends with the last of them.
     nexts = [start for start, _ in [*offsets, (len(text), 0)][1:]]
     ends: list[int] = []
     for (_, end), following in zip(offsets, nexts, strict=True):
         ends.append(max(min(end, following), ends[-1] if ends else 0))
     return ends
+
+
+def _offsets(tokenizer: Any, text: str) -> list[tuple[int, int]] | None:
+    """Start and end of each token in characters; None if the tokenizer cannot tell them.
+
+    A slow tokenizer of Hugging Face has no offsets. vLLM's tokenizer for Mistral's own files calls
+    itself fast and knows no `return_offsets_mapping` (vllm/tokenizers/mistral.py).
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        return None
+    try:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    except TypeError:
+        return None
+    offsets: list[tuple[int, int]] = encoded["offset_mapping"]
+    return offsets

@@ -19,11 +19,16 @@ Less than `Policy.join_wait_s`, so that before a new keeper opens a turn, all le
 have run out."""
 
 
+class CardTaken(ConnectionError):
+    """Replicas of another plan have the card. The keeper keeps the place of the replica that asked."""
+
+
 class Keeper(Protocol):
     """The keeper of a card, as replicas see it. Times in a snapshot are seconds from when it is sent.
 
     Raises:
         ConnectionError: the keeper cannot be reached.
+        CardTaken: by `join` only; the replica has to ask again.
     """
 
     async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.engine import Share
-from actors.keeper.protocol import Keeper, wait_for_answer
+from actors.keeper.protocol import CardTaken, Keeper, wait_for_answer
+from cluster.cards.memory import CardMemory
 from cluster.residency.messages import Snapshot
 from cluster.residency.state import State
 from configs.errors import EngineUnavailable
@@ -34,6 +35,8 @@ class Assignment:
     """Seconds that a call waits before it may end another model's turn; infinity for never."""
     gpus: tuple[int, ...] | None = None
     """Numbers of the GPUs that form the card; None on a CPU."""
+    memory: CardMemory | None = None
+    """What the engine takes of these GPUs; None on a CPU."""
     claimant_id: str | None = None
     """The identity with which the replica joined the keeper; None before a replica has joined."""
 
@@ -46,6 +49,9 @@ async def claim_assignment(model: str, assignments: Sequence[Assignment], replic
     tried: it may already have granted its assignment. If the replica then took another one, the first
     assignment would stay blocked, and so would its card.
 
+    While replicas of another plan have the card, the claim waits and is not given up: until the calls
+    of these replicas have ended, or until the keeper ends the replicas (`handover.py`).
+
     Args:
         model: the model's name, for the error.
         assignments: all assignments of the model on this node.
@@ -57,8 +63,9 @@ async def claim_assignment(model: str, assignments: Sequence[Assignment], replic
     claimant_id = uuid.uuid4().hex
     refused = "no assignment of it is planned here"
     left = deque(assignments)
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(CLAIM_S):
+        async with asyncio.timeout(CLAIM_S) as limit:
             while left:
                 wanted = left[0]
                 new = Snapshot(State.NOT_STARTED)
@@ -66,6 +73,8 @@ async def claim_assignment(model: str, assignments: Sequence[Assignment], replic
                     joining = wanted.keeper.join(wanted.member, claimant_id, new, replica)
                     if await wait_for_answer(joining) is not None:
                         return replace(wanted, claimant_id=claimant_id)
+                except CardTaken:
+                    limit.reschedule(loop.time() + CLAIM_S)
                 except (ConnectionError, TimeoutError) as lost:
                     refused = f"the keeper of its card is out of reach: {lost or 'no answer'}"
                 else:

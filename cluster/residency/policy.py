@@ -68,9 +68,10 @@ class Policy:
 
 CPU_POLICY = Policy()
 """The numbers for a card that is a CPU: the memory of a process is free as soon as it has ended."""
-GPU_POLICY = Policy(settle_s=2.0)
+GPU_POLICY = Policy(settle_s=2.0, restart_timeout_s=30.0)
 """The numbers for a card that is a GPU. A killed engine's process lives up to half a second longer than
-its replica (`actors/engines/vllm_child.py`), and the driver then frees its memory."""
+its replica (`actors/engines/vllm_child.py`), and the driver then frees its memory. The end of an engine
+with tens of gigabytes may take 18 s (`actors/engines/vllm_processes.py`)."""
 
 
 def choose_next(

@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
+from typing import cast
 
 import pytest
 
-from actors.engine import Delta, Message
+from actors.engine import Delta, Message, Share
+from actors.keeper.protocol import Keeper
+from actors.keeper.registration import Assignment
 from actors.replica import Replica
+from cluster.cards.memory import POLL_S, CardMemory
+from cluster.residency.state import State
 from configs.errors import EngineError, EngineUnavailable, Overloaded
 from configs.schema import Sampling, ScriptedModel
 
@@ -245,3 +250,119 @@ async def test_a_scripted_model_runs_in_a_replica_from_start_to_stop() -> None:
     await replica.stop()
     with pytest.raises(EngineUnavailable):
         await replica.check_health()
+
+
+class CardEngine:
+    """An engine on a card, which can sleep. It notes its steps with the time."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, float]] = []
+        self.is_dead = False
+
+    def _note(self, step: str) -> None:
+        self.done.append((step, asyncio.get_running_loop().time()))
+
+    async def start(self) -> None:
+        self._note("start")
+
+    async def sleep(self) -> None:
+        self._note("sleep")
+
+    async def wake(self) -> None:
+        self._note("wake")
+
+    async def stop(self) -> None:
+        self._note("stop")
+
+    async def check_health(self) -> None:
+        if self.is_dead:
+            raise EngineUnavailable("dead")
+
+    async def check_asleep(self) -> None:
+        await self.check_health()
+
+
+class Meter:
+    """So many bytes are free on each GPU from the times in `free_at` on."""
+
+    def __init__(self, free_at: dict[float, int]) -> None:
+        self.free_at = free_at
+
+    async def free_bytes(self, gpus: Sequence[int]) -> list[int]:
+        now = asyncio.get_running_loop().time()
+        free = [bytes_free for at, bytes_free in self.free_at.items() if at <= now][-1]
+        return [free for _ in gpus]
+
+
+class OnCard:
+    """A replica of a card whose keeper is played by hand: orders go straight to its turns."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, free_at: dict[float, int], unit: int = 1
+    ) -> None:
+        self.engine = CardEngine()
+        monkeypatch.setattr("actors.replica.engines.create", lambda *_: self.engine)
+        memory = CardMemory(gpus=(0, 1), start_bytes=100 * unit, wake_bytes=80 * unit)
+        keeper = cast("Keeper", None)
+        assignment = Assignment("m/0", keeper, Share(on_gpu=True, gpus=2), gpus=(0, 1), memory=memory)
+        model = ScriptedModel(engine="scripted")
+        self.replica = Replica("m", model, 1, assignment, meter=Meter(free_at))
+        self.steps = self.replica._turns._steps
+        self.turns = self.replica._turns
+
+    def has_state(self, state: State) -> None:
+        self.turns._enter(state)
+
+    @property
+    def state(self) -> str:
+        return str(self.turns.state)
+
+
+@pytest.mark.virtual_time
+async def test_a_start_and_a_wake_wait_for_the_memory_that_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = OnCard(monkeypatch, {0: 10, 5: 99, 10: 100, 12: 20, 30: 80})
+    await card.steps.start()
+    await card.steps.sleep()
+    await asyncio.sleep(3)
+    await card.steps.wake()
+    (start, start_at), (sleep, sleep_at), (wake, wake_at) = card.engine.done
+    assert (start, sleep, wake) == ("start", "sleep", "wake")
+    assert 10 <= start_at <= 10 + POLL_S
+    assert sleep_at == start_at
+    assert 30 <= wake_at <= 30 + POLL_S
+
+
+@pytest.mark.virtual_time
+async def test_a_card_that_stays_full_is_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = OnCard(monkeypatch, {0: 2 << 20}, unit=1 << 30)
+    for step in (card.steps.start, card.steps.wake):
+        with pytest.raises(
+            EngineUnavailable, match=r"has 0\.00 GiB free and the engine needs \d+\.00 GiB"
+        ):
+            await step()
+    assert card.engine.done == []
+
+
+async def test_an_engine_that_dies_asleep_is_reported_by_the_next_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = OnCard(monkeypatch, {0: 100})
+    card.has_state(State.ASLEEP)
+    await card.replica.check_health()
+    assert card.state == "asleep"
+    card.engine.is_dead = True
+    await card.replica.check_health()
+    assert card.state == "failed"
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.STARTING, State.WAKING, State.FALLING_ASLEEP])
+async def test_an_engine_in_a_step_is_not_checked(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = OnCard(monkeypatch, {0: 100})
+    card.has_state(state)
+    card.engine.is_dead = True
+    await card.replica.check_health()
+    assert card.state == str(state)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from actors.engine import Share
-from cluster.cards.card import Card
+from cluster.cards.card import GIB, Card
 from cluster.cards.catalog import card_by_name
+from cluster.cards.memory import CardMemory
 from cluster.plan.by_node import replicas_by_node
 from cluster.plan.speed import STOP_S
 from cluster.residency.state import Member
@@ -31,7 +32,7 @@ def assignments(recipe: Recipe, cards: Sequence[Card], model: str) -> ModelAssig
     placement = make_plan(recipe, cards)
     replicas = replicas_by_node(placement, model)
     assert replicas is not None
-    return ModelAssignments(placement, replicas, patience_s=recipe.cards.patience_s)
+    return ModelAssignments(placement, replicas, patience_s=recipe.cards.patience_s, handover_s=50)
 
 
 def detects(*cards: Card) -> DetectCards:
@@ -84,6 +85,21 @@ async def test_a_replica_on_a_gpu_gets_the_gpus_of_its_card_and_their_share() ->
     assert found.share == Share(
         threads=1, on_gpu=True, utilization=0.2812, kv_cache_memory_bytes=0, gpus=1
     )
+
+
+async def test_a_replica_on_gpus_waits_for_its_bytes_on_each_of_them() -> None:
+    planned = assignments(load("slim_moa_a100"), cards_of_nodes(LARGE, 1), "gemma-2-9b-wpo")
+    (replica,) = planned.replicas.all
+    (found,) = await planned.on_node("n1", "app", never_detects)
+    assert found.memory == CardMemory((0,), replica.awake, replica.awake - replica.residue)
+    first, _ = await assignments(PAIRS, cards_of_nodes(LARGE, 4), "a").on_node("n1", "x", never_detects)
+    assert first.memory == CardMemory((0, 1), 35 * GIB, 35 * GIB)
+
+
+async def test_a_replica_on_a_cpu_waits_for_no_memory() -> None:
+    planned = assignments(make_recipe({"a": 4}), cards_of_nodes(CPU, 1), "a")
+    (found,) = await planned.on_node("n1", "app", never_detects)
+    assert found.memory is None
 
 
 async def test_the_kv_cache_of_an_engine_has_the_planned_bytes() -> None:

@@ -3,9 +3,12 @@
 Real engines are in tests/e2e/test_vllm_cpu.py. Here a stand-in fails in ways that they do not.
 """
 
+import asyncio
 import importlib
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
@@ -23,8 +26,10 @@ from actors.engines.vllm_arguments import (
     graph_sizes,
     sampling_arguments,
 )
+from actors.engines.vllm_processes import child_processes, end_processes
 from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
 from actors.weights.folders import fetch_folder, folder_here
+from cluster.residency.policy import Policy
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, WeightsError
 from configs.schema import Sampling, VllmModel
 from configs.weights import LocalFolder
@@ -79,6 +84,43 @@ class TestArguments:
         assert arguments["kv_cache_memory_bytes"] == (1 << 30) // 4
         assert arguments["gpu_memory_utilization"] == 0.5
         assert "tensor_parallel_size" not in engine_arguments(Path("/m"), model(), SHARE, "gpu")
+
+    @pytest.mark.parametrize("kind", ["cpu", "gpu"])
+    def test_vllm_has_as_long_to_start_as_the_keeper_gives_it(self, kind: Any) -> None:
+        seconds = environment(model(), SHARE, kind)["VLLM_ENGINE_READY_TIMEOUT_S"]
+        assert float(seconds) == Policy().start_timeout_s == 3600
+
+    def test_on_a_gpu_nothing_is_compiled_with_nvcc_and_gpus_are_numbered_as_nvml_does(self) -> None:
+        on_gpu = environment(model(), SHARE, "gpu")
+        assert on_gpu["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+        assert on_gpu["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        assert not {"VLLM_USE_FLASHINFER_SAMPLER", "CUDA_DEVICE_ORDER"} & set(
+            environment(model(), SHARE, "cpu")
+        )
+
+    @pytest.mark.parametrize("kind", ["cpu", "gpu"])
+    def test_encoders_of_images_are_not_loaded(self, kind: Any) -> None:
+        assert engine_arguments(Path("/m"), model(), SHARE, kind)["language_model_only"] is True
+
+    @pytest.mark.parametrize(
+        ("files", "config_format", "tokenizer_mode"),
+        [
+            (["config.json", "tokenizer.json"], "hf", "hf"),
+            (["config.json", "params.json", "tekken.json", "tokenizer.json"], "hf", "hf"),
+            (["config.json", "params.json", "tokenizer.model", "tokenizer.model.v3"], "hf", "hf"),
+            (["config.json", "vocab.json", "merges.txt"], "hf", "hf"),
+            (["config.json", "params.json", "tekken.json"], "hf", "auto"),  # it has no other tokenizer
+            (["params.json", "tekken.json"], "auto", "auto"),
+        ],
+    )
+    def test_a_folder_in_both_formats_is_read_in_hugging_faces(
+        self, tmp_path: Path, files: list[str], config_format: str, tokenizer_mode: str
+    ) -> None:
+        for name in files:
+            (tmp_path / name).touch()
+        arguments = engine_arguments(tmp_path, model(), SHARE, "gpu")
+        assert arguments["config_format"] == config_format
+        assert arguments["tokenizer_mode"] == tokenizer_mode
 
     def test_threads_are_set_on_a_cpu_only(self) -> None:
         assert environment(model(), SHARE, "cpu")["OMP_NUM_THREADS"] == "2"
@@ -175,6 +217,18 @@ class TestText:
 
         assert token_ends(Fast(), text) == ends
 
+    def test_mistrals_tokenizer_that_calls_itself_fast_still_counts_exactly(self) -> None:
+        class Mistral:
+            is_fast = True
+
+            def __call__(self, _text: str, *, add_special_tokens: bool) -> Any:
+                raise AssertionError(add_special_tokens)
+
+            def encode(self, text: str, **_: Any) -> list[str]:
+                return text.split()
+
+        assert token_ends(Mistral(), "a bcd") == [2, 5]
+
     def test_a_tokenizer_without_offsets_still_counts_exactly(self) -> None:
         slow = SimpleNamespace(encode=lambda text, **_: text.split())
         assert token_ends(slow, "a bcd") == [2, 5]
@@ -252,6 +306,45 @@ def test_no_process_of_vllm_outlives_the_replica(child: str) -> None:
         began = time.monotonic()
         assert process.stdout.read() == b""  # at the end of the last process that has the pipe
         assert time.monotonic() - began < 5
+
+
+STUBBORN = (
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+)
+
+
+def start_stubborn() -> "subprocess.Popen[bytes]":
+    """A process that ignores SIGTERM, and does so already."""
+    process = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_a_process_that_does_not_end_is_killed_and_then_gone() -> None:
+    before = child_processes()
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (found,) = child_processes() - before
+        assert found.pid == process.pid
+        process.terminate()
+        assert end_processes([found], end_s=0.2)
+        assert process.wait() == -9  # it is left to the one who started it to ask how it ended
+
+
+def test_a_process_that_ends_in_time_is_not_killed() -> None:
+    before = child_processes()
+    source = "import sys; print(1, flush=True); sys.stdin.read(); sys.exit(7)"
+    command = [sys.executable, "-c", source]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        process.stdout.readline()
+        processes = child_processes() - before
+        process.stdin.close()
+        assert end_processes(processes, end_s=20)
+        assert process.wait() == 7
 
 
 class Invalid(Exception):
@@ -387,6 +480,127 @@ class TestEngine:
             await answer(engine)
         await engine.stop()
         assert llm.done[-1] == "shutdown"
+
+    async def test_the_time_to_start_is_set_before_vllm_is_imported(
+        self, engine: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """vllm/v1/engine/core_client.py reads the variable once, when it is imported."""
+        monkeypatch.setenv("VLLM_ENGINE_READY_TIMEOUT_S", "600")
+        seen: dict[str, str] = {}
+
+        class CoreClient(ModuleType):
+            def __getattr__(self, name: str) -> Any:
+                seen.setdefault(name, os.environ["VLLM_ENGINE_READY_TIMEOUT_S"])
+                raise AttributeError(name)
+
+        llm_module = CoreClient("vllm.v1.engine.async_llm")
+        monkeypatch.setitem(sys.modules, llm_module.__name__, llm_module)
+        monkeypatch.delitem(sys.modules, "actors.engines.vllm")
+        with pytest.raises(ImportError):
+            importlib.import_module("actors.engines.vllm")
+        assert seen["AsyncLLM"] == "3600"
+        sys.modules["actors.engines.vllm"] = sys.modules.get(type(engine).__module__, ModuleType("x"))
+
+    async def test_it_has_stopped_only_when_its_processes_are_gone(
+        self, engine: Any, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """vLLM's shutdown gives up on a process that has much to free, and returns."""
+        started: list[subprocess.Popen[bytes]] = []
+        monkeypatch.setattr("actors.engines.vllm_processes.END_S", 0.2)
+        beside = start_stubborn()
+
+        def load(_: Any) -> FakeLLM:
+            started.append(start_stubborn())
+            return llm
+
+        module = sys.modules["actors.engines.vllm"]
+        monkeypatch.setattr(module, "AsyncLLM", SimpleNamespace(from_engine_args=load))
+        try:
+            await engine.start()
+            assert started[0].poll() is None
+            await engine.stop()
+            assert started[0].poll() == -9
+            assert beside.poll() is None  # it is not vLLM's
+        finally:
+            for process in [beside, *started]:
+                process.kill()
+                process.communicate()
+
+    async def test_a_start_that_fails_leaves_no_process(
+        self, engine: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started: list[subprocess.Popen[bytes]] = []
+        monkeypatch.setattr("actors.engines.vllm_processes.END_S", 0.2)
+
+        def load(_: Any) -> FakeLLM:
+            started.append(start_stubborn())
+            raise RuntimeError("no kernel image")
+
+        module = sys.modules["actors.engines.vllm"]
+        monkeypatch.setattr(module, "AsyncLLM", SimpleNamespace(from_engine_args=load))
+        with pytest.raises(EngineUnavailable, match="no kernel image"):
+            await engine.start()
+        assert started[0].poll() == -9
+        started[0].communicate()
+
+    async def test_no_second_engine_starts_beside_one_whose_start_was_cancelled(
+        self, engine: Any, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The thread that starts vLLM goes on after a cancellation, until its process is ended."""
+        events: list[str] = []
+        is_loading = threading.Event()
+
+        def load(_: Any) -> FakeLLM:
+            events.append("begins")
+            if events.count("begins") == 1:
+                process = start_stubborn()
+                is_loading.set()
+                events.append(f"ends: {process.wait()}")
+                process.communicate()
+                raise RuntimeError("the engine process died")
+            return llm
+
+        module = sys.modules["actors.engines.vllm"]
+        monkeypatch.setattr(module, "AsyncLLM", SimpleNamespace(from_engine_args=load))
+        first = asyncio.create_task(engine.start())
+        await asyncio.to_thread(is_loading.wait)
+        first.cancel()
+        await asyncio.wait([first])
+        await engine.stop()
+        assert events == ["begins", "ends: -9"]
+        await engine.start()
+        assert events == ["begins", "ends: -9", "begins"]
+
+    async def test_an_engine_that_came_up_after_its_start_was_cancelled_is_stopped(
+        self, engine: Any, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        is_loading, may_end = threading.Event(), threading.Event()
+
+        def load(_: Any) -> FakeLLM:
+            is_loading.set()
+            may_end.wait()
+            return llm
+
+        module = sys.modules["actors.engines.vllm"]
+        monkeypatch.setattr(module, "AsyncLLM", SimpleNamespace(from_engine_args=load))
+        start = asyncio.create_task(engine.start())
+        await asyncio.to_thread(is_loading.wait)
+        start.cancel()
+        await asyncio.wait([start])
+        stop = asyncio.create_task(engine.stop())
+        await asyncio.sleep(0)
+        assert llm.done == []
+        may_end.set()
+        await stop
+        assert llm.done == ["abort 0", "shutdown"]
+
+    async def test_an_engine_that_died_asleep_says_so(self, engine: Any, llm: FakeLLM) -> None:
+        await engine.start()
+        await engine.sleep()
+        await engine.check_asleep()
+        llm.health = Dead()
+        with pytest.raises(EngineUnavailable, match="died"):
+            await engine.check_asleep()
 
     async def test_a_failed_wake_makes_it_unavailable(self, engine: Any, llm: FakeLLM) -> None:
         llm.wakes = RuntimeError("CUDA out of memory")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from actors.engine import Share
+from actors.keeper.protocol import CardTaken
 from actors.keeper.registration import CLAIM_S, Assignment, claim_assignment
 from cluster.residency.messages import PollReply, Snapshot
 from configs.errors import EngineUnavailable
@@ -19,15 +20,19 @@ class Keeper:
 
     held: its members, and the replica that holds each of them, or None.
     away: whether it is out of reach.
+    taken: whether replicas of another plan have the card.
     late_s: seconds until its first answer, which goes on even if the caller gives up.
     """
 
     def __init__(self, held: dict[str, str | None], *, away: bool = False, late_s: float = 0) -> None:
         self.held, self.away, self._late_s = held, away, late_s
+        self.taken = False
 
     async def join(self, member: str, who: str, _found: Snapshot, _replica: Any) -> str | None:
         if self.away:
             raise ConnectionError("ActorDiedError")
+        if self.taken:
+            raise CardTaken("replicas of another plan have the card")
         late_s, self._late_s = self._late_s, 0
         return await asyncio.shield(asyncio.create_task(self._joined(member, who, late_s)))
 
@@ -72,6 +77,17 @@ async def test_it_waits_for_one_that_is_on_its_way_out_and_for_a_keeper_that_is_
     await asyncio.sleep(CLAIM_S / 4)
     assert not claim.done()
     keeper.held["a/0"] = None
+    assert (await claim).member == "a/0"
+
+
+async def test_it_waits_for_a_card_that_another_plan_has_and_takes_no_other() -> None:
+    taken, free = Keeper({"a/0": None}), Keeper({"a/1": None})
+    taken.taken = True
+    claim = asyncio.create_task(claim_assignment("a", [*assignments(taken), *assignments(free)], "me"))
+    await asyncio.sleep(3 * CLAIM_S)
+    assert not claim.done()
+    assert free.held == {"a/1": None}
+    taken.taken = False
     assert (await claim).member == "a/0"
 
 
