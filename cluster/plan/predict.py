@@ -1,8 +1,8 @@
-"""A prediction of speed by the roofline model: bytes over bandwidth, operations over rate.
+"""A prediction of speed: how long each card works for the questions of a benchmark.
 
-This is arithmetic with the efficiencies stated below, not a measurement. Engines that share a card
-share its bandwidth, so their times add up; cards work side by side. A joined card counts as fast as its
-GPUs together: the time in which they exchange partial sums is left out.
+This is arithmetic with the constants of `speed.py`, not a measurement. Engines that share a card share
+its bandwidth, so their times add up; cards work side by side. A joined card counts as fast as its GPUs
+together: the time in which they exchange partial sums is left out.
 """
 
 from collections.abc import Iterator
@@ -134,7 +134,8 @@ def _batch_size(recipe: Recipe, model: str, tokens: int) -> int:
 
 
 def _cache_bytes(checkpoint: Checkpoint, tokens: int, sequences: int) -> float:
-    return kv_bytes(checkpoint, tokens, 0, 2) * sequences
+    """Bytes that a step reads and writes for sequences of `tokens`. A state is read and written."""
+    return (kv_bytes(checkpoint, tokens, 0, 2) + 2 * checkpoint.state_bytes) * sequences
 
 
 def _serving_s(task: PlanningTask, placement: Placement, replica: PlacedReplica, load: Load) -> float:

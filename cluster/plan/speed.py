@@ -8,12 +8,23 @@ from cluster.cards.card import Card
 from cluster.plan.checkpoint import Checkpoint
 from configs.schema import LlamaCppModel, Model, VllmModel
 
-READS = 0.6
-"""Share of the nominal memory bandwidth that decoding reaches with 16-bit weights. Qwen2.5's speed
-benchmark (A100-80GB, vLLM, one sequence) has 84.28 tokens/s for 7B and 46.30 for 14B: 0.58 and 0.64."""
-READS_QUANTIZED = 0.35
-"""The same share with quantized weights on a GPU, from the same benchmark: 148.10 tokens/s for 7B and
-92.66 for 14B in AWQ are 0.33 and 0.38; 16.47 for 72B in GPTQ is 0.32."""
+READS = 0.85
+"""Share of a GPU's nominal memory bandwidth that the kernels of a decoding step reach. This and the
+next three constants were fitted to 46 published measurements of vLLM 0.7.2 with one sequence: models of
+1.5B to 70B in 16, 8 and 4 bits on the RTX A6000, A100 and H100 (Red Hat's model cards)."""
+LAYER_S = 70e-6
+"""Seconds per layer and step in which kernels start and end and read no weights, with CUDA graphs."""
+STEP_S = 0.5e-3
+"""Seconds per step for the sampler, the scheduler and the tokenizer."""
+UNPACKED = 1.4e12
+"""Bytes per second of weights of fewer than 8 bits that one GPU of `UNPACKS_SLOWLY` unpacks, at most.
+An A100 and an H100 read 16-bit weights faster than that. In 4 bits, a 70B model writes 29.0 tokens/s on
+the one and 32.8 on the other, which has 1.6 times the bandwidth."""
+UNPACKS_SLOWLY = ("8.0", "9.0")
+"""Compute capabilities of the GPUs that `UNPACKED` was fitted to. GPUs of less bandwidth do not reach
+the limit, and of Blackwell no measurement of a large model in 4 bits was found."""
+READS_CPU = 0.6
+"""The share of a CPU's bandwidth. `cards.card.CPU_BANDWIDTH` was fitted together with it."""
 OPERATIONS = 0.5
 """Share of the nominal operations per second that the prefill of large batches reaches, a usual value
 for dense models in bf16."""
@@ -52,14 +63,14 @@ def start_s(model: Model, checkpoint: Checkpoint, card: Card) -> float:
     disk. A model that takes no card starts at once.
 
     Args:
-        model: its settings; an eager model has no graphs.
+        model: its settings. An eager model has no graphs, and no model has any on a CPU.
         checkpoint: its weights.
         card: the card that it starts on. All GPUs of a joined card read from one disk.
     """
     loading_s = checkpoint.weight_bytes / DISK
     if isinstance(model, VllmModel):
-        graphs_s = 0.0 if model.eager else VLLM_LAYER_S * checkpoint.layers
-        return VLLM_START_S + graphs_s + loading_s
+        has_graphs = card.kind == "gpu" and not model.eager
+        return VLLM_START_S + has_graphs * VLLM_LAYER_S * checkpoint.layers + loading_s
     if isinstance(model, LlamaCppModel):
         return LLAMACPP_START_S + loading_s
     return 0.0
@@ -79,16 +90,31 @@ def wake_s(weight_bytes: int, card: Card) -> float:
 def decode_rate(checkpoint: Checkpoint, card: Card, sequences: int, cache_bytes: float) -> float:
     """Tokens per second that `sequences` write together while they decode.
 
+    A step takes the time of its reads or of its operations, whichever is longer, and on a GPU the time
+    between kernels. This is for vLLM with CUDA graphs and without speculative decoding; an eager model
+    is slower by up to half.
+
     Args:
         checkpoint: the model's weights.
         card: the card; its bandwidth and operations must be known.
         sequences: how many sequences decode at a time.
-        cache_bytes: bytes of the KV cache that all of them fill together.
+        cache_bytes: bytes of the KV cache and of states that a step reads and writes for all of them.
     """
     assert card.bandwidth is not None
     assert card.flops is not None
-    reads = READS_QUANTIZED if checkpoint.is_quantized and card.kind == "gpu" else READS
-    memory_s = checkpoint.read_bytes(sequences) / (reads * card.bandwidth)
-    memory_s += cache_bytes / (READS * card.bandwidth)
     compute_s = 2 * checkpoint.active_parameters * sequences / (OPERATIONS * card.flops)
-    return sequences / max(memory_s, compute_s)
+    read_bytes = checkpoint.read_bytes(sequences)
+    if card.kind == "cpu":
+        memory_s = (read_bytes + cache_bytes) / (READS_CPU * card.bandwidth)
+        return sequences / max(memory_s, compute_s)
+    memory_s = read_bytes / _weights_rate(checkpoint, card) + cache_bytes / (READS * card.bandwidth)
+    return sequences / (STEP_S + LAYER_S * checkpoint.layers + max(memory_s, compute_s))
+
+
+def _weights_rate(checkpoint: Checkpoint, card: Card) -> float:
+    """Bytes of weights per second that a decoding step reads from a GPU's memory."""
+    assert card.bandwidth is not None
+    rate = READS * card.bandwidth
+    if checkpoint.bits < 8 and card.capability in UNPACKS_SLOWLY:
+        return min(rate, UNPACKED * len(card.indices))
+    return rate

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster.cards import card, detect
-from cluster.cards.catalog import CARDS, UnknownCard, card_by_name, find_similar
+from cluster.cards.catalog import CARDS, UnknownCard
 from cluster.cards.detect import UnusableGpu
 
 MIB = 1 << 20
@@ -228,42 +228,3 @@ def test_an_unknown_name_in_the_environment_lists_the_known(
     monkeypatch.setenv("SLIMMOA_CARDS", names)
     with pytest.raises(UnknownCard, match=r"no card '(A1000)?' in the catalog; it has: A100-40GB"):
         detect.detect_cards()
-
-
-@pytest.mark.parametrize(
-    ("driver_name", "gib", "name"),
-    [
-        ("NVIDIA A100-SXM4-40GB", 39.4, "A100-40GB"),
-        ("NVIDIA A100 80GB PCIe", 79.2, "A100-80GB"),
-        ("NVIDIA H100 80GB HBM3", 79.1, "H100-80GB"),
-        ("NVIDIA H200", 139.8, "H200-141GB"),
-        ("NVIDIA L4", 22.0, "L4"),
-        ("NVIDIA L40S", 44.4, "L40S"),
-        ("NVIDIA GeForce RTX 4090", 23.6, "RTX-4090"),
-        ("Tesla V100-SXM2-32GB", 31.7, None),
-    ],
-)
-def test_driver_names_find_their_data_sheet(driver_name: str, gib: float, name: str | None) -> None:
-    found = find_similar(driver_name, int(gib * (1 << 30)))
-    assert (found.name if found else None) == name
-
-
-def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UnknownCard, match=r"no card 'A1000' .* A100-40GB, A100-80GB"):
-        card_by_name("A1000")
-
-
-def test_names_ignore_case_and_take_a_number() -> None:
-    assert card_by_name("rtx-4090", 3).name == "RTX-4090"
-    assert card_by_name("rtx-4090", 3).indices == (3,)
-
-
-@pytest.mark.parametrize("known", CARDS.values(), ids=lambda c: c.name)
-def test_named_cards_are_complete_and_no_larger_than_their_name(known: card.Card) -> None:
-    assert known.kind == "gpu"
-    assert known.bandwidth
-    assert known.flops
-    assert known.link
-    assert known.flops / known.bandwidth > 50  # operations per byte: no unit slipped
-    words = [w.removesuffix("GB") for w in known.name.split("-") if w.endswith("GB")]
-    assert all(known.total_bytes <= int(w) * (1 << 30) for w in words)

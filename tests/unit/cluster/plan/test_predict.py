@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,33 +37,39 @@ def predicted(recipe_name: str, *cards: str) -> Prediction:
     return found
 
 
-@pytest.mark.parametrize(
-    ("hub", "published"),
-    # Qwen2.5's speed benchmark: vLLM, one sequence, A100-80GB. 72B: GPTQ, whose bytes are AWQ's.
-    [
-        ("Qwen/Qwen2.5-7B-Instruct", 84.28),
-        ("Qwen/Qwen2.5-7B-Instruct-AWQ", 148.10),
-        ("Qwen/Qwen2.5-72B-Instruct-AWQ", 16.47),
-    ],
-)
-def test_one_sequence_is_within_an_eighth_of_what_was_published(hub: str, published: float) -> None:
-    rate = decode_rate(shape(hub), card_by_name("A100-80GB"), 1, cache_bytes=0)
-    assert rate == pytest.approx(published, rel=0.125)
-
-
 def test_batches_are_faster_until_operations_are_the_limit() -> None:
     model, card = shape("Qwen/Qwen2.5-7B-Instruct"), card_by_name("A100-80GB")
-    rates = [decode_rate(model, card, n, 0) for n in (1, 8, 64, 10_000, 20_000)]
+    rates = [decode_rate(model, card, n, 0) for n in (1, 8, 64, 100_000, 200_000)]
     assert rates[1] == pytest.approx(8 * rates[0])
     assert rates[2] > rates[1]
-    assert rates[4] == pytest.approx(rates[3])
+    assert rates[4] == pytest.approx(rates[3], rel=0.01)
+
+
+def test_a_70b_model_in_4_bits_writes_as_fast_as_was_published() -> None:
+    # Red Hat's model card of DeepSeek-R1-Distill-Llama-70B in w4a16: 29.0 tokens/s on an A100.
+    singles = {s.model: s.single for s in predicted("slim_moa_a100", "A100-80GB").speeds}
+    assert singles["llama-3.1-70b"] == pytest.approx(29.0, rel=0.1)
 
 
 def test_waking_is_bytes_over_the_link() -> None:
-    # llm-d fast-model-actuation: 64 GiB of tensors in about 3 s. Here: 37 GiB over PCIe 4.
+    # vLLM's blog on sleep mode: 61 GB onto an A100 in 2.87 s. Here: 37 GiB.
     wakes = {s.model: s.wake_s for s in predicted("slim_moa_a100", "A100-80GB").speeds}
-    assert wakes["llama-3.1-70b"] == pytest.approx(37.04 / 64 * 3, rel=0.25)
+    assert wakes["llama-3.1-70b"] == pytest.approx(2.87 * 39.8 / 61, rel=0.15)
     assert wakes["gemma-2-9b-wpo"] == 0
+
+
+def test_a_state_of_fixed_size_is_read_and_written_in_each_step(
+    make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
+) -> None:
+    card, times = card_by_name("A100-80GB"), []
+    for state in (0, 8 * GIB):
+        checkpoint = replace(make_checkpoint(4), state_bytes=state)
+        task = PlanningTask(make_recipe("a", aggregator="a"), {"a": checkpoint}, [card])
+        found = predict(task, plan(task))
+        assert found is not None
+        times.append(1 / found.speeds[0].single)
+    assert card.bandwidth
+    assert times[1] - times[0] == pytest.approx(2 * 8 * GIB / (speed.READS * card.bandwidth))
 
 
 def test_a_benchmark_takes_one_turn_per_model_not_per_prompt() -> None:

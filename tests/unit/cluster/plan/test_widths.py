@@ -166,10 +166,13 @@ def test_a_refusal_says_how_many_cards_it_takes(make_recipe: MakeRecipe) -> None
     assert "Nor split over 2 GPUs, where the runtime counts on each: a 2" in message
     assert "; 2 x A100-80GB has 155.0 GiB." in message
     assert "It fits on 4 A100-80GB." in message
-    (advice,) = caught.value.advice
-    assert plan(PlanningTask(alone(make_recipe), {"a": LLAMA_405B}, advice.cards))
-    with pytest.raises(DoesNotFit, match="It fits on 2 H200-141GB"):
+    for advice in caught.value.advice:
+        assert plan(PlanningTask(alone(make_recipe), {"a": LLAMA_405B}, advice.cards))
+    with pytest.raises(DoesNotFit, match="It fits on one B300-288GB"):
         plan(PlanningTask(alone(make_recipe), {"a": LLAMA_405B}, cards("L4", 1)))
+    double = replace(LLAMA_405B, weight_bytes=2 * LLAMA_405B.weight_bytes)
+    with pytest.raises(DoesNotFit, match="It fits on 2 B300-288GB"):
+        plan(PlanningTask(alone(make_recipe), {"a": double}, cards("L4", 1)))
 
 
 def test_a_joined_card_is_shown_and_its_speed_predicted(make_recipe: MakeRecipe) -> None:
@@ -177,7 +180,8 @@ def test_a_joined_card_is_shown_and_its_speed_predicted(make_recipe: MakeRecipe)
     found = plan(task)
     speed = predict(task, found)
     assert speed is not None
-    assert speed.speeds[0].single == pytest.approx(2 * 2039e9 * 0.6 / LLAMA_70B.weight_bytes, rel=0.05)
+    # Red Hat's model card of DeepSeek-R1-Distill-Llama-70B: 1,024 tokens in 50.4 s on two A100s.
+    assert speed.speeds[0].single == pytest.approx(1024 / 50.4, rel=0.1)
     assert "2 x A100-80GB: " in show.memory_map(found).plain
     assert "2&#160;x&#160;A100-80GB" in show.svg(found)
     (card,) = json.loads(json.dumps(show.to_json(found, speed)))["cards"]
