@@ -117,7 +117,7 @@ class ModelAssignments:
 def member_bytes(placed: PlacedCard) -> tuple[tuple[str, MemberBytes], ...]:
     """What each member of a card holds of the card's memory, by name."""
     return tuple(
-        (member.name, MemberBytes(member.awake, member.residue))
+        (member.name, MemberBytes(member.awake, member.residue, member.peak))
         for slot in placed.slots
         for member in slot.members
     )
@@ -127,7 +127,7 @@ def card_memory(replica: PlacedReplica, gpus: tuple[int, ...]) -> CardMemory:
     """What a replica's engine takes of each of its GPUs when it starts and when it wakes."""
     return CardMemory(
         gpus=gpus,
-        start_bytes=replica.awake // len(gpus),
+        start_bytes=replica.peak // len(gpus),
         wake_bytes=(replica.awake - replica.residue) // len(gpus),
     )
 

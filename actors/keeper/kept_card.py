@@ -20,6 +20,8 @@ class MemberBytes:
     """While its engine is awake."""
     asleep: int
     """While its engine sleeps."""
+    peak: int
+    """At most: while its engine starts, or while it is awake."""
 
     def held(self, state: State) -> tuple[int, int]:
         """The least and the most that the member holds in a state."""
@@ -29,7 +31,7 @@ class MemberBytes:
             return self.awake, self.awake
         if state is State.ASLEEP:
             return self.asleep, self.asleep
-        return 0, self.awake
+        return 0, self.peak
 
 
 @dataclass(frozen=True, slots=True)

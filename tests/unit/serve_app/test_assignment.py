@@ -91,7 +91,7 @@ async def test_a_replica_on_gpus_waits_for_its_bytes_on_each_of_them() -> None:
     planned = assignments(load("slim_moa_a100"), cards_of_nodes(LARGE, 1), "gemma-2-9b-wpo")
     (replica,) = planned.replicas.all
     (found,) = await planned.on_node("n1", "app", never_detects)
-    assert found.memory == CardMemory((0,), replica.awake, replica.awake - replica.residue)
+    assert found.memory == CardMemory((0,), replica.peak, replica.awake - replica.residue)
     first, _ = await assignments(PAIRS, cards_of_nodes(LARGE, 4), "a").on_node("n1", "x", never_detects)
     assert first.memory == CardMemory((0, 1), 35 * GIB, 35 * GIB)
 

@@ -14,7 +14,7 @@ CARD = KeptCard(
     node="n1",
     gpus=(0, 1),
     slots=(SLOT,),
-    members=(("a/0", MemberBytes(100, 10)), ("b/0", MemberBytes(70, 7))),
+    members=(("a/0", MemberBytes(100, 10, 110)), ("b/0", MemberBytes(70, 7, 70))),
     free_bytes=500,
 )
 
@@ -25,7 +25,7 @@ def test_the_name_tells_the_card_and_differs_with_the_plan() -> None:
     assert card_of(replace(CARD, gpus=None).actor_name) == ("n1", None)
     others = [
         replace(CARD, slots=(replace(SLOT, keeps_loaded=True),)),
-        replace(CARD, members=(("a/0", MemberBytes(101, 10)), CARD.members[1])),
+        replace(CARD, members=(("a/0", MemberBytes(101, 10, 110)), CARD.members[1])),
         replace(CARD, free_bytes=400),
         replace(CARD, gpus=(0,)),
         replace(CARD, node="n2"),
@@ -61,9 +61,10 @@ def test_a_node_has_one_cpu() -> None:
         ({}, 0, 0),
         ({"a/0": State.RESIDENT, "b/0": State.ASLEEP}, 107, 107),
         ({"a/0": State.STOPPED, "b/0": State.RESIDENT}, 70, 70),
-        ({"a/0": State.FALLING_ASLEEP, "b/0": State.ASLEEP}, 7, 107),
+        ({"a/0": State.FALLING_ASLEEP, "b/0": State.ASLEEP}, 7, 117),
         ({"a/0": State.ASLEEP, "b/0": State.WAKING}, 10, 80),
-        ({"a/0": State.FAILED}, 0, 100),
+        ({"a/0": State.FAILED}, 0, 110),
+        ({"a/0": State.STARTING}, 0, 110),
     ],
 )
 def test_engines_hold_what_the_plan_says_for_their_state(
