@@ -329,13 +329,13 @@ class TurnClient:
             return
         self._first_failures += 1
         if _never_heals(error):
-            self._give_up("cannot start")
+            self._give_up(f"cannot start: {error}")
         elif self._keeper is None or self._first_failures >= FIRST_TRIES:
-            self._give_up(f"did not start in {self._first_failures} tries")
+            self._give_up(f"did not start in {self._first_failures} tries: {error}")
 
-    def _give_up(self, what: str) -> None:
+    def _give_up(self, cause: str) -> None:
         """Have `wait_until_up` raise the cause."""
-        self._gave_up = EngineUnavailable(f"the engine of {self._member!r} {what}: {self._failure}")
+        self._gave_up = EngineUnavailable(f"the engine of {self._member!r} {cause}")
         self._news.set()
 
     def _note_up(self) -> None:

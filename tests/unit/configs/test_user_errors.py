@@ -19,6 +19,7 @@ CAUGHT_INSIDE = {
     "BadConfig": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
     "BadDocument": "configs/load.py gives a RecipeError",
     "BadFrame": "the connection is closed",
+    "CardFull": "actors/replica.py gives an EngineUnavailable",
     "EventTooLong": "the HTTP engine gives an EngineError",
     "FaultyAnswer": "jobs/generate.py stores the row as failed",
     "NativeFailure": "the llama.cpp engine gives an EngineError",
