@@ -12,7 +12,7 @@ from cluster.plan.hf_quantization import read_numbers
 from cluster.plan.layer_caches import Caches, head_size, layer_caches
 from cluster.plan.layer_kinds import count_layers
 
-PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder", "generator")
+PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Keys under which a configuration of several models has its language model, or an object that has it
 (vllm/transformers_utils/config.py: get_hf_text_config; transformers: get_text_config)."""
 HIDDEN = ("hidden_size", "n_embd", "d_model")

@@ -57,6 +57,10 @@ UNGATED = frozenset(
 """Families whose feed-forward networks have two matrices; those of the others have three."""
 
 
+FOURFOLD = frozenset({"bloom", "falcon", "gpt2", "gpt_bigcode", "mpt"})
+"""Families whose networks are four times as wide as a hidden state, if no key says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedForward:
     """The feed-forward networks of all layers."""
@@ -86,18 +90,18 @@ def feed_forward(keys: Keys, family: str, layers: int, hidden: int, nested: bool
     experts = _experts(keys)
     sparse = _sparse_layers(keys, layers) if experts > 1 else [False] * layers
     if experts == 1 or not any(sparse):
-        width = _width(keys, nested)
+        width = _width(keys, family, nested)
         return FeedForward(width, dense=matrices * hidden * width * _with_network(keys, layers))
     used = _most(keys, *USED, least=1)
     if used > experts:
         raise bad(keys.find(*USED)[0], used, f"at most the number of experts, {experts}")
     inner = keys.number_or(hidden, "moe_latent_size", "routed_expert_hidden_size")
-    width = _expert_width(keys, nested)
+    width = _expert_width(keys, family, nested)
     around = 0 if inner == hidden else 2 * hidden * inner
     dense = sum(sparse) * (matrices * hidden * _shared(keys, family, width) + hidden * experts + around)
     rest = _with_network(keys, layers) - sum(sparse)
     if rest:
-        dense += rest * matrices * hidden * _dense_width(keys, nested)
+        dense += rest * matrices * hidden * _dense_width(keys, family, nested)
     return FeedForward(width, experts, used, dense, sum(sparse) * experts * matrices * inner * width)
 
 
@@ -122,35 +126,35 @@ def _most(keys: Keys, *names: str, least: int) -> int:
     return keys.number(*names, least=least)
 
 
-def _width(keys: Keys, nested: bool) -> int:
+def _width(keys: Keys, family: str, nested: bool) -> int:
     part = keys.part("ffn_config")
     if part is not None and part.has("ffn_hidden_size"):
         return part.number("ffn_hidden_size")
-    if not keys.has(*WIDTHS) and keys.has("n_embd"):
-        return 4 * keys.number("n_embd")  # GPT-2
+    if not keys.has(*WIDTHS) and family in FOURFOLD:
+        return 4 * keys.number("hidden_size", "n_embd", "d_model")
     name, value = keys.find(*WIDTHS)
     if isinstance(value, list) and len(value) > 1:  # Gemma 3n: a width for each layer
         return max(whole(name, item) for item in value)
     return keys.number(*WIDTHS) if nested else keys.own_number(*WIDTHS)
 
 
-def _expert_width(keys: Keys, nested: bool) -> int:
+def _expert_width(keys: Keys, family: str, nested: bool) -> int:
     if keys.has(*EXPERT_WIDTHS):
         return _most(keys, *EXPERT_WIDTHS, least=1)
-    return _width(keys, nested)
+    return _width(keys, family, nested)
 
 
-def _dense_width(keys: Keys, nested: bool) -> int:
+def _dense_width(keys: Keys, family: str, nested: bool) -> int:
     """Width of a layer without experts in a model that has experts."""
     if keys.has("dense_intermediate_size", "intermediate_size_mlp"):
         return keys.number("dense_intermediate_size", "intermediate_size_mlp")
-    return _width(keys, nested)
+    return _width(keys, family, nested)
 
 
 def _shared(keys: Keys, family: str, width: int) -> int:
     """Width of what every token passes in a layer with experts."""
     if keys.has("enable_moe_block"):
-        return _width(keys, nested=True)  # Gemma 4 has a dense network beside the experts
+        return _width(keys, family, nested=True)  # Gemma 4 has a dense network beside the experts
     if family.startswith("llama4"):
         return width
     if keys.has(*SHARED_WIDTHS):

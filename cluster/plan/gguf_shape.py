@@ -53,6 +53,7 @@ def gguf_checkpoint(header: Header) -> Checkpoint:
         lookups += sizes.get("token_embd.weight", 0)
     experts = keys.number_or(0, "expert_count", least=0) or 1
     dense, routed = _parameters(header)
+    state_layers = _stateful(keys, family, layers) if _state(keys, layers, hidden) else 0
     return Checkpoint(
         weight_bytes=sum(sizes.values()),
         lookup_bytes=lookups,
@@ -62,7 +63,8 @@ def gguf_checkpoint(header: Header) -> Checkpoint:
         vocab=_vocabulary(keys, header),
         query_width=max(heads) * size or hidden,
         attention=_attention(keys, family, heads, size),
-        state_bytes=_states(keys, family, layers, hidden),
+        state_bytes=state_layers * _state(keys, layers, hidden),
+        state_layers=state_layers,
         experts=experts,
         experts_used=_used(keys, experts),
         most_tokens=keys.number_or(0, "context_length", least=0),
@@ -146,8 +148,8 @@ def _interval(keys: Keys, layers: int) -> list[bool]:
     return [bool(period and (n + 1) % period) for n in range(layers)]
 
 
-def _states(keys: Keys, family: str, layers: int, hidden: int) -> int:
-    """Bytes of the states of one sequence, all layers together (`n_embd_r` and `n_embd_s` there)."""
+def _state(keys: Keys, layers: int, hidden: int) -> int:
+    """Bytes of one layer's state of one sequence (`n_embd_r` and `n_embd_s` in llama.cpp)."""
     kernel, inner = keys.number_or(0, "ssm.conv_kernel"), keys.number_or(0, "ssm.inner_size")
     if keys.has("shortconv.l_cache"):
         values = hidden * (keys.number("shortconv.l_cache") - 1)
@@ -161,7 +163,7 @@ def _states(keys: Keys, family: str, layers: int, hidden: int) -> int:
         values = (kernel - 1) * (inner + 2 * groups * state) + inner * state
     else:
         return 0
-    return values * FLOAT * _stateful(keys, family, layers)
+    return values * FLOAT
 
 
 def _stateful(keys: Keys, family: str, layers: int) -> int:

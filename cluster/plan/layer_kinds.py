@@ -60,6 +60,17 @@ NUMBERS: dict[str, dict[int, Kind]] = {
     "compress_ratios": {0: "window", 4: "compressed", 128: "compressed"},  # DeepSeek-V4
 }
 """Keys that hold a number for each layer, and what the numbers mean."""
+STATES = (
+    "mamba_d_state",
+    "ssm_state_size",
+    "linear_num_value_heads",
+    "linear_num_heads",
+    "linear_attn_config",
+)
+"""Keys of models that keep states. Where no list says which layers do, all layers keep a state and keys
+and values besides."""
+STATES_ALONE = frozenset({"falcon_mamba", "mamba", "mamba2"})
+"""Families without attention."""
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 """Names of the number of layers."""
 LISTS = ("layers_block_type", "layer_types", "hybrid_override_pattern")
@@ -155,6 +166,8 @@ def _as_kind(word: str) -> Kind:
 
 def _periodic(keys: Keys, family: str, layers: int) -> list[Kind]:
     """The kinds by a period; all layers are of one kind if there is none."""
+    if family in STATES_ALONE:
+        return ["state"] * layers
     if keys.has("attn_layer_period"):  # Jamba
         period, offset = (
             keys.number("attn_layer_period"),
@@ -165,6 +178,8 @@ def _periodic(keys: Keys, family: str, layers: int) -> list[Kind]:
         return _rotary(keys, layers, "chunk", "full")  # Llama 4
     if keys.has("full_attention_interval"):  # Qwen3-Next, Qwen3.5
         return _every(keys.number("full_attention_interval"), layers, "state", "full")
+    if keys.has(*STATES):
+        return ["full+state"] * layers  # such as Falcon-H1
     if not keys.has(*WINDOWS) or not keys.flag("use_sliding_window", default=True):
         return ["full"] * layers
     return _windows(keys, family, layers)
