@@ -94,15 +94,14 @@ class RayKeeper(CardKeeper):
             since: when the replica's process began to claim an assignment, in seconds of the node's
                 clock.
         """
+        if member not in self._names:
+            return await super().join(member, claimant_id, found, replica)  # it raises
         known = self._claims.get(member)
         if known is not None and known.claimant_id != claimant_id and known.replica != replica:
             await self._drop_dead_claims()
             if member in self._claims:
                 return None
-        if member in self._names:
-            self._claims[member] = Claim(claimant_id, replica, since, found.state not in WITHOUT_MEMORY)
-        if self._retire_timer is not None:
-            self._retire_timer.cancel()
+        self._claims[member] = Claim(claimant_id, replica, since, found.state not in WITHOUT_MEMORY)
         if not await self._has_card():
             return NOT_YET
         return await super().join(member, claimant_id, found, replica)
@@ -139,12 +138,21 @@ class RayKeeper(CardKeeper):
         for (member, claim), is_there in zip(claims, alive, strict=True):
             if not is_there and self._claims.get(member) is claim:
                 del self._claims[member]
-        if claims and not self._claims and not self._by_member:
-            self._retire_timer = asyncio.get_running_loop().call_later(EMPTY_S, self._retire_empty)
+
+    def _retire_empty(self) -> None:
+        self._run_in_background(self._retire_if_unused())
+
+    async def _retire_if_unused(self) -> None:
+        """Retire, unless a replica has joined or waits to join: several such checks may be due."""
+        await self._drop_dead_claims()
+        if not self._claims and not self._by_member:
+            super()._retire_empty()
 
     async def _ask_others(self) -> list[Standing]:
         assert self._card is not None
         await self._drop_dead_claims()
+        if not self._claims and not self._by_member:  # they died before they could join
+            asyncio.get_running_loop().call_later(EMPTY_S, self._retire_empty)
         found = await asyncio.to_thread(other_keepers, self._card)
         answers = await asyncio.gather(*(_ask(name, keeper) for name, keeper in found.items()))
         return [answer for answer in answers if answer is not None]

@@ -92,8 +92,9 @@ class Scene:
     def deploy(self, mixture: Recipe, **more: Any) -> None:
         ray_runtime.deploy(self.plan(mixture, **more), ray_runtime.APP_NAME)
 
-    def deploy_aside(self, mixture: Recipe, **more: Any) -> "Future[None]":
-        return self.threads.submit(self.deploy, mixture, **more)
+    def deploy_aside(self, mixture: Recipe) -> "Future[None]":
+        built = self.plan(mixture)  # not in the thread: parts of Serve are not safe there
+        return self.threads.submit(ray_runtime.deploy, built, ray_runtime.APP_NAME)
 
     def ask(self, model: str) -> str:
         """The answer of a model, or the status of the refusal."""
@@ -112,12 +113,12 @@ class Scene:
             time.sleep(POLL_S)
         return answer
 
-    def replicas(self) -> list[str]:
-        """The actors of the models' replicas."""
+    def actors(self, part: str) -> list[str]:
+        """The names of Serve's actors that have a part like this."""
         import ray
 
         names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
-        return sorted(name for name in names if "#model-" in name)
+        return sorted(name for name in names if part in name)
 
 
 def placement(application: Any) -> list[Any]:
@@ -213,7 +214,6 @@ def redeploy(scene: Scene) -> dict[str, Any]:
     replica of b is killed, so that the new one comes while the old engine of a holds the card. Then the
     keepers of both plans are killed."""
     import ray
-    from ray import serve
 
     from actors.keeper.ray_keeper import keepers
 
@@ -222,11 +222,14 @@ def redeploy(scene: Scene) -> dict[str, Any]:
     since = scene.count()
     answer = scene.ask_aside("a")
     scene.wait_for("a call", since)
-    (old_b,) = [name for name in scene.replicas() if "#model-b#" in name]
+    (old_b,) = scene.actors("#model-b#")
     old = set(keepers(ray_runtime.APP_NAME))
     deploying = scene.deploy_aside(SECOND)
-    while serve.status().applications[ray_runtime.APP_NAME].status != "DEPLOYING":
-        time.sleep(POLL_S)  # until Serve would not replace the old replica by another old one
+    while len(scene.actors("#ingress#")) < 2:
+        # Until then Serve would replace the old replica by another old one.
+        if deploying.done():
+            deploying.result()
+        time.sleep(POLL_S)
     ray.kill(ray.get_actor(old_b, namespace="serve"))
     while not (found := set(keepers(ray_runtime.APP_NAME)) - old):
         time.sleep(POLL_S)  # until the new replica of b has made its keeper

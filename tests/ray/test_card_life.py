@@ -15,6 +15,8 @@ import pytest
 
 FAKE_CARD = Path(__file__).with_name("fake_card")
 GIB = 1 << 30
+pytestmark = pytest.mark.timeout(600)
+"""The scenes take about a minute on two cores that have nothing else to do."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def scenes() -> dict[str, dict[str, Any]]:
     for name in ("SLIMMOA_CARDS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "RAY_ADDRESS"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "tests.ray.card_life"]  # a process has one cluster at most
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
     found = {scene.pop("scene"): scene for scene in map(json.loads, lines)}
     errors = [scene["error"] for scene in found.values() if "error" in scene]
