@@ -16,11 +16,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from actors.keeper.call_queue import CallQueue
+from actors.keeper.first_start import FIRST_TRIES, FirstStart
 from actors.keeper.protocol import LEASE_S, Keeper, wait_for_answer
 from cluster.residency.messages import Order, Snapshot, Verb
 from cluster.residency.state import State, TurnState
 from cluster.residency.steps import AFTER, DURING
-from configs.errors import EngineUnavailable, UserError, WeightsError
+from configs.errors import EngineUnavailable
 
 REPORT_EVERY_S = 1.0
 """Least seconds between two reports if only the numbers of calls have changed, because a report costs
@@ -28,11 +29,6 @@ milliseconds that the engines need. A change that the keeper acts on is reported
 step or of a turn, the first waiting or running call, and the end of the last such call."""
 REJOIN_S = 0.05, 1.0
 """First and longest wait between attempts to join, in seconds. The wait doubles with each attempt."""
-FIRST_TRIES = 5
-"""How often the first start is tried before the replica gives up. The keeper waits longer from try to
-try (`Policy.retry_s`), so that memory which somebody else is about to free can come back."""
-NEVER_HEALS = (WeightsError, UserError, ValueError, TypeError, ImportError, NotImplementedError)
-"""Errors that another try would meet again: weights or settings are wrong, or a package is missing."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +85,7 @@ class TurnClient:
         self._step_took_s: float | None = None
         self._has_slept = False
         self._failure = ""
-        self._is_up = False
-        self._first_failures = 0
-        self._gave_up: EngineUnavailable | None = None
-        self._news = asyncio.Event()
-        """Set when the replica is up, or has given up."""
+        self._first_start = FirstStart(member, FIRST_TRIES if keeper else 1)
 
         self._is_registered = False
         self._is_sole_member = False
@@ -154,9 +146,7 @@ class TurnClient:
         Raises:
             EngineUnavailable: the engine could not be started, or no further try can help.
         """
-        await self._news.wait()
-        if not self._is_up and self._gave_up is not None:
-            raise self._gave_up
+        await self._first_start.wait()
 
     def mark_engine_failed(self, cause: str = "") -> None:
         """Tell the keeper that the engine has failed outside of any step.
@@ -182,7 +172,7 @@ class TurnClient:
         if not run.cancelled() and (error := run.exception()) is not None:
             logger.error("member %s can have no more turns", self._member, exc_info=error)
             self._failure = str(error)
-            self._give_up("cannot take part in the turns of its card")
+            self._first_start.give_up("cannot take part in the turns of its card", error)
             self._enter(State.FAILED)
 
     async def _run(self) -> None:
@@ -246,7 +236,7 @@ class TurnClient:
                 raise ConnectionError("the keeper does not know this replica")
             self._renew_lease(sent_at)
             if reply.is_up:
-                self._note_up()
+                self._first_start.note_up()
             if reply.order is not None:
                 self._carry_out(reply.order)
 
@@ -288,7 +278,7 @@ class TurnClient:
                 self._queue.cutoff = asyncio.get_running_loop().time() + order.cutoff_s
             case Verb.RESTART:
                 # An engine that has never been up has to be tried again before any call can come.
-                after = State.STOPPED if self._is_up else State.NOT_STARTED
+                after = State.STOPPED if self._first_start.is_up else State.NOT_STARTED
                 self._begin_step(State.FAILED, self._steps.restart, after)
             case Verb.START | Verb.STOP | Verb.SLEEP | Verb.WAKE as verb:
                 step: Callable[[], Awaitable[None]] = getattr(self._steps, verb)
@@ -312,35 +302,16 @@ class TurnClient:
             await step()
         except Exception as error:  # after any error in a step the engine must not be used again
             logger.exception("member %s: the engine failed on its way to %s", self._member, after)
-            self._note_failure(error)
+            self._failure = str(error)
+            self._first_start.note_failure(error)
             self._enter(State.FAILED)
         else:
             self._step_took_s = loop.time() - began_at
             self._has_slept = after is State.ASLEEP or (self._has_slept and after is State.RESIDENT)
             if self._keeper is None:
-                self._note_up()
+                self._first_start.note_up()
                 self._carry_out(Order(0, Verb.OPEN, sole_member=True))
             self._enter(after)
-
-    def _note_failure(self, error: Exception) -> None:
-        """Note why a step failed. Before the replica is up, decide whether another try makes sense."""
-        self._failure = str(error)
-        if self._is_up:
-            return
-        self._first_failures += 1
-        if _never_heals(error):
-            self._give_up(f"cannot start: {error}")
-        elif self._keeper is None or self._first_failures >= FIRST_TRIES:
-            self._give_up(f"did not start in {self._first_failures} tries: {error}")
-
-    def _give_up(self, cause: str) -> None:
-        """Have `wait_until_up` raise the cause."""
-        self._gave_up = EngineUnavailable(f"the engine of {self._member!r} {cause}")
-        self._news.set()
-
-    def _note_up(self) -> None:
-        self._is_up = True
-        self._news.set()
 
     def _enter(self, state: State) -> None:
         before = self._state
@@ -353,12 +324,3 @@ class TurnClient:
     def _unavailable(self) -> EngineUnavailable:
         message = f"the engine of {self._member!r} failed and is being restarted"
         return EngineUnavailable(f"{message}: {self._failure}" if self._failure else message)
-
-
-def _never_heals(error: BaseException | None) -> bool:
-    """Whether an error, or an error that caused it, is of a kind that another try would meet again."""
-    while error is not None:
-        if isinstance(error, NEVER_HEALS):
-            return True
-        error = error.__cause__
-    return False

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from actors.keeper.card_keeper import CardKeeper
+from actors.keeper.first_start import FIRST_TRIES
 from actors.keeper.protocol import LEASE_S
-from actors.keeper.replica_turns import FIRST_TRIES, REJOIN_S, REPORT_EVERY_S, TurnClient
+from actors.keeper.replica_turns import REJOIN_S, REPORT_EVERY_S, TurnClient
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
 from cluster.residency.state import Member, Slot, State
