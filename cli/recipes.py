@@ -18,7 +18,15 @@ from configs.schema import LlamaCppModel, Recipe
 def check(
     configs: Annotated[list[str], typer.Argument(help="Recipe files, or names of presets.")],
 ) -> None:
-    """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any."""
+    """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any.
+
+    Weights that are here are held against what vLLM can run on the recipe's cards, or else on this
+    machine's.
+    """
+    from actors.weights.lookup import find_weights
+    from cluster.cards.detect import detect_cards
+    from cluster.plan.runnable import recipe_obstacles
+
     failed = False
     for config in configs:
         try:
@@ -30,6 +38,10 @@ def check(
             shape = " + ".join(map(str, recipe.samples))
             aggregator = recipe.aggregator.model
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
+            with exit_on_user_error():
+                for line in recipe_obstacles(recipe, detect_cards(), find_weights):
+                    err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
+                    failed = True
     if failed:
         raise typer.Exit(1)
 

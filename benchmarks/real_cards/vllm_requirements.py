@@ -48,7 +48,8 @@ def needed(package: str, left_out: frozenset[str] = LEFT_OUT) -> list[str]:
     return [
         f"{one.name}{'[' + ','.join(sorted(one.extras)) + ']' if one.extras else ''}{one.specifier}"
         for one in found
-        if one.name.lower() not in left_out and (one.marker is None or one.marker.evaluate({"extra": ""}))
+        if one.name.lower() not in left_out
+        and (one.marker is None or one.marker.evaluate({"extra": ""}))
     ]
 
 

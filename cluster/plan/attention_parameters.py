@@ -61,5 +61,8 @@ def _state(keys: Keys, hidden: int) -> int:
     heads = keys.number_or(0, "mamba_num_heads", "mamba_n_heads", "n_mamba_heads")
     size = keys.find("mamba_head_dim", "mamba_d_head", "mamba_headdim")[1]
     inner = heads * size if heads and isinstance(size, int) else 0
-    inner = inner or keys.number_or(2, "mamba_expand", "expand") * hidden
-    return 3 * hidden * inner
+    if not inner and keys.has("mamba_expand", "expand"):
+        inner = keys.number("mamba_expand", "expand") * hidden
+    groups = keys.number_or(0, "n_groups", "mamba_n_groups", "mamba_ngroups", least=0)
+    state = keys.number_or(0, "ssm_state_size", "mamba_d_state", least=0)
+    return hidden * (3 * inner + 2 * groups * state + heads)

@@ -9,7 +9,7 @@ from cluster.plan.class_defaults import with_class_defaults
 from cluster.plan.config_keys import Keys
 from cluster.plan.feed_forward import FeedForward, feed_forward
 from cluster.plan.hf_quantization import read_numbers
-from cluster.plan.layer_caches import HEAD_SIZES, Caches, layer_caches
+from cluster.plan.layer_caches import Caches, head_size, layer_caches
 from cluster.plan.layer_kinds import count_layers
 
 PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder", "generator")
@@ -56,7 +56,7 @@ def config_checkpoint(
     caches = layer_caches(keys, family, layers, hidden, heads)
     networks = feed_forward(keys, family, layers, hidden, nested)
     numbers = read_numbers(whole, text, beside)
-    query_width = heads * keys.number_or(hidden // heads, *HEAD_SIZES)
+    query_width = heads * _query_size(keys, hidden, heads)
     return Checkpoint(
         weight_bytes=weight_bytes,
         lookup_bytes=lookup_bytes,
@@ -104,6 +104,13 @@ def _heads(keys: Keys, nested: bool) -> int:
     if not keys.has(*HEADS) and keys.has("state_size"):
         return 1  # Mamba has no attention
     return keys.number(*HEADS) if nested else keys.own_number(*HEADS)
+
+
+def _query_size(keys: Keys, hidden: int, heads: int) -> int:
+    """Size of a query of one head."""
+    if keys.has("kv_lora_rank", "qk_nope_head_dim"):
+        return keys.number_or(0, "qk_nope_head_dim") + keys.number("qk_rope_head_dim", least=0)
+    return head_size(keys, hidden, heads)
 
 
 def _attention(caches: Caches) -> tuple[Attention, ...]:

@@ -129,7 +129,7 @@ def _width(keys: Keys, nested: bool) -> int:
     if not keys.has(*WIDTHS) and keys.has("n_embd"):
         return 4 * keys.number("n_embd")  # GPT-2
     name, value = keys.find(*WIDTHS)
-    if isinstance(value, list) and value:  # Gemma 3n
+    if isinstance(value, list) and len(value) > 1:  # Gemma 3n: a width for each layer
         return max(whole(name, item) for item in value)
     return keys.number(*WIDTHS) if nested else keys.own_number(*WIDTHS)
 

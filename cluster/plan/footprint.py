@@ -206,7 +206,7 @@ def _vllm_kv(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int, ba
         kv_tokens=kv_cache_tokens(model),
         sequences=model.concurrency,
         in_flight_tokens=STEPS_IN_FLIGHT[kind] * batch,
-        value_bytes=_value_bytes(model, checkpoint, kind),
+        value_bytes=value_bytes(model, checkpoint, kind),
         block_tokens=_block_tokens(checkpoint, kind),
     )
     # vLLM refuses a cache without room for one whole context, whichever blocks its kernels want.
@@ -231,7 +231,7 @@ def _is_latent(checkpoint: Checkpoint) -> bool:
     return checkpoint.kv_heads == 1
 
 
-def _value_bytes(model: VllmModel, checkpoint: Checkpoint, kind: Kind) -> int:
+def value_bytes(model: VllmModel, checkpoint: Checkpoint, kind: Kind) -> int:
     """Bytes of one value in vLLM's KV cache.
 
     On a GPU, `auto` means the type that the checkpoint asks for (vllm/utils/torch_utils.py,

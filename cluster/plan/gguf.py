@@ -56,7 +56,7 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _header(_Reader(data))
-        except (struct.error, KeyError, UnicodeDecodeError) as error:
+        except (struct.error, KeyError, UnicodeDecodeError, RecursionError) as error:
             raise NotGguf(f"{path.name!r} has a broken GGUF header: {error}") from error
 
 
@@ -68,6 +68,8 @@ def _header(reader: "_Reader") -> Header:
     metadata = {reader.string(): reader.value(reader.scalar("I")) for _ in range(key_count)}
     infos = [reader.tensor() for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
+    if isinstance(alignment, bool) or not isinstance(alignment, int) or alignment < 1:
+        raise NotGguf(f"its general.alignment is {alignment!r}, and must be a whole number from 1 on")
     start = -(-reader.at // alignment) * alignment
     # A tensor ends where the next one begins. So the sizes of quantization types need not be known.
     ends = [*sorted(offset for _, _, offset in infos), len(reader.data) - start]

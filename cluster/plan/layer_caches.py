@@ -93,15 +93,15 @@ def layer_caches(keys: Keys, family: str, layers: int, hidden: int, heads: int) 
     if blocks is not None:
         return _of_blocks(found, keys, blocks, layers, heads)
     for n, kind in enumerate(found.kinds):
-        if "state" in kind or kind == "conv":
-            found.state_layers += 1
-        if "state" in kind:
+        before = found.state_bytes
+        if "state" in kind and not family.startswith("inkling"):  # whose states are rows of a window
             found.state_bytes += state_bytes(keys, hidden)
         if kind == "conv":
             found.state_bytes += conv_bytes(keys, hidden)
+        found.state_layers += found.state_bytes > before
         if kind in ("state", "conv", "none") or n >= own:
             continue
-        if kind == "compressed" or keys.has("compress_ratios"):
+        if kind == "compressed" or keys.has("compress_ratios") or family == "deepseek_v4":
             _add_compressed(found, keys, n)
         else:
             _add(found, keys, family, n, kind, hidden, heads)
@@ -114,8 +114,8 @@ def _add(found: Caches, keys: Keys, family: str, n: int, kind: Kind, hidden: int
     """Add the rows of a layer with attention."""
     window = _window(keys, family, kind)
     if keys.has("kv_lora_rank"):
-        sparse = _indexed(keys, kind, n)
-        row = _latent(keys, family, heads, sparse)
+        sparse = _indexed(keys, family, kind, n)
+        row = _latent(keys, family, heads, keys.has("index_topk") or kind == "indexed")
         found.kv_heads = gcd(found.kv_heads, 1 if not family or family in LATENT else heads)
     else:
         sparse = kind == "indexed"
@@ -127,6 +127,18 @@ def _add(found: Caches, keys: Keys, family: str, n: int, kind: Kind, hidden: int
         found.rows[_indexer(keys)] += 1
     if family.startswith("inkling"):
         found.rows[_convolution(keys, hidden)] += 1
+
+
+def head_size(keys: Keys, hidden: int, heads: int) -> int:
+    """Size of a head. A size of 0 counts as none: some classes write it where they have none.
+
+    Raises:
+        BadConfig: the size is no whole number, or the heads leave none for each.
+    """
+    size = keys.number_or(0, *HEAD_SIZES, least=0) or hidden // heads
+    if not size:
+        raise bad("num_attention_heads", heads, f"at most the hidden size, {hidden}")
+    return size
 
 
 def _window(keys: Keys, family: str, kind: Kind) -> int:
@@ -141,7 +153,7 @@ def _window(keys: Keys, family: str, kind: Kind) -> int:
 
 def _heads(keys: Keys, n: int, kind: Kind, hidden: int, heads: int) -> _Heads:
     """The keys and values of layer `n`, which is of this kind."""
-    size = keys.number_or(hidden // heads, *HEAD_SIZES)
+    size = head_size(keys, hidden, heads)
     count, value = _kv_heads(keys, heads), keys.number_or(size, "v_head_dim")
     if kind.startswith("window"):
         count = keys.number_or(count, "swa_num_key_value_heads")
@@ -151,13 +163,23 @@ def _heads(keys: Keys, n: int, kind: Kind, hidden: int, heads: int) -> _Heads:
         size = value = keys.number("global_head_dim")
         if keys.flag("attention_k_eq_v"):
             count = keys.number_or(count, "num_global_key_value_heads")
-    own = keys.part("per_layer_config")
-    own = own.part(str(n)) if own else None
+    own = _own_keys(keys, n)
     if own is not None:
         count = own.number_or(count, "num_key_value_heads")
         size = own.number_or(size, "head_dim")
         value = own.number_or(size, "v_head_dim", "head_dim")
     return _Heads(count, size, value)
+
+
+def _own_keys(keys: Keys, n: int) -> Keys | None:
+    """The keys that layer `n` has of its own; None if it has none."""
+    layers = keys.part("per_layer_config")
+    for name in layers.values if layers else ():
+        if not str(name).isdecimal():
+            raise bad("per_layer_config", name, "an object with the numbers of layers as its keys")
+        if layers and int(name) == n:  # transformers writes "05"
+            return layers.part(name)
+    return None
 
 
 def _kv_heads(keys: Keys, heads: int) -> int:
@@ -181,13 +203,16 @@ def _latent(keys: Keys, family: str, heads: int, sparse: bool) -> Row:
     return Row(width, packed_bytes=max(PACKED, width) if sparse else 0)
 
 
-def _indexed(keys: Keys, kind: Kind, n: int) -> bool:
+def _indexed(keys: Keys, family: str, kind: Kind, n: int) -> bool:
     """Whether layer `n` of a model with latent attention has an indexer of its own.
 
     The rule is that of vllm/model_executor/models/deepseek_v2.py:1138-1168.
     """
     if not keys.has("index_topk") and kind != "indexed":
         return False
+    words = keys.items("indexer_types")
+    if family == "hy_v4" and words is not None:  # vllm/models/hy_v4/nvidia/attention.py:83
+        return n >= len(words) or words[n] != "shared"
     pattern = keys.items("index_topk_pattern")
     if pattern is not None:
         return n >= len(pattern) or pattern[n] != "S"
@@ -234,7 +259,9 @@ def _add_compressed(found: Caches, keys: Keys, n: int) -> None:
     if ratios is not None:
         ratio = ratios[n]
     elif words is not None:
-        ratio = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}.get(words[n], 0)
+        ratio = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}.get(
+            str(words[n]), 0
+        )
     else:
         raise bad(
             "compress_ratios", None, f"a list with a ratio for each layer, as layer {n} is {kind}"
@@ -256,7 +283,7 @@ def _of_blocks(found: Caches, keys: Keys, blocks: list[Any], layers: int, heads:
     """Nemotron NAS: each layer has its own number of heads, or no attention."""
     if len(blocks) < layers:
         raise bad("block_configs", f"{len(blocks)} items", f"a list of {layers}, one for each layer")
-    size = keys.number_or(keys.number("hidden_size") // heads, *HEAD_SIZES)
+    size = head_size(keys, keys.number("hidden_size"), heads)
     kinds: list[Kind] = []
     for block in blocks[:layers]:
         attention = Keys(block, name="block_configs").part("attention")

@@ -140,6 +140,9 @@ def _chosen(keys: Keys, layers: int) -> list[Kind]:
         chosen = keys.numbers(name)
         if chosen is not None:
             return ["full" if n in chosen else _as_kind(other) for n in range(layers)]
+    local = keys.numbers("local_layer_ids")
+    if local is not None:  # Inkling
+        return ["window" if n in local else "full" for n in range(layers)]
     hybrid = keys.numbers("hybrid_layer_ids")
     if hybrid is not None:  # Zamba 2
         return ["full+state" if n in hybrid else "state" for n in range(layers)]

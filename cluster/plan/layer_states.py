@@ -23,6 +23,9 @@ def state_bytes(keys: Keys, hidden: int) -> int:
     if linear is not None:  # Kimi delta attention, as configurations of checkpoints have it
         heads, size = linear.number("num_heads"), linear.number("head_dim")
         return _delta(heads, size, heads, size, linear.number("short_conv_kernel_size"), 4)
+    if keys.has("linear_num_heads"):  # the same, as transformers writes it
+        heads, size = keys.number("linear_num_heads"), keys.number("linear_head_dim")
+        return _delta(heads, size, heads, size, keys.number("linear_conv_kernel_dim"), 4)
     if keys.has("linear_num_value_heads"):  # gated delta net: Qwen3-Next, Qwen3.5
         return _delta(
             keys.number("linear_num_key_heads"),
@@ -94,9 +97,10 @@ def _matrix_value(keys: Keys) -> int:
     (vllm/model_executor/models/config.py: NemotronHForCausalLMConfig,
     Qwen3_5ForConditionalGenerationConfig).
     """
-    name, word = keys.find("mamba_ssm_dtype", "mamba_ssm_cache_dtype")
-    if word is None:
+    names = ("mamba_ssm_dtype", "mamba_ssm_cache_dtype")
+    word = keys.text(*names)
+    if not word:
         return MODEL_VALUE
     if word not in NUMBER_TYPES:
-        raise bad(name, word, f"one of {', '.join(NUMBER_TYPES)}")
+        raise bad(keys.find(*names)[0], word, f"one of {', '.join(NUMBER_TYPES)}")
     return NUMBER_TYPES[word]

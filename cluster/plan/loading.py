@@ -15,8 +15,8 @@ from cluster.plan.tensors import (
     UNQUANTIZED_BITS,
     ZERO_POINT_GROWTH,
     Matrix,
+    counted_matrices,
     held_tensors,
-    matrices,
     matrix_bits,
 )
 from cluster.plan.torch_pool import Block, TorchPool
@@ -52,7 +52,7 @@ def loading_bytes(
     is_awq = checkpoint.quantization is None or "awq" in checkpoint.quantization
     if not is_awq or bits > MOST_AWQ_BITS:
         return held + int(COPIES * checkpoint.weight_bytes / checkpoint.layers / gpus)
-    found = matrices(checkpoint)
+    found = counted_matrices(checkpoint)
     width = PACKED + (2 + PACKED) / GROUP
     stored = int(width * sum(each.layers * each.parameters for each in found))
     # What is no matrix is held as it is stored: embeddings, the output layer, norms.

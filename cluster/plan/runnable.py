@@ -1,12 +1,13 @@
-"""Which cards can run the numbers of the models' weights. Pure."""
+"""Which cards can run the numbers of the models' weights. Pure but for `recipe_obstacles`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cluster.cards.card import Card
+from cluster.plan.checkpoint import UnknownCheckpoint
 from cluster.plan.quantization import refusal
-from cluster.plan.task import PlanningTask
-from configs.schema import VllmModel
+from cluster.plan.task import FindWeights, PlanningTask, choose_cards, read_checkpoints
+from configs.schema import Model, Recipe, VllmModel
 
 
 def with_runnable_cards(task: PlanningTask) -> PlanningTask:
@@ -20,7 +21,41 @@ def obstacles(task: PlanningTask) -> list[str]:
     reasons = [_reasons(task, card) for card in gpus]
     if not gpus or not all(reasons):
         return []
-    return _unlike([line for lines in reasons for line in lines])
+    return list(dict.fromkeys(line for lines in reasons for line in lines))
+
+
+def recipe_obstacles(recipe: Recipe, found: Sequence[Card], find: FindWeights) -> list[str]:
+    """Why models of a recipe cannot be understood or run, as far as their files are on this machine.
+
+    Args:
+        recipe: the recipe.
+        found: the cards of this machine, which count where the recipe names none.
+        find: finds weights on this machine.
+
+    Raises:
+        UnknownCard: the recipe names a card that the catalog does not have.
+    """
+    cards = [card for card in choose_cards(recipe, found) if card.kind == "gpu"]
+    lines: list[str] = []
+    for name, model in recipe.models.items():
+        alone = recipe.model_copy(update={"models": {name: model}})
+        try:
+            task = PlanningTask(alone, read_checkpoints(alone, find), cards)
+        except UnknownCheckpoint as error:
+            if find(name, model) is not None:  # else its files are not here yet
+                lines.append(f"model {name!r}: {error}")
+            continue
+        lines += obstacles(task) if cards else _methods(task, model)
+    return lines
+
+
+def _methods(task: PlanningTask, model: Model) -> Iterator[str]:
+    """Models whose numbers vLLM runs on no GPU at all."""
+    if isinstance(model, VllmModel):
+        for name, checkpoint in task.checkpoints.items():
+            reason = refusal(checkpoint, None)
+            if reason is not None:
+                yield f"model {name!r} cannot run: {reason}"
 
 
 def _reasons(task: PlanningTask, card: Card) -> list[str]:
@@ -34,7 +69,3 @@ def _reasons(task: PlanningTask, card: Card) -> list[str]:
             if reason is not None:
                 found.append(f"model {name!r} cannot run on {card.name}: {reason}")
     return found
-
-
-def _unlike(lines: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(lines))

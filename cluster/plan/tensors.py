@@ -9,7 +9,8 @@ decides how much host RAM they take while the engine sleeps: see `pinned.py`.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from cluster.plan.checkpoint import Checkpoint
 
@@ -76,15 +77,37 @@ def matrices(checkpoint: Checkpoint) -> tuple[Matrix, ...]:
     )
 
 
+def counted_matrices(checkpoint: Checkpoint) -> tuple[Matrix, ...]:
+    """The matrices by the shape, in as many layers as the checkpoint has weights for.
+
+    Some models have experts or attention in a part of their layers only, or other matrices besides.
+    """
+    found = matrices(checkpoint)
+    if not checkpoint.dense_parameters:
+        return found
+    has_experts = checkpoint.experts > 1
+    counted = {False: checkpoint.dense_parameters, True: checkpoint.expert_parameters}
+    by_shape = {
+        kind: sum(each.layers * each.parameters for each in found if (each.experts > 1) is kind)
+        for kind in (False, has_experts)
+    }
+    return tuple(
+        replace(each, layers=max(1, round(each.layers * counted[kind] / max(1, by_shape[kind]))))
+        for each in found
+        if counted[kind := each.experts > 1]
+    )
+
+
+@lru_cache(maxsize=128)
 def held_tensors(checkpoint: Checkpoint, wide_zero_points: bool = False) -> Counter[int]:
-    """The tensors that vLLM holds on a card: how many of them have which number of bytes.
+    """The tensors that vLLM holds on a card: how many have which number of bytes. Not to be changed.
 
     Args:
         checkpoint: the weights; if only their shape is known, their tensors are worked out from it.
         wide_zero_points: whether the kernel keeps zero points in 16 bits, as Machete does.
     """
     left = Counter(checkpoint.tensor_bytes)
-    found = matrices(checkpoint)
+    found = matrices(checkpoint) if left else counted_matrices(checkpoint)
     widths = _stored_widths(left, found) if left else _widths_by_shape(checkpoint)
     held: Counter[int] = Counter()
     for matrix in found:
@@ -137,9 +160,7 @@ def matrix_bits(checkpoint: Checkpoint) -> float:
     """Stored bits of a weight on average, of those that quantized checkpoints quantize: no
     embeddings."""
     tables = 2 if checkpoint.lookup_bytes else 1
-    weights = checkpoint.dense_parameters + checkpoint.expert_parameters
-    if not checkpoint.dense_parameters:
-        weights = sum(each.layers * each.parameters for each in matrices(checkpoint))
+    weights = sum(each.layers * each.parameters for each in counted_matrices(checkpoint))
     rest = checkpoint.weight_bytes - TABLE * tables * checkpoint.vocab * checkpoint.hidden
     return 8 * max(0.0, rest) / weights
 
@@ -156,8 +177,10 @@ def _widths_by_shape(checkpoint: Checkpoint) -> list[float]:
         (g for g in GROUPS if abs(bits - whole - SCALE_BITS / g) < NEAR * SCALE_BITS / g), None
     )
     beside = SCALE_BITS / group if group else bits - whole
-    zero_points = beside / (1 + ZERO_POINT_GROWTH) / 8
-    return [width for width in (whole / 8, zero_points * ZERO_POINT_GROWTH, zero_points) if width]
+    zero_point = min(beside, SCALE_BITS / GROUPS[-1]) / (1 + ZERO_POINT_GROWTH)
+    scale = ZERO_POINT_GROWTH * zero_point
+    widths = (whole, scale, zero_point, beside - scale - zero_point)
+    return [width / 8 for width in widths if width > 0]
 
 
 def _padded(held: Counter[int], padding_bytes: int) -> Counter[int]:

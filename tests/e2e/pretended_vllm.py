@@ -91,9 +91,12 @@ def _model_info(kind: Any) -> Any:
 
 
 class VllmPlanner:
-    """vLLM's planning code with our settings for a model."""
+    """vLLM's planning code with our settings for a model.
 
-    def __init__(self, model: VllmModel) -> None:
+    Most backends resolve to the layout LBNHC; those of indexers, beside latent attention, to BLHNC.
+    """
+
+    def __init__(self, model: VllmModel, layout: str = "LBNHC") -> None:
         from vllm import AsyncEngineArgs
         from vllm.v1.attention.backends.utils import record_kv_cache_layout
 
@@ -104,7 +107,7 @@ class VllmPlanner:
             arguments = engine_arguments(Path(folder), model, share, "gpu")
             arguments["skip_tokenizer_init"] = True
             self.config = AsyncEngineArgs(**arguments).create_engine_config()
-        record_kv_cache_layout(self.config.cache_config, "LBNHC")  # what most backends resolve to
+        record_kv_cache_layout(self.config.cache_config, layout)
         self.config.cache_config.mamba_cache_mode = "align"
 
     def set_lengths(self, context: int, batch: int) -> None:

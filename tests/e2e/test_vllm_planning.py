@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("what", ["presets", "random"])
+@pytest.mark.parametrize("what", ["presets", "real", "random"])
 def test_vllm_accepts_every_planned_cache(what: str) -> None:
     command = [sys.executable, "-m", "tests.e2e.vllm_planning", what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 """Holds our plans of KV caches against vLLM's own planning, without a GPU.
 
     python -m tests.e2e.vllm_planning presets   # every preset, card and advice
+    python -m tests.e2e.vllm_planning real      # the real configurations that tests/unit has
     python -m tests.e2e.vllm_planning random    # shapes drawn at random: [COUNT [SEED]]
     python -m tests.e2e.vllm_planning --write   # the figures that tests/unit uses without vLLM
 
@@ -18,8 +19,8 @@ from typing import Any
 
 from cluster.cards.catalog import CARDS
 from cluster.plan.advice import with_bits
-from cluster.plan.checkpoint import Attention, Checkpoint
-from cluster.plan.footprint import footprint
+from cluster.plan.checkpoint import Attention, Checkpoint, from_config
+from cluster.plan.footprint import footprint, value_bytes
 from cluster.plan.kv_cache import KERNEL_BLOCKS, STATE_BLOCK_TOKENS
 from cluster.plan.planner import DoesNotFit, plan
 from cluster.plan.task import PlanningTask, planning_task
@@ -29,6 +30,7 @@ from configs.weights import HubFolder
 from tests.e2e.pretended_vllm import VllmPlanner, layer_specs, pretend_gpu
 
 FIGURES = Path(__file__).parents[1] / "unit/cluster/plan/vllm_kv_needs.json"
+REAL = FIGURES.with_name("real_configs.json")
 ABOUT = (
     "The least bytes of a KV cache with which vLLM starts, by vLLM's own get_kv_cache_configs. "
     "Written by `python -m tests.e2e.vllm_planning --write`. attention: layers, kv_width, "
@@ -115,12 +117,30 @@ def check_presets(tally: Tally) -> None:
                         )
 
 
+def check_real(tally: Tally) -> None:
+    """Ask vLLM about the planned caches of real checkpoints."""
+    usual, packed = VllmPlanner(_model()), VllmPlanner(_model(), "BLHNC")
+    for name, entry in json.loads(REAL.read_text("utf-8")).items():
+        checkpoint = from_config(entry["config"], 10**10, 0)
+        windows = {kind.window_tokens for kind in checkpoint.attention}
+        is_mixed = len(windows) > 1 or bool(checkpoint.state_bytes)
+        planner = packed if is_mixed and checkpoint.kv_heads == 1 else usual
+        for context in (4096, 32_768):
+            model = _model(context_tokens=context, concurrency=8, kv_tokens=2 * context)
+            for gpus in (1, 8):
+                kv = footprint(model, checkpoint, "gpu", gpus).kv
+                if not checkpoint.attention or _is_accepted(planner, model, checkpoint, kv, gpus):
+                    tally.accepted += 1
+                else:
+                    tally.refused.append(f"{name}, {context} tokens, {gpus} GPUs: {kv} bytes")
+
+
 def _is_accepted(
     planner: VllmPlanner, model: VllmModel, checkpoint: Checkpoint, kv: int, gpus: int
 ) -> bool:
     """Whether vLLM takes the planned bytes, whichever blocks its kernels want."""
     planner.set_lengths(model.context_tokens, max(model.batch_tokens, model.concurrency))
-    values = 1 if model.kv_cache_dtype == "fp8" else 2
+    values = value_bytes(model, checkpoint, "gpu")
     part = _on_one_gpu(checkpoint, gpus)
     return all(
         planner.accepts(layer_specs(part, values, block), kv // gpus) for block in _blocks(checkpoint)
@@ -279,6 +299,8 @@ def main() -> None:
             write_figures()
         case ["presets"]:
             check_presets(tally)
+        case ["real"]:
+            check_real(tally)
         case ["random", *more]:
             check_random(tally, int(more[0]) if more else 300, int(more[1]) if more[1:] else 0)
         case _:

@@ -1,14 +1,16 @@
 """Host RAM of sleeping engines: PyTorch's rounding, by hand and for random sizes."""
 
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.cards.card import GIB, MIB
-from cluster.plan.checkpoint import Checkpoint, from_shapes
+from cluster.plan.checkpoint import Checkpoint, from_config, from_shapes
 from cluster.plan.footprint import PROCESSES, footprint
 from cluster.plan.pinned import pinned_bytes, segments, to_power_of_two
 from cluster.plan.tensors import held_tensors
@@ -140,3 +142,19 @@ def test_padded_experts_are_pinned_padded() -> None:
     assert grown - sum(plain.tensor_bytes) == pytest.approx(5 * GIB, rel=0.001)
     more = footprint(MODEL, padded, "gpu").weights - footprint(MODEL, plain, "gpu").weights
     assert more == pytest.approx(5 * GIB, rel=0.02)  # segments are rounded
+
+
+REAL = json.loads(Path(__file__).with_name("real_configs.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_any_real_checkpoint_has_bytes_on_the_card_and_in_ram(name: str, gpus: int) -> None:
+    shape = from_config(REAL[name]["config"], 60 * GIB, 0)
+    folder = replace(shape, tensor_bytes=(7 * MIB,) * 100 + ((60 * GIB - 700 * MIB) // 600,) * 600)
+    for what in (shape, folder):
+        found = footprint(MODEL, what, "gpu", gpus, "9.0")
+        stored = what.weight_bytes + what.padding_bytes
+        assert 0.97 * stored <= found.weights <= 1.2 * stored
+        assert found.weights <= found.loading
+        assert found.weights <= found.parked - found.processes <= 2.7 * stored
