@@ -77,7 +77,7 @@ def second_parts(bench: Bench, models: Sequence[str]) -> Iterable[Part]:
         if names[0] == names[1]:
             names[1] += "-2"
         pairs = list(zip(names, (one, two), strict=True))
-        yield Pair(bench, pairs[0], pairs[1], large=number == 0 and not bench.tiny)
+        yield Pair(bench, pairs[0], pairs[1], large=number == 0 and not bench.machine.tiny)
 
 
 def third_parts(bench: Bench, models: Sequence[str]) -> Iterable[Part]:
@@ -210,7 +210,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
         answer_tokens=TINY_TOKENS if tiny else ANSWER_TOKENS,
         find_weights=fetch_weights if tiny else None,
     )
-    return Bench(machine, meter_of(card), partial(held, options.out / "engines.log"), tiny=bool(tiny))
+    return Bench(machine, meter_of(card), partial(held, options.out / "engines.log"))
 
 
 def held(log: Path, planned: Planned) -> HeldEngine:
@@ -240,7 +240,7 @@ def _measure(options: argparse.Namespace) -> int:
     with RowFile(options.out / "rows.jsonl") as file:
         for name in calls:
             seconds = options.seconds or CALLS[name].seconds
-            default = TINY_MODELS[name] if bench.tiny else CALLS[name].models
+            default = TINY_MODELS[name] if bench.machine.tiny else CALLS[name].models
             about = about_machine(bench.machine.card) | {
                 "budget s": seconds,
                 "memory GiB": options.memory_gib,

@@ -31,12 +31,10 @@ class Bench:
     machine: Machine
     meter: Meter
     make_engine: MakeEngine
-    tiny: bool = False
-    """Whether the models are so small that steps take a second."""
 
     def expected(self, seconds: float) -> float:
-        """Expected seconds of a step, given those with models in true shapes."""
-        return min(seconds, BRIEF_S) if self.tiny else seconds
+        """Expected seconds of a step, given those with models in true shapes on vLLM."""
+        return min(seconds, BRIEF_S) if self.machine.tiny == "llamacpp" else seconds
 
     def subjects(self, wanted: dict[str, str]) -> list[Subject]:
         """The engines of models, not started. Raises what `plan_models` raises."""
