@@ -49,13 +49,13 @@ class FirstStart:
             return
         self._failures += 1
         if _never_heals(error):
-            self.give_up("cannot start", error)
+            self.give_up(f"cannot start: {error}")
         elif self._failures >= self._tries:
-            self.give_up(f"did not start in {self._failures} tries", error)
+            self.give_up(f"did not start in {self._failures} tries: {error}")
 
-    def give_up(self, what: str, cause: BaseException) -> None:
+    def give_up(self, cause: str) -> None:
         """Have `wait` raise the cause, unless the replica is up."""
-        self._gave_up = EngineUnavailable(f"the engine of {self._member!r} {what}: {cause}")
+        self._gave_up = EngineUnavailable(f"the engine of {self._member!r} {cause}")
         self._is_over.set()
 
 
