@@ -24,7 +24,7 @@ check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/mypy
 
 unit: .venv/dev  ## Tests without Ray, in two minutes.
-	$(BIN)/pytest tests/unit -m "not weights" -W error
+	$(BIN)/pytest tests/unit -m "not weights" -W error -n 2
 
 ray: .venv/dev  ## Tests on a real local Ray with scripted engines.
 	$(BIN)/pytest tests/ray

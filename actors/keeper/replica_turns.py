@@ -172,7 +172,7 @@ class TurnClient:
         if not run.cancelled() and (error := run.exception()) is not None:
             logger.error("member %s can have no more turns", self._member, exc_info=error)
             self._failure = str(error)
-            self._first_start.give_up("cannot take part in the turns of its card", error)
+            self._first_start.give_up(f"cannot take part in the turns of its card: {error}")
             self._enter(State.FAILED)
 
     async def _run(self) -> None:

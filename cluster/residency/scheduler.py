@@ -147,8 +147,9 @@ class ResidencyScheduler:
     def on_leave(self, now: float, name: str) -> list[Action]:
         """The replica's process has died."""
         member, slot = self._members[name], self._slots_by_member[name]
+        is_unknown = name in slot.not_joined  # it never told this keeper what its engine holds
         slot.not_joined.discard(name)
-        if member.state not in (State.ABSENT, State.NOT_STARTED, State.STOPPED):
+        if is_unknown or member.state not in (State.ABSENT, State.NOT_STARTED, State.STOPPED):
             self._settled_at = now + self._policy.settle_s
         if member.state in STEP_IN:
             self._back_off(member, now)
