@@ -27,7 +27,9 @@ unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error -n 2
 
 ray: .venv/dev  ## Tests on a real local Ray with scripted engines.
-	$(BIN)/pytest tests/ray
+	@# Two Rays side by side, and then alone the files that kill processes of the machine by their titles.
+	$(BIN)/pytest tests/ray -n 2 --dist loadfile --ignore tests/ray/test_chaos.py --ignore tests/ray/test_killed.py
+	$(BIN)/pytest tests/ray/test_chaos.py tests/ray/test_killed.py
 
 clients: .venv/dev  ## OpenAI's clients, LangChain, LiteLLM and Open WebUI's requests against a real server.
 	$(BIN)/pytest tests/clients
