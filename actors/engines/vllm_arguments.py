@@ -16,7 +16,7 @@ BEFORE_IMPORT = {"VLLM_ENGINE_READY_TIMEOUT_S": f"{Policy().start_timeout_s:.0f}
 process may take to start (vllm/v1/engine/core_client.py, line 29). vLLM's 600 are not enough for 40 GB
 from a network share. The keeper of the card gives a start up in the same time."""
 HUGGING_FACE_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
-"""Files of which a tokenizer in Hugging Face's format has at least one."""
+"""Names of tokenizer files. A tokenizer in Hugging Face's format has at least one of these files."""
 WIDEST_GRAPH = 256
 """CUDA graphs are captured for steps of up to this many sequences; larger steps run without a graph."""
 

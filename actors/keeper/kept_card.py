@@ -49,7 +49,7 @@ class KeptCard:
     policy: Policy = CPU_POLICY
     """The numbers of the scheduler."""
     members: tuple[tuple[str, MemberBytes], ...] = ()
-    """The bytes that each member holds, by its name."""
+    """For each member, its name and the bytes that its engine holds on the card."""
     free_bytes: int | None = None
     """Bytes that other programs left on the card when the plan was made; None if nobody knows."""
     handover_s: float = 60.0

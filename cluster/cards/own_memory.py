@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from cluster.cards.card import Card
 
 TOLERANCE = 0.05
-"""Most that an engine's real bytes differ from the planned bytes, as a share of the planned bytes. A
-difference within this share is no sign that another program has taken or freed memory."""
+"""An engine's real bytes may differ from its planned bytes by this share of the planned bytes. A
+smaller difference is no sign that another program has taken or freed memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"
 """Names of the longest context (vllm/transformers_utils/model_arch_config_convertor.py:
 derive_max_model_len_and_key)."""
 MXFP4_BITS = 4 + 8 / 32
-"""Bits of a parameter in mxfp4: 4, and a scale of 8 bits for 32 parameters."""
+"""Bits that mxfp4 stores per parameter. Each parameter has 4 bits, and 32 parameters share a scale of 8
+bits."""
 
 
 def config_checkpoint(

@@ -227,7 +227,7 @@ def _block_tokens(checkpoint: Checkpoint, kind: Kind) -> int:
 
 
 def _is_latent(checkpoint: Checkpoint) -> bool:
-    """Whether the model can have latent attention, whose cache has one head."""
+    """Whether the model may have latent attention. The cache of latent attention has one head."""
     return checkpoint.kv_heads == 1
 
 

@@ -27,7 +27,8 @@ class Numbers:
     weights: str = ""
     """Details of the method: the format of compressed-tensors, or bits such as "4 bits"."""
     kv_dtype: str | None = None
-    """Type of the KV cache: "fp8" or "nvfp4"; None if the checkpoint does not ask for one."""
+    """Number type that the checkpoint asks for in the KV cache: "fp8" or "nvfp4"; None if it asks for
+    no type."""
 
 
 def read_numbers(config: Mapping[str, Any], text: Mapping[str, Any], beside: Any = None) -> Numbers:

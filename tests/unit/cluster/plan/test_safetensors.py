@@ -36,7 +36,8 @@ def index(folder: Path, weight_map: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A checkpoint in two files, with an index, and the same weights in two other formats."""
+    """A folder with a checkpoint of 444 bytes in two files, their index, and files that the index does
+    not name: the same weights in other formats, and weights of another day."""
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     write(tmp_path / "model-00001-of-00002.safetensors", {"a": 400, "b": 40})
     write(tmp_path / "model-00002-of-00002.safetensors", {"c": 4})

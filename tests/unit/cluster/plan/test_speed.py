@@ -27,7 +27,8 @@ from tests.unit.cluster.plan.published_speeds import (
 
 MakeCheckpoint = Callable[..., Checkpoint]
 FACTOR = 1.5
-"""Tokens per second are predicted within this factor."""
+"""Predicted tokens per second may be at most this many times what was published, and what was published
+at most this many times what is predicted."""
 PREDICTED = [row for row in (*SINGLE, *OTHER_ENGINES) if not row.miss]
 MISSED = [row for row in (*SINGLE, *OTHER_ENGINES) if row.miss]
 
