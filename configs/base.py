@@ -1,9 +1,10 @@
 """The base class of all settings, and the types that many settings share."""
 
+import json
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -41,6 +42,14 @@ MOST_ARGUMENTS = 32
 """Most arguments that a chat template is given."""
 
 
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def template_problem(arguments: dict[str, Any]) -> str | None:
     """What is wrong with the arguments of a chat template; None if nothing is."""
     if len(arguments) > MOST_ARGUMENTS:
@@ -50,6 +59,8 @@ def template_problem(arguments: dict[str, Any]) -> str | None:
             return f"{name!r:.80} is no name of an argument: letters, digits and _ are allowed"
         if name in RESERVED_ARGUMENTS:
             return f"{name!r} is set by the engine; leave it out"
+        if not _is_json(value):
+            return f"{name!r} is no text, number, true, false, list or mapping: {value!r:.80}"
         if name in ("enable_thinking", "thinking") and not isinstance(value, bool):
             return f"{name!r} has to be true or false, not {value!r:.80}"
     return None
@@ -61,7 +72,9 @@ def _require_template(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-TemplateArguments = Annotated[dict[str, JsonValue], AfterValidator(_require_template)]
+TemplateArguments = Annotated[
+    dict[str, str | bool | int | float | list[Any] | dict[str, Any]], AfterValidator(_require_template)
+]
 """Arguments of a chat template by name, such as `enable_thinking: false`."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 """A name of a model, a mixture or a card: safe in URLs, file names and actor names."""
@@ -86,7 +99,7 @@ REASONING_FORMATS = (
     "granite",
     "apriel",
 )
-"""Families of models by how they mark their reasoning. `actors/thinking.py` has the marks."""
+"""Families of models by how they mark their reasoning. `actors/text/thinking.py` has the marks."""
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 """A tuple, which YAML and JSON write as a list."""

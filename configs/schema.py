@@ -29,6 +29,7 @@ __all__ = [
     "ModelBase",
     "OpenAIHttpModel",
     "Proposer",
+    "ReasoningEffort",
     "Recipe",
     "References",
     "Sampling",
@@ -76,6 +77,9 @@ class Sampling(Strict):
     thinking off (`enable_thinking: false`), every other value turns thinking on."""
     template: TemplateArguments = Field({})
     """Arguments of the chat template for this call; they win over those of the model."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     @property
     def most_tokens(self) -> int:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
-from actors.thinking import without_reasoning
+from actors.text.thinking import without_reasoning
 from configs.errors import ContextTooLong, RequestError, UserError
 from jobs.answer_events import AnswerEvents, FaultyAnswer
 from jobs.records import Answer, Failure, Row

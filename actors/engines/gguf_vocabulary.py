@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.control_tokens import is_control
-from actors.known_marks import LLAMACPP_CONTROL
+from actors.text.control_tokens import is_control, written_by
+from actors.text.known_marks import LLAMACPP_CONTROL
 
 TOKENS = b"tokenizer.ggml.tokens"
 TYPES = b"tokenizer.ggml.token_type"
@@ -47,7 +47,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             found = _find(data)
-        except (struct.error, KeyError, IndexError) as error:
+        except (struct.error, KeyError, IndexError, OverflowError) as error:
             raise ValueError(f"{path.name!r} has a broken GGUF header: {error}") from error
         template = b""
         if TEMPLATE in found:
@@ -55,7 +55,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
             template = data[found[TEMPLATE] + 8 : found[TEMPLATE] + 8 + length]
         text = template.decode("utf-8", "replace")
         marks = {mark.encode() for mark in LLAMACPP_CONTROL}
-        control: set[str] = set()
+        control = written_by(text)
         hidden: set[str] = set()
         for kind, raw in _tokens(data, found):
             if kind == NORMAL and raw not in marks:

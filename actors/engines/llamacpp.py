@@ -9,7 +9,7 @@ Facts that shape this engine, tested on xllamacpp 2026.10.11549:
   listen on a Unix socket in a folder that only this user can enter, and protect the socket with a
   random key. We send tokenizing requests to the socket, because the library has no function for them.
 - The library can parse answers itself, but fails a call whose answer does not match the format that it
-  expects. `force_pure_content_parser` turns that off, and `actors/thinking.py` separates reasoning.
+  expects. `force_pure_content_parser` turns that off. `actors/text/thinking.py` separates reasoning.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from typing import Any
 import aiohttp
 import xllamacpp
 
-from actors.control_tokens import Defuser
 from actors.engine import NONE, Delta, Message, Share
 from actors.engines.gguf_vocabulary import Vocabulary, read_vocabulary
 from actors.engines.llamacpp_answer import Answer
 from actors.engines.llamacpp_call import NativeCall, NativeFailure
 from actors.private_folder import PrivateFolder
-from actors.thinking import Splitter, without_leading_thought
-from actors.thinking_marks import Family, families_of
+from actors.text.control_tokens import Defuser
+from actors.text.thinking import Splitter, without_leading_thought
+from actors.text.thinking_marks import Family, families_of
 from actors.weights.files import fetch
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling
@@ -278,6 +278,7 @@ def _request(
                 "reasoning_budget_tokens": sampling.thinking_tokens,
                 "reasoning_budget_start_tag": family.begins[0],
                 "reasoning_budget_end_tags": list(dict.fromkeys([family.closing, family.end])),
+                "reasoning_budget_message": "",  # without this field nothing is forced
             }
     if sampling.top_logprobs is not None:
         # With 0, llama.cpp would also leave out the log-probability of the written token.

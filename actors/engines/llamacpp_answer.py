@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.engine import Delta, FinishReason, merge
-from actors.thinking import AnswerLimit, Splitter
+from actors.text.thinking import AnswerLimit, Splitter
 from configs.schema import Sampling
 
 
@@ -47,14 +47,13 @@ class Answer:
         usage = chunk.get("usage") or {}
         choice = (chunk.get("choices") or [{}])[0]
         part = choice.get("delta") or {}
-        was_thinking = self._splitter.is_thinking
         text, reasoning = self._splitter.feed(part.get("content") or "")
         finish: FinishReason | None = choice.get("finish_reason")
         prompt_tokens = usage.get("prompt_tokens", 0)
         completion_tokens = usage.get("completion_tokens", 0)
         timings = chunk.get("timings") or {}
         written = timings.get("predicted_n", 0)
-        if finish is None and self._limit.is_reached(written, is_thinking=was_thinking):
+        if finish is None and self._limit.is_reached(written, is_thinking=self._splitter.is_thinking):
             self.has_ended, finish = True, "length"
             prompt_tokens = timings.get("prompt_n", 0) + timings.get("cache_n", 0)
             completion_tokens = written

@@ -23,13 +23,13 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from actors.control_tokens import Defuser, known
 from actors.engine import NONE, Delta, Message, Share, merge
 from actors.engines import openai_wire as wire
 from actors.engines.http_events import DONE, EventReader
 from actors.engines.sse import EventTooLong
-from actors.thinking import Splitter, without_leading_thought
-from actors.thinking_marks import families_of
+from actors.text.control_tokens import Defuser, known
+from actors.text.thinking import Splitter, without_leading_thought
+from actors.text.thinking_marks import families_of
 from configs.errors import (
     BadRequest,
     ContextTooLong,

@@ -15,7 +15,7 @@ import msgspec
 from pydantic_core import from_json
 
 from actors.engine import Delta, FinishReason, Message
-from actors.thinking import Splitter
+from actors.text.thinking import Splitter
 from configs.schema import OpenAIHttpModel, Sampling
 
 TEMPLATE_TOKENS = 8

@@ -123,7 +123,7 @@ class VllmEngine:
             output_kind=RequestOutputKind.DELTA,
             skip_clone=True,
         )
-        answer = self._chat.answer(llm.get_tokenizer(), prompt["prompt_token_ids"], sampling)
+        answer = self._chat.answer(llm.get_tokenizer(), prompt, sampling)
         held: list[Delta] = []
         now = asyncio.get_running_loop().time
         due_at = now()

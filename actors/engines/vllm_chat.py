@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.control_tokens import Defuser, from_folder
 from actors.engine import Delta, FinishReason, Message
-from actors.thinking import AnswerLimit, Splitter, without_leading_thought
-from actors.thinking_marks import families_of
+from actors.text.control_tokens import Defuser, from_folder
+from actors.text.thinking import AnswerLimit, Splitter, without_leading_thought
+from actors.text.thinking_marks import families_of
 from configs.schema import Sampling, VllmModel
 
 TAIL_TOKENS = 24
@@ -71,17 +71,18 @@ class Chat:
         marks = [mark for family in self._families for mark in family.marks]
         return any(token in mark for token in self._defuser.marks for mark in marks)
 
-    def answer(self, tokenizer: Any, prompt: Sequence[int], sampling: Sampling) -> "Answer":
+    def answer(self, tokenizer: Any, prompt: Any, sampling: Sampling) -> "Answer":
         """The reader of one answer.
 
         Args:
             tokenizer: vLLM's tokenizer of the model.
-            prompt: ids of the prompt's tokens.
+            prompt: the rendered prompt, which has `prompt_token_ids`.
             sampling: how the answer is sampled.
         """
         if not self._families:
             return Answer(Splitter(()), sampling)
-        tail = tokenizer.decode(list(prompt[-TAIL_TOKENS:]), skip_special_tokens=False)
+        tokens = list(prompt["prompt_token_ids"])[-TAIL_TOKENS:]
+        tail = tokenizer.decode(tokens, skip_special_tokens=False)
         hidden = self._defuser.marks if self._writes_control else ()
         is_open = self._families[0].opens(tail)
         return Answer(Splitter(self._families, is_open=is_open, hidden=hidden), sampling)
@@ -105,9 +106,10 @@ class Answer:
                 `length`, once the answer has all of its tokens.
         """
         self._written += tokens
-        was_thinking = self._splitter.is_thinking
         shown, reasoning = self._splitter.feed(text)
-        if finish is None and self._limit.is_reached(self._written, is_thinking=was_thinking):
+        if finish is None and self._limit.is_reached(
+            self._written, is_thinking=self._splitter.is_thinking
+        ):
             finish = "length"
         if finish is not None:
             rest = self._splitter.end()

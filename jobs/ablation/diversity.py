@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
-from actors.thinking import without_reasoning
+from actors.text.thinking import without_reasoning
 from jobs.records import Answer, UsedCall
 from jobs.store import Store
 

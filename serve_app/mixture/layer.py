@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message, merge
-from actors.thinking import without_reasoning
+from actors.text.thinking import without_reasoning
 from configs.errors import (
     ContextTooLong,
     DeadlineExceeded,

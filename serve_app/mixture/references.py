@@ -2,7 +2,7 @@
 
 The text of a reference is not trusted. The text stands between delimiters. Whatever in the text looks
 like a delimiter is defused: its first bracket is replaced. The control tokens of the model that reads
-the prompt are made harmless by its engine, which knows them (`actors/control_tokens.py`).
+the prompt are made harmless by its engine, which knows them (`actors/text/control_tokens.py`).
 The prompt does not name the models that wrote the references. The form follows MoA (Wang et al., 2024):
 instructions and numbered responses are appended to the system message.
 """

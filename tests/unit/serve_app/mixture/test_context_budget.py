@@ -175,3 +175,20 @@ async def test_counting_is_spared_where_even_one_token_a_byte_would_fit() -> Non
         counter = Counter(TOKENIZERS["words"])
         await check_conversation(prompt_task(recipe(room + RESERVE), messages), counter)
         assert counter.counted == counted
+
+
+async def test_the_arguments_of_the_chat_template_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = Counter(TOKENIZERS["words"])
+    asked: list[dict[str, Any]] = []
+    count = counter.count_tokens
+
+    async def noted(model: str, messages: Sequence[Message], template: Mapping[str, Any]) -> int:
+        asked.append(dict(template))
+        return await count(model, messages)
+
+    monkeypatch.setattr(counter, "count_tokens", noted)
+    question = [Message(role="user", content="word " * 200)]
+    task = PromptTask(recipe(2000), "m", question, ["word " * 2000], 32, {"enable_thinking": False})
+    await fit(task, counter)
+    assert asked
+    assert set(map(str, asked)) == {str({"enable_thinking": False})}

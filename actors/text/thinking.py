@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from actors.engine import Message
-from actors.thinking_marks import FAMILIES, QUOTES, Family
+from actors.text.thinking_marks import FAMILIES, QUOTES, Family
 
 
 class _Marks:
@@ -252,7 +252,7 @@ class AnswerLimit:
 
         Args:
             written: tokens that the call has written so far.
-            is_thinking: whether the answer had not begun before the last of these tokens.
+            is_thinking: whether the answer has not begun yet with these tokens.
         """
         if is_thinking:
             self._thought = written

@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.engine import Message
-from actors.thinking import AnswerLimit, Splitter, split, without_leading_thought, without_reasoning
-from actors.thinking_marks import BY_NAME, FAMILIES, Family, families_of
+from actors.text.thinking import (
+    AnswerLimit,
+    Splitter,
+    split,
+    without_leading_thought,
+    without_reasoning,
+)
+from actors.text.thinking_marks import BY_NAME, FAMILIES, Family, families_of
 
 THOUGHT, ANSWER = "Let me see: 2 < 3, and `x[0]`.\nYes.", "It is <b>4</b> [1].\n\nDone."
 TEXTS = st.text(alphabet="ab <|>/[]‹◁▷thinkcanel\n`'", max_size=40)

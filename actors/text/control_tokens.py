@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Message
-from actors.known_marks import FAMILIES, PATTERNS
+from actors.text.known_marks import FAMILIES, MISTRAL, MISTRAL_SPECIAL, PATTERNS
 
 SIMILAR = {"<": "‹", "[": "❲", "◁": "◃", ">": "›", "/": "∕"}
 """What replaces the first character of a control token. Unicode's compatibility forms (NFKC), which
@@ -84,6 +84,12 @@ def is_control(token: str, template: str) -> bool:
     return bool(SHAPE.fullmatch(token)) and token in template
 
 
+def written_by(template: str) -> set[str]:
+    """The known control tokens that a chat template writes. They count even where the tokenizer has no
+    such token, as with Llama 2's `[INST]`: the model reads the text as control."""
+    return {mark for marks in FAMILIES.values() for mark in marks if mark in template}
+
+
 def from_folder(folder: Path) -> tuple[frozenset[str], str]:
     """The control tokens that a checkpoint's folder names, and its chat template ("" without one).
 
@@ -91,7 +97,9 @@ def from_folder(folder: Path) -> tuple[frozenset[str], str]:
     """
     files = {name: _read_json(folder / name) for name in TOKENIZER_FILES}
     template = _template(folder, files["tokenizer_config.json"])
-    tokens: set[str] = set()
+    tokens = written_by(template)
+    if files["tekken.json"]:  # older files of Mistral leave their control tokens out
+        tokens |= set(MISTRAL) | {f"<SPECIAL_{n}>" for n in range(MISTRAL_SPECIAL)}
     for content in files.values():
         tokens.update(_named(content))
         tokens.update(t for t, special in _added(content) if special or is_control(t, template))

@@ -1,8 +1,8 @@
 """The control tokens of all families of models that are known, for servers whose tokenizer is not.
 
-The tokens were read in the families' own tokenizer files; `tests/unit/actors/tokenizers` holds what was
-read, and a test compares. A few are ordinary markup as well, such as `<s>` in HTML. A recipe that knows
-its server's model can name exactly the tokens of that model (`control_tokens`).
+The tokens were read in the families' own tokenizer files. `tests/unit/actors/text/tokenizers` holds what
+was read, and a test compares. A few are ordinary markup as well, such as `<s>` in HTML. A recipe can
+name exactly the tokens of its server's model (`control_tokens`).
 """
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -242,11 +242,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
 }
 """The control tokens by family."""
+MISTRAL = FAMILIES["Llama 2, Mistral"]
+"""The control tokens of Mistral's own tokenizer files (`tekken.json`)."""
+MISTRAL_SPECIAL = 1000
+"""How many numbered control tokens (`<SPECIAL_20>`) such a file has at most."""
 PATTERNS = (
     r"<\|(?:reserved|dummy|extra|placeholder|unused)[A-Za-z_]*_?\d+(?:_TOKEN)?\|>",
     r"<unused\d+>",
     r"<SPECIAL_\d+>",
     r"<extra_id_\d+>",
+    r"\[control_\d+\]",
     "<｜place▁holder▁no▁\\d+｜>",
     r"<\|(?:YES|NO|GOOD|BAD|USER_\d|EXTRA_\d)_TOKEN\|>",
 )
