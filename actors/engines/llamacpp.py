@@ -275,7 +275,8 @@ def _request(
         request["timings_per_token"] = True  # says how many tokens each chunk ends
         if family is not None:
             request |= {
-                "reasoning_budget_tokens": sampling.thinking_tokens,
+                # With 0, a line break behind the mark in the prompt would count as the end.
+                "reasoning_budget_tokens": max(1, sampling.thinking_tokens),
                 "reasoning_budget_start_tag": family.begins[0],
                 "reasoning_budget_end_tags": list(dict.fromkeys([family.closing, family.end])),
                 "reasoning_budget_message": "",  # without this field nothing is forced

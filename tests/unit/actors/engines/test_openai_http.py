@@ -339,7 +339,7 @@ async def test_a_server_is_sent_what_the_recipe_or_the_request_says_of_thinking(
 ) -> None:
     names = ("chat_template_kwargs", "reasoning_effort", "thinking_token_budget")
     given = Sampling(**({"max_tokens": 8} | sampling))
-    body = openai_wire.request_body(model(**settings), MESSAGES, given)
+    body = openai_wire.request_body(model(base_url="http://x/v1", **settings), MESSAGES, given)
     assert {name: body[name] for name in names if name in body} | {
         "max_tokens": body["max_tokens"]
     } == {"max_tokens": 8} | sent
@@ -351,8 +351,12 @@ async def test_a_server_is_sent_what_the_recipe_or_the_request_says_of_thinking(
     [
         (["<thi", "nk>so", " 4</th", "ink>\n\nFour", "."], ("Four.", "so 4")),
         (
-            ["<|channel|>analysis<|mess", "age|>hm<|end|><|start|>assis", "tant<|channel|>final"]
-            + ["<|message|>Four."],
+            [
+                "<|channel|>analysis<|mess",
+                "age|>hm<|end|><|start|>assis",
+                "tant<|channel|>final",
+                "<|message|>Four.",
+            ],
             ("Four.", "hm"),
         ),
         (["Four <think>."], ("Four <think>.", "")),

@@ -15,10 +15,10 @@ THINK = "{{ '<|im_start|>' }}{% if not enable_thinking %}{{ '<think>\\n\\n</thin
 GEMMA = "{{ '<|channel>thought\\n<channel|>' }}"
 
 
-def chat(folder: Path, template: str = THINK, special: list[str] = [], **settings: Any) -> Chat:  # noqa: B006
+def chat(folder: Path, jinja: str = THINK, special: list[str] = [], **settings: Any) -> Chat:  # noqa: B006
     added = [{"content": token, "special": True} for token in special]
     (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
-    (folder / "chat_template.jinja").write_text(template)
+    (folder / "chat_template.jinja").write_text(jinja)
     weights = [{"path": str(folder)}]
     model = VllmModel.model_validate({"engine": "vllm", "weights": weights} | settings)
     return Chat(model, folder)
