@@ -107,7 +107,7 @@ class ChatModel(ModelBase):
     reasoning_format: ReasoningFormat = "auto"
     """How the model marks its reasoning, so that it is told from the answer. `auto`: the chat template
     shows it, and a server of `openai_http` may use the marks of any family. `none`: all that the model
-    writes is the answer. The names are in [docs/engines.md](engines.md#reasoning)."""
+    writes is the answer. The names are in [thinking.md](thinking.md#reasoning)."""
 
 
 class LlamaCppModel(ChatModel):
