@@ -38,6 +38,8 @@ RESERVED_ARGUMENTS = frozenset(
     }
 )
 """Arguments of chat templates, and of the functions that render them, that the engines set."""
+ARGUMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+"""The names that arguments of a chat template may have."""
 MOST_ARGUMENTS = 32
 """Most arguments that a chat template is given."""
 
@@ -55,7 +57,7 @@ def template_problem(arguments: dict[str, Any]) -> str | None:
     if len(arguments) > MOST_ARGUMENTS:
         return f"{len(arguments)} arguments; a chat template takes {MOST_ARGUMENTS} at most"
     for name, value in arguments.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+        if not re.fullmatch(ARGUMENT_NAME, name):
             return f"{name!r:.80} is no name of an argument: letters, digits and _ are allowed"
         if name in RESERVED_ARGUMENTS:
             return f"{name!r} is set by the engine; leave it out"
@@ -72,8 +74,10 @@ def _require_template(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+ArgumentName = Annotated[str, Field(pattern=ARGUMENT_NAME)]
 TemplateArguments = Annotated[
-    dict[str, str | bool | int | float | list[Any] | dict[str, Any]], AfterValidator(_require_template)
+    dict[ArgumentName, str | bool | int | float | list[Any] | dict[str, Any]],
+    AfterValidator(_require_template),
 ]
 """Arguments of a chat template by name, such as `enable_thinking: false`."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -96,6 +100,7 @@ REASONING_FORMATS = (
     "apertus",
     "gemma4",
     "harmony",
+    "solar",
     "granite",
     "apriel",
 )

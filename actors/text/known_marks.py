@@ -1,7 +1,7 @@
 """The control tokens of all families of models that are known, for servers whose tokenizer is not.
 
 The tokens were read in the families' own tokenizer files. What was read is in the folder `tokenizers`
-of this file's tests, which compare. A few are ordinary markup as well, such as `<s>` in HTML. A recipe can
+of this file's tests, which compare. A few are ordinary markup too, such as `<s>` in HTML. A recipe can
 name exactly the tokens of its server's model (`control_tokens`).
 """
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from actors.engine import Message
-from actors.text.thinking_marks import FAMILIES, QUOTES, Family
+from actors.text.thinking_marks import ANY, FAMILIES, QUOTES, Family
 
 
 class _Marks:
@@ -283,7 +283,7 @@ def without_reasoning(text: str) -> str:
     5. A block that never ends removes all text after its beginning if that begins a line. Within a line
        the mark is a mention and stays.
     """
-    text, _ = split(text, FAMILIES)  # 1
+    text, _ = split(text, ANY)  # 1
     kept: list[str] = []
     at, opened = 0, -1  # where the text to keep begins; where the open block begins, -1 if none is open
     mentioned = False

@@ -74,6 +74,14 @@ FAMILIES = (
         frame=(f"<|start|>assistant{HARMONY_FINAL}", "<|start|>assistant", HARMONY_FINAL, "<|return|>"),
         is_repeated=True,
     ),
+    Family(
+        "solar",
+        ("<|think|>",),
+        "<|end|>",
+        close="<|end|><|begin|>assistant<|content|>",
+        frame=("<|begin|>assistant<|content|>", "<|begin|>assistant", "<|content|>"),
+        is_repeated=True,
+    ),
     Family("granite", ("Here is my thought process:",), "Here is my response:", is_prose=True),
     Family(
         "apriel",
@@ -84,6 +92,8 @@ FAMILIES = (
     ),
 )
 """All families that are known. Where the marks of two fit a chat template, the later one is taken."""
+ANY = tuple(family for family in FAMILIES if not family.is_prose)
+"""The families that count where nothing is known of a model. A sentence may begin any answer."""
 BY_NAME = {family.name: family for family in FAMILIES}
 
 if set(BY_NAME) != set(REASONING_FORMATS):
@@ -96,14 +106,14 @@ def families_of(setting: str, template: str | None) -> tuple[Family, ...]:
     Args:
         setting: the model's `reasoning_format` in the recipe: `auto`, `none`, or a family's name.
         template: the model's chat template; None if it is unknown, as on a remote server. Then `auto`
-            stands for all families.
+            stands for all families in ANY.
     """
     if setting == "none":
         return ()
     if setting != "auto":
         return (BY_NAME[setting],)
     if template is None:
-        return FAMILIES
+        return ANY
     fitting = [f for f in FAMILIES if f.end in template and any(b in template for b in f.begins)]
     if not fitting and HARMONY_FINAL.partition("final")[0] in template and "analysis" in template:
         fitting = [BY_NAME["harmony"]]  # its template joins the header from pieces

@@ -55,7 +55,7 @@ async def test_an_answer_in_one_piece_and_the_short_calls(
     assert served.script.asked == [(ASKED, SAMPLING, False, 12.5)]
     assert await connection.count_tokens(ASKED) == 5
     assert await connection.count_tokens(ASKED, {"enable_thinking": False}) == 5
-    assert replica.templates == [{}, {"enable_thinking": False}]
+    assert served.script.templates == [{}, {"enable_thinking": False}]
     assert await connection.token_ends(["ab", ""]) == [[2], [0]]
     assert await connection.about("stats") == {"said": "stats"}
 

@@ -14,7 +14,7 @@ from actors.text.thinking import (
     without_leading_thought,
     without_reasoning,
 )
-from actors.text.thinking_marks import BY_NAME, FAMILIES, Family, families_of
+from actors.text.thinking_marks import ANY, BY_NAME, FAMILIES, Family, families_of
 
 THOUGHT, ANSWER = "Let me see: 2 < 3, and `x[0]`.\nYes.", "It is <b>4</b> [1].\n\nDone."
 TEXTS = st.text(alphabet="ab <|>/[]‹◁▷thinkcanel\n`'", max_size=40)
@@ -43,6 +43,8 @@ def answer_of(family: Family) -> str:
             f"<|channel|>analysis<|message|>{THOUGHT}<|end|>"
             f"<|start|>assistant<|channel|>final<|message|>{ANSWER}<|return|>"
         )
+    if family.name == "solar":
+        return f"<|think|>{THOUGHT}<|end|><|begin|>assistant<|content|>{ANSWER}"
     if family.name == "cohere":
         return f"<|START_THINKING|>{THOUGHT}<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>"
     return f"{family.begins[0]}\n{THOUGHT}\n{family.end}\n\n{ANSWER}"
@@ -151,6 +153,7 @@ TEMPLATES = {
     "mistral": "Draft it between [THINK] and [/THINK]",
     "cohere": "<|START_THINKING|>...<|END_THINKING|>",
     "seed": "<seed:think>...</seed:think>",
+    "solar": "<|begin|>assistant<|think|>...<|end|><|begin|>assistant<|content|>",
 }
 
 
@@ -163,7 +166,7 @@ def test_settings_and_unknown_templates() -> None:
     assert families_of("none", TEMPLATES["think"]) == ()
     assert families_of("gemma4", "") == (BY_NAME["gemma4"],)
     assert families_of("auto", "{{ messages[0].content }}<|im_end|>") == ()
-    assert families_of("auto", None) == FAMILIES
+    assert families_of("auto", None) == ANY
 
 
 def test_old_thoughts_are_not_shown_to_the_model_again() -> None:
@@ -188,6 +191,11 @@ def test_only_the_answer_counts_towards_its_limit() -> None:
     ("text", "expected"),
     [
         ("plain", "plain"),
+        ("Here is my thought process: I add.", "Here is my thought process: I add."),
+        ("<|channel>thought\na<channel|>b", "b"),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b", "b"),
+        ("[THINK]a[/THINK]b", "b"),
+        ("<seed:think>a</seed:think>b", "b"),
         ("<think>a</think>b", "b"),
         ("<thinking>\na\n</thinking>\n\nb", "b"),
         ("<Think>a</THINK> b", "b"),
