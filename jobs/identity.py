@@ -26,7 +26,12 @@ QUESTION_BYTES = 4
 VLLM_SETTINGS = ("quantization", "dtype", "kv_cache_dtype", "load_format")
 """Settings of a vLLM model that change its output."""
 
-CHAT_SETTINGS = {"template": {}, "reasoning_format": "auto"}
+CHAT_SETTINGS = {
+    "template": {},
+    "reasoning_format": "auto",
+    "thinking_limit": None,
+    "control_tokens": None,
+}
 """Settings of every model with a chat template that change its output, with their defaults."""
 
 LATER = ("thinking_tokens", "reasoning_effort", "template")
@@ -67,6 +72,7 @@ def model_identity(model: Model) -> str:
             content: Any = _file_content(model.weights)
         case VllmModel():
             settings = {name: getattr(model, name) for name in VLLM_SETTINGS}
+            settings["reasoning_parser"] = None  # a setting of older runs, which keep their identity
             content = [_folder_content(model.weights), settings]
         case OpenAIHttpModel():
             content = [model.base_url, model.model]

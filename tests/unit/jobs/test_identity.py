@@ -143,6 +143,8 @@ def test_what_only_changes_how_a_model_runs_is_not_its_identity(
         (VLLM, {"reasoning_format": "think"}),
         (LLAMACPP, {"template": {"enable_thinking": False}}),
         (HTTP, {"template": {"enable_thinking": False}}),
+        (HTTP, {"thinking_limit": "thinking_token_budget"}),
+        (HTTP, {"control_tokens": ["<x>"]}),
         (HTTP, {"base_url": "http://there/v1"}),
         (HTTP, {"model": "other"}),
         (SCRIPTED, {"text": "other"}),
