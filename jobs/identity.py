@@ -26,7 +26,7 @@ QUESTION_BYTES = 4
 VLLM_SETTINGS = ("quantization", "dtype", "kv_cache_dtype", "load_format")
 """Settings of a vLLM model that change its output."""
 
-CHAT_SETTINGS = {
+CHAT_SETTINGS: dict[str, Any] = {
     "template": {},
     "reasoning_format": "auto",
     "thinking_limit": None,
