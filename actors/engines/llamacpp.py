@@ -91,7 +91,8 @@ class LlamaCppEngine:
             if self._vocabulary is None:
                 self._vocabulary = read_vocabulary(path)
         except ValueError as error:
-            raise EngineUnavailable(f"{path}: {error}", model=self._name) from error
+            message = f"llama.cpp cannot load {path}: {error}"
+            raise EngineUnavailable(message, model=self._name) from error
         template = self._vocabulary.template
         self._families = families_of(self._model.reasoning_format, template)
         self._defuser = Defuser(self._vocabulary.control)
