@@ -7,7 +7,7 @@ from typing import Any
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
-USER_DEFINED = 4
+CONTROL, USER_DEFINED = 3, 4
 
 
 class _Header:
@@ -56,14 +56,17 @@ def _written(kind: int, value: Any) -> bytes:
     return struct.pack("<IQ", inner, len(items)) + b"".join(_written(inner, item) for item in items)
 
 
-def edited(source: Path, target: Path, template: str, tokens: Mapping[str, str]) -> Path:
+def edited(
+    source: Path, target: Path, template: str, tokens: Mapping[str, str], kind: int = USER_DEFINED
+) -> Path:
     """Write the copy to `target`.
 
     Args:
         source: the file.
         target: the copy.
         template: the copy's chat template.
-        tokens: the new text of a token by its old text. In the copy these tokens are user-defined.
+        tokens: the new text of a token by its old text.
+        kind: the type that these tokens have in the copy.
     """
     data = source.read_bytes()
     header = _Header(data)
@@ -73,10 +76,10 @@ def edited(source: Path, target: Path, template: str, tokens: Mapping[str, str])
     kinds: list[int] = metadata["tokenizer.ggml.token_type"][1][1]
     for old, new in tokens.items():
         at = texts.index(old.encode())
-        texts[at], kinds[at] = new.encode(), USER_DEFINED
+        texts[at], kinds[at] = new.encode(), kind
     head = data[:8] + struct.pack("<QQ", header.tensors, len(metadata))
-    for key, (kind, value) in metadata.items():
-        head += _written(STRING, key.encode()) + struct.pack("<I", kind) + _written(kind, value)
+    for key, (of, value) in metadata.items():
+        head += _written(STRING, key.encode()) + struct.pack("<I", of) + _written(of, value)
     head += data[header.end_of_metadata : header.end]
     alignment = metadata.get("general.alignment", (4, 32))[1]
     start = -(-header.end // alignment) * alignment

@@ -15,7 +15,7 @@ from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
 from configs.load import load
 from configs.schema import LlamaCppModel, Sampling
-from tests.e2e.gguf_edit import edited
+from tests.e2e.gguf_edit import CONTROL, USER_DEFINED, edited
 
 pytestmark = pytest.mark.weights
 
@@ -29,11 +29,13 @@ QUESTION: list[Message] = [{"role": "user", "content": "What is the capital of F
 ON = {"template": {"enable_thinking": True}}
 
 
-@pytest.fixture(scope="module")
-def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[CONTROL, USER_DEFINED], ids=["control", "user-defined"])
+def thinker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file. By itself llama.cpp leaves marks that are control tokens out of answers."""
     assert isinstance(SMOLLM, LlamaCppModel)
     source, target = fetch("smollm", SMOLLM.weights), tmp_path_factory.mktemp("gguf") / "thinker.gguf"
-    return edited(source, target, TEMPLATE, {"<issue_start>": "<think>", "<issue_closed>": "</think>"})
+    marks = {"<issue_start>": "<think>", "<issue_closed>": "</think>"}
+    return edited(source, target, TEMPLATE, marks, request.param)
 
 
 @pytest.fixture
@@ -64,6 +66,9 @@ async def test_reasoning_is_on_or_off_and_is_counted_as_the_engine_counts(
     ):
         whole = await answer(engine, **sampling)
         assert (bool(whole.reasoning), "think" in whole.text) == (thinks, False)
+        assert engine._vocabulary is not None
+        written = whole.text + whole.reasoning
+        assert not [token for token in engine._vocabulary.control if token in written]
         arguments = Sampling(**sampling).template_arguments
         assert whole.prompt_tokens == len(await engine.token_ends(QUESTION, arguments))
     on = len(await engine.token_ends(QUESTION, {"enable_thinking": True}))
