@@ -1,8 +1,9 @@
 """What every engine can do (`Engine`), and the data that it takes and gives: messages and deltas."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypedDict, cast, runtime_checkable
 
 import msgspec
@@ -13,6 +14,8 @@ PIECE_S = 0.1
 """Longest time, in seconds, for which an engine holds text back from a caller that does not read the
 answer while it grows. Such a caller still looks at the text: whether any has come by the time of its
 limit for the first token, and what has come by its deadline."""
+NONE: Mapping[str, Any] = MappingProxyType({})
+"""No arguments of a chat template."""
 FinishReason = Literal["stop", "length"]
 """`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens."""
 
@@ -117,11 +120,16 @@ class Engine(Protocol):
                 time. The first text and the end come without delay all the same.
         """
 
-    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+    async def token_ends(
+        self, prompt: str | Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> list[int]:
         """Return where each token of a text, or of a conversation in the model's chat template, ends.
 
         The list has one number per token: the position in characters where the token ends. So the list
         is as long as there are tokens, and a text cut at the nth number keeps n tokens.
+
+        Args:
+            template: arguments of the chat template that win over those of the model.
         """
 
     async def check_health(self) -> None:

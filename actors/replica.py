@@ -7,13 +7,13 @@ A call waits for the replica's turn. The replica counts its calls. `Replica` is 
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from actors import engines
-from actors.engine import Delta, Engine, Message, Share, Sleeper, collect_answer
+from actors.engine import NONE, Delta, Engine, Message, Share, Sleeper, collect_answer
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
 from cluster.cards.memory import CardFull, CardMemory, MemoryMeter, NvmlMeter, wait_for_memory
@@ -183,22 +183,31 @@ class Replica:
                 self._counts["in_flight"] -= 1
                 self._counts[outcome] += 1
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        """The number of tokens of a conversation in the model's chat template."""
-        return len(await self._token_ends(messages))
+    async def count_tokens(
+        self, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        """The number of tokens of a conversation in the model's chat template.
+
+        Args:
+            template: arguments of the chat template for this conversation, as a call's sampling gives
+                them (`Sampling.template_arguments`).
+        """
+        return len(await self._token_ends(messages, template))
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
         """For each text, the position in characters at which each of its tokens ends."""
         return [await self._token_ends(text) for text in texts]
 
-    async def _token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+    async def _token_ends(
+        self, prompt: str | Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> list[int]:
         try:
-            return await self._engine.token_ends(prompt)
+            return await self._engine.token_ends(prompt, template)
         except EngineUnavailable:
             if self._turns.state is State.RESIDENT:
                 raise
         async with self._turns.turn():  # the tokenizer of some engines sleeps with them
-            return await self._engine.token_ends(prompt)
+            return await self._engine.token_ends(prompt, template)
 
     async def settings(self) -> ReplicaSettings:
         """The settings with which the replica runs."""

@@ -1,6 +1,8 @@
 """The base class of all settings, and the types that many settings share."""
 
-from typing import Annotated, TypeVar
+import json
+import re
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -14,6 +16,70 @@ def _require_below(path: str) -> str:
     return path
 
 
+RESERVED_ARGUMENTS = frozenset(
+    {
+        "add_generation_prompt",
+        "bos_token",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "documents",
+        "eos_token",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
+)
+"""Arguments of chat templates, and of the functions that render them, that the engines set."""
+ARGUMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+"""The names that arguments of a chat template may have."""
+MOST_ARGUMENTS = 32
+"""Most arguments that a chat template is given."""
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def template_problem(arguments: dict[str, Any]) -> str | None:
+    """What is wrong with the arguments of a chat template; None if nothing is."""
+    if len(arguments) > MOST_ARGUMENTS:
+        return f"{len(arguments)} arguments; a chat template takes {MOST_ARGUMENTS} at most"
+    for name, value in arguments.items():
+        if not re.fullmatch(ARGUMENT_NAME, name):
+            return f"{name!r:.80} is no name of an argument: letters, digits and _ are allowed"
+        if name in RESERVED_ARGUMENTS:
+            return f"{name!r} is set by the engine; leave it out"
+        if not _is_json(value):
+            return f"{name!r} is no text, number, true, false, list or mapping: {value!r:.80}"
+        if name in ("enable_thinking", "thinking") and not isinstance(value, bool):
+            return f"{name!r} has to be true or false, not {value!r:.80}"
+    return None
+
+
+def _require_template(arguments: dict[str, Any]) -> dict[str, Any]:
+    if (problem := template_problem(arguments)) is not None:
+        raise PydanticCustomError("template", "{problem}", {"problem": problem})
+    return arguments
+
+
+ArgumentName = Annotated[str, Field(pattern=ARGUMENT_NAME)]
+TemplateArguments = Annotated[
+    dict[ArgumentName, str | bool | int | float | list[Any] | dict[str, Any]],
+    AfterValidator(_require_template),
+]
+"""Arguments of a chat template by name, such as `enable_thinking: false`."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 """A name of a model, a mixture or a card: safe in URLs, file names and actor names."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -22,6 +88,23 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 """A time above 0 s and of at most a day."""
 PathBelow = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_require_below)]
 """A relative path inside an archive or a repository. The path cannot lead out of it."""
+REASONING_FORMATS = (
+    "think",
+    "thinking",
+    "thought",
+    "seed",
+    "minimax_m3",
+    "kimi_vl",
+    "mistral",
+    "cohere",
+    "apertus",
+    "gemma4",
+    "harmony",
+    "solar",
+    "granite",
+    "apriel",
+)
+"""Families of models by how they mark their reasoning. `actors/text/thinking.py` has the marks."""
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 """A tuple, which YAML and JSON write as a list."""

@@ -94,8 +94,12 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
     for _, name, where, sampling in _uses(recipe):
         model = _mapping(models.get(name)) if isinstance(name, str) else {}
         context, most = model.get("context_tokens"), _mapping(sampling).get("max_tokens")
+        thinking = _mapping(sampling).get("thinking_tokens")
+        of = "answer"
+        if isinstance(thinking, int) and isinstance(most, int) and thinking:
+            most, of = most + thinking, "answer and reasoning"
         if isinstance(context, int) and isinstance(most, int) and most >= context:
-            message = f"{most} tokens of answer leave a prompt no room in model {name!r}, which holds"
+            message = f"{most} tokens of {of} leave a prompt no room in model {name!r}, which holds"
             yield Problem((*where, "max_tokens"), f"{message} {context} (context_tokens)")
 
 

@@ -14,6 +14,7 @@
     │   └── OverAllowance   429  the key has used up what it is allowed
     ├── EngineError         502  a model failed
     │   └── EmptyAnswer     502  a model wrote no text
+    │       └── OnlyReasoning 502  a model thought and did not answer
     ├── EngineUnavailable   503  a model's replica cannot be reached
     │   ├── NoReplica         503  none of the model's replicas runs
     │   └── ServerUnreachable 503  the server that a model runs on does not answer
@@ -160,6 +161,12 @@ class EmptyAnswer(EngineError):
     """A model ended its answer without any text."""
 
     code = "empty"
+
+
+class OnlyReasoning(EmptyAnswer):
+    """A model ended after its reasoning, without an answer; the message says what helps."""
+
+    code = "only_reasoning"
 
 
 class EngineUnavailable(RequestError):

@@ -3,10 +3,17 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from configs.base import Many, Seconds, Strict
+from configs.base import REASONING_FORMATS, Many, Seconds, Strict, TemplateArguments
 from configs.weights import FolderSource, WeightsSource
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -56,6 +63,22 @@ def _from_number(value: Any) -> Any:
 Number = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
+def _require_format(value: str) -> str:
+    if value not in ("auto", "none", *REASONING_FORMATS):
+        known = ", ".join(["auto", "none", *REASONING_FORMATS])
+        raise PydanticCustomError(
+            "reasoning_format", "this has to be one of: {known}", {"known": known}
+        )
+    return value
+
+
+ReasoningFormat = Annotated[
+    str,
+    AfterValidator(_require_format),
+    Field(json_schema_extra={"enum": ["auto", "none", *REASONING_FORMATS]}),
+]
+
+
 class ModelBase(Strict):
     """The settings of every model, whichever engine runs the model."""
 
@@ -73,7 +96,21 @@ class ModelBase(Strict):
     other models, and they are awake in turns. `auto`: the planner decides."""
 
 
-class LlamaCppModel(ModelBase):
+class ChatModel(ModelBase):
+    """The settings of every model that has a chat template."""
+
+    template: TemplateArguments = Field({})
+    """Arguments of the model's chat template, such as `{enable_thinking: false}`. They count for
+    prompts and for the counting of tokens. Which arguments there are depends on the model:
+    `enable_thinking` (Qwen3, GLM, Gemma 4, SmolLM3, Nemotron), `thinking` (DeepSeek V3.1, Granite),
+    `reasoning_effort` (gpt-oss)."""
+    reasoning_format: ReasoningFormat = "auto"
+    """How the model marks its reasoning, so that it is told from the answer. `auto`: the chat template
+    shows it, and a server of `openai_http` may use the marks of any family. `none`: all that the model
+    writes is the answer. The names are in [thinking.md](thinking.md#reasoning)."""
+
+
+class LlamaCppModel(ChatModel):
     """A model in a GGUF file. llama.cpp runs the model inside the replica's process."""
 
     engine: Literal["llamacpp"]
@@ -87,7 +124,7 @@ class LlamaCppModel(ModelBase):
     needs a small number. A larger number is faster: 512 was measured 1.26 times as fast as 32."""
 
 
-class OpenAIHttpModel(ModelBase):
+class OpenAIHttpModel(ChatModel):
     """A model on an OpenAI-compatible server."""
 
     engine: Literal["openai_http"]
@@ -100,6 +137,15 @@ class OpenAIHttpModel(ModelBase):
     """Environment variable that holds the API key. A recipe never contains keys."""
     output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The request parameter by which that server limits the tokens of an answer."""
+    thinking_limit: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The request parameter by which that server limits the tokens of reasoning
+    (`thinking_token_budget` of vLLM, `thinking_budget_tokens` of llama.cpp). Without the name,
+    `sampling.thinking_tokens` only makes room beside the answer, and the server may think longer."""
+    control_tokens: Many[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
+        None, max_length=4096
+    )
+    """Texts that the server's model reads as control tokens. They are made harmless in messages. By
+    default the known ones of all families; an empty list leaves all texts as they are."""
     characters_per_token: float = Field(3.0, gt=0, le=20)
     """Characters per token. They give an estimate of a text's tokens, because the server's tokenizer is
     unknown. A lower number is safer."""
@@ -148,7 +194,7 @@ class ScriptedModel(ModelBase):
     sampling and the process ID."""
 
 
-class VllmModel(ModelBase):
+class VllmModel(ChatModel):
     """A model in a folder of safetensors. vLLM runs the model on GPUs, or on a CPU with a CPU build."""
 
     engine: Literal["vllm"]
@@ -172,8 +218,6 @@ class VllmModel(ModelBase):
     """Skip compilation and CUDA graphs: the model starts faster and decodes slower."""
     load_format: Literal["auto", "dummy"] = "auto"
     """`dummy` makes random weights in the real shape, to measure memory and speed without files."""
-    reasoning_parser: str | None = None
-    """Name of vLLM's parser that separates reasoning from the answer (`qwen3`, `deepseek_r1`)."""
     trust_remote_code: bool = False
     """Run the Python code in the checkpoint's folder. Turn this on only if you have read that code."""
 

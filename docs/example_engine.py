@@ -3,10 +3,11 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from configs.errors import ContextTooLong, EngineUnavailable
 from configs.schema import Sampling
 
@@ -60,7 +61,11 @@ class DiceEngine:
         finally:  # closing the generator ends the work, whoever closes it
             self.calls_in_flight -= 1
 
-    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+    async def token_ends(
+        self,
+        prompt: str | Sequence[Message],
+        template: Mapping[str, Any] = NONE,  # noqa: ARG002
+    ) -> list[int]:
         text = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
         return [match.end() for match in re.finditer(r"\s*\S+|\s+$", text)]
 

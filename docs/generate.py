@@ -90,7 +90,7 @@ def _section(name: str, definition: dict[str, Any]) -> Iterator[str]:
 
 def _default(value: dict[str, Any]) -> str:
     default = value.get("default")
-    if default is None or default == "":
+    if default in (None, "", {}):
         return ""
     return "see there" if isinstance(default, dict) else f"`{json.dumps(default)}`"
 
@@ -107,6 +107,8 @@ def _kind(value: dict[str, Any]) -> str:
     if value.get("type") == "array":
         return f"list of {_kind(value['items'])}"
     if value.get("type") == "object":
+        if "patternProperties" not in value:
+            return "mapping"
         (inner,) = value["patternProperties"].values()  # names are held to a pattern
         return f"mapping of names to {_kind(inner)}"
     return str(value.get("type", "any")) + _bounds(value)

@@ -1,6 +1,6 @@
 """What the events of one answer tell about it: its text, the calls behind it, and what went wrong."""
 
-from configs.errors import ContextTooLong, EmptyAnswer, QuorumNotMet
+from configs.errors import ContextTooLong, EmptyAnswer, OnlyReasoning, QuorumNotMet
 from jobs.records import UsedCall
 from jobs.stored_calls import StoredModels
 from serve_app.mixture.events import (
@@ -14,7 +14,7 @@ from serve_app.mixture.events import (
     Summary,
 )
 
-OWN_CAUSES = {EmptyAnswer.code, ContextTooLong.code, QuorumNotMet.code}
+OWN_CAUSES = {EmptyAnswer.code, OnlyReasoning.code, ContextTooLong.code, QuorumNotMet.code}
 """Causes of a missing contribution that would repeat on a retry, because they follow from the prompt
 and the model's own output. `quorum_not_met` only follows from other missing contributions. An answer
 that lacks contributions for these causes alone is final. Any other cause is a fault: unless answers may

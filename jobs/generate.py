@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from actors.engine import Message
+from actors.text.thinking import without_reasoning
 from configs.errors import ContextTooLong, RequestError, UserError
 from jobs.answer_events import AnswerEvents, FaultyAnswer
 from jobs.records import Answer, Failure, Row
@@ -22,7 +23,6 @@ from jobs.variants import Variant, sampling_alone
 from jobs.worker_pool import work_on_all
 from serve_app.mixture.events import Event, StageDone
 from serve_app.mixture.moa import answer, direct, sample_seed
-from serve_app.mixture.references import without_reasoning
 
 FAILURES_IN_A_ROW = 100
 """A run stops after this many failures with no answer between them: all further rows would fail too."""

@@ -23,8 +23,19 @@ KEY_BYTES = 16
 QUESTION_BYTES = 4
 """Length of the part of a key that depends on the user's first message alone."""
 
-VLLM_SETTINGS = ("quantization", "dtype", "kv_cache_dtype", "load_format", "reasoning_parser")
+VLLM_SETTINGS = ("quantization", "dtype", "kv_cache_dtype", "load_format")
 """Settings of a vLLM model that change its output."""
+
+CHAT_SETTINGS: dict[str, Any] = {
+    "template": {},
+    "reasoning_format": "auto",
+    "thinking_limit": None,
+    "control_tokens": None,
+}
+"""Settings of every model with a chat template that change its output, with their defaults."""
+
+LATER = ("thinking_tokens", "reasoning_effort", "template")
+"""Settings of `Sampling` that were added after runs had been stored."""
 
 SCRIPT_SETTINGS = ("text", "tokens")
 """Settings of a scripted model that change its output."""
@@ -44,7 +55,7 @@ def call_key(model: str, identity: str, messages: Sequence[Message], sampling: S
     """
     contents = [[message["role"], message["content"]] for message in messages]
     question = next((content for role, content in contents if role == "user"), "")
-    whole = [model, identity, contents, sampling.model_dump(mode="json")]
+    whole = [model, identity, contents, _settings(sampling)]
     return (_hash(question).digest()[:QUESTION_BYTES] + _hash(whole).digest())[:KEY_BYTES]
 
 
@@ -61,12 +72,16 @@ def model_identity(model: Model) -> str:
             content: Any = _file_content(model.weights)
         case VllmModel():
             settings = {name: getattr(model, name) for name in VLLM_SETTINGS}
+            settings["reasoning_parser"] = None  # a setting of older runs, which keep their identity
             content = [_folder_content(model.weights), settings]
         case OpenAIHttpModel():
             content = [model.base_url, model.model]
         case ScriptedModel():
             content = {name: getattr(model, name) for name in SCRIPT_SETTINGS}
-    return short_hash([model.engine, content])
+    chat = {
+        n: getattr(model, n) for n, usual in CHAT_SETTINGS.items() if getattr(model, n, usual) != usual
+    }
+    return short_hash([model.engine, content, *([chat] if chat else [])])
 
 
 def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
@@ -86,7 +101,7 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
         asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
         used = {name: identities[name] for name in sorted(variant.models)}
         return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": about})
-    sampling = sampling_alone(recipe, variant.model).model_dump(mode="json")
+    sampling = _settings(sampling_alone(recipe, variant.model))
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
     return Generator(variant.name, "model", identity, {"model": about["models"][variant.model]})
 
@@ -94,6 +109,15 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
 def short_hash(value: Any) -> str:
     """Hash of a JSON value that people can compare: 32 hexadecimal digits."""
     return _hash(value).hexdigest()[:32]
+
+
+def _settings(sampling: Sampling) -> dict[str, Any]:
+    """The sampling as a JSON value. Settings that LATER names count only where they are given, so that
+    the calls that older runs have stored keep their keys."""
+    settings = sampling.model_dump(mode="json")
+    return {
+        name: value for name, value in settings.items() if name not in LATER or value not in (None, {})
+    }
 
 
 def _hash(value: Any) -> "hashlib._Hash":

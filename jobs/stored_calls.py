@@ -9,9 +9,9 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from configs.errors import EngineError, EngineUnavailable, Overloaded
 from configs.schema import Sampling
 from jobs.identity import call_key
@@ -209,8 +209,12 @@ class StoredModels:
         as long as `CallPatience` allows."""
         return False
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        return await self._calls.retry(lambda: self._calls.models.count_tokens(model, messages))
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return await self._calls.retry(
+            lambda: self._calls.models.count_tokens(model, messages, template)
+        )
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._calls.retry(lambda: self._calls.models.token_ends(model, texts))

@@ -5,12 +5,13 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from actors.calls.address import Address
 from actors.calls.replica_pool import ReplicaPool
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from actors.replica import ReplicaSettings, ReplicaStats
 from configs.errors import RequestError
 from configs.schema import Sampling
@@ -117,9 +118,11 @@ class ReplicaModels:
         connection = await (await self._pool(model)).choose()
         return await connection.complete(messages, sampling, self._patience_s)
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
         connection = await (await self._pool(model)).choose()
-        return await connection.count_tokens(messages)
+        return await connection.count_tokens(messages, template)
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         connection = await (await self._pool(model)).choose()

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from actors.calls import frames
@@ -27,7 +27,7 @@ from actors.calls.frames import (
 )
 from actors.calls.incoming import Answer, Incoming
 from actors.calls.wire_errors import rebuild
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from configs.errors import EngineUnavailable
 from configs.schema import Sampling
 
@@ -139,9 +139,13 @@ class Connection(asyncio.Protocol):
             call.has_ended = True
             return _delta(frame)
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(
+        self, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
         """See `Replica.count_tokens`."""
-        count: int = await self._look_up(lambda number: AskCount(number, list(messages)))
+        count: int = await self._look_up(
+            lambda number: AskCount(number, list(messages), dict(template))
+        )
         return count
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:

@@ -72,6 +72,8 @@ class AskCount(Frame, tag=5):
 
     call: int
     messages: list[Message]
+    template: dict[str, Any] = {}
+    """See `Replica.count_tokens`."""
 
 
 class AskEnds(Frame, tag=6):

@@ -6,7 +6,7 @@ ends early when its caller sends `Cancel`, or when the connection is lost.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -57,7 +57,7 @@ class Callee(Protocol):
     ) -> Delta:
         """See `Replica.complete`."""
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(self, messages: Sequence[Message], template: Mapping[str, Any]) -> int:
         """See `Replica.count_tokens`."""
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
@@ -258,7 +258,7 @@ class _Served(asyncio.Protocol):
     async def _look_up(self, ask: AskCount | AskEnds | AskAbout) -> Any:
         match ask:
             case AskCount():
-                return await self._server.replica.count_tokens(ask.messages)
+                return await self._server.replica.count_tokens(ask.messages, ask.template)
             case AskEnds():
                 return await self._server.replica.token_ends(ask.texts)
             case AskAbout():

@@ -8,13 +8,15 @@ Facts that shape this engine, tested on xllamacpp 2026.10.11549:
 - Each Server opens an HTTP port without authentication, and this cannot be switched off. So we have it
   listen on a Unix socket in a folder that only this user can enter, and protect the socket with a
   random key. We send tokenizing requests to the socket, because the library has no function for them.
+- The library can parse answers itself, but fails a call whose answer does not match the format that it
+  expects. `force_pure_content_parser` turns that off. `actors/text/thinking.py` separates reasoning.
 """
 
 import asyncio
 import json
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -23,12 +25,20 @@ from typing import Any
 import aiohttp
 import xllamacpp
 
-from actors.engine import Delta, Message, Share, merge
+from actors.engine import NONE, Delta, Message, Share
+from actors.engines.gguf_vocabulary import Vocabulary, read_vocabulary
+from actors.engines.llamacpp_answer import Answer
 from actors.engines.llamacpp_call import NativeCall, NativeFailure
 from actors.private_folder import PrivateFolder
+from actors.text.control_tokens import Defuser
+from actors.text.thinking import Splitter, without_leading_thought
+from actors.text.thinking_marks import Family, families_of
 from actors.weights.files import fetch
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling
+
+MOST_OPENED = 256
+"""Most different arguments of a chat template of which the engine remembers how a prompt ends."""
 
 
 def create(name: str, model: LlamaCppModel, share: Share) -> "LlamaCppEngine":
@@ -52,6 +62,11 @@ class LlamaCppEngine:
         self._folder: PrivateFolder | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._stopping = threading.Event()
+        self._vocabulary: Vocabulary | None = None
+        self._families: tuple[Family, ...] = ()
+        self._defuser = Defuser(())
+        self._opened: dict[str, bool] = {}
+        """Whether a prompt ends within a thought, by the arguments of the chat template."""
 
     async def start(self) -> None:
         path = await asyncio.to_thread(fetch, self._name, self._model.weights)
@@ -77,6 +92,15 @@ class LlamaCppEngine:
             if file.read(4) != b"GGUF":  # llama.cpp would not say why
                 raise EngineUnavailable(f"{path} is not a GGUF file", model=self._name)
         try:
+            if self._vocabulary is None:
+                self._vocabulary = read_vocabulary(path)
+        except ValueError as error:
+            message = f"llama.cpp cannot load {path}: {error}"
+            raise EngineUnavailable(message, model=self._name) from error
+        template = self._vocabulary.template
+        self._families = families_of(self._model.reasoning_format, template)
+        self._defuser = Defuser(self._vocabulary.control)
+        try:
             return xllamacpp.Server(self._params(path, socket, key))
         except RuntimeError as error:
             message = f"llama.cpp cannot load {path}: {error}"
@@ -99,7 +123,16 @@ class LlamaCppEngine:
         params.n_threads_http = 1
         params.api_keys = [key]
         params.endpoint_metrics = True
+        params.force_pure_content_parser = True
+        params.special = self._writes_control
         return params
+
+    @property
+    def _writes_control(self) -> bool:
+        """Whether llama.cpp has to write control tokens out, because they mark reasoning."""
+        assert self._vocabulary is not None
+        marks = [mark for family in self._families for mark in family.marks]
+        return any(token in mark for token in self._vocabulary.hidden for mark in marks)
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
@@ -107,36 +140,27 @@ class LlamaCppEngine:
         await self.check_health()
         assert self._pool is not None
         stopping = self._stopping
-        request = json.dumps(_request(messages, sampling))
-        call = NativeCall(self._server, request, stopping, streamed)
+        template = self._model.template | sampling.template_arguments
+        family = self._families[0] if self._families else None
+        body = _request(self._harmless(messages), sampling, template, family)
+        answer = Answer(await self._splitter(template), sampling)
+        call = NativeCall(self._server, json.dumps(body), stopping, streamed)
         try:
             async with aclosing(call.run(self._pool)) as crossings:
                 async for chunks in crossings:
-                    deltas = [self._delta(chunk, sampling) for chunk in chunks]
-                    if (together := merge(deltas)) != Delta():
+                    for chunk in chunks:
+                        if "error" in chunk:
+                            raise self._error(chunk["error"])
+                    if (together := answer.add(chunks)) != Delta():
                         yield together
+                    if answer.has_ended:
+                        return
+            if (rest := answer.end()) != Delta():
+                yield rest
         except NativeFailure as error:
             raise EngineError(f"llama.cpp: {error}", model=self._name) from error
         if stopping.is_set():
             raise EngineUnavailable("llama.cpp was stopped", model=self._name)
-
-    def _delta(self, chunk: dict[str, Any], sampling: Sampling) -> Delta:
-        if "error" in chunk:
-            raise self._error(chunk["error"])
-        usage = chunk.get("usage") or {}
-        choice = (chunk.get("choices") or [{}])[0]
-        part = choice.get("delta") or {}
-        return Delta(
-            text=part.get("content") or "",
-            reasoning=part.get("reasoning_content") or "",
-            finish_reason=choice.get("finish_reason"),
-            prompt_tokens=usage.get("prompt_tokens", 0),
-            completion_tokens=usage.get("completion_tokens", 0),
-            logprobs=tuple(
-                token | {"top_logprobs": token["top_logprobs"][: sampling.top_logprobs]}
-                for token in (choice.get("logprobs") or {}).get("content") or ()
-            ),
-        )
 
     def _error(self, error: dict[str, Any]) -> EngineError | BadRequest:
         message = str(error.get("message", error))
@@ -146,12 +170,36 @@ class LlamaCppEngine:
             return BadRequest(message, model=self._name)
         return EngineError(message, model=self._name)
 
-    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
-        if not isinstance(prompt, str):
-            answer = await self._post("/apply-template", {"messages": list(prompt)})
-            special = {"parse_special": True, "add_special": True}
-            return await self._token_ends(answer["prompt"], **special)
-        return await self._token_ends(prompt)
+    def _harmless(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as the model may read them: no control tokens, no thoughts of old answers."""
+        return self._defuser.harmless(without_leading_thought(messages, self._families))
+
+    async def _splitter(self, template: Mapping[str, Any]) -> Splitter:
+        """A Splitter for one answer to a prompt with these arguments of the chat template."""
+        if not self._families:
+            return Splitter(())
+        key = json.dumps(template, sort_keys=True)
+        if key not in self._opened:
+            if len(self._opened) >= MOST_OPENED:
+                self._opened.clear()
+            prompt = await self._render([Message(role="user", content="hi")], template)
+            self._opened[key] = self._families[0].opens(prompt)
+        assert self._vocabulary is not None
+        hidden = self._vocabulary.hidden if self._writes_control else ()
+        return Splitter(self._families, is_open=self._opened[key], hidden=hidden)
+
+    async def _render(self, messages: Sequence[Message], template: Mapping[str, Any]) -> str:
+        body = {"messages": list(messages), "chat_template_kwargs": dict(template)}
+        answer = await self._post("/apply-template", body)
+        return str(answer["prompt"])
+
+    async def token_ends(
+        self, prompt: str | Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> list[int]:
+        if isinstance(prompt, str):
+            return await self._token_ends(self._defuser.defuse(prompt))
+        text = await self._render(self._harmless(prompt), self._model.template | dict(template))
+        return await self._token_ends(text, parse_special=True, add_special=True)
 
     async def _token_ends(self, text: str, **options: bool) -> list[int]:
         body = {"content": text, "with_pieces": True, **options}
@@ -196,9 +244,15 @@ class LlamaCppEngine:
             folder.remove()
 
 
-def _request(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+def _request(
+    messages: Sequence[Message],
+    sampling: Sampling,
+    template: Mapping[str, Any],
+    family: Family | None,
+) -> dict[str, Any]:
     request: dict[str, Any] = {
         "messages": list(messages),
+        "chat_template_kwargs": dict(template),
         "stream": True,  # a call that is not streamed cannot be cancelled
         "stream_options": {"include_usage": True},
         "return_progress": True,
@@ -206,7 +260,7 @@ def _request(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "top_k": 0,  # with llama.cpp's own defaults of top_k and min_p the sampling would differ
         "min_p": 0,  # from what the recipe says
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": sampling.most_tokens,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
     }
@@ -214,6 +268,16 @@ def _request(messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         request["stop"] = list(sampling.stop)
     if sampling.seed is not None:
         request["seed"] = sampling.seed % (2**32 - 1)  # llama.cpp takes 2**32 - 1 for a random seed
+    if sampling.thinking_tokens is not None:
+        request["timings_per_token"] = True  # says how many tokens each chunk ends
+        if family is not None:
+            request |= {
+                # With 0, a line break behind the mark in the prompt would count as the end.
+                "reasoning_budget_tokens": max(1, sampling.thinking_tokens),
+                "reasoning_budget_start_tag": family.begins[0],
+                "reasoning_budget_end_tags": list(dict.fromkeys([family.closing, family.end])),
+                "reasoning_budget_message": "",  # without this field nothing is forced
+            }
     if sampling.top_logprobs is not None:
         # With 0, llama.cpp would also leave out the log-probability of the written token.
         request |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}

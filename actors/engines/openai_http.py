@@ -15,7 +15,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -23,10 +23,13 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from actors.engine import Delta, Message, Share, merge
+from actors.engine import NONE, Delta, Message, Share, merge
 from actors.engines import openai_wire as wire
 from actors.engines.http_events import DONE, EventReader
 from actors.engines.sse import EventTooLong
+from actors.text.control_tokens import Defuser, known
+from actors.text.thinking import Splitter, without_leading_thought
+from actors.text.thinking_marks import families_of
 from configs.errors import (
     BadRequest,
     ContextTooLong,
@@ -74,6 +77,13 @@ class OpenAIHttpEngine:
         self._key = ""
         self._session: aiohttp.ClientSession | None = None
         self._stopped = asyncio.Event()
+        self._families = families_of(model.reasoning_format, None)
+        tokens = model.control_tokens
+        self._defuser = known() if tokens is None else Defuser(tokens)
+
+    def _harmless(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages without what the server's model would read as control tokens."""
+        return self._defuser.harmless(without_leading_thought(messages, self._families))
 
     async def start(self) -> None:
         headers = {}
@@ -96,9 +106,11 @@ class OpenAIHttpEngine:
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
-        request = wire.request_body(self._model, messages, sampling)
+        harmless = self._harmless(messages)
+        request = wire.request_body(self._model, harmless, sampling)
         answer = wire.StreamedAnswer()
         for attempt in range(self._model.retries + 1):
+            answer = wire.StreamedAnswer(splitter=Splitter(self._families))
             try:
                 async with aclosing(self._attempt(request, answer, streamed)) as deltas:
                     async for delta in deltas:
@@ -109,7 +121,7 @@ class OpenAIHttpEngine:
             with suppress(TimeoutError):  # `stop` ends the wait
                 await asyncio.wait_for(self._stopped.wait(), wait_s)
         ratio = self._model.characters_per_token
-        yield answer.final_delta(lambda: len(wire.prompt_ends(messages, ratio)), ratio)
+        yield answer.final_delta(lambda: len(wire.prompt_ends(harmless, ratio)), ratio)
 
     def _wait_before_retry(self, failure: _Retriable, attempt: int) -> float:
         """Seconds to wait before another attempt; raises the failure's cause if none is left."""
@@ -231,7 +243,11 @@ class OpenAIHttpEngine:
             detail = detail.replace(self._key, "***")
         return f"{self._model.base_url}: {detail[:MOST_ERROR_CHARACTERS]}"
 
-    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+    async def token_ends(
+        self,
+        prompt: str | Sequence[Message],
+        template: Mapping[str, Any] = NONE,  # noqa: ARG002
+    ) -> list[int]:
         """Estimate where the tokens end: the server's tokenizer is not known here."""
         ratio = self._model.characters_per_token
         if isinstance(prompt, str):

@@ -15,6 +15,7 @@ import msgspec
 from pydantic_core import from_json
 
 from actors.engine import Delta, FinishReason, Message
+from actors.text.thinking import Splitter
 from configs.schema import OpenAIHttpModel, Sampling
 
 TEMPLATE_TOKENS = 8
@@ -98,6 +99,8 @@ class StreamedAnswer:
     finish_reason: FinishReason | None = None
     ended: bool = False
     """Whether the server has marked the answer as complete."""
+    splitter: Splitter = field(default_factory=lambda: Splitter(()))
+    """Tells reasoning from text where the server has not done so."""
 
     def add(self, chunk: Chunk) -> Delta:
         """Add a chunk, and return what the chunk adds to the answer, without token counts.
@@ -117,10 +120,14 @@ class StreamedAnswer:
             self.texts.append(reasoning)
         if text:
             self.texts.append(text)
+            text, thought = self.splitter.feed(text)
+            reasoning += thought
         reason: FinishReason | None = None
         if choice.finish_reason is not None:
             reason = "length" if choice.finish_reason == "length" else "stop"
             self.finish_reason, self.ended = reason, True
+            rest, thought = self.splitter.end()
+            text, reasoning = text + rest, reasoning + thought
         logprobs = tuple(choice.logprobs.content or ()) if choice.logprobs else ()
         return Delta(text, reasoning, reason, logprobs=logprobs)
 
@@ -133,11 +140,14 @@ class StreamedAnswer:
             estimate_prompt: returns an estimate of the prompt's tokens.
             characters_per_token: how the answer's tokens are estimated: see `estimated_ends`.
         """
+        text, reasoning = self.splitter.end()
         usage = self.usage or Usage()
         written = usage.completion_tokens
         if written is None:
             written = len(estimated_ends("".join(self.texts), characters_per_token))
         return Delta(
+            text=text,
+            reasoning=reasoning,
             finish_reason=None if self.finish_reason else "stop",
             prompt_tokens=usage.prompt_tokens or estimate_prompt(),
             completion_tokens=written,
@@ -155,8 +165,14 @@ def request_body(
         "stream_options": {"include_usage": True},
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        model.output_limit: sampling.max_tokens,
+        model.output_limit: sampling.most_tokens,
     }
+    if template := model.template | sampling.template:
+        body["chat_template_kwargs"] = template
+    if sampling.reasoning_effort is not None:
+        body["reasoning_effort"] = sampling.reasoning_effort
+    if model.thinking_limit is not None and sampling.thinking_tokens is not None:
+        body[model.thinking_limit] = sampling.thinking_tokens
     for name in ("presence_penalty", "frequency_penalty"):
         if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
             body[name] = penalty

@@ -8,11 +8,12 @@ import json
 import os
 import random
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from actors.engine import PIECE_S, Delta, Message, Share
+from actors.engine import NONE, PIECE_S, Delta, Message, Share
 from configs.errors import ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
@@ -111,7 +112,11 @@ class ScriptedEngine:
                 await self._stopped.wait()
         await self.check_health()
 
-    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+    async def token_ends(
+        self,
+        prompt: str | Sequence[Message],
+        template: Mapping[str, Any] = NONE,  # noqa: ARG002
+    ) -> list[int]:
         text = prompt if isinstance(prompt, str) else _render(prompt)
         return [match.end() for match in re.finditer(r"\s*\S+|\s+$", text)]
 

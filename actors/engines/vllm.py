@@ -14,13 +14,15 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.engine import PIECE_S, Delta, FinishReason, Message, Share, merge
+import msgspec
+
+from actors.engine import NONE, PIECE_S, Delta, FinishReason, Message, Share, merge
 from actors.engines.vllm_arguments import (
     BEFORE_IMPORT,
     REPLICA,
@@ -28,8 +30,9 @@ from actors.engines.vllm_arguments import (
     environment,
     sampling_arguments,
 )
+from actors.engines.vllm_chat import Chat
 from actors.engines.vllm_processes import Processes, child_processes, end_processes
-from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
+from actors.engines.vllm_text import fold_system, logprob_objects, token_ends
 from actors.weights.lookup import engine_folder
 from cluster.cards.card import Kind
 from cluster.plan.checkpoint import from_folder
@@ -40,9 +43,9 @@ from configs.schema import Sampling, VllmModel
 os.environ.update(BEFORE_IMPORT)
 
 from vllm import AsyncEngineArgs, SamplingParams
+from vllm.config.reasoning import ReasoningConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.platforms import current_platform
-from vllm.reasoning import ReasoningParserManager
 from vllm.renderers import ChatParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -80,6 +83,7 @@ class VllmEngine:
         self._llm: Any = None
         self._loading: asyncio.Future[AsyncLLM] | None = None
         self._others: Processes | None = None
+        self._chat: Any = None
         self._calls: set[str] = set()
         self._failure: str | None = "vLLM is not running"
         self._has_system_role = True
@@ -97,6 +101,7 @@ class VllmEngine:
             # A thread cannot be cancelled. If this start is, `stop` waits for the end of the thread.
             self._llm = await asyncio.shield(self._loading)
             self._failure = None
+            self._chat.note_tokenizer(self._llm.get_tokenizer())
             self._has_system_role = await self._takes_system_role()
             self._probe = await self._answer_probe()  # the first call also triggers late compilation
         except Exception as error:  # any error at start leaves no usable engine
@@ -114,6 +119,9 @@ class VllmEngine:
         os.environ.update(environment(self._model, share, kind))
         os.environ[REPLICA] = str(os.getpid())
         arguments = engine_arguments(folder, self._model, share, kind)
+        self._chat = Chat(self._model, folder)
+        if (reasoning := self._chat.reasoning_config) is not None:
+            arguments["reasoning_config"] = ReasoningConfig(**reasoning)
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
     async def _takes_system_role(self) -> bool:
@@ -128,34 +136,34 @@ class VllmEngine:
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta, None]:
         llm = self._alive()
-        prompt = await self._render(messages)
+        prompt = await self._render(messages, sampling.template_arguments)
         params = SamplingParams(
-            **sampling_arguments(sampling), output_kind=RequestOutputKind.DELTA, skip_clone=True
+            **sampling_arguments(sampling) | self._chat.sampling_arguments(sampling),
+            output_kind=RequestOutputKind.DELTA,
+            skip_clone=True,
         )
-        splitter = Splitter(self._reasoning_parser(llm))
-        count = 0
+        answer = self._chat.answer(llm.get_tokenizer(), prompt, sampling)
         held: list[Delta] = []
         now = asyncio.get_running_loop().time
         due_at = now()
         async with aclosing(self._outputs(llm, prompt, params)) as outputs:
             async for output in outputs:
                 part = output.outputs[0]
-                count += len(part.token_ids)
-                text, reasoning = splitter.split(part.text, list(part.token_ids))
-                delta = Delta(
-                    text=text,
-                    reasoning=reasoning,
-                    finish_reason=self._finish(part.finish_reason),
-                    prompt_tokens=len(output.prompt_token_ids) if output.finished else 0,
-                    completion_tokens=count if output.finished else 0,
+                added = answer.add(part.text, len(part.token_ids), self._finish(part.finish_reason))
+                has_ended = added.finish_reason is not None
+                delta = msgspec.structs.replace(
+                    added,
+                    prompt_tokens=len(output.prompt_token_ids) if has_ended else 0,
                     logprobs=logprob_objects(part.logprobs, _written(part), sampling.top_logprobs),
                 )
                 if delta != Delta():
                     held.append(delta)
                 # Not RequestOutputKind.FINAL_ONLY: its callers would have no text by their deadlines.
-                if held and (streamed or output.finished or now() >= due_at):
+                if held and (streamed or has_ended or now() >= due_at):
                     yield merge(held)
                     held, due_at = [], now() + PIECE_S
+                if has_ended:
+                    return
 
     async def _outputs(
         self, llm: Any, prompt: Any, params: SamplingParams
@@ -177,16 +185,21 @@ class VllmEngine:
             self._calls.discard(call)
             await outputs.aclose()
 
-    async def _render(self, messages: Sequence[Message]) -> Any:
+    async def _render(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> Any:
         """Apply the chat template and tokenize; return the prompt as the model reads it."""
         llm = self._alive()
-        turns = list(messages) if self._has_system_role else fold_system(messages)
-        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+        turns = self._turns(messages)
+        params = ChatParams(chat_template_kwargs=self._chat.arguments(template))
         try:
             _, (prompt,) = await llm.renderer.render_chat_async([turns], params)
         except (VLLMValidationError, ValueError) as error:
             raise self._refusal(error) from error
         return prompt
+
+    def _turns(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as the chat template takes them."""
+        turns: list[Message] = self._chat.harmless(messages)
+        return turns if self._has_system_role else fold_system(turns)
 
     def _refusal(self, error: Exception) -> BadRequest:
         if getattr(error, "parameter", None) in ("input_tokens", "input_text"):
@@ -200,19 +213,15 @@ class VllmEngine:
             raise EngineError("vLLM failed on this call; its log has the cause", model=self._name)
         return None if reason is None else "length" if reason == "length" else "stop"
 
-    def _reasoning_parser(self, llm: Any) -> Any:
-        if self._model.reasoning_parser is None:
-            return None
-        parser = ReasoningParserManager.get_reasoning_parser(self._model.reasoning_parser)
-        return parser(llm.get_tokenizer())
-
-    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+    async def token_ends(
+        self, prompt: str | Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> list[int]:
         tokenizer = self._alive().get_tokenizer()
         if isinstance(prompt, str):
-            return token_ends(tokenizer, prompt)
+            return token_ends(tokenizer, self._chat.defuse(prompt))
         # `_render` refuses prompts that are too long, but this method has to count them.
-        turns = list(prompt) if self._has_system_role else fold_system(prompt)
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        arguments = self._chat.arguments(template)
+        text = tokenizer.apply_chat_template(self._turns(prompt), tokenize=False, **arguments)
         return token_ends(tokenizer, text)
 
     async def check_health(self) -> None:

@@ -1,29 +1,9 @@
-"""Turns vLLM's data into ours: reasoning, log-probabilities, ends of tokens. Imports no vLLM."""
+"""Turns vLLM's data into ours: log-probabilities, ends of tokens. Imports no vLLM."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.engine import Message
-
-
-class Splitter:
-    """Separates reasoning from text in a growing answer by vLLM's parser. Without one, all is text."""
-
-    def __init__(self, parser: Any) -> None:
-        self._parser = parser
-        self._text = ""
-        self._tokens: list[int] = []
-
-    def split(self, text: str, tokens: list[int]) -> tuple[str, str]:
-        """Split the next piece of the answer, given as text and token ids, into (text, reasoning)."""
-        if self._parser is None:
-            return text, ""
-        before, tokens_before = self._text, self._tokens
-        self._text, self._tokens = before + text, tokens_before + tokens
-        found = self._parser.extract_reasoning_streaming(
-            before, self._text, text, tokens_before, self._tokens, tokens
-        )
-        return (found.content or "", found.reasoning or "") if found else ("", "")
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:

@@ -6,10 +6,10 @@ what a request must be answered.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
-from actors.engine import Delta, Message, collect_answer
+from actors.engine import NONE, Delta, Message, collect_answer
 from actors.engines.scripted import ScriptedEngine
 from actors.replica import ReplicaStats
 from benchmarks.shared.harness import HOST
@@ -92,8 +92,10 @@ class Engines:
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         return await collect_answer(self.stream(model, messages, sampling, False))
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        return len(await self._engines[model].token_ends(messages))
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return len(await self._engines[model].token_ends(messages, template))
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return [await self._engines[model].token_ends(text) for text in texts]

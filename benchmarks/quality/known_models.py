@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from benchmarks.shared.harness import HOST
 from configs.schema import Recipe, Sampling
 from jobs.records import Row
@@ -157,7 +157,9 @@ class InProcess:
     ) -> AsyncIterator[Delta]:
         yield await self.complete(model, messages, sampling)
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:  # noqa: ARG002
+    async def count_tokens(
+        self, _model: str, messages: Sequence[Message], _template: Mapping[str, Any] = NONE
+    ) -> int:
         return sum(len(message["content"].split()) for message in messages)
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:  # noqa: ARG002

@@ -28,7 +28,7 @@ from typing import Annotated, Any
 
 import typer
 
-from actors.engine import Delta, Message, Share
+from actors.engine import NONE, Delta, Message, Share
 from actors.engines.scripted import WORDS
 from actors.keeper.card_keeper import CardKeeper
 from actors.keeper.registration import Assignment
@@ -90,8 +90,10 @@ class Replicas:
     ) -> AsyncIterator[Delta]:
         return self._replicas[model].stream(messages, sampling)
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        return await self._replicas[model].count_tokens(messages)
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return await self._replicas[model].count_tokens(messages, template)
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._replicas[model].token_ends(texts)

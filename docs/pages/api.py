@@ -66,6 +66,7 @@ WHAT_TO_DO = {
     "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
     "rate_limit_exceeded": "Wait for `Retry-After` seconds and send the same request again.",
     "engine_error": "Send the request again once; if it fails again, the model's log has the reason.",
+    "only_reasoning": "Send the request with `reasoning_effort: none`, or with more `max_tokens`.",
     "empty": "Send the request again, with another `seed` or more `max_tokens`.",
     "engine_unavailable": "Wait for `Retry-After` seconds; Ray Serve starts a lost replica again.",
     "no_replica": "Wait until `/readyz` answers with 200.",

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
+from actors.text.thinking import without_reasoning
 from jobs.records import Answer, UsedCall
 from jobs.store import Store
-from serve_app.mixture.references import without_reasoning
 
 GRAM = 4
 """Characters of a gram."""

@@ -1,10 +1,9 @@
 """The prompts for judges: templates from text files, and how untrusted texts are put into them.
 
-Questions and answers are data that nobody vouches for. Control tokens of chat templates in these texts
-are defused, as in the references of a mixture. Where the template quotes a text by tags, everything in
-the text that looks like one of these tags is defused too, so that no answer can end its own quotation.
-A template without tags, such as alpaca_eval's original, receives the texts with only the control tokens
-defused.
+Questions and answers are data that nobody vouches for. Where the template quotes a text by tags,
+everything in the text that looks like one of these tags is defused, so that no answer can end its own
+quotation. A template without tags, such as alpaca_eval's original, receives the texts as they are. The
+judge's engine makes control tokens harmless, as in every message.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ from pathlib import Path
 from actors.engine import Message
 from configs.errors import UserError
 from jobs.records import Row
-from serve_app.mixture.references import BRACKETS, GAP, HARMLESS, without_control
+from serve_app.mixture.references import BRACKETS, GAP, HARMLESS
 
 FOLDER = Path(__file__).parent / "prompts"
 """The folder of the project's own prompts."""
@@ -137,8 +136,7 @@ def first_question(row: Row) -> str:
 
 
 def _defuse(text: str, tags: str) -> str:
-    """The text without control tokens and without the tags, given as alternatives of a pattern."""
-    harmless = without_control(text)
+    """The text without the tags, given as alternatives of a pattern."""
     if not tags:
-        return harmless
-    return re.sub(rf"[{BRACKETS}](?={GAP}/?{GAP}(?:{tags})\b)", HARMLESS, harmless, flags=re.IGNORECASE)
+        return text
+    return re.sub(rf"[{BRACKETS}](?={GAP}/?{GAP}(?:{tags})\b)", HARMLESS, text, flags=re.IGNORECASE)

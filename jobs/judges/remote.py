@@ -1,12 +1,12 @@
 """A judge behind any OpenAI-compatible server, instead of a model of the run's recipe."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from actors import engines
-from actors.engine import Delta, Engine, Message, Share, collect_answer
+from actors.engine import NONE, Delta, Engine, Message, Share, collect_answer
 from configs.schema import OpenAIHttpModel, Sampling
 from jobs.identity import model_identity
 from jobs.store import Store
@@ -88,8 +88,10 @@ class OneEngine:
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         return await collect_answer(self.stream(model, messages, sampling, False))
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:  # noqa: ARG002
-        return len(await self._engine.token_ends(messages))
+    async def count_tokens(
+        self, _model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return len(await self._engine.token_ends(messages, template))
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:  # noqa: ARG002
         return [await self._engine.token_ends(text) for text in texts]

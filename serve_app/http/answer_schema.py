@@ -32,8 +32,9 @@ Cause = Annotated[
     str,
     Field(
         description="Why the model did not contribute, for programs: `late` (it missed a deadline), "
-        "`empty` (it wrote no text), `quorum_not_met` (its proposal is complete, but its layer, which "
-        "was not the first, had too few proposals to be used), or the code of an error."
+        "`empty` (it wrote no text), `only_reasoning` (it thought and did not answer), "
+        "`quorum_not_met` (its proposal is complete, but its "
+        "layer, which was not the first, had too few proposals to be used), or the code of an error."
     ),
 ]
 Detail = Annotated[str, Field(description="What happened, in words for people.")]

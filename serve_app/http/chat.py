@@ -86,6 +86,16 @@ class ChatEndpoint:
                 f"max_tokens is {sampling.max_tokens}; key {key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="max_tokens")
+        if (
+            limit is not None
+            and request.thinking_token_budget is not None
+            and sampling.most_tokens > limit
+        ):
+            message = (
+                f"max_tokens and thinking_token_budget are {sampling.most_tokens} together; key "
+                f"{key.name!r} may ask for {limit} at most"
+            )
+            raise BadRequest(message, param="thinking_token_budget")
         return sampling
 
     def _admitted_events(
@@ -96,7 +106,7 @@ class ChatEndpoint:
         demand = Demand(
             key,
             self._recipe.calls_at_once(request.model),
-            sampling.max_tokens,
+            sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
         return admitted_events(self._events(request, sampling), self._admission, demand, clock)

@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from actors.engine import Message
+from configs.base import template_problem
 from configs.errors import BadRequest
-from configs.schema import Sampling
+from configs.schema import ReasoningEffort, Sampling
 
 IGNORED = frozenset(
     {
@@ -37,6 +38,8 @@ IGNORED = frozenset(
 TOOL_LISTS = frozenset({"functions", "tools"})
 """Parameters that list tools which a model may call. The models here never call a tool. Open WebUI
 sends its tools with every question, so a refusal would make all questions from Open WebUI fail."""
+EFFORT_ARGUMENTS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
+"""Arguments of chat templates that `reasoning_effort` sets."""
 LONGEST_PARAM = 100
 """Most characters of `param` in an error, because a client may send a parameter name of any length."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -47,7 +50,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "moderation": (),
     "n": (1,),
     "parallel_tool_calls": (True, False),
-    "reasoning_effort": (),
     "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "verbosity": ("medium",),
@@ -148,6 +150,17 @@ class ChatRequest(_Strict):
     """Return the log-probabilities of the answer's tokens; refused for the mixture."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
     """How many of the likeliest tokens to return at each position of the answer; needs `logprobs`."""
+    reasoning_effort: ReasoningEffort | None = None
+    """How much the model that answers thinks before the answer, where its chat template knows the
+    argument. `none` turns reasoning off, every other value turns it on. Proposers keep the recipe's
+    setting."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Arguments of the chat template of the model that answers, such as `{"enable_thinking": false}`,
+    as vLLM and llama.cpp take them. They win over the recipe's and over `reasoning_effort`. Proposers
+    keep the recipe's."""
+    thinking_token_budget: int | None = Field(None, ge=0, le=1_000_000)
+    """Most tokens of reasoning before the answer, as vLLM takes them; `max_tokens` then counts the
+    answer alone."""
     moa: MoaOptions = MoaOptions()
     """Which of SlimMoA's additions the answer should have."""
     _ignored: tuple[str, ...] = PrivateAttr(())
@@ -167,7 +180,7 @@ class ChatRequest(_Strict):
         Raises:
             BadRequest: a parameter is outside of what a recipe allows.
         """
-        requested = {
+        requested: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_completion_tokens or self.max_tokens,
@@ -176,12 +189,28 @@ class ChatRequest(_Strict):
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "top_logprobs": (self.top_logprobs or 0) if self.logprobs else None,
+            "reasoning_effort": self.reasoning_effort,
+            "thinking_tokens": self.thinking_token_budget,
         }
+        requested["template"] = self._template(base.template)
         merged = base.model_dump() | {k: v for k, v in requested.items() if v is not None}
         try:
             return Sampling.model_validate(merged)
         except ValidationError as error:
             raise _bad_request(error) from error
+
+    def _template(self, base: dict[str, Any]) -> dict[str, Any]:
+        """`base`, changed by the arguments of the chat template that the request gives.
+
+        Raises:
+            BadRequest: an argument is not allowed.
+        """
+        if self.reasoning_effort is not None:  # it is younger than what the recipe says
+            base = {name: value for name, value in base.items() if name not in EFFORT_ARGUMENTS}
+        given = self.chat_template_kwargs or {}
+        if (problem := template_problem(given)) is not None:
+            raise BadRequest(f"chat_template_kwargs: {problem}", param="chat_template_kwargs")
+        return base | given
 
 
 def parse(body: bytes) -> ChatRequest:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message, merge
-from configs.errors import DeadlineExceeded, EmptyAnswer, EngineUnavailable, RequestError
+from configs.errors import (
+    DeadlineExceeded,
+    EmptyAnswer,
+    EngineUnavailable,
+    OnlyReasoning,
+    RequestError,
+)
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
 from serve_app.mixture.events import (
@@ -24,6 +30,7 @@ from serve_app.mixture.events import (
     Trimmed,
 )
 from serve_app.mixture.models import Models
+from serve_app.mixture.only_reasoning import only_reasoning
 from serve_app.mixture.retry import Retries
 from serve_app.mixture.time_limit import TimeLimit
 from serve_app.safe_traceback import safe_traceback
@@ -171,8 +178,9 @@ class _Writer:
             call = Call.from_delta(self._model, task.role, whole, task.sampling.seed)
             if not self._has_text and task.best is not None:  # 4
                 yield Spent(call)
-                wrote = "only reasoning" if whole.reasoning else "nothing"
-                raise EmptyAnswer(f"model {self._model!r} wrote {wrote}", model=self._model)
+                if whole.reasoning:
+                    raise OnlyReasoning(only_reasoning(whole, task.sampling), model=self._model)
+                raise EmptyAnswer(f"model {self._model!r} wrote nothing", model=self._model)
         if unsent.text or unsent.reasoning:
             yield AnswerDelta(unsent)
         yield Answered(
@@ -228,7 +236,12 @@ class _Writer:
     async def _fit(self) -> FittedPrompt:
         task = self._task
         prompt = PromptTask(
-            task.recipe, self._model, task.messages, task.references, task.sampling.max_tokens
+            recipe=task.recipe,
+            model=self._model,
+            messages=task.messages,
+            references=task.references,
+            reserve_tokens=task.sampling.most_tokens,
+            template=task.sampling.template_arguments,
         )
         async with _until(self._limit):
             return await fit(prompt, self._models)

@@ -4,8 +4,9 @@ The answer's tokens are reserved first. The conversation is never cut. If the pr
 references are trimmed to one common length in tokens. A reference that is shorter stays whole.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from actors.engine import Message
 from configs.errors import ContextTooLong
@@ -33,7 +34,9 @@ class PromptTask:
     messages: Sequence[Message]
     references: Sequence[str]
     reserve_tokens: int
-    """Tokens kept free for the model's answer."""
+    """Tokens kept free for the model's answer, and for its reasoning."""
+    template: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the model's chat template."""
 
     @property
     def room(self) -> int:
@@ -80,7 +83,10 @@ async def check_conversation(task: PromptTask, models: Models) -> None:
     frame = task.prompt([""] * len(task.references))
     least = len(task.references) * LEAST_TOKENS
     room = task.room - least
-    if token_bound(frame) > room and (count := await models.count_tokens(task.model, frame)) > room:
+    if (
+        token_bound(frame) > room
+        and (count := await models.count_tokens(task.model, frame, task.template)) > room
+    ):
         raise task.too_long(count + least, least)
 
 
@@ -94,7 +100,7 @@ async def fit(task: PromptTask, models: Models) -> FittedPrompt:
     whole = task.prompt(task.references)
     if token_bound(whole) <= task.room:
         return FittedPrompt(whole)
-    count = await models.count_tokens(task.model, whole)
+    count = await models.count_tokens(task.model, whole, task.template)
     if count <= task.room:
         return FittedPrompt(whole)
     if not task.references:
@@ -109,7 +115,7 @@ async def fit(task: PromptTask, models: Models) -> FittedPrompt:
         trimmed = task.prompt(
             [_cut(text, e, length) for text, e in zip(task.references, ends, strict=True)]
         )
-        count = await models.count_tokens(task.model, trimmed)
+        count = await models.count_tokens(task.model, trimmed, task.template)
         if count <= task.room:
             return FittedPrompt(trimmed, sum(max(0, n - length) for n in lengths))
         if length == USEFUL_TOKENS:

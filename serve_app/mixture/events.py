@@ -103,7 +103,8 @@ class Missing:
     layer: int
     model: str
     cause: str
-    """`late` (not in time), `empty` (no text), or the code of an error. `quorum_not_met`: the model did
+    """`late` (not in time), `empty` (no text), `only_reasoning` (no answer after the reasoning), or the
+    code of an error. `quorum_not_met`: the model did
     its part, but its layer, which was not the first, had fewer proposals than the quorum."""
     detail: str
     """The cause in a sentence for people."""
@@ -121,7 +122,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDropped:
-    """A sample does not contribute. `ProposalDone` may have come before: see case 6 in `layer.py`."""
+    """A sample does not contribute. `ProposalDone` may have come before: see case 7 in `layer.py`."""
 
     place: int
     missing: Missing

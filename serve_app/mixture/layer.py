@@ -6,10 +6,11 @@ What becomes of a sample, and the cause that `ProposalDropped` names:
 | --- | --- | --- | --- |
 | 1 | its call ends with text | `ProposalDone` | |
 | 2 | its call fails or is cancelled from outside | `ProposalDropped` | the error's code |
-| 3 | its call ends without text beside reasoning | `Spent`, `ProposalDropped` | `empty` |
-| 4 | the layer's time is up before its call ends | `ProposalDropped` | `late` |
-| 5 | its replica is lost and a retry is possible | `Retried`, then those of another case | |
-| 6 | case 1, but a later layer misses the quorum | case 1, `ProposalDropped` | `quorum_not_met` |
+| 3 | its call ends without any text | `Spent`, `ProposalDropped` | `empty` |
+| 4 | its call ends with reasoning and no answer | `Spent`, `ProposalDropped` | `only_reasoning` |
+| 5 | the layer's time is up before its call ends | `ProposalDropped` | `late` |
+| 6 | its replica is lost and a retry is possible | `Retried`, then those of another case | |
+| 7 | case 1, but a later layer misses the quorum | case 1, `ProposalDropped` | `quorum_not_met` |
 
 A layer's time is up at the first of these moments:
 
@@ -26,11 +27,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message, merge
+from actors.text.thinking import without_reasoning
 from configs.errors import (
     ContextTooLong,
     DeadlineExceeded,
     EmptyAnswer,
     EngineUnavailable,
+    OnlyReasoning,
     Overloaded,
     QuorumNotMet,
     RequestError,
@@ -49,7 +52,7 @@ from serve_app.mixture.events import (
     Trimmed,
 )
 from serve_app.mixture.models import Models
-from serve_app.mixture.references import without_reasoning
+from serve_app.mixture.only_reasoning import only_reasoning
 from serve_app.mixture.retry import Retries
 from serve_app.safe_traceback import safe_traceback
 
@@ -171,15 +174,15 @@ class _Layer:
                 if isinstance(outcome, ProposalDone):  # 1
                     done.append(sample)
                     self._emit(outcome)
-                else:  # 2, 3
+                else:  # 2, 3, 4
                     self._emit(ProposalDropped(sample.place, outcome))
             if len(done) >= limits.quorum and limits.grace_s is not None:
                 limit = min(limit, loop.time() + limits.grace_s)  # c
         for call in waiting:
             call.cancel()
-        for sample in waiting.values() if calls else task.samples:  # 4
+        for sample in waiting.values() if calls else task.samples:  # 5
             self._drop(sample, "late", "was not done when the layer's time was up")
-        if len(done) < limits.quorum and task.references:  # 6
+        if len(done) < limits.quorum and task.references:  # 7
             detail = (
                 f"{len(done)} of {limits.quorum} proposals came, so the last layer's are used again"
             )
@@ -208,10 +211,12 @@ class _Layer:
         whole = await self._complete(sample)
         call = Call.from_delta(sample.model, "proposer", whole, sample.sampling.seed)
         text = without_reasoning(whole.text)
-        if not text:  # 3
+        if not text:
             self._emit(Spent(call))
-            detail = "only reasoning" if whole.text.strip() or whole.reasoning else "no text"
-            return self._missing(sample, EmptyAnswer.code, f"the proposal has {detail}")
+            if whole.text.strip() or whole.reasoning:  # 4
+                detail = only_reasoning(whole, sample.sampling)
+                return self._missing(sample, OnlyReasoning.code, detail)
+            return self._missing(sample, EmptyAnswer.code, "the proposal has no text")  # 3
         seconds = loop.time() - began
         return ProposalDone(self._task.number, sample.place, sample.model, text, seconds, call)
 
@@ -219,10 +224,16 @@ class _Layer:
         """The sample's whole answer: fits the prompt, then calls the model, and retries lost calls."""
         task, models, model = self._task, self._models, sample.model
         retries = Retries(models, model)
-        reserve_tokens = sample.sampling.max_tokens
-        prompt = PromptTask(task.recipe, model, task.messages, task.references, reserve_tokens)
+        prompt = PromptTask(
+            recipe=task.recipe,
+            model=model,
+            messages=task.messages,
+            references=task.references,
+            reserve_tokens=sample.sampling.most_tokens,
+            template=sample.sampling.template_arguments,
+        )
 
-        def on_retry(error: EngineUnavailable) -> None:  # 5
+        def on_retry(error: EngineUnavailable) -> None:  # 6
             self._emit(Retried(task.number, model, error.message))
 
         fitted = await retries.run(lambda: fit(prompt, models), on_retry)

@@ -195,7 +195,14 @@ async def _check_fits(
         ContextTooLong: the aggregator cannot.
     """
     references = [""] * recipe.samples[-1]
-    task = PromptTask(recipe, recipe.aggregator.model, messages, references, sampling.max_tokens)
+    task = PromptTask(
+        recipe,
+        recipe.aggregator.model,
+        messages,
+        references,
+        sampling.most_tokens,
+        sampling.template_arguments,
+    )
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):
             await check_conversation(task, models)

@@ -1,9 +1,9 @@
 """What the mixture asks of the recipe's models, wherever the models run."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
 
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from configs.schema import Sampling
 
 
@@ -23,8 +23,14 @@ class Models(Protocol):
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         """The model's answer in one piece, which costs less than `stream`."""
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        """How many tokens the conversation takes in the model's chat template."""
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        """How many tokens the conversation takes in the model's chat template.
+
+        Args:
+            template: arguments of the chat template (`Sampling.template_arguments`).
+        """
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         """For each text, the positions, in characters from its start, where the model's tokens end."""

@@ -4,12 +4,12 @@ import asyncio
 import copy
 import re
 import selectors
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 
-from actors.engine import Delta, FinishReason, Message, collect_answer
+from actors.engine import NONE, Delta, FinishReason, Message, collect_answer
 from configs.schema import Sampling
 
 Step = str | Delta | BaseException | float | None
@@ -115,7 +115,9 @@ class FakeModels:
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         return await collect_answer(self.stream(model, messages, sampling))
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], _template: Mapping[str, Any] = NONE
+    ) -> int:
         await _take(self.counting.get(model, 0.0))
         return sum(4 + len(m["content"].split()) for m in messages)
 

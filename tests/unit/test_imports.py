@@ -3,8 +3,8 @@
     cli -> jobs -> serve_app -> actors -> cluster -> configs
 
 Inside `serve_app`: Serve graph -> http -> access -> mixture. Inside `actors`: replica -> calls ->
-keeper -> engines -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which knows
-nobody. Heavy libraries stay in the few modules that may import them. The rules are checked on the
+keeper -> engines -> text -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which
+knows nobody. Heavy libraries stay in the few modules that may import them. The rules are checked on the
 source text, so imports inside functions count as well.
 """
 
@@ -30,6 +30,7 @@ ROOMS = (
     "actors.calls",
     "actors.keeper",
     "actors.engines",
+    "actors.text",
     "actors.engine",
     "actors.private_folder",
     "actors.weights",

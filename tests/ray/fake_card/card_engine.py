@@ -1,12 +1,12 @@
 """An engine whose memory is that of the fake card (`card.py`), and whose steps wait at latches."""
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import ray
 
-from actors.engine import Delta, Message, Share
+from actors.engine import NONE, Delta, Message, Share
 from configs.errors import EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
@@ -60,5 +60,7 @@ class CardEngine:
         await self._do("step", f"{self._name} call")
         yield Delta(text=" done", finish_reason="stop", prompt_tokens=1, completion_tokens=2)
 
-    async def token_ends(self, prompt: str | Sequence[Message]) -> list[int]:
+    async def token_ends(
+        self, prompt: str | Sequence[Message], _template: Mapping[str, Any] = NONE
+    ) -> list[int]:
         return [len(str(prompt))]

@@ -53,7 +53,7 @@ class LatchedEngine:
     async def start(self) -> None:
         pass
 
-    async def token_ends(self, prompt: object) -> list[int]:
+    async def token_ends(self, prompt: object, _template: object = None) -> list[int]:
         return list(range(len(str(prompt))))
 
     async def check_health(self) -> None:

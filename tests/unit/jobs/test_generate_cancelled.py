@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from configs.schema import Recipe, Sampling
 from jobs.generate import GenerateProgress, GenerateTask, generate
 from jobs.identity import to_generator
@@ -59,7 +60,9 @@ class Engines:
     ) -> AsyncIterator[Delta]:
         yield await self.complete(model, messages, sampling)
 
-    async def count_tokens(self, _model: str, messages: Sequence[Message]) -> int:
+    async def count_tokens(
+        self, _model: str, messages: Sequence[Message], _template: Mapping[str, Any] = NONE
+    ) -> int:
         return len(messages)
 
     async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:

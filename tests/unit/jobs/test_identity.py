@@ -61,7 +61,16 @@ def test_any_change_of_a_call_changes_its_key(call: Call, data: st.DataObject) -
 
 @pytest.mark.parametrize("name", list(Sampling.model_fields))
 def test_every_setting_of_the_sampling_counts(name: str) -> None:
-    other: Any = {"stop": ("x",), "seed": 1, "top_logprobs": 0, "max_tokens": 9}.get(name, 0.5)
+    others: dict[str, Any] = {
+        "stop": ("x",),
+        "seed": 1,
+        "top_logprobs": 0,
+        "max_tokens": 9,
+        "thinking_tokens": 0,
+        "reasoning_effort": "none",
+        "template": {"enable_thinking": False},
+    }
+    other = others.get(name, 0.5)
     messages = [Message(role="user", content="hi")]
     keys = {
         call_key("m", "1", messages, sampling) for sampling in (Sampling(), Sampling(**{name: other}))
@@ -131,7 +140,11 @@ def test_what_only_changes_how_a_model_runs_is_not_its_identity(
         (VLLM, {"dtype": "float16"}),
         (VLLM, {"kv_cache_dtype": "fp8"}),
         (VLLM, {"load_format": "dummy"}),
-        (VLLM, {"reasoning_parser": "qwen3"}),
+        (VLLM, {"reasoning_format": "think"}),
+        (LLAMACPP, {"template": {"enable_thinking": False}}),
+        (HTTP, {"template": {"enable_thinking": False}}),
+        (HTTP, {"thinking_limit": "thinking_token_budget"}),
+        (HTTP, {"control_tokens": ["<x>"]}),
         (HTTP, {"base_url": "http://there/v1"}),
         (HTTP, {"model": "other"}),
         (SCRIPTED, {"text": "other"}),

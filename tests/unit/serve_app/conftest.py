@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 from starlette.types import ASGIApp, Send
 
-from actors.engine import Delta, Message, collect_answer
+from actors.engine import NONE, Delta, Message, collect_answer
 from actors.replica import Replica, ReplicaStats
 from configs.schema import Recipe, Sampling
 from serve_app.http.api import create_api
@@ -71,8 +71,10 @@ class Scripted:
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         return await collect_answer(self.stream(model, messages, sampling))
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        return await self._replicas[model].count_tokens(messages)
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return await self._replicas[model].count_tokens(messages, template)
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         return await self._replicas[model].token_ends(texts)
@@ -143,7 +145,9 @@ class Puppets:
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         return await collect_answer(self.stream(model, messages, sampling))
 
-    async def count_tokens(self, _model: str, messages: Sequence[Message]) -> int:
+    async def count_tokens(
+        self, _model: str, messages: Sequence[Message], _template: Mapping[str, Any] = NONE
+    ) -> int:
         return sum(len(message["content"].split()) for message in messages)
 
     async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """A replica that the test writes, and callers of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from actors.calls.address import Address
 from actors.calls.connection import Connection, connect
 from actors.calls.server import CallServer
-from actors.engine import Delta, Message, collect_answer
+from actors.engine import NONE, Delta, Message, collect_answer
 from actors.private_folder import PrivateFolder
 from configs.schema import Sampling
 
@@ -29,6 +29,7 @@ class Script:
     def __init__(self) -> None:
         self.steps: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self.asked: list[tuple[Sequence[Message], Sampling, bool, float | None]] = []
+        self.templates: list[dict[str, Any]] = []
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -54,7 +55,10 @@ class Script:
     ) -> Delta:
         return await collect_answer(self.stream(messages, sampling, False, patience_s))
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(
+        self, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        self.templates.append(dict(template))
         return sum(len(message["content"]) for message in messages)
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:

@@ -54,6 +54,8 @@ async def test_an_answer_in_one_piece_and_the_short_calls(
     assert (whole.text, whole.completion_tokens, whole.last) == ("one two", 2, True)
     assert served.script.asked == [(ASKED, SAMPLING, False, 12.5)]
     assert await connection.count_tokens(ASKED) == 5
+    assert await connection.count_tokens(ASKED, {"enable_thinking": False}) == 5
+    assert served.script.templates == [{}, {"enable_thinking": False}]
     assert await connection.token_ends(["ab", ""]) == [[2], [0]]
     assert await connection.about("stats") == {"said": "stats"}
 

@@ -27,7 +27,7 @@ from actors.engines.vllm_arguments import (
     sampling_arguments,
 )
 from actors.engines.vllm_processes import child_processes, end_processes
-from actors.engines.vllm_text import Splitter, fold_system, logprob_objects, token_ends
+from actors.engines.vllm_text import fold_system, logprob_objects, token_ends
 from actors.weights.folders import fetch_folder, folder_here
 from cluster.residency.policy import Policy
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, WeightsError
@@ -146,28 +146,6 @@ class TestArguments:
 
 
 class TestText:
-    def test_reasoning_is_told_from_text_by_the_parser(self) -> None:
-        seen = []
-
-        class Parser:
-            def extract_reasoning_streaming(self, *parts: Any) -> Any:
-                seen.append(parts)
-                before, _, new, *_ = parts
-                if new == "</think>":
-                    return None
-                thinking = "</think>" not in before
-                return SimpleNamespace(
-                    content=None if thinking else new, reasoning=new if thinking else None
-                )
-
-        splitter = Splitter(Parser())
-        parts = [splitter.split(text, [n]) for n, text in enumerate(["so", "</think>", "yes"])]
-        assert parts == [("", "so"), ("", ""), ("yes", "")]
-        assert seen[-1] == ("so</think>", "so</think>yes", "yes", [0, 1], [0, 1, 2], [2])
-
-    def test_without_a_parser_all_is_text(self) -> None:
-        assert Splitter(None).split("<think>", [1]) == ("<think>", "")
-
     @pytest.mark.parametrize(
         ("roles", "folded"),
         [
@@ -376,6 +354,9 @@ class FakeLLM:
         self.asked: list[Any] = []
         self.done: list[str] = []
 
+    def get_tokenizer(self) -> Any:
+        return SimpleNamespace(all_special_tokens=["</s>"])
+
     async def render_chat_async(self, conversations: list[list[Message]], _: Any) -> Any:
         (messages,) = conversations
         if messages[0]["role"] == "system" and not self.knows_system:
@@ -430,7 +411,7 @@ FAKES: dict[str, dict[str, Any]] = {
     "vllm": {"AsyncEngineArgs": dict, "SamplingParams": dict},
     "vllm.exceptions": {"VLLMValidationError": Invalid},
     "vllm.platforms": {"current_platform": SimpleNamespace(is_cpu=lambda: True)},
-    "vllm.reasoning": {"ReasoningParserManager": None},
+    "vllm.config.reasoning": {"ReasoningConfig": dict},
     "vllm.renderers": {"ChatParams": dict},
     "vllm.sampling_params": {"RequestOutputKind": SimpleNamespace(DELTA=1, FINAL_ONLY=2)},
     "vllm.v1": {},

@@ -158,3 +158,55 @@ def test_no_depth_can_do_more_than_be_refused(inside: str, opening: str, closing
     depths = [1, 50, *range(180, 230), *range(900, 1010), 100_000]
     bodies = [inside % (opening * n + "1" + closing * n) for n in depths]
     assert {outcome(body.encode()) for body in bodies} == {"refused"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "template", "thinking_tokens"),
+    [
+        ({}, {"enable_thinking": True, "x": 1}, 9),
+        (
+            {"chat_template_kwargs": {"enable_thinking": False}},
+            {"enable_thinking": False, "x": 1},
+            9,
+        ),
+        ({"reasoning_effort": "none"}, {"enable_thinking": False, "thinking": False, "x": 1}, 9),
+        (
+            {"reasoning_effort": "high"},
+            {"enable_thinking": True, "thinking": True, "reasoning_effort": "high", "x": 1},
+            9,
+        ),
+        (
+            {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "max"}},
+            {"enable_thinking": True, "thinking": True, "reasoning_effort": "max", "x": 1},
+            9,
+        ),
+        ({"thinking_token_budget": 0}, {"enable_thinking": True, "x": 1}, 0),
+    ],
+)
+def test_a_request_decides_how_the_answering_model_thinks(
+    fields: dict[str, Any], template: dict[str, Any], thinking_tokens: int
+) -> None:
+    base = Sampling(template={"enable_thinking": True, "x": 1}, thinking_tokens=9, max_tokens=5)
+    sampling = request(**fields).sampling(base)
+    assert sampling.template_arguments == template
+    assert (sampling.thinking_tokens, sampling.most_tokens) == (thinking_tokens, 5 + thinking_tokens)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"chat_template_kwargs": {"messages": []}}, "'messages' is set by the engine"),
+        ({"chat_template_kwargs": {"chat_template": "x"}}, "'chat_template' is set by the engine"),
+        ({"chat_template_kwargs": {"enable_thinking": "no"}}, "has to be true or false, not 'no'"),
+        ({"chat_template_kwargs": {"a b": 1}}, "'a b' is no name of an argument"),
+        ({"chat_template_kwargs": {f"a{n}": n for n in range(33)}}, "takes 32 at most"),
+        ({"chat_template_kwargs": [1]}, "chat_template_kwargs"),
+        ({"reasoning_effort": "a lot"}, "reasoning_effort: Input should be 'none'"),
+        ({"thinking_token_budget": -1}, "thinking_token_budget"),
+        ({"thinking_token_budget": 2.5}, "thinking_token_budget"),
+    ],
+)
+def test_wrong_settings_of_thinking_are_refused_by_name(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadRequest, match=named) as refusal:
+        request(**fields).sampling(Sampling())
+    assert refusal.value.param == next(iter(fields))

@@ -49,7 +49,7 @@ async def test_an_answer_leaves_no_timer_behind(mixture: Mixture) -> None:
         ([], "empty"),
         ([" \n"], "empty"),
         ([" \n", EngineError("boom")], "engine_error"),
-        ([Delta(reasoning="hm")], "empty"),
+        ([Delta(reasoning="hm")], "only_reasoning"),
         ([Delta(reasoning="hm"), EngineError("boom")], "engine_error"),
     ],
 )

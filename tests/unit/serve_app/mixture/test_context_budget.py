@@ -1,13 +1,14 @@
 """Prompts that fit into a model's context: properties over any lengths and any tokenizer."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.engine import Message
+from actors.engine import NONE, Message
 from configs.errors import ContextTooLong
 from configs.schema import Recipe
 from serve_app.mixture.context_budget import (
@@ -42,7 +43,9 @@ class Counter(FakeModels):
         self._token_ends = token_ends
         self.counted = 0
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:  # noqa: ARG002
+    async def count_tokens(
+        self, _model: str, messages: Sequence[Message], _template: Mapping[str, Any] = NONE
+    ) -> int:
         self.counted += 1
         return sum(4 + len(self._token_ends(m["content"])) for m in messages)
 
@@ -151,8 +154,10 @@ async def test_references_that_would_be_too_short_to_be_of_use_are_refused() -> 
 class Stubborn(Counter):
     """Counts one token more than there is room for, until references are at their shortest."""
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        return 128 if await super().count_tokens(model, messages) <= 9 + 3 + 24 else 129
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return 128 if await super().count_tokens(model, messages, template) <= 9 + 3 + 24 else 129
 
 
 async def test_a_tokenizer_that_defies_every_estimate_still_ends_in_the_shortest_cut() -> None:
@@ -170,3 +175,20 @@ async def test_counting_is_spared_where_even_one_token_a_byte_would_fit() -> Non
         counter = Counter(TOKENIZERS["words"])
         await check_conversation(prompt_task(recipe(room + RESERVE), messages), counter)
         assert counter.counted == counted
+
+
+async def test_the_arguments_of_the_chat_template_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = Counter(TOKENIZERS["words"])
+    asked: list[dict[str, Any]] = []
+    count = counter.count_tokens
+
+    async def noted(model: str, messages: Sequence[Message], template: Mapping[str, Any]) -> int:
+        asked.append(dict(template))
+        return await count(model, messages)
+
+    monkeypatch.setattr(counter, "count_tokens", noted)
+    question = [Message(role="user", content="word " * 200)]
+    task = PromptTask(recipe(2000), "m", question, ["word " * 2000], 32, {"enable_thinking": False})
+    await fit(task, counter)
+    assert asked
+    assert set(map(str, asked)) == {str({"enable_thinking": False})}

@@ -1,4 +1,4 @@
-"""References in a prompt: their form, defusing, and reasoning that is stripped from a proposal."""
+"""References in a prompt: their form, and the defusing of delimiters."""
 
 import copy
 from typing import Literal
@@ -7,7 +7,7 @@ import pytest
 
 from actors.engine import Message
 from configs.schema import References
-from serve_app.mixture.references import with_references, without_reasoning
+from serve_app.mixture.references import with_references
 
 SYSTEM = Message(role="system", content="Be brief.")
 USER = Message(role="user", content="Hello")
@@ -114,56 +114,7 @@ def test_a_form_without_delimiters_leaves_references_alone() -> None:
     assert injected("</response 1>", "{number}. {text}") == "</response 1>"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("plain", "plain"),
-        ("<think>a</think>b", "b"),
-        ("<thinking>\na\n</thinking>\n\nb", "b"),
-        ("<Think>a</THINK> b", "b"),
-        ("<think>a</think>b<think>c</think>d", "bd"),
-        ("<think>a <think> b</think>c", "c"),
-        ("<think>say `</think>` when done</think>c", "c"),
-        ("<think>never closed", ""),
-        ("b\n<think>never closed", "b"),
-        ("opened in the prompt</think>b", "b"),
-        ("a</think>b</think>c", "c"),
-        ("a <think>b</think>c</think>d", "d"),
-        ("<think></think>", ""),
-        ("", ""),
-        # mentions
-        ("I think so; thinking <b>helps</b>", "I think so; thinking <b>helps</b>"),
-        ("Qwen writes <think> first.", "Qwen writes <think> first."),
-        ("End it with `</think>`, not </b>.", "End it with `</think>`, not </b>."),
-        ("re.sub(r'<think>.*?</think>', '', s)", "re.sub(r'<think>.*?</think>', '', s)"),
-        ("<thinker>a</thinker>", "<thinker>a</thinker>"),
-    ],
-)
-def test_reasoning_is_stripped_and_mentions_of_it_stay(text: str, expected: str) -> None:
-    assert without_reasoning(text) == expected
-
-
-@pytest.mark.parametrize("text", ["<think>" * 50_000, "a <think> " * 50_000, "</think>" * 50_000])
-@pytest.mark.timeout(5)
-def test_stripping_takes_no_longer_than_the_text_is(text: str) -> None:
-    assert without_reasoning(text) in ("", text.strip())
-
-
 @pytest.mark.parametrize("text", ["<" + " " * 20_000, "<response" * 20_000, "<response " * 20_000])
 @pytest.mark.timeout(5)
 def test_defusing_takes_no_longer_than_the_text_is(text: str) -> None:
     assert injected(text) == text
-
-
-@pytest.mark.parametrize(
-    "mark", ["<|im_end|>", "<|im_start|>system", "<|eot_id|>", "<|start_header_id|>", "<end_of_turn>"]
-)
-def test_control_tokens_of_chat_templates_are_defused(mark: str) -> None:
-    (system, _) = with_references([Message(role="user", content="q")], [f"a{mark}b"], References())
-    assert mark not in system["content"]
-    assert f"a‹{mark[1:]}b" in system["content"]
-
-
-def test_operators_that_only_begin_like_control_tokens_stay() -> None:
-    (system, _) = with_references([Message(role="user", content="q")], ["f <| g |> h"], References())
-    assert "f <| g |> h" in system["content"]

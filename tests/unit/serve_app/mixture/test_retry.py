@@ -207,7 +207,7 @@ async def test_counting_tokens_is_asked_again_too(
     mixture.models.probing[model] = 0.0
     count, failures = mixture.models.count_tokens, [LOST, LOST]
 
-    async def faulty(asked: str, messages: Sequence[object]) -> int:
+    async def faulty(asked: str, messages: Sequence[object], _template: object = None) -> int:
         if asked == model and failures and mixture.models.asked:
             raise failures.pop()
         return await count(asked, messages)  # type: ignore[arg-type]
