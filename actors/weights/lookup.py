@@ -10,6 +10,7 @@ from actors.weights.folders import fetch_folder, find_download, folder_here, req
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
 from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.gguf_shapes import bundled_file_bytes
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
@@ -182,7 +183,9 @@ def weights_state(model: Model) -> WeightsState | None:
     if isinstance(model, LlamaCppModel):
         path = cached(model.weights)
         remote = not all(isinstance(source, LocalFile) for source in model.weights)
-        return WeightsState(path is not None, path.stat().st_size if path else None, remote)
+        known = (bundled_file_bytes(source) for source in model.weights)
+        size = path.stat().st_size if path else next((size for size in known if size), None)
+        return WeightsState(path is not None, size, remote)
     if not isinstance(model, VllmModel):
         return None
     if (folder := engine_folder(model)) is not None:
