@@ -14,6 +14,9 @@ from cluster.plan.gguf import Header, Tensor
 from cluster.plan.gguf_shape import gguf_checkpoint
 from configs.weights import HubFile, WeightsSource
 
+LAYERS = "layers"
+"""How the names of the tensors of all layers together begin."""
+
 
 @cache
 def gguf_shapes() -> dict[str, dict[str, Any]]:
@@ -31,14 +34,34 @@ def from_gguf_shapes(source: WeightsSource) -> Checkpoint | None:
     shape = _find(source)
     if shape is None:
         return None
-    tensors = tuple(Tensor(name, tuple(dims), size) for name, dims, size in shape["tensors"])
-    return gguf_checkpoint(Header(shape["metadata"], tensors))
+    metadata = shape["metadata"]
+    layers = metadata[f"{metadata['general.architecture']}.block_count"]
+    tensors = (
+        each for name, dims, size in shape["tensors"] for each in _tensors(name, dims, size, layers)
+    )
+    return gguf_checkpoint(Header(metadata, tuple(tensors)))
 
 
 def bundled_file_bytes(source: WeightsSource) -> int | None:
     """Bytes of the file that a recipe's source gives; None if no shape of it is bundled."""
     shape = _find(source)
     return None if shape is None else int(shape["file_bytes"])
+
+
+def _tensors(name: str, dims: list[int], size: int, layers: int) -> list[Tensor]:
+    """The tensor itself; or, for those of all layers together, an equal part for each layer."""
+    if not name.startswith(LAYERS):
+        return [Tensor(name, tuple(dims), size)]
+    rest = f"ffn{name.removeprefix(LAYERS)}"
+    return [
+        Tensor(f"blk.{n}.{rest}", (_part(dims[0], n, layers),), _part(size, n, layers))
+        for n in range(layers)
+    ]
+
+
+def _part(whole: int, number: int, parts: int) -> int:
+    """The size of a part, so that all parts add up to the whole."""
+    return whole * (number + 1) // parts - whole * number // parts
 
 
 def _find(source: WeightsSource) -> dict[str, Any] | None:
