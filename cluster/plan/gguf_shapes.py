@@ -1,4 +1,4 @@
-"""The GGUF files whose shape is bundled with the project, so that they can be planned before they are here.
+"""GGUF files whose shape is bundled with the project, so that they can be planned before they are here.
 
 `configs/gguf_shapes.json` has the parts of their headers that decide memory and speed. The files are
 known by their SHA-256, so it does not matter where a recipe takes a file from.
@@ -20,7 +20,7 @@ LAYERS = "layers"
 
 @cache
 def gguf_shapes() -> dict[str, dict[str, Any]]:
-    """The bundled shapes by the SHA-256 of the file: a part of its header, its bytes, and one source."""
+    """The bundled shapes by the SHA-256 of the file: a part of its header, its bytes, one source."""
     text = resources.files("configs").joinpath("gguf_shapes.json").read_text("utf-8")
     return {sha: shape for sha, shape in json.loads(text).items() if not sha.startswith("_")}
 

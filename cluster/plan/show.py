@@ -107,8 +107,8 @@ def summary(placement: Placement, prediction: Prediction | None = None) -> str:
         lines.append(f"on no card: {', '.join(placement.elsewhere)}")
     if prediction:
         lines.append(
-            f"predicted, not measured: an answer in about {prediction.answer_s:.0f} s, AlpacaEval's 805 "
-            f"prompts in {prediction.hours:.1f} hours with {prediction.swaps} turns "
+            f"predicted, not measured: an answer in about {prediction.answer_s:.0f} s, AlpacaEval's "
+            f"805 prompts in {prediction.hours:.1f} hours with {prediction.swaps} turns "
             "(tokens/s: one sequence / all that run at a time)"
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The recipes for cards and laptops: each is planned awake on all cards of its kind, from files alone."""
+"""The recipes for cards and laptops: each is planned awake on all cards of its kind."""
 
 import re
 from importlib import resources
