@@ -24,8 +24,8 @@ REVISION = "a06e946bb6b655725eafa393f4a9745d460374c9"
 PUBLISHED = {
     # By a part of the file's name: parameters in billions; bytes that a token leaves in the KV cache of
     # all layers that keep every token, in 16 bits; the same for layers with a window. The parameters
-    # are those that others tell (llama.cpp prints 11,907,350,576 for Gemma 4 12B), or were worked out by
-    # hand; that the bits of a weight come out as the format has them confirms both. The caches of
+    # are those that others tell (llama.cpp prints 11,907,350,576 for Gemma 4 12B), or were worked out
+    # by hand; that the bits of a weight come out as the format has them confirms both. The caches of
     # Qwen3-4B, Ministral-3-3B and Gemma 4 E2B are in public catalogues: 147,456, 106,496, 18,432 bytes.
     "Qwen3-4B": (4.02, 147_456, 0),
     "Ministral-3-3B": (3.43, 106_496, 0),
@@ -145,9 +145,7 @@ def test_a_file_without_a_shape_still_has_to_be_fetched_before_a_plan() -> None:
             }
         }
     )
-    with pytest.raises(
-        UnknownCheckpoint, match="no shape of it is bundled: run `slimmoa models RECIPE"
-    ):
+    with pytest.raises(UnknownCheckpoint, match="before its file is here: run `slimmoa models RECIPE"):
         plan_recipe(recipe, [Card("cpu", 8 * GIB, cores=8)])
 
 
