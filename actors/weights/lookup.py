@@ -183,8 +183,8 @@ def weights_state(model: Model) -> WeightsState | None:
     if isinstance(model, LlamaCppModel):
         path = cached(model.weights)
         remote = not all(isinstance(source, LocalFile) for source in model.weights)
-        known = (bundled_file_bytes(source) for source in model.weights)
-        size = path.stat().st_size if path else next((size for size in known if size), None)
+        sizes = [bundled_file_bytes(source) for source in model.weights]
+        size = path.stat().st_size if path else next(filter(None, sizes), None)
         return WeightsState(path is not None, size, remote)
     if not isinstance(model, VllmModel):
         return None

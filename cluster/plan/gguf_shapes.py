@@ -1,4 +1,4 @@
-"""GGUF files whose shape is bundled with the project, so that they can be planned before they are here.
+"""GGUF files whose shape is bundled with the project, so that a plan does not need the files.
 
 `configs/gguf_shapes.json` has the parts of their headers that decide memory and speed. The files are
 known by their SHA-256, so it does not matter where a recipe takes a file from.

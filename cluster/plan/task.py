@@ -116,8 +116,8 @@ def _read_checkpoint(name: str, model: Model, find: FindWeights) -> Checkpoint |
             return shape
     if isinstance(model, LlamaCppModel):
         raise UnknownCheckpoint(
-            f"how large model {name!r} is cannot be told before its file is here, for no shape of it "
-            "is bundled: run `slimmoa models RECIPE --fetch`"
+            f"how large model {name!r} is cannot be told before its file is here: "
+            "run `slimmoa models RECIPE --fetch`"
         )
     raise UnknownCheckpoint(
         f"how large model {name!r} is cannot be told: its folder is not here, and no shape of it is "
