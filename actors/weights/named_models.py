@@ -213,8 +213,8 @@ def _in_words(error: WeightsError, asked: str, hub: str) -> WeightsError:
         return WeightsError(f"{asked}: the Hub has no repository {hub}{near or private}")
     if _is_unreachable(error):
         return WeightsError(
-            f"{asked}: {error.message}; a plan needs the sizes of its weights: try again with a network, "
-            f"or name a GGUF file or a model's folder of this machine{_near_id(hub)}"
+            f"{asked}: {error.message}; a plan needs the sizes of its weights: try again with a "
+            f"network, or name a GGUF file or a model's folder of this machine{_near_id(hub)}"
         )
     return error if error.message.startswith(hub) else WeightsError(f"{asked}: {error.message}")
 

@@ -74,7 +74,7 @@ HTTP = {
 }
 # Library: the only modules that may import it.
 HOMES = {
-    "xllamacpp": {"actors.engines.llamacpp"},
+    "xllamacpp": {"actors.engines.installed", "actors.engines.llamacpp"},
     "aiohttp": {
         "actors.engines.http_events",
         "actors.engines.llamacpp",
