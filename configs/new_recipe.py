@@ -95,12 +95,18 @@ def recipe_text(models: Sequence[NewModel], choices: Choices) -> str:
     for number, model in enumerate(models):
         lines += _model(model, models, choices, first=number == 0)
     lines += ["", "layers:", _with_comment("  - proposers:", "the most trusted first")]
-    lines += [_proposer(model, choices) for model in models if model.samples]
+    lines += [
+        _proposer(model, context_tokens(model, models, choices), choices)
+        for model in models
+        if model.samples
+    ]
     (writer,) = (model for model in models if model.name == choices.aggregator)
     fallbacks = [model.name for model in models if model.samples and model is not writer]
     lines += ["", "aggregator:"]
     lines += [_with_comment(f"  model: {writer.name}", "reads the proposals and writes the answer")]
-    lines += [f"  sampling: {_sampling(0.5, 2 * _answer(choices), writer)}"]
+    writers = [writer, *(model for model in models if model.name in fallbacks[:1])]
+    shortest = min(context_tokens(model, models, choices) for model in writers)
+    lines += [f"  sampling: {_sampling(0.5, min(2 * _answer(choices), shortest // 2), writer)}"]
     if fallbacks:
         lines += [_with_comment(f"  fallbacks: [{fallbacks[0]}]", "writes if the aggregator fails")]
     return "\n".join([*lines, "", *_limits(choices)]) + "\n"
@@ -159,9 +165,9 @@ def _answer(choices: Choices) -> int:
     return GPU_ANSWER if choices.gpu else CPU_ANSWER
 
 
-def _proposer(model: NewModel, choices: Choices) -> str:
+def _proposer(model: NewModel, context: int, choices: Choices) -> str:
     samples = f"samples: {model.samples}, " if model.samples > 1 else ""
-    sampling = _sampling(0.7, _answer(choices), model)
+    sampling = _sampling(0.7, min(_answer(choices), context // 2), model)
     return f"      - {{model: {model.name}, {samples}sampling: {sampling}}}"
 
 

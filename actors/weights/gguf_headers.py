@@ -28,7 +28,7 @@ from cluster.plan.gguf_shape import gguf_checkpoint
 from configs.errors import WeightsError
 from configs.weights import HubFile, WeightsSource
 
-STARTS = (4 << 20, 16 << 20, 64 << 20)
+STARTS = (8 << 20, 32 << 20, 128 << 20)
 """Bytes from the start of a file that are fetched, one after the other, until the header is in them. A
 vocabulary of 250,000 tokens takes about 10 MB."""
 

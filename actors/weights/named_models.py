@@ -206,7 +206,8 @@ def _in_words(error: WeightsError, asked: str, hub: str) -> WeightsError:
     """The error in one line that begins with the model's name and says what to do."""
     cause = error.__cause__
     if isinstance(cause, GatedRepoError):
-        return WeightsError(f"{asked}: {error.message}, or set HF_TOKEN to a token of that account")
+        token = ", or set HF_TOKEN" if error.message.endswith("`hf auth login`") else ""
+        return WeightsError(f"{asked}: {error.message}{token}")
     if isinstance(cause, RepositoryNotFoundError):
         near = _near_id(hub)
         private = "" if near else ", or it is private: then run `hf auth login`"

@@ -28,7 +28,9 @@ def test_the_text_loads_as_what_was_chosen() -> None:
 
 def test_a_context_is_no_longer_than_the_model_was_made_for() -> None:
     text = recipe_text([replace(ONE, most_tokens=2048), TWO], CHOICES)
-    assert parse(text, folder=Path()).models["one"].context_tokens == 2048
+    recipe = parse(text, folder=Path())
+    assert recipe.models["one"].context_tokens == 2048
+    assert recipe.aggregator.sampling.max_tokens == 1024  # "one" is the fallback
 
 
 def test_a_model_that_cannot_stop_thinking_gets_room_for_a_thought() -> None:

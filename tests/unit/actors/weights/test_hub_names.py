@@ -77,7 +77,7 @@ def test_a_usual_quantization_is_chosen_if_none_is_named(
             "o/n has several such files, name one of them",
         ),
         (("a-Q3_K.gguf", "b-Q2_K.gguf"), HubName("o/n"), "o/n has several such files"),
-        (("a.gguf",), HubName("o/n", None, "Q4_0"), "o/n has no Q4_0; it has other files"),
+        (("a.gguf",), HubName("o/n", None, "Q4_0"), "o/n has no Q4_0 (it has files without a "),
     ],
 )
 def test_a_choice_that_is_not_clear_is_an_error(
