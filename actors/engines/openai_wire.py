@@ -163,25 +163,33 @@ def request_body(
         "messages": list(messages),
         "stream": True,
         "stream_options": {"include_usage": True},
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        model.output_limit: sampling.most_tokens,
     }
+    body |= sampling_fields(model, sampling)
     if template := model.template | sampling.template:
         body["chat_template_kwargs"] = template
     if sampling.reasoning_effort is not None:
         body["reasoning_effort"] = sampling.reasoning_effort
     if model.thinking_limit is not None and sampling.thinking_tokens is not None:
         body[model.thinking_limit] = sampling.thinking_tokens
-    for name in ("presence_penalty", "frequency_penalty"):
-        if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
-            body[name] = penalty
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+    return body
+
+
+def sampling_fields(model: OpenAIHttpModel, sampling: Sampling) -> dict[str, Any]:
+    """The fields of the body by which tokens are drawn. A value that neither recipe nor request says is
+    left out: some servers refuse the field, and all have defaults of their own."""
+    body: dict[str, Any] = {}
+    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"):
+        if (value := getattr(sampling, name)) is not None:
+            body[name] = value
+    for name in ("presence_penalty", "frequency_penalty"):
+        if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
+            body[name] = penalty
+    if sampling.max_tokens is not None:
+        body[model.output_limit] = sampling.most_tokens
     return body
 
 
