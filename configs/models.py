@@ -14,6 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from configs.base import REASONING_FORMATS, Many, Seconds, Strict, TemplateArguments
+from configs.sampling import AnyModelSampling, ModelSampling
 from configs.weights import FolderSource, WeightsSource
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -91,6 +92,9 @@ class ModelBase(Strict):
     ] = Replicas()
     """How many replicas: `{min, max}`, or a number for exactly that many. By default one replica, and
     more on cards that would stand idle."""
+    sampling: AnyModelSampling = ModelSampling()
+    """How the model draws tokens where neither proposer, aggregator nor request says it; `checkpoint`
+    takes what the model's makers advise."""
     residency: Literal["auto", "resident", "turns"] = "auto"
     """`resident`: the model is always awake, alone in its slot. `turns`: the model shares a slot with
     other models, and they are awake in turns. `auto`: the planner decides."""

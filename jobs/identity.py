@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Message
-from configs.schema import LlamaCppModel, Model, OpenAIHttpModel, Sampling, ScriptedModel, VllmModel
 from configs.sampling import DEFAULTS
+from configs.schema import (
+    LlamaCppModel,
+    Model,
+    ModelSampling,
+    OpenAIHttpModel,
+    Recipe,
+    Sampling,
+    ScriptedModel,
+    VllmModel,
+)
 from configs.weights import FolderSource, LocalFile, LocalFolder, WeightsSource
 from jobs.records import Generator
 from jobs.variants import Variant, sampling_alone
@@ -36,6 +45,7 @@ CHAT_SETTINGS: dict[str, Any] = {
 """Settings of every model with a chat template that change its output, with their defaults."""
 
 LATER = (
+    "base",
     "top_k",
     "min_p",
     "repetition_penalty",
@@ -100,12 +110,15 @@ def model_identity(model: Model) -> str:
     chat = {
         n: getattr(model, n) for n, usual in CHAT_SETTINGS.items() if getattr(model, n, usual) != usual
     }
+    if model.sampling != ModelSampling():
+        chat["sampling"] = model.sampling.model_dump(mode="json", exclude_defaults=True)
     return short_hash([model.engine, content, *([chat] if chat else [])])
 
 
 def has_own_defaults(model: Model) -> bool:
-    """Whether the model decides what holds where a call's sampling says nothing, as a server does."""
-    return isinstance(model, OpenAIHttpModel)
+    """Whether something else than DEFAULTS holds where a call's sampling says nothing: a server's own
+    defaults, or the sampling of the model itself."""
+    return isinstance(model, OpenAIHttpModel) or model.sampling != ModelSampling()
 
 
 def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
@@ -122,13 +135,23 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
     recipe = variant.recipe
     about = recipe.model_dump(mode="json", exclude_defaults=True)
     if variant.model is None:
-        asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
         used = {name: identities[name] for name in sorted(variant.models)}
-        return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": about})
+        return Generator(variant.name, "mixture", short_hash([_asked(recipe), used, seed]), {"recipe": about})
     own_defaults = has_own_defaults(recipe.models[variant.model])
     sampling = _settings(sampling_alone(recipe, variant.model), own_defaults=own_defaults)
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
     return Generator(variant.name, "model", identity, {"model": about["models"][variant.model]})
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    """What a mixture asks its models for, as a JSON value."""
+    asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
+    parts = [proposer for layer in asked["layers"] for proposer in layer["proposers"]]
+    whole = [*recipe.proposers(), recipe.aggregator]
+    for part, of in zip([*parts, asked["aggregator"]], whole, strict=True):
+        own_defaults = has_own_defaults(recipe.models[of.model])
+        part["sampling"] = _settings(of.sampling, own_defaults=own_defaults)
+    return asked
 
 
 def short_hash(value: Any) -> str:
@@ -143,6 +166,7 @@ def _settings(sampling: Sampling, *, own_defaults: bool = False) -> dict[str, An
     the engine takes, and settings that LATER names count only where they change something.
     """
     settings = sampling.model_dump(mode="json")
+    own_defaults = own_defaults or sampling.base is not None
     usual = DEFAULTS | {"template": {}}
     if own_defaults:
         usual = {n: value for n, value in usual.items() if n in UNSENT}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.weights.choice import weights_here
 from actors.weights.download import Report, gigabytes, silent
@@ -9,6 +10,7 @@ from actors.weights.files import cached, fetch
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
+from cluster.plan.advised_sampling import advised_sampling
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
@@ -120,6 +122,24 @@ def bring_here(name: str, model: Model, report: Report = silent) -> None:
 def engine_folder(model: VllmModel) -> Path | None:
     """The folder that a model's engine reads, if it is whole on this machine. Fetches nothing."""
     return folder_here(model.weights, **_wanted(model))
+
+
+def advised_here(model: Model) -> dict[str, Any] | None:
+    """The sampling that a model's makers advise, as its files on this machine say.
+
+    Returns:
+        The values by name, none if the files advise nothing. None if the files are not here, or the
+        model has none.
+
+    Raises:
+        UnknownCheckpoint: the files cannot be read, or a value is not allowed.
+    """
+    weights: Path | None = None
+    if isinstance(model, LlamaCppModel):
+        weights = cached(model.weights)
+    elif isinstance(model, VllmModel):
+        weights = folder_here(model.weights, weights=False)
+    return None if weights is None else advised_sampling(weights)
 
 
 def find_downloads(recipe: Recipe) -> dict[str, FolderDownload]:
