@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from configs.sampling import DEFAULTS
+
 Where = tuple[str | int, ...]
 """The path to a setting: keys of mappings and numbers of items, from 0."""
 
@@ -94,6 +96,8 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
     for _, name, where, sampling in _uses(recipe):
         model = _mapping(models.get(name)) if isinstance(name, str) else {}
         context, most = model.get("context_tokens"), _mapping(sampling).get("max_tokens")
+        if most is None:
+            most = DEFAULTS["max_tokens"]
         thinking = _mapping(sampling).get("thinking_tokens")
         of = "answer"
         if isinstance(thinking, int) and isinstance(most, int) and thinking:

@@ -13,6 +13,7 @@ from typing import Any
 
 from actors.engine import Message
 from configs.schema import LlamaCppModel, Model, OpenAIHttpModel, Sampling, ScriptedModel, VllmModel
+from configs.sampling import DEFAULTS
 from configs.weights import FolderSource, LocalFile, LocalFolder, WeightsSource
 from jobs.records import Generator
 from jobs.variants import Variant, sampling_alone
@@ -34,14 +35,31 @@ CHAT_SETTINGS: dict[str, Any] = {
 }
 """Settings of every model with a chat template that change its output, with their defaults."""
 
-LATER = ("thinking_tokens", "reasoning_effort", "template")
+LATER = (
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "thinking_tokens",
+    "reasoning_effort",
+    "template",
+)
 """Settings of `Sampling` that were added after runs had been stored."""
+
+UNSENT = ("presence_penalty", "frequency_penalty", "template")
+"""Settings of `Sampling` that a server is not sent where they have their usual value."""
 
 SCRIPT_SETTINGS = ("text", "tokens")
 """Settings of a scripted model that change its output."""
 
 
-def call_key(model: str, identity: str, messages: Sequence[Message], sampling: Sampling) -> bytes:
+def call_key(
+    model: str,
+    identity: str,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    *,
+    own_defaults: bool = False,
+) -> bytes:
     """The key of an engine call: KEY_BYTES bytes.
 
     A key begins with a hash of the user's first message alone. So the calls of one row lie side by side
@@ -52,10 +70,11 @@ def call_key(model: str, identity: str, messages: Sequence[Message], sampling: S
         identity: the model's identity (`model_identity`).
         messages: the whole prompt.
         sampling: all settings, the seed included.
+        own_defaults: whether values that the sampling does not say are the model's (`has_own_defaults`).
     """
     contents = [[message["role"], message["content"]] for message in messages]
     question = next((content for role, content in contents if role == "user"), "")
-    whole = [model, identity, contents, _settings(sampling)]
+    whole = [model, identity, contents, _settings(sampling, own_defaults=own_defaults)]
     return (_hash(question).digest()[:QUESTION_BYTES] + _hash(whole).digest())[:KEY_BYTES]
 
 
@@ -84,6 +103,11 @@ def model_identity(model: Model) -> str:
     return short_hash([model.engine, content, *([chat] if chat else [])])
 
 
+def has_own_defaults(model: Model) -> bool:
+    """Whether the model decides what holds where a call's sampling says nothing, as a server does."""
+    return isinstance(model, OpenAIHttpModel)
+
+
 def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
     """A variant as a generator of a store, with a hash of everything that determines its answers.
 
@@ -101,7 +125,8 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
         asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
         used = {name: identities[name] for name in sorted(variant.models)}
         return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": about})
-    sampling = _settings(sampling_alone(recipe, variant.model))
+    own_defaults = has_own_defaults(recipe.models[variant.model])
+    sampling = _settings(sampling_alone(recipe, variant.model), own_defaults=own_defaults)
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
     return Generator(variant.name, "model", identity, {"model": about["models"][variant.model]})
 
@@ -111,13 +136,18 @@ def short_hash(value: Any) -> str:
     return _hash(value).hexdigest()[:32]
 
 
-def _settings(sampling: Sampling) -> dict[str, Any]:
-    """The sampling as a JSON value. Settings that LATER names count only where they are given, so that
-    the calls that older runs have stored keep their keys."""
+def _settings(sampling: Sampling, *, own_defaults: bool = False) -> dict[str, Any]:
+    """The sampling as a JSON value.
+
+    The calls that older runs have stored keep their keys: an unsaid value counts as the default that
+    the engine takes, and settings that LATER names count only where they change something.
+    """
     settings = sampling.model_dump(mode="json")
-    return {
-        name: value for name, value in settings.items() if name not in LATER or value not in (None, {})
-    }
+    usual = DEFAULTS | {"template": {}}
+    if own_defaults:
+        usual = {n: value for n, value in usual.items() if n in UNSENT}
+    said = {n: usual.get(n) if value is None else value for n, value in settings.items()}
+    return {n: v for n, v in said.items() if n not in LATER or v not in (None, usual.get(n))}
 
 
 def _hash(value: Any) -> "hashlib._Hash":

@@ -142,6 +142,7 @@ class LlamaCppEngine:
         stopping = self._stopping
         template = self._model.template | sampling.template_arguments
         family = self._families[0] if self._families else None
+        sampling = sampling.filled()
         body = _request(self._harmless(messages), sampling, template, family)
         answer = Answer(await self._splitter(template), sampling)
         call = NativeCall(self._server, json.dumps(body), stopping, streamed)
@@ -258,8 +259,9 @@ def _request(
         "return_progress": True,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": 0,  # with llama.cpp's own defaults of top_k and min_p the sampling would differ
-        "min_p": 0,  # from what the recipe says
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repeat_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.most_tokens,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,

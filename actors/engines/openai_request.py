@@ -20,6 +20,8 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 SENT_UNASKED = {"stream_options": r"stream_options|include_usage", "seed": r"seed"}
 """What is sent though neither recipe nor request may have asked for it, and how errors name it. A
 mixture gives each sample of a model its own seed."""
+NEUTRAL = {"temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
+"""Values that say the same as no value. Some servers refuse a parameter whatever its value."""
 UNKNOWN = re.compile(
     r"unknown|unrecogni[sz]ed|unsupported|not (be )?support|unexpected|not (allowed|permitted|valid)"
     r"|extra|forbidden|invalid (field|parameter|argument|key)|does not exist|no such|cannot find",
@@ -37,7 +39,7 @@ class Habits:
     form: Form = Form()
     """The form of a conversation that its chat template takes."""
     left_out: frozenset[str] = frozenset()
-    """Parameters of SENT_UNASKED that it refuses."""
+    """Parameters of SENT_UNASKED that it refuses, and those of NEUTRAL that it refuses even then."""
     limit: str | None = None
     """Its name for the limit of tokens, if it is not the recipe's."""
 
@@ -52,7 +54,8 @@ class Habits:
     ) -> "Habits | None":
         """The habits with which a refused call may succeed; None if the call has to fail.
 
-        1. The server does not know a parameter that nobody asked for: the call goes without it.
+        1. The server refuses a parameter that nobody asked for, or that says nothing: the call goes
+           without the parameter.
         2. The server wants the limit of tokens under its other name.
         3. The chat template refuses the conversation as it is: the conversation goes in another form.
 
@@ -67,6 +70,9 @@ class Habits:
             if name in body and re.search(rf"\b({pattern})\b", fault.whole):
                 if name == "stream_options" or UNKNOWN.search(fault.whole):
                     return replace(self, left_out=self.left_out | {name})
+        for name, value in NEUTRAL.items():
+            if body.get(name) == value and re.search(rf"\b{name}\b", fault.whole):
+                return replace(self, left_out=self.left_out | {name})
         for sent, other in (LIMITS, LIMITS[::-1]):  # 2
             if sent in body and self.limit is None and re.search(rf"\b{sent}\b", fault.whole):
                 if re.search(rf"\b{other}\b", fault.whole) or (
@@ -93,28 +99,45 @@ def request_body(
         "messages": list(habits.form.apply(messages)),
         "stream": True,
         "stream_options": {"include_usage": True},
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        habits.limit or model.output_limit: sampling.most_tokens,
     }
+    body |= sampling_fields(habits.limit or model.output_limit, sampling)
     if template := model.template | sampling.template:
         body["chat_template_kwargs"] = template
     if sampling.reasoning_effort is not None:
         body["reasoning_effort"] = sampling.reasoning_effort
     if model.thinking_limit is not None and sampling.thinking_tokens is not None:
         body[model.thinking_limit] = sampling.thinking_tokens
-    for name in ("presence_penalty", "frequency_penalty"):
-        if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
-            body[name] = penalty
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
     body |= model.extra_body
-    omitted = {*habits.left_out, *model.omit}
-    return {name: value for name, value in body.items() if name not in omitted}
+    return {name: value for name, value in body.items() if not _is_left_out(name, value, model, habits)}
+
+
+def _is_left_out(name: str, value: Any, model: OpenAIHttpModel, habits: Habits) -> bool:
+    if name in habits.left_out:
+        return name in SENT_UNASKED or value == NEUTRAL.get(name)
+    return name in model.omit
+
+
+def sampling_fields(limit: str, sampling: Sampling) -> dict[str, Any]:
+    """The fields of the body by which tokens are drawn. A value that neither recipe nor request says is
+    left out: some servers refuse the field, and all have defaults of their own.
+
+    Args:
+        limit: the server's name for the limit of tokens.
+    """
+    body: dict[str, Any] = {}
+    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"):
+        if (value := getattr(sampling, name)) is not None:
+            body[name] = value
+    for name in ("presence_penalty", "frequency_penalty"):
+        if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
+            body[name] = penalty
+    if sampling.max_tokens is not None:
+        body[limit] = sampling.most_tokens
+    return body
 
 
 def advice(fault: Fault, body: dict[str, Any]) -> str:

@@ -109,9 +109,13 @@ def environment(model: VllmModel, share: Share, kind: Kind) -> dict[str, str]:
 
 def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
     """Keyword arguments of `vllm.SamplingParams`."""
+    sampling = sampling.filled()
     return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop) or None,
         "seed": None

@@ -108,7 +108,7 @@ def _load(model: str, samples: int, references: int, sampling: Sampling, tokens:
         model=model,
         calls=PROMPTS * samples,
         tokens_in=QUESTION_TOKENS + injected,
-        tokens_out=min(tokens, sampling.max_tokens),
+        tokens_out=min(tokens, sampling.answer_tokens),
     )
 
 

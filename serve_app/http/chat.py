@@ -79,11 +79,11 @@ class ChatEndpoint:
         base = self._recipe.aggregator.sampling if asks_mixture else Sampling()
         limit = key.allowance.max_tokens
         if limit is not None:
-            base = base.model_copy(update={"max_tokens": min(base.max_tokens, limit)})
+            base = base.model_copy(update={"max_tokens": min(base.answer_tokens, limit)})
         sampling = request.sampling(base)
-        if limit is not None and sampling.max_tokens > limit:
+        if limit is not None and sampling.answer_tokens > limit:
             message = (
-                f"max_tokens is {sampling.max_tokens}; key {key.name!r} may ask for {limit} at most"
+                f"max_tokens is {sampling.answer_tokens}; key {key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="max_tokens")
         if (

@@ -65,6 +65,7 @@ def test_every_setting_of_the_sampling_counts(name: str) -> None:
         "stop": ("x",),
         "seed": 1,
         "top_logprobs": 0,
+        "top_k": 20,
         "max_tokens": 9,
         "thinking_tokens": 0,
         "reasoning_effort": "none",

@@ -1,0 +1,107 @@
+"""How a call samples its text: the values that recipes and requests say, and those that hold otherwise."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from configs.base import Many, Strict, TemplateArguments
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+DEFAULTS: dict[str, Any] = {
+    "temperature": 0.7,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "max_tokens": 512,
+}
+"""What our own engines take for values that nobody has said. Temperature and tokens are MoA's; the
+others change nothing. A server of `openai_http` has defaults of its own, so nothing is sent to it."""
+
+
+class Sampling(Strict):
+    """How one call samples its text.
+
+    A value that is not given is unsaid. Our own engines then take temperature 0.7 and 512 tokens, as MoA
+    does, and a server of `openai_http` is sent nothing, so that its own defaults hold.
+    """
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    """With 0 the text is greedy; a higher number makes the text more varied. By default 0.7."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    """Nucleus sampling: draw from the likeliest tokens that together have this probability. By default
+    1, which is all tokens."""
+    top_k: int | None = Field(None, ge=-1, le=1_000_000)
+    """Draw from this number of likeliest tokens. 0 and -1 are all tokens, which is the default."""
+    min_p: float | None = Field(None, ge=0, le=1)
+    """Draw from tokens that have at least this share of the likeliest token's probability. By default
+    0, which is all tokens."""
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    """A number above 1 makes tokens less likely that have occurred in the prompt or the answer. By
+    default 1."""
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    """A number above 0 makes tokens less likely that have occurred in the answer at all. By default
+    0."""
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    """A number above 0 makes a token less likely the more often it has occurred in the answer. By
+    default 0."""
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    """Most tokens to write. A prompt has to leave this many free in the model's context. Reasoning
+    counts among them, unless `thinking_tokens` is given. By default 512. A server of `openai_http` gets
+    no limit by default, and a prompt leaves 512 tokens free."""
+    thinking_tokens: int | None = Field(None, ge=0, le=1_000_000)
+    """Most tokens of reasoning before the answer; `max_tokens` then counts the answer alone, and a
+    prompt has to leave both numbers free. When they are used up, the engine ends the thought, and the
+    model answers. By default reasoning has no limit of its own and may use up `max_tokens`."""
+    stop: Many[Annotated[str, Field(min_length=1, max_length=256)]] = Field((), max_length=16)
+    """Texts that end the answer. The answer does not contain them."""
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    """The same seed, prompt and engine give the same text, where the engine can promise that."""
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    """Return the log-probability of each written token, and of this number of likely tokens in its
+    place. By default none are returned."""
+    reasoning_effort: ReasoningEffort | None = None
+    """How much the model thinks, for models whose chat template knows the argument. `none` turns
+    thinking off (`enable_thinking: false`), every other value turns thinking on."""
+    template: TemplateArguments = Field({})
+    """Arguments of the chat template for this call; they win over those of the model."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    def filled(self) -> Self:
+        """This sampling with DEFAULTS for all values that are unsaid, as our own engines need it."""
+        unsaid = {n: value for n, value in DEFAULTS.items() if getattr(self, n) is None}
+        return self.model_copy(update=unsaid)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of the answer; the default where nobody has said a number."""
+        return DEFAULTS["max_tokens"] if self.max_tokens is None else self.max_tokens
+
+    @property
+    def most_tokens(self) -> int:
+        """Most tokens that a call writes: the answer and the reasoning before it.
+
+        Where nobody has said `max_tokens`, a server of `openai_http` may write more.
+        """
+        return self.answer_tokens + (self.thinking_tokens or 0)
+
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """Arguments of the chat template that this sampling asks for.
+
+        `reasoning_effort` becomes arguments as in vLLM 0.33
+        (vllm/entrypoints/openai/chat_completion/protocol.py, line 665), and one more, `thinking`, which
+        DeepSeek V3.1 and Granite have in place of `enable_thinking`.
+        """
+        effort: dict[str, Any] = {}
+        if self.reasoning_effort is not None:
+            thinks = self.reasoning_effort != "none"
+            effort |= {"enable_thinking": thinks, "thinking": thinks}
+            if self.reasoning_effort != "none":
+                effort["reasoning_effort"] = self.reasoning_effort
+        return effort | self.template
