@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from actors.weights.lookup import advised_here
+from configs.extra_parameters import can_honour
 from configs.errors import EngineError, UserError
 from configs.schema import Model, Sampling
 
@@ -27,6 +28,11 @@ class SamplingOfModel:
         Raises:
             EngineError: the model's files cannot be read, or advise what cannot be.
         """
+        if sampling.extra:
+            # A fallback may have another engine than the model that was to answer.
+            engine = self._model.engine
+            known = {n: v for n, v in sampling.extra.items() if can_honour(engine, n, v)}
+            sampling = sampling.model_copy(update={"extra": known})
         sampling = sampling.over(self._own)
         if "checkpoint" not in (sampling.base, self._model.sampling.base):
             return sampling

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from configs.extra_parameters import KNOWN, ExtraParameters
 from configs.sampling import DEFAULTS
 
+ANY = frozenset(ExtraParameters.model_fields)
 Where = tuple[str | int, ...]
 """The path to a setting: keys of mappings and numbers of items, from 0."""
 
@@ -38,6 +40,7 @@ def inconsistencies(recipe: Any) -> list[Problem]:
         _unknown_models,
         _unknown_allowed_models,
         _answers_without_room,
+        _unknown_extra,
         _clashing_names,
         _impossible_quorum,
         _deadlines_without_rest,
@@ -105,6 +108,18 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
         if isinstance(context, int) and isinstance(most, int) and most >= context:
             message = f"{most} tokens of {of} leave a prompt no room in model {name!r}, which holds"
             yield Problem((*where, "max_tokens"), f"{message} {context} (context_tokens)")
+
+
+def _unknown_extra(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    models = _mapping(recipe.get("models"))
+    for _, name, where, sampling in _uses(recipe):
+        model = _mapping(models.get(name)) if isinstance(name, str) else {}
+        engine = model.get("engine")
+        for parameter in _mapping(_mapping(sampling).get("extra")):
+            if engine in KNOWN and parameter in ANY and parameter not in KNOWN[engine]:
+                known = ", ".join(sorted(KNOWN[engine])) or "none"
+                message = f"the engine {engine!r} of model {name!r} does not take it (it takes {known})"
+                yield Problem((*where, "extra", parameter), message)
 
 
 def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:

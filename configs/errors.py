@@ -5,6 +5,7 @@
     RequestError            base; never raised itself
     ├── BadRequest          400  the request cannot be served as it is
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
+    │   ├── ContentFiltered 400  a filter of a model's server refused the conversation
     │   ├── SlowBody        408  headers or body did not come in time
     │   └── TooLarge        413  the body is over the limit
     ├── Unauthorized        401  the request has no valid API key
@@ -81,6 +82,12 @@ class ContextTooLong(BadRequest):
     """The conversation does not fit a model's context; the message says by how much."""
 
     code = "context_length_exceeded"
+
+
+class ContentFiltered(BadRequest):
+    """A filter of a model's server refused the conversation or the answer, or the model did."""
+
+    code = "content_filter"
 
 
 class TooLarge(BadRequest):

@@ -14,6 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from configs.base import REASONING_FORMATS, Many, Seconds, Strict, TemplateArguments
+from configs.remote_call import ExtraBody, Headers, Omitted
 from configs.sampling import AnyModelSampling, ModelSampling
 from configs.weights import FolderSource, WeightsSource
 
@@ -145,6 +146,15 @@ class OpenAIHttpModel(ChatModel):
     """The request parameter by which that server limits the tokens of reasoning
     (`thinking_token_budget` of vLLM, `thinking_budget_tokens` of llama.cpp). Without the name,
     `sampling.thinking_tokens` only makes room beside the answer, and the server may think longer."""
+    extra_body: ExtraBody = Field({})
+    """Further fields of each request's body, such as `{provider: {order: [Groq]}}`, for what only this
+    server knows. They may not be fields that other settings give."""
+    headers: Headers = Field({})
+    """Further headers of each request. `${NAME}` in a value stands for an environment variable, such as
+    `{api-key: "${AZURE_KEY}"}`; a recipe never contains keys."""
+    omit: Omitted = Field(())
+    """Fields that are left out of each request's body because the server refuses them, such as
+    `[temperature]`. Without `max_tokens`, nothing limits the tokens of an answer."""
     control_tokens: Many[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
         None, max_length=4096
     )
@@ -158,10 +168,11 @@ class OpenAIHttpModel(ChatModel):
     read_timeout_s: Seconds = 120
     """Longest silence of the server, before the first token or between tokens."""
     retries: int = Field(2, ge=0, le=10)
-    """Further attempts after a failed connection or a status 408, 429 or 5xx. After the first token
-    there are none."""
+    """Further attempts after a failed connection or a status 408, 409, 425, 429 or 5xx, also if the
+    status is 200 and the body says such an error. After the first token there are none."""
     backoff_s: Seconds = 0.5
-    """Wait before the first retry. The wait doubles each time, with jitter. Retry-After is honoured."""
+    """Wait before the first retry. The wait doubles each time, with jitter. Retry-After is honoured, up
+    to 30 s."""
 
     @field_validator("base_url")
     @classmethod
@@ -169,6 +180,13 @@ class OpenAIHttpModel(ChatModel):
         if re.match(r"https?://[^/]*@", url):
             raise PydanticCustomError("secret", NO_KEYS)
         return url
+
+    @model_validator(mode="after")
+    def _sends_one_key(self) -> Self:
+        if self.api_key_env and any(name.lower() == "authorization" for name in self.headers):
+            message = "api_key_env gives the header Authorization already; leave one of the two out"
+            raise PydanticCustomError("two_keys", message)
+        return self
 
 
 class ScriptedModel(ModelBase):

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from configs.base import Many, Strict, TemplateArguments
+from configs.extra_parameters import extra_problem
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -28,6 +30,12 @@ DRAWING = tuple(name for name in DEFAULTS if name != "max_tokens")
 
 def _read_word(value: Any) -> Any:
     return {"base": "checkpoint"} if value == "checkpoint" else value
+
+
+def _require_extra(extra: dict[str, Any]) -> dict[str, Any]:
+    if (problem := extra_problem(extra)) is not None:
+        raise PydanticCustomError("extra", "{problem}", {"problem": problem})
+    return extra
 
 
 class ModelSampling(Strict):
@@ -96,6 +104,10 @@ class Sampling(ModelSampling):
     thinking off (`enable_thinking: false`), every other value turns thinking on."""
     template: TemplateArguments = Field({})
     """Arguments of the chat template for this call; they win over those of the model."""
+    extra: Annotated[dict[str, Any], AfterValidator(_require_extra)] = Field({})
+    """Further parameters that the model's engine knows, such as `{dry_multiplier: 0.8}` of llama.cpp or
+    `{min_tokens: 8}` of vLLM, as
+    [sampling.md](sampling.md#extra) lists them."""
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

@@ -41,6 +41,8 @@ CHAT_SETTINGS: dict[str, Any] = {
     "reasoning_format": "auto",
     "thinking_limit": None,
     "control_tokens": None,
+    "extra_body": {},
+    "omit": (),
 }
 """Settings of every model with a chat template that change its output, with their defaults."""
 
@@ -52,10 +54,11 @@ LATER = (
     "thinking_tokens",
     "reasoning_effort",
     "template",
+    "extra",
 )
 """Settings of `Sampling` that were added after runs had been stored."""
 
-UNSENT = ("presence_penalty", "frequency_penalty", "template")
+UNSENT = ("presence_penalty", "frequency_penalty", "template", "extra")
 """Settings of `Sampling` that a server is not sent where they have their usual value."""
 
 SCRIPT_SETTINGS = ("text", "tokens")
@@ -167,7 +170,7 @@ def _settings(sampling: Sampling, *, own_defaults: bool = False) -> dict[str, An
     """
     settings = sampling.model_dump(mode="json")
     own_defaults = own_defaults or sampling.base is not None
-    usual = DEFAULTS | {"template": {}}
+    usual = DEFAULTS | {"template": {}, "extra": {}}
     if own_defaults:
         usual = {n: value for n, value in usual.items() if n in UNSENT}
     said = {n: usual.get(n) if value is None else value for n, value in settings.items()}

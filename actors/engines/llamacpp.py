@@ -29,6 +29,7 @@ from actors.engine import NONE, Delta, Message, Share
 from actors.engines.gguf_vocabulary import Vocabulary, read_vocabulary
 from actors.engines.llamacpp_answer import Answer
 from actors.engines.llamacpp_call import NativeCall, NativeFailure
+from actors.engines.llamacpp_sampling import sampling_fields
 from actors.private_folder import PrivateFolder
 from actors.text.control_tokens import Defuser
 from actors.text.thinking import Splitter, without_leading_thought
@@ -142,7 +143,6 @@ class LlamaCppEngine:
         stopping = self._stopping
         template = self._model.template | sampling.template_arguments
         family = self._families[0] if self._families else None
-        sampling = sampling.filled()
         body = _request(self._harmless(messages), sampling, template, family)
         answer = Answer(await self._splitter(template), sampling)
         call = NativeCall(self._server, json.dumps(body), stopping, streamed)
@@ -257,19 +257,7 @@ def _request(
         "stream": True,  # a call that is not streamed cannot be cancelled
         "stream_options": {"include_usage": True},
         "return_progress": True,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
-        "repeat_penalty": sampling.repetition_penalty,
-        "max_tokens": sampling.most_tokens,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-    }
-    if sampling.stop:
-        request["stop"] = list(sampling.stop)
-    if sampling.seed is not None:
-        request["seed"] = sampling.seed % (2**32 - 1)  # llama.cpp takes 2**32 - 1 for a random seed
+    } | sampling_fields(sampling)
     if sampling.thinking_tokens is not None:
         request["timings_per_token"] = True  # says how many tokens each chunk ends
         if family is not None:

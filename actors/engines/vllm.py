@@ -47,7 +47,7 @@ from vllm.config.reasoning import ReasoningConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.platforms import current_platform
 from vllm.renderers import ChatParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -137,8 +137,11 @@ class VllmEngine:
     ) -> AsyncGenerator[Delta, None]:
         llm = self._alive()
         prompt = await self._render(messages, sampling.template_arguments)
+        arguments = sampling_arguments(sampling) | self._chat.sampling_arguments(sampling)
+        if (structure := arguments.get("structured_outputs")) is not None:
+            arguments["structured_outputs"] = StructuredOutputsParams(**structure)
         params = SamplingParams(
-            **sampling_arguments(sampling) | self._chat.sampling_arguments(sampling),
+            **arguments,
             output_kind=RequestOutputKind.DELTA,
             skip_clone=True,
         )

@@ -9,7 +9,9 @@ import pytest
 from aiohttp import web
 
 from actors.engine import Delta
-from actors.engines import http_events, openai_wire
+from actors.engines import http_events
+from actors.engines.openai_request import request_body
+from actors.engines.token_estimate import estimated_ends
 from actors.engines.openai_http import OpenAIHttpEngine
 from configs.errors import (
     EngineUnavailable,
@@ -306,12 +308,12 @@ async def test_the_environments_proxy_is_used_where_it_is_meant(
 def test_estimated_tokens_cover_the_text_and_a_cut_keeps_their_number(
     sample: str, ratio: float
 ) -> None:
-    ends = openai_wire.estimated_ends(sample, ratio)
+    ends = estimated_ends(sample, ratio)
     assert ends == sorted(ends)
     assert ends[-1:] == ([len(sample)] if sample else [])
     assert len(ends) >= sum(not character.isascii() for character in sample)
     for n, end in enumerate(ends, 1):
-        assert len(openai_wire.estimated_ends(sample[:end], ratio)) <= n
+        assert len(estimated_ends(sample[:end], ratio)) <= n
 
 
 @pytest.mark.parametrize(
@@ -342,7 +344,7 @@ async def test_a_server_is_sent_what_the_recipe_or_the_request_says_of_thinking(
 ) -> None:
     names = ("chat_template_kwargs", "reasoning_effort", "thinking_token_budget")
     given = Sampling(**({"max_tokens": 8} | sampling))
-    body = openai_wire.request_body(model(base_url="http://x/v1", **settings), MESSAGES, given)
+    body = request_body(model(base_url="http://x/v1", **settings), MESSAGES, given)
     assert {name: body[name] for name in names if name in body} | {
         "max_tokens": body["max_tokens"]
     } == {"max_tokens": 8} | sent

@@ -8,7 +8,7 @@ from email.utils import formatdate
 import pytest
 from aiohttp import web
 
-from actors.engines import openai_http, openai_wire
+from actors.engines import openai_errors, openai_http
 from actors.engines.openai_http import OpenAIHttpEngine
 from configs.errors import (
     BadRequest,
@@ -219,7 +219,7 @@ def test_retry_after_is_seconds_or_a_date(
     monkeypatch: pytest.MonkeyPatch, header: str, seconds: float
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
-    assert openai_wire.retry_after_s(header) == seconds
+    assert openai_errors.retry_after_s({"Retry-After": header}) == seconds
 
 
 async def test_nobody_listening_is_unavailable_after_the_retries(
