@@ -144,7 +144,10 @@ class LlamaCppEngine:
         template = self._model.template | sampling.template_arguments
         family = self._families[0] if self._families else None
         body = _request(self._harmless(messages), sampling, template, family)
-        answer = Answer(await self._splitter(template), sampling)
+        # llama.cpp continues a last message of the assistant behind its thought (`prefill_assistant`).
+        continues = any(message["role"] == "assistant" for message in messages[-1:])
+        splitter = Splitter(()) if continues else await self._splitter(template)
+        answer = Answer(splitter, sampling)
         call = NativeCall(self._server, json.dumps(body), stopping, streamed)
         try:
             async with aclosing(call.run(self._pool)) as crossings:

@@ -192,7 +192,7 @@ class VllmEngine:
         """Apply the chat template and tokenize; return the prompt as the model reads it."""
         llm = self._alive()
         turns = self._turns(messages)
-        params = ChatParams(chat_template_kwargs=self._chat.arguments(template))
+        params = ChatParams(chat_template_kwargs=self._chat.arguments(template, turns))
         try:
             _, (prompt,) = await llm.renderer.render_chat_async([turns], params)
         except (VLLMValidationError, ValueError) as error:
@@ -223,8 +223,9 @@ class VllmEngine:
         if isinstance(prompt, str):
             return token_ends(tokenizer, self._chat.defuse(prompt))
         # `_render` refuses prompts that are too long, but this method has to count them.
-        arguments = self._chat.arguments(template)
-        text = tokenizer.apply_chat_template(self._turns(prompt), tokenize=False, **arguments)
+        turns = self._turns(prompt)
+        arguments = self._chat.arguments(template, turns)
+        text = tokenizer.apply_chat_template(turns, tokenize=False, **arguments)
         return token_ends(tokenizer, text)
 
     async def check_health(self) -> None:

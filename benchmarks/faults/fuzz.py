@@ -149,7 +149,7 @@ def _mended(mixture: str, case: Case) -> Case:
     given = cast("dict[str, Any]", deepcopy(case.body))
     body = {name: value for name, value in given.items() if value is not None}
     last = body["messages"][-1]
-    last |= {"role": "user"} | ({} if str(last["content"]).strip() else {"content": "hello"})
+    last |= {"role": "user"} | ({} if str(last.get("content") or "").strip() else {"content": "hello"})
     body |= {name: int(body[name]) for name in WHOLE if name in body}  # 1.0 is an integer to a schema
     if "max_tokens" in body:
         body.pop("max_completion_tokens", None)

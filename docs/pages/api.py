@@ -25,16 +25,15 @@ from serve_app.http.answer_schema import (
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
+from serve_app.http.messages import ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.request import (
     IGNORED,
     TOOL_LISTS,
     UNSUPPORTED,
-    ChatMessage,
     ChatRequest,
     MoaOptions,
     StreamOptions,
-    TextPart,
 )
 from tests.unit.serve_app.conftest import Scripted
 
@@ -43,6 +42,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     ChatRequest,
     ChatMessage,
     TextPart,
+    ToolCall,
+    ToolFunction,
     StreamOptions,
     MoaOptions,
     MoaSummary,

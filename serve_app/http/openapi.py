@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
-from openai.types import Model
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
@@ -18,7 +17,7 @@ from starlette.middleware import Middleware
 from configs.errors import RequestError, WeightsError
 from configs.schema import Recipe
 from serve_app.error_schema import ErrorReply
-from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk
+from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ModelCard
 from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
 
 Json = dict[str, Any]
@@ -61,7 +60,7 @@ class ModelList(BaseModel):
     """The models that the key may use."""
 
     object: str
-    data: list[Model]
+    data: list[ModelCard]
 
 
 class DescribedApi(FastAPI):
@@ -70,7 +69,9 @@ class DescribedApi(FastAPI):
 
     def __init__(self, recipe: Recipe, middleware: Sequence[Middleware]) -> None:
         summary = recipe.description or None
-        super().__init__(title="SlimMoA", summary=summary, middleware=middleware)
+        super().__init__(
+            title="SlimMoA", summary=summary, middleware=middleware, redirect_slashes=False
+        )
         self._recipe = recipe
 
     def openapi(self) -> Json:
@@ -91,7 +92,7 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     paths["/v1/models"]["get"]["responses"] = listed | refusals
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
-    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | refusals
+    one["responses"] = {"200": _json("The model.", "ModelCard"), "404": errors["404"]} | refusals
     ready = paths["/readyz"]["get"]["responses"]
     ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | refusals
     return document
@@ -109,7 +110,7 @@ def _schemas(names: list[str]) -> Json:
         ref_template=SCHEMAS + "{model}",
     )
     schemas = _with_short_names(document["$defs"])
-    for name in ("ChatRequest", "ChatMessage", "StreamOptions", "MoaOptions"):
+    for name in ("ChatRequest", "ChatMessage", "ToolCall", "StreamOptions", "MoaOptions"):
         _allow_null_where_optional(schemas[name])
     fields = schemas["ChatRequest"]["properties"]
     description = fields["model"]["description"]
@@ -171,7 +172,7 @@ def _answers() -> Json:
 
 def _errors() -> Json:
     """The answers for errors: one for each HTTP status of the error tree, and 415."""
-    causes: dict[int, list[str]] = {415: ["The body is not of the type application/json."]}
+    causes: dict[int, list[str]] = {415: ["The body is not application/json, or it is compressed."]}
     for error in error_classes():
         causes.setdefault(error.status, []).append(meaning(error))
     return {

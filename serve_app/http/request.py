@@ -12,7 +12,7 @@ Any other name is refused, so that a typing error does not pass as a parameter w
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -20,6 +20,7 @@ from actors.engine import Message
 from configs.base import template_problem
 from configs.errors import BadRequest
 from configs.schema import ReasoningEffort, Sampling
+from serve_app.http.messages import ChatMessage, conversation, ignored_fields
 
 IGNORED = frozenset(
     {
@@ -40,6 +41,8 @@ TOOL_LISTS = frozenset({"functions", "tools"})
 sends its tools with every question, so a refusal would make all questions from Open WebUI fail."""
 EFFORT_ARGUMENTS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 """Arguments of chat templates that `reasoning_effort` sets."""
+UNION_TAGS = frozenset({"str", "bool", "int", "float"})
+"""How pydantic names alternatives of a union in an error's path."""
 LONGEST_PARAM = 100
 """Most characters of `param` in an error, because a client may send a parameter name of any length."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -70,36 +73,6 @@ class _Strict(BaseModel):
     )
 
 
-class TextPart(_Strict):
-    """Part of a message's content."""
-
-    type: Literal["text"]
-    """Models here read text only."""
-    text: str
-    """The text."""
-
-
-class ChatMessage(_Strict):
-    """One message of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    """Who speaks. `developer` is read as `system`."""
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    """The text. Several parts are joined without a separator."""
-    name: str | None = None
-    """A name for the speaker. The server accepts the name and does not show it to the models."""
-    reasoning_content: str | None = None
-    """The reasoning of an earlier answer. Clients send it back, and the server does not show it to the
-    models."""
-
-    def to_engine(self) -> Message:
-        """The message as engines take it, its text in one piece."""
-        role = "system" if self.role == "developer" else self.role
-        if isinstance(self.content, str):
-            return Message(role=role, content=self.content)
-        return Message(role=role, content="".join(part.text for part in self.content))
-
-
 class StreamOptions(_Strict):
     """How to stream."""
 
@@ -124,7 +97,8 @@ class ChatRequest(_Strict):
     model: str = Field(min_length=1, max_length=256)
     """Name of the mixture, or of one of its models."""
     messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
-    """The conversation. The last message has to be the user's."""
+    """The conversation. An assistant's message at the end is the beginning of the answer, which goes on
+    behind it; proposers do not read that message."""
     stream: bool | None = False
     """Answer with server-sent events instead of one JSON object."""
     stream_options: StreamOptions | None = None
@@ -161,18 +135,31 @@ class ChatRequest(_Strict):
     thinking_token_budget: int | None = Field(None, ge=0, le=1_000_000)
     """Most tokens of reasoning before the answer, as vLLM takes them; `max_tokens` then counts the
     answer alone."""
+    continue_final_message: bool | None = None
+    """Whether to continue the last message, as vLLM and llama.cpp take it. A last message of the
+    assistant is always continued, and any other never; another value is refused."""
+    add_generation_prompt: bool | None = None
+    """The opposite of `continue_final_message`, for vLLM's clients."""
     moa: MoaOptions = MoaOptions()
     """Which of SlimMoA's additions the answer should have."""
     _ignored: tuple[str, ...] = PrivateAttr(())
+    _conversation: list[Message] = PrivateAttr(default_factory=list)
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Names of the tool lists that the request has and that no model here sees."""
+        """Names of what the request has and no model here sees: lists of tools, and fields of messages
+        that nobody here knows."""
         return self._ignored
+
+    @property
+    def limit_param(self) -> str | None:
+        """The parameter by which the request limits the tokens of the answer; None if it gives none."""
+        names = ("max_completion_tokens", "max_tokens", "thinking_token_budget")
+        return next((name for name in names if getattr(self, name) is not None), None)
 
     def conversation(self) -> list[Message]:
         """The messages as engines take them."""
-        return [message.to_engine() for message in self.messages]
+        return self._conversation
 
     def sampling(self, base: Sampling) -> Sampling:
         """`base`, changed by the sampling parameters of this request.
@@ -229,8 +216,10 @@ def parse(body: bytes) -> ChatRequest:
         raise _bad_request(error) from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
+    in_messages = ignored_fields(request.messages)
+    request._conversation = conversation(request.messages)
     _check_combinations(request)
-    request._ignored = tuple(sorted(name for name in TOOL_LISTS if fields.get(name)))
+    request._ignored = (*sorted(name for name in TOOL_LISTS if fields.get(name)), *in_messages)
     return request
 
 
@@ -311,19 +300,18 @@ def _bad_request(error: ValidationError) -> BadRequest:
 
 def _is_union_tag(step: str | int) -> bool:
     """Whether a step of an error's path names an alternative of a union rather than a field."""
-    return isinstance(step, str) and (step == "str" or "[" in step)
+    return isinstance(step, str) and (step in UNION_TAGS or "[" in step)
 
 
 def _check_combinations(request: ChatRequest) -> None:
     """Refuse a request that is wrong although each of its fields is valid by itself."""
-    if request.messages[-1].role != "user":
-        role = request.messages[-1].role
-        raise BadRequest(
-            f"the last message has to be the user's, not the {role}'s",
-            param=f"messages.{len(request.messages) - 1}.role",
-        )
-    if not any(message["content"].strip() for message in request.conversation()):
-        raise BadRequest("all messages are empty", param="messages")
+    continues = request.conversation()[-1]["role"] == "assistant"
+    asked = {"continue_final_message": continues, "add_generation_prompt": not continues}
+    for name, value in asked.items():
+        if getattr(request, name) not in (None, value):
+            last = "the assistant's, so it is" if continues else "not the assistant's, so it is not"
+            why = f"can only be {json.dumps(value)} here: the last message is {last} continued"
+            raise _refusal(name, f"{why}; leave it out")
     if request.top_logprobs is not None and not request.logprobs:
         raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
     if request.stream_options is not None and not request.stream:

@@ -97,7 +97,10 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
         yield Missing(0, model, failure.code, failure.message)  # 4
     assert task.best is not None
     yield AnswerDelta(Delta(text=task.best.text))  # 6
-    yield Answered(task.best.model, task.best.call.finish_reason, fallback="reference")
+    call = task.best.call
+    yield Answered(
+        task.best.model, call.finish_reason, fallback="reference", tokens=call.completion_tokens
+    )
 
 
 def _to_request_error(error: Exception, model: str) -> RequestError:
@@ -190,6 +193,7 @@ class _Writer:
             cut=cut,
             first_s=self._first_s,
             call=call,
+            tokens=0 if call is None else call.completion_tokens,
         )
 
     def _note(self, came: Delta) -> None:
