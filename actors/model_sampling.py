@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from actors.weights.lookup import advised_here
-from configs.extra_parameters import can_honour
 from configs.errors import EngineError, UserError
+from configs.extra_parameters import can_honour
 from configs.schema import Model, Sampling
 
 

@@ -156,7 +156,7 @@ def _absent_weights(recipe: Recipe) -> Iterator[str]:
 
 
 def _also(recipe: Recipe) -> dict[str, Any]:
-    """What `plan --json` says beside the plan: weights, and samplings that do not stand in the recipe."""
+    """What `plan --json` says beside the plan: weights, and samplings from elsewhere."""
     from actors.weights.lookup import weights_states
 
     states = weights_states(recipe).items()

@@ -7,9 +7,9 @@ from configs.schema import OpenAIHttpModel, Recipe, Sampling
 
 
 def shown_samplings(recipe: Recipe) -> Iterator[str]:
-    """A line for each proposer and the aggregator, if not all of its sampling stands there in the recipe.
+    """A line for each proposer and aggregator whose sampling is not all said there in the recipe.
 
-    Each value that does not stand there is followed by its origin: `model`, the model's `sampling` in
+    Each value that is not said there is followed by its origin: `model`, the model's `sampling` in
     the recipe, or `checkpoint`, what the model's makers advise.
 
     Raises:

@@ -1,12 +1,12 @@
-"""Parameters of calls that only some engines know, under the names that vLLM and llama.cpp have for them.
+"""Parameters of calls that only some engines know, under the names of vLLM and llama.cpp.
 
 Sources: vllm/sampling_params.py of vLLM 0.33; tools/server/server-task.cpp of llama.cpp.
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
@@ -48,7 +48,15 @@ class Structure(Strict):
     @property
     def kind(self) -> str:
         """The field that is given."""
-        return next(iter(self.model_dump(exclude_none=True)), "")
+        return next(name for name in STRUCTURES["vllm"] if getattr(self, name) is not None)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            ctx = {"given": ", ".join(given) or "none"}
+            raise PydanticCustomError("one_form", "one form has to be given, not {given}", ctx)
+        return self
 
 
 class ExtraParameters(Strict):

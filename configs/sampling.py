@@ -1,4 +1,4 @@
-"""How a call samples its text: the values that recipes and requests say, and those that hold otherwise."""
+"""How a call samples its text: what recipes and requests say, and what holds otherwise."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -79,8 +79,8 @@ class ModelSampling(Strict):
 class Sampling(ModelSampling):
     """How one call samples its text.
 
-    A value that is not given is unsaid. The model's own `sampling` then decides. Where that says nothing
-    either, our own engines take temperature 0.7 and 512 tokens, as MoA does, and a server of
+    A value that is not given is unsaid. The model's own `sampling` then decides. Where that says
+    nothing either, our own engines take temperature 0.7 and 512 tokens, as MoA does, and a server of
     `openai_http` is sent nothing, so that its own defaults hold.
     """
 

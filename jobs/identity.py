@@ -14,10 +14,12 @@ from typing import Any
 from actors.engine import Message
 from configs.sampling import DEFAULTS
 from configs.schema import (
+    Aggregator,
     LlamaCppModel,
     Model,
     ModelSampling,
     OpenAIHttpModel,
+    Proposer,
     Recipe,
     Sampling,
     ScriptedModel,
@@ -58,9 +60,6 @@ LATER = (
 )
 """Settings of `Sampling` that were added after runs had been stored."""
 
-UNSENT = ("presence_penalty", "frequency_penalty", "template", "extra")
-"""Settings of `Sampling` that a server is not sent where they have their usual value."""
-
 SCRIPT_SETTINGS = ("text", "tokens")
 """Settings of a scripted model that change its output."""
 
@@ -83,7 +82,7 @@ def call_key(
         identity: the model's identity (`model_identity`).
         messages: the whole prompt.
         sampling: all settings, the seed included.
-        own_defaults: whether values that the sampling does not say are the model's (`has_own_defaults`).
+        own_defaults: whether the model decides what the sampling leaves out (`has_own_defaults`).
     """
     contents = [[message["role"], message["content"]] for message in messages]
     question = next((content for role, content in contents if role == "user"), "")
@@ -139,7 +138,9 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
     about = recipe.model_dump(mode="json", exclude_defaults=True)
     if variant.model is None:
         used = {name: identities[name] for name in sorted(variant.models)}
-        return Generator(variant.name, "mixture", short_hash([_asked(recipe), used, seed]), {"recipe": about})
+        return Generator(
+            variant.name, "mixture", short_hash([_asked(recipe), used, seed]), {"recipe": about}
+        )
     own_defaults = has_own_defaults(recipe.models[variant.model])
     sampling = _settings(sampling_alone(recipe, variant.model), own_defaults=own_defaults)
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
@@ -150,7 +151,7 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
     """What a mixture asks its models for, as a JSON value."""
     asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
     parts = [proposer for layer in asked["layers"] for proposer in layer["proposers"]]
-    whole = [*recipe.proposers(), recipe.aggregator]
+    whole: list[Proposer | Aggregator] = [*recipe.proposers(), recipe.aggregator]
     for part, of in zip([*parts, asked["aggregator"]], whole, strict=True):
         own_defaults = has_own_defaults(recipe.models[of.model])
         part["sampling"] = _settings(of.sampling, own_defaults=own_defaults)
@@ -170,9 +171,7 @@ def _settings(sampling: Sampling, *, own_defaults: bool = False) -> dict[str, An
     """
     settings = sampling.model_dump(mode="json")
     own_defaults = own_defaults or sampling.base is not None
-    usual = DEFAULTS | {"template": {}, "extra": {}}
-    if own_defaults:
-        usual = {n: value for n, value in usual.items() if n in UNSENT}
+    usual = {"template": {}, "extra": {}} | ({} if own_defaults else DEFAULTS)
     said = {n: usual.get(n) if value is None else value for n, value in settings.items()}
     return {n: v for n, v in said.items() if n not in LATER or v not in (None, usual.get(n))}
 

@@ -128,7 +128,7 @@ def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
 
 
 def _extra(sampling: Sampling) -> dict[str, Any]:
-    """Further arguments; `structure` becomes those of `vllm.sampling_params.StructuredOutputsParams`."""
+    """Further arguments; `structured_outputs` are those of vLLM's `StructuredOutputsParams`."""
     extra = dict(sampling.extra)
     if "min_tokens" in extra:  # vLLM refuses a call whose most tokens are fewer
         extra["min_tokens"] = min(extra["min_tokens"], sampling.most_tokens)

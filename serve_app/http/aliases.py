@@ -1,7 +1,8 @@
 """The names and forms that other servers have for parameters of a request, turned into ours.
 
-Sources, as of November 2026: llama.cpp (tools/server/README.md), Ollama (docs/api.md), text-generation-
-inference, Mistral, Anthropic's and DeepSeek's thinking, OpenRouter's reasoning, DashScope, SGLang, LM Studio.
+Sources, as of November 2026: llama.cpp (tools/server/README.md), Ollama (docs/api.md),
+text-generation-inference, Mistral, Anthropic's and DeepSeek's thinking, OpenRouter's reasoning,
+DashScope, SGLang, LM Studio.
 """
 
 import json
@@ -32,11 +33,9 @@ RENAMED = {
     "thinking_budget": "thinking_token_budget",
     "thinking_budget_tokens": "thinking_token_budget",
 }
-"""Our names of parameters by the names that other servers have. Our name wins where a request has both."""
+"""Our names of parameters by the names of other servers. Our name wins where a request has both."""
 UNLIMITED = (-1, -2)
 """Numbers by which llama.cpp, LM Studio and Ollama mean no limit of tokens."""
-LIMITS = ("max_tokens", "max_completion_tokens")
-"""Our names of limits of the answer."""
 NO_EFFORT = ("auto", "default")
 """Values of `reasoning_effort` by which clients leave the choice to the model."""
 
@@ -76,9 +75,8 @@ def with_our_names(given: Mapping[str, Any]) -> Translated:
     for name, read in READERS.items():
         if name in fields:
             read(fields, name, fields.pop(name))
-    for name in LIMITS:
-        if _is_one_of(fields.get(name), UNLIMITED):
-            del fields[name]
+    if _is_one_of(fields.get("max_tokens"), UNLIMITED):
+        del fields["max_tokens"]
     if _is_one_of(fields.get("seed"), (-1,)):  # llama.cpp, Ollama, LM Studio and vLLM draw one then
         del fields["seed"]
     if _is_one_of(fields.get("reasoning_effort"), NO_EFFORT):
@@ -172,7 +170,9 @@ def _structure(kind: str) -> Reader:
 def _read_format(fields: Translated, name: str, value: Any) -> None:
     """Ollama's `format`: the word `json`, or a JSON schema."""
     if value != "":
-        fields.put("structure", {"json_object": True} if value == "json" else {"json_schema": value}, name)
+        fields.put(
+            "structure", {"json_object": True} if value == "json" else {"json_schema": value}, name
+        )
 
 
 def _read_response_format(fields: Translated, name: str, value: Any) -> None:
