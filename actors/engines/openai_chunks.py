@@ -35,6 +35,11 @@ class Text(msgspec.Struct):
     refusal: str | None = None
     """The words with which the model refuses to answer, in place of content."""
 
+    @property
+    def other_reasoning(self) -> str:
+        """The reasoning under its rare names; "" if there is none."""
+        return self.thinking or self.reasoning_text or ""
+
 
 class Logprobs(msgspec.Struct):
     """Log-probabilities of a piece's tokens, in OpenAI's format."""
@@ -77,6 +82,11 @@ class Chunk(msgspec.Struct):
     error: Any = None
     """The server's error: an object in OpenAI's format, or a text."""
     x_groq: Extension | None = None
+
+    @property
+    def counts(self) -> Usage | None:
+        """The token counts, wherever they stand; None if there are none."""
+        return self.usage or (self.x_groq.usage if self.x_groq else None)
 
 
 class DeviantChunk(Chunk):

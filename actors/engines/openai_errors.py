@@ -256,7 +256,7 @@ def _words(value: Any, depth: int) -> Iterator[str]:
 
 
 def _status_of(parsed: dict[str, Any]) -> int:
-    """The HTTP status that an error is worth: by a code, else by a type, else by its words, else 500."""
+    """The HTTP status that an error is worth: by a code, else a type, else its words, else 500."""
     inner = parsed.get("error")
     places = [place for place in (inner, parsed, parsed.get("base_resp")) if isinstance(place, dict)]
     names = ("code", "status", "statusCode", "status_code", "http_status", "error_code")
