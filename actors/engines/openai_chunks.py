@@ -154,7 +154,7 @@ def _choice(choice: dict[str, Any]) -> Choice:
         delta=None if delta is None else _text(delta),
         message=None if message is None else _text(message),
         text=text if isinstance(text, str) else None,
-        finish_reason=None if finish is None else str(finish),
+        finish_reason=finish if isinstance(finish, str) else None,
         logprobs=Logprobs(tokens) if tokens else None,
         error=choice.get("error"),
     )

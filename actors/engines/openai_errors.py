@@ -215,6 +215,8 @@ def _is_bare_error(parsed: dict[str, Any]) -> bool:
         return False
     if "error" in (parsed.get("object"), parsed.get("type"), parsed.get("status")):  # 1
         return True
+    if isinstance(message := parsed.get("message"), dict) and _is_bare_error(message):
+        return True
     has_words = any(parsed.get(name) for name in ("message", "msg", "Message"))
     names = ("code", "status", "statusCode", "status_code", "error_type")
     has_code = any(parsed.get(name) not in (None, "", 0, 200, "200", "ok", "success") for name in names)
