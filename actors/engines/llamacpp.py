@@ -34,6 +34,7 @@ from actors.private_folder import PrivateFolder
 from actors.text.control_tokens import Defuser
 from actors.text.thinking import Splitter, without_leading_thought
 from actors.text.thinking_marks import Family, families_of
+from actors.text.turns import TakenForm, is_of_template, refusal
 from actors.weights.files import fetch
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling
@@ -66,6 +67,7 @@ class LlamaCppEngine:
         self._vocabulary: Vocabulary | None = None
         self._families: tuple[Family, ...] = ()
         self._defuser = Defuser(())
+        self._taken = TakenForm()
         self._opened: dict[str, bool] = {}
         """Whether a prompt ends within a thought, by the arguments of the chat template."""
 
@@ -162,12 +164,14 @@ class LlamaCppEngine:
             if (rest := answer.end()) != Delta():
                 yield rest
         except NativeFailure as error:
-            raise EngineError(f"llama.cpp: {error}", model=self._name) from error
+            raise self._error({"message": f"llama.cpp: {error}"}) from error
         if stopping.is_set():
             raise EngineUnavailable("llama.cpp was stopped", model=self._name)
 
     def _error(self, error: dict[str, Any]) -> EngineError | BadRequest:
         message = str(error.get("message", error))
+        if is_of_template(message):
+            return refusal(message, self._name)
         if error.get("type") == "exceed_context_size_error":
             return ContextTooLong(message, model=self._name, param="messages")
         if error.get("code") == 400:
@@ -202,7 +206,10 @@ class LlamaCppEngine:
     ) -> list[int]:
         if isinstance(prompt, str):
             return await self._token_ends(self._defuser.defuse(prompt))
-        text = await self._render(self._harmless(prompt), self._model.template | dict(template))
+        arguments = self._model.template | dict(template)
+        text = await self._taken.run(
+            self._harmless(prompt), lambda taken: self._render(taken, arguments)
+        )
         return await self._token_ends(text, parse_special=True, add_special=True)
 
     async def _token_ends(self, text: str, **options: bool) -> list[int]:
