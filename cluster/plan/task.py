@@ -101,6 +101,15 @@ def read_checkpoints(recipe: Recipe, find_weights: FindWeights | None = None) ->
 
 def _read_checkpoint(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
     """Facts about one model's weights; None if it has no weights."""
+    found = _read_own(name, model, find)
+    draft = model.draft_model if isinstance(model, LlamaCppModel) else None
+    if found is None or draft is None:
+        return found
+    return replace(found, draft=_read_own(f"{name} (draft)", draft, find))
+
+
+def _read_own(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
+    """Facts about one model's weights without those of its draft model."""
     if isinstance(model, ScriptedModel) and model.weight_bytes is not None:
         return scripted_checkpoint(model.weight_bytes)
     if not isinstance(model, LlamaCppModel | VllmModel):
