@@ -1,4 +1,4 @@
-"""Settings that only models of llama.cpp have: number types of the KV cache, layers on a GPU, speculation."""
+"""Settings of llama.cpp alone: number types of the KV cache, layers on a GPU, speculation."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -68,8 +68,8 @@ Switch = Annotated[
 def _require_method(value: Any) -> Any:
     if value not in ("ngram", "draft"):
         message = (
-            "this has to be ngram or draft; the other methods of llama.cpp (eagle3, mtp, dflash, dspark) "
-            "are not offered, because nobody has tried them here"
+            "this has to be ngram or draft; the other methods of llama.cpp (eagle3, mtp, dflash, "
+            "dspark) are not offered, because nobody has tried them here"
         )
         raise PydanticCustomError("method", message)
     return value
@@ -80,8 +80,8 @@ def _to_speculation(value: Any) -> Any:
 
 
 class Speculation(Strict):
-    """Several tokens are guessed, and the model checks them in one step. Right guesses save steps, wrong
-    ones cost time. The model decides every token, so its answers stay as good as without."""
+    """Several tokens are guessed, and the model checks all of them in one step. Right guesses save
+    steps, wrong guesses cost time. The model itself decides every token."""
 
     method: Annotated[
         Literal["ngram", "draft"],
@@ -103,7 +103,9 @@ class Speculation(Strict):
         if self.method == "ngram" and self.draft is not None:
             raise PydanticCustomError("draft", "draft is for the method draft, and this is ngram")
         if self.method == "draft" and "match_tokens" in self.model_fields_set:
-            raise PydanticCustomError("draft", "match_tokens is for the method ngram, and this is draft")
+            raise PydanticCustomError(
+                "draft", "match_tokens is for the method ngram, and this is draft"
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -124,9 +124,10 @@ class LlamaCppModel(ChatModel):
     """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a slow CPU
     needs a small number. A larger number is faster: 512 was measured 1.26 times as fast as 32."""
     gpu_layers: GpuLayers = "auto"
-    """How many layers go to the GPU, from the last one on; the output layer counts as the very last. The
-    others stay in RAM with their part of the KV cache, and run on the CPU. `all`: every layer. `auto`:
-    every layer if this build of llama.cpp can use the GPU, else none. Has no effect on a CPU."""
+    """How many layers go to the GPU, from the last one on; the output layer counts as the very last.
+    The others stay in RAM with their part of the KV cache, and run on the CPU. `all`: every layer.
+    `auto`: every layer if this build of llama.cpp can use the GPU, else none. Without a GPU this has no
+    effect."""
     kv_cache_type: KvTypesSetting = KvTypes()
     """Number type of the KV cache, or `{k, v}` for keys and values."""
     flash_attention: Switch = "auto"

@@ -23,14 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import xllamacpp
 
 from actors.engine import NONE, Delta, Message, Share
 from actors.engines.gguf_vocabulary import Vocabulary, read_vocabulary
 from actors.engines.llamacpp_answer import Answer
 from actors.engines.llamacpp_call import NativeCall, NativeFailure
-from actors.engines.llamacpp_log import load_log
-from actors.engines.llamacpp_params import native_params, require_chat_model
+from actors.engines.llamacpp_params import load_server, native_params, require_chat_model
 from actors.private_folder import PrivateFolder
 from actors.text.control_tokens import Defuser
 from actors.text.thinking import Splitter, without_leading_thought
@@ -109,18 +107,16 @@ class LlamaCppEngine:
         self._defuser = Defuser(self._vocabulary.control)
         params.special = self._writes_control
         assert self._folder is not None
-        with load_log(self._folder.path / "load.log") as log:
-            params.verbosity = log.verbosity
-            try:
-                return xllamacpp.Server(params), log.errors()
-            except RuntimeError as error:
-                raise self._cannot_load(path, next(iter(log.errors()), error)) from error
+        try:
+            return load_server(params, self._folder.path / "load.log")
+        except RuntimeError as error:
+            raise self._cannot_load(path, error) from error
 
     def _cannot_load(self, path: Path, cause: object) -> EngineUnavailable:
         return EngineUnavailable(f"llama.cpp cannot load {path}: {cause}", model=self._name)
 
     async def _require_speculation(self, errors: Sequence[str]) -> None:
-        """Raise an error if llama.cpp serves the model without the speculation that it was asked for."""
+        """Raise an error if llama.cpp serves the model without the speculation of the recipe."""
         slots = await self._post("/slots", None)
         if not all(slot["speculative"] for slot in slots):
             cause = next(iter(errors), "llama.cpp does not say why")

@@ -1,8 +1,9 @@
 """What llama.cpp writes into its log while it loads a model: the cause of a failure.
 
-xllamacpp raises one error for every failure, "Failed to init server, please check the input params". The
-causes go to llama.cpp's log (common/log.h), which xllamacpp has no function for. Its functions are public
-symbols of the library, so that ctypes finds them. Where a build hides them, the causes are missing.
+xllamacpp raises one error for every failure, "Failed to init server, please check the input params".
+The causes go to llama.cpp's log (common/log.h), for which xllamacpp has no function. The functions of
+the log are public symbols of the library, so that ctypes finds them. If a build hides them, messages
+have no causes.
 """
 
 import ctypes
@@ -12,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import xllamacpp.xllamacpp
 
 SILENT = -1
 """The verbosity with which llama.cpp writes nothing."""
@@ -50,8 +49,8 @@ class LoadLog:
 class _Log:
     """The log's functions, by their names in the library (C++)."""
 
-    def __init__(self) -> None:
-        library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+    def __init__(self, path: str) -> None:
+        library = ctypes.CDLL(path)
         main = library["_Z15common_log_mainv"]
         main.restype = ctypes.c_void_p
         self._set_file = library["_Z19common_log_set_fileP10common_logPKc"]
@@ -72,10 +71,15 @@ class _Log:
 
 
 @contextmanager
-def load_log(file: Path) -> Iterator[LoadLog]:
-    """Have llama.cpp write its errors into `file` while the block loads a model, then be silent again."""
+def load_log(file: Path, library: str) -> Iterator[LoadLog]:
+    """Have llama.cpp write its errors into `file` while the block loads a model, then be silent again.
+
+    Args:
+        file: where the errors go.
+        library: path of the library that contains llama.cpp.
+    """
     try:
-        log = _Log()
+        log = _Log(library)
     except (OSError, AttributeError):
         yield LoadLog(file, None)
         return

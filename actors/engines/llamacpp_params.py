@@ -1,4 +1,4 @@
-"""The settings of a model as llama.cpp's parameters, and what can be told of its file before a load."""
+"""The settings of a model as llama.cpp's parameters, and the load of a model with them."""
 
 import logging
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import xllamacpp
 
 from actors.engine import Share
+from actors.engines.llamacpp_log import SILENT, load_log
 from cluster.plan.gguf import read_header
 from cluster.plan.llamacpp_memory import batch_tokens
 from configs.llamacpp import Speculation
@@ -22,6 +23,24 @@ POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 logger = logging.getLogger(__name__)
 
 
+def load_server(params: Any, log_file: Path) -> tuple[Any, list[str]]:
+    """Load a model; return the server, and the errors that llama.cpp logged all the same.
+
+    Args:
+        params: llama.cpp's parameters.
+        log_file: where llama.cpp writes these errors.
+
+    Raises:
+        RuntimeError: the model cannot be loaded; the message is the first error that llama.cpp logged.
+    """
+    with load_log(log_file, xllamacpp.xllamacpp.__file__) as log:
+        params.verbosity = max(params.verbosity, log.verbosity)
+        try:
+            return xllamacpp.Server(params), log.errors()
+        except RuntimeError as error:
+            raise RuntimeError(next(iter(log.errors()), str(error))) from error
+
+
 def require_chat_model(path: Path) -> None:
     """Raise an error if the file cannot be a model that writes text.
 
@@ -35,7 +54,7 @@ def require_chat_model(path: Path) -> None:
     pooling = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", 0)
     if pooling in POOLINGS:
         raise ValueError(
-            f"it is a model of embeddings or a reranker (pooling {POOLINGS[pooling]}), which writes no text"
+            f"it writes no text: it is a model of embeddings or a reranker (pooling {POOLINGS[pooling]})"
         )
 
 
@@ -65,6 +84,7 @@ def native_params(model: LlamaCppModel, share: Share, path: Path, draft: Path | 
     params.cache_type_k = _type(model.kv_cache_type.k)
     params.cache_type_v = _type(model.kv_cache_type.v)
     params.flash_attn_type = xllamacpp.llama_flash_attn_type(FLASH_ATTENTION[model.flash_attention])
+    params.verbosity = SILENT
     params.cache_ram_mib = 0  # by default this cache may grow to 8 GB
     params.n_threads_http = 1
     params.endpoint_metrics = True
@@ -85,8 +105,8 @@ def gpu_layers(model: LlamaCppModel, share: Share) -> int:
     if not has_gpu_backend():
         if model.gpu_layers not in ("auto", 0):
             raise ValueError(
-                f"gpu_layers is {model.gpu_layers}, and this build of llama.cpp cannot use a GPU: install "
-                "a build of xllamacpp for it, or leave gpu_layers out"
+                f"gpu_layers is {model.gpu_layers}, and this build of llama.cpp cannot use a GPU: "
+                "install a build of xllamacpp for it, or leave gpu_layers out"
             )
         logger.warning("this build of llama.cpp cannot use a GPU: the model runs on the CPU")
         return 0

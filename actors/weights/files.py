@@ -49,8 +49,9 @@ from configs.weights import (
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
     """The first file of `sources` that is on this machine and needs no check, or None.
 
-    Of a split file, that is the first part; the other parts lie beside it under their own names. A file needs no check if it has been verified before, or is local without a checksum in the recipe.
-    Nothing is fetched or hashed here.
+    Of a split file, that is the first part; the other parts lie beside it under their own names. A file
+    needs no check if it has been verified before, or is local without a checksum in the recipe. Nothing
+    is fetched or hashed here.
     """
     for source in sources:
         pieces = source.pieces

@@ -182,15 +182,7 @@ def weights_states(recipe: Recipe) -> dict[str, WeightsState]:
 def weights_state(model: Model) -> WeightsState | None:
     """Whether a model's weights are here, and how many bytes; None for a model without weights."""
     if isinstance(model, LlamaCppModel):
-        files = [file for _, file in _with_draft("", model)]
-        paths = [cached(file.weights) for file in files]
-        sizes = [file_bytes(path) for path in paths if path is not None]
-        remote = all(
-            path is not None or not all(isinstance(source, LocalFile) for source in file.weights)
-            for path, file in zip(paths, files, strict=True)
-        )
-        here = len(sizes) == len(files)
-        return WeightsState(here, sum(sizes) if here else None, remote)
+        return _state_of_files([each for _, each in _with_draft("", model)])
     if not isinstance(model, VllmModel):
         return None
     if (folder := engine_folder(model)) is not None:
@@ -204,6 +196,18 @@ def weights_state(model: Model) -> WeightsState | None:
                 return WeightsState(False, shape.weight_bytes)
     remote = any(isinstance(source, HubFolder) for source in model.weights)
     return WeightsState(False, None, remote)
+
+
+def _state_of_files(models: list[LlamaCppModel]) -> WeightsState:
+    """Whether the files of all these models are here."""
+    paths = [cached(model.weights) for model in models]
+    sizes = [file_bytes(path) for path in paths if path is not None]
+    can_fetch = all(
+        path is not None or not all(isinstance(source, LocalFile) for source in model.weights)
+        for path, model in zip(paths, models, strict=True)
+    )
+    is_whole = len(sizes) == len(models)
+    return WeightsState(is_whole, sum(sizes) if is_whole else None, can_fetch)
 
 
 def needs_fetch(model: Model) -> bool:

@@ -51,8 +51,8 @@ LLAMACPP_BASE = 64 * MIB
 activations and logits of one micro-batch ("CUDA0 compute buffer size = 258.50 MiB" for 512 tokens of
 Llama 3's vocabulary). In RAM, the logits of tokens that are not sampled are never touched."""
 LLAMACPP_COPIES = 4
-"""With several GPUs, llama.cpp keeps up to this many copies of a step's inputs, so that the GPUs work on
-different steps (GGML_SCHED_MAX_COPIES). As an estimate, all of the step's bytes count so often."""
+"""With several GPUs, llama.cpp keeps up to this many copies of a step's inputs, so that the GPUs work
+on different steps (GGML_SCHED_MAX_COPIES). As an estimate, all bytes of a step count so often."""
 FLOAT = 4
 """Bytes of a 32-bit float."""
 PROCESSES = 5 * GIB

@@ -84,9 +84,7 @@ def divide(model: LlamaCppModel, checkpoint: Checkpoint, gpus: int) -> Division:
     for n, part in enumerate(positions[first:]):
         runs[n * gpus // on_gpus].append(part)
     ram = _sum(positions[:first])
-    return Division(
-        tuple(_sum(run) for run in runs), Part(ram.weights + layout.input_bytes, ram.kv)
-    )
+    return Division(tuple(_sum(run) for run in runs), Part(ram.weights + layout.input_bytes, ram.kv))
 
 
 def gpu_positions(model: LlamaCppModel, layers: int) -> int:

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import xllamacpp
 
 from actors.engine import Share
-from actors.engines.llamacpp_log import load_log
-from actors.engines.llamacpp_params import native_params
+from actors.engines.llamacpp_params import load_server, native_params
 from actors.weights.files import fetch
 from cluster.plan.checkpoint import from_gguf
 from cluster.plan.footprint import footprint
@@ -29,10 +27,8 @@ def printed(tmp_path: Path, model: LlamaCppModel, path: Path, draft: Path | None
     params = native_params(model, Share(threads=2), path, draft)
     params.verbosity, params.warmup = INFO, False
     params.hostnames, params.api_keys = [str(tmp_path / "s.sock")], ["key"]
-    with load_log(tmp_path / "log") as log:
-        server = xllamacpp.Server(params)
-        assert log.errors() == []
-    del server
+    _server, errors = load_server(params, tmp_path / "log")
+    assert errors == []
     return (tmp_path / "log").read_text("utf-8")
 
 
@@ -62,7 +58,11 @@ def sums(text: str, pattern: str) -> float:
 def test_bytes_are_those_that_llamacpp_prints(settings: dict[str, Any], tmp_path: Path) -> None:
     assert isinstance(SMOLLM, LlamaCppModel)
     path = fetch("smollm", SMOLLM.weights)
-    given = {"engine": "llamacpp", "weights": [{"path": str(path)}], "context_tokens": 512} | settings
+    given: dict[str, Any] = {
+        "engine": "llamacpp",
+        "weights": [{"path": str(path)}],
+        "context_tokens": 512,
+    } | settings
     draft = None
     if "draft" in str(settings):
         given["speculation"] = given["speculation"] | {"draft": given["weights"]}

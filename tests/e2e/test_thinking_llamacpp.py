@@ -4,17 +4,20 @@ SmolLM2 does not think. In a copy of its file, two tokens that no template uses 
 thought, and the chat template begins a thought unless it is told not to.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.engine import Delta, Message, Share, merge
+from actors.engine import NONE, Delta, Message, Share, collect_answer, merge
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
+from configs.errors import QuorumNotMet
 from configs.load import load
-from configs.schema import LlamaCppModel, Sampling
+from configs.schema import LlamaCppModel, Recipe, Sampling
+from serve_app.mixture import moa
+from serve_app.mixture.events import AnswerDelta, ProposalDone, ProposalDropped
 from tests.e2e.gguf_edit import CONTROL, USER_DEFINED, edited
 
 pytestmark = pytest.mark.weights
@@ -85,6 +88,69 @@ async def test_a_thought_ends_at_its_limit_and_the_answer_has_its_own(engine: Ll
     assert bounded.completion_tokens <= 4 + 5 + 3  # and the mark, with line breaks
     none = await answer(engine, **ON, max_tokens=5, thinking_tokens=0)
     assert none.reasoning == ""
+
+
+class Alone:
+    """The models of a mixture that are all one engine in this process."""
+
+    def __init__(self, engine: LlamaCppEngine) -> None:
+        self._engine = engine
+
+    def stream(
+        self, _model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncIterator[Delta]:
+        return self._engine.stream(messages, sampling, streamed)
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await collect_answer(self.stream(model, messages, sampling, streamed=False))
+
+    async def count_tokens(
+        self, _model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return len(await self._engine.token_ends(messages, template))
+
+    async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
+        return [await self._engine.token_ends(text) for text in texts]
+
+    async def is_alive(self, _model: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("thinking", "causes"),
+    [
+        ({"thinking_tokens": 6}, []),
+        ({"template": {"enable_thinking": False}}, []),
+        ({}, ["only_reasoning"] * 2),  # nothing holds the thought back, and it uses up all tokens
+    ],
+    ids=["bounded", "off", "unbounded"],
+)
+async def test_a_mixture_of_a_model_that_thinks(
+    engine: LlamaCppEngine, thinking: dict[str, Any], causes: list[str]
+) -> None:
+    sampling = {"max_tokens": 10, "temperature": 0, "template": {"enable_thinking": True}} | thinking
+    recipe = Recipe.model_validate(
+        {
+            "name": "mix",
+            "models": {"thinker": engine._model.model_dump()},
+            "layers": [{"proposers": [{"model": "thinker", "samples": 2, "sampling": sampling}]}],
+            "aggregator": {"model": "thinker", "sampling": sampling | {"max_tokens": 6}},
+            "limits": {"quorum": 1, "deadline_s": 60, "layer_deadline_s": 30},
+        }
+    )
+    events = []
+    try:
+        async for event in moa.answer(QUESTION, recipe, Alone(engine)):
+            events.append(event)
+    except QuorumNotMet:
+        assert causes
+    missing = [event.missing.cause for event in events if isinstance(event, ProposalDropped)]
+    assert missing == causes
+    if not causes:
+        assert [bool(e.text) for e in events if isinstance(e, ProposalDone)] == [True, True]
+        answer = merge([event.delta for event in events if isinstance(event, AnswerDelta)])
+        assert answer.text.strip()
+        assert "think>" not in answer.text
 
 
 async def test_marks_in_a_message_are_no_tokens(engine: LlamaCppEngine) -> None:

@@ -54,7 +54,10 @@ def test_forms_that_a_recipe_may_have(line: str, shortest: Any) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["gpu_layers: some"], "gpu_layers: this has to be auto, all, or a whole number of layers from 0"),
+        (
+            ["gpu_layers: some"],
+            "gpu_layers: this has to be auto, all, or a whole number of layers from 0",
+        ),
         (["gpu_layers: -1"], "gpu_layers: this has to be auto, all, or a whole number"),
         (["gpu_layers: true"], "gpu_layers: this has to be auto, all, or a whole number"),
         (["kv_cache_type: q6_K"], "kv_cache_type: this has to be one of f32, f16, bf16, q8_0, q5_1"),
@@ -64,7 +67,10 @@ def test_forms_that_a_recipe_may_have(line: str, shortest: Any) -> None:
             ["flash_attention: off", "kv_cache_type: q4_0"],
             "flash_attention: cannot be off: the values in q4_0 (kv_cache_type) need flash attention",
         ),
-        (["speculation: eagle3"], "speculation.method: this has to be ngram or draft; the other methods"),
+        (
+            ["speculation: eagle3"],
+            "speculation.method: this has to be ngram or draft; the other methods",
+        ),
         (["speculation: {method: draft}"], "speculation: method draft needs draft, the weights of a"),
         (["speculation: {method: ngram, tokens: 65}"], "speculation.tokens: input should be less than"),
         (
@@ -97,7 +103,10 @@ def test_paths_of_a_draft_model_count_from_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{path: m-00001-of-00002.gguf, sha256: SUM}", "sha256 is for one file; 2 parts need part_sha256"),
+        (
+            "{path: m-00001-of-00002.gguf, sha256: SUM}",
+            "sha256 is for one file; 2 parts need part_sha256",
+        ),
         ("{path: m.gguf, part_sha256: [SUM, SUM]}", "for each part: 2 given, 1 parts"),
         ("{hub: o/n, file: m-00001-of-00003.gguf, part_sha256: [SUM]}", "part: 1 given, 3 parts"),
     ],

@@ -1,4 +1,4 @@
-"""How llama.cpp divides weights and caches; tests/e2e/test_llamacpp_memory.py holds the sums to real logs."""
+"""How llama.cpp divides weights and caches. tests/e2e/test_llamacpp_memory.py reads its own log."""
 
 from dataclasses import replace
 from typing import Any
@@ -135,7 +135,8 @@ def test_without_a_file_all_layers_are_taken_for_equal() -> None:
 def test_layers_in_ram_and_several_gpus_do_not_add_up_their_speed() -> None:
     card = Card("g", 1 << 34, kind="gpu", bandwidth=1e12, flops=1e14, indices=(0, 1))
     fast = as_engine_reads(model(), TIED, card)
-    assert (fast.bandwidth, fast.flops) == (pytest.approx(5e11), 5e13)
+    assert fast.bandwidth == pytest.approx(5e11)
+    assert fast.flops == 5e13
     slow = as_engine_reads(model(gpu_layers=3), TIED, card)
     share = 5750 / (5750 + 300)
     assert slow.bandwidth == pytest.approx(1 / (share / 5e11 + (1 - share) / 20e9))
