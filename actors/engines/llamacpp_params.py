@@ -53,9 +53,7 @@ def require_chat_model(path: Path) -> None:
     metadata = read_header(path).metadata
     pooling = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", 0)
     if pooling in POOLINGS:
-        raise ValueError(
-            f"it writes no text: it is a model of embeddings or a reranker (pooling {POOLINGS[pooling]})"
-        )
+        raise ValueError(f"it is a model of embeddings or a reranker ({POOLINGS[pooling]} pooling)")
 
 
 def native_params(model: LlamaCppModel, share: Share, path: Path, draft: Path | None) -> Any:

@@ -114,8 +114,8 @@ def from_gguf(file: Path) -> Checkpoint:
     """Read the header of a GGUF file, or of all parts of a split one.
 
     Raises:
-        UnknownCheckpoint: the file is not GGUF, a part is missing, or it lacks a key that every language
-            model has.
+        UnknownCheckpoint: the file is not GGUF, a part is missing, or a key is missing that every
+            language model has.
     """
     try:
         return gguf_checkpoint(read_whole_header(file))
