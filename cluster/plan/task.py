@@ -39,9 +39,13 @@ class PlanningTask:
     cards: Sequence[Card]
 
     def kind(self, model: str) -> Kind:
-        """The kind of card that a model goes to, if there is one: for llama.cpp a CPU, else a GPU."""
+        """The kind of card that a model goes to, if there is one: for llama.cpp a CPU, else a GPU.
+
+        A model of llama.cpp with a number of `gpu_layers` goes to a GPU too.
+        """
         kinds = {card.kind for card in self.cards}
-        if isinstance(self.recipe.models[model], LlamaCppModel):
+        settings = self.recipe.models[model]
+        if isinstance(settings, LlamaCppModel) and settings.gpu_layers in ("auto", 0):
             return "cpu" if "cpu" in kinds else "gpu"
         return "gpu" if "gpu" in kinds else "cpu"
 

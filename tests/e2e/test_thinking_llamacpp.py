@@ -66,6 +66,7 @@ async def test_reasoning_is_on_or_off_and_is_counted_as_the_engine_counts(
         ({"reasoning_effort": "high"}, True),
         ({"reasoning_effort": "none"}, False),
         ({"template": {"enable_thinking": False}}, False),
+        (ON | {"thinking_tokens": 4, "max_tokens": 5}, True),
     ):
         whole = await answer(engine, **sampling)
         assert (bool(whole.reasoning), "think" in whole.text) == (thinks, False)
