@@ -161,6 +161,11 @@ def test_llamacpp_is_split_by_layers_where_it_must_or_where_others_are(
     sole, four_bits = alone(make_recipe, "llamacpp"), {"a": AWQ_70B}
     assert gpus(plan(PlanningTask(sole, four_bits, cards("A100-80GB", 2))))[0] == (0,)
     assert gpus(plan(PlanningTask(sole, four_bits, cards("RTX-4090", 2)))) == [(0, 1)]
+    with pytest.raises(DoesNotFit, match=r"It fits with models\.a\.gpu_layers: 40\."):
+        plan(PlanningTask(sole, four_bits, cards("RTX-4090", 1)))
+    with pytest.raises(DoesNotFit) as caught:  # the others have no room in RAM
+        plan(PlanningTask(sole, four_bits, cards("RTX-4090", 1, host_bytes=16 * GIB)))
+    assert "gpu_layers" not in str(caught.value)
 
 
 def test_a_refusal_says_how_many_cards_it_takes(make_recipe: MakeRecipe) -> None:
