@@ -231,16 +231,11 @@ def _wanted(model: VllmModel) -> dict[str, bool]:
 def _find_file(name: str, model: LlamaCppModel) -> Path | None:
     if (file := cached(model.weights)) is not None:
         return file
-    if not all(isinstance(source, LocalFile) for source in model.weights):
-        return None
+    local = [source for source in model.weights if isinstance(source, LocalFile)]
     absent = [
-        piece.path
-        for source in model.weights
-        if isinstance(source, LocalFile)
-        for piece in source.pieces
-        if not Path(piece.path).is_file()
+        [piece.path for piece in source.pieces if not Path(piece.path).is_file()] for source in local
     ]
-    if not absent:
+    if len(local) < len(model.weights) or not all(absent):
         return None
-    causes = "; ".join(f"{path}: there is no such file" for path in absent)
+    causes = "; ".join(f"{path}: there is no such file" for paths in absent for path in paths)
     raise WeightsError(f"how large model {name!r} is cannot be told: {causes}", model=name)

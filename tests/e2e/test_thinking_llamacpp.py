@@ -41,13 +41,15 @@ def thinker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return edited(source, target, TEMPLATE, marks, request.param)
 
 
+def make(thinker: Path, **settings: Any) -> LlamaCppEngine:
+    weights = [{"path": str(thinker)}]
+    usual = {"engine": "llamacpp", "weights": weights, "context_tokens": 1024, "concurrency": 2}
+    return LlamaCppEngine("thinker", LlamaCppModel.model_validate(usual | settings), Share(threads=2))
+
+
 @pytest.fixture
 async def engine(thinker: Path) -> AsyncIterator[LlamaCppEngine]:
-    weights = [{"path": str(thinker)}]
-    model = LlamaCppModel.model_validate(
-        {"engine": "llamacpp", "weights": weights, "context_tokens": 1024, "concurrency": 2}
-    )
-    engine = LlamaCppEngine("thinker", model, Share(threads=2))
+    engine = make(thinker)
     await engine.start()
     yield engine
     await engine.stop()
@@ -89,6 +91,17 @@ async def test_a_thought_ends_at_its_limit_and_the_answer_has_its_own(engine: Ll
     assert bounded.completion_tokens <= 4 + 5 + 3  # and the mark, with line breaks
     none = await answer(engine, **ON, max_tokens=5, thinking_tokens=0)
     assert none.reasoning == ""
+
+
+async def test_speculation_leaves_the_limit_of_a_thought_as_it_is(
+    engine: LlamaCppEngine, thinker: Path
+) -> None:
+    bounded = ON | {"max_tokens": 12, "thinking_tokens": 12}
+    guessing = make(thinker, speculation={"method": "ngram", "match_tokens": 1})
+    await guessing.start()
+    found = await answer(guessing, **bounded)
+    await guessing.stop()
+    assert found == await answer(engine, **bounded)
 
 
 class Alone:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.weights.files import cached, fetch
-from actors.weights.lookup import bring_here, needs_fetch, weights_state
+from actors.weights.lookup import bring_here, find_weights, needs_fetch, weights_state
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel
 from configs.weights import HubFile, LocalFile, part_names
@@ -77,7 +77,10 @@ def test_a_split_file_of_this_machine(folder: Path) -> None:
     (folder / "w-00003-of-00003.gguf").write_bytes(b"wrong")
     with pytest.raises(WeightsError, match=r"w-00003-of-00003\.gguf: SHA-256 is"):
         fetch("m", [source])
+    assert find_weights("m", model) is None  # it is here, and has to be checked
     (folder / "w-00003-of-00003.gguf").unlink()
+    with pytest.raises(WeightsError, match=r"be told: .*w-00003-of-00003\.gguf: there is no such file"):
+        find_weights("m", model)
     with pytest.raises(WeightsError, match=r"w-00003-of-00003\.gguf: there is no such file"):
         fetch("m", [source])
 
