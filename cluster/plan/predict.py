@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_bytes, kv_cache_tokens
 from cluster.plan.placement import PlacedReplica, Placement
-from cluster.plan.speed import OPERATIONS, STOP_S, decode_rate, wake_s
+from cluster.plan.speed import OPERATIONS, STOP_S, as_engine_reads, decode_rate, wake_s
 from cluster.plan.task import PlanningTask
 from configs.schema import Recipe, Sampling
 
@@ -140,7 +140,8 @@ def _cache_bytes(checkpoint: Checkpoint, tokens: int, sequences: int) -> float:
 
 def _serving_s(task: PlanningTask, placement: Placement, replica: PlacedReplica, load: Load) -> float:
     """Seconds in which one replica serves its share of a load."""
-    card, checkpoint = placement.cards[replica.card].card, task.checkpoints[load.model]
+    checkpoint, model = task.checkpoints[load.model], task.recipe.models[load.model]
+    card = as_engine_reads(model, checkpoint, placement.cards[replica.card].card)
     assert card.flops is not None
     calls = load.calls / len(placement.replicas(load.model))
     sequences = _batch_size(task.recipe, load.model, load.tokens_in + load.tokens_out)
@@ -150,7 +151,8 @@ def _serving_s(task: PlanningTask, placement: Placement, replica: PlacedReplica,
 
 
 def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> PredictedSpeed:
-    card, checkpoint = placement.cards[replica.card].card, task.checkpoints[replica.model]
+    checkpoint, model = task.checkpoints[replica.model], task.recipe.models[replica.model]
+    card = as_engine_reads(model, checkpoint, placement.cards[replica.card].card)
     tokens = QUESTION_TOKENS + PROPOSAL_TOKENS
     sequences = _batch_size(task.recipe, replica.model, tokens)
     single, batch = (
