@@ -87,7 +87,6 @@ def _local(asked: str, path: Path) -> NamedModel:
         weights_here(path)
         template = _folder_template(path)
         return NamedModel(asked, path.name, LocalFolder(path=str(path)), from_folder(path), template)
-    _refuse_parts(path.name)
     checkpoint = from_gguf(path)
     metadata = read_header(path).metadata
     label = _text(metadata.get("general.name")) if HASH.fullmatch(path.stem) else path.stem
@@ -131,7 +130,6 @@ def _means_gguf(name: HubName, repository: Repository) -> bool:
 
 def _hub_file(asked: str, name: HubName, repository: Repository) -> NamedModel:
     file = choose_gguf(repository.files, name)
-    _refuse_parts(file)
     sha256 = repository.files[file].sha256
     source = HubFile(hub=name.hub, file=file, revision=repository.commit, sha256=sha256)
     checkpoint = fetch_gguf(source)
@@ -179,11 +177,6 @@ def _of_tokenizer(text: str) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _refuse_parts(file: str) -> None:
-    if "-of-" in file and file.rpartition("-of-")[2].removesuffix(".gguf").isdecimal():
-        raise WeightsError(f"{file} is one part of a split file, which llama.cpp cannot take from here")
 
 
 def _bundled(name: HubName) -> Checkpoint | None:

@@ -94,7 +94,11 @@ def test_every_key_of_every_model_is_described() -> None:
         ("stop", ["x"] * 17),
         ("seed", 2**63),
         ("top_logprobs", 21),
-        ("top_k", 40),
+        ("top_k", -2),
+        ("top_k", 1.5),
+        ("min_p", 1.1),
+        ("repetition_penalty", 0),
+        ("typical_p", 0.5),
     ],
 )
 def test_sampling_refuses(key: str, value: object) -> None:

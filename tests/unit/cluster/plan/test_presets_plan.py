@@ -96,7 +96,7 @@ def test_sampling_is_as_slim_moa_published_and_fits_gemmas_context() -> None:
     recipe = load("slim_moa_a100")
     sampling = recipe.aggregator.sampling
     assert (sampling.temperature, sampling.max_tokens) == (0.5, 4096)
-    longest_references = 8192 - sampling.max_tokens
+    longest_references = 8192 - sampling.answer_tokens
     assert recipe.models[recipe.aggregator.model].context_tokens == 8192
     assert longest_references > 3003  # the 99th percentile of three proposals and their question
 
