@@ -126,7 +126,7 @@ def _model(model: NewModel, models: Sequence[NewModel], choices: Choices, *, fir
     lines = [_with_comment(f"  {model.name}:", model.comment), f"    engine: {model.engine}"]
     lines += ["    weights:"]
     for number, (key, value) in enumerate(model.source.items()):
-        lines.append(f"      {'-' if number == 0 else ' '} {key}: {_scalar(value)}")
+        lines.append(f"      {'-' if number == 0 else ' '} {key}: {_flow(value)}")
     if model.template:
         why = "it thinks little" if _must_think(model) else "no thinking: proposals come sooner"
         lines.append(_with_comment(f"    template: {_flow(model.template)}", why))
@@ -184,9 +184,7 @@ def _with_comment(text: str, comment: str) -> str:
     return f"{text:<36}  # {comment}" if comment else text
 
 
-def _scalar(value: Any) -> str:
-    return yaml.safe_dump(value, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
-
-
-def _flow(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
+def _flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=100_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()

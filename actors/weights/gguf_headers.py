@@ -43,8 +43,11 @@ def gguf_known(sources: Sequence[WeightsSource]) -> Checkpoint | None:
         UnknownCheckpoint: the kept header cannot be understood; the message names the key.
     """
     for source in sources:
-        if isinstance(source, HubFile) and (header := _kept(source)) is not None:
-            return _checkpoint(source, header)
+        if isinstance(source, HubFile):
+            headers = [_kept(piece) for piece in source.pieces]
+            whole = [header for header in headers if header is not None]
+            if len(whole) == len(headers):
+                return _checkpoint(source, _joined(whole))
     return None
 
 
@@ -59,11 +62,21 @@ def fetch_gguf(source: HubFile) -> Checkpoint:
 
 
 def fetch_header(source: HubFile) -> Header:
-    """The header of a file, which is kept on this machine or else asked of the Hub.
+    """The header of a file, or of all parts of a split file as one. What is not kept on this machine is
+    asked of the Hub.
 
     Raises:
         WeightsError: the Hub cannot be reached or refuses, or the file is not GGUF.
     """
+    return _joined([_header_of_piece(piece) for piece in source.pieces])
+
+
+def _joined(headers: Sequence[Header]) -> Header:
+    """The header of a whole file by those of its parts. The first part has the metadata."""
+    return Header(headers[0].metadata, tuple(t for header in headers for t in header.tensors))
+
+
+def _header_of_piece(source: HubFile) -> Header:
     if (kept := _kept(source)) is not None:
         return kept
     url = hf_hub_url(source.hub, source.file, revision=source.revision)

@@ -26,7 +26,15 @@ from cluster.plan.gguf import read_header
 from configs.errors import WeightsError
 from configs.load import load, presets
 from configs.schema import LlamaCppModel, VllmModel
-from configs.weights import FolderSource, HubFile, HubFolder, LocalFile, LocalFolder, WeightsSource
+from configs.weights import (
+    FolderSource,
+    HubFile,
+    HubFolder,
+    LocalFile,
+    LocalFolder,
+    WeightsSource,
+    part_names,
+)
 
 TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -130,8 +138,14 @@ def _means_gguf(name: HubName, repository: Repository) -> bool:
 
 def _hub_file(asked: str, name: HubName, repository: Repository) -> NamedModel:
     file = choose_gguf(repository.files, name)
-    sha256 = repository.files[file].sha256
-    source = HubFile(hub=name.hub, file=file, revision=repository.commit, sha256=sha256)
+    parts = part_names(file)
+    if absent := [part for part in parts if part not in repository.files]:
+        raise WeightsError(f"{name.hub} has {file} in {len(parts)} parts, and not {absent[0]}")
+    sums = [repository.files[part].sha256 for part in parts]
+    sha256 = {"sha256": sums[0]} if len(parts) == 1 else {"part_sha256": sums if all(sums) else None}
+    source = HubFile.model_validate(
+        {"hub": name.hub, "file": file, "revision": repository.commit, **sha256}
+    )
     checkpoint = fetch_gguf(source)
     template = fetch_header(source).metadata.get(GGUF_TEMPLATE, "")
     return NamedModel(asked, name.hub.split("/")[1], source, checkpoint, _text(template))

@@ -112,9 +112,24 @@ def test_ggufs_of_the_hub_are_named_in_many_ways_and_pinned(hub: FakeHub, name: 
             "file": file,
             "revision": hub.repos["o/small-GGUF"].commit,
             "sha256": hub.large("o/small-GGUF", file),
+            "part_sha256": None,
         },
     )
     assert (list(recipe.models), recipe.samples) == (["small"], (3,))  # Self-MoA
+
+
+def test_a_split_file_is_named_by_its_first_part_with_all_checksums(hub: FakeHub) -> None:
+    names = ("w-Q4_K_M-00001-of-00002.gguf", "w-Q4_K_M-00002-of-00002.gguf")
+    hub.repos["o/split"] = FakeRepo({names[1]: gguf_file() + b"2", names[0]: gguf_file() + b"1"})
+    written = call("o/split", *CARD)
+    assert written.exit_code == 0, written.stderr
+    (source,) = load("mixture.yaml").models["split"].model_dump()["weights"]
+    assert source["file"] == names[0]
+    assert source["part_sha256"] == tuple(hub.large("o/split", name) for name in names)
+    del hub.repos["o/split"].files[names[1]]
+    assert refused("b.yaml", "o/split", *CARD).endswith(
+        "in 2 parts, and not w-Q4_K_M-00002-of-00002.gguf"
+    )
 
 
 def test_paths_of_this_machine_need_no_hub(hub: FakeHub, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli import best_preset, preset_rows
+from actors.weights.lookup import WeightsState
+from cli import preset_rows
 from cli.best_preset import choose_preset, offer_better
 from cli.main import app
 from cluster.cards.card import GIB, Card
@@ -147,7 +148,7 @@ def test_auto_passes_over_what_the_hub_refuses(hub: FakeHub, monkeypatch: pytest
 
 def test_auto_needs_no_hub_for_weights_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, laptop(15))
-    here = preset_rows.WeightsState(True, 5)
+    here = WeightsState(True, 5)
     monkeypatch.setattr(
         preset_rows, "weights_states", lambda recipe: dict.fromkeys(recipe.models, here)
     )
@@ -193,15 +194,15 @@ def test_auto_goes_on_as_serve_with_the_presets_name(monkeypatch: pytest.MonkeyP
     assert served[0].startswith("slimmoa-")
 
 
-class _AtOnce:
+class AtOnce:
     """A thread whose work is done when it is started."""
 
-    def __init__(self, target: object, args: list[str], daemon: bool) -> None:
-        self._run = lambda: target(*args)  # type: ignore[operator]
-        assert daemon is True
+    def __init__(self, target: Callable[[str], None], args: list[str], *, daemon: bool) -> None:
+        assert daemon
+        self._target, self._args = target, args
 
     def start(self) -> None:
-        self._run()
+        self._target(*self._args)
 
 
 @pytest.mark.parametrize(("served", "offers"), [("tiny_cpu", 1), ("laptop_16gb", 0), ("x.yaml", 0)])
@@ -210,7 +211,7 @@ def test_a_better_preset_is_offered_after_the_default_if_the_hub_answers(
 ) -> None:
     machine(monkeypatch, laptop(15))
     monkeypatch.setattr("actors.weights.obtainable.hub_gives", lambda _source: 1000)
-    monkeypatch.setattr(best_preset.threading, "Thread", _AtOnce)
+    monkeypatch.setattr("cli.best_preset.threading.Thread", AtOnce)
     offer_better(served)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == offers
@@ -225,7 +226,7 @@ def test_nothing_is_offered_without_a_hub(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine(monkeypatch, laptop(15))
-    monkeypatch.setattr(best_preset.threading, "Thread", _AtOnce)
+    monkeypatch.setattr("cli.best_preset.threading.Thread", AtOnce)
     offer_better("tiny_cpu")
     assert capsys.readouterr().err == ""
 

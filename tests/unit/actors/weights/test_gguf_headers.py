@@ -57,3 +57,11 @@ def test_what_is_no_gguf_is_refused_in_one_line(hub: FakeHub, body: bytes) -> No
         fetch_gguf(SOURCE)
     assert caught.value.message.startswith("o/g/w.gguf cannot be understood: ")
     assert gguf_known([SOURCE]) is None
+
+
+def test_the_parts_of_a_split_file_are_one_checkpoint(hub: FakeHub) -> None:
+    names = ("w-00001-of-00002.gguf", "w-00002-of-00002.gguf")
+    hub.repos["o/g"] = FakeRepo(dict.fromkeys(names, gguf_file()) | {"w.gguf": gguf_file()})
+    split = HubFile(hub="o/g", file=names[0])
+    assert fetch_header(split).tensors == 2 * fetch_header(SOURCE).tensors
+    assert gguf_known([split]) == fetch_gguf(split)
