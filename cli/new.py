@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def _draft(
     from configs.new_recipe import Choices, NewModel, against_thinking, model_name
 
     cards = [card_by_name(name, n) for n, name in enumerate(card)] or detect_cards()
-    counts = Counter(proposers or found)
+    counts = Counter(proposers or list(found))
     if len(counts) == 1 and len(found) == 1 and samples is None:
         samples = SELF_SAMPLES
     names: dict[str, str] = {}
@@ -163,13 +164,13 @@ def _report(
     )
     why = "" if chosen else " (the last one; --aggregator chooses another)"
     lines = [
-        f"{file} is written: {shape} propose, {recipe.aggregator.model} aggregates{why}",
+        f"{file} is written. Proposers: {shape}. Aggregator: {recipe.aggregator.model}{why}.",
         f"planned on {' + '.join(card.name for card in cards)}: {drafted.verdict.words} (predicted)",
     ]
     if not named:
         gpu = any(card.kind == "gpu" for card in cards)
         lines += [f"it needs {each}" for each in missing_engines(recipe, gpu=gpu)]
     me = "slimmoa" if not sys.argv[0].endswith("__main__.py") else "python -m cli"
-    lines += [f'next: `{me} serve {file}`, then `{me} ask "Why is the sky blue?"`']
+    lines += [f'next: `{me} serve {shlex.quote(str(file))}`, then `{me} ask "Why is the sky blue?"`']
     for line in lines:
         err.print(Text(line))

@@ -74,7 +74,7 @@ def find_model(asked: str) -> NamedModel:
         UnknownCheckpoint: its files cannot be understood.
     """
     path = Path(os.path.expanduser(asked))
-    if os.path.exists(path):
+    if asked.strip() and os.path.exists(path):
         return _local(asked, path)
     name = parse_hub_name(asked)
     if name is None or asked.startswith((".", "/", "~")):
@@ -90,6 +90,8 @@ def _local(asked: str, path: Path) -> NamedModel:
     path = path.absolute()
     if path.is_dir() and not (path / "config.json").is_file():
         names = [file.name for file in path.iterdir()]
+        if not any(name.lower().endswith(".gguf") for name in names):
+            raise WeightsError(f"the folder {asked} has no config.json and no GGUF file")
         path = path / choose_gguf(names, HubName(str(path)))
     if path.is_dir():
         weights_here(path)

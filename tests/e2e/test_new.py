@@ -32,7 +32,7 @@ def test_two_ids_become_a_recipe_that_is_planned_and_fetched(tmp_path: Path) -> 
         assert not recipe.exists()
         written = slimmoa("new", "o/folder", "o/file-GGUF", "--card", "RTX-4090")
         assert written.returncode == 0, written.stderr
-        assert "folder, file propose, file aggregates" in written.stderr
+        assert "Proposers: folder, file. Aggregator: file" in written.stderr
         fetched = slimmoa("models", "--fetch")
         assert fetched.returncode == 0, fetched.stderr
     planned = slimmoa("plan", "--card", "RTX-4090")  # the Hub is gone

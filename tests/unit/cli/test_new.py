@@ -66,8 +66,8 @@ def test_two_ids_become_a_recipe_that_is_checked_planned_and_commented(hub: Fake
     written = call("mine.yaml", "o/Model-7B-Instruct-AWQ", "o/thinks", *CARD)
     assert written.exit_code == 0, written.stderr
     assert written.stderr.splitlines()[0] == (
-        "mine.yaml is written: model-7b, thinks propose, thinks aggregates "
-        "(the last one; --aggregator chooses another)"
+        "mine.yaml is written. Proposers: model-7b, thinks. Aggregator: thinks "
+        "(the last one; --aggregator chooses another)."
     )
     assert written.stderr.splitlines()[1].startswith("planned on RTX-4090: fits, all awake, about ")
     recipe = load("mine.yaml")
@@ -157,6 +157,13 @@ def test_the_aggregator_is_one_of_the_proposers_or_another_model() -> None:
     assert "the last one" not in other.stderr
 
 
+def test_a_single_model_proposes_to_itself_however_it_is_named() -> None:
+    assert call("a.yaml", "-a", "o/thinks", *CARD).exit_code == 0
+    assert call("b.yaml", "o/thinks", *CARD).exit_code == 0
+    recipes = load("a.yaml"), load("b.yaml")
+    assert [(recipe.samples, recipe.aggregator.model) for recipe in recipes] == [((3,), "thinks")] * 2
+
+
 def test_samples_are_proposals_of_each_model() -> None:
     assert call("o/thinks", "o/small-GGUF", "--samples", "2", *CARD).exit_code == 0
     assert load("mixture.yaml").samples == (4,)
@@ -202,6 +209,8 @@ def test_a_folder_that_is_not_there_is_said_before_the_hub_is_asked(hub: FakeHub
             "'qwen' is no file or folder here, and no id of the Hub such as owner/name, "
             "owner/name:Q4_K_M or owner/name/file.gguf",
         ),
+        (["", "o/thinks"], "'' is no file or folder here, and no id of the Hub such as owner/name"),
+        (["."], "the folder . has no config.json and no GGUF file"),
         (["./none.gguf"], "'./none.gguf' is no file or folder here, and no id of the Hub such as"),
         (["o/thinks@v9"], "o/thinks@v9: it has no revision 'v9'"),
         (["o/gated"], "o/gated: its licence has to be accepted: do so at "),
@@ -211,9 +220,11 @@ def test_a_folder_that_is_not_there_is_said_before_the_hub_is_asked(hub: FakeHub
     ids=[
         "typo",
         "unknown",
-        "quantization",
+        "bits",
         "file",
         "word",
+        "empty",
+        "folder",
         "path",
         "revision",
         "gated",
