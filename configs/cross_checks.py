@@ -36,6 +36,7 @@ def inconsistencies(recipe: Any) -> list[Problem]:
         _unknown_models,
         _unknown_allowed_models,
         _answers_without_room,
+        _quantized_values_without_flash_attention,
         _clashing_names,
         _impossible_quorum,
         _deadlines_without_rest,
@@ -101,6 +102,18 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
         if isinstance(context, int) and isinstance(most, int) and most >= context:
             message = f"{most} tokens of {of} leave a prompt no room in model {name!r}, which holds"
             yield Problem((*where, "max_tokens"), f"{message} {context} (context_tokens)")
+
+
+def _quantized_values_without_flash_attention(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    for name, model in _mapping(recipe.get("models")).items():
+        types = _mapping(model).get("kv_cache_type")
+        values = types.get("v") if isinstance(types, dict) else types
+        # YAML reads `off` as false.
+        if _mapping(model).get("flash_attention") not in ("off", False) or not isinstance(values, str):
+            continue
+        if values not in ("f32", "f16", "bf16"):
+            message = f"cannot be off: the values in {values} (kv_cache_type) need flash attention"
+            yield Problem(("models", name, "flash_attention"), message)
 
 
 def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from actors.weights.folders import fetch_folder, find_download, folder_here, req
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
 from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.gguf import file_bytes
 from cluster.plan.gguf_shapes import bundled_file_bytes
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
@@ -113,7 +114,8 @@ def bring_here(name: str, model: Model, report: Report = silent) -> None:
         WeightsError: no source delivered the weights; the message names the cause of each failure.
     """
     if isinstance(model, LlamaCppModel):
-        fetch(name, model.weights, report)
+        for each, file in _with_draft(name, model):
+            fetch(each, file.weights, report)
     elif isinstance(model, VllmModel):
         fetch_folder(name, model.weights, **_wanted(model), report=report)
 
@@ -181,11 +183,7 @@ def weights_states(recipe: Recipe) -> dict[str, WeightsState]:
 def weights_state(model: Model) -> WeightsState | None:
     """Whether a model's weights are here, and how many bytes; None for a model without weights."""
     if isinstance(model, LlamaCppModel):
-        path = cached(model.weights)
-        remote = not all(isinstance(source, LocalFile) for source in model.weights)
-        sizes = [bundled_file_bytes(source) for source in model.weights]
-        size = path.stat().st_size if path else next(filter(None, sizes), None)
-        return WeightsState(path is not None, size, remote)
+        return _state_of_files([each for _, each in _with_draft("", model)])
     if not isinstance(model, VllmModel):
         return None
     if (folder := engine_folder(model)) is not None:
@@ -201,6 +199,35 @@ def weights_state(model: Model) -> WeightsState | None:
     return WeightsState(False, None, remote)
 
 
+def _state_of_files(models: list[LlamaCppModel]) -> WeightsState:
+    """Whether the files of all these models are here."""
+    paths = [cached(model.weights) for model in models]
+    sizes = [file_bytes(path) for path in paths if path is not None]
+    can_fetch = all(
+        path is not None or not all(isinstance(source, LocalFile) for source in model.weights)
+        for path, model in zip(paths, models, strict=True)
+    )
+    if len(sizes) == len(models):
+        return WeightsState(True, sum(sizes), can_fetch)
+    absent = [model for path, model in zip(paths, models, strict=True) if path is None]
+    bundled = [next(filter(None, map(bundled_file_bytes, each.weights)), None) for each in absent]
+    missing = None if None in bundled else sum(filter(None, bundled))
+    return WeightsState(False, missing, can_fetch)
+
+
+def needs_fetch(model: Model) -> bool:
+    """Whether a model has files that are not on this machine. Folders do not count."""
+    return isinstance(model, LlamaCppModel) and any(
+        cached(file.weights) is None for _, file in _with_draft("", model)
+    )
+
+
+def _with_draft(name: str, model: LlamaCppModel) -> list[tuple[str, LlamaCppModel]]:
+    """The model and, if it has one, its draft model, each with a name for messages."""
+    draft = model.draft_model
+    return [(name, model)] if draft is None else [(name, model), (f"{name} (draft)", draft)]
+
+
 def _wanted(model: VllmModel) -> dict[str, bool]:
     """Which parts of the folder an engine reads. For random weights (`dummy`) no real ones."""
     return {"weights": model.load_format != "dummy", "code": model.trust_remote_code}
@@ -209,8 +236,11 @@ def _wanted(model: VllmModel) -> dict[str, bool]:
 def _find_file(name: str, model: LlamaCppModel) -> Path | None:
     if (file := cached(model.weights)) is not None:
         return file
-    local = [Path(source.path) for source in model.weights if isinstance(source, LocalFile)]
-    if len(local) == len(model.weights) and not any(path.is_file() for path in local):
-        absent = "; ".join(f"{path}: there is no such file" for path in local)
-        raise WeightsError(f"how large model {name!r} is cannot be told: {absent}", model=name)
-    return None
+    local = [source for source in model.weights if isinstance(source, LocalFile)]
+    absent = [
+        [piece.path for piece in source.pieces if not Path(piece.path).is_file()] for source in local
+    ]
+    if len(local) < len(model.weights) or not all(absent):
+        return None
+    causes = "; ".join(f"{path}: there is no such file" for paths in absent for path in paths)
+    raise WeightsError(f"how large model {name!r} is cannot be told: {causes}", model=name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_bytes, kv_cache_tokens
 from cluster.plan.placement import PlacedReplica, Placement
-from cluster.plan.speed import OPERATIONS, STOP_S, decode_rate, wake_s
+from cluster.plan.speed import OPERATIONS, STOP_S, as_engine_reads, decode_rate, wake_s
 from cluster.plan.task import PlanningTask
 from configs.schema import Recipe, Sampling
 
@@ -160,7 +160,8 @@ def _serving_s(
     task: PlanningTask, placement: Placement, replica: PlacedReplica, load: Load, calls: float
 ) -> float:
     """Seconds in which one replica serves its share of a load: so many calls."""
-    card, checkpoint = placement.cards[replica.card].card, task.checkpoints[load.model]
+    checkpoint, model = task.checkpoints[load.model], task.recipe.models[load.model]
+    card = as_engine_reads(model, checkpoint, placement.cards[replica.card].card)
     assert card.flops is not None
     most = _batch_size(task.recipe, load.model, load.tokens_in + load.tokens_out)
     sequences = min(most, math.ceil(calls))
@@ -170,7 +171,8 @@ def _serving_s(
 
 
 def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> PredictedSpeed:
-    card, checkpoint = placement.cards[replica.card].card, task.checkpoints[replica.model]
+    checkpoint, model = task.checkpoints[replica.model], task.recipe.models[replica.model]
+    card = as_engine_reads(model, checkpoint, placement.cards[replica.card].card)
     tokens = QUESTION_TOKENS + PROPOSAL_TOKENS
     sequences = _batch_size(task.recipe, replica.model, tokens)
     single, batch = (

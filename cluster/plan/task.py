@@ -40,9 +40,13 @@ class PlanningTask:
     cards: Sequence[Card]
 
     def kind(self, model: str) -> Kind:
-        """The kind of card that a model goes to, if there is one: for llama.cpp a CPU, else a GPU."""
+        """The kind of card that a model goes to, if there is one: for llama.cpp a CPU, else a GPU.
+
+        A model of llama.cpp with a number of `gpu_layers` goes to a GPU too.
+        """
         kinds = {card.kind for card in self.cards}
-        if isinstance(self.recipe.models[model], LlamaCppModel):
+        settings = self.recipe.models[model]
+        if isinstance(settings, LlamaCppModel) and settings.gpu_layers in ("auto", 0):
             return "cpu" if "cpu" in kinds else "gpu"
         return "gpu" if "gpu" in kinds else "cpu"
 
@@ -102,6 +106,15 @@ def read_checkpoints(recipe: Recipe, find_weights: FindWeights | None = None) ->
 
 def _read_checkpoint(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
     """Facts about one model's weights; None if it has no weights."""
+    found = _read_own(name, model, find)
+    draft = model.draft_model if isinstance(model, LlamaCppModel) else None
+    if found is None or draft is None:
+        return found
+    return replace(found, draft=_read_own(f"{name} (draft)", draft, find))
+
+
+def _read_own(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
+    """Facts about one model's weights without those of its draft model."""
     if isinstance(model, ScriptedModel) and model.weight_bytes is not None:
         return scripted_checkpoint(model.weight_bytes)
     if not isinstance(model, LlamaCppModel | VllmModel):
