@@ -73,7 +73,7 @@ def test_bytes_are_those_of_the_file_and_of_its_format(part: str) -> None:
     assert 0 <= header < 8_000_000
     others = [each for each in bundled["tensors"] if each[0].startswith("layers")]
     bits = 8 * sum(size for *_, size in others) / sum(prod(dims) for _, dims, _ in others)
-    # Q4_0 has 4.5 bits, and Q4_K_M has 4.8 to 4.9: a part of its tensors are Q6_K, or larger types where
+    # Q4_0 has 4.5 bits, and Q4_K_M has 4.8 to 4.9: a part of its tensors are Q6_K, or larger where
     # a model is narrow.
     most = 4.7 if "q4_0" in bundled["file"] else 5.6 if "0.5b" in bundled["file"] else 5
     assert 4.5 <= bits < most
