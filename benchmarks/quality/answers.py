@@ -121,7 +121,6 @@ def main(
 ) -> None:
     """Ten ordinary questions, answered by mixtures and by each of their models alone."""
     rows: Rows = json.loads(out.read_text("utf-8")) if out.exists() else []
-    minutes = 8.4 if minutes == 5 else minutes  # TEMPORARY
     end = time.monotonic() + 60 * minutes
     for name in config or ["small_cpu", "tiny_cpu"]:
         recipe = load(name)
