@@ -27,7 +27,7 @@ from serve_app.http.answer_schema import (
 from serve_app.http.api import CORS_HEADERS, create_api
 from serve_app.http.messages import ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
-from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
 from tests.unit.serve_app.conftest import Scripted
 
