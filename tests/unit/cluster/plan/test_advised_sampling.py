@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_right_is_told_in_one_line(tmp_path: Path, text: s
 
 
 def test_a_gguf_file_advises_by_its_own_keys(tmp_path: Path) -> None:
-    keys = {
+    keys: dict[str, float | int | bool | str] = {
         "general.architecture": "gemma4",
         "general.sampling.temp": 1.0,
         "general.sampling.top_p": 0.95,

@@ -2,8 +2,8 @@
 
 The lists are from the servers' own sources and pages: ChatCompletionRequest of vLLM 0.33, llama.cpp's
 tools/server/server-task.cpp, Ollama's docs/openai.md and api.md, SGLang's protocol.py, LM Studio's and
-OpenRouter's pages, LiteLLM's constants.py, Open WebUI's middleware, Mistral's, DeepSeek's and Anthropic's
-references.
+OpenRouter's pages, LiteLLM's constants.py, Open WebUI's middleware, Mistral's, DeepSeek's and
+Anthropic's references.
 """
 
 import json
@@ -24,9 +24,9 @@ VLLM = """
 messages model frequency_penalty logit_bias logprobs top_logprobs max_tokens max_completion_tokens n
 presence_penalty response_format seed stop stream stream_options temperature top_p tools tool_choice
 reasoning_effort thinking_token_budget include_reasoning parallel_tool_calls user use_beam_search top_k
-min_p repetition_penalty watermarking length_penalty stop_token_ids include_stop_str_in_output ignore_eos
-min_tokens skip_special_tokens spaces_between_special_tokens truncate_prompt_tokens truncation_side
-prompt_logprobs logprob_token_ids allowed_token_ids bad_words echo add_generation_prompt
+min_p repetition_penalty watermarking length_penalty stop_token_ids include_stop_str_in_output
+ignore_eos min_tokens skip_special_tokens spaces_between_special_tokens truncate_prompt_tokens
+truncation_side prompt_logprobs logprob_token_ids allowed_token_ids bad_words echo add_generation_prompt
 continue_final_message add_special_tokens documents chat_template chat_template_kwargs media_io_kwargs
 mm_processor_kwargs structured_outputs priority request_id session_id return_tokens_as_token_ids
 return_token_ids return_weight_versions routed_experts_prompt_start return_token_offsets
@@ -76,6 +76,15 @@ def request(**fields: Any) -> ChatRequest:
     return parse(json.dumps(MIXTURE | fields).encode())
 
 
+def complaint(**fields: Any) -> str:
+    """Why the request is refused; "" if it is not."""
+    try:
+        request(**fields)
+    except BadRequest as error:
+        return error.message
+    return ""
+
+
 def sampled(engine: str | None = None, **fields: Any) -> Sampling:
     return request(**fields).sampling(BASE, engine)
 
@@ -83,10 +92,7 @@ def sampled(engine: str | None = None, **fields: Any) -> Sampling:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_of_the_field_is_known(name: str) -> None:
     inner = "num_ctx" if name in ("options", "extra_body") else "something"
-    try:
-        request(**{name: {inner: "else"}})
-    except BadRequest as error:
-        assert "not a parameter that this server knows" not in error.message
+    assert "not a parameter" not in complaint(**{name: {inner: "else"}})
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("messages", "model")])
