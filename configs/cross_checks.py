@@ -41,6 +41,7 @@ def inconsistencies(recipe: Any) -> list[Problem]:
         _unknown_allowed_models,
         _answers_without_room,
         _unknown_extra,
+        _quantized_values_without_flash_attention,
         _clashing_names,
         _impossible_quorum,
         _deadlines_without_rest,
@@ -120,6 +121,18 @@ def _unknown_extra(recipe: dict[Any, Any]) -> Iterator[Problem]:
                 known = ", ".join(sorted(KNOWN[engine])) or "none"
                 message = f"the engine {engine!r} of model {name!r} does not take it (it takes {known})"
                 yield Problem((*where, "extra", parameter), message)
+
+
+def _quantized_values_without_flash_attention(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    for name, model in _mapping(recipe.get("models")).items():
+        types = _mapping(model).get("kv_cache_type")
+        values = types.get("v") if isinstance(types, dict) else types
+        # YAML reads `off` as false.
+        if _mapping(model).get("flash_attention") not in ("off", False) or not isinstance(values, str):
+            continue
+        if values not in ("f32", "f16", "bf16"):
+            message = f"cannot be off: the values in {values} (kv_cache_type) need flash attention"
+            yield Problem(("models", name, "flash_attention"), message)
 
 
 def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:

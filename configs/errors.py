@@ -6,6 +6,7 @@
     ├── BadRequest          400  the request cannot be served as it is
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
     │   ├── ContentFiltered 400  a filter of a model's server refused the conversation
+    │   ├── TemplateRefused 400  a model's chat template does not take the conversation
     │   ├── SlowBody        408  headers or body did not come in time
     │   └── TooLarge        413  the body is over the limit
     ├── Unauthorized        401  the request has no valid API key
@@ -88,6 +89,11 @@ class ContentFiltered(BadRequest):
     """A filter of a model's server refused the conversation or the answer, or the model did."""
 
     code = "content_filter"
+
+
+class TemplateRefused(BadRequest):
+    """A model's chat template does not take the conversation, in any form that is known here. The
+    message has the template's own words."""
 
 
 class TooLarge(BadRequest):

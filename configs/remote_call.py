@@ -108,8 +108,8 @@ def _problem(text: str) -> PydanticCustomError:
 
 def _secret(name: str) -> PydanticCustomError:
     return _problem(
-        "keys never stand in a recipe: put the key into an environment variable, and write the variable "
-        f"as ${{NAME}} into `headers`, or name it in api_key_env; this concerns {name!r}"
+        f"{name!r} looks like a key, and keys never stand in a recipe: put the key into an environment "
+        "variable, and write the variable as ${NAME} into headers, or name it in api_key_env"
     )
 
 

@@ -101,6 +101,8 @@ def model_identity(model: Model) -> str:
     match model:
         case LlamaCppModel():
             content: Any = _file_content(model.weights)
+            if (kv := model.model_dump(mode="json")["kv_cache_type"]) != "f16":
+                content = [content, {"kv_cache_type": kv}]
         case VllmModel():
             settings = {name: getattr(model, name) for name in VLLM_SETTINGS}
             settings["reasoning_parser"] = None  # a setting of older runs, which keep their identity
@@ -182,13 +184,15 @@ def _hash(value: Any) -> "hashlib._Hash":
 
 
 def _file_content(sources: Sequence[WeightsSource]) -> Any:
-    known = next((source.sha256 for source in sources if source.sha256 is not None), None)
-    if known is not None:
-        return known
+    for source in sources:
+        sums = [piece.sha256 for piece in source.pieces]
+        if None not in sums:
+            return sums if len(sums) > 1 else sums[0]
     source = sources[0]
     if isinstance(source, LocalFile):
-        return _file_state(Path(source.path))
-    return source.model_dump(mode="json")
+        states = [_file_state(Path(piece.path)) for piece in source.pieces]
+        return states if len(states) > 1 else states[0]
+    return source.model_dump(mode="json", exclude={"part_sha256"})
 
 
 def _folder_content(sources: Sequence[FolderSource]) -> Any:

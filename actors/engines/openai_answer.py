@@ -66,23 +66,18 @@ class StreamedAnswer:
         Raises:
             Fault: the server says that the answer failed.
         """
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-        elif chunk.x_groq is not None and chunk.x_groq.usage is not None:
-            self.usage = chunk.x_groq.usage
+        if chunk.usage is not None or chunk.x_groq is not None:
+            self.usage = chunk.counts or self.usage
         if not chunk.choices:
             if not self.unread:
                 self.unread = data
             return NOTHING
         choice = chunk.choices[0]
-        part = choice.delta
-        if part is None:
-            part = self._in_place_of_delta(choice)
+        part = choice.delta or self._in_place_of_delta(choice)
         text = part.content or ""
-        reasoning = part.reasoning_content or part.reasoning or part.thinking or part.reasoning_text or ""
+        reasoning = part.reasoning_content or part.reasoning or part.other_reasoning
         if part.refusal:
-            self.refuses = True
-            text += part.refusal
+            text += self._refusal(part.refusal)
         if self._halves is not None or type(chunk) is DeviantChunk:
             text, reasoning = self._joined(text, reasoning)
         if reasoning:
@@ -99,6 +94,11 @@ class StreamedAnswer:
                 text, reasoning = text + rest, reasoning + thought
         logprobs = read_logprobs(choice.logprobs.content or []) if choice.logprobs else ()
         return Delta(text, reasoning, reason, logprobs=logprobs)
+
+    def _refusal(self, words: str) -> str:
+        """The words with which the model refuses. They are the answer's text."""
+        self.refuses = True
+        return words
 
     def _in_place_of_delta(self, choice: Choice) -> Text:
         """The text of a choice without a delta. Some servers repeat the whole answer at its end."""

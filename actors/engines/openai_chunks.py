@@ -35,6 +35,11 @@ class Text(msgspec.Struct):
     refusal: str | None = None
     """The words with which the model refuses to answer, in place of content."""
 
+    @property
+    def other_reasoning(self) -> str:
+        """The reasoning under its rare names; "" if there is none."""
+        return self.thinking or self.reasoning_text or ""
+
 
 class Logprobs(msgspec.Struct):
     """Log-probabilities of a piece's tokens, in OpenAI's format."""
@@ -77,6 +82,11 @@ class Chunk(msgspec.Struct):
     error: Any = None
     """The server's error: an object in OpenAI's format, or a text."""
     x_groq: Extension | None = None
+
+    @property
+    def counts(self) -> Usage | None:
+        """The token counts, wherever they stand; None if there are none."""
+        return self.usage or (self.x_groq.usage if self.x_groq else None)
 
 
 class DeviantChunk(Chunk):
@@ -144,7 +154,7 @@ def _choice(choice: dict[str, Any]) -> Choice:
         delta=None if delta is None else _text(delta),
         message=None if message is None else _text(message),
         text=text if isinstance(text, str) else None,
-        finish_reason=None if finish is None else str(finish),
+        finish_reason=finish if isinstance(finish, str) else None,
         logprobs=Logprobs(tokens) if tokens else None,
         error=choice.get("error"),
     )

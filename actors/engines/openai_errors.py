@@ -215,6 +215,8 @@ def _is_bare_error(parsed: dict[str, Any]) -> bool:
         return False
     if "error" in (parsed.get("object"), parsed.get("type"), parsed.get("status")):  # 1
         return True
+    if isinstance(message := parsed.get("message"), dict) and _is_bare_error(message):
+        return True
     has_words = any(parsed.get(name) for name in ("message", "msg", "Message"))
     names = ("code", "status", "statusCode", "status_code", "error_type")
     has_code = any(parsed.get(name) not in (None, "", 0, 200, "200", "ok", "success") for name in names)
@@ -256,7 +258,7 @@ def _words(value: Any, depth: int) -> Iterator[str]:
 
 
 def _status_of(parsed: dict[str, Any]) -> int:
-    """The HTTP status that an error is worth: by a code, else by a type, else by its words, else 500."""
+    """The HTTP status that an error is worth: by a code, else a type, else its words, else 500."""
     inner = parsed.get("error")
     places = [place for place in (inner, parsed, parsed.get("base_resp")) if isinstance(place, dict)]
     names = ("code", "status", "statusCode", "status_code", "http_status", "error_code")

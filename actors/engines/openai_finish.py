@@ -71,15 +71,15 @@ PARTS = (
     (re.compile(r"filter|safety|prohibit|block|policy|refus|moderat|guardrail"), FILTERED),
     (re.compile(r"length|limit|max|truncat"), LENGTH),
 )
-"""How a word that the table does not have is read, by what stands in the word; the first match counts."""
+"""How a word that the table does not have is read, by what stands in it; the first match counts."""
 
 
 @lru_cache(maxsize=256)
 def read_ending(said: str) -> Ending | None:
     """The ending that a server's `finish_reason` says; None if the answer goes on.
 
-    A reason with parts, such as Gemini's `content_filter: RECITATION`, is read by its first part that is
-    in the table. An unknown reason is read by parts of the word, and otherwise counts as `stop`.
+    A reason with parts, such as Gemini's `content_filter: RECITATION`, is read by its first part that
+    is in the table. An unknown reason is read by parts of the word, and otherwise counts as `stop`.
     """
     words = [re.sub(r"[^a-z]", "", part) for part in re.split(r"[:./|]", said[:200].lower())]
     words = [word.removeprefix("finishreason") or word for word in words]

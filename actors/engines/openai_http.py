@@ -12,7 +12,6 @@ OpenAI's client".
 """
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -24,16 +23,17 @@ from yarl import URL
 
 from actors.engine import NONE, Delta, Message, Share, merge
 from actors.engines.http_events import MOST_PAGE_BYTES, EventReader
+from actors.engines.http_secrets import Secrets
 from actors.engines.openai_answer import NOTHING, StreamedAnswer
 from actors.engines.openai_chunks import read_chunk
-from actors.engines.openai_errors import Fault, fault_of_page, fault_of_response
+from actors.engines.openai_errors import Fault, fault_of_page, fault_of_response, words_of_body
 from actors.engines.openai_request import Habits, advice, request_body
 from actors.engines.sse import EventTooLong
 from actors.engines.token_estimate import estimated_ends, prompt_ends
 from actors.text.control_tokens import Defuser, known
 from actors.text.thinking import Splitter, without_leading_thought
 from actors.text.thinking_marks import families_of
-from actors.text.turns import is_of_template, words_of_template
+from actors.text.turns import REFUSES, is_of_template, words_of_template
 from configs.errors import (
     BadRequest,
     ContextTooLong,
@@ -41,8 +41,8 @@ from configs.errors import (
     EngineUnavailable,
     RequestError,
     ServerUnreachable,
+    TemplateRefused,
 )
-from configs.remote_call import VARIABLE, is_header_value
 from configs.schema import OpenAIHttpModel, Sampling
 
 MOST_BACKOFF_S = 30.0
@@ -79,7 +79,7 @@ class OpenAIHttpEngine:
     def __init__(self, name: str, model: OpenAIHttpModel) -> None:
         self._name = name
         self._model = model
-        self._secrets: list[str] = []
+        self._secrets = Secrets(name, model)
         self._habits = Habits()
         self._session: aiohttp.ClientSession | None = None
         self._stopped = asyncio.Event()
@@ -92,10 +92,7 @@ class OpenAIHttpEngine:
         return self._defuser.harmless(without_leading_thought(messages, self._families))
 
     async def start(self) -> None:
-        self._secrets = []
-        headers = {name: self._expanded(name, value) for name, value in self._model.headers.items()}
-        if variable := self._model.api_key_env:
-            headers["Authorization"] = f"Bearer {self._secret(variable, 'api_key_env')}"
+        headers = self._secrets.headers()
         self._stopped.clear()
         self._session = aiohttp.ClientSession(
             headers=headers,
@@ -105,20 +102,6 @@ class OpenAIHttpEngine:
                 total=None, connect=self._model.connect_timeout_s, sock_read=self._model.read_timeout_s
             ),
         )
-
-    def _expanded(self, name: str, value: str) -> str:
-        """The value of a header, with the environment's values in it."""
-        return VARIABLE.sub(lambda found: self._secret(found[1], f"headers.{name}"), value)
-
-    def _secret(self, variable: str, where: str) -> str:
-        """The value of an environment variable, which no message repeats."""
-        secret = os.environ.get(variable, "").strip()
-        if not secret or not is_header_value(secret):
-            fault = "has a character that no header may have" if secret else "is not set"
-            message = f"environment variable {variable} ({where}) {fault}"
-            raise EngineUnavailable(message, model=self._name)
-        self._secrets.append(secret)
-        return secret
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
@@ -185,8 +168,9 @@ class OpenAIHttpEngine:
                     if answer.is_complete:
                         await reader.linger()
             if not answer.ended and not answer.is_whole:
-                page = bytes(reader.page) or answer.unread
-                raise fault_of_page(page) or aiohttp.ClientPayloadError("the answer ends early")
+                said = "" if answer.texts else words_of_body(answer.unread)
+                detail = f"the answer ends early, after {said!r}" if said else "the answer ends early"
+                raise fault_of_page(bytes(reader.page)) or aiohttp.ClientPayloadError(detail)
         except Fault as fault:
             raise self._failure(fault, request, started) from fault
         except (*CONNECTION_ERRORS, EventTooLong) as error:
@@ -222,7 +206,7 @@ class OpenAIHttpEngine:
         Raises:
             Fault: the event reports an error, or is broken.
         """
-        if len(data) < 20 and data.strip(b" \t\"").upper() == DONE:
+        if len(data) < 20 and data.strip(b' \t"').upper() == DONE:
             answer.ended = answer.is_complete = True
             return NOTHING
         try:
@@ -244,13 +228,12 @@ class OpenAIHttpEngine:
     def _failure(self, fault: Fault, request: dict[str, Any], started: bool) -> Exception:
         """The error of a call that the server has refused or failed.
 
-        1. The chat template refuses the conversation: BadRequest, in the template's words.
+        1. The chat template refuses the conversation: TemplateRefused, in the template's words.
         2. Otherwise the class that the fault's status and words stand for.
         """
         kind, words = fault.kind, fault.words
-        if is_of_template(words) and not issubclass(kind, BadRequest):  # 1
-            kind = BadRequest
-            words = f"the model's chat template refuses the conversation: {words_of_template(words)}"
+        if is_of_template(words):  # 1
+            kind, words = TemplateRefused, f"{REFUSES}: {words_of_template(words)}"
         if fault.is_answered:
             words = f"answered {fault.status}: {words}"
         message = self._message(words)
@@ -262,7 +245,9 @@ class OpenAIHttpEngine:
         cause = kind(message, model=self._name, param=param)
         if started:
             return cause
-        return _Failed(cause, fault, is_retriable=fault.is_retriable and not isinstance(cause, BadRequest))
+        return _Failed(
+            cause, fault, is_retriable=fault.is_retriable and not isinstance(cause, BadRequest)
+        )
 
     def _connection_error(self, error: Exception, started: bool) -> Exception:
         """The error of a call whose connection broke.
@@ -286,9 +271,7 @@ class OpenAIHttpEngine:
 
     def _message(self, detail: str) -> str:
         """An error message that names the server. A key that the server repeats is masked."""
-        for secret in self._secrets:
-            detail = detail.replace(secret, "***")
-        return f"{self._model.base_url}: {detail[:MOST_ERROR_CHARACTERS]}"
+        return f"{self._model.base_url}: {self._secrets.masked(detail)[:MOST_ERROR_CHARACTERS]}"
 
     async def token_ends(
         self,

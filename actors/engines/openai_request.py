@@ -17,6 +17,7 @@ from configs.schema import OpenAIHttpModel, Sampling
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 """The names under which servers limit the tokens of an answer."""
+ANY_FORM = Form()
 SENT_UNASKED = {"stream_options": r"stream_options|include_usage", "seed": r"seed"}
 """What is sent though neither recipe nor request may have asked for it, and how errors name it. A
 mixture gives each sample of a model its own seed."""
@@ -36,7 +37,7 @@ REFUSING = frozenset({400, 404, 405, 413, 422, 500, 501, 502})
 class Habits:
     """How a server has to be asked."""
 
-    form: Form = Form()
+    form: Form = ANY_FORM
     """The form of a conversation that its chat template takes."""
     left_out: frozenset[str] = frozenset()
     """Parameters of SENT_UNASKED that it refuses, and those of NEUTRAL that it refuses even then."""
@@ -45,13 +46,9 @@ class Habits:
 
     def __or__(self, other: "Habits") -> "Habits":
         """What both have learned."""
-        return Habits(
-            self.form | other.form, self.left_out | other.left_out, self.limit or other.limit
-        )
+        return Habits(self.form | other.form, self.left_out | other.left_out, self.limit or other.limit)
 
-    def after(
-        self, fault: Fault, body: dict[str, Any], messages: Sequence[Message]
-    ) -> "Habits | None":
+    def after(self, fault: Fault, body: dict[str, Any], messages: Sequence[Message]) -> "Habits | None":
         """The habits with which a refused call may succeed; None if the call has to fail.
 
         1. The server refuses a parameter that nobody asked for, or that says nothing: the call goes
@@ -66,28 +63,48 @@ class Habits:
         """
         if fault.status not in REFUSING:
             return None
-        for name, pattern in SENT_UNASKED.items():  # 1
-            if name in body and re.search(rf"\b({pattern})\b", fault.whole):
-                if name == "stream_options" or UNKNOWN.search(fault.whole):
-                    return replace(self, left_out=self.left_out | {name})
-        for name, value in NEUTRAL.items():
-            if body.get(name) == value and re.search(rf"\b{name}\b", fault.whole):
-                return replace(self, left_out=self.left_out | {name})
-        for sent, other in (LIMITS, LIMITS[::-1]):  # 2
-            if sent in body and self.limit is None and re.search(rf"\b{sent}\b", fault.whole):
-                if re.search(rf"\b{other}\b", fault.whole) or (
-                    sent == LIMITS[1] and UNKNOWN.search(fault.whole)
-                ):
-                    return replace(self, limit=other)
+        if (name := _needless(fault.whole, body)) is not None:  # 1
+            return replace(self, left_out=self.left_out | {name})
+        if self.limit is None and (limit := _other_limit(fault.whole, body)) is not None:  # 2
+            return replace(self, limit=limit)
         form = other_form(fault.words, self.form, messages)  # 3
         return None if form is None else replace(self, form=form)
+
+
+NOTHING_LEARNED = Habits()
+
+
+def _names(error: str, pattern: str) -> bool:
+    return re.search(rf"\b({pattern})\b", error) is not None
+
+
+def _needless(error: str, body: dict[str, Any]) -> str | None:
+    """The parameter that an error names and that the call does not need; None if there is none."""
+    for name, pattern in SENT_UNASKED.items():
+        is_unknown = name == "stream_options" or UNKNOWN.search(error) is not None
+        if name in body and is_unknown and _names(error, pattern):
+            return name
+    for name, value in NEUTRAL.items():
+        if body.get(name) == value and _names(error, name):
+            return name
+    return None
+
+
+def _other_limit(error: str, body: dict[str, Any]) -> str | None:
+    """The other name of the limit of tokens, if an error asks for it."""
+    for sent, other in (LIMITS, LIMITS[::-1]):
+        if sent in body and _names(error, sent):
+            is_unknown = sent == LIMITS[1] and UNKNOWN.search(error) is not None
+            if is_unknown or _names(error, other):
+                return other
+    return None
 
 
 def request_body(
     model: OpenAIHttpModel,
     messages: Sequence[Message],
     sampling: Sampling,
-    habits: Habits = Habits(),  # noqa: B008 (immutable)
+    habits: Habits = NOTHING_LEARNED,
 ) -> dict[str, Any]:
     """The JSON body of a call to the server.
 

@@ -8,11 +8,13 @@ for the model. All engines use this file.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-from actors.engine import Message
+from actors.engine import Delta, Message
+from configs.errors import TemplateRefused
 
 OPENING = "Hello."
 """What a user is taken to have said before a conversation that the assistant begins, where a template
@@ -36,6 +38,7 @@ PLACE = re.compile(r"beginning|first|at the (start|top)|\bstart\b|\bafter\b", re
 """Words of templates that take a system message at the beginning."""
 RAISED = re.compile(r"(?:jinja\w*\s+exception|templateerror)\s*:\s*", re.IGNORECASE)
 """What stands before the words of a template. llama.cpp also quotes the template's source before it."""
+REFUSES = "the model's chat template does not take this conversation"
 MOST_WORDS = 2000
 """How many characters of an error are looked at."""
 
@@ -77,7 +80,7 @@ class Form:
 
 
 def words_of_template(error: str) -> str:
-    """What the template says in an error of a server or library; the whole error if that is not marked."""
+    """What the template says in an error; the whole error if the template's words are not marked."""
     found = list(RAISED.finditer(error))
     return (error[found[-1].end() :] if found else error).strip()[:MOST_WORDS]
 
@@ -95,28 +98,95 @@ def other_form(error: str, form: Form, messages: Sequence[Message]) -> Form | No
         form: the form of the refused conversation.
         messages: the conversation, before any rewriting.
     """
-    words = words_of_template(error)
     refused = list(form.apply(messages))
-    for wanted in _wanted(words):
+    for wanted in _wanted(words_of_template(error), is_certain=is_of_template(error)):
         other = form | wanted
         if list(other.apply(messages)) != refused:
             return other
     return None
 
 
-def _wanted(words: str) -> Iterator[Form]:
-    """The forms that the words may ask for, the most likely one first."""
+def _wanted(words: str, *, is_certain: bool) -> Iterator[Form]:
+    """The forms that the words may ask for, the most likely one first.
+
+    Args:
+        is_certain: whether the words are a template's. Then words that are not known are followed by
+            all forms too.
+    """
     if ALTERNATE.search(words):
         yield Form(alternates=True)
         yield Form("first", alternates=True)
         yield Form("nowhere", alternates=True)
     elif NO_USER.search(words):
         yield Form(needs_user=True)
-    elif SYSTEM.search(words):
+    elif SYSTEM.search(words) or is_certain:
         if PLACE.search(words):
             yield Form("first")
         yield Form("nowhere")
         yield Form("nowhere", alternates=True)
+
+
+T = TypeVar("T")
+
+
+class TakenForm:
+    """The form that one model's chat template takes, as far as it is known by now."""
+
+    def __init__(self) -> None:
+        self.form = Form()
+        """What the template has taken."""
+
+    async def run(
+        self, messages: Sequence[Message], attempt: Callable[[Sequence[Message]], Awaitable[T]]
+    ) -> T:
+        """Do something with a conversation, and again in other forms that its template may take.
+
+        Args:
+            attempt: raises TemplateRefused if the template does not take the conversation.
+
+        Raises:
+            TemplateRefused: the template takes no form of the conversation that is known.
+        """
+        form = self.form
+        while True:
+            try:
+                done = await attempt(form.apply(messages))
+            except TemplateRefused as refusal:
+                form = self._next(refusal, form, messages)
+            else:
+                self.form |= form
+                return done
+
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        attempt: Callable[[Sequence[Message]], AsyncGenerator[Delta]],
+    ) -> AsyncGenerator[Delta]:
+        """As `run`, for an answer. The template refuses a conversation before the first delta."""
+        form = self.form
+        while True:
+            try:
+                async with aclosing(attempt(form.apply(messages))) as deltas:
+                    async for delta in deltas:
+                        yield delta
+            except TemplateRefused as refusal:
+                form = self._next(refusal, form, messages)
+            else:
+                self.form |= form
+                return
+
+    def _next(self, refusal: TemplateRefused, form: Form, messages: Sequence[Message]) -> Form:
+        other = other_form(refusal.message, form, messages)
+        if other is None:
+            raise refusal
+        return other
+
+
+def refusal(error: str, model: str) -> TemplateRefused:
+    """The error of a conversation that the chat template refuses, in the template's words."""
+    words = " ".join(words_of_template(error).split())
+    message = f"{REFUSES} (Jinja exception: {words})"
+    return TemplateRefused(message, model=model, param="messages")
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:
@@ -162,4 +232,3 @@ def _alternating(messages: Sequence[Message]) -> Iterator[Message]:
         held = message
     if held is not None:
         yield held
-

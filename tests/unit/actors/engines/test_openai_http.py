@@ -10,9 +10,9 @@ from aiohttp import web
 
 from actors.engine import Delta
 from actors.engines import http_events
+from actors.engines.openai_http import OpenAIHttpEngine
 from actors.engines.openai_request import request_body
 from actors.engines.token_estimate import estimated_ends
-from actors.engines.openai_http import OpenAIHttpEngine
 from configs.errors import (
     EngineUnavailable,
 )
@@ -278,11 +278,26 @@ async def test_logprobs_pass_as_they_are(connect: Connect) -> None:
     assert (await answer(engine))[0].logprobs == (token,)
 
 
-async def test_a_logprob_may_be_infinite_which_no_json_allows(connect: Connect) -> None:
-    token = '{"token": "Hel", "logprob": -Infinity}'
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("-Infinity", -9999.0),
+        ("Infinity", -9999.0),
+        ("NaN", -9999.0),
+        ("null", -9999.0),
+        ('"x"', -9999.0),
+        ("-1e999", -9999.0),
+        ("-123456", -9999.0),
+        ("1e-9", 0.0),
+        ("-0.25", -0.25),
+    ],
+)
+async def test_every_logprob_is_a_finite_number(connect: Connect, written: str, read: float) -> None:
+    token = f'{{"token": "Hel", "logprob": {written}}}'
     choice = f'{{"delta": {{"content": "Hel"}}, "logprobs": {{"content": [{token}]}}}}'
     engine, _ = await connect(whole(f'data: {{"choices": [{choice}]}}\n\n{DONE}'))
-    assert (await answer(engine))[0].logprobs == ({"token": "Hel", "logprob": float("-inf")},)
+    deltas = await answer(engine)
+    assert (text(deltas), deltas[0].logprobs) == ("Hel", ({"token": "Hel", "logprob": read},))
 
 
 async def test_the_environments_proxy_is_used_where_it_is_meant(
