@@ -162,6 +162,11 @@ def _mended(mixture: str, case: Case) -> Case:
     body = {name: value for name, value in given.items() if value is not None}
     last = body["messages"][-1]
     last |= {"role": "user"} | ({} if str(last.get("content") or "").strip() else {"content": "hello"})
+    for message in body["messages"]:
+        parts = message.get("content")
+        if parts is None or (isinstance(parts, list) and any("text" not in part for part in parts)):
+            message["content"] = "hello"
+        message.pop("tool_calls", None)
     body |= {name: int(body[name]) for name in WHOLE if name in body}  # 1.0 is an integer to a schema
     if "max_tokens" in body:
         body.pop("max_completion_tokens", None)
