@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from actors.engine import Message
@@ -102,7 +102,7 @@ class TextPart(_Lenient):
     """Part of a message's content. A plain text counts as a part too, and a part without a type that
     has a text is of the type `text`."""
 
-    type: str
+    type: str = Field(json_schema_extra={"enum": [*READ_TYPES, *THOUGHT_TYPES]})
     """`text`, `input_text`, `output_text` or `refusal`, because models here read text only. Reasoning
     of earlier answers (`thinking`, `redacted_thinking`, `reasoning`, `reasoning_text`, `summary_text`)
     is accepted, and the server does not show it to the models."""
