@@ -167,7 +167,8 @@ def _mended(mixture: str, case: Case) -> Case:
 
 
 def _mended_message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message that has what its role needs, and whose parts and calls of tools have what they need."""
+    """A message that has what its role needs, and whose parts and calls of tools have what they
+    need."""
     mended = message | {"content": message.get("content") or "text"}
     if isinstance(mended["content"], list):
         parts = [part for part in mended["content"] if isinstance(part, dict)]

@@ -158,8 +158,8 @@ class Exchange:
             self._flow.transport.abort()
 
     def write_harmless(self) -> None:
-        """Write bytes that mean nothing to the client yet: the beginning of a response, or a comment. An
-        interim response (100) would mean nothing either, but many clients do not expect one."""
+        """Write bytes that mean nothing to the client yet: the beginning of a response, or a comment.
+        An interim response (100) would mean nothing either, but many clients do not expect one."""
         if not self.started:
             if not self._written_ahead:
                 self._written_ahead = STATUS_BEGINS

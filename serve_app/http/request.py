@@ -206,8 +206,16 @@ def parse(body: bytes) -> ChatRequest:
     Raises:
         BadRequest: the body is no request; the message names the field, its value and what is allowed.
     """
+    return parse_fields(read_object(body))
+
+
+def parse_fields(fields: dict[str, Any]) -> ChatRequest:
+    """Read the fields of a request body.
+
+    Raises:
+        BadRequest: as `parse`.
+    """
     try:
-        fields = _read_object(body)
         honoured = {name: value for name, value in fields.items() if _keep_or_refuse(name, value)}
         # Back to JSON, because pydantic's messages speak of objects and arrays only in its JSON mode;
         # otherwise clients would read of Python's dictionaries and lists.
@@ -253,8 +261,12 @@ def _refusal(name: str, why: str) -> BadRequest:
     return BadRequest(f"{name!r:.80} {why}", param=name[:LONGEST_PARAM])
 
 
-def _read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body holds, without the names whose value is null."""
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds, without the names whose value is null.
+
+    Raises:
+        BadRequest: the body is no JSON object.
+    """
     try:
         text = body.decode()
         data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_nulls)
@@ -266,6 +278,8 @@ def _read_object(body: bytes) -> dict[str, Any]:
         raise BadRequest("the body has a lone surrogate (\\ud800 to \\udfff) in a text") from error
     except ValueError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise BadRequest("the body is nested too deeply") from error
     if not isinstance(data, dict):
         raise BadRequest("the body has to be a JSON object")
     return data

@@ -182,7 +182,8 @@ async def test_a_model_asked_by_name_continues_the_last_message(
 def test_the_beginning_of_an_answer_is_one_message_and_never_empty() -> None:
     one, two = ({"role": "assistant", "content": text} for text in ("a", "b"))
     assert read(*HELLO, one, two) == [("user", "hello"), ("assistant", "a\n\nb")]
-    for empty in (None, "", " ", []):
+    silent: tuple[Any, ...] = (None, "", " ", [])
+    for empty in silent:
         assert read(*HELLO, {"role": "assistant", "content": empty}) == [("user", "hello")]
 
 
