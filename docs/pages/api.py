@@ -22,10 +22,11 @@ from serve_app.http.answer_schema import (
     ModelUsage,
     RetriedCall,
     StageTime,
+    TokenSum,
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
-from serve_app.http.messages import ChatMessage, TextPart, ToolCall, ToolFunction
+from serve_app.http.messages import HARMLESS, ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.request import (
     IGNORED,
@@ -51,6 +52,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     TrimmedReferences,
     RetriedCall,
     StageTime,
+    TokenSum,
     ModelUsage,
     ErrorObject,
 )
@@ -87,6 +89,7 @@ def api_page() -> str:
         "routes": _routes(),
         "cors_headers": " and ".join(f"`{header}`" for header in CORS_HEADERS),
         "ignored": ", ".join(f"`{name}`" for name in sorted(IGNORED)),
+        "harmless": ", ".join(f"`{name}`" for name in sorted(HARMLESS)),
         "tool_lists": " and ".join(f"`{name}`" for name in sorted(TOOL_LISTS)),
         "unsupported": _unsupported(),
         "recipe": yaml.safe_dump(
