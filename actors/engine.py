@@ -16,8 +16,9 @@ answer while it grows. Such a caller still looks at the text: whether any has co
 limit for the first token, and what has come by its deadline."""
 NONE: Mapping[str, Any] = MappingProxyType({})
 """No arguments of a chat template."""
-FinishReason = Literal["stop", "length"]
-"""`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens."""
+FinishReason = Literal["stop", "length", "content_filter"]
+"""`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens.
+`content_filter`: a filter of the model's server cut the answer, or the model refused to answer."""
 
 
 class Message(TypedDict):

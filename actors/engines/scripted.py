@@ -56,10 +56,11 @@ class ScriptedEngine:
         if free_tokens < 1:
             message = f"{prompt_tokens} tokens do not fit a context of {self._model.context_tokens}"
             raise ContextTooLong(message, model=self._name, param="messages")
+        sampling = sampling.filled()
         self._write_journal(messages, sampling)
         await self._inject_fault()
         words = self._words(messages, sampling)
-        written = words[: min(sampling.max_tokens, free_tokens)]
+        written = words[: min(sampling.answer_tokens, free_tokens)]
         for n, piece in enumerate(self._pieces(written, streamed)):
             first_s = self._model.token_s if n else self._model.first_token_s
             await self._pause(first_s + (len(piece) - 1) * self._model.token_s)

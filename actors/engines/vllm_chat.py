@@ -97,7 +97,7 @@ class Answer:
 
     def __init__(self, splitter: Splitter, sampling: Sampling) -> None:
         self._splitter = splitter
-        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.max_tokens)
+        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.answer_tokens)
         self._written = 0
 
     def add(self, text: str, tokens: int, finish: FinishReason | None) -> Delta:

@@ -51,7 +51,19 @@ KINDS = ("allowed", "mended", "forbidden")
 LIMITS = ("max_tokens", "max_completion_tokens", "thinking_token_budget")
 MOST_TOKENS = 500
 """Most tokens of a limit in a mended case: the models' context is small."""
-WHOLE = ("max_tokens", "max_completion_tokens", "seed", "top_logprobs")
+WHOLE = (
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "top_logprobs",
+    "top_k",
+    "thinking_token_budget",
+    "min_keep",
+    "repeat_last_n",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "mirostat",
+)
 ALL_EVENTS = 100_000  # a stream of which Schemathesis reads less has no end
 REFUSALS = ["400", "404", "413", "415"]  # of what the description forbids
 SHOWN = 20
@@ -158,6 +170,7 @@ def _mended(mixture: str, case: Case) -> Case:
         body.pop(name, None)
     if "max_tokens" in body:
         body.pop("max_completion_tokens", None)
+    body.pop("min_tokens", None)
     body["logprobs"] = "top_logprobs" in body and body["model"] != mixture
     if not body["logprobs"]:
         body.pop("top_logprobs", None)

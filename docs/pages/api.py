@@ -26,16 +26,10 @@ from serve_app.http.answer_schema import (
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
-from serve_app.http.messages import HARMLESS, ChatMessage, TextPart, ToolCall, ToolFunction
+from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
-from serve_app.http.request import (
-    IGNORED,
-    TOOL_LISTS,
-    UNSUPPORTED,
-    ChatRequest,
-    MoaOptions,
-    StreamOptions,
-)
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
 from tests.unit.serve_app.conftest import Scripted
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -69,6 +63,7 @@ WHAT_TO_DO = {
     "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
     "rate_limit_exceeded": "Wait for `Retry-After` seconds and send the same request again.",
     "engine_error": "Send the request again once; if it fails again, the model's log has the reason.",
+    "content_filter": "Say it in other words, or ask another model.",
     "only_reasoning": "Send the request with `reasoning_effort: none`, or with more `max_tokens`.",
     "empty": "Send the request again, with another `seed` or more `max_tokens`.",
     "engine_unavailable": "Wait for `Retry-After` seconds; Ray Serve starts a lost replica again.",
@@ -89,7 +84,7 @@ def api_page() -> str:
         "routes": _routes(),
         "cors_headers": " and ".join(f"`{header}`" for header in CORS_HEADERS),
         "ignored": ", ".join(f"`{name}`" for name in sorted(IGNORED)),
-        "harmless": ", ".join(f"`{name}`" for name in sorted(HARMLESS)),
+        "harmless_fields": ", ".join(f"`{name}`" for name in sorted(HARMLESS_FIELDS)),
         "tool_lists": " and ".join(f"`{name}`" for name in sorted(TOOL_LISTS)),
         "unsupported": _unsupported(),
         "recipe": yaml.safe_dump(

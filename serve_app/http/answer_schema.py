@@ -33,6 +33,7 @@ Cause = Annotated[
     Field(
         description="Why the model did not contribute, for programs: `late` (it missed a deadline), "
         "`empty` (it wrote no text), `only_reasoning` (it thought and did not answer), "
+        "`content_filter` (a filter of its server stopped it, or it refused to answer), "
         "`quorum_not_met` (its proposal is complete, but its "
         "layer, which was not the first, had too few proposals to be used), or the code of an error."
     ),

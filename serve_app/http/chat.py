@@ -22,7 +22,7 @@ from serve_app.http.pacing import with_keepalives
 from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
 from serve_app.http.responses_reply import ResponsesReply
-from serve_app.http.responses_request import parse_responses
+from serve_app.http.responses_request import parse_responses, sent_name
 from serve_app.http.served_models import ServedModels
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
@@ -86,8 +86,13 @@ class ChatEndpoint:
         """Answer a conversation in the form of OpenAI's Responses API. Nothing is stored."""
         require_readable(http)
         limits = self._recipe.limits
-        asked = parse_responses(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
-        return await self._answer(http, asked.chat, ResponsesReply(asked))
+        body = await read_body(http, limits.max_body_bytes, limits.read_timeout_s)
+        try:
+            asked = parse_responses(body)
+            return await self._answer(http, asked.chat, ResponsesReply(asked))
+        except BadRequest as error:
+            error.param = sent_name(error.param)
+            raise
 
     async def _answer(self, http: Request, request: ChatRequest, reply: Reply) -> Response:
         key: Key = http.scope[KEY]
@@ -112,11 +117,12 @@ class ChatEndpoint:
         base = self._recipe.aggregator.sampling if asks_mixture else Sampling()
         limit = key.allowance.max_tokens
         if limit is not None:
-            base = base.model_copy(update={"max_tokens": min(base.max_tokens, limit)})
-        sampling = request.sampling(base)
-        if limit is not None and sampling.max_tokens > limit:
+            base = base.model_copy(update={"max_tokens": min(base.answer_tokens, limit)})
+        model = self._recipe.aggregator.model if asks_mixture else request.model
+        sampling = request.sampling(base, self._recipe.models[model].engine)
+        if limit is not None and sampling.answer_tokens > limit:
             message = (
-                f"max_tokens is {sampling.max_tokens}; key {key.name!r} may ask for {limit} at most"
+                f"max_tokens is {sampling.answer_tokens}; key {key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="max_tokens")
         if (
@@ -129,7 +135,6 @@ class ChatEndpoint:
                 f"{key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="thinking_token_budget")
-        model = self._recipe.aggregator.model if asks_mixture else request.model
         context = self._recipe.models[model].context_tokens
         if (param := request.limit_param) is not None and sampling.most_tokens >= context:
             # In OpenAI's words, and not in those of an overflow: no shorter conversation would help.

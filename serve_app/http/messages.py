@@ -5,7 +5,7 @@ the parameters of a request, each is treated in one of these ways:
 
 1. What says something to a model is read: text in parts, and calls of tools with their results, as
    text.
-2. HARMLESS fields change no answer here, and are accepted.
+2. HARMLESS_FIELDS fields change no answer here, and are accepted.
 3. UNREADABLE fields and parts would change the answer, because they hold what models here cannot read.
    They are refused by name, unless they are empty.
 4. All other fields are accepted too, and the answer names them in `moa.ignored`: no list of the fields
@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from actors.engine import Message
 from configs.errors import BadRequest
 
-HARMLESS = frozenset(
+HARMLESS_FIELDS = frozenset(
     {
         "annotations",
         "cache_control",
@@ -95,7 +95,7 @@ class _Lenient(BaseModel):
     def others(self) -> dict[str, Any]:
         """The fields that this class does not read and that are not harmless."""
         given = self.model_extra or {}
-        return {name: value for name, value in given.items() if name not in HARMLESS}
+        return {name: value for name, value in given.items() if name not in HARMLESS_FIELDS}
 
 
 class TextPart(_Lenient):

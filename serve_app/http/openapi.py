@@ -6,7 +6,7 @@ tree and from the recipe. So it changes with what the server does.
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,10 +15,12 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
 from configs.errors import RequestError, WeightsError
+from configs.extra_parameters import CONSTRAINTS, KNOWN
 from configs.schema import Recipe
 from serve_app.error_schema import ErrorReply
 from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ModelCard
-from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.request import EMPTY, ChatRequest
 
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
@@ -83,7 +85,8 @@ class DescribedApi(FastAPI):
 def _complete(document: Json, recipe: Recipe) -> Json:
     """FastAPI's document, completed with the schemas, the request bodies and every answer."""
     names = [recipe.name, *recipe.models]
-    document["components"] = {"schemas": _schemas(names)}
+    engines = {model.engine for model in recipe.models.values()}
+    document["components"] = {"schemas": _schemas(names, engines)}
     paths = document["paths"]
     errors = _errors()
     paths[CHAT]["post"] |= {"requestBody": _body(), "responses": _answers() | errors}
@@ -100,7 +103,7 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     return document
 
 
-def _schemas(names: list[str]) -> Json:
+def _schemas(names: list[str], engines: Collection[str]) -> Json:
     _, document = models_json_schema(
         [
             (ChatRequest, "validation"),
@@ -120,6 +123,9 @@ def _schemas(names: list[str]) -> Json:
     fields |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
     fields |= {name: _tool_list() for name in sorted(TOOL_LISTS)}
     fields |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
+    for name in CONSTRAINTS:
+        if any(name not in KNOWN[engine] for engine in engines):
+            fields[name] = _only(EMPTY[name])
     return schemas
 
 

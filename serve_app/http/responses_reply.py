@@ -29,6 +29,9 @@ from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDon
 ECHOED = ("instructions", "max_output_tokens", "metadata", "reasoning", "temperature", "top_p", "user")
 """Parameters of the request that the response repeats."""
 
+UNFINISHED = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why an answer is incomplete, by its finish reason."""
+
 
 class _Item:
     """An item of the output that grows."""
@@ -177,11 +180,11 @@ class ResponsesReply:
 
     def _ended(self, summary: Summary) -> dict[str, Any]:
         status = _status(summary)
-        reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        reason = UNFINISHED.get(summary.answered.finish_reason)
         moa = moa_summary(summary, self._request.chat.ignored, None)
         return self._response(
             status=status,
-            incomplete_details=reason,
+            incomplete_details=None if reason is None else {"reason": reason},
             completed_at=int(time.time()) if status == "completed" else None,
             usage=_usage(count_usage(summary)),
             system_fingerprint=fingerprint(summary),
@@ -222,7 +225,7 @@ class ResponsesReply:
 
 
 def _status(summary: Summary) -> str:
-    return "incomplete" if summary.answered.finish_reason == "length" else "completed"
+    return "incomplete" if summary.answered.finish_reason in UNFINISHED else "completed"
 
 
 def _proposal(event: ProposalDone) -> dict[str, Any]:

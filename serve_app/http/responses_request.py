@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import BadRequest
-from serve_app.http.request import ChatRequest, parse_fields, read_object
+from serve_app.http.json_body import read_object
+from serve_app.http.request import ChatRequest, parse_fields
 
 IGNORED = frozenset(
     {
@@ -65,12 +66,14 @@ def parse_responses(body: bytes) -> ResponsesRequest:
         BadRequest: the body is no request that can be answered; the message names the field.
     """
     fields = read_object(body)
-    try:
-        return ResponsesRequest(parse_fields(_to_chat(fields)), fields)
-    except BadRequest as error:
-        param = error.param or ""
-        name = "input" if param.startswith("messages") else RENAMED.get(param, error.param)
-        raise BadRequest(error.message, param=name) from error
+    return ResponsesRequest(parse_fields(_to_chat(fields)), fields)
+
+
+def sent_name(param: str | None) -> str | None:
+    """What a parameter of chat completions, which an error names, is called in the Responses API."""
+    if param is None or param.startswith("messages"):
+        return param and "input"
+    return RENAMED.get(param, param)
 
 
 def _to_chat(fields: dict[str, Any]) -> dict[str, Any]:

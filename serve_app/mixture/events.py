@@ -22,6 +22,8 @@ from typing import Literal
 
 from actors.engine import Delta, FinishReason
 
+FILTERED = "was stopped by its server's filter, or refused to answer"
+"""What is said of a model whose answer ended with `content_filter`."""
 Role = Literal["proposer", "aggregator", "direct"]
 """What a model does in an answer; `direct` if the model answers alone."""
 
@@ -103,9 +105,10 @@ class Missing:
     layer: int
     model: str
     cause: str
-    """`late` (not in time), `empty` (no text), `only_reasoning` (no answer after the reasoning), or the
-    code of an error. `quorum_not_met`: the model did
-    its part, but its layer, which was not the first, had fewer proposals than the quorum."""
+    """`late` (not in time), `empty` (no text), `only_reasoning` (no answer after the reasoning),
+    `content_filter` (a filter or the model itself refused), or the code of an error. `quorum_not_met`:
+    the model did its part, but its layer, which was not the first, had fewer proposals than the
+    quorum."""
     detail: str
     """The cause in a sentence for people."""
 
@@ -122,7 +125,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDropped:
-    """A sample does not contribute. `ProposalDone` may have come before: see case 7 in `layer.py`."""
+    """A sample does not contribute. `ProposalDone` may have come before: see case 8 in `layer.py`."""
 
     place: int
     missing: Missing
