@@ -18,7 +18,7 @@ from actors.engine import Delta
 from configs.errors import BadRequest, EngineError
 from serve_app.http.api import create_api
 from serve_app.http.responses_reply import ResponsesReply
-from serve_app.http.responses_request import IGNORED, STATEFUL, parse_responses
+from serve_app.http.responses_request import IGNORED, STATEFUL, parse_responses, sent_name
 from serve_app.mixture.events import AnswerDelta
 from tests.unit.serve_app.conftest import HELLO, Exchange, Puppets, Scripted, recipe
 
@@ -43,7 +43,7 @@ def refused_for(fields: dict[str, Any]) -> str | None:
     try:
         parse_responses(json.dumps(ASKED | fields).encode())
     except BadRequest as error:
-        return (error.param or "").partition(".")[0]
+        return (sent_name(error.param) or "").partition(".")[0]
     return None
 
 
