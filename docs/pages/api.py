@@ -24,10 +24,11 @@ from serve_app.http.answer_schema import (
     ModelUsage,
     RetriedCall,
     StageTime,
+    TokenSum,
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
-from serve_app.http.messages import ChatMessage, TextPart, ToolCall, ToolFunction
+from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
@@ -47,6 +48,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     TrimmedReferences,
     RetriedCall,
     StageTime,
+    TokenSum,
     ModelUsage,
     ErrorObject,
 )
@@ -63,6 +65,7 @@ WHAT_TO_DO = {
     "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
     "rate_limit_exceeded": "Wait for `Retry-After` seconds and send the same request again.",
     "engine_error": "Send the request again once; if it fails again, the model's log has the reason.",
+    "content_filter": "Say it in other words, or ask another model.",
     "only_reasoning": "Send the request with `reasoning_effort: none`, or with more `max_tokens`.",
     "empty": "Send the request again, with another `seed` or more `max_tokens`.",
     "engine_unavailable": "Wait for `Retry-After` seconds; Ray Serve starts a lost replica again.",
@@ -125,6 +128,7 @@ def api_page() -> str:
         "aliases": _aliases(),
         "harmless": _harmless(),
         "ignored": ", ".join(f"`{name}`" for name in sorted(IGNORED)),
+        "harmless_fields": ", ".join(f"`{name}`" for name in sorted(HARMLESS_FIELDS)),
         "tool_lists": " and ".join(f"`{name}`" for name in sorted(TOOL_LISTS)),
         "unsupported": _unsupported(),
         "recipe": yaml.safe_dump(

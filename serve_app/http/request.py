@@ -167,7 +167,8 @@ class ChatRequest(ExtraParameters):
     def limit_param(self) -> str | None:
         """The parameter by which the request limits the tokens of the answer; None if it gives none."""
         names = ("max_completion_tokens", "max_tokens", "thinking_token_budget")
-        return next((name for name in names if getattr(self, name) is not None), None)
+        given = next((name for name in names if getattr(self, name) is not None), None)
+        return None if given is None else self._sent.get(given, given)
 
     def conversation(self) -> list[Message]:
         """The messages as engines take them."""
@@ -254,8 +255,17 @@ def parse(body: bytes) -> ChatRequest:
     Raises:
         BadRequest: the body is no request; the message names the field, its value and what is allowed.
     """
+    return parse_fields(read_object(body))
+
+
+def parse_fields(given: dict[str, Any]) -> ChatRequest:
+    """Read the fields of a request body.
+
+    Raises:
+        BadRequest: as `parse`.
+    """
     try:
-        fields = with_our_names(read_object(body))
+        fields = with_our_names(given)
         honoured = {name: value for name, value in fields.items() if _is_kept(name, value, fields)}
         # Back to JSON, because pydantic's messages speak of objects and arrays only in its JSON mode;
         # otherwise clients would read of Python's dictionaries and lists.
