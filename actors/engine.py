@@ -115,6 +115,9 @@ class Engine(Protocol):
         Closing the generator cancels the call. When closing returns, the engine no longer works on the
         call.
 
+        If the last message is the assistant's, the answer continues that message, as far as the model
+        can, and has only the text that is new.
+
         Args:
             streamed: whether the caller reads the answer while it grows. If not, the engine may hold
                 text back for about PIECE_S and yield few large deltas, because every delta costs CPU

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cli.console import err, exit_on_user_error, fail, load_or_fail, with_access
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
-from configs.schema import LlamaCppModel, Recipe
+from configs.schema import Recipe
 
 
 def serve(
@@ -126,15 +126,10 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
     Raises:
         WeightsError: weights cannot be found, fetched or verified.
     """
-    from actors.weights.files import cached
-    from actors.weights.lookup import bring_here
+    from actors.weights.lookup import bring_here, needs_fetch
     from cli.answer_view import DownloadBars
 
-    missing = [
-        name
-        for name, model in recipe.models.items()
-        if isinstance(model, LlamaCppModel) and cached(model.weights) is None
-    ]
+    missing = [name for name, model in recipe.models.items() if needs_fetch(model)]
     if folders:
         missing += _announce_folders(recipe)
     if missing:

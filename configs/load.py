@@ -121,11 +121,20 @@ def _resolve_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
         access["keys_file"] = str(folder / os.path.expanduser(access["keys_file"]))
     models = data.get("models")
     for model in models.values() if isinstance(models, dict) else ():
-        weights = model.get("weights") if isinstance(model, dict) else None
-        for source in weights if isinstance(weights, list) else ():
+        for source in _sources(model):
             path = source.get("path") if isinstance(source, dict) else None
             if path and isinstance(path, str):
                 source["path"] = str(folder / os.path.expanduser(path))
+
+
+def _sources(model: Any) -> Iterator[Any]:
+    """The sources of a model's weights, and of those of its draft model."""
+    if not isinstance(model, dict):
+        return
+    speculation = model.get("speculation")
+    draft = speculation.get("draft") if isinstance(speculation, dict) else None
+    for weights in (model.get("weights"), draft):
+        yield from weights if isinstance(weights, list) else ()
 
 
 def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:
@@ -198,5 +207,7 @@ def _without_tags(loc: tuple[str | int, ...]) -> Where:
     models, NAME, engine, weights, 0, kind of source, key -> models, NAME, weights, 0, key
     """
     if loc[0] == "models":
-        loc = (*loc[:2], *loc[3:5], *loc[6:])
+        loc = (*loc[:2], *loc[3:])
+        kind = next((n + 1 for n, key in enumerate(loc) if isinstance(key, int)), len(loc))
+        loc = (*loc[:kind], *loc[kind + 1 :])
     return tuple(key for key in loc if key != "[key]")

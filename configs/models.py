@@ -14,7 +14,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from configs.base import REASONING_FORMATS, Many, Seconds, Strict, TemplateArguments
+from configs.llamacpp import GpuLayers, KvTypes, KvTypesSetting, SpeculationSetting, Switch
 from configs.remote_call import ExtraBody, Headers, Omitted
+from configs.sampling import AnyModelSampling, ModelSampling
 from configs.weights import FolderSource, WeightsSource
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -92,6 +94,9 @@ class ModelBase(Strict):
     ] = Replicas()
     """How many replicas: `{min, max}`, or a number for exactly that many. By default one replica, and
     more on cards that would stand idle."""
+    sampling: AnyModelSampling = ModelSampling()
+    """How the model draws tokens where neither proposer, aggregator nor request says it; `checkpoint`
+    takes what the model's makers advise."""
     residency: Literal["auto", "resident", "turns"] = "auto"
     """`resident`: the model is always awake, alone in its slot. `turns`: the model shares a slot with
     other models, and they are awake in turns. `auto`: the planner decides."""
@@ -123,6 +128,25 @@ class LlamaCppModel(ChatModel):
     prefill_tokens: int = Field(32, ge=8, le=4096)
     """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a slow CPU
     needs a small number. A larger number is faster: 512 was measured 1.26 times as fast as 32."""
+    gpu_layers: GpuLayers = "auto"
+    """How many layers go to the GPU, from the last one on; the output layer counts as the very last.
+    The others stay in RAM with their part of the KV cache, and run on the CPU. `all`: every layer.
+    `auto`: every layer if this build of llama.cpp can use the GPU, else none. Without a GPU this has no
+    effect."""
+    kv_cache_type: KvTypesSetting = KvTypes()
+    """Number type of the KV cache, or `{k, v}` for keys and values."""
+    flash_attention: Switch = "auto"
+    """Whether attention is computed without storing its matrix. `auto`: where the device can."""
+    speculation: SpeculationSetting = None
+    """Guess several tokens at a time; by default none. `ngram` means `{method: ngram}`."""
+
+    @property
+    def draft_model(self) -> "LlamaCppModel | None":
+        """The small model of a speculation, as llama.cpp runs it beside this one; None without one."""
+        if self.speculation is None or self.speculation.draft is None:
+            return None
+        changes = {"weights": self.speculation.draft, "speculation": None, "kv_cache_type": KvTypes()}
+        return self.model_copy(update=changes)
 
 
 class OpenAIHttpModel(ChatModel):

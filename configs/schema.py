@@ -17,7 +17,7 @@ from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
-from configs.sampling import ReasoningEffort, Sampling
+from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampling
 
 __all__ = [
     "Access",
@@ -28,6 +28,7 @@ __all__ = [
     "LlamaCppModel",
     "Model",
     "ModelBase",
+    "ModelSampling",
     "OpenAIHttpModel",
     "Proposer",
     "ReasoningEffort",
@@ -52,7 +53,7 @@ class Proposer(Strict):
     """Name of a model of this recipe. Several proposers may have the same model."""
     samples: int = Field(1, ge=1, le=32)
     """Number of proposals from this proposer, each drawn with another seed (Self-MoA)."""
-    sampling: Sampling = Sampling()
+    sampling: AnySampling = Sampling()
     """How the proposals are sampled."""
 
 
@@ -81,7 +82,7 @@ class Aggregator(Strict):
 
     model: Name
     """Name of a model of this recipe."""
-    sampling: Sampling = Sampling()
+    sampling: AnySampling = Sampling()
     """How the answer is sampled, unless the request gives other values."""
     fallbacks: Many[Name] = ()
     """Models that take over, in this order, when the model before fails before its first token."""

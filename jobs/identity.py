@@ -12,8 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Message
-from configs.schema import LlamaCppModel, Model, OpenAIHttpModel, Sampling, ScriptedModel, VllmModel
 from configs.sampling import DEFAULTS
+from configs.schema import (
+    Aggregator,
+    LlamaCppModel,
+    Model,
+    ModelSampling,
+    OpenAIHttpModel,
+    Proposer,
+    Recipe,
+    Sampling,
+    ScriptedModel,
+    VllmModel,
+)
 from configs.weights import FolderSource, LocalFile, LocalFolder, WeightsSource
 from jobs.records import Generator
 from jobs.variants import Variant, sampling_alone
@@ -32,21 +43,22 @@ CHAT_SETTINGS: dict[str, Any] = {
     "reasoning_format": "auto",
     "thinking_limit": None,
     "control_tokens": None,
+    "extra_body": {},
+    "omit": (),
 }
 """Settings of every model with a chat template that change its output, with their defaults."""
 
 LATER = (
+    "base",
     "top_k",
     "min_p",
     "repetition_penalty",
     "thinking_tokens",
     "reasoning_effort",
     "template",
+    "extra",
 )
 """Settings of `Sampling` that were added after runs had been stored."""
-
-UNSENT = ("presence_penalty", "frequency_penalty", "template")
-"""Settings of `Sampling` that a server is not sent where they have their usual value."""
 
 SCRIPT_SETTINGS = ("text", "tokens")
 """Settings of a scripted model that change its output."""
@@ -70,7 +82,7 @@ def call_key(
         identity: the model's identity (`model_identity`).
         messages: the whole prompt.
         sampling: all settings, the seed included.
-        own_defaults: whether values that the sampling does not say are the model's (`has_own_defaults`).
+        own_defaults: whether the model decides what the sampling leaves out (`has_own_defaults`).
     """
     contents = [[message["role"], message["content"]] for message in messages]
     question = next((content for role, content in contents if role == "user"), "")
@@ -89,6 +101,8 @@ def model_identity(model: Model) -> str:
     match model:
         case LlamaCppModel():
             content: Any = _file_content(model.weights)
+            if (kv := model.model_dump(mode="json")["kv_cache_type"]) != "f16":
+                content = [content, {"kv_cache_type": kv}]
         case VllmModel():
             settings = {name: getattr(model, name) for name in VLLM_SETTINGS}
             settings["reasoning_parser"] = None  # a setting of older runs, which keep their identity
@@ -100,12 +114,15 @@ def model_identity(model: Model) -> str:
     chat = {
         n: getattr(model, n) for n, usual in CHAT_SETTINGS.items() if getattr(model, n, usual) != usual
     }
+    if model.sampling != ModelSampling():
+        chat["sampling"] = model.sampling.model_dump(mode="json", exclude_defaults=True)
     return short_hash([model.engine, content, *([chat] if chat else [])])
 
 
 def has_own_defaults(model: Model) -> bool:
-    """Whether the model decides what holds where a call's sampling says nothing, as a server does."""
-    return isinstance(model, OpenAIHttpModel)
+    """Whether something else than DEFAULTS holds where a call's sampling says nothing: a server's own
+    defaults, or the sampling of the model itself."""
+    return isinstance(model, OpenAIHttpModel) or model.sampling != ModelSampling()
 
 
 def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
@@ -122,13 +139,25 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
     recipe = variant.recipe
     about = recipe.model_dump(mode="json", exclude_defaults=True)
     if variant.model is None:
-        asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
         used = {name: identities[name] for name in sorted(variant.models)}
-        return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": about})
+        return Generator(
+            variant.name, "mixture", short_hash([_asked(recipe), used, seed]), {"recipe": about}
+        )
     own_defaults = has_own_defaults(recipe.models[variant.model])
     sampling = _settings(sampling_alone(recipe, variant.model), own_defaults=own_defaults)
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
     return Generator(variant.name, "model", identity, {"model": about["models"][variant.model]})
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    """What a mixture asks its models for, as a JSON value."""
+    asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
+    parts = [proposer for layer in asked["layers"] for proposer in layer["proposers"]]
+    whole: list[Proposer | Aggregator] = [*recipe.proposers(), recipe.aggregator]
+    for part, of in zip([*parts, asked["aggregator"]], whole, strict=True):
+        own_defaults = has_own_defaults(recipe.models[of.model])
+        part["sampling"] = _settings(of.sampling, own_defaults=own_defaults)
+    return asked
 
 
 def short_hash(value: Any) -> str:
@@ -143,9 +172,8 @@ def _settings(sampling: Sampling, *, own_defaults: bool = False) -> dict[str, An
     the engine takes, and settings that LATER names count only where they change something.
     """
     settings = sampling.model_dump(mode="json")
-    usual = DEFAULTS | {"template": {}}
-    if own_defaults:
-        usual = {n: value for n, value in usual.items() if n in UNSENT}
+    own_defaults = own_defaults or sampling.base is not None
+    usual = {"template": {}, "extra": {}} | ({} if own_defaults else DEFAULTS)
     said = {n: usual.get(n) if value is None else value for n, value in settings.items()}
     return {n: v for n, v in said.items() if n not in LATER or v not in (None, usual.get(n))}
 
@@ -156,13 +184,15 @@ def _hash(value: Any) -> "hashlib._Hash":
 
 
 def _file_content(sources: Sequence[WeightsSource]) -> Any:
-    known = next((source.sha256 for source in sources if source.sha256 is not None), None)
-    if known is not None:
-        return known
+    for source in sources:
+        sums = [piece.sha256 for piece in source.pieces]
+        if None not in sums:
+            return sums if len(sums) > 1 else sums[0]
     source = sources[0]
     if isinstance(source, LocalFile):
-        return _file_state(Path(source.path))
-    return source.model_dump(mode="json")
+        states = [_file_state(Path(piece.path)) for piece in source.pieces]
+        return states if len(states) > 1 else states[0]
+    return source.model_dump(mode="json", exclude={"part_sha256"})
 
 
 def _folder_content(sources: Sequence[FolderSource]) -> Any:

@@ -152,9 +152,19 @@ def sampling_fields(limit: str, sampling: Sampling) -> dict[str, Any]:
     for name in ("presence_penalty", "frequency_penalty"):
         if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
             body[name] = penalty
+    body |= {name: value for name, value in sampling.extra.items() if name != "structure"}
+    if (structure := sampling.extra.get("structure")) is not None:
+        body["response_format"] = _response_format(structure)
     if sampling.max_tokens is not None:
         body[limit] = sampling.most_tokens
     return body
+
+
+def _response_format(structure: dict[str, Any]) -> dict[str, Any]:
+    """The form of an answer in OpenAI's words."""
+    if (schema := structure.get("json_schema")) is None:
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
 def advice(fault: Fault, body: dict[str, Any]) -> str:

@@ -132,6 +132,9 @@ class ScriptedEngine:
         """The words of the whole answer, each with the white space before it."""
         if self._model.text is not None:
             text = self._model.text
+            for last in messages[-1:]:
+                if last["role"] == "assistant":  # a text that this message begins goes on behind it
+                    text = text.removeprefix(last["content"])
         else:
             draw = random.Random(f"{self._name}/{sampling.seed}/{_render(messages)}")
             text = " ".join(draw.choices(WORDS, k=self._model.tokens))

@@ -48,7 +48,7 @@ from vllm.config.reasoning import ReasoningConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.platforms import current_platform
 from vllm.renderers import ChatParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -129,8 +129,11 @@ class VllmEngine:
     ) -> AsyncGenerator[Delta, None]:
         llm = self._alive()
         prompt = await self._render(messages, sampling.template_arguments)
+        arguments = sampling_arguments(sampling) | self._chat.sampling_arguments(sampling)
+        if (structure := arguments.get("structured_outputs")) is not None:
+            arguments["structured_outputs"] = StructuredOutputsParams(**structure)
         params = SamplingParams(
-            **sampling_arguments(sampling) | self._chat.sampling_arguments(sampling),
+            **arguments,
             output_kind=RequestOutputKind.DELTA,
             skip_clone=True,
         )
@@ -180,9 +183,9 @@ class VllmEngine:
     async def _render(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> Any:
         """Apply the chat template and tokenize; return the prompt as the model reads it."""
         llm = self._alive()
-        params = ChatParams(chat_template_kwargs=self._chat.arguments(template))
 
         async def render(taken: Sequence[Message]) -> Any:
+            params = ChatParams(chat_template_kwargs=self._chat.arguments(template, taken))
             try:
                 _, (prompt,) = await llm.renderer.render_chat_async([list(taken)], params)
             except VLLMValidationError as error:
@@ -212,9 +215,9 @@ class VllmEngine:
         if isinstance(prompt, str):
             return token_ends(tokenizer, self._chat.defuse(prompt))
         # `_render` refuses prompts that are too long, but this method has to count them.
-        arguments = self._chat.arguments(template)
 
         async def render(taken: Sequence[Message]) -> Any:
+            arguments = self._chat.arguments(template, taken)
             try:
                 return tokenizer.apply_chat_template(list(taken), tokenize=False, **arguments)
             except Exception as error:  # the template raises what it likes

@@ -124,4 +124,17 @@ def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "logprobs": sampling.top_logprobs,
-    }
+    } | _extra(sampling)
+
+
+def _extra(sampling: Sampling) -> dict[str, Any]:
+    """Further arguments; `structured_outputs` are those of vLLM's `StructuredOutputsParams`."""
+    extra = dict(sampling.extra)
+    if "min_tokens" in extra:  # vLLM refuses a call whose most tokens are fewer
+        extra["min_tokens"] = min(extra["min_tokens"], sampling.most_tokens)
+    if "logit_bias" in extra:
+        extra["logit_bias"] = {int(token): bias for token, bias in extra["logit_bias"].items()}
+    if (structure := extra.pop("structure", None)) is not None:
+        names = {"json_schema": "json"}
+        extra["structured_outputs"] = {names.get(kind, kind): v for kind, v in structure.items()}
+    return extra

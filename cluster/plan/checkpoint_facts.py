@@ -34,6 +34,35 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class GgufBlock:
+    """One layer of a GGUF file."""
+
+    weight_bytes: int
+    keys: int
+    """Number of values of the keys that one token leaves in the cache of this layer; 0 without one."""
+    values: int
+    """The same for the values."""
+    window_tokens: int = 0
+    """Latest tokens that the layer attends to; 0 if it attends to all."""
+    state_bytes: int = 0
+    """Bytes of the state that the layer keeps for one sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class GgufLayout:
+    """Where the bytes of a GGUF file are, so that they can be divided between devices."""
+
+    input_bytes: int
+    """Bytes of the tables of which a token reads a row, such as the input embeddings."""
+    output_bytes: int
+    """Bytes of the output layer and its norm."""
+    blocks: tuple[GgufBlock, ...]
+    """The layers, in order."""
+    tied_bytes: int = 0
+    """Bytes of the input embeddings if the output layer uses them: a GPU gets a copy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Facts about one set of weights: its stored bytes and the model's shape."""
 
@@ -86,6 +115,10 @@ class Checkpoint:
     expert_parameters: int = 0
     """Parameters of all experts that a router chooses from. It counts only beside
     `dense_parameters`."""
+    gguf: GgufLayout | None = None
+    """The layers of a GGUF file; None for other files."""
+    draft: "Checkpoint | None" = None
+    """The weights of a small model that guesses tokens for this one; None without one."""
 
     @property
     def is_quantized(self) -> bool:

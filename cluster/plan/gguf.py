@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from configs.weights import part_names
+
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Types of metadata values by their number in the file, as codes of `struct`."""
 STRING = 8
@@ -58,6 +60,44 @@ def read_header(path: Path) -> Header:
             return _header(_Reader(data))
         except (struct.error, KeyError, UnicodeDecodeError, RecursionError) as error:
             raise NotGguf(f"{path.name!r} has a broken GGUF header: {error}") from error
+
+
+def read_whole_header(path: Path) -> Header:
+    """Read the header of a file, or those of all parts of a split file as one.
+
+    Args:
+        path: the file; of a split file any part, beside which the other parts lie.
+
+    Raises:
+        NotGguf: a part is missing, is no part of this file, or cannot be read; the message names it.
+    """
+    parts = [Path(name) for name in part_names(str(path))]
+    if absent := [part.name for part in parts if not part.is_file()]:
+        raise NotGguf(f"of its {len(parts)} parts, {absent[0]!r} is missing")
+    headers = [read_header(part) for part in parts]
+    for number, (part, header) in enumerate(zip(parts, headers, strict=True)):
+        count = max(1, _number(header, "split.count"))
+        if count != len(parts):
+            named = f"by its name {len(parts)}" if len(parts) > 1 else "its name is not that of a part"
+            raise NotGguf(f"{part.name!r} says that the file has {count} parts, and {named}")
+        if _number(header, "split.no") != number:
+            raise NotGguf(f"{part.name!r} has part {_number(header, 'split.no') + 1}, not {number + 1}")
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    return Header(headers[0].metadata, tensors)
+
+
+def _number(header: Header, key: str) -> int:
+    value = header.metadata.get(key, 0)
+    return value if isinstance(value, int) else 0
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of a file, or of all parts of a split file.
+
+    Raises:
+        OSError: a part is missing.
+    """
+    return sum(Path(name).stat().st_size for name in part_names(str(path)))
 
 
 def _header(reader: "_Reader") -> Header:

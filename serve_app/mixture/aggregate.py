@@ -101,7 +101,9 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
     assert task.best is not None
     text, reason = await stand_in(task.best, task.sampling, task.deadline, models)  # 6
     yield AnswerDelta(Delta(text=text))
-    yield Answered(task.best.model, reason, fallback="reference")
+    written, most = task.best.call.completion_tokens, task.sampling.max_tokens
+    tokens = written if most is None else min(written, most)
+    yield Answered(task.best.model, reason, fallback="reference", tokens=tokens)
 
 
 def _to_request_error(error: Exception, model: str) -> RequestError:
@@ -196,6 +198,7 @@ class _Writer:
             cut=cut,
             first_s=self._first_s,
             call=call,
+            tokens=0 if call is None else call.completion_tokens,
         )
 
     def _note(self, came: Delta) -> None:

@@ -182,6 +182,9 @@ class Answered:
     call: Call | None = None
     """The call that wrote the answer; None if the answer is a proposal, or if the deadline cut the
     answer."""
+    tokens: int = 0
+    """Tokens that the model wrote for the answer, reasoning included; 0 if the deadline cut the
+    answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,9 @@ class Summary:
     stages: tuple[StageDone, ...]
     calls: tuple[Call, ...]
     """All finished calls, those that gave nothing usable included."""
+    conversation_tokens: int = 0
+    """Tokens of the conversation without references, as the models of the first stage counted it: the
+    largest of their numbers, because tokenizers differ. 0 if no call of that stage finished."""
 
     @property
     def degraded(self) -> bool:
