@@ -35,11 +35,6 @@ class Text(msgspec.Struct):
     refusal: str | None = None
     """The words with which the model refuses to answer, in place of content."""
 
-    @property
-    def other_reasoning(self) -> str:
-        """The reasoning under its rare names; "" if there is none."""
-        return self.thinking or self.reasoning_text or ""
-
 
 class Logprobs(msgspec.Struct):
     """Log-probabilities of a piece's tokens, in OpenAI's format."""

@@ -43,7 +43,7 @@ def openai(body: Body) -> str:
 
 def azure(_: Body) -> str:
     """The results of its filter come first, in a chunk without text."""
-    filters = {"choices": [], "prompt_filter_results": [{"content_filter_results": {}}]}
+    filters: Body = {"choices": [], "prompt_filter_results": [{"content_filter_results": {}}]}
     return event(filters) + "".join(event(piece({"content": w})) for w in WORDS) + END
 
 
