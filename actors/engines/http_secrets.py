@@ -44,11 +44,11 @@ class Secrets:
 
     def _value(self, variable: str, where: str) -> str:
         value = os.environ.get(variable, "").strip()
-        named = f"environment variable {variable} ({where})"
         if not value:
-            raise EngineUnavailable(f"{named} is not set", model=self._name)
+            message = f"environment variable {variable} ({where}) is not set"
+            raise EngineUnavailable(message, model=self._name)
         if not is_header_value(value):
-            message = f"{named} has a character that no header may have"
+            message = f"environment variable {variable} ({where}) has a character that no header may have"
             raise EngineUnavailable(message, model=self._name)
         self._values.append(value)
         return value
