@@ -48,7 +48,7 @@ class Secrets:
             message = f"environment variable {variable} ({where}) is not set"
             raise EngineUnavailable(message, model=self._name)
         if not is_header_value(value):
-            message = f"environment variable {variable} ({where}) has a character that no header may have"
+            message = f"environment variable {variable} ({where}) holds what no header may hold"
             raise EngineUnavailable(message, model=self._name)
         self._values.append(value)
         return value

@@ -157,7 +157,7 @@ class OpenAIHttpEngine:
         started = False
         try:
             async with self._post(request) as response:
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     raise await self._refusal(response)
                 silence_s = self._model.read_timeout_s
                 with EventReader(response, streamed=streamed, silence_s=silence_s) as reader:
@@ -218,7 +218,7 @@ class OpenAIHttpEngine:
             raise Fault(f"sent what is not a chat chunk: {data[:80]!r}", 502, whole="-") from error
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Fault:
-        """What a response says whose status is not 200."""
+        """What a response says whose status is not one of success."""
         body = b""
         with suppress(*CONNECTION_ERRORS):  # the status is known all the same
             while len(body) < MOST_PAGE_BYTES and (more := await response.content.readany()):
