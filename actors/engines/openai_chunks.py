@@ -182,7 +182,7 @@ def _flat(content: Any, depth: int = 0) -> tuple[str, str]:
         names = ("text", "content", "thinking", "reasoning", "refusal", "value", "parts", "summary")
         held = next((content[name] for name in names if content.get(name)), None)
         text, thought = _flat(held, depth + 1)
-        return ("", text + thought) if content.get("type") in THOUGHTS else (text, thought)
+        return ("", text + thought) if str(content.get("type")) in THOUGHTS else (text, thought)
     return "", ""
 
 
