@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from actors.engine import Delta
-from configs.errors import ContentFiltered, EngineError, EngineUnavailable
+from configs.errors import ContentFiltered, EngineError, EngineUnavailable, TemplateRefused
 from configs.schema import Sampling
 from serve_app.mixture.events import Answered
 from tests.unit.serve_app.mixture.conftest import Mixture, Outcome
@@ -106,3 +106,20 @@ async def test_a_filtered_aggregator_without_text_is_missing_with_that_cause(mix
     answered = outcome.summary.answered
     assert isinstance(answered, Answered)
     assert (outcome.text, answered.fallback, answered.finish_reason) == ("from a", "reference", "stop")
+
+
+async def test_a_fallback_answers_where_the_aggregators_template_refuses(mixture: Mixture) -> None:
+    refusal = TemplateRefused("roles must alternate")
+    mixture.models.counting["z"] = refusal
+    mixture.models.scripts |= {"z": [refusal], "y": ["from y"]}
+    outcome = await mixture.answer(mixture.recipe(aggregator={"fallbacks": ["y"]}))
+    assert outcome.missing == [(0, "z", "template_refused")]
+    assert outcome.text == "from y"
+
+
+async def test_if_every_template_refuses_the_conversation_is_at_fault(mixture: Mixture) -> None:
+    refusal = TemplateRefused("roles must alternate")
+    mixture.models.scripts |= dict.fromkeys("abz", [refusal])
+    with pytest.raises(TemplateRefused, match="roles must alternate") as failure:
+        await mixture.answer()
+    assert failure.value.status == 400
