@@ -119,7 +119,7 @@ async def test_a_fallback_answers_where_the_aggregators_template_refuses(mixture
 
 async def test_if_every_template_refuses_the_conversation_is_at_fault(mixture: Mixture) -> None:
     refusal = TemplateRefused("roles must alternate")
-    mixture.models.scripts |= dict.fromkeys("abz", [refusal])
+    mixture.models.scripts |= {"a": [refusal], "b": [refusal], "z": [refusal]}
     with pytest.raises(TemplateRefused, match="roles must alternate") as failure:
         await mixture.answer()
     assert failure.value.status == 400
