@@ -57,6 +57,8 @@ HEADINGS = {"MoaSummary": "the-summary", "ProposalDoneEvent": "proposaldone"}
 WHAT_TO_DO = {
     "invalid_request": "Correct the field that `param` and the message name.",
     "context_length_exceeded": "Shorten the conversation or ask for fewer `max_tokens`.",
+    "content_filter": "Change the conversation, or ask another model.",
+    "template_refused": "Change the roles of the messages as the message says.",
     "request_timeout": "Send the body faster, or raise `limits.read_timeout_s`.",
     "request_too_large": "Send a smaller body, or raise `limits.max_body_bytes`.",
     "invalid_api_key": "Send one valid key.",

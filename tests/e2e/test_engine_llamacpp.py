@@ -14,7 +14,7 @@ import pytest
 from actors.engine import Message, Share
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
-from configs.errors import EngineUnavailable, RequestError
+from configs.errors import EngineUnavailable, TemplateRefused
 from configs.load import load
 from configs.schema import LlamaCppModel, Sampling
 from configs.weights import LocalFile
@@ -162,25 +162,35 @@ def with_template(template: bytes, target: Path) -> Path:
 
 
 STRICT = (
-    b"{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0)"
-    b" %}{{ raise_exception('not with me') }}{% endif %}{{ m.content }}{% endfor %}"
+    b"{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    b"{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}|{% endfor %}"
 )
+NEVER = b"{% if messages[0].content != 'hi' %}{{ raise_exception('not with me') }}{% endif %}hi"
 
 
-async def test_a_template_that_refuses_a_conversation_is_an_error_of_the_model(tmp_path: Path) -> None:
+async def test_a_conversation_takes_the_form_that_the_template_wants(tmp_path: Path) -> None:
     file = with_template(STRICT, tmp_path / "strict.gguf")
     engine = make(weights=(LocalFile(path=str(file)),))
     await engine.start()
-    two_turns_of_one_side = [*user("hi"), *user("again")]
-    for call in (answer(engine, two_turns_of_one_side), engine.token_ends(two_turns_of_one_side)):
-        with pytest.raises(RequestError, match="not with me") as refusal:
-            await asyncio.wait_for(call, 10)
-        assert refusal.value.model == "smollm"
-    # llama.cpp itself moves a system message that the template refuses into the first turn.
     system: list[Message] = [{"role": "system", "content": "Be brief."}]
-    assert await answer(engine, system + user("hi"))
-    alone, together = [len(await engine.token_ends(m)) for m in (user("hi"), system + user("hi"))]
-    assert together > alone
+    joined = user("hi\n\nagain")
+    for chat, taken in (
+        ([*user("hi"), *user("again")], joined),
+        ([*system, *user("hi"), *user("again")], user("Be brief.\n\nhi\n\nagain")),
+    ):
+        assert await answer(engine, chat) == await answer(engine, taken)
+        assert await engine.token_ends(chat) == await engine.token_ends(taken)
+    await engine.stop()
+
+
+async def test_a_template_that_refuses_a_conversation_says_why(tmp_path: Path) -> None:
+    file = with_template(NEVER, tmp_path / "never.gguf")
+    engine = make(weights=(LocalFile(path=str(file)),))
+    await engine.start()
+    for call in (answer(engine, user("no")), engine.token_ends(user("no"))):
+        with pytest.raises(TemplateRefused, match=r"\(Jinja exception: not with me\)$") as no:
+            await asyncio.wait_for(call, 10)
+        assert (no.value.model, no.value.status) == ("smollm", 400)
     await engine.stop()
 
 
