@@ -13,6 +13,7 @@ from actors.weights.repository import FolderDownload, require_space_for, saved_d
 from cluster.plan.advised_sampling import advised_sampling
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.gguf import file_bytes
+from cluster.plan.gguf_shapes import bundled_file_bytes
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
@@ -219,15 +220,23 @@ def weights_state(model: Model) -> WeightsState | None:
 
 
 def _state_of_files(models: list[LlamaCppModel]) -> WeightsState:
-    """Whether the files of all these models are here."""
+    """Whether the files of all these models are here, and their bytes if all of them are known."""
     paths = [cached(model.weights) for model in models]
-    sizes = [file_bytes(path) for path in paths if path is not None]
+    sizes = [_bytes_of_file(model, path) for path, model in zip(paths, models, strict=True)]
     can_fetch = all(
         path is not None or not all(isinstance(source, LocalFile) for source in model.weights)
         for path, model in zip(paths, models, strict=True)
     )
-    is_whole = len(sizes) == len(models)
-    return WeightsState(is_whole, sum(sizes) if is_whole else None, can_fetch)
+    known = [size for size in sizes if size is not None]
+    total = sum(known) if len(known) == len(sizes) else None
+    return WeightsState(None not in paths, total, can_fetch)
+
+
+def _bytes_of_file(model: LlamaCppModel, path: Path | None) -> int | None:
+    """Bytes of a model's file that is here, or of one whose shape is bundled; None if unknown."""
+    if path is not None:
+        return file_bytes(path)
+    return next(filter(None, map(bundled_file_bytes, model.weights)), None)
 
 
 def needs_fetch(model: Model) -> bool:

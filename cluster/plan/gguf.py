@@ -100,7 +100,23 @@ def file_bytes(path: Path) -> int:
     return sum(Path(name).stat().st_size for name in part_names(str(path)))
 
 
-def _header(reader: "_Reader") -> Header:
+def parse_header(start: bytes, total_bytes: int) -> Header:
+    """Read a header in the first bytes of a file, of which the rest need not be here.
+
+    Args:
+        start: the first bytes of the file.
+        total_bytes: bytes of the whole file.
+
+    Raises:
+        NotGguf: as for `read_header`, or the header goes on behind `start`.
+    """
+    try:
+        return _header(_Reader(start), total_bytes)
+    except (struct.error, KeyError, UnicodeDecodeError, RecursionError) as error:
+        raise NotGguf(f"broken GGUF header: {error}") from error
+
+
+def _header(reader: "_Reader", total_bytes: int | None = None) -> Header:
     magic, version = reader.bytes(4), reader.scalar("I")
     if magic != b"GGUF" or version not in (2, 3):
         raise NotGguf(f"not a GGUF file of version 2 or 3 (it begins with {magic!r}, {version})")
@@ -112,7 +128,7 @@ def _header(reader: "_Reader") -> Header:
         raise NotGguf(f"its general.alignment is {alignment!r}, and must be a whole number from 1 on")
     start = -(-reader.at // alignment) * alignment
     # A tensor ends where the next one begins. So the sizes of quantization types need not be known.
-    ends = [*sorted(offset for _, _, offset in infos), len(reader.data) - start]
+    ends = [*sorted(offset for _, _, offset in infos), (total_bytes or len(reader.data)) - start]
     following = dict(pairwise(ends))
     tensors = [Tensor(name, shape, following[at] - at) for name, shape, at in infos]
     if any(tensor.stored_bytes < 0 for tensor in tensors):
@@ -123,7 +139,7 @@ def _header(reader: "_Reader") -> Header:
 class _Reader:
     """Reads one value after the other."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap | bytes) -> None:
         self.data = data
         self.at = 0
 

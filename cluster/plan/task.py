@@ -19,8 +19,9 @@ from cluster.plan.checkpoint import (
     scripted_checkpoint,
 )
 from cluster.plan.footprint import Footprint, footprint
+from cluster.plan.gguf_shapes import from_gguf_shapes
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
-from configs.weights import HubFolder
+from configs.weights import FolderSource, HubFolder, LocalFolder, WeightsSource
 
 MAIN_REVISION = "main"
 """The revision of a repository whose shape may be bundled."""
@@ -124,7 +125,7 @@ def _read_own(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
     if found is not None:
         return from_gguf(found) if found.is_file() else from_folder(found)
     for source in model.weights:
-        if isinstance(source, HubFolder) and (shape := bundled_shape(source)):
+        if (shape := bundled_shape(source)) is not None:
             return shape
     if isinstance(model, LlamaCppModel):
         raise UnknownCheckpoint(
@@ -137,12 +138,15 @@ def _read_own(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
     )
 
 
-def bundled_shape(source: HubFolder) -> Checkpoint | None:
-    """The shape of a Hub repository that is bundled with the project, or None.
+def bundled_shape(source: WeightsSource | FolderSource) -> Checkpoint | None:
+    """The shape of a folder of the Hub, or of a GGUF file, that is bundled with the project, or None.
 
-    Other revisions than the main one may hold other weights, such as other bits, so they have none.
+    Other revisions of a folder than the main one may hold other weights, such as other bits, so they
+    have none.
     """
-    return from_shapes(source.hub) if source.revision == MAIN_REVISION else None
+    if isinstance(source, HubFolder):
+        return from_shapes(source.hub) if source.revision == MAIN_REVISION else None
+    return None if isinstance(source, LocalFolder) else from_gguf_shapes(source)
 
 
 def _find_local_path(_name: str, model: Model) -> Path | None:

@@ -33,7 +33,11 @@ def committed_schema() -> dict[str, Any]:
 def test_the_presets_are_the_promised_ones() -> None:
     local = ["remote", "scripted", "tiny_cpu", "vllm_cpu"]
     gpus = ["bf16_vs_quantized", "moa_lite", "self_moa", "slim_moa_a100", "small_moa_24gb"]
-    assert presets() == sorted([*local, *gpus, "together_moa"])
+    cards = [
+        f"moa_{card}" for card in ("12gb", "16gb", "24gb", "48gb", "a100_80gb", "h100_80gb", "h200")
+    ]
+    laptops = ["laptop_8gb", "laptop_16gb", "laptop_32gb"]
+    assert presets() == sorted([*local, *gpus, "together_moa", *cards, *laptops])
 
 
 @pytest.mark.parametrize("preset", presets())
