@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cli.console import err, exit_on_user_error, fail, load_or_fail, with_access
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
-from configs.schema import LlamaCppModel, Recipe
+from configs.schema import LlamaCppModel, Recipe, VllmModel
 
 
 def serve(
@@ -61,7 +61,7 @@ def _deploy_and_wait(
     from cluster import ray_runtime
     from serve_app.app import BuildArgs, build
 
-    names = ", ".join(recipe.models)
+    names = ", ".join(recipe.names)
     with err.status(f"starting the models: {names}"):
         with exit_on_user_error():
             here = ray_runtime.this_node()
@@ -127,7 +127,7 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
         WeightsError: weights cannot be found, fetched or verified.
     """
     from actors.weights.files import cached
-    from actors.weights.lookup import bring_here
+    from actors.weights.lookup import bring_here, is_whole
     from cli.answer_view import DownloadBars
 
     missing = [
@@ -137,6 +137,11 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
     ]
     if folders:
         missing += _announce_folders(recipe)
+        missing += [  # an adapter, or what guesses tokens
+            name
+            for name, model in recipe.models.items()
+            if isinstance(model, VllmModel) and name not in missing and not is_whole(model)
+        ]
     if missing:
         with DownloadBars(err) as bars:
             for name in missing:

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Message
-from configs.schema import LlamaCppModel, Model, OpenAIHttpModel, Sampling, ScriptedModel, VllmModel
+from configs.schema import (
+    LlamaCppModel,
+    Model,
+    OpenAIHttpModel,
+    Recipe,
+    Sampling,
+    ScriptedModel,
+    VllmModel,
+)
 from configs.weights import FolderSource, LocalFile, LocalFolder, WeightsSource
 from jobs.records import Generator
 from jobs.variants import Variant, sampling_alone
@@ -84,6 +92,23 @@ def model_identity(model: Model) -> str:
     return short_hash([model.engine, content, *([chat] if chat else [])])
 
 
+def adapter_identity(model: VllmModel, name: str) -> str:
+    """Hash of what determines the output of an adapter over a model: the model, the adapter's weights,
+    and its arguments of the chat template."""
+    weights = _folder_content(model.adapters[name].weights)
+    return short_hash([model_identity(model.as_adapter(name)), weights])
+
+
+def recipe_identities(recipe: Recipe) -> dict[str, str]:
+    """The identity of every model and adapter of a recipe, by its name."""
+    found = {name: model_identity(model) for name, model in recipe.models.items()}
+    for name, host in recipe.adapters.items():
+        model = recipe.models[host]
+        assert isinstance(model, VllmModel)
+        found[name] = adapter_identity(model, name)
+    return found
+
+
 def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
     """A variant as a generator of a store, with a hash of everything that determines its answers.
 
@@ -103,7 +128,9 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
         return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": about})
     sampling = _settings(sampling_alone(recipe, variant.model))
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
-    return Generator(variant.name, "model", identity, {"model": about["models"][variant.model]})
+    return Generator(
+        variant.name, "model", identity, {"model": about["models"][recipe.host(variant.model)]}
+    )
 
 
 def short_hash(value: Any) -> str:

@@ -19,7 +19,7 @@ from configs.errors import UserError
 from configs.schema import Recipe
 from jobs.folder_lock import lock_folder
 from jobs.generate import GenerateProgress, GenerateTask, generate
-from jobs.identity import model_identity, to_generator
+from jobs.identity import recipe_identities, to_generator
 from jobs.model_app import open_model_app
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
@@ -165,8 +165,7 @@ class RunModels:
             # Ray's own handler would end this process in the midst of a write.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             # Only now: the identity of local weights needs the files, which are there by now.
-            models = self._recipe.models.items()
-            self.identities = {name: model_identity(model) for name, model in models}
+            self.identities = recipe_identities(self._recipe)
             self._open = stack.pop_all()
         return self
 

@@ -3,6 +3,8 @@ data."""
 
 from dataclasses import dataclass
 
+from cluster.plan.lora import Lora
+
 
 @dataclass(frozen=True, slots=True)
 class Attention:
@@ -86,6 +88,12 @@ class Checkpoint:
     expert_parameters: int = 0
     """Parameters of all experts that a router chooses from. It counts only beside
     `dense_parameters`."""
+    next_token_layers: int = 0
+    """Layers that the checkpoint has for the prediction of several tokens (MTP)."""
+    lora: Lora | None = None
+    """The adapters over the model; None without adapters."""
+    draft: "Checkpoint | None" = None
+    """The weights that guess tokens for the model, if they are a checkpoint of their own."""
 
     @property
     def is_quantized(self) -> bool:
@@ -125,6 +133,8 @@ class Checkpoint:
         """
         if not self.heads:
             return True
+        if self.draft is not None and not self.draft.can_split(gpus):
+            return False
         cached = self.kv_heads % gpus == 0 or gpus % self.kv_heads == 0
         return cached and self.heads % gpus == 0 and self.ffn % gpus == 0
 

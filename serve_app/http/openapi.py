@@ -81,7 +81,7 @@ class DescribedApi(FastAPI):
 
 def _complete(document: Json, recipe: Recipe) -> Json:
     """FastAPI's document, completed with the schemas, the request bodies and every answer."""
-    names = [recipe.name, *recipe.models]
+    names = [recipe.name, *recipe.names]
     document["components"] = {"schemas": _schemas(names)}
     paths = document["paths"]
     errors = _errors()

@@ -17,7 +17,7 @@ class ServedModels:
 
     def __init__(self, recipe: Recipe) -> None:
         created = int(time.time())
-        owners = {recipe.name: "slimmoa", **{name: m.engine for name, m in recipe.models.items()}}
+        owners = {recipe.name: "slimmoa", **{n: recipe.settings(n).engine for n in recipe.names}}
         self._cards = {
             name: ModelCard(id=name, created=created, object="model", owned_by=owner).model_dump()
             for name, owner in owners.items()

@@ -41,7 +41,7 @@ class PromptTask:
     @property
     def room(self) -> int:
         """Tokens of the model's context that the prompt may take."""
-        return self.recipe.models[self.model].context_tokens - self.reserve_tokens
+        return self.recipe.settings(self.model).context_tokens - self.reserve_tokens
 
     def prompt(self, references: Sequence[str]) -> list[Message]:
         """The conversation with these references."""
@@ -54,7 +54,7 @@ class PromptTask:
             count: tokens of the prompt, with `least` included.
             least: the fewest tokens that all references together need; 0 without references.
         """
-        context = self.recipe.models[self.model].context_tokens
+        context = self.recipe.settings(self.model).context_tokens
         what = f"the conversation with {least} tokens of references" if least else "the conversation"
         message = (
             f"{what} takes {count} tokens and model {self.model!r} holds {context}, of which "
