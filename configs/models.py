@@ -233,12 +233,8 @@ class VllmModel(ChatModel):
         none."""
         if self.speculation is None or self.speculation.draft is None:
             return None
-        changes: dict[str, Any] = {
-            "weights": self.speculation.draft,
-            "speculation": None,
-            "adapters": {},
-        }
-        return self.model_copy(update={**changes, "quantization": None})
+        changes: dict[str, Any] = {"speculation": None, "adapters": {}, "quantization": None}
+        return self.model_copy(update={**changes, "weights": self.speculation.draft})
 
     def as_adapter(self, name: str) -> "VllmModel":
         """The settings of one of the adapters, as those of a model without adapters."""

@@ -163,9 +163,7 @@ def test_two_adapters_propose_and_their_model_answers_in_one_engine(endpoint: En
     assert processes.replicas("model-poet") == []
 
 
-def test_the_plan_of_adapters_is_that_of_one_model_and_measured(
-    endpoint: Endpoint, folders: dict[str, Path]
-) -> None:
+def test_the_plan_of_adapters_is_that_of_one_model_and_measured(endpoint: Endpoint) -> None:
     import psutil
 
     (pid,) = processes.replicas(f"model-{BASE}")

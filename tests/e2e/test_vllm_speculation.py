@@ -17,9 +17,9 @@ pytestmark = [
 ]
 
 REFERENCE = (
-    "The sky is blue because molecules of the air scatter blue light from the sun more than they scatter "
-    "red light. This is called Rayleigh scattering. At sunset the light passes through more air, so that "
-    "most of the blue light is scattered away and the sky looks red."
+    "The sky is blue because molecules of the air scatter blue light from the sun more than they "
+    "scatter red light. This is called Rayleigh scattering. At sunset the light passes through more "
+    "air, so that most of the blue light is scattered away and the sky looks red."
 )
 MESSAGES: list[Message] = [
     {"role": "system", "content": f"Write one answer from these:\n1. {REFERENCE}\n2. {REFERENCE}"},
