@@ -112,6 +112,12 @@ def with_draft(
             f"model {name!r} cannot speculate with this draft: the draft's vocabulary has "
             f"{draft.vocab} tokens, and that of the model has {checkpoint.vocab}"
         )
+    if method == "draft" and 0 < draft.most_tokens < model.context_tokens:
+        # vLLM would quietly shorten the model's own context (vllm/config/vllm.py).
+        raise CannotSpeculate(
+            f"model {name!r} cannot speculate with this draft: the draft holds {draft.most_tokens} "
+            f"tokens, and context_tokens is {model.context_tokens}"
+        )
     if method == "eagle" and draft.hidden != checkpoint.hidden:
         raise CannotSpeculate(
             f"model {name!r} cannot speculate with this head: a hidden state of the head has "

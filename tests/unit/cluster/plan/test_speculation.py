@@ -63,6 +63,7 @@ def test_n_grams_take_no_weights_but_more_logits() -> None:
     [
         ("mtp", None, "names no layers"),
         ("draft", replace(HEAD, vocab=99), "vocabulary has 99 tokens"),
+        ("draft", replace(HEAD, most_tokens=2048), "holds 2048 tokens, and context_tokens is 4096"),
         ("eagle", replace(HEAD, hidden=32), "has 32 values"),
     ],
 )
