@@ -6,7 +6,7 @@ SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c '$(SUITS)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-ALONE := $(addprefix tests/ray/test_,bench.py chaos.py killed.py)
+ALONE := $(addprefix tests/ray/test_,bench.py chaos.py killed.py known_effects.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .PHONY: help serve test check unit ray clients e2e docs vllm test-vllm vllm-planning clean

@@ -16,8 +16,9 @@ answer while it grows. Such a caller still looks at the text: whether any has co
 limit for the first token, and what has come by its deadline."""
 NONE: Mapping[str, Any] = MappingProxyType({})
 """No arguments of a chat template."""
-FinishReason = Literal["stop", "length"]
-"""`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens."""
+FinishReason = Literal["stop", "length", "content_filter"]
+"""`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens.
+`content_filter`: a filter of the model's server cut the answer, or the model refused to answer."""
 
 
 class Message(TypedDict):
@@ -110,6 +111,9 @@ class Writer(Protocol):
 
         Closing the generator cancels the call. When closing returns, the engine no longer works on the
         call.
+
+        If the last message is the assistant's, the answer continues that message, as far as the model
+        can, and has only the text that is new.
 
         Args:
             streamed: whether the caller reads the answer while it grows. If not, the engine may hold

@@ -26,6 +26,7 @@ from actors.engine import (
 )
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
+from actors.model_sampling import SamplingOfModel
 from cluster.cards.memory import CardFull, CardMemory, MemoryMeter, NvmlMeter, wait_for_memory
 from cluster.residency.state import State
 from configs.errors import EngineUnavailable, Overloaded, UnknownModel
@@ -101,6 +102,7 @@ class Replica:
             claimant_id=assignment.claimant_id if assignment else None,
         )
         self._model = model
+        self._sampling = SamplingOfModel(name, model)
         self._assignment = assignment
         self._queue = queue
         self._counts = {
@@ -187,7 +189,8 @@ class Replica:
             self._counts["started"] += 1
             self._counts["in_flight"] += 1
             try:
-                async with aclosing(writer.stream(messages, sampling, streamed)) as deltas:
+                asked = await self._sampling.complete(sampling)
+                async with aclosing(writer.stream(messages, asked, streamed)) as deltas:
                     async for delta in deltas:
                         if delta.completion_tokens:
                             self._counts["completion_tokens"] += delta.completion_tokens

@@ -73,7 +73,8 @@ class AnswerView:
                 if moa := (chunk.model_extra or {}).get("moa"):
                     self._note(moa)
                 if chunk.usage is not None:
-                    self._total_tokens = chunk.usage.total_tokens
+                    counted: Any = chunk.usage.to_dict()
+                    self._total_tokens = counted.get("all_calls", counted)["total_tokens"]
                 for choice in chunk.choices:
                     if choice.delta.content:
                         self._stop()

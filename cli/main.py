@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import ask, recipes, serve
+from cli import ask, new, presets, recipes, serve
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 
@@ -28,6 +28,8 @@ for command in (
     serve.serve,
     ask.ask,
     ask.chat,
+    presets.presets,
+    new.new,
     recipes.check,
     recipes.models,
     recipes.plan,

@@ -11,6 +11,7 @@ from rich.table import Table
 from cli.console import err, exit_on_user_error, load_or_fail, out, show
 from cli.options import ConfigArgument
 from cli.serve import download_missing_weights
+from cli.shown_sampling import shown_samplings
 from configs.errors import WeightsError
 from configs.load import RecipeError, load
 from configs.schema import Model, Recipe
@@ -42,6 +43,8 @@ def check(
             for line in _absent_weights(recipe):
                 print(f"  {line}")
             with exit_on_user_error():
+                for line in shown_samplings(recipe):
+                    print(f"  {line}")
                 for line in recipe_obstacles(recipe, detect_cards(), find_here):
                     err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
                     failed = True
@@ -68,6 +71,7 @@ def models(
         where = _where(model) if host == name else f"adapter over {host}"
         table.add_row(name, model.engine, *row, where)
     show(table)
+    _show_samplings(recipe)
 
 
 def plan(
@@ -102,13 +106,20 @@ def plan(
             svg.write_text(plan_show.svg(placement), "utf-8")
     if as_json:
         document = plan_show.to_json(placement, prediction)
-        print(json.dumps(document | {"weights": _weights_json(recipe)}, indent=2))
+        print(json.dumps(document | _also(recipe), indent=2))
         return
     show(plan_show.table(placement, prediction))
     show(plan_show.memory_map(placement))
     out.print(plan_show.summary(placement, prediction), highlight=False)
     for line in _absent_weights(recipe):
         out.print(line, highlight=False)
+    _show_samplings(recipe)
+
+
+def _show_samplings(recipe: Recipe) -> None:
+    with exit_on_user_error():
+        for line in shown_samplings(recipe):
+            out.print(line, highlight=False, soft_wrap=True)
 
 
 def _learn_sizes(recipe: Recipe) -> None:
@@ -147,10 +158,15 @@ def _absent_weights(recipe: Recipe) -> Iterator[str]:
         yield f"not here, and the recipe names only paths: {', '.join(lost)}"
 
 
-def _weights_json(recipe: Recipe) -> dict[str, Any]:
+def _also(recipe: Recipe) -> dict[str, Any]:
+    """What `plan --json` says beside the plan: weights, and samplings from elsewhere."""
     from actors.weights.lookup import weights_states
 
-    return {name: {"here": s.here, "bytes": s.size_bytes} for name, s in weights_states(recipe).items()}
+    states = weights_states(recipe).items()
+    with exit_on_user_error():
+        samplings = list(shown_samplings(recipe))
+    weights = {name: {"here": state.here, "bytes": state.size_bytes} for name, state in states}
+    return {"weights": weights} | ({"sampling": samplings} if samplings else {})
 
 
 def _roles(recipe: Recipe, name: str) -> Iterator[str]:

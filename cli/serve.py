@@ -10,15 +10,22 @@ import typer
 import yaml
 from rich.text import Text
 
+from cli.best_preset import offer_better
 from cli.console import err, exit_on_user_error, fail, load_or_fail, with_access
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
-from configs.schema import LlamaCppModel, Recipe, VllmModel
+from configs.schema import Recipe, VllmModel
+
+DEFAULT = "tiny_cpu"
+"""The preset that is served if no recipe is named."""
 
 
 def serve(
-    config: ConfigArgument = "tiny_cpu",
+    config: ConfigArgument = DEFAULT,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Take the best preset for this machine (`slimmoa presets`).")
+    ] = False,
     address: Annotated[
         str | None,
         typer.Option(help="A running Ray cluster (`auto` or host:port); by default one is started."),
@@ -34,6 +41,8 @@ def serve(
     """
     from cluster import ray_runtime
 
+    if auto:
+        config = _choose(config, address)
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     with exit_on_user_error():
         ray_runtime.check_port(host, port)
@@ -43,7 +52,11 @@ def serve(
         with err.status("starting Ray"), exit_on_user_error():
             ray_runtime.connect(address, verbose=verbose)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
-        _deploy_and_wait(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
+        _deploy(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
+        if address is None and not auto:
+            offer_better(config)
+        while True:
+            signal.pause()
     except KeyboardInterrupt:
         wait = f"answers in work have {recipe.limits.drain_s:g} s to end"
         err.print(f"stopping: {wait}; Ctrl-C again ends them now", highlight=False)
@@ -55,9 +68,21 @@ def serve(
             ray_runtime.abandon()
 
 
-def _deploy_and_wait(
-    recipe: Recipe, host: str, port: int, *, follow_nodes: bool, verbose: bool
-) -> None:
+def _choose(config: str, address: str | None) -> str:
+    """The preset that `--auto` takes; says which one, and why."""
+    from cli.best_preset import choose_preset
+
+    if config != DEFAULT:
+        fail(f"--auto chooses a recipe, and {config!r} is one: give one of the two")
+    if address is not None:
+        fail("--auto looks at this machine alone: with --address, name a recipe")
+    with exit_on_user_error(), err.status("looking for the best preset"):
+        chosen = choose_preset()
+    err.print(Text(chosen.why))
+    return chosen.name
+
+
+def _deploy(recipe: Recipe, host: str, port: int, *, follow_nodes: bool, verbose: bool) -> None:
     from cluster import ray_runtime
     from serve_app.app import BuildArgs, build
 
@@ -81,8 +106,6 @@ def _deploy_and_wait(
     err.print(f'  talk to it:  {me} ask{option} "Why is the sky blue?"', highlight=False)
     err.print(f"  or with any OpenAI client: base_url={url!r}, model={recipe.name!r}", highlight=False)
     err.print(f"  logs: {ray_runtime.log_folder()}   stop: Ctrl-C", highlight=False, soft_wrap=True)
-    while True:
-        signal.pause()
 
 
 def export(
@@ -126,15 +149,10 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
     Raises:
         WeightsError: weights cannot be found, fetched or verified.
     """
-    from actors.weights.files import cached
-    from actors.weights.lookup import bring_here, is_whole
+    from actors.weights.lookup import bring_here, is_whole, needs_fetch
     from cli.answer_view import DownloadBars
 
-    missing = [
-        name
-        for name, model in recipe.models.items()
-        if isinstance(model, LlamaCppModel) and cached(model.weights) is None
-    ]
+    missing = [name for name, model in recipe.models.items() if needs_fetch(model)]
     if folders:
         missing += _announce_folders(recipe)
         missing += [  # an adapter, or what guesses tokens

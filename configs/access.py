@@ -24,8 +24,8 @@ class Allowance(Strict):
     """Most requests in a minute, all at once or spread. An unused request lasts one minute at most."""
     tokens_per_minute: Count | None = None
     """Most tokens in a minute: all tokens of all calls of an answer, prompts included
-    (`usage.total_tokens`). An answer is charged its max_tokens when it begins, and the difference to
-    what it used when it ends. So a key may be in debt."""
+    (`usage.all_calls.total_tokens`). An answer is charged its max_tokens when it begins, and the
+    difference to what it used when it ends. So a key may be in debt."""
     max_tokens: Count | None = None
     """Most tokens of one answer. A request for more is refused (400). A request that gives no number
     gets this number at most."""

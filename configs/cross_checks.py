@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from configs.extra_parameters import KNOWN, ExtraParameters
+from configs.sampling import DEFAULTS
+
+ANY = frozenset(ExtraParameters.model_fields)
 Where = tuple[str | int, ...]
 """The path to a setting: keys of mappings and numbers of items, from 0."""
 
@@ -36,6 +40,8 @@ def inconsistencies(recipe: Any) -> list[Problem]:
         _unknown_models,
         _unknown_allowed_models,
         _answers_without_room,
+        _unknown_extra,
+        _quantized_values_without_flash_attention,
         _clashing_names,
         _clashing_adapters,
         _impossible_quorum,
@@ -116,6 +122,8 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
     for _, name, where, sampling in _uses(recipe):
         model = _mapping(models.get(name)) if isinstance(name, str) else {}
         context, most = model.get("context_tokens"), _mapping(sampling).get("max_tokens")
+        if most is None:
+            most = DEFAULTS["max_tokens"]
         thinking = _mapping(sampling).get("thinking_tokens")
         of = "answer"
         if isinstance(thinking, int) and isinstance(most, int) and thinking:
@@ -123,6 +131,30 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
         if isinstance(context, int) and isinstance(most, int) and most >= context:
             message = f"{most} tokens of {of} leave a prompt no room in model {name!r}, which holds"
             yield Problem((*where, "max_tokens"), f"{message} {context} (context_tokens)")
+
+
+def _unknown_extra(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    models = _mapping(recipe.get("models"))
+    for _, name, where, sampling in _uses(recipe):
+        model = _mapping(models.get(name)) if isinstance(name, str) else {}
+        engine = model.get("engine")
+        for parameter in _mapping(_mapping(sampling).get("extra")):
+            if engine in KNOWN and parameter in ANY and parameter not in KNOWN[engine]:
+                known = ", ".join(sorted(KNOWN[engine])) or "none"
+                message = f"the engine {engine!r} of model {name!r} does not take it (it takes {known})"
+                yield Problem((*where, "extra", parameter), message)
+
+
+def _quantized_values_without_flash_attention(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    for name, model in _mapping(recipe.get("models")).items():
+        types = _mapping(model).get("kv_cache_type")
+        values = types.get("v") if isinstance(types, dict) else types
+        # YAML reads `off` as false.
+        if _mapping(model).get("flash_attention") not in ("off", False) or not isinstance(values, str):
+            continue
+        if values not in ("f32", "f16", "bf16"):
+            message = f"cannot be off: the values in {values} (kv_cache_type) need flash attention"
+            yield Problem(("models", name, "flash_attention"), message)
 
 
 def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:

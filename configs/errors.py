@@ -5,6 +5,8 @@
     RequestError            base; never raised itself
     ├── BadRequest          400  the request cannot be served as it is
     │   ├── ContextTooLong  400  the conversation does not fit a model's context
+    │   ├── ContentFiltered 400  a filter of a model's server refused the conversation
+    │   ├── TemplateRefused 400  a model's chat template does not take the conversation
     │   ├── SlowBody        408  headers or body did not come in time
     │   └── TooLarge        413  the body is over the limit
     ├── Unauthorized        401  the request has no valid API key
@@ -81,6 +83,17 @@ class ContextTooLong(BadRequest):
     """The conversation does not fit a model's context; the message says by how much."""
 
     code = "context_length_exceeded"
+
+
+class ContentFiltered(BadRequest):
+    """A filter of a model's server refused the conversation or the answer, or the model did."""
+
+    code = "content_filter"
+
+
+class TemplateRefused(BadRequest):
+    """A model's chat template does not take the conversation, in any form that is known here. The
+    message has the template's own words."""
 
 
 class TooLarge(BadRequest):

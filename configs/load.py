@@ -212,5 +212,7 @@ def _without_tags(loc: tuple[str | int, ...]) -> Where:
     models, NAME, engine, weights, 0, kind of source, key -> models, NAME, weights, 0, key
     """
     if loc[0] == "models":
-        loc = (*loc[:2], *loc[3:5], *loc[6:])
+        loc = (*loc[:2], *loc[3:])
+        kind = next((n + 1 for n, key in enumerate(loc) if isinstance(key, int)), len(loc))
+        loc = (*loc[:kind], *loc[kind + 1 :])
     return tuple(key for key in loc if key != "[key]")

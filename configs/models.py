@@ -14,6 +14,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from configs.base import REASONING_FORMATS, Many, Name, Seconds, Strict, TemplateArguments
+from configs.llamacpp import GpuLayers, KvTypes, KvTypesSetting, SpeculationSetting, Switch
+from configs.remote_call import ExtraBody, Headers, Omitted
+from configs.sampling import AnyModelSampling, ModelSampling
 from configs.vllm import MOST_ADAPTERS, Adapter, VllmSpeculationSetting
 from configs.weights import FolderSource, WeightsSource
 
@@ -92,6 +95,9 @@ class ModelBase(Strict):
     ] = Replicas()
     """How many replicas: `{min, max}`, or a number for exactly that many. By default one replica, and
     more on cards that would stand idle."""
+    sampling: AnyModelSampling = ModelSampling()
+    """How the model draws tokens where neither proposer, aggregator nor request says it; `checkpoint`
+    takes what the model's makers advise."""
     residency: Literal["auto", "resident", "turns"] = "auto"
     """`resident`: the model is always awake, alone in its slot. `turns`: the model shares a slot with
     other models, and they are awake in turns. `auto`: the planner decides."""
@@ -123,6 +129,25 @@ class LlamaCppModel(ChatModel):
     prefill_tokens: int = Field(32, ge=8, le=4096)
     """Prompt tokens per prefill step. A cancelled call ends after at most two steps, so a slow CPU
     needs a small number. A larger number is faster: 512 was measured 1.26 times as fast as 32."""
+    gpu_layers: GpuLayers = "auto"
+    """How many layers go to the GPU, from the last one on; the output layer counts as the very last.
+    The others stay in RAM with their part of the KV cache, and run on the CPU. `all`: every layer.
+    `auto`: every layer if this build of llama.cpp can use the GPU, else none. Without a GPU this has no
+    effect."""
+    kv_cache_type: KvTypesSetting = KvTypes()
+    """Number type of the KV cache, or `{k, v}` for keys and values."""
+    flash_attention: Switch = "auto"
+    """Whether attention is computed without storing its matrix. `auto`: where the device can."""
+    speculation: SpeculationSetting = None
+    """Guess several tokens at a time; by default none. `ngram` means `{method: ngram}`."""
+
+    @property
+    def draft_model(self) -> "LlamaCppModel | None":
+        """The small model of a speculation, as llama.cpp runs it beside this one; None without one."""
+        if self.speculation is None or self.speculation.draft is None:
+            return None
+        changes = {"weights": self.speculation.draft, "speculation": None, "kv_cache_type": KvTypes()}
+        return self.model_copy(update=changes)
 
 
 class OpenAIHttpModel(ChatModel):
@@ -142,6 +167,15 @@ class OpenAIHttpModel(ChatModel):
     """The request parameter by which that server limits the tokens of reasoning
     (`thinking_token_budget` of vLLM, `thinking_budget_tokens` of llama.cpp). Without the name,
     `sampling.thinking_tokens` only makes room beside the answer, and the server may think longer."""
+    extra_body: ExtraBody = Field({})
+    """Further fields of each request's body, such as `{provider: {order: [Groq]}}`, for what only this
+    server knows. They may not be fields that other settings give."""
+    headers: Headers = Field({})
+    """Further headers of each request. `${NAME}` in a value stands for an environment variable, such as
+    `{api-key: "${AZURE_KEY}"}`; a recipe never contains keys."""
+    omit: Omitted = Field(())
+    """Fields that are left out of each request's body because the server refuses them, such as
+    `[temperature]`. Without `max_tokens`, nothing limits the tokens of an answer."""
     control_tokens: Many[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
         None, max_length=4096
     )
@@ -155,10 +189,11 @@ class OpenAIHttpModel(ChatModel):
     read_timeout_s: Seconds = 120
     """Longest silence of the server, before the first token or between tokens."""
     retries: int = Field(2, ge=0, le=10)
-    """Further attempts after a failed connection or a status 408, 429 or 5xx. After the first token
-    there are none."""
+    """Further attempts after a failed connection or a status 408, 409, 425, 429 or 5xx, also if the
+    status is 200 and the body says such an error. After the first token there are none."""
     backoff_s: Seconds = 0.5
-    """Wait before the first retry. The wait doubles each time, with jitter. Retry-After is honoured."""
+    """Wait before the first retry. The wait doubles each time, with jitter. Retry-After is honoured, up
+    to 30 s."""
 
     @field_validator("base_url")
     @classmethod
@@ -166,6 +201,13 @@ class OpenAIHttpModel(ChatModel):
         if re.match(r"https?://[^/]*@", url):
             raise PydanticCustomError("secret", NO_KEYS)
         return url
+
+    @model_validator(mode="after")
+    def _sends_one_key(self) -> Self:
+        if self.api_key_env and any(name.lower() == "authorization" for name in self.headers):
+            message = "api_key_env gives the header Authorization already; leave one of the two out"
+            raise PydanticCustomError("two_keys", message)
+        return self
 
 
 class ScriptedModel(ModelBase):

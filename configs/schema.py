@@ -14,9 +14,10 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from configs.access import Access
-from configs.base import Many, Name, Seconds, Strict, TemplateArguments
+from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
+from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampling
 
 __all__ = [
     "Access",
@@ -27,6 +28,7 @@ __all__ = [
     "LlamaCppModel",
     "Model",
     "ModelBase",
+    "ModelSampling",
     "OpenAIHttpModel",
     "Proposer",
     "ReasoningEffort",
@@ -44,65 +46,6 @@ def default_prompt() -> str:
     return resources.files("configs").joinpath("aggregate.txt").read_text("utf-8")
 
 
-ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-
-class Sampling(Strict):
-    """How one call samples its text. Defaults are MoA's (temperature 0.7, 512 tokens)."""
-
-    temperature: float = Field(0.7, ge=0, le=2)
-    """With 0 the text is greedy; a higher number makes the text more varied."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus sampling: draw from the likeliest tokens that together have this probability."""
-    max_tokens: int = Field(512, ge=1, le=1_000_000)
-    """Most tokens to write. A prompt has to leave this many free in the model's context. Reasoning
-    counts among them, unless `thinking_tokens` is given."""
-    thinking_tokens: int | None = Field(None, ge=0, le=1_000_000)
-    """Most tokens of reasoning before the answer; `max_tokens` then counts the answer alone, and a
-    prompt has to leave both numbers free. When they are used up, the engine ends the thought, and the
-    model answers. By default reasoning has no limit of its own and may use up `max_tokens`."""
-    stop: Many[Annotated[str, Field(min_length=1, max_length=256)]] = Field((), max_length=16)
-    """Texts that end the answer. The answer does not contain them."""
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    """The same seed, prompt and engine give the same text, where the engine can promise that."""
-    presence_penalty: float = Field(0.0, ge=-2, le=2)
-    """A number above 0 makes tokens less likely that have occurred at all."""
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    """A number above 0 makes a token less likely the more often it has occurred."""
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    """Return the log-probability of each written token, and of this number of likely tokens in its
-    place. By default none are returned."""
-    reasoning_effort: ReasoningEffort | None = None
-    """How much the model thinks, for models whose chat template knows the argument. `none` turns
-    thinking off (`enable_thinking: false`), every other value turns thinking on."""
-    template: TemplateArguments = Field({})
-    """Arguments of the chat template for this call; they win over those of the model."""
-
-    def __hash__(self) -> int:
-        return hash(self.model_dump_json())
-
-    @property
-    def most_tokens(self) -> int:
-        """Most tokens that a call writes: the answer and the reasoning before it."""
-        return self.max_tokens + (self.thinking_tokens or 0)
-
-    @property
-    def template_arguments(self) -> dict[str, Any]:
-        """Arguments of the chat template that this sampling asks for.
-
-        `reasoning_effort` becomes arguments as in vLLM 0.33
-        (vllm/entrypoints/openai/chat_completion/protocol.py, line 665), and one more, `thinking`, which
-        DeepSeek V3.1 and Granite have in place of `enable_thinking`.
-        """
-        effort: dict[str, Any] = {}
-        if self.reasoning_effort is not None:
-            thinks = self.reasoning_effort != "none"
-            effort |= {"enable_thinking": thinks, "thinking": thinks}
-            if self.reasoning_effort != "none":
-                effort["reasoning_effort"] = self.reasoning_effort
-        return effort | self.template
-
-
 class Proposer(Strict):
     """A model that gives proposals to a layer."""
 
@@ -110,7 +53,7 @@ class Proposer(Strict):
     """Name of a model of this recipe. Several proposers may have the same model."""
     samples: int = Field(1, ge=1, le=32)
     """Number of proposals from this proposer, each drawn with another seed (Self-MoA)."""
-    sampling: Sampling = Sampling()
+    sampling: AnySampling = Sampling()
     """How the proposals are sampled."""
 
 
@@ -139,7 +82,7 @@ class Aggregator(Strict):
 
     model: Name
     """Name of a model of this recipe."""
-    sampling: Sampling = Sampling()
+    sampling: AnySampling = Sampling()
     """How the answer is sampled, unless the request gives other values."""
     fallbacks: Many[Name] = ()
     """Models that take over, in this order, when the model before fails before its first token."""

@@ -1,32 +1,105 @@
 """Where a model's weights come from: sources that are tried in order."""
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from configs.base import Many, PathBelow, Sha256, Strict
+
+PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+"""The name of a part of a split GGUF file (`llama_split_path` in llama.cpp's include/llama.h)."""
+MOST_PARTS = 1024
+"""Most parts of a split file. A name with a larger number is not taken for that of a part."""
+
+
+def part_names(name: str) -> tuple[str, ...]:
+    """The names of all parts of a split GGUF file, in order.
+
+    Args:
+        name: name or path of any of the parts. A file with another kind of name is its only part.
+    """
+    found = PART.fullmatch(name)
+    if found is None or not 1 <= int(found["number"]) <= int(found["count"]) <= MOST_PARTS:
+        return (name,)
+    count = int(found["count"])
+    return tuple(f"{found['stem']}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1))
+
+
+def _require_checksum_per_part(
+    name: str, sha256: str | None, part_sha256: tuple[str, ...] | None
+) -> None:
+    parts = len(part_names(name))
+    if parts > 1 and sha256 is not None:
+        message = "sha256 is for one file; {parts} parts need part_sha256, a list"
+        raise PydanticCustomError("checksums", message, {"parts": parts})
+    if part_sha256 is not None and len(part_sha256) != parts:
+        ctx = {"given": len(part_sha256), "parts": parts}
+        message = "part_sha256 needs a checksum for each part: {given} given, {parts} parts"
+        raise PydanticCustomError("checksums", message, ctx)
 
 
 class LocalFile(Strict):
     """A file of weights that is already on this machine."""
 
     path: str = Field(min_length=1)
-    """Path of the file; a relative path counts from the recipe's folder."""
+    """Path of the file; a relative path counts from the recipe's folder. Of a split file
+    (`name-00001-of-00003.gguf`), the path of any part; the other parts lie beside it."""
     sha256: Sha256 | None = None
     """Checksum of the file; by default the file is not checked."""
+    part_sha256: Many[Sha256] | None = None
+    """Checksums of the parts of a split file, in order; by default the parts are not checked."""
+
+    @model_validator(mode="after")
+    def _has_checksum_per_part(self) -> Self:
+        _require_checksum_per_part(self.path, self.sha256, self.part_sha256)
+        return self
+
+    @property
+    def pieces(self) -> "tuple[LocalFile, ...]":
+        """The parts of a split file, each as a file; else the file itself."""
+        names = part_names(self.path)
+        if len(names) == 1:
+            return (self,)
+        sums = self.part_sha256 or (None,) * len(names)
+        return tuple(
+            self.model_copy(update={"path": name, "sha256": sha256, "part_sha256": None})
+            for name, sha256 in zip(names, sums, strict=True)
+        )
 
 
 class HubFile(Strict):
-    """One file of a Hugging Face Hub repository."""
+    """One file of a Hugging Face Hub repository, or a split file with all of its parts."""
 
     hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     """Repository, `owner/name`."""
     file: PathBelow
-    """Path of the file in the repository."""
+    """Path of the file in the repository. Of a split file (`name-00001-of-00003.gguf`), the path of any
+    part; all parts are fetched."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""
     sha256: Sha256 | None = None
     """Checksum of the file."""
+    part_sha256: Many[Sha256] | None = None
+    """Checksums of the parts of a split file, in order."""
+
+    @model_validator(mode="after")
+    def _has_checksum_per_part(self) -> Self:
+        _require_checksum_per_part(self.file, self.sha256, self.part_sha256)
+        return self
+
+    @property
+    def pieces(self) -> "tuple[HubFile, ...]":
+        """The parts of a split file, each as a file; else the file itself."""
+        names = part_names(self.file)
+        if len(names) == 1:
+            return (self,)
+        sums = self.part_sha256 or (None,) * len(names)
+        return tuple(
+            self.model_copy(update={"file": name, "sha256": sha256, "part_sha256": None})
+            for name, sha256 in zip(names, sums, strict=True)
+        )
 
 
 class WheelPart(Strict):
@@ -45,6 +118,11 @@ class WheelFiles(Strict):
     """The parts, in order."""
     sha256: Sha256 | None = None
     """Checksum of the joined file."""
+
+    @property
+    def pieces(self) -> "tuple[WheelFiles, ...]":
+        """The file itself: wheels hold no split files."""
+        return (self,)
 
 
 class HubFolder(Strict):

@@ -45,7 +45,7 @@ class DiceEngine:
         for stop in sampling.stop:
             text = text.split(stop)[0]
         words = re.findall(r"\s*\S+|\s+$", text)
-        written = words[: min(sampling.max_tokens, room)]
+        written = words[: min(sampling.answer_tokens, room)]
         self.calls_in_flight += 1
         try:
             for word in written:

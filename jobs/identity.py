@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Message
+from configs.sampling import DEFAULTS
 from configs.schema import (
+    Aggregator,
     LlamaCppModel,
     Model,
+    ModelSampling,
     OpenAIHttpModel,
+    Proposer,
     Recipe,
     Sampling,
     ScriptedModel,
@@ -39,17 +43,35 @@ CHAT_SETTINGS: dict[str, Any] = {
     "reasoning_format": "auto",
     "thinking_limit": None,
     "control_tokens": None,
+    "extra_body": {},
+    "omit": (),
 }
 """Settings of every model with a chat template that change its output, with their defaults."""
 
-LATER = ("thinking_tokens", "reasoning_effort", "template")
+LATER = (
+    "base",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "thinking_tokens",
+    "reasoning_effort",
+    "template",
+    "extra",
+)
 """Settings of `Sampling` that were added after runs had been stored."""
 
 SCRIPT_SETTINGS = ("text", "tokens")
 """Settings of a scripted model that change its output."""
 
 
-def call_key(model: str, identity: str, messages: Sequence[Message], sampling: Sampling) -> bytes:
+def call_key(
+    model: str,
+    identity: str,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    *,
+    own_defaults: bool = False,
+) -> bytes:
     """The key of an engine call: KEY_BYTES bytes.
 
     A key begins with a hash of the user's first message alone. So the calls of one row lie side by side
@@ -60,10 +82,11 @@ def call_key(model: str, identity: str, messages: Sequence[Message], sampling: S
         identity: the model's identity (`model_identity`).
         messages: the whole prompt.
         sampling: all settings, the seed included.
+        own_defaults: whether the model decides what the sampling leaves out (`has_own_defaults`).
     """
     contents = [[message["role"], message["content"]] for message in messages]
     question = next((content for role, content in contents if role == "user"), "")
-    whole = [model, identity, contents, _settings(sampling)]
+    whole = [model, identity, contents, _settings(sampling, own_defaults=own_defaults)]
     return (_hash(question).digest()[:QUESTION_BYTES] + _hash(whole).digest())[:KEY_BYTES]
 
 
@@ -78,6 +101,8 @@ def model_identity(model: Model) -> str:
     match model:
         case LlamaCppModel():
             content: Any = _file_content(model.weights)
+            if (kv := model.model_dump(mode="json")["kv_cache_type"]) != "f16":
+                content = [content, {"kv_cache_type": kv}]
         case VllmModel():
             settings = {name: getattr(model, name) for name in VLLM_SETTINGS}
             settings["reasoning_parser"] = None  # a setting of older runs, which keep their identity
@@ -89,6 +114,8 @@ def model_identity(model: Model) -> str:
     chat = {
         n: getattr(model, n) for n, usual in CHAT_SETTINGS.items() if getattr(model, n, usual) != usual
     }
+    if model.sampling != ModelSampling():
+        chat["sampling"] = model.sampling.model_dump(mode="json", exclude_defaults=True)
     return short_hash([model.engine, content, *([chat] if chat else [])])
 
 
@@ -109,6 +136,12 @@ def recipe_identities(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def has_own_defaults(model: Model) -> bool:
+    """Whether something else than DEFAULTS holds where a call's sampling says nothing: a server's own
+    defaults, or the sampling of the model itself."""
+    return isinstance(model, OpenAIHttpModel) or model.sampling != ModelSampling()
+
+
 def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
     """A variant as a generator of a store, with a hash of everything that determines its answers.
 
@@ -123,14 +156,27 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
     recipe = variant.recipe
     about = recipe.model_dump(mode="json", exclude_defaults=True)
     if variant.model is None:
-        asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
         used = {name: identities[name] for name in sorted(variant.models)}
-        return Generator(variant.name, "mixture", short_hash([asked, used, seed]), {"recipe": about})
-    sampling = _settings(sampling_alone(recipe, variant.model))
+        return Generator(
+            variant.name, "mixture", short_hash([_asked(recipe), used, seed]), {"recipe": about}
+        )
+    own_defaults = has_own_defaults(recipe.settings(variant.model))
+    sampling = _settings(sampling_alone(recipe, variant.model), own_defaults=own_defaults)
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
     return Generator(
         variant.name, "model", identity, {"model": about["models"][recipe.host(variant.model)]}
     )
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    """What a mixture asks its models for, as a JSON value."""
+    asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
+    parts = [proposer for layer in asked["layers"] for proposer in layer["proposers"]]
+    whole: list[Proposer | Aggregator] = [*recipe.proposers(), recipe.aggregator]
+    for part, of in zip([*parts, asked["aggregator"]], whole, strict=True):
+        own_defaults = has_own_defaults(recipe.settings(of.model))
+        part["sampling"] = _settings(of.sampling, own_defaults=own_defaults)
+    return asked
 
 
 def short_hash(value: Any) -> str:
@@ -138,13 +184,17 @@ def short_hash(value: Any) -> str:
     return _hash(value).hexdigest()[:32]
 
 
-def _settings(sampling: Sampling) -> dict[str, Any]:
-    """The sampling as a JSON value. Settings that LATER names count only where they are given, so that
-    the calls that older runs have stored keep their keys."""
+def _settings(sampling: Sampling, *, own_defaults: bool = False) -> dict[str, Any]:
+    """The sampling as a JSON value.
+
+    The calls that older runs have stored keep their keys: an unsaid value counts as the default that
+    the engine takes, and settings that LATER names count only where they change something.
+    """
     settings = sampling.model_dump(mode="json")
-    return {
-        name: value for name, value in settings.items() if name not in LATER or value not in (None, {})
-    }
+    own_defaults = own_defaults or sampling.base is not None
+    usual = {"template": {}, "extra": {}} | ({} if own_defaults else DEFAULTS)
+    said = {n: usual.get(n) if value is None else value for n, value in settings.items()}
+    return {n: v for n, v in said.items() if n not in LATER or v not in (None, usual.get(n))}
 
 
 def _hash(value: Any) -> "hashlib._Hash":
@@ -153,13 +203,15 @@ def _hash(value: Any) -> "hashlib._Hash":
 
 
 def _file_content(sources: Sequence[WeightsSource]) -> Any:
-    known = next((source.sha256 for source in sources if source.sha256 is not None), None)
-    if known is not None:
-        return known
+    for source in sources:
+        sums = [piece.sha256 for piece in source.pieces]
+        if None not in sums:
+            return sums if len(sums) > 1 else sums[0]
     source = sources[0]
     if isinstance(source, LocalFile):
-        return _file_state(Path(source.path))
-    return source.model_dump(mode="json")
+        states = [_file_state(Path(piece.path)) for piece in source.pieces]
+        return states if len(states) > 1 else states[0]
+    return source.model_dump(mode="json", exclude={"part_sha256"})
 
 
 def _folder_content(sources: Sequence[FolderSource]) -> Any:

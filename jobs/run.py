@@ -19,7 +19,7 @@ from configs.errors import UserError
 from configs.schema import Recipe
 from jobs.folder_lock import lock_folder
 from jobs.generate import GenerateProgress, GenerateTask, generate
-from jobs.identity import recipe_identities, to_generator
+from jobs.identity import has_own_defaults, recipe_identities, to_generator
 from jobs.model_app import open_model_app
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
@@ -179,7 +179,10 @@ class RunModels:
 
     def calls(self, store: Store) -> StoredCalls:
         """Calls to the models; the store keeps their results."""
-        return StoredCalls(store, self._app.models, self.identities, self._app.call_limits)
+        own = [n for n in self._recipe.names if has_own_defaults(self._recipe.settings(n))]
+        return StoredCalls(
+            store, self._app.models, self.identities, self._app.call_limits, own_defaults=own
+        )
 
     def add_mixture(self, store: Store, recipe: Recipe, seed: int) -> Recipe:
         """Add a recipe's mixture to the store, and return the recipe with its generator's name."""

@@ -6,7 +6,7 @@ survives the restart of a model, and a queue that other clients have filled.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -80,6 +80,7 @@ class StoredCalls:
         identities: Mapping[str, str],
         call_limits: Mapping[str, int],
         patience: CallPatience | None = None,
+        own_defaults: Collection[str] = (),
     ) -> None:
         """Calls over an open store.
 
@@ -89,12 +90,15 @@ class StoredCalls:
             identities: what each model is, as a hash (`identity.model_identity`), by name of the model.
             call_limits: the most calls to each model at once, by name of the model.
             patience: how often and how long a call is tried.
+            own_defaults: names of the models that decide what holds where a call's sampling says
+                nothing (`identity.has_own_defaults`).
         """
         self.models = models
         self.counts = CallCounts()
         self._store = store
         self._identities = dict(identities)
         self._limits = {name: _CallLimit(asyncio.Semaphore(n)) for name, n in call_limits.items()}
+        self._own_defaults = frozenset(own_defaults)
         self._patience = patience or CallPatience()
 
     async def __aenter__(self) -> Self:
@@ -121,7 +125,8 @@ class StoredCalls:
             RequestError: the error of the last attempt.
             StoreError: the result cannot be stored.
         """
-        key = call_key(model, self._identities[model], messages, sampling)
+        own = model in self._own_defaults
+        key = call_key(model, self._identities[model], messages, sampling, own_defaults=own)
         under_way = self._limits[model].under_way
         if (task := under_way.get(key)) is not None:
             whole = await asyncio.shield(task)

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from configs.errors import RequestError
+from configs.errors import ContextTooLong, RequestError
 
 
 class Described(BaseModel):
@@ -38,7 +38,11 @@ class ErrorReply(Described):
 
 def error_body(error: RequestError) -> dict[str, Any]:
     """An ErrorReply as a dictionary, ready for JSON."""
+    message = error.message
+    if isinstance(error, ContextTooLong) and "maximum context length is" not in message:
+        # An engine says it in its own words. LiteLLM and agents know an overflow by these.
+        message = f"The conversation is longer than the model's context length: {message}"
     envelope = ErrorObject(
-        message=error.message, type=error.kind, param=error.param, code=error.code, model=error.model
+        message=message, type=error.kind, param=error.param, code=error.code, model=error.model
     )
     return ErrorReply(error=envelope).model_dump()

@@ -10,10 +10,10 @@ from contextlib import suppress
 import aiohttp
 
 from actors.engine import PIECE_S
-from actors.engines.sse import EventStream
+from actors.engines.sse import BYTE_ORDER_MARK, EventStream, JsonLines
 
-DONE = b"[DONE]"
-"""The data of the event that ends a stream in OpenAI's format."""
+MOST_PAGE_BYTES = 64 << 10
+"""How many bytes are kept of a response that is no answer."""
 LINGER_S = 1.0
 """Longest wait, in seconds, for the end of the HTTP response after the end of the answer."""
 LOOKS = 8
@@ -66,11 +66,12 @@ class EventReader:
     """
 
     def __init__(self, response: aiohttp.ClientResponse, *, streamed: bool, silence_s: float) -> None:
-        self._response = response
-        self._is_json = response.content_type == "application/json"
         self._content = response.content
         self._streamed = streamed
-        self._stream = EventStream()
+        self._stream: EventStream | JsonLines | None = None
+        """None until the first byte shows which of the two the server sends."""
+        self.page = bytearray()
+        """The beginning of the response, as long as no event has come."""
         self._has_begun = False
         self._has_ended = False
         self._silence = Silence(response, silence_s)
@@ -84,30 +85,36 @@ class EventReader:
     async def read(self) -> list[bytes]:
         """The data of the next events; none at the end of the response.
 
-        The JSON of a server that does not stream counts as one event.
+        The JSON of a server that does not stream counts as one event, or as one for each line. A
+        response that is neither events nor JSON has no events.
 
         Raises:
             TimeoutError: the server was silent for too long.
             EventTooLong: an event is too long to be held.
             aiohttp.ClientError, RuntimeError: the connection broke.
         """
-        if self._is_json and not self._has_ended:
-            self._has_ended = self._silence.is_awaited = True
-            return [await self._response.read()]
         while not self._has_ended:
             received = await self._receive()
             if received:
-                events = list(self._stream.feed(received))
+                stream = self._stream or self._chosen_stream(received)
+                events = list(stream.feed(received))
             else:
-                events = list(self._stream.end())
-                self._has_ended = True
-            if DONE in events:
-                del events[events.index(DONE) + 1 :]
+                events = list(self._stream.end()) if self._stream else []
                 self._has_ended = True
             if events:
                 self._has_begun = True
+                self.page.clear()
                 return events
+            if not self._has_begun:
+                self.page += received[: MOST_PAGE_BYTES - len(self.page)]
         return []
+
+    def _chosen_stream(self, received: bytes) -> EventStream | JsonLines:
+        start = received.removeprefix(BYTE_ORDER_MARK).lstrip()
+        stream = JsonLines() if start[:1] in (b"{", b"[") else EventStream()
+        if start:
+            self._stream = stream
+        return stream
 
     async def _receive(self) -> bytes:
         """What has come; nothing at the end."""

@@ -23,16 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import xllamacpp
 
 from actors.engine import NONE, Delta, Message, Share
 from actors.engines.gguf_vocabulary import Vocabulary, read_vocabulary
 from actors.engines.llamacpp_answer import Answer
 from actors.engines.llamacpp_call import NativeCall, NativeFailure
+from actors.engines.llamacpp_params import load_server, native_params, require_chat_model
+from actors.engines.llamacpp_sampling import sampling_fields
 from actors.private_folder import PrivateFolder
 from actors.text.control_tokens import Defuser
 from actors.text.thinking import Splitter, without_leading_thought
 from actors.text.thinking_marks import Family, families_of
+from actors.text.turns import TakenForm, is_of_template, refusal
 from actors.weights.files import fetch
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import LlamaCppModel, Sampling
@@ -65,66 +67,72 @@ class LlamaCppEngine:
         self._vocabulary: Vocabulary | None = None
         self._families: tuple[Family, ...] = ()
         self._defuser = Defuser(())
+        self._taken = TakenForm()
         self._opened: dict[str, bool] = {}
         """Whether a prompt ends within a thought, by the arguments of the chat template."""
 
     async def start(self) -> None:
         path = await asyncio.to_thread(fetch, self._name, self._model.weights)
+        draft = await asyncio.to_thread(self._fetch_draft)
         self._folder = PrivateFolder()
         try:
             socket, key = self._folder.path / "llama.sock", secrets.token_urlsafe(32)
-            self._server = await asyncio.to_thread(self._load, path, socket, key)
-        finally:
-            if self._server is None:
-                await self.stop()
+            params = self._params(path, draft, socket, key)
+            self._server, errors = await asyncio.to_thread(self._load, path, params)
+            self._http = aiohttp.ClientSession(
+                "http://llama",
+                connector=aiohttp.UnixConnector(str(socket)),
+                headers={"Authorization": f"Bearer {key}"},
+            )
+            if self._model.speculation is not None:
+                await self._require_speculation(errors)
+        except BaseException:
+            await self.stop()
+            raise
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(
             self._model.concurrency, thread_name_prefix=f"llama-{self._name}"
         )
-        self._http = aiohttp.ClientSession(
-            "http://llama",
-            connector=aiohttp.UnixConnector(str(socket)),
-            headers={"Authorization": f"Bearer {key}"},
-        )
 
-    def _load(self, path: Path, socket: Path, key: str) -> Any:
-        with path.open("rb") as file:
-            if file.read(4) != b"GGUF":  # llama.cpp would not say why
-                raise EngineUnavailable(f"{path} is not a GGUF file", model=self._name)
+    def _fetch_draft(self) -> Path | None:
+        model = self._model.draft_model
+        return None if model is None else fetch(f"{self._name} (draft)", model.weights)
+
+    def _load(self, path: Path, params: Any) -> tuple[Any, list[str]]:
+        """Load the model; return the server, and the errors that it wrote all the same."""
         try:
+            require_chat_model(path)
             if self._vocabulary is None:
                 self._vocabulary = read_vocabulary(path)
         except ValueError as error:
-            message = f"llama.cpp cannot load {path}: {error}"
-            raise EngineUnavailable(message, model=self._name) from error
-        template = self._vocabulary.template
-        self._families = families_of(self._model.reasoning_format, template)
+            raise self._cannot_load(path, error) from error
+        self._families = families_of(self._model.reasoning_format, self._vocabulary.template)
         self._defuser = Defuser(self._vocabulary.control)
-        try:
-            return xllamacpp.Server(self._params(path, socket, key))
-        except RuntimeError as error:
-            message = f"llama.cpp cannot load {path}: {error}"
-            raise EngineUnavailable(message, model=self._name) from error
-
-    def _params(self, path: Path, socket: Path, key: str) -> Any:
-        model, params = self._model, xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_ctx = model.context_tokens * model.concurrency
-        params.n_parallel = model.concurrency
-        # With less than a token per sequence, the native side ends the whole process.
-        params.n_batch = params.n_ubatch = max(model.prefill_tokens, model.concurrency)
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._share.threads
-        params.n_gpu_layers = (
-            -1 if self._share.on_gpu else 0
-        )  # all layers, if this build of llama.cpp can use a GPU
-        params.cache_ram_mib = 0  # by default this cache may grow to 8 GB
-        params.verbosity = -1
-        params.hostnames = [str(socket)]
-        params.n_threads_http = 1
-        params.api_keys = [key]
-        params.endpoint_metrics = True
-        params.force_pure_content_parser = True
         params.special = self._writes_control
+        assert self._folder is not None
+        try:
+            return load_server(params, self._folder.path / "load.log")
+        except RuntimeError as error:
+            raise self._cannot_load(path, error) from error
+
+    def _cannot_load(self, path: Path, cause: object) -> EngineUnavailable:
+        return EngineUnavailable(f"llama.cpp cannot load {path}: {cause}", model=self._name)
+
+    async def _require_speculation(self, errors: Sequence[str]) -> None:
+        """Raise an error if llama.cpp serves the model without the speculation of the recipe."""
+        slots = await self._post("/slots", None)
+        if not all(slot["speculative"] for slot in slots):
+            cause = next(iter(errors), "llama.cpp does not say why")
+            message = f"llama.cpp cannot speculate with these settings: {cause}"
+            raise EngineUnavailable(message, model=self._name)
+
+    def _params(self, path: Path, draft: Path | None, socket: Path, key: str) -> Any:
+        try:
+            params = native_params(self._model, self._share, path, draft)
+        except ValueError as error:
+            raise EngineUnavailable(str(error), model=self._name) from error
+        params.hostnames = [str(socket)]
+        params.api_keys = [key]
         return params
 
     @property
@@ -143,7 +151,10 @@ class LlamaCppEngine:
         template = self._model.template | sampling.template_arguments
         family = self._families[0] if self._families else None
         body = _request(self._harmless(messages), sampling, template, family)
-        answer = Answer(await self._splitter(template), sampling)
+        # llama.cpp continues a last message of the assistant behind its thought (`prefill_assistant`).
+        continues = any(message["role"] == "assistant" for message in messages[-1:])
+        splitter = Splitter(()) if continues else await self._splitter(template)
+        answer = Answer(splitter, sampling)
         call = NativeCall(self._server, json.dumps(body), stopping, streamed)
         try:
             async with aclosing(call.run(self._pool)) as crossings:
@@ -158,12 +169,14 @@ class LlamaCppEngine:
             if (rest := answer.end()) != Delta():
                 yield rest
         except NativeFailure as error:
-            raise EngineError(f"llama.cpp: {error}", model=self._name) from error
+            raise self._error({"message": f"llama.cpp: {error}"}) from error
         if stopping.is_set():
             raise EngineUnavailable("llama.cpp was stopped", model=self._name)
 
     def _error(self, error: dict[str, Any]) -> EngineError | BadRequest:
         message = str(error.get("message", error))
+        if is_of_template(message):
+            return refusal(message, self._name)
         if error.get("type") == "exceed_context_size_error":
             return ContextTooLong(message, model=self._name, param="messages")
         if error.get("code") == 400:
@@ -198,7 +211,10 @@ class LlamaCppEngine:
     ) -> list[int]:
         if isinstance(prompt, str):
             return await self._token_ends(self._defuser.defuse(prompt))
-        text = await self._render(self._harmless(prompt), self._model.template | dict(template))
+        arguments = self._model.template | dict(template)
+        text = await self._taken.run(
+            self._harmless(prompt), lambda taken: self._render(taken, arguments)
+        )
         return await self._token_ends(text, parse_special=True, add_special=True)
 
     async def _token_ends(self, text: str, **options: bool) -> list[int]:
@@ -213,11 +229,13 @@ class LlamaCppEngine:
         starts = [n for n, byte in enumerate(seen) if byte & 0xC0 != 0x80]
         return _characters(ends, [*starts[1:], len(seen)])
 
-    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+    async def _post(self, path: str, body: dict[str, Any] | None) -> Any:
+        """What the server answers; without a body, the request is a GET."""
         await self.check_health()
         assert self._http is not None
         try:
-            async with self._http.post(path, json=body) as response:
+            method = "GET" if body is None else "POST"
+            async with self._http.request(method, path, json=body) as response:
                 answer = await response.json()
         except aiohttp.ClientError as error:
             raise EngineUnavailable(f"llama.cpp: {error}", model=self._name) from error
@@ -256,18 +274,7 @@ def _request(
         "stream": True,  # a call that is not streamed cannot be cancelled
         "stream_options": {"include_usage": True},
         "return_progress": True,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": 0,  # with llama.cpp's own defaults of top_k and min_p the sampling would differ
-        "min_p": 0,  # from what the recipe says
-        "max_tokens": sampling.most_tokens,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-    }
-    if sampling.stop:
-        request["stop"] = list(sampling.stop)
-    if sampling.seed is not None:
-        request["seed"] = sampling.seed % (2**32 - 1)  # llama.cpp takes 2**32 - 1 for a random seed
+    } | sampling_fields(sampling)
     if sampling.thinking_tokens is not None:
         request["timings_per_token"] = True  # says how many tokens each chunk ends
         if family is not None:

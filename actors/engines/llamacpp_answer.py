@@ -19,7 +19,7 @@ class Answer:
     def __init__(self, splitter: Splitter, sampling: Sampling) -> None:
         self._splitter = splitter
         self._sampling = sampling
-        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.max_tokens)
+        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.answer_tokens)
         self._is_flushed = False
         self.has_ended = False
         """Whether the answer has all of its tokens, so that the call can be ended."""

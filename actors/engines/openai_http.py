@@ -12,8 +12,6 @@ OpenAI's client".
 """
 
 import asyncio
-import json
-import os
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -24,30 +22,37 @@ import aiohttp
 from yarl import URL
 
 from actors.engine import NONE, Delta, Message, Share, merge
-from actors.engines import openai_wire as wire
-from actors.engines.http_events import DONE, EventReader
+from actors.engines.http_events import MOST_PAGE_BYTES, EventReader
+from actors.engines.http_secrets import Secrets
+from actors.engines.openai_answer import NOTHING, StreamedAnswer
+from actors.engines.openai_chunks import read_chunk
+from actors.engines.openai_errors import Fault, fault_of_page, fault_of_response, words_of_body
+from actors.engines.openai_request import Habits, advice, request_body
 from actors.engines.sse import EventTooLong
+from actors.engines.token_estimate import estimated_ends, prompt_ends
 from actors.text.control_tokens import Defuser, known
 from actors.text.thinking import Splitter, without_leading_thought
 from actors.text.thinking_marks import families_of
+from actors.text.turns import REFUSES, is_of_template, words_of_template
 from configs.errors import (
     BadRequest,
     ContextTooLong,
     EngineError,
     EngineUnavailable,
-    Overloaded,
+    RequestError,
     ServerUnreachable,
+    TemplateRefused,
 )
 from configs.schema import OpenAIHttpModel, Sampling
 
-RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP statuses after which another attempt may succeed."""
 MOST_BACKOFF_S = 30.0
 """Longest wait before another attempt, in seconds, even if the server's Retry-After asks for more."""
 MOST_ERROR_CHARACTERS = 500
 """Most characters of a server's error that our messages repeat: the error may be a whole web page."""
 CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)
 """Errors of a broken connection. aiohttp raises RuntimeError for a read from a closed session."""
+DONE = b"[DONE]"
+"""The data of the event that ends a stream in OpenAI's format."""
 
 
 def create(name: str, model: OpenAIHttpModel, share: Share) -> "OpenAIHttpEngine":  # noqa: ARG001
@@ -55,17 +60,17 @@ def create(name: str, model: OpenAIHttpModel, share: Share) -> "OpenAIHttpEngine
     return OpenAIHttpEngine(name, model)
 
 
-class _Retriable(Exception):
-    """An attempt failed, and another attempt may succeed."""
+class _Failed(Exception):
+    """An attempt failed before the first delta, and another attempt may succeed."""
 
-    def __init__(
-        self, cause: EngineError | ServerUnreachable | Overloaded, retry_after_s: float = 0
-    ) -> None:
+    def __init__(self, cause: RequestError, fault: Fault | None, *, is_retriable: bool) -> None:
         super().__init__(cause.message)
         self.cause = cause
         """The error that the caller gets if no attempt is left."""
-        self.retry_after_s = retry_after_s
-        """Seconds that the server's Retry-After header asks us to wait; 0 without such a header."""
+        self.fault = fault
+        """What the server said; None if the connection broke."""
+        self.is_retriable = is_retriable
+        """Whether the very same call may succeed later."""
 
 
 class OpenAIHttpEngine:
@@ -74,7 +79,8 @@ class OpenAIHttpEngine:
     def __init__(self, name: str, model: OpenAIHttpModel) -> None:
         self._name = name
         self._model = model
-        self._key = ""
+        self._secrets = Secrets(name, model)
+        self._habits = Habits()
         self._session: aiohttp.ClientSession | None = None
         self._stopped = asyncio.Event()
         self._families = families_of(model.reasoning_format, None)
@@ -86,13 +92,7 @@ class OpenAIHttpEngine:
         return self._defuser.harmless(without_leading_thought(messages, self._families))
 
     async def start(self) -> None:
-        headers = {}
-        if variable := self._model.api_key_env:
-            self._key = os.environ.get(variable, "").strip()
-            if not self._key:
-                message = f"environment variable {variable} (api_key_env) is not set"
-                raise EngineUnavailable(message, model=self._name)
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = self._secrets.headers()
         self._stopped.clear()
         self._session = aiohttp.ClientSession(
             headers=headers,
@@ -107,33 +107,53 @@ class OpenAIHttpEngine:
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
         harmless = self._harmless(messages)
-        request = wire.request_body(self._model, harmless, sampling)
-        answer = wire.StreamedAnswer()
-        for attempt in range(self._model.retries + 1):
-            answer = wire.StreamedAnswer(splitter=Splitter(self._families))
+        habits = self._habits
+        attempts = 0
+        while True:
+            answer = StreamedAnswer(splitter=Splitter(self._families))
+            request = request_body(self._model, harmless, sampling, habits)
             try:
                 async with aclosing(self._attempt(request, answer, streamed)) as deltas:
                     async for delta in deltas:
+                        if habits is not self._habits:
+                            habits = self._habits = self._habits | habits
                         yield delta
                 break
-            except _Retriable as failure:
-                wait_s = self._wait_before_retry(failure, attempt)
+            except _Failed as failure:
+                if (learned := self._learned(failure, habits, request, harmless)) is not None:
+                    habits = learned
+                    continue
+                wait_s = self._wait_before_retry(failure, attempts)
+                attempts += 1
             with suppress(TimeoutError):  # `stop` ends the wait
                 await asyncio.wait_for(self._stopped.wait(), wait_s)
         ratio = self._model.characters_per_token
-        yield answer.final_delta(lambda: len(wire.prompt_ends(harmless, ratio)), ratio)
+        yield answer.final_delta(lambda: len(prompt_ends(harmless, ratio)), ratio)
 
-    def _wait_before_retry(self, failure: _Retriable, attempt: int) -> float:
+    def _learned(
+        self,
+        failure: _Failed,
+        habits: Habits,
+        request: dict[str, Any],
+        messages: Sequence[Message],
+    ) -> Habits | None:
+        """How the call may succeed if it is asked otherwise; None if there is no such way."""
+        if failure.fault is None or isinstance(failure.cause, ContextTooLong):
+            return None
+        return habits.after(failure.fault, request, messages)
+
+    def _wait_before_retry(self, failure: _Failed, attempts: int) -> float:
         """Seconds to wait before another attempt; raises the failure's cause if none is left."""
-        if attempt == self._model.retries:
+        if attempts == self._model.retries or not failure.is_retriable:
             raise failure.cause from failure
-        backoff_s = self._model.backoff_s * 2.0**attempt * random.uniform(0.75, 1.25)
-        return min(max(backoff_s, failure.retry_after_s), MOST_BACKOFF_S)
+        backoff_s = self._model.backoff_s * 2.0**attempts * random.uniform(0.75, 1.25)
+        asked_s = failure.fault.retry_after_s if failure.fault else 0
+        return min(max(backoff_s, asked_s), MOST_BACKOFF_S)
 
     async def _attempt(
-        self, request: dict[str, Any], answer: wire.StreamedAnswer, streamed: bool
+        self, request: dict[str, Any], answer: StreamedAnswer, streamed: bool
     ) -> AsyncGenerator[Delta]:
-        """Call the server once; raises _Retriable if it fails before the first delta."""
+        """Call the server once; raises _Failed if it fails before the first delta."""
         started = False
         try:
             async with self._post(request) as response:
@@ -141,25 +161,30 @@ class OpenAIHttpEngine:
                     raise await self._refusal(response)
                 silence_s = self._model.read_timeout_s
                 with EventReader(response, streamed=streamed, silence_s=silence_s) as reader:
-                    while events := await reader.read():
+                    while not answer.is_complete and (events := await reader.read()):
                         for delta in self._deltas(events, answer, streamed):
                             started = True
                             yield delta
-                    await reader.linger()
-            if not answer.ended:
-                raise aiohttp.ClientPayloadError("the answer ends early")
+                    if answer.is_complete:
+                        await reader.linger()
+            if not answer.ended and not answer.is_whole:
+                said = "" if answer.texts else words_of_body(answer.unread)
+                detail = f"the answer ends early, after {said!r}" if said else "the answer ends early"
+                raise fault_of_page(bytes(reader.page)) or aiohttp.ClientPayloadError(detail)
+        except Fault as fault:
+            raise self._failure(fault, request, started) from fault
         except (*CONNECTION_ERRORS, EventTooLong) as error:
             if not answer.ended:
                 raise self._connection_error(error, started) from error
 
-    def _deltas(
-        self, events: list[bytes], answer: wire.StreamedAnswer, streamed: bool
-    ) -> Iterator[Delta]:
+    def _deltas(self, events: list[bytes], answer: StreamedAnswer, streamed: bool) -> Iterator[Delta]:
         """What the events add to the answer: a delta for each, or one for all if not `streamed`."""
         together: list[Delta] = []
         for data in events:
             delta = self._delta(data, answer)
-            if delta == wire.NOTHING:
+            if delta == NOTHING:
+                if answer.is_complete:
+                    break
                 continue
             if streamed:
                 yield delta
@@ -175,54 +200,61 @@ class OpenAIHttpEngine:
         # A redirect could turn the POST into a GET or send the conversation to another server.
         return self._session.post(url, json=request, allow_redirects=False)
 
-    def _delta(self, data: bytes, answer: wire.StreamedAnswer) -> Delta:
+    def _delta(self, data: bytes, answer: StreamedAnswer) -> Delta:
         """Add one event of the stream to `answer`; return what the event adds.
 
         Raises:
-            EngineError: the event is no chat chunk or reports an error.
-            ContextTooLong: the event reports that the conversation does not fit the context.
+            Fault: the event reports an error, or is broken.
         """
-        if data == DONE:
-            answer.ended = True
-            return wire.NOTHING
+        if len(data) < 20 and data.strip(b' \t"').upper() == DONE:
+            answer.ended = answer.is_complete = True
+            return NOTHING
         try:
-            chunk = wire.read_chunk(data)
+            return answer.add(read_chunk(data), data)
         except ValueError as error:
-            message = self._message(f"sent what is not a chat chunk: {data[:80]!r}")
-            raise EngineError(message, model=self._name) from error
-        if chunk.error:
-            failure = ContextTooLong if wire.is_context_error(str(chunk.error)) else EngineError
-            raise failure(self._message(wire.error_text(chunk.error)), model=self._name)
-        return answer.add(chunk)
+            if b"\n" in data:  # a server that leaves out the blank lines between events
+                lines = [self._delta(line, answer) for line in data.split(b"\n") if line.strip()]
+                return merge(lines or [NOTHING])
+            raise Fault(f"sent what is not a chat chunk: {data[:80]!r}", 502, whole="-") from error
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
-        """The error for a response whose status is not 200.
+    async def _refusal(self, response: aiohttp.ClientResponse) -> Fault:
+        """What a response says whose status is not 200."""
+        body = b""
+        with suppress(*CONNECTION_ERRORS):  # the status is known all the same
+            while len(body) < MOST_PAGE_BYTES and (more := await response.content.readany()):
+                body += more
+        return fault_of_response(response.status, response.headers, body, response.reason or "")
 
-        1. A status in RETRIED_STATUS: _Retriable; its cause is Overloaded for 429, else EngineError.
-        2. 400, 413 or 422: ContextTooLong if the conversation does not fit, BadRequest otherwise.
-        3. Every other status: EngineError.
+    def _failure(self, fault: Fault, request: dict[str, Any], started: bool) -> Exception:
+        """The error of a call that the server has refused or failed.
+
+        1. The chat template refuses the conversation: TemplateRefused, in the template's words.
+        2. Otherwise the class that the fault's status and words stand for.
         """
-        status, body = response.status, await response.text(errors="replace")
-        try:
-            detail = wire.error_text(json.loads(body)["error"])
-        except (ValueError, LookupError, TypeError):
-            detail = body or response.headers.get("Location") or response.reason or ""
-        message = self._message(f"answered {status}: {detail}")
-        if status in RETRIED_STATUS:  # 1
-            cause = (Overloaded if status == 429 else EngineError)(message, model=self._name)
-            return _Retriable(cause, wire.retry_after_s(response.headers.get("Retry-After", "")))
-        if status in (400, 413, 422):  # 2
-            if wire.is_context_error(body):
-                return ContextTooLong(message, model=self._name, param="messages")
-            return BadRequest(message, model=self._name)
-        return EngineError(message, model=self._name)  # 3
+        kind, words = fault.kind, fault.words
+        if is_of_template(words):  # 1
+            kind, words = TemplateRefused, f"{REFUSES}: {words_of_template(words)}"
+        if fault.is_answered:
+            words = f"answered {fault.status}: {words}"
+        message = self._message(words)
+        param = None
+        if kind is BadRequest:
+            message += advice(fault, request)
+        elif kind is ContextTooLong:
+            param = "messages"
+        cause = kind(message, model=self._name, param=param)
+        if started:
+            return cause
+        return _Failed(
+            cause, fault, is_retriable=fault.is_retriable and not isinstance(cause, BadRequest)
+        )
 
     def _connection_error(self, error: Exception, started: bool) -> Exception:
         """The error of a call whose connection broke.
 
         1. The engine was stopped: EngineUnavailable.
         2. The call has returned a delta before: EngineError.
-        3. Otherwise: _Retriable; its cause is ServerUnreachable.
+        3. Otherwise: _Failed; its cause is ServerUnreachable.
         """
         if self._session is None:  # 1
             return EngineUnavailable("the HTTP engine was stopped", model=self._name)
@@ -235,13 +267,11 @@ class OpenAIHttpEngine:
         message = self._message(detail)
         if started:  # 2
             return EngineError(message, model=self._name)
-        return _Retriable(ServerUnreachable(message, model=self._name))  # 3
+        return _Failed(ServerUnreachable(message, model=self._name), None, is_retriable=True)  # 3
 
     def _message(self, detail: str) -> str:
         """An error message that names the server. A key that the server repeats is masked."""
-        if self._key:
-            detail = detail.replace(self._key, "***")
-        return f"{self._model.base_url}: {detail[:MOST_ERROR_CHARACTERS]}"
+        return f"{self._model.base_url}: {self._secrets.masked(detail)[:MOST_ERROR_CHARACTERS]}"
 
     async def token_ends(
         self,
@@ -251,8 +281,8 @@ class OpenAIHttpEngine:
         """Estimate where the tokens end: the server's tokenizer is not known here."""
         ratio = self._model.characters_per_token
         if isinstance(prompt, str):
-            return wire.estimated_ends(prompt, ratio)
-        return wire.prompt_ends(prompt, ratio)
+            return estimated_ends(prompt, ratio)
+        return prompt_ends(prompt, ratio)
 
     async def check_health(self) -> None:
         """Raise EngineUnavailable if the engine is stopped. The server itself is not asked.

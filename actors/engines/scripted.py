@@ -56,10 +56,11 @@ class ScriptedEngine:
         if free_tokens < 1:
             message = f"{prompt_tokens} tokens do not fit a context of {self._model.context_tokens}"
             raise ContextTooLong(message, model=self._name, param="messages")
+        sampling = sampling.filled()
         self._write_journal(messages, sampling)
         await self._inject_fault()
         words = self._words(messages, sampling)
-        written = words[: min(sampling.max_tokens, free_tokens)]
+        written = words[: min(sampling.answer_tokens, free_tokens)]
         for n, piece in enumerate(self._pieces(written, streamed)):
             first_s = self._model.token_s if n else self._model.first_token_s
             await self._pause(first_s + (len(piece) - 1) * self._model.token_s)
@@ -131,6 +132,9 @@ class ScriptedEngine:
         """The words of the whole answer, each with the white space before it."""
         if self._model.text is not None:
             text = self._model.text
+            for last in messages[-1:]:
+                if last["role"] == "assistant":  # a text that this message begins goes on behind it
+                    text = text.removeprefix(last["content"])
         else:
             draw = random.Random(f"{self._name}/{sampling.seed}/{_render(messages)}")
             text = " ".join(draw.choices(WORDS, k=self._model.tokens))

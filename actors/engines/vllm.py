@@ -33,7 +33,8 @@ from actors.engines.vllm_arguments import (
 )
 from actors.engines.vllm_chat import Chat
 from actors.engines.vllm_processes import Processes, child_processes, end_processes
-from actors.engines.vllm_text import fold_system, logprob_objects, token_ends
+from actors.engines.vllm_text import logprob_objects, token_ends
+from actors.text.turns import TakenForm, refusal
 from actors.weights.lookup import engine_folder
 from cluster.cards.card import Kind
 from cluster.plan.checkpoint import from_folder
@@ -55,7 +56,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers import ChatParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -95,7 +96,7 @@ class VllmEngine:
         self._calls: set[str] = set()
         self._adapters: dict[str, LoRARequest] = {}
         self._failure: str | None = "vLLM is not running"
-        self._has_system_role = True
+        self._taken = TakenForm()
         self._probe: list[int] | None = None
 
     async def start(self) -> None:
@@ -113,7 +114,6 @@ class VllmEngine:
             self._chat.note_tokenizer(self._llm.get_tokenizer())
             for adapter in self._adapters.values():
                 await self._llm.add_lora(adapter)  # an adapter that cannot be loaded shows now
-            self._has_system_role = await self._takes_system_role()
             self._probe = await self._answer_probe()  # the first call also triggers late compilation
         except Exception as error:  # any error at start leaves no usable engine
             await self.stop()
@@ -155,14 +155,6 @@ class VllmEngine:
             raise UnknownModel(f"model {self._name!r} has no adapter {name!r}", model=self._name)
         return AdapterWriter(self, name, self._model.adapters[name].template)
 
-    async def _takes_system_role(self) -> bool:
-        """Whether the chat template accepts system messages. The template of Gemma 2 refuses them."""
-        try:
-            await self._render([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])
-        except BadRequest:
-            return False
-        return True
-
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta, None]:
@@ -178,8 +170,11 @@ class VllmEngine:
         """
         llm = self._alive()
         prompt = await self._render(messages, sampling.template_arguments)
+        arguments = sampling_arguments(sampling) | self._chat.sampling_arguments(sampling)
+        if (structure := arguments.get("structured_outputs")) is not None:
+            arguments["structured_outputs"] = StructuredOutputsParams(**structure)
         params = SamplingParams(
-            **sampling_arguments(sampling) | self._chat.sampling_arguments(sampling),
+            **arguments,
             output_kind=RequestOutputKind.DELTA,
             skip_clone=True,
         )
@@ -231,18 +226,18 @@ class VllmEngine:
     async def _render(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> Any:
         """Apply the chat template and tokenize; return the prompt as the model reads it."""
         llm = self._alive()
-        turns = self._turns(messages)
-        params = ChatParams(chat_template_kwargs=self._chat.arguments(template))
-        try:
-            _, (prompt,) = await llm.renderer.render_chat_async([turns], params)
-        except (VLLMValidationError, ValueError) as error:
-            raise self._refusal(error) from error
-        return prompt
 
-    def _turns(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages as the chat template takes them."""
-        turns: list[Message] = self._chat.harmless(messages)
-        return turns if self._has_system_role else fold_system(turns)
+        async def render(taken: Sequence[Message]) -> Any:
+            params = ChatParams(chat_template_kwargs=self._chat.arguments(template, taken))
+            try:
+                _, (prompt,) = await llm.renderer.render_chat_async([list(taken)], params)
+            except VLLMValidationError as error:
+                raise self._refusal(error) from error
+            except ValueError as error:  # vLLM makes one of whatever the template raises
+                raise refusal(str(error), self._name) from error
+            return prompt
+
+        return await self._taken.run(self._chat.harmless(messages), render)
 
     def _refusal(self, error: Exception) -> BadRequest:
         if getattr(error, "parameter", None) in ("input_tokens", "input_text"):
@@ -263,9 +258,15 @@ class VllmEngine:
         if isinstance(prompt, str):
             return token_ends(tokenizer, self._chat.defuse(prompt))
         # `_render` refuses prompts that are too long, but this method has to count them.
-        arguments = self._chat.arguments(template)
-        text = tokenizer.apply_chat_template(self._turns(prompt), tokenize=False, **arguments)
-        return token_ends(tokenizer, text)
+
+        async def render(taken: Sequence[Message]) -> Any:
+            arguments = self._chat.arguments(template, taken)
+            try:
+                return tokenizer.apply_chat_template(list(taken), tokenize=False, **arguments)
+            except Exception as error:  # the template raises what it likes
+                raise refusal(str(error), self._name) from error
+
+        return token_ends(tokenizer, await self._taken.run(self._chat.harmless(prompt), render))
 
     async def check_health(self) -> None:
         try:

@@ -141,9 +141,13 @@ def environment(model: VllmModel, share: Share, kind: Kind) -> dict[str, str]:
 
 def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
     """Keyword arguments of `vllm.SamplingParams`."""
+    sampling = sampling.filled()
     return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop) or None,
         "seed": None
@@ -152,4 +156,17 @@ def sampling_arguments(sampling: Sampling) -> dict[str, Any]:
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "logprobs": sampling.top_logprobs,
-    }
+    } | _extra(sampling)
+
+
+def _extra(sampling: Sampling) -> dict[str, Any]:
+    """Further arguments; `structured_outputs` are those of vLLM's `StructuredOutputsParams`."""
+    extra = dict(sampling.extra)
+    if "min_tokens" in extra:  # vLLM refuses a call whose most tokens are fewer
+        extra["min_tokens"] = min(extra["min_tokens"], sampling.most_tokens)
+    if "logit_bias" in extra:
+        extra["logit_bias"] = {int(token): bias for token, bias in extra["logit_bias"].items()}
+    if (structure := extra.pop("structure", None)) is not None:
+        names = {"json_schema": "json"}
+        extra["structured_outputs"] = {names.get(kind, kind): v for kind, v in structure.items()}
+    return extra

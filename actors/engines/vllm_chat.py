@@ -51,9 +51,13 @@ class Chat:
         """A text with its control tokens made harmless."""
         return self._defuser.defuse(text)
 
-    def arguments(self, template: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of the chat template; those of `template` win over those of the model."""
-        return {**self._model.template, **template, "add_generation_prompt": True}
+    def arguments(self, template: Mapping[str, Any], turns: Sequence[Message]) -> dict[str, Any]:
+        """Arguments of the chat template; those of `template` win over those of the model. If the last
+        turn is the assistant's, the answer continues that turn."""
+        arguments = {**self._model.template, **template, "add_generation_prompt": True}
+        if turns and turns[-1]["role"] == "assistant":
+            arguments |= {"add_generation_prompt": False, "continue_final_message": True}
+        return arguments
 
     def sampling_arguments(self, sampling: Sampling) -> dict[str, Any]:
         """Keyword arguments of `vllm.SamplingParams` that are about reasoning."""
@@ -93,7 +97,7 @@ class Answer:
 
     def __init__(self, splitter: Splitter, sampling: Sampling) -> None:
         self._splitter = splitter
-        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.max_tokens)
+        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.answer_tokens)
         self._written = 0
 
     def add(self, text: str, tokens: int, finish: FinishReason | None) -> Delta:

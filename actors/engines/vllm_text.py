@@ -3,26 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from actors.engine import Message
-
-
-def fold_system(messages: Sequence[Message]) -> list[Message]:
-    """Move system messages into the next user message, for chat templates without a system role.
-
-    System messages that no user message follows become a user message at the end.
-    """
-    folded: list[Message] = []
-    held: list[str] = []
-    for message in messages:
-        if message["role"] == "system":
-            held.append(message["content"])
-        elif message["role"] == "user" and held:
-            folded.append({"role": "user", "content": "\n\n".join([*held, message["content"]])})
-            held = []
-        else:
-            folded.append(message)
-    return [*folded, {"role": "user", "content": "\n\n".join(held)}] if held else folded
-
 
 def logprob_objects(
     positions: Sequence[Mapping[int, Any]] | None, tokens: Sequence[int], most: int | None

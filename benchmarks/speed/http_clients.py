@@ -36,7 +36,7 @@ from typing import Annotated, Any
 
 import typer
 from aiohttp import web
-from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
+from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout, omit
 from openai.types.chat.chat_completion_chunk import Choice
 
 from actors.engine import Delta, Message
@@ -93,9 +93,9 @@ class OpenAIClient:
             messages=asked,
             stream=True,
             stream_options={"include_usage": True},
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
+            temperature=omit if sampling.temperature is None else sampling.temperature,
+            top_p=omit if sampling.top_p is None else sampling.top_p,
+            max_tokens=omit if sampling.max_tokens is None else sampling.max_tokens,
         )
         prompt_tokens = completion_tokens = 0
         async with chunks:

@@ -137,7 +137,8 @@ async def asked(
     for answer in answers:
         if answer.error or answer.moa["degraded"]:
             raise SystemExit(f"no whole answer: {answer.error or answer.moa['missing']}")
-    read, written = (sum(a.usage[k] for a in answers) for k in ("prompt_tokens", "completion_tokens"))
+    counted = [a.usage["all_calls"] for a in answers]
+    read, written = (sum(c[k] for c in counted) for k in ("prompt_tokens", "completion_tokens"))
     return answers, Part(run, seconds, read, written, others_s)
 
 

@@ -12,12 +12,14 @@ from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_cache_tokens
 from cluster.plan.task import PlanningTask
 from cluster.plan.widths import WIDTHS, place_on_fewest_gpus
-from configs.schema import Model, Recipe
+from configs.schema import LlamaCppModel, Model, Recipe
 
 LEAST_PROMPT = 512
 """An advised context leaves at least this many tokens for the prompt, beside the longest answer."""
 CONTEXT_STEP = 256
 """An advised context is a multiple of this many tokens."""
+LAYER_SHARES = (0.75, 0.5, 0.25)
+"""Layers of llama.cpp's models to try on GPUs, as parts of all layers."""
 CONTEXT_SHARES = (0.75, 0.5, 0.25)
 """Lengths of contexts to try, as parts of the present length."""
 FOUR_BITS = 4 + (16 + 4) / 128
@@ -137,7 +139,8 @@ def _fits_with(task: PlanningTask, changes: Sequence[Change]) -> bool:
 
 
 def _reductions(task: PlanningTask) -> Iterator[list[Change]]:
-    """Groups of changes, from mild to deep: turns, fewer sequences, shorter contexts, all of these."""
+    """Groups of changes, from mild to deep: turns, fewer sequences, shorter contexts, all of these, and
+    layers in RAM."""
     models = {name: task.recipe.models[name] for name in task.checkpoints}
     turns: list[Change] = [
         (name, "residency", "auto") for name, m in models.items() if m.residency == "resident"
@@ -151,6 +154,17 @@ def _reductions(task: PlanningTask) -> Iterator[list[Change]]:
         contexts = _shorter_contexts(task.recipe, models, share)
         yield [*turns, *contexts]
         yield [*turns, *sequences, *contexts]
+    for share in LAYER_SHARES:
+        yield [*turns, *_layers_in_ram(task, share)]
+
+
+def _layers_in_ram(task: PlanningTask, share: float) -> list[Change]:
+    """`share` of the layers of llama.cpp's models on GPUs, and the others in RAM."""
+    return [
+        (name, "gpu_layers", int(share * checkpoint.layers))
+        for name, checkpoint in task.checkpoints.items()
+        if isinstance(task.recipe.models[name], LlamaCppModel) and task.kind(name) == "gpu"
+    ]
 
 
 def _fewer_sequences(models: dict[str, Model]) -> Iterator[list[Change]]:

@@ -14,7 +14,7 @@ from typing import Any
 from cluster.plan.checkpoint_facts import Attention, Checkpoint
 from cluster.plan.config_keys import BadConfig
 from cluster.plan.config_shape import config_checkpoint
-from cluster.plan.gguf import NotGguf, read_header
+from cluster.plan.gguf import NotGguf, read_whole_header
 from cluster.plan.gguf_shape import gguf_checkpoint
 from cluster.plan.safetensors import folder_tensors
 from configs.errors import UserError
@@ -111,13 +111,14 @@ def from_config(config: Any, weight_bytes: int, lookup_bytes: int) -> Checkpoint
 
 
 def from_gguf(file: Path) -> Checkpoint:
-    """Read the header of a GGUF file.
+    """Read the header of a GGUF file, or of all parts of a split one.
 
     Raises:
-        UnknownCheckpoint: the file is not GGUF, or it lacks a key that every language model has.
+        UnknownCheckpoint: the file is not GGUF, a part is missing, or a key is missing that every
+            language model has.
     """
     try:
-        return gguf_checkpoint(read_header(file))
+        return gguf_checkpoint(read_whole_header(file))
     except (OSError, NotGguf, BadConfig, ValueError) as error:
         raise UnknownCheckpoint(f"cannot understand {file.name!r}: {error}") from error
 

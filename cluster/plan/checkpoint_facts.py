@@ -36,6 +36,35 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class GgufBlock:
+    """One layer of a GGUF file."""
+
+    weight_bytes: int
+    keys: int
+    """Number of values of the keys that one token leaves in the cache of this layer; 0 without one."""
+    values: int
+    """The same for the values."""
+    window_tokens: int = 0
+    """Latest tokens that the layer attends to; 0 if it attends to all."""
+    state_bytes: int = 0
+    """Bytes of the state that the layer keeps for one sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class GgufLayout:
+    """Where the bytes of a GGUF file are, so that they can be divided between devices."""
+
+    input_bytes: int
+    """Bytes of the tables of which a token reads a row, such as the input embeddings."""
+    output_bytes: int
+    """Bytes of the output layer and its norm."""
+    blocks: tuple[GgufBlock, ...]
+    """The layers, in order."""
+    tied_bytes: int = 0
+    """Bytes of the input embeddings if the output layer uses them: a GPU gets a copy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Facts about one set of weights: its stored bytes and the model's shape."""
 
@@ -92,8 +121,10 @@ class Checkpoint:
     """Layers that the checkpoint has for the prediction of several tokens (MTP)."""
     lora: Lora | None = None
     """The adapters over the model; None without adapters."""
+    gguf: GgufLayout | None = None
+    """The layers of a GGUF file; None for other files."""
     draft: "Checkpoint | None" = None
-    """The weights that guess tokens for the model, if they are a checkpoint of their own."""
+    """The weights that guess tokens for this model, a small model or a head; None without any."""
 
     @property
     def is_quantized(self) -> bool:

@@ -15,6 +15,7 @@ from cluster.plan.kv_cache import (
     KvNeeds,
     kv_pool_bytes,
 )
+from cluster.plan.llamacpp_memory import batch_tokens, divide, output_tokens, with_draft
 from cluster.plan.loading import loading_bytes
 from cluster.plan.pinned import on_one_gpu, pinned_bytes, segment_bytes
 from cluster.plan.tensors import held_tensors
@@ -51,6 +52,9 @@ LLAMACPP_BASE = 64 * MIB
 """Bytes of llama.cpp's tokenizer, graph and HTTP loop. The compute buffer comes on top: fp32
 activations and logits of one micro-batch ("CUDA0 compute buffer size = 258.50 MiB" for 512 tokens of
 Llama 3's vocabulary). In RAM, the logits of tokens that are not sampled are never touched."""
+LLAMACPP_COPIES = 4
+"""With several GPUs, llama.cpp keeps up to this many copies of a step's inputs, so that the GPUs work
+on different steps (GGML_SCHED_MAX_COPIES). As an estimate, all bytes of a step count so often."""
 FLOAT = 4
 """Bytes of a 32-bit float."""
 LORA_SLICES = 3
@@ -122,7 +126,7 @@ def footprint(
         capability: CUDA's compute capability of the card, or None if it is not known.
     """
     if isinstance(model, LlamaCppModel):
-        return _llamacpp(model, checkpoint, kind)
+        return _llamacpp(model, checkpoint, kind, gpus)
     if isinstance(model, VllmModel):
         return _vllm(model, checkpoint, kind, gpus, capability)
     return Footprint(checkpoint.weight_bytes, 0, model.concurrency, 0, 0)
@@ -262,20 +266,38 @@ def value_bytes(model: VllmModel, checkpoint: Checkpoint, kind: Kind) -> int:
     return 4 if model.dtype == "float32" else 2
 
 
-def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> Footprint:
-    """llama.cpp keeps keys and values in f16, and allocates the whole context of every sequence."""
-    sequence = kv_bytes(checkpoint, model.context_tokens, model.context_tokens, 2)
-    width = 3 * checkpoint.ffn + 8 * checkpoint.hidden
-    logits = checkpoint.vocab * (model.prefill_tokens if kind == "gpu" else model.concurrency)
+def _llamacpp(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind, gpus: int) -> Footprint:
+    """llama.cpp allocates the whole context of every sequence."""
+    devices = gpus if kind == "gpu" else 0
+    division = divide(model, checkpoint, devices)
+    step = _llamacpp_step(model, checkpoint, kind)
+    if (draft := model.draft_model) is not None and checkpoint.draft is not None:
+        division = with_draft(division, divide(draft, checkpoint.draft, devices))
+        step += _llamacpp_step(draft, checkpoint.draft, kind)
+    ram = division.ram
+    if kind == "cpu":
+        return Footprint(ram.weights, ram.kv, model.concurrency, step, residue=REPLICA)
+    # Each GPU of a card counts as if it had the largest part.
+    part = max(division.gpus, key=lambda each: each.weights + each.kv)
+    step *= LLAMACPP_COPIES if gpus > 1 else 1
+    host = REPLICA + ram.weights + ram.kv
     return Footprint(
-        weights=checkpoint.weight_bytes,
-        kv=sequence * model.concurrency,
+        weights=gpus * part.weights,
+        kv=gpus * part.kv,
         sequences=model.concurrency,
-        activations=(model.prefill_tokens * width + logits) * FLOAT + LLAMACPP_BASE,
-        residue=CUDA_CONTEXT if kind == "gpu" else REPLICA,
-        parked=REPLICA if kind == "gpu" else 0,
-        processes=REPLICA if kind == "gpu" else 0,
+        activations=gpus * step,
+        residue=gpus * CUDA_CONTEXT,
+        parked=host,
+        processes=host,
     )
+
+
+def _llamacpp_step(model: LlamaCppModel, checkpoint: Checkpoint, kind: Kind) -> int:
+    """Bytes that a step of llama.cpp takes on each device, beside weights and caches."""
+    batch = batch_tokens(model)
+    width = 3 * checkpoint.ffn + 8 * checkpoint.hidden
+    scored = batch if kind == "gpu" else model.concurrency * output_tokens(model)
+    return (batch * width + checkpoint.vocab * scored) * FLOAT + LLAMACPP_BASE
 
 
 def gib(count: float) -> str:

@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from configs.weights import part_names
+
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Types of metadata values by their number in the file, as codes of `struct`."""
 STRING = 8
@@ -60,7 +62,61 @@ def read_header(path: Path) -> Header:
             raise NotGguf(f"{path.name!r} has a broken GGUF header: {error}") from error
 
 
-def _header(reader: "_Reader") -> Header:
+def read_whole_header(path: Path) -> Header:
+    """Read the header of a file, or those of all parts of a split file as one.
+
+    Args:
+        path: the file; of a split file any part, beside which the other parts lie.
+
+    Raises:
+        NotGguf: a part is missing, is no part of this file, or cannot be read; the message names it.
+    """
+    parts = [Path(name) for name in part_names(str(path))]
+    if absent := [part.name for part in parts if not part.is_file()]:
+        raise NotGguf(f"of its {len(parts)} parts, {absent[0]!r} is missing")
+    headers = [read_header(part) for part in parts]
+    for number, (part, header) in enumerate(zip(parts, headers, strict=True)):
+        count = max(1, _number(header, "split.count"))
+        if count != len(parts):
+            named = f"by its name {len(parts)}" if len(parts) > 1 else "its name is not that of a part"
+            raise NotGguf(f"{part.name!r} says that the file has {count} parts, and {named}")
+        if _number(header, "split.no") != number:
+            raise NotGguf(f"{part.name!r} has part {_number(header, 'split.no') + 1}, not {number + 1}")
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    return Header(headers[0].metadata, tensors)
+
+
+def _number(header: Header, key: str) -> int:
+    value = header.metadata.get(key, 0)
+    return value if isinstance(value, int) else 0
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of a file, or of all parts of a split file.
+
+    Raises:
+        OSError: a part is missing.
+    """
+    return sum(Path(name).stat().st_size for name in part_names(str(path)))
+
+
+def parse_header(start: bytes, total_bytes: int) -> Header:
+    """Read a header in the first bytes of a file, of which the rest need not be here.
+
+    Args:
+        start: the first bytes of the file.
+        total_bytes: bytes of the whole file.
+
+    Raises:
+        NotGguf: as for `read_header`, or the header goes on behind `start`.
+    """
+    try:
+        return _header(_Reader(start), total_bytes)
+    except (struct.error, KeyError, UnicodeDecodeError, RecursionError) as error:
+        raise NotGguf(f"broken GGUF header: {error}") from error
+
+
+def _header(reader: "_Reader", total_bytes: int | None = None) -> Header:
     magic, version = reader.bytes(4), reader.scalar("I")
     if magic != b"GGUF" or version not in (2, 3):
         raise NotGguf(f"not a GGUF file of version 2 or 3 (it begins with {magic!r}, {version})")
@@ -72,7 +128,7 @@ def _header(reader: "_Reader") -> Header:
         raise NotGguf(f"its general.alignment is {alignment!r}, and must be a whole number from 1 on")
     start = -(-reader.at // alignment) * alignment
     # A tensor ends where the next one begins. So the sizes of quantization types need not be known.
-    ends = [*sorted(offset for _, _, offset in infos), len(reader.data) - start]
+    ends = [*sorted(offset for _, _, offset in infos), (total_bytes or len(reader.data)) - start]
     following = dict(pairwise(ends))
     tensors = [Tensor(name, shape, following[at] - at) for name, shape, at in infos]
     if any(tensor.stored_bytes < 0 for tensor in tensors):
@@ -83,7 +139,7 @@ def _header(reader: "_Reader") -> Header:
 class _Reader:
     """Reads one value after the other."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap | bytes) -> None:
         self.data = data
         self.at = 0
 

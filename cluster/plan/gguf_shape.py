@@ -8,7 +8,7 @@ from collections import Counter
 from math import prod
 from typing import Any
 
-from cluster.plan.checkpoint_facts import Attention, Checkpoint
+from cluster.plan.checkpoint_facts import Attention, Checkpoint, GgufBlock, GgufLayout
 from cluster.plan.config_keys import MOST_LAYERS, BadConfig, Keys, bad, whole
 from cluster.plan.gguf import Header
 
@@ -30,6 +30,10 @@ tell, llama.cpp does (`set_swa_pattern` in src/models/*.cpp). All layers of othe
 full."""
 FLOAT = 4
 """Bytes of a value of a state."""
+EMBEDDINGS = "token_embd.weight"
+"""The input embeddings."""
+OUTPUT = "output.weight"
+"""The output layer. A file without this tensor uses the input embeddings."""
 LOOKUPS = ("per_layer_token_embd.weight",)
 """Tables beside the input embeddings of which a token reads one row."""
 
@@ -49,11 +53,13 @@ def gguf_checkpoint(header: Header) -> Checkpoint:
     size = keys.number_or(hidden // max(heads) if max(heads) else 1, "attention.key_length")
     sizes = {tensor.name: tensor.stored_bytes for tensor in header.tensors}
     lookups = sum(sizes.get(name, 0) for name in LOOKUPS)
-    if "output.weight" in sizes:
-        lookups += sizes.get("token_embd.weight", 0)
+    if OUTPUT in sizes:
+        lookups += sizes.get(EMBEDDINGS, 0)
     experts = keys.number_or(0, "expert_count", least=0) or 1
     dense, routed = _parameters(header)
-    state_layers = _stateful(keys, family, layers) if _state(keys, layers, hidden) else 0
+    caches = _caches(keys, family, heads, size)
+    state = _state(keys, layers, hidden)
+    has_state = _stateful(keys, family, layers) if state else [False] * layers
     return Checkpoint(
         weight_bytes=sum(sizes.values()),
         lookup_bytes=lookups,
@@ -62,16 +68,40 @@ def gguf_checkpoint(header: Header) -> Checkpoint:
         ffn=_widest(keys, layers),
         vocab=_vocabulary(keys, header),
         query_width=max(heads) * size or hidden,
-        attention=_attention(keys, family, heads, size),
-        state_bytes=state_layers * _state(keys, layers, hidden),
-        state_layers=state_layers,
+        attention=_attention(caches),
+        state_bytes=sum(has_state) * state,
+        state_layers=sum(has_state),
         experts=experts,
         experts_used=_used(keys, experts),
         most_tokens=keys.number_or(0, "context_length", least=0),
         tensor_bytes=tuple(sizes.values()),
         dense_parameters=dense,
         expert_parameters=routed,
+        gguf=_layout(header, caches, [state * each for each in has_state]),
     )
+
+
+def _layout(header: Header, caches: list[tuple[int, int, int]], states: list[int]) -> GgufLayout:
+    """Where the bytes of the file are."""
+    layers = [0] * len(caches)
+    tables = output = embeddings = 0
+    has_output = False
+    for tensor in header.tensors:
+        kind, _, rest = tensor.name.partition(".")
+        number = rest.partition(".")[0]
+        if kind == "blk" and number.isdecimal() and int(number) < len(layers):
+            layers[int(number)] += tensor.stored_bytes
+        elif tensor.name in (EMBEDDINGS, *LOOKUPS):
+            tables += tensor.stored_bytes
+            embeddings += tensor.stored_bytes * (tensor.name == EMBEDDINGS)
+        else:
+            output += tensor.stored_bytes
+            has_output = has_output or tensor.name == OUTPUT
+    blocks = tuple(
+        GgufBlock(size, *cache, state)
+        for size, cache, state in zip(layers, caches, states, strict=True)
+    )
+    return GgufLayout(tables, output, blocks, tied_bytes=0 if has_output else embeddings)
 
 
 def _each(keys: Keys, name: str, layers: int, default: int | None = None) -> list[int]:
@@ -103,29 +133,41 @@ def _vocabulary(keys: Keys, header: Header) -> int:
     tokens = keys.find("tokenizer.ggml.tokens")[1]
     count = len(tokens) if isinstance(tokens, list) else tokens
     if keys.has("vocab_size") or count is None:
-        table = next((t.shape for t in header.tensors if t.name == "token_embd.weight"), ())
+        table = next((t.shape for t in header.tensors if t.name == EMBEDDINGS), ())
         return keys.number("vocab_size") if keys.has("vocab_size") or not table else table[-1]
     return whole("tokenizer.ggml.tokens", count)
 
 
-def _attention(keys: Keys, family: str, heads: list[int], size: int) -> tuple[Attention, ...]:
-    """The layers that have a KV cache, by kind."""
+def _caches(keys: Keys, family: str, heads: list[int], size: int) -> list[tuple[int, int, int]]:
+    """For each layer, how many values a token leaves in its cache as keys and as values, and the
+    window; all 0 for a layer without a cache."""
     layers = len(heads)
     values = keys.number_or(size, "attention.value_length", least=0)
+    short = (
+        keys.number_or(size, "attention.key_length_swa"),
+        keys.number_or(values, "attention.value_length_swa", least=0),
+    )
     if keys.has("attention.key_length_mla"):
         values = 0  # latent attention: the values are a part of the keys
-    short = keys.number_or(size, "attention.key_length_swa")
-    short += keys.number_or(values, "attention.value_length_swa", least=0)
+        short = (short[0], keys.number_or(0, "attention.value_length_swa", least=0))
     cached = _each(keys, "attention.head_count_kv", layers, default=max(heads))
     window = keys.number_or(0, "attention.sliding_window", least=0)
     windowed = _windows(keys, family, layers) if window else [False] * layers
     own = layers - keys.number_or(0, "attention.shared_kv_layers", least=0)
     recurrent = _interval(keys, layers)
-    kinds: Counter[tuple[int, int]] = Counter()
+    caches = []
     for n in range(layers):
         if cached[n] and n < own and not recurrent[n]:
-            width = cached[n] * (short if windowed[n] else size + values)
-            kinds[width, window if windowed[n] else 0] += 1
+            width = short if windowed[n] else (size, values)
+            caches.append((cached[n] * width[0], cached[n] * width[1], window if windowed[n] else 0))
+        else:
+            caches.append((0, 0, 0))
+    return caches
+
+
+def _attention(caches: list[tuple[int, int, int]]) -> tuple[Attention, ...]:
+    """The layers that have a KV cache, by kind."""
+    kinds = Counter((keys + values, window) for keys, values, window in caches if keys)
     return tuple(Attention(count, width, tokens) for (width, tokens), count in kinds.items())
 
 
@@ -166,23 +208,23 @@ def _state(keys: Keys, layers: int, hidden: int) -> int:
     return values * FLOAT
 
 
-def _stateful(keys: Keys, family: str, layers: int) -> int:
-    """How many layers have a state: those without keys and values, or all if every layer has both."""
+def _stateful(keys: Keys, family: str, layers: int) -> list[bool]:
+    """Which layers have a state: those without keys and values, or all if every layer has both."""
     cached = _each(keys, "attention.head_count_kv", layers, default=0)
     recurrent = _interval(keys, layers)
     if any(recurrent):
-        return sum(recurrent)
+        return recurrent
     if all(cached):
-        return layers  # such as Falcon-H1
+        return [True] * layers  # such as Falcon-H1
     width = _each(keys, "feed_forward_length", layers, default=0)
     if family.startswith("nemotron_h"):  # a layer is attention, Mamba or a feed-forward network
-        return sum(not kv and not ffn for kv, ffn in zip(cached, width, strict=True))
-    return sum(not kv for kv in cached)
+        return [not kv and not ffn for kv, ffn in zip(cached, width, strict=True)]
+    return [not kv for kv in cached]
 
 
 def _parameters(header: Header) -> tuple[int, int]:
     """Parameters that compute every token, and those of all experts, by the shapes of the tensors."""
-    tables = ("token_embd.weight", "output.weight", *LOOKUPS)
+    tables = (EMBEDDINGS, OUTPUT, *LOOKUPS)
     counts: dict[bool, Any] = {False: 0, True: 0}
     for tensor in header.tensors:
         if tensor.name not in tables:

@@ -1,17 +1,18 @@
-"""A prediction of speed: how long each card works for the questions of a benchmark.
+"""A prediction of speed: how long each card works for one question, and for those of a benchmark.
 
 This is arithmetic with the constants of `speed.py`, not a measurement. Engines that share a card share
 its bandwidth, so their times add up; cards work side by side. A joined card counts as fast as its GPUs
 together: the time in which they exchange partial sums is left out.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_bytes, kv_cache_tokens
 from cluster.plan.placement import PlacedReplica, Placement
-from cluster.plan.speed import OPERATIONS, STOP_S, decode_rate, wake_s
+from cluster.plan.speed import OPERATIONS, STOP_S, as_engine_reads, decode_rate, wake_s
 from cluster.plan.task import PlanningTask
 from configs.schema import Recipe, Sampling
 
@@ -47,25 +48,27 @@ class PredictedSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The speed of all replicas, and how long the prompts of AlpacaEval take."""
+    """The speed of all replicas, and how long one answer and the prompts of AlpacaEval take."""
 
     speeds: tuple[PredictedSpeed, ...]
     hours: float
     """Hours for all prompts of AlpacaEval."""
     swaps: int
     """How many turns begin in these hours."""
+    answer_s: float
+    """Seconds of one answer from its question to its last token, if nothing else is asked meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The calls of one model in one stage of the benchmark: a layer, or the aggregation."""
+    """The calls of one model in one stage: a layer, or the aggregation."""
 
     model: str
     calls: int
     tokens_in: int
     """Mean tokens of a prompt."""
     tokens_out: int
-    """Mean tokens of an answer."""
+    """Mean tokens of an answer. Of a model that thinks within a limit, the whole limit counts."""
 
 
 def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
@@ -76,39 +79,54 @@ def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
     cards = [placed.card for placed in placement.cards if placed.slots]
     if placement.elsewhere or not all(card.bandwidth and card.flops for card in cards):
         return None
-    replicas = placement.replicas()
-    speeds = tuple(_speed(task, placement, replica) for replica in replicas)
+    speeds = tuple(_speed(task, placement, replica) for replica in placement.replicas())
+    seconds, swaps = _busy_s(task, placement, PROMPTS)
+    return Prediction(speeds, seconds / 3600, swaps, _busy_s(task, placement, 1)[0])
+
+
+def _busy_s(task: PlanningTask, placement: Placement, questions: int) -> tuple[float, int]:
+    """Seconds until so many questions, asked together, are answered, and how many turns begin."""
     seconds, swaps = 0.0, 0
-    for loads in _stages(task.recipe):
+    for loads in _stages(task.recipe, questions):
         busy_s = [0.0] * len(placement.cards)
-        for replica in replicas:
+        for replica in placement.replicas():
             for load in (load for load in loads if load.model == replica.model):
-                busy_s[replica.card] += _serving_s(task, placement, replica, load)
+                calls = _share(load.calls, replica, placement)
+                if not calls:
+                    continue
+                busy_s[replica.card] += _serving_s(task, placement, replica, load, calls)
                 if placement.slot(replica).takes_turns:
                     busy_s[replica.card] += _swap_s(placement, replica)
                     swaps += 1
         seconds += max(busy_s)
-    return Prediction(speeds, seconds / 3600, swaps)
+    return seconds, swaps
 
 
-def _stages(recipe: Recipe) -> Iterator[list[Load]]:
+def _share(calls: int, replica: PlacedReplica, placement: Placement) -> float:
+    """How many of a model's calls one of its replicas gets."""
+    replicas = len(placement.replicas(replica.model))
+    return calls / replicas if calls >= replicas else float(replica.replica < calls)
+
+
+def _stages(recipe: Recipe, questions: int) -> Iterator[list[Load]]:
     references = 0
     for layer in recipe.layers:
         yield [
-            _load(p.model, p.samples, references, p.sampling, PROPOSAL_TOKENS) for p in layer.proposers
+            _load(p.model, questions * p.samples, references, p.sampling, PROPOSAL_TOKENS)
+            for p in layer.proposers
         ]
         references = layer.samples
     aggregator = recipe.aggregator
-    yield [_load(aggregator.model, 1, references, aggregator.sampling, ANSWER_TOKENS)]
+    yield [_load(aggregator.model, questions, references, aggregator.sampling, ANSWER_TOKENS)]
 
 
-def _load(model: str, samples: int, references: int, sampling: Sampling, tokens: int) -> Load:
+def _load(model: str, calls: int, references: int, sampling: Sampling, tokens: int) -> Load:
     injected = references * PROPOSAL_TOKENS + (INSTRUCTION_TOKENS if references else 0)
     return Load(
         model=model,
-        calls=PROMPTS * samples,
+        calls=calls,
         tokens_in=QUESTION_TOKENS + injected,
-        tokens_out=min(tokens, sampling.max_tokens),
+        tokens_out=min(tokens, sampling.answer_tokens) + (sampling.thinking_tokens or 0),
     )
 
 
@@ -138,19 +156,23 @@ def _cache_bytes(checkpoint: Checkpoint, tokens: int, sequences: int) -> float:
     return (kv_bytes(checkpoint, tokens, 0, 2) + 2 * checkpoint.state_bytes) * sequences
 
 
-def _serving_s(task: PlanningTask, placement: Placement, replica: PlacedReplica, load: Load) -> float:
-    """Seconds in which one replica serves its share of a load."""
-    card, checkpoint = placement.cards[replica.card].card, task.checkpoints[load.model]
+def _serving_s(
+    task: PlanningTask, placement: Placement, replica: PlacedReplica, load: Load, calls: float
+) -> float:
+    """Seconds in which one replica serves its share of a load: so many calls."""
+    checkpoint, model = task.checkpoints[load.model], task.recipe.models[load.model]
+    card = as_engine_reads(model, checkpoint, placement.cards[replica.card].card)
     assert card.flops is not None
-    calls = load.calls / len(placement.replicas(load.model))
-    sequences = _batch_size(task.recipe, load.model, load.tokens_in + load.tokens_out)
+    most = _batch_size(task.recipe, load.model, load.tokens_in + load.tokens_out)
+    sequences = min(most, math.ceil(calls))
     cache = _cache_bytes(checkpoint, load.tokens_in + load.tokens_out // 2, sequences)
     prefill_s = 2 * checkpoint.active_parameters * load.tokens_in / (OPERATIONS * card.flops)
     return calls * (prefill_s + load.tokens_out / decode_rate(checkpoint, card, sequences, cache))
 
 
 def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> PredictedSpeed:
-    card, checkpoint = placement.cards[replica.card].card, task.checkpoints[replica.model]
+    checkpoint, model = task.checkpoints[replica.model], task.recipe.models[replica.model]
+    card = as_engine_reads(model, checkpoint, placement.cards[replica.card].card)
     tokens = QUESTION_TOKENS + PROPOSAL_TOKENS
     sequences = _batch_size(task.recipe, replica.model, tokens)
     single, batch = (

@@ -89,7 +89,7 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
 
 def summary(placement: Placement, prediction: Prediction | None = None) -> str:
     """What the table does not say, a line each: stopped models, host RAM, unused cards, models on no
-    card, hours."""
+    card, seconds and hours."""
     lines = [
         f"{_name(replica)} is stopped between its turns, because there is too little RAM; "
         f"a start takes about {replica.start_s:.0f} s (predicted)"
@@ -107,8 +107,9 @@ def summary(placement: Placement, prediction: Prediction | None = None) -> str:
         lines.append(f"on no card: {', '.join(placement.elsewhere)}")
     if prediction:
         lines.append(
-            f"predicted, not measured: AlpacaEval's 805 prompts in {prediction.hours:.1f} hours with "
-            f"{prediction.swaps} turns (tokens/s: one sequence / all that run at a time)"
+            f"predicted, not measured: an answer in about {prediction.answer_s:.0f} s, AlpacaEval's "
+            f"805 prompts in {prediction.hours:.1f} hours with {prediction.swaps} turns "
+            "(tokens/s: one sequence / all that run at a time)"
         )
     return "\n".join(lines)
 

@@ -4,8 +4,11 @@ Each constant names its source. `tests/unit/cluster/plan/published_speeds.py` ha
 the constants were fitted to, and others that they were not fitted to. `predict.py` adds the speeds up.
 """
 
-from cluster.cards.card import Card
+from dataclasses import replace
+
+from cluster.cards.card import CPU_BANDWIDTH, Card
 from cluster.plan.checkpoint import Checkpoint
+from cluster.plan.llamacpp_memory import gpu_share
 from configs.schema import LlamaCppModel, Model, VllmModel
 
 READS = 0.85
@@ -85,6 +88,19 @@ def wake_s(weight_bytes: int, card: Card) -> float:
     gpus = len(card.indices)
     link = (card.link or DISK) * min(gpus, JOINED_LINKS) / gpus
     return WAKE_S + weight_bytes / (LINK * link)
+
+
+def as_engine_reads(model: Model, checkpoint: Checkpoint, card: Card) -> Card:
+    """The card as fast as the engine of a model can use it.
+
+    llama.cpp puts whole layers on each of several GPUs, which work one after the other, so they are as
+    fast as one of them. Layers that stay in RAM are read from there.
+    """
+    if not isinstance(model, LlamaCppModel) or card.kind == "cpu" or not card.bandwidth:
+        return card
+    gpus, share = len(card.indices), gpu_share(model, checkpoint)
+    bandwidth = 1 / (share / (card.bandwidth / gpus) + (1 - share) / CPU_BANDWIDTH)
+    return replace(card, bandwidth=bandwidth, flops=card.flops and card.flops / gpus)
 
 
 def decode_rate(checkpoint: Checkpoint, card: Card, sequences: int, cache_bytes: float) -> float:

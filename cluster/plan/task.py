@@ -19,10 +19,11 @@ from cluster.plan.checkpoint import (
     scripted_checkpoint,
 )
 from cluster.plan.footprint import Footprint, footprint
+from cluster.plan.gguf_shapes import from_gguf_shapes
 from cluster.plan.vllm_extras import with_adapters, with_draft
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
 from configs.vllm import Adapter
-from configs.weights import HubFolder
+from configs.weights import FolderSource, HubFolder, LocalFolder, WeightsSource
 
 MAIN_REVISION = "main"
 """The revision of a repository whose shape may be bundled."""
@@ -41,9 +42,13 @@ class PlanningTask:
     cards: Sequence[Card]
 
     def kind(self, model: str) -> Kind:
-        """The kind of card that a model goes to, if there is one: for llama.cpp a CPU, else a GPU."""
+        """The kind of card that a model goes to, if there is one: for llama.cpp a CPU, else a GPU.
+
+        A model of llama.cpp with a number of `gpu_layers` goes to a GPU too.
+        """
         kinds = {card.kind for card in self.cards}
-        if isinstance(self.recipe.models[model], LlamaCppModel):
+        settings = self.recipe.models[model]
+        if isinstance(settings, LlamaCppModel) and settings.gpu_layers in ("auto", 0):
             return "cpu" if "cpu" in kinds else "gpu"
         return "gpu" if "gpu" in kinds else "cpu"
 
@@ -103,6 +108,15 @@ def read_checkpoints(recipe: Recipe, find_weights: FindWeights | None = None) ->
 
 def _read_checkpoint(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
     """Facts about one model's weights; None if it has no weights."""
+    found = _read_own(name, model, find)
+    draft = model.draft_model if isinstance(model, LlamaCppModel) else None
+    if found is None or draft is None:
+        return found
+    return replace(found, draft=_read_own(f"{name} (draft)", draft, find))
+
+
+def _read_own(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
+    """Facts about one model's weights without those of its draft model."""
     if isinstance(model, ScriptedModel) and model.weight_bytes is not None:
         return scripted_checkpoint(model.weight_bytes)
     if not isinstance(model, LlamaCppModel | VllmModel):
@@ -130,7 +144,7 @@ def _read_weights(name: str, model: LlamaCppModel | VllmModel, find: FindWeights
     if found is not None:
         return from_gguf(found) if found.is_file() else from_folder(found)
     for source in model.weights:
-        if isinstance(source, HubFolder) and (shape := bundled_shape(source)):
+        if (shape := bundled_shape(source)) is not None:
             return shape
     if isinstance(model, LlamaCppModel):
         raise UnknownCheckpoint(
@@ -143,12 +157,15 @@ def _read_weights(name: str, model: LlamaCppModel | VllmModel, find: FindWeights
     )
 
 
-def bundled_shape(source: HubFolder) -> Checkpoint | None:
-    """The shape of a Hub repository that is bundled with the project, or None.
+def bundled_shape(source: WeightsSource | FolderSource) -> Checkpoint | None:
+    """The shape of a folder of the Hub, or of a GGUF file, that is bundled with the project, or None.
 
-    Other revisions than the main one may hold other weights, such as other bits, so they have none.
+    Other revisions of a folder than the main one may hold other weights, such as other bits, so they
+    have none.
     """
-    return from_shapes(source.hub) if source.revision == MAIN_REVISION else None
+    if isinstance(source, HubFolder):
+        return from_shapes(source.hub) if source.revision == MAIN_REVISION else None
+    return None if isinstance(source, LocalFolder) else from_gguf_shapes(source)
 
 
 def _find_local_path(_name: str, model: Model | Adapter) -> Path | None:

@@ -50,13 +50,10 @@ def split_obstacle(task: PlanningTask, width: int) -> str | None:
         return None
     if gpus_per_card(join_cards(task.cards, width)) < width:
         return f"no node has {width} GPUs that are alike"
-    has_cpu = any(card.kind == "cpu" for card in task.cards)
     for name, checkpoint in task.checkpoints.items():
-        if isinstance(task.recipe.models[name], LlamaCppModel):
-            # llama.cpp could put whole layers on several GPUs, but these would wait for each other.
-            if not has_cpu:
-                return f"{name} is run by llama.cpp, which is not split here"
-        elif not checkpoint.can_split(width):
+        # llama.cpp puts whole layers on each GPU, so nothing has to divide.
+        is_layered = isinstance(task.recipe.models[name], LlamaCppModel)
+        if not is_layered and not checkpoint.can_split(width):
             return (
                 f"{name} has {checkpoint.heads} attention heads, {checkpoint.kv_heads} of keys and "
                 f"values, and a feed-forward width of {checkpoint.ffn}, which do not divide evenly"

@@ -25,17 +25,10 @@ from serve_app.http.answer_schema import (
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
+from serve_app.http.messages import ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
-from serve_app.http.request import (
-    IGNORED,
-    TOOL_LISTS,
-    UNSUPPORTED,
-    ChatMessage,
-    ChatRequest,
-    MoaOptions,
-    StreamOptions,
-    TextPart,
-)
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
 from tests.unit.serve_app.conftest import Scripted
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -43,6 +36,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     ChatRequest,
     ChatMessage,
     TextPart,
+    ToolCall,
+    ToolFunction,
     StreamOptions,
     MoaOptions,
     MoaSummary,

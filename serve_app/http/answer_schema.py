@@ -33,6 +33,7 @@ Cause = Annotated[
     Field(
         description="Why the model did not contribute, for programs: `late` (it missed a deadline), "
         "`empty` (it wrote no text), `only_reasoning` (it thought and did not answer), "
+        "`content_filter` (a filter of its server stopped it, or it refused to answer), "
         "`quorum_not_met` (its proposal is complete, but its "
         "layer, which was not the first, had too few proposals to be used), or the code of an error."
     ),
@@ -195,8 +196,8 @@ class MoaSummary(Described):
     """The seed that decided the order of the references: the request's, or one that was drawn. For a
     model that was asked by name: the request's, or 0."""
     ignored: list[str] = []  # noqa: RUF012  # pydantic copies the default
-    """Names of the request's parameters that list tools. No model sees these lists. The field is absent
-    if the request lists no tools."""
+    """Names of what the request has and no model sees: parameters that list tools, and fields of
+    messages that the server does not know (`messages.NAME`). Absent if there are none."""
     proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
     """The complete proposals; only in answers in one piece to requests with `moa.events`."""
 
@@ -232,11 +233,35 @@ class ModelUsage(Described):
     """Seconds that the engine worked, summed over the calls."""
 
 
+class TokenSum(Described):
+    """Tokens of all finished calls of an answer, to all models."""
+
+    prompt_tokens: int
+    """Tokens that the models read, references included."""
+    completion_tokens: int
+    """Tokens that the models wrote."""
+    total_tokens: int
+    """Both together."""
+
+
 class CompletionUsage(types.CompletionUsage):
-    """OpenAI's token counts, summed over all finished calls of the answer to all models."""
+    """OpenAI's token counts, with those of the mixture's calls.
+
+    As with one model, `prompt_tokens` are those of the conversation and `completion_tokens` those of
+    the answer, so that a client sees how full the context is. What the answer cost is `all_calls`.
+    """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    completion_tokens: int
+    """Tokens of the answer, reasoning included; 0 if the deadline cut the answer."""
+    prompt_tokens: int
+    """Tokens of the conversation, as the proposers of the first layer counted it, or the model that was
+    asked by name: the largest of their counts."""
+    total_tokens: int
+    """Both together."""
+    all_calls: TokenSum
+    """The sums over all finished calls."""
     by_model: list[ModelUsage]
     """The same counts by model and role."""
 
@@ -247,7 +272,7 @@ class ChatCompletion(chat.ChatCompletion):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     usage: CompletionUsage
-    """Token counts of all finished calls."""
+    """Token counts of the answer, and of all calls."""
     moa: MoaSummary
     """How the answer came about."""
 
@@ -258,8 +283,36 @@ class ChatCompletionChunk(chat.ChatCompletionChunk):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     usage: CompletionUsage | None = None
-    """Token counts of all finished calls, in the last chunk of a stream with
+    """Token counts of the answer and of all calls, in the last chunk of a stream with
     `stream_options.include_usage`; null in the earlier chunks of such a stream, and absent from other
     streams."""
     moa: MoaObject | None = None
     """News of the mixture; absent from the chunks that carry text."""
+
+
+class ModelMeta(Described):
+    """The context of a model where llama.cpp's server tells it."""
+
+    n_ctx: int
+    """Its context."""
+
+
+class ModelCard(types.Model):
+    """OpenAI's description of a model, with the context under the names that other servers give it.
+
+    The context of the mixture is most tokens of a conversation and its answer. References, and models
+    with a smaller context that the quorum needs, are taken into account.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    max_model_len: int
+    """The context in tokens, as vLLM names it."""
+    context_length: int
+    """The same, as OpenRouter and others name it."""
+    context_window: int
+    """The same, as Groq names it."""
+    max_context_length: int
+    """The same, as Mistral and LM Studio name it."""
+    meta: ModelMeta
+    """The same, as llama.cpp names it."""

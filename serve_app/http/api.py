@@ -20,6 +20,7 @@ from serve_app.error_schema import error_body
 from serve_app.http.chat import ChatEndpoint
 from serve_app.http.health import Health, ModelStats
 from serve_app.http.openapi import DescribedApi
+from serve_app.http.paths import Paths, allowed_methods, where_to_ask
 from serve_app.http.served_models import ServedModels
 from serve_app.mixture.models import Models
 
@@ -74,6 +75,7 @@ def _middleware(authenticator: Authenticator, origins: Sequence[str]) -> list[Mi
         Middleware(DefectMiddleware),
         *_cors(origins),
         Middleware(AuthMiddleware, authenticator),
+        Middleware(Paths),
     ]
 
 
@@ -101,11 +103,21 @@ async def _on_request_error(_request: Request, error: Exception) -> JSONResponse
     return error_response(error)
 
 
-async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
-    """An error of Starlette, such as an unknown path, in OpenAI's envelope."""
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """An error of Starlette in OpenAI's envelope: an unknown path (404), a method that the path does
+    not have (405), a body that is not read (415). `OPTIONS` is answered with the methods of the
+    path."""
     assert isinstance(error, HTTPException)
-    bad_request = BadRequest(f"{request.method} {request.url.path}: {error.detail}")
-    return JSONResponse(error_body(bad_request), status_code=error.status_code, headers=error.headers)
+    headers = dict(error.headers or {})
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    if error.status_code == 404:
+        message = where_to_ask(request.method, request.url.path)
+    elif "Allow" in headers:
+        headers["Allow"] = allowed_methods(headers["Allow"])
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+        message = f"{message}; the path has {headers['Allow']}"
+    return JSONResponse(error_body(BadRequest(message)), error.status_code, headers)
 
 
 async def _on_client_left(_request: Request, _error: Exception) -> Response:

@@ -7,14 +7,13 @@ from contextlib import aclosing
 
 from fastapi import Request
 from fastapi.responses import Response
-from starlette.exceptions import HTTPException
 
 from configs.errors import BadRequest, RequestError
 from configs.schema import Recipe, Sampling
 from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
-from serve_app.http.connection import EventStreamResponse, read_body, while_connected
+from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
 from serve_app.http.pacing import with_keepalives
 from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
@@ -54,7 +53,7 @@ class ChatEndpoint:
 
     async def chat_completions(self, http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
-        _require_json(http)
+        require_readable(http)
         limits = self._recipe.limits
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
         key: Key = http.scope[KEY]
@@ -79,11 +78,12 @@ class ChatEndpoint:
         base = self._recipe.aggregator.sampling if asks_mixture else Sampling()
         limit = key.allowance.max_tokens
         if limit is not None:
-            base = base.model_copy(update={"max_tokens": min(base.max_tokens, limit)})
-        sampling = request.sampling(base)
-        if limit is not None and sampling.max_tokens > limit:
+            base = base.model_copy(update={"max_tokens": min(base.answer_tokens, limit)})
+        model = self._recipe.aggregator.model if asks_mixture else request.model
+        sampling = request.sampling(base, self._recipe.settings(model).engine)
+        if limit is not None and sampling.answer_tokens > limit:
             message = (
-                f"max_tokens is {sampling.max_tokens}; key {key.name!r} may ask for {limit} at most"
+                f"max_tokens is {sampling.answer_tokens}; key {key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="max_tokens")
         if (
@@ -96,6 +96,14 @@ class ChatEndpoint:
                 f"{key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="thinking_token_budget")
+        context = self._recipe.settings(model).context_tokens
+        if (param := request.limit_param) is not None and sampling.most_tokens >= context:
+            # In OpenAI's words, and not in those of an overflow: no shorter conversation would help.
+            message = (
+                f"{param} is too large: {sampling.most_tokens}. This model supports at most "
+                f"{context - 1} completion tokens, because model {model!r} holds {context} tokens"
+            )
+            raise BadRequest(message, param=param, model=model)
         return sampling
 
     def _admitted_events(
@@ -191,11 +199,3 @@ async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Respons
     headers = {"x-slimmoa-degraded": str(done.summary.degraded).lower()}
     body = ChatResponse(request).whole(collected, done.summary)
     return Response(body, media_type="application/json", headers=headers)
-
-
-def _require_json(http: Request) -> None:
-    """Refuse every content type but JSON. A web page may send some other types to any server, even to a
-    server on the user's machine, without asking that server first (CORS preflight)."""
-    content_type = http.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, f"send content-type application/json, not {content_type!r:.80}")

@@ -10,12 +10,33 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from configs.errors import SlowBody, TooLarge
 
 T = TypeVar("T")
+
+
+def require_readable(http: Request) -> None:
+    """Refuse a body that is not plain JSON.
+
+    A web page may send some other types to any server, even to a server on the user's machine, without
+    asking that server first (CORS preflight). The headers of the refusals name what is read (RFC 9110,
+    15.5.16).
+
+    Raises:
+        HTTPException: 415, for another content type or a compressed body.
+    """
+    content_type = http.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        message = f"send content-type application/json, not {content_type!r:.80}"
+        raise HTTPException(415, message, {"Accept": "application/json"})
+    coding = ", ".join(http.headers.getlist("content-encoding"))
+    if coding.strip().lower() not in ("", "identity"):
+        message = f"send the body as it is, without content-encoding {coding!r:.80}"
+        raise HTTPException(415, message, {"Accept-Encoding": "identity"})
 
 
 async def read_body(http: Request, max_bytes: int, timeout_s: float) -> bytes:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from configs.errors import RequestError
 from serve_app.error_response import error_events, error_response
+from serve_app.http.sse import COMMENT
 from serve_app.safe_traceback import safe_traceback
 
 MOST_AHEAD_BYTES = 65_536
@@ -26,8 +27,6 @@ PLAIN_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 """IDs of clients that are repeated in the response."""
 CLOSE = (b"connection", b"close")
 EVENT_STREAM = b"text/event-stream"
-COMMENT = b": keep-alive\n\n"
-"""A server-sent comment, which clients skip."""
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +160,7 @@ class Exchange:
                 return False
             self._write_continue()
         elif self._is_event_stream:
-            self._write_body(COMMENT, more=True)
+            self._write_body(COMMENT.encode(), more=True)
         return True
 
     async def receive(self) -> Message:

@@ -82,7 +82,7 @@ def moa_summary(
 
     Args:
         summary: How the answer came about.
-        ignored: Names of the request's parameters that list tools. If there are none, the object has no
+        ignored: Names of what the request has and no model sees. If there are none, the object has no
             field `ignored`.
         proposals: The complete proposals, to show them in the object. With None the object has no field
             `proposals`.

@@ -6,20 +6,21 @@ tree and from the recipe. So it changes with what the server does.
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
-from openai.types import Model
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
 from configs.errors import RequestError, WeightsError
+from configs.extra_parameters import CONSTRAINTS, KNOWN
 from configs.schema import Recipe
 from serve_app.error_schema import ErrorReply
-from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk
-from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest
+from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ModelCard
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.request import EMPTY, ChatRequest
 
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
@@ -61,7 +62,7 @@ class ModelList(BaseModel):
     """The models that the key may use."""
 
     object: str
-    data: list[Model]
+    data: list[ModelCard]
 
 
 class DescribedApi(FastAPI):
@@ -70,7 +71,9 @@ class DescribedApi(FastAPI):
 
     def __init__(self, recipe: Recipe, middleware: Sequence[Middleware]) -> None:
         summary = recipe.description or None
-        super().__init__(title="SlimMoA", summary=summary, middleware=middleware)
+        super().__init__(
+            title="SlimMoA", summary=summary, middleware=middleware, redirect_slashes=False
+        )
         self._recipe = recipe
 
     def openapi(self) -> Json:
@@ -82,7 +85,8 @@ class DescribedApi(FastAPI):
 def _complete(document: Json, recipe: Recipe) -> Json:
     """FastAPI's document, completed with the schemas, the request bodies and every answer."""
     names = [recipe.name, *recipe.names]
-    document["components"] = {"schemas": _schemas(names)}
+    engines = {model.engine for model in recipe.models.values()}
+    document["components"] = {"schemas": _schemas(names, engines)}
     paths = document["paths"]
     errors = _errors()
     paths[CHAT]["post"] |= {"requestBody": _body(), "responses": _answers() | errors}
@@ -91,13 +95,13 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     paths["/v1/models"]["get"]["responses"] = listed | refusals
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
-    one["responses"] = {"200": _json("The model.", "Model"), "404": errors["404"]} | refusals
+    one["responses"] = {"200": _json("The model.", "ModelCard"), "404": errors["404"]} | refusals
     ready = paths["/readyz"]["get"]["responses"]
     ready |= {"503": {**ready["200"], "description": "The mixture cannot answer now."}} | refusals
     return document
 
 
-def _schemas(names: list[str]) -> Json:
+def _schemas(names: list[str], engines: Collection[str]) -> Json:
     _, document = models_json_schema(
         [
             (ChatRequest, "validation"),
@@ -109,7 +113,7 @@ def _schemas(names: list[str]) -> Json:
         ref_template=SCHEMAS + "{model}",
     )
     schemas = _with_short_names(document["$defs"])
-    for name in ("ChatRequest", "ChatMessage", "StreamOptions", "MoaOptions"):
+    for name in ("ChatRequest", "ChatMessage", "ToolCall", "StreamOptions", "MoaOptions"):
         _allow_null_where_optional(schemas[name])
     fields = schemas["ChatRequest"]["properties"]
     description = fields["model"]["description"]
@@ -117,6 +121,9 @@ def _schemas(names: list[str]) -> Json:
     fields |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
     fields |= {name: _tool_list() for name in sorted(TOOL_LISTS)}
     fields |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
+    for name in CONSTRAINTS:
+        if any(name not in KNOWN[engine] for engine in engines):
+            fields[name] = _only(EMPTY[name])
     return schemas
 
 
@@ -171,7 +178,7 @@ def _answers() -> Json:
 
 def _errors() -> Json:
     """The answers for errors: one for each HTTP status of the error tree, and 415."""
-    causes: dict[int, list[str]] = {415: ["The body is not of the type application/json."]}
+    causes: dict[int, list[str]] = {415: ["The body is not application/json, or it is compressed."]}
     for error in error_classes():
         causes.setdefault(error.status, []).append(meaning(error))
     return {

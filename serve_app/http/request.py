@@ -1,61 +1,67 @@
 """A chat completion request: bytes -> ChatRequest, or an error that names the field at fault.
 
-Each parameter of OpenAI's API is treated in one of four ways:
+Names and forms that other servers have for a parameter become ours first (`aliases.py`). Each parameter
+is then treated in one of six ways:
 
 1. A field of ChatRequest is honoured.
 2. IGNORED parameters are accepted and change nothing, because nothing about an answer here depends on
    them.
 3. TOOL_LISTS are accepted and shown to no model. The answer names them in `moa.ignored`.
-4. UNSUPPORTED parameters are refused by name, unless their value asks for what happens anyway.
+4. Harmless parameters of other servers are left out too, and `moa.ignored` names them.
+5. A field of ExtraParameters is honoured if the engine of the model that answers takes the parameter.
+   If not, it is left out as in case 4, but CONSTRAINTS are refused.
+6. UNSUPPORTED parameters are refused by name, unless their value asks for what happens anyway.
 
-Any other name is refused, so that a typing error does not pass as a parameter without effect.
+Any other name is refused, so that a typing error does not pass as a parameter without effect. A null is
+the same as no parameter.
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from actors.engine import Message
 from configs.base import template_problem
 from configs.errors import BadRequest
+from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
 from configs.schema import ReasoningEffort, Sampling
-
-IGNORED = frozenset(
-    {
-        "metadata",
-        "prediction",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-    }
+from serve_app.http.aliases import with_our_names
+from serve_app.http.json_body import bad_request, read_object
+from serve_app.http.messages import ChatMessage, conversation, ignored_fields
+from serve_app.http.parameters import (
+    IGNORED,
+    TOOL_LISTS,
+    UNSUPPORTED,
+    is_ignored,
+    refusal,
+    require_harmless,
+    unknown,
+    unsupported,
 )
-"""Parameters that say who asks and what for, or how to route, store or speed up a request."""
-TOOL_LISTS = frozenset({"functions", "tools"})
-"""Parameters that list tools which a model may call. The models here never call a tool. Open WebUI
-sends its tools with every question, so a refusal would make all questions from Open WebUI fail."""
+
 EFFORT_ARGUMENTS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 """Arguments of chat templates that `reasoning_effort` sets."""
-LONGEST_PARAM = 100
-"""Most characters of `param` in an error, because a client may send a parameter name of any length."""
-UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "audio": (),
-    "function_call": ("none", "auto"),
+EMPTY: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
-    "modalities": (["text"],),
-    "moderation": (),
-    "n": (1,),
-    "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none", "auto"),
-    "verbosity": ("medium",),
-    "web_search_options": (),
+    "stop_token_ids": ([],),
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "structure": ({},),
 }
-"""Parameters of features that SlimMoA does not have, with the values that do not need the feature."""
+"""Values of CONSTRAINTS that constrain nothing."""
+OFF: dict[str, Any] = {
+    "min_tokens": 0,
+    "ignore_eos": False,
+    "include_stop_str_in_output": False,
+    "typical_p": 1,
+    "top_n_sigma": -1,
+    "xtc_probability": 0,
+    "dynatemp_range": 0,
+    "dry_multiplier": 0,
+    "mirostat": 0,
+}
+"""Values of ExtraParameters that change nothing, so that `moa.ignored` need not name them."""
 
 
 class _Strict(BaseModel):
@@ -70,36 +76,6 @@ class _Strict(BaseModel):
     )
 
 
-class TextPart(_Strict):
-    """Part of a message's content."""
-
-    type: Literal["text"]
-    """Models here read text only."""
-    text: str
-    """The text."""
-
-
-class ChatMessage(_Strict):
-    """One message of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    """Who speaks. `developer` is read as `system`."""
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    """The text. Several parts are joined without a separator."""
-    name: str | None = None
-    """A name for the speaker. The server accepts the name and does not show it to the models."""
-    reasoning_content: str | None = None
-    """The reasoning of an earlier answer. Clients send it back, and the server does not show it to the
-    models."""
-
-    def to_engine(self) -> Message:
-        """The message as engines take it, its text in one piece."""
-        role = "system" if self.role == "developer" else self.role
-        if isinstance(self.content, str):
-            return Message(role=role, content=self.content)
-        return Message(role=role, content="".join(part.text for part in self.content))
-
-
 class StreamOptions(_Strict):
     """How to stream."""
 
@@ -107,6 +83,8 @@ class StreamOptions(_Strict):
     """Send the usage in one more chunk at the end of the stream."""
     include_obfuscation: bool = False
     """Accepted; chunks are never padded."""
+    continuous_usage_stats: bool = False
+    """Accepted; the usage comes once, at the end."""
 
 
 class MoaOptions(_Strict):
@@ -118,13 +96,14 @@ class MoaOptions(_Strict):
     its `moa` object."""
 
 
-class ChatRequest(_Strict):
+class ChatRequest(ExtraParameters):
     """Body of POST /v1/chat/completions."""
 
     model: str = Field(min_length=1, max_length=256)
     """Name of the mixture, or of one of its models."""
     messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
-    """The conversation. The last message has to be the user's."""
+    """The conversation. An assistant's message at the end is the beginning of the answer, which goes on
+    behind it; proposers do not read that message."""
     stream: bool | None = False
     """Answer with server-sent events instead of one JSON object."""
     stream_options: StreamOptions | None = None
@@ -142,6 +121,12 @@ class ChatRequest(_Strict):
     """Up to 16 texts that end the answer."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     """Fixes the sampling seeds of all calls, proposers' included, and the order of the references."""
+    top_k: int | None = Field(None, ge=-1, le=1_000_000)
+    """Sample from this number of likeliest tokens; 0 and -1 are all."""
+    min_p: float | None = Field(None, ge=0, le=1)
+    """Sample from tokens that have at least this share of the likeliest token's probability."""
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    """Above 1, discourages tokens that occurred in the prompt or the answer."""
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     """Above 0, discourages tokens that occurred at all."""
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
@@ -161,24 +146,43 @@ class ChatRequest(_Strict):
     thinking_token_budget: int | None = Field(None, ge=0, le=1_000_000)
     """Most tokens of reasoning before the answer, as vLLM takes them; `max_tokens` then counts the
     answer alone."""
+    continue_final_message: bool | None = None
+    """Whether to continue the last message, as vLLM and llama.cpp take it. A last message of the
+    assistant is always continued, and any other never; another value is refused."""
+    add_generation_prompt: bool | None = None
+    """The opposite of `continue_final_message`, for vLLM's clients."""
     moa: MoaOptions = MoaOptions()
     """Which of SlimMoA's additions the answer should have."""
     _ignored: tuple[str, ...] = PrivateAttr(())
+    _sent: dict[str, str] = PrivateAttr(default_factory=dict)
+    _conversation: list[Message] = PrivateAttr(default_factory=list)
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Names of the tool lists that the request has and that no model here sees."""
+        """Names of what the request has and no model here sees: lists of tools, parameters of other
+        servers, and fields of messages that nobody here knows."""
         return self._ignored
+
+    @property
+    def limit_param(self) -> str | None:
+        """The parameter by which the request limits the tokens of the answer; None if it gives none."""
+        names = ("max_completion_tokens", "max_tokens", "thinking_token_budget")
+        return next((name for name in names if getattr(self, name) is not None), None)
 
     def conversation(self) -> list[Message]:
         """The messages as engines take them."""
-        return [message.to_engine() for message in self.messages]
+        return self._conversation
 
-    def sampling(self, base: Sampling) -> Sampling:
+    def sampling(self, base: Sampling, engine: str | None = None) -> Sampling:
         """`base`, changed by the sampling parameters of this request.
 
+        Args:
+            base: what the recipe says.
+            engine: the engine of the model that answers; None if any may do so.
+
         Raises:
-            BadRequest: a parameter is outside of what a recipe allows.
+            BadRequest: a parameter is outside of what a recipe allows, or the engine cannot do without
+                which the answer would be another one than was asked for.
         """
         requested: dict[str, Any] = {
             "temperature": self.temperature,
@@ -186,20 +190,49 @@ class ChatRequest(_Strict):
             "max_tokens": self.max_completion_tokens or self.max_tokens,
             "stop": (self.stop,) if isinstance(self.stop, str) else self.stop,
             "seed": self.seed,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "top_logprobs": (self.top_logprobs or 0) if self.logprobs else None,
             "reasoning_effort": self.reasoning_effort,
             "thinking_tokens": self.thinking_token_budget,
         }
-        requested["template"] = self._template(base.template)
+        requested["template"] = self._template(base.template, engine)
+        requested["extra"] = base.extra | self._extra(engine)
         merged = base.model_dump() | {k: v for k, v in requested.items() if v is not None}
         try:
             return Sampling.model_validate(merged)
         except ValidationError as error:
-            raise _bad_request(error) from error
+            raise bad_request(error, self._sent) from error
 
-    def _template(self, base: dict[str, Any]) -> dict[str, Any]:
+    def _extra(self, engine: str | None) -> dict[str, Any]:
+        """The ExtraParameters that the engine takes. The others are noted as ignored.
+
+        Raises:
+            BadRequest: the engine does not take one of CONSTRAINTS.
+        """
+        given = {name: getattr(self, name) for name in ExtraParameters.model_fields}
+        if given["min_tokens"] and self.max_tokens and given["min_tokens"] > self.max_tokens:
+            message = f"min_tokens is {given['min_tokens']}, more than max_tokens ({self.max_tokens})"
+            raise BadRequest(message, param=self._sent.get("min_tokens", "min_tokens"))
+        taken: dict[str, Any] = {}
+        for name, value in given.items():
+            if value is None:
+                continue
+            plain = value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
+            sent = self._sent.get(name, name)
+            if engine is None or can_honour(engine, name, plain):
+                taken[name] = plain
+            elif name in CONSTRAINTS:
+                harmless = UNSUPPORTED.get(sent, EMPTY[name])
+                raise unsupported(sent, harmless, f" (the engine {engine!r} cannot do it)")
+            elif sent not in self._ignored and value != OFF.get(name):
+                self._ignored = (*self._ignored, sent)
+        return taken
+
+    def _template(self, base: dict[str, Any], engine: str | None) -> dict[str, Any]:
         """`base`, changed by the arguments of the chat template that the request gives.
 
         Raises:
@@ -207,6 +240,8 @@ class ChatRequest(_Strict):
         """
         if self.reasoning_effort is not None:  # it is younger than what the recipe says
             base = {name: value for name, value in base.items() if name not in EFFORT_ARGUMENTS}
+        elif self.structure is not None and engine in ("llamacpp", "vllm"):
+            base = base | {"enable_thinking": False, "thinking": False}  # a thought has another form
         given = self.chat_template_kwargs or {}
         if (problem := template_problem(given)) is not None:
             raise BadRequest(f"chat_template_kwargs: {problem}", param="chat_template_kwargs")
@@ -220,111 +255,60 @@ def parse(body: bytes) -> ChatRequest:
         BadRequest: the body is no request; the message names the field, its value and what is allowed.
     """
     try:
-        fields = _read_object(body)
-        honoured = {name: value for name, value in fields.items() if _keep_or_refuse(name, value)}
+        fields = with_our_names(read_object(body))
+        honoured = {name: value for name, value in fields.items() if _is_kept(name, value)}
         # Back to JSON, because pydantic's messages speak of objects and arrays only in its JSON mode;
         # otherwise clients would read of Python's dictionaries and lists.
         request = ChatRequest.model_validate_json(json.dumps(honoured))
     except ValidationError as error:
-        raise _bad_request(error) from error
+        raise bad_request(error, fields.sent) from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
+    in_messages = ignored_fields(request.messages)
+    request._conversation = conversation(request.messages)
+    request._sent = fields.sent
     _check_combinations(request)
-    request._ignored = tuple(sorted(name for name in TOOL_LISTS if fields.get(name)))
+    lists = sorted(name for name in TOOL_LISTS if fields.get(name))
+    others = sorted(fields.sent.get(name, name) for name in fields if is_ignored(name))
+    request._ignored = (*lists, *others, *in_messages)
     return request
 
 
-def _keep_or_refuse(name: str, value: Any) -> bool:
-    """Whether to keep a parameter, because it is honoured (case 1 of the file's docstring). If not, it
-    is left out without an error: in cases 2 and 3, and in case 4 if its value asks for what happens
-    anyway.
+def _is_kept(name: str, value: Any) -> bool:
+    """Whether to keep a parameter, because it may be honoured (cases 1 and 5 of the file's docstring).
+    If not, it is left out without an error: in cases 2 to 4, and in case 6 if its value asks for what
+    happens anyway.
 
     Raises:
         BadRequest: the parameter is unknown, its value in case 3 is not an array, or its value in case
-            4 asks for a feature that SlimMoA does not have.
+            6 asks for a feature that SlimMoA does not have.
     """
+    if name in ExtraParameters.model_fields:  # 5
+        return value not in ({}, [])
     if name in ChatRequest.model_fields:  # 1
         return True
-    if name in IGNORED:  # 2
+    if name in IGNORED or is_ignored(name):  # 2, 4
         return False
     if name in TOOL_LISTS:  # 3
         if not isinstance(value, list):
-            raise _refusal(name, "has to be an array")
+            raise refusal(name, "has to be an array")
         return False
-    if name in UNSUPPORTED:  # 4
-        allowed = [json.dumps(harmless) for harmless in UNSUPPORTED[name]]
-        if json.dumps(value) not in allowed:  # compared as JSON, where true is not 1
-            ways = " or ".join(["leave it out", *(f"send {harmless}" for harmless in allowed)])
-            raise _refusal(name, f"is not supported here; {ways}")
+    if name in UNSUPPORTED:  # 6
+        require_harmless(name, value)
         return False
-    raise _refusal(name, "is not a parameter that this server knows")
-
-
-def _refusal(name: str, why: str) -> BadRequest:
-    return BadRequest(f"{name!r:.80} {why}", param=name[:LONGEST_PARAM])
-
-
-def _read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body holds, without the names whose value is null."""
-    try:
-        text = body.decode()
-        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_nulls)
-        # A lone surrogate is valid in JSON, but cannot be encoded when the text is sent on.
-        json.dumps(data, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"the body is not valid UTF-8: byte {error.start}") from error
-    except UnicodeEncodeError as error:
-        raise BadRequest("the body has a lone surrogate (\\ud800 to \\udfff) in a text") from error
-    except ValueError as error:
-        raise BadRequest(f"the body is not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise BadRequest("the body has to be a JSON object")
-    return data
-
-
-def _without_nulls(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without its nulls: as in OpenAI's API, null means that a field is absent.
-
-    A repeated name is refused, because proxies and servers differ in which of its values they take.
-
-    Raises:
-        ValueError: a name is repeated.
-    """
-    names = {name for name, _ in pairs}
-    if len(names) < len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return {name: value for name, value in pairs if value is not None}
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bad_request(error: ValidationError) -> BadRequest:
-    # For a union, pydantic reports an error of every alternative. The deepest error fits best.
-    worst = max(error.errors(include_url=False), key=lambda problem: len(problem["loc"]))
-    steps = [step for step in worst["loc"] if not _is_union_tag(step)]
-    where = ".".join(map(str, steps))[:LONGEST_PARAM]
-    value = "" if worst["type"] == "missing" else f", not {worst['input']!r:.80}"
-    return BadRequest(f"{where or 'body'}: {worst['msg']}{value}", param=where or None)
-
-
-def _is_union_tag(step: str | int) -> bool:
-    """Whether a step of an error's path names an alternative of a union rather than a field."""
-    return isinstance(step, str) and (step == "str" or "[" in step)
+    raise unknown(name, frozenset(ChatRequest.model_fields))
 
 
 def _check_combinations(request: ChatRequest) -> None:
     """Refuse a request that is wrong although each of its fields is valid by itself."""
-    if request.messages[-1].role != "user":
-        role = request.messages[-1].role
-        raise BadRequest(
-            f"the last message has to be the user's, not the {role}'s",
-            param=f"messages.{len(request.messages) - 1}.role",
-        )
-    if not any(message["content"].strip() for message in request.conversation()):
-        raise BadRequest("all messages are empty", param="messages")
-    if request.top_logprobs is not None and not request.logprobs:
+    continues = request.conversation()[-1]["role"] == "assistant"
+    asked = {"continue_final_message": continues, "add_generation_prompt": not continues}
+    for name, value in asked.items():
+        if getattr(request, name) not in (None, value):
+            last = "the assistant's, so it is" if continues else "not the assistant's, so it is not"
+            why = f"can only be {json.dumps(value)} here: the last message is {last} continued"
+            raise refusal(name, f"{why}; leave it out")
+    if request.top_logprobs and not request.logprobs:
         raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
     if request.stream_options is not None and not request.stream:
         raise BadRequest("stream_options needs stream to be true", param="stream_options")

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,13 +16,13 @@ from serve_app.http.answer_schema import (
     ChatCompletionChunk,
     CompletionUsage,
     ModelUsage,
+    TokenSum,
 )
 from serve_app.http.moa_object import moa_event, moa_summary, rounded
 from serve_app.http.request import ChatRequest
-from serve_app.mixture.events import AnswerDelta, AnswerDone, Call, Event, ProposalDone, Role, Summary
+from serve_app.http.sse import COMMENT, in_one_line, sse_event
+from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDone, Role, Summary
 
-KEEPALIVE = ": keep-alive\n\n"
-"""A comment, which clients skip. Comments keep proxies from closing a stream that is long silent."""
 TEXT_MARK = "\0"
 """Stands for the text in the chunk from which `_around_text` takes the parts before and after the text.
 No other field of a chunk contains this character."""
@@ -46,9 +46,9 @@ class ChatResponse:
     def chunks(self, batch: Sequence[Event]) -> str:
         """The server-sent events for the events of the answer; empty if the stream shows none of them.
 
-        No events stand for a while without any event and become a keep-alive.
+        No events stand for a while without any event and become a sign of life.
         """
-        return "".join(map(self._event, batch)) if batch else KEEPALIVE
+        return "".join(map(self._event, batch)) if batch else self._sign_of_life
 
     def _event(self, event: Event) -> str:
         if isinstance(event, AnswerDelta):
@@ -82,18 +82,20 @@ class ChatResponse:
                 **self._head,
                 "object": "chat.completion",
                 "choices": [choice],
-                "usage": count_usage(summary.calls),
+                "system_fingerprint": fingerprint(summary),
+                "usage": count_usage(summary),
                 "moa": moa_summary(summary, self._ignored, proposals if self._shows_events else None),
             }
         )
-        return completion.model_dump_json(exclude_unset=True)
+        return in_one_line(completion.model_dump_json(exclude_unset=True))
 
     def _text(self, delta: Delta) -> str:
         if not (delta.text or delta.reasoning or delta.logprobs):
             return ""
         if not (delta.reasoning or delta.logprobs):
             before, after = self._around_text
-            return before + to_json(delta.text).decode() + after
+            json = to_json(delta.text).decode()
+            return before + (json if json.isascii() else in_one_line(json)) + after
         content: dict[str, Any] = {"content": delta.text} if delta.text else {}
         if delta.reasoning:
             content["reasoning_content"] = delta.reasoning
@@ -109,12 +111,18 @@ class ChatResponse:
         before, _, after = self._chunk({"content": TEXT_MARK}).partition(to_json(TEXT_MARK).decode())
         return before, after
 
+    @cached_property
+    def _sign_of_life(self) -> str:
+        """A comment and a chunk without text, as one event (`sse.py` says why)."""
+        return COMMENT + self._chunk({"content": ""})
+
     def _end(self, summary: Summary) -> str:
         """The chunk with the finish reason and the summary, the chunk with the usage if the request
         asks for the usage, and `DONE`."""
         moa = moa_summary(summary, self._ignored, None)
-        last = self._chunk({}, finish=summary.answered.finish_reason, moa=moa)
-        usage = self._sse(choices=[], usage=count_usage(summary.calls)) if self._shows_usage else ""
+        made = fingerprint(summary)
+        last = self._chunk({}, finish=summary.answered.finish_reason, system_fingerprint=made, moa=moa)
+        usage = self._sse(choices=[], usage=count_usage(summary)) if self._shows_usage else ""
         return last + usage + DONE
 
     def _chunk(
@@ -134,28 +142,37 @@ class ChatResponse:
         chunk = ChatCompletionChunk.model_validate(
             {**self._head, "object": "chat.completion.chunk", **fields}
         )
-        return f"data: {chunk.model_dump_json(exclude_unset=True)}\n\n"
+        return sse_event(chunk.model_dump_json(exclude_unset=True))
 
 
-def count_usage(calls: Iterable[Call]) -> CompletionUsage:
-    """The tokens of all finished calls, in sum and by model and role.
+def fingerprint(summary: Summary) -> str:
+    """OpenAI's `system_fingerprint`, which tells answers of different make apart. Proxies that drop
+    fields which OpenAI does not have let it pass, so it says whether the answer is degraded."""
+    return "slimmoa-degraded" if summary.degraded else "slimmoa"
+
+
+def count_usage(summary: Summary) -> CompletionUsage:
+    """The tokens of the conversation and its answer, and those of all finished calls, in sum and by
+    model and role.
 
     `by_model` has one row for each model and role, in the order in which their first calls ended.
     Seconds are rounded to 0.1 ms.
     """
     rows: dict[tuple[str, str], ModelUsage] = {}
-    for call in calls:
+    for call in summary.calls:
         row = rows.setdefault((call.model, call.role), _no_usage(call.model, call.role))
         row.calls += 1
         row.prompt_tokens += call.prompt_tokens
         row.completion_tokens += call.completion_tokens
         row.engine_s = rounded(row.engine_s + call.engine_s)
-    prompt = sum(row.prompt_tokens for row in rows.values())
-    completion = sum(row.completion_tokens for row in rows.values())
+    read = sum(row.prompt_tokens for row in rows.values())
+    written = sum(row.completion_tokens for row in rows.values())
+    prompt, completion = summary.conversation_tokens, summary.answered.tokens
     return CompletionUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,
+        all_calls=TokenSum(prompt_tokens=read, completion_tokens=written, total_tokens=read + written),
         by_model=list(rows.values()),
     )
 

@@ -4,12 +4,13 @@ import time
 from typing import Any
 
 from fastapi import Request
-from openai.types import Model as ModelCard
 
 from configs.errors import UnknownModel
 from configs.schema import Recipe
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY
+from serve_app.http.answer_schema import ModelCard, ModelMeta
+from serve_app.mixture.context_budget import context_tokens
 
 
 class ServedModels:
@@ -17,10 +18,12 @@ class ServedModels:
 
     def __init__(self, recipe: Recipe) -> None:
         created = int(time.time())
-        owners = {recipe.name: "slimmoa", **{n: recipe.settings(n).engine for n in recipe.names}}
+        settings = {name: recipe.settings(name) for name in recipe.names}
+        owners = {recipe.name: "slimmoa", **{name: m.engine for name, m in settings.items()}}
+        contexts = {name: model.context_tokens for name, model in settings.items()}
+        contexts[recipe.name] = context_tokens(recipe)
         self._cards = {
-            name: ModelCard(id=name, created=created, object="model", owned_by=owner).model_dump()
-            for name, owner in owners.items()
+            name: _card(name, created, owner, contexts[name]) for name, owner in owners.items()
         }
 
     def require(self, model: str, key: Key) -> None:
@@ -47,3 +50,18 @@ class ServedModels:
         """The model names that the key may use."""
         allowed = key.allowance.models
         return [name for name in self._cards if allowed is None or name in allowed]
+
+
+def _card(name: str, created: int, owner: str, context: int) -> dict[str, Any]:
+    card = ModelCard(
+        id=name,
+        created=created,
+        object="model",
+        owned_by=owner,
+        max_model_len=context,
+        context_length=context,
+        context_window=context,
+        max_context_length=context,
+        meta=ModelMeta(n_ctx=context),
+    )
+    return card.model_dump()

@@ -9,6 +9,7 @@ from typing import cast
 
 from actors.engine import Delta, Message, merge
 from configs.errors import (
+    ContentFiltered,
     DeadlineExceeded,
     EmptyAnswer,
     EngineUnavailable,
@@ -18,6 +19,7 @@ from configs.errors import (
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
 from serve_app.mixture.events import (
+    FILTERED,
     AnswerDelta,
     Answered,
     Call,
@@ -32,6 +34,7 @@ from serve_app.mixture.events import (
 from serve_app.mixture.models import Models
 from serve_app.mixture.only_reasoning import only_reasoning
 from serve_app.mixture.retry import Retries
+from serve_app.mixture.stand_in import stand_in
 from serve_app.mixture.time_limit import TimeLimit
 from serve_app.safe_traceback import safe_traceback
 
@@ -72,7 +75,7 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
        text: `Missing`, and the next model is tried.
     5. The model fails after the client has read text, or the last model fails and there is no proposal:
        the error is raised.
-    6. No model is left: the best proposal is the answer.
+    6. No model is left: the best proposal is the answer, within the request's limits.
 
     If the answer is not streamed, the client reads no text before its end. If there is a proposal,
     blank text and reasoning do not count as text in these cases. So reasoning may have been streamed
@@ -96,8 +99,11 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
             failure = _to_request_error(error, model)
         yield Missing(0, model, failure.code, failure.message)  # 4
     assert task.best is not None
-    yield AnswerDelta(Delta(text=task.best.text))  # 6
-    yield Answered(task.best.model, task.best.call.finish_reason, fallback="reference")
+    text, reason = await stand_in(task.best, task.sampling, task.deadline, models)  # 6
+    yield AnswerDelta(Delta(text=text))
+    written, most = task.best.call.completion_tokens, task.sampling.max_tokens
+    tokens = written if most is None else min(written, most)
+    yield Answered(task.best.model, reason, fallback="reference", tokens=tokens)
 
 
 def _to_request_error(error: Exception, model: str) -> RequestError:
@@ -178,6 +184,8 @@ class _Writer:
             call = Call.from_delta(self._model, task.role, whole, task.sampling.seed)
             if not self._has_text and task.best is not None:  # 4
                 yield Spent(call)
+                if whole.finish_reason == "content_filter":
+                    raise ContentFiltered(f"model {self._model!r} {FILTERED}", model=self._model)
                 if whole.reasoning:
                     raise OnlyReasoning(only_reasoning(whole, task.sampling), model=self._model)
                 raise EmptyAnswer(f"model {self._model!r} wrote nothing", model=self._model)
@@ -190,6 +198,7 @@ class _Writer:
             cut=cut,
             first_s=self._first_s,
             call=call,
+            tokens=0 if call is None else call.completion_tokens,
         )
 
     def _note(self, came: Delta) -> None:

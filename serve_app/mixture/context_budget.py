@@ -21,6 +21,8 @@ USEFUL_TOKENS = 24
 """Fewest tokens that a trimmed reference keeps; fewer are not worth reading. The number is below
 LEAST_TOKENS, because a request that passed the check of LEAST_TOKENS must still fit with the references
 in place, and tokens merge differently where texts meet."""
+CHARACTERS_PER_TOKEN = 4
+"""Characters of English in a token, as a rule."""
 TRIM_ATTEMPTS = 4
 """How often references are trimmed and counted before the request is refused."""
 
@@ -55,12 +57,18 @@ class PromptTask:
             least: the fewest tokens that all references together need; 0 without references.
         """
         context = self.recipe.settings(self.model).context_tokens
-        what = f"the conversation with {least} tokens of references" if least else "the conversation"
+        parts = f"{count - least} in the messages, {self.reserve_tokens} in the completion"
+        if least:
+            parts += f", {least} in references"
+        # In OpenAI's words: LiteLLM and agents know an overflow by them, and shorten the conversation.
         message = (
-            f"{what} takes {count} tokens and model {self.model!r} holds {context}, of which "
-            f"{self.reserve_tokens} are kept for the answer (max_tokens): {count - self.room} too many"
+            f"This model's maximum context length is {context} tokens. However, you requested "
+            f"{count + self.reserve_tokens} tokens ({parts}): {count - self.room} too many for model "
+            f"{self.model!r}. Please reduce the length of the messages or completion."
         )
-        return ContextTooLong(message, model=self.model, param="messages")
+        # Whatever takes more is at fault: a client cannot mend a large max_tokens by shorter messages.
+        param = "max_tokens" if self.reserve_tokens > count else "messages"
+        return ContextTooLong(message, model=self.model, param=param)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,28 @@ async def fit(task: PromptTask, models: Models) -> FittedPrompt:
             break
         budget -= count - task.room  # tokens merge differently where a text is cut
     raise task.too_long(count, sum(min(n, USEFUL_TOKENS) for n in lengths))
+
+
+def context_tokens(recipe: Recipe) -> int:
+    """The context of the mixture: most tokens of a conversation and its answer, as a client counts
+    them.
+
+    1. The aggregator also reads the instructions and LEAST_TOKENS of each reference.
+    2. Enough proposers for the quorum have to hold the conversation beside their own answers.
+
+    The models' tokenizers differ, so the number is a guide, and `check_conversation` decides.
+    """
+    aggregator = recipe.aggregator
+    instructions = len(recipe.references.prompt) // CHARACTERS_PER_TOKEN
+    beside = instructions + recipe.samples[-1] * LEAST_TOKENS
+    read = recipe.settings(aggregator.model).context_tokens - beside  # 1
+    rooms = [
+        recipe.settings(proposer.model).context_tokens - proposer.sampling.most_tokens
+        for proposer in recipe.layers[0].proposers
+        for _ in range(proposer.samples)
+    ]
+    conversation = sorted(rooms, reverse=True)[recipe.limits.quorum - 1]  # 2
+    return max(0, min(read, conversation + aggregator.sampling.most_tokens))
 
 
 def token_bound(messages: Sequence[Message]) -> int:

@@ -22,6 +22,8 @@ from typing import Literal
 
 from actors.engine import Delta, FinishReason
 
+FILTERED = "was stopped by its server's filter, or refused to answer"
+"""What is said of a model whose answer ended with `content_filter`."""
 Role = Literal["proposer", "aggregator", "direct"]
 """What a model does in an answer; `direct` if the model answers alone."""
 
@@ -103,9 +105,10 @@ class Missing:
     layer: int
     model: str
     cause: str
-    """`late` (not in time), `empty` (no text), `only_reasoning` (no answer after the reasoning), or the
-    code of an error. `quorum_not_met`: the model did
-    its part, but its layer, which was not the first, had fewer proposals than the quorum."""
+    """`late` (not in time), `empty` (no text), `only_reasoning` (no answer after the reasoning),
+    `content_filter` (a filter or the model itself refused), or the code of an error. `quorum_not_met`:
+    the model did its part, but its layer, which was not the first, had fewer proposals than the
+    quorum."""
     detail: str
     """The cause in a sentence for people."""
 
@@ -122,7 +125,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class ProposalDropped:
-    """A sample does not contribute. `ProposalDone` may have come before: see case 7 in `layer.py`."""
+    """A sample does not contribute. `ProposalDone` may have come before: see case 8 in `layer.py`."""
 
     place: int
     missing: Missing
@@ -179,6 +182,9 @@ class Answered:
     call: Call | None = None
     """The call that wrote the answer; None if the answer is a proposal, or if the deadline cut the
     answer."""
+    tokens: int = 0
+    """Tokens that the model wrote for the answer, reasoning included; 0 if the deadline cut the
+    answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,9 @@ class Summary:
     stages: tuple[StageDone, ...]
     calls: tuple[Call, ...]
     """All finished calls, those that gave nothing usable included."""
+    conversation_tokens: int = 0
+    """Tokens of the conversation without references, as the models of the first stage counted it: the
+    largest of their numbers, because tokenizers differ. 0 if no call of that stage finished."""
 
     @property
     def degraded(self) -> bool:

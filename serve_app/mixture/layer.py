@@ -10,7 +10,8 @@ What becomes of a sample, and the cause that `ProposalDropped` names:
 | 4 | its call ends with reasoning and no answer | `Spent`, `ProposalDropped` | `only_reasoning` |
 | 5 | the layer's time is up before its call ends | `ProposalDropped` | `late` |
 | 6 | its replica is lost and a retry is possible | `Retried`, then those of another case | |
-| 7 | case 1, but a later layer misses the quorum | case 1, `ProposalDropped` | `quorum_not_met` |
+| 7 | a filter ends its call, or the model refuses | `Spent`, `ProposalDropped` | `content_filter` |
+| 8 | case 1, but a later layer misses the quorum | case 1, `ProposalDropped` | `quorum_not_met` |
 
 A layer's time is up at the first of these moments:
 
@@ -29,6 +30,7 @@ from typing import cast
 from actors.engine import Delta, Message, merge
 from actors.text.thinking import without_reasoning
 from configs.errors import (
+    ContentFiltered,
     ContextTooLong,
     DeadlineExceeded,
     EmptyAnswer,
@@ -41,6 +43,7 @@ from configs.errors import (
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import PromptTask, fit
 from serve_app.mixture.events import (
+    FILTERED,
     Call,
     Event,
     Missing,
@@ -59,6 +62,7 @@ from serve_app.safe_traceback import safe_traceback
 SHARED_CAUSES: dict[str, type[RequestError]] = {
     "late": DeadlineExceeded,
     ContextTooLong.code: ContextTooLong,
+    ContentFiltered.code: ContentFiltered,
     Overloaded.code: Overloaded,
 }
 """Errors by the cause of missing samples. If the first layer misses the quorum, and all missing samples
@@ -174,7 +178,7 @@ class _Layer:
                 if isinstance(outcome, ProposalDone):  # 1
                     done.append(sample)
                     self._emit(outcome)
-                else:  # 2, 3, 4
+                else:  # 2, 3, 4, 7
                     self._emit(ProposalDropped(sample.place, outcome))
             if len(done) >= limits.quorum and limits.grace_s is not None:
                 limit = min(limit, loop.time() + limits.grace_s)  # c
@@ -182,7 +186,7 @@ class _Layer:
             call.cancel()
         for sample in waiting.values() if calls else task.samples:  # 5
             self._drop(sample, "late", "was not done when the layer's time was up")
-        if len(done) < limits.quorum and task.references:  # 7
+        if len(done) < limits.quorum and task.references:  # 8
             detail = (
                 f"{len(done)} of {limits.quorum} proposals came, so the last layer's are used again"
             )
@@ -211,6 +215,9 @@ class _Layer:
         whole = await self._complete(sample)
         call = Call.from_delta(sample.model, "proposer", whole, sample.sampling.seed)
         text = without_reasoning(whole.text)
+        if whole.finish_reason == "content_filter":  # 7
+            self._emit(Spent(call))
+            return self._missing(sample, ContentFiltered.code, f"the model {FILTERED}")
         if not text:
             self._emit(Spent(call))
             if whole.text.strip() or whole.reasoning:  # 4

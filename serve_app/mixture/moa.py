@@ -26,6 +26,7 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.layer import LayerTask, Sample, propose, quorum_error
 from serve_app.mixture.models import Models
+from serve_app.mixture.prefill import without_prefill
 from serve_app.mixture.summary import SummaryBuilder
 
 
@@ -57,7 +58,8 @@ async def answer(
     proposal is worth more to the user than an error. Without any proposal the request fails.
 
     Args:
-        messages: the conversation.
+        messages: the conversation. A message of the assistant at its end is read and continued by the
+            aggregator only.
         recipe: the mixture.
         models: the models of the recipe.
         sampling: how the aggregator samples; by default as the recipe says.
@@ -85,7 +87,7 @@ async def answer(
             recipe=recipe,
             number=number,
             samples=_samples(layer, number, summary.seed, fixed=seed is not None),
-            messages=messages,
+            messages=without_prefill(messages),
             references=_shuffled_texts(references, summary.seed, number),
             deadline=deadline,
             stream_proposals=stream_proposals,

@@ -16,7 +16,7 @@ def only_reasoning(whole: Delta, sampling: Sampling) -> str:
         "template: {enable_thinking: false} for the model turns reasoning off, if its chat template can"
     )
     if sampling.thinking_tokens is None:
-        limits = f"a limit for reasoning (thinking_tokens) beside max_tokens ({sampling.max_tokens})"
+        limits = f"a limit for reasoning (thinking_tokens) beside max_tokens ({sampling.answer_tokens})"
     else:
         limits = f"more thinking_tokens ({sampling.thinking_tokens})"
     return f"{spent}; {off}; {limits} leaves room for the answer"

@@ -30,6 +30,7 @@ class SummaryBuilder:
         self._retried: list[Retried] = []
         self._stages: list[StageDone] = []
         self._calls: list[Call] = []
+        self._conversation_tokens = 0
         self._answered: Answered | None = None
 
     async def stage(self, name: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
@@ -49,6 +50,8 @@ class SummaryBuilder:
                 yield event
         first_s = self._answered.first_s if self._answered else None
         done = StageDone(name, loop.time() - began, first_s)
+        if not self._stages:  # later stages read references too
+            self._conversation_tokens = max((call.prompt_tokens for call in self._calls), default=0)
         self._stages.append(done)
         yield done
 
@@ -63,6 +66,7 @@ class SummaryBuilder:
             retried=tuple(self._retried),
             stages=tuple(self._stages),
             calls=tuple(self._calls),
+            conversation_tokens=self._conversation_tokens,
         )
 
     def _take(self, event: Event) -> None:

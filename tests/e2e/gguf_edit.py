@@ -1,12 +1,13 @@
-"""Copies a GGUF file with another chat template and other texts of some tokens, for tests."""
+"""Copies a GGUF file with other metadata, with other texts of some tokens, or in parts, for tests."""
 
 import struct
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-STRING, ARRAY = 8, 9
+UINT16, UINT32, INT32, FLOAT32, STRING, ARRAY = 2, 4, 5, 6, 8, 9
 CONTROL, USER_DEFINED = 3, 4
 
 
@@ -21,11 +22,15 @@ class _Header:
         for _ in range(keys):
             key, kind = self._string(), self._scalar("I")
             self.metadata[key.decode()] = (kind, self._value(kind))
+        self.infos: list[tuple[bytes, int]] = []
+        """Of each tensor, the bytes that describe it up to its offset, and the offset."""
         self.end_of_metadata = self._at
         for _ in range(self.tensors):
+            start = self._at
             self._string()
             rank = self._scalar("I")
-            self._at += 8 * rank + 12  # sizes, type and offset
+            self._at += 8 * rank + 4  # sizes and type
+            self.infos.append((data[start : self._at], self._scalar("Q")))
         self.end = self._at
 
     def _scalar(self, form: str) -> Any:
@@ -57,32 +62,109 @@ def _written(kind: int, value: Any) -> bytes:
 
 
 def edited(
-    source: Path, target: Path, template: str, tokens: Mapping[str, str], kind: int = USER_DEFINED
+    source: Path,
+    target: Path,
+    template: str | None = None,
+    tokens: Mapping[str, str] | None = None,
+    kind: int = USER_DEFINED,
+    metadata: Mapping[str, tuple[int, Any]] | None = None,
 ) -> Path:
     """Write the copy to `target`.
 
     Args:
         source: the file.
         target: the copy.
-        template: the copy's chat template.
+        template: the copy's chat template; None for that of the file.
         tokens: the new text of a token by its old text.
         kind: the type that these tokens have in the copy.
+        metadata: further values with their types, by key.
     """
     data = source.read_bytes()
     header = _Header(data)
-    metadata = header.metadata
-    metadata["tokenizer.chat_template"] = (STRING, template.encode())
+    changed = {} if template is None else {"tokenizer.chat_template": (STRING, template.encode())}
+    found = header.metadata | changed | dict(metadata or {})
+    _rename(found, tokens or {}, kind)
+    rest = data[header.end_of_metadata : header.end]
+    start = _aligned(header.end, header)
+    target.write_bytes(_file(found, header.tensors, rest, data[start:], header))
+    return target
+
+
+def split(source: Path, folder: Path, count: int) -> list[Path]:
+    """Write the file in `count` parts into `folder`, as llama.cpp's gguf-split does."""
+    data = source.read_bytes()
+    header = _Header(data)
+    start = _aligned(header.end, header)
+    offsets = sorted(offset for _, offset in header.infos)
+    ends = dict(zip(offsets, [*offsets[1:], len(data) - start], strict=True))
+    files = []
+    for number in range(count):
+        mine = header.infos[
+            len(header.infos) * number // count : len(header.infos) * (number + 1) // count
+        ]
+        metadata = (header.metadata if number == 0 else {}) | {
+            "split.no": (UINT16, number),
+            "split.count": (UINT16, count),
+            "split.tensors.count": (INT32, len(header.infos)),
+        }
+        infos, body = b"", b""
+        for info, offset in mine:
+            infos += info + struct.pack("<Q", len(body))
+            body += data[start + offset : start + ends[offset]]
+        files.append(folder / f"{source.stem}-{number + 1:05}-of-{count:05}.gguf")
+        files[-1].write_bytes(_file(metadata, len(mine), infos, body, header))
+    return files
+
+
+def _aligned(at: int, header: _Header) -> int:
+    alignment: int = header.metadata.get("general.alignment", (UINT32, 32))[1]
+    return -(-at // alignment) * alignment
+
+
+def _file(
+    metadata: Mapping[str, tuple[int, Any]], tensors: int, infos: bytes, body: bytes, header: _Header
+) -> bytes:
+    head = b"GGUF" + struct.pack("<IQQ", 3, tensors, len(metadata))
+    for key, (of, value) in metadata.items():
+        head += _written(STRING, key.encode()) + struct.pack("<I", of) + _written(of, value)
+    head += infos
+    return head + b"\0" * (_aligned(len(head), header) - len(head)) + body
+
+
+def _rename(metadata: dict[str, tuple[int, Any]], tokens: Mapping[str, str], kind: int) -> None:
     texts: list[bytes] = metadata["tokenizer.ggml.tokens"][1][1]
     kinds: list[int] = metadata["tokenizer.ggml.token_type"][1][1]
     for old, new in tokens.items():
         at = texts.index(old.encode())
         texts[at], kinds[at] = new.encode(), kind
-    head = data[:8] + struct.pack("<QQ", header.tensors, len(metadata))
-    for key, (of, value) in metadata.items():
-        head += _written(STRING, key.encode()) + struct.pack("<I", of) + _written(of, value)
-    head += data[header.end_of_metadata : header.end]
-    alignment = metadata.get("general.alignment", (4, 32))[1]
-    start = -(-header.end // alignment) * alignment
-    head += b"\0" * (-len(head) % alignment)
-    target.write_bytes(head + data[start:])
+
+
+def invented(
+    source: Path,
+    target: Path,
+    family: str,
+    keys: Mapping[str, int | float],
+    tensors: Mapping[str, tuple[int, ...]],
+) -> Path:
+    """Write a model of zeros to `target` that has the vocabulary of another file.
+
+    Args:
+        source: the other file.
+        target: the model.
+        family: its architecture.
+        keys: numbers of its metadata, without the family before the names.
+        tensors: the shape of each tensor; all have 32 bits.
+    """
+    header = _Header(source.read_bytes())
+    metadata = {k: v for k, v in header.metadata.items() if k.startswith("tokenizer.")}
+    metadata["general.architecture"] = (STRING, family.encode())
+    for key, number in keys.items():
+        kind = FLOAT32 if isinstance(number, float) else UINT32
+        metadata[f"{family}.{key}"] = (kind, number)
+    infos, size = b"", 0
+    for name, shape in tensors.items():
+        infos += _written(STRING, name.encode()) + struct.pack("<I", len(shape))
+        infos += struct.pack(f"<{len(shape)}QIQ", *shape, 0, size)
+        size += -(-4 * prod(shape) // 32) * 32
+    target.write_bytes(_file(metadata, len(tensors), infos, bytes(size), header))
     return target

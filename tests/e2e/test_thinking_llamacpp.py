@@ -4,17 +4,20 @@ SmolLM2 does not think. In a copy of its file, two tokens that no template uses 
 thought, and the chat template begins a thought unless it is told not to.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.engine import Delta, Message, Share, merge
+from actors.engine import NONE, Delta, Message, Share, collect_answer, merge
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
+from configs.errors import QuorumNotMet
 from configs.load import load
-from configs.schema import LlamaCppModel, Sampling
+from configs.schema import LlamaCppModel, Recipe, Sampling
+from serve_app.mixture import moa
+from serve_app.mixture.events import AnswerDelta, ProposalDone, ProposalDropped
 from tests.e2e.gguf_edit import CONTROL, USER_DEFINED, edited
 
 pytestmark = pytest.mark.weights
@@ -38,13 +41,15 @@ def thinker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return edited(source, target, TEMPLATE, marks, request.param)
 
 
+def make(thinker: Path, **settings: Any) -> LlamaCppEngine:
+    weights = [{"path": str(thinker)}]
+    usual = {"engine": "llamacpp", "weights": weights, "context_tokens": 1024, "concurrency": 2}
+    return LlamaCppEngine("thinker", LlamaCppModel.model_validate(usual | settings), Share(threads=2))
+
+
 @pytest.fixture
 async def engine(thinker: Path) -> AsyncIterator[LlamaCppEngine]:
-    weights = [{"path": str(thinker)}]
-    model = LlamaCppModel.model_validate(
-        {"engine": "llamacpp", "weights": weights, "context_tokens": 1024, "concurrency": 2}
-    )
-    engine = LlamaCppEngine("thinker", model, Share(threads=2))
+    engine = make(thinker)
     await engine.start()
     yield engine
     await engine.stop()
@@ -63,6 +68,7 @@ async def test_reasoning_is_on_or_off_and_is_counted_as_the_engine_counts(
         ({"reasoning_effort": "high"}, True),
         ({"reasoning_effort": "none"}, False),
         ({"template": {"enable_thinking": False}}, False),
+        (ON | {"thinking_tokens": 4, "max_tokens": 5}, True),
     ):
         whole = await answer(engine, **sampling)
         assert (bool(whole.reasoning), "think" in whole.text) == (thinks, False)
@@ -85,6 +91,80 @@ async def test_a_thought_ends_at_its_limit_and_the_answer_has_its_own(engine: Ll
     assert bounded.completion_tokens <= 4 + 5 + 3  # and the mark, with line breaks
     none = await answer(engine, **ON, max_tokens=5, thinking_tokens=0)
     assert none.reasoning == ""
+
+
+async def test_speculation_leaves_the_limit_of_a_thought_as_it_is(
+    engine: LlamaCppEngine, thinker: Path
+) -> None:
+    bounded = ON | {"max_tokens": 12, "thinking_tokens": 12}
+    guessing = make(thinker, speculation={"method": "ngram", "match_tokens": 1})
+    await guessing.start()
+    found = await answer(guessing, **bounded)
+    await guessing.stop()
+    assert found == await answer(engine, **bounded)
+
+
+class Alone:
+    """The models of a mixture that are all one engine in this process."""
+
+    def __init__(self, engine: LlamaCppEngine) -> None:
+        self._engine = engine
+
+    def stream(
+        self, _model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncIterator[Delta]:
+        return self._engine.stream(messages, sampling, streamed)
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await collect_answer(self.stream(model, messages, sampling, streamed=False))
+
+    async def count_tokens(
+        self, _model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
+        return len(await self._engine.token_ends(messages, template))
+
+    async def token_ends(self, _model: str, texts: Sequence[str]) -> list[list[int]]:
+        return [await self._engine.token_ends(text) for text in texts]
+
+    async def is_alive(self, _model: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("thinking", "causes"),
+    [
+        ({"thinking_tokens": 6}, []),
+        ({"template": {"enable_thinking": False}}, []),
+        ({}, ["only_reasoning"] * 2),  # nothing holds the thought back, and it uses up all tokens
+    ],
+    ids=["bounded", "off", "unbounded"],
+)
+async def test_a_mixture_of_a_model_that_thinks(
+    engine: LlamaCppEngine, thinking: dict[str, Any], causes: list[str]
+) -> None:
+    sampling = {"max_tokens": 10, "temperature": 0, "template": {"enable_thinking": True}} | thinking
+    recipe = Recipe.model_validate(
+        {
+            "name": "mix",
+            "models": {"thinker": engine._model.model_dump()},
+            "layers": [{"proposers": [{"model": "thinker", "samples": 2, "sampling": sampling}]}],
+            "aggregator": {"model": "thinker", "sampling": sampling | {"max_tokens": 6}},
+            "limits": {"quorum": 1, "deadline_s": 60, "layer_deadline_s": 30},
+        }
+    )
+    events = []
+    try:
+        async for event in moa.answer(QUESTION, recipe, Alone(engine)):
+            events.append(event)
+    except QuorumNotMet:
+        assert causes
+    missing = [event.missing.cause for event in events if isinstance(event, ProposalDropped)]
+    assert missing == causes
+    if not causes:
+        assert [bool(e.text) for e in events if isinstance(e, ProposalDone)] == [True, True]
+        answer = merge([event.delta for event in events if isinstance(event, AnswerDelta)])
+        assert answer.text.strip()
+        assert "think>" not in answer.text
 
 
 async def test_marks_in_a_message_are_no_tokens(engine: LlamaCppEngine) -> None:

@@ -40,10 +40,13 @@ def test_a_whole_answer_is_made_from_two_real_models(endpoint: Endpoint) -> None
     assert len(set(proposals.values())) == 2
     rows = {(r["model"], r["role"]): r for r in answer.usage.by_model}
     assert set(rows) == {(m, "proposer") for m in PROPOSERS} | {("qwen2.5-coder-0.5b", "aggregator")}
-    assert answer.usage.completion_tokens == sum(r["completion_tokens"] for r in rows.values())
+    writer = rows["qwen2.5-coder-0.5b", "aggregator"]
+    assert answer.usage.completion_tokens == writer["completion_tokens"]
+    written = answer.usage.all_calls["completion_tokens"]
+    assert written == sum(r["completion_tokens"] for r in rows.values())
     # The aggregator read the question and both proposals.
-    read = rows["qwen2.5-coder-0.5b", "aggregator"]["prompt_tokens"]
-    assert read > sum(r["completion_tokens"] for (_, role), r in rows.items() if role == "proposer")
+    proposed = sum(r["completion_tokens"] for (_, role), r in rows.items() if role == "proposer")
+    assert writer["prompt_tokens"] > proposed
 
 
 def test_a_stream_shows_the_proposals_grow_and_then_the_answer(endpoint: Endpoint) -> None:

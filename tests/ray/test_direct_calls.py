@@ -129,7 +129,7 @@ class Load:
         assert answer.status_code == 200, answer.text
         found = _read_stream(answer.text) if stream else answer.json()
         assert found["moa"]["degraded"] is False, found["moa"]
-        tokens: int = found["usage"]["completion_tokens"]
+        tokens: int = found["usage"]["all_calls"]["completion_tokens"]
         return tokens
 
 

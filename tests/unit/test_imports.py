@@ -66,6 +66,7 @@ HTTP = {
     "serve_app.http.health",
     "serve_app.access.auth",
     "serve_app.http.openapi",
+    "serve_app.http.paths",
     "serve_app.http.served_models",
     "serve_app.error_response",
     "serve_app.http.exchange",
@@ -74,7 +75,7 @@ HTTP = {
 }
 # Library: the only modules that may import it.
 HOMES = {
-    "xllamacpp": {"actors.engines.llamacpp"},
+    "xllamacpp": {"actors.engines.llamacpp_params"},
     "aiohttp": {
         "actors.engines.http_events",
         "actors.engines.llamacpp",
@@ -276,7 +277,7 @@ def test_an_import_that_breaks_a_rule_is_found(
         "serve_app/http/api.py": "",
         "serve_app/error_response.py": "",
         "actors/engine.py": "",
-        "actors/engines/llamacpp.py": "import xllamacpp, aiohttp\n",
+        "actors/engines/llamacpp.py": "import aiohttp\n",
         "cluster/ray_runtime.py": "import ray\n",
         "configs/schema.py": "import json\n",
     }

@@ -86,10 +86,15 @@ def test_an_unknown_card_has_exit_code_1_and_the_names_of_all_cards() -> None:
     assert "no card 'A1000' in the catalog; it has: A100-40GB" in found.stderr
 
 
-def test_a_plan_needs_the_size_of_files_that_are_not_here() -> None:
-    found = call("plan", "tiny_cpu")
-    assert found.exit_code == 1
-    assert "slimmoa models RECIPE --fetch" in found.stderr
+def test_a_preset_for_laptops_is_planned_before_anything_is_downloaded() -> None:
+    found = call("plan", "laptop_16gb", "--json")
+    assert found.exit_code == 0, found.stderr
+    weights = json.loads(found.stdout)["weights"]
+    assert {name: each["bytes"] for name, each in weights.items()} == {
+        "qwen3-4b": 2_497_281_120,
+        "ministral-3-3b": 2_147_023_008,
+        "gemma-4-e4b": 5_154_941_280,
+    }
 
 
 def test_a_plan_does_not_import_ray() -> None:
@@ -113,7 +118,8 @@ def test_models_are_listed_with_what_they_do_and_where_their_weights_are() -> No
     assert found.exit_code == 0
     rows = {line.split()[0]: line for line in found.output.splitlines()[1:]}
     assert set(rows) == set(load("tiny_cpu").models)
-    assert all("llamacpp" in row and "not here yet" in row for row in rows.values())
+    assert all("llamacpp" in row for row in rows.values())
+    assert "491.4 MB to fetch" in rows["qwen2.5-coder-0.5b"]
     assert "aggregates" in rows[load("tiny_cpu").aggregator.model]
     assert any("proposes in layer 1" in row for row in rows.values())
 

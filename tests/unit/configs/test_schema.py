@@ -33,7 +33,11 @@ def committed_schema() -> dict[str, Any]:
 def test_the_presets_are_the_promised_ones() -> None:
     local = ["remote", "scripted", "tiny_cpu", "vllm_cpu"]
     gpus = ["bf16_vs_quantized", "moa_lite", "self_moa", "slim_moa_a100", "small_moa_24gb"]
-    assert presets() == sorted([*local, *gpus, "together_moa"])
+    cards = [
+        f"moa_{card}" for card in ("12gb", "16gb", "24gb", "48gb", "a100_80gb", "h100_80gb", "h200")
+    ]
+    laptops = ["laptop_8gb", "laptop_16gb", "laptop_32gb"]
+    assert presets() == sorted([*local, *gpus, "together_moa", *cards, *laptops])
 
 
 @pytest.mark.parametrize("preset", presets())
@@ -90,7 +94,11 @@ def test_every_key_of_every_model_is_described() -> None:
         ("stop", ["x"] * 17),
         ("seed", 2**63),
         ("top_logprobs", 21),
-        ("top_k", 40),
+        ("top_k", -2),
+        ("top_k", 1.5),
+        ("min_p", 1.1),
+        ("repetition_penalty", 0),
+        ("typical_p", 0.5),
     ],
 )
 def test_sampling_refuses(key: str, value: object) -> None:

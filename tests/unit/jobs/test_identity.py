@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from actors.engine import Message
 from configs.schema import Model, Sampling
+from configs.weights import part_names
 from jobs.identity import KEY_BYTES, QUESTION_BYTES, call_key, model_identity
 
 SHA = "5" * 64
@@ -65,6 +66,7 @@ def test_every_setting_of_the_sampling_counts(name: str) -> None:
         "stop": ("x",),
         "seed": 1,
         "top_logprobs": 0,
+        "top_k": 20,
         "max_tokens": 9,
         "thinking_tokens": 0,
         "reasoning_effort": "none",
@@ -190,6 +192,28 @@ def test_a_local_file_that_is_not_there_has_an_identity_until_it_comes(tmp_path:
     before = model_identity(local)
     file.write_bytes(b"")
     assert model_identity(local) != before
+
+
+def test_parts_of_a_split_file_count_together(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in part_names("m-00001-of-00002.gguf")]
+    for file in files:
+        file.write_bytes(b"old")
+    local = model({"engine": "llamacpp", "weights": [{"path": str(files[0])}]})
+    before = model_identity(local)
+    files[1].write_bytes(b"longer")
+    assert model_identity(local) != before
+    source = {"hub": "o/n", "file": files[0].name}
+    sums = [source | {"part_sha256": [SHA, digit * 64]} for digit in "56"]
+    found = [model_identity(model(LLAMACPP | {"weights": [each]})) for each in (source, *sums)]
+    assert len(set(found)) == 3
+
+
+def test_the_type_of_a_kv_cache_counts_and_the_usual_one_is_as_before() -> None:
+    usual = model_identity(model(LLAMACPP))
+    assert usual == model_identity(model(LLAMACPP | {"kv_cache_type": "f16"}))
+    assert usual == model_identity(model(LLAMACPP | {"gpu_layers": 3, "speculation": "ngram"}))
+    assert usual != model_identity(model(LLAMACPP | {"kv_cache_type": "q8_0"}))
+    assert usual == "3d8743cd6edc6b3c64f050bac48f8803"  # as before there was the setting
 
 
 def test_another_engine_is_another_model() -> None:

@@ -34,10 +34,13 @@ def base(**changes: Any) -> Recipe:
     return Recipe.model_validate(data | changes)
 
 
-def places(variant: Variant) -> list[list[tuple[str, int, float, int | None]]]:
+def places(variant: Variant) -> list[list[tuple[str, int, float | None, int | None]]]:
     """Model, samples, temperature and seed of each proposer, by layer."""
     return [
-        [(p.model, p.samples, p.sampling.temperature, p.sampling.seed) for p in layer.proposers]
+        [
+            (p.model, p.samples, p.sampling.filled().temperature, p.sampling.seed)
+            for p in layer.proposers
+        ]
         for layer in variant.recipe.layers
     ]
 

@@ -188,7 +188,9 @@ class Exchange:
         return message["body"]
 
     async def events(self) -> list[Any]:
-        """Wait for the next part of the body and read its events: chunks, `keep-alive`, `[DONE]`."""
+        """Wait for the next part of the body and read its events: chunks, `keep-alive`, `[DONE]`.
+
+        A sign of life, which is a comment and a chunk without text, is read as `keep-alive`."""
         parts = (await self.body()).decode().removesuffix("\n\n").split("\n\n")
         return [_read(part) for part in parts]
 
@@ -210,8 +212,16 @@ class Exchange:
 
 
 def _read(part: str) -> Any:
-    kind, _, data = part.partition(": ")
-    return data if kind == "" or data == "[DONE]" else json.loads(data)
+    comment, _, behind = part.rpartition("\n")
+    data = behind.removeprefix("data: ")
+    if data == "[DONE]":
+        return data
+    chunk = json.loads(data)
+    if not comment:
+        return chunk
+    assert comment == ": keep-alive"
+    assert chunk["choices"][0]["delta"] == {"content": ""}
+    return "keep-alive"
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import pytest
 from aiohttp import web
 
 from actors.engine import Delta
-from actors.engines import http_events, openai_wire
+from actors.engines import http_events
 from actors.engines.openai_http import OpenAIHttpEngine
+from actors.engines.openai_request import request_body
+from actors.engines.token_estimate import estimated_ends
 from configs.errors import (
     EngineUnavailable,
 )
@@ -232,6 +234,12 @@ async def test_stopping_ends_a_waiting_call_at_once(connect: Connect, reply: Rep
 @pytest.mark.parametrize(
     ("sampling", "sent"),
     [
+        ({}, {}),
+        ({"presence_penalty": 0, "frequency_penalty": 0}, {}),
+        ({"top_p": 1, "top_k": 0, "min_p": 0}, {"top_p": 1, "top_k": 0, "min_p": 0}),
+        ({"top_k": 20, "repetition_penalty": 1.05}, {"top_k": 20, "repetition_penalty": 1.05}),
+        ({"thinking_tokens": 9}, {}),
+        ({"max_tokens": 3, "thinking_tokens": 9}, {"max_tokens": 12}),
         ({"seed": 0}, {"seed": 0}),
         ({"seed": -1}, {"seed": -1}),
         ({"stop": ["a", "b"]}, {"stop": ["a", "b"]}),
@@ -242,7 +250,7 @@ async def test_stopping_ends_a_waiting_call_at_once(connect: Connect, reply: Rep
         ({"max_tokens": 3}, {"max_tokens": 3}),
     ],
 )
-async def test_sampling_is_sent_and_defaults_of_penalties_are_not(
+async def test_only_what_is_said_of_the_sampling_is_sent(
     connect: Connect, sampling: dict[str, Any], sent: dict[str, object]
 ) -> None:
     engine, server = await connect(whole(HELLO))
@@ -252,9 +260,6 @@ async def test_sampling_is_sent_and_defaults_of_penalties_are_not(
         "messages": MESSAGES,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "temperature": 0.7,
-        "top_p": 1,
-        "max_tokens": 512,
     }
     assert server.bodies == [always | sent]
 
@@ -273,11 +278,26 @@ async def test_logprobs_pass_as_they_are(connect: Connect) -> None:
     assert (await answer(engine))[0].logprobs == (token,)
 
 
-async def test_a_logprob_may_be_infinite_which_no_json_allows(connect: Connect) -> None:
-    token = '{"token": "Hel", "logprob": -Infinity}'
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("-Infinity", -9999.0),
+        ("Infinity", -9999.0),
+        ("NaN", -9999.0),
+        ("null", -9999.0),
+        ('"x"', -9999.0),
+        ("-1e999", -9999.0),
+        ("-123456", -9999.0),
+        ("1e-9", 0.0),
+        ("-0.25", -0.25),
+    ],
+)
+async def test_every_logprob_is_a_finite_number(connect: Connect, written: str, read: float) -> None:
+    token = f'{{"token": "Hel", "logprob": {written}}}'
     choice = f'{{"delta": {{"content": "Hel"}}, "logprobs": {{"content": [{token}]}}}}'
     engine, _ = await connect(whole(f'data: {{"choices": [{choice}]}}\n\n{DONE}'))
-    assert (await answer(engine))[0].logprobs == ({"token": "Hel", "logprob": float("-inf")},)
+    deltas = await answer(engine)
+    assert (text(deltas), deltas[0].logprobs) == ("Hel", ({"token": "Hel", "logprob": read},))
 
 
 async def test_the_environments_proxy_is_used_where_it_is_meant(
@@ -303,12 +323,12 @@ async def test_the_environments_proxy_is_used_where_it_is_meant(
 def test_estimated_tokens_cover_the_text_and_a_cut_keeps_their_number(
     sample: str, ratio: float
 ) -> None:
-    ends = openai_wire.estimated_ends(sample, ratio)
+    ends = estimated_ends(sample, ratio)
     assert ends == sorted(ends)
     assert ends[-1:] == ([len(sample)] if sample else [])
     assert len(ends) >= sum(not character.isascii() for character in sample)
     for n, end in enumerate(ends, 1):
-        assert len(openai_wire.estimated_ends(sample[:end], ratio)) <= n
+        assert len(estimated_ends(sample[:end], ratio)) <= n
 
 
 @pytest.mark.parametrize(
@@ -339,7 +359,7 @@ async def test_a_server_is_sent_what_the_recipe_or_the_request_says_of_thinking(
 ) -> None:
     names = ("chat_template_kwargs", "reasoning_effort", "thinking_token_budget")
     given = Sampling(**({"max_tokens": 8} | sampling))
-    body = openai_wire.request_body(model(base_url="http://x/v1", **settings), MESSAGES, given)
+    body = request_body(model(base_url="http://x/v1", **settings), MESSAGES, given)
     assert {name: body[name] for name in names if name in body} | {
         "max_tokens": body["max_tokens"]
     } == {"max_tokens": 8} | sent

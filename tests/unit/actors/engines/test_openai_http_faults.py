@@ -8,7 +8,7 @@ from email.utils import formatdate
 import pytest
 from aiohttp import web
 
-from actors.engines import openai_http, openai_wire
+from actors.engines import openai_errors, openai_http
 from actors.engines.openai_http import OpenAIHttpEngine
 from configs.errors import (
     BadRequest,
@@ -42,11 +42,9 @@ LATE_FAULTS: list[tuple[str, str]] = [
     ('data: {"error": {"message": "out of memory"}}\n\n', "out of memory"),
     ('data: {"error": "out of memory"}\n\n', "out of memory"),
     ("data: {]\n\n", "not a chat chunk"),
-    ("data: 5\n\n", "not a chat chunk"),
-    ("data: null\n\n", "not a chat chunk"),
-    ('data: {"choices": 3}\n\n', "not a chat chunk"),
-    ('data: {"choices": [{"delta": {"content": 3}}]}\n\n', "not a chat chunk"),
-    ('data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n', "not a chat chunk"),
+    ('data: {"choices": [{"delta": {"content": "\n\n', "not a chat chunk"),
+    (f"data: {'[' * 100_000}\n\n", "not a chat chunk"),
+    ("data: 5\n\ndata: null\n\ndata: ping\n\n", "the answer ends early"),
     (f"data: {'x' * 5_000_000}\n\n", "an event of more than"),
 ]
 
@@ -104,7 +102,9 @@ EARLY_FAULTS: list[tuple[Reply, type[RequestError], str]] = [
     (refusal(503), EngineError, "answered 503"),
     (refusal(504), EngineError, "answered 504"),
     (whole(""), ServerUnreachable, "ends early"),
-    (whole("<html>hello</html>", "text/html"), ServerUnreachable, "ends early"),
+    (whole("<html>hello</html>", "text/html"), EngineError, "/v1: hello$"),
+    (whole(json.dumps({"error": "broken"}), "application/json"), EngineError, "/v1: broken$"),
+    (whole("data: {]\n\n"), EngineError, "not a chat chunk"),
     (piecewise(then=disconnect), ServerUnreachable, "/v1: ."),
     (piecewise(": comment\n\n", then=disconnect), ServerUnreachable, "/v1: ."),
     (hang, ServerUnreachable, r"silent for 0\.05 s"),
@@ -134,11 +134,10 @@ REFUSALS: list[tuple[Reply, type[RequestError], str]] = [
     (refusal(400, {"message": "m", "type": "exceed_context_size_error"}), ContextTooLong, "400"),
     (refusal(400, TOO_LONG), ContextTooLong, "maximum context length"),
     (whole(f'data: {{"error": {json.dumps(TOO_LONG)}}}\n\n'), ContextTooLong, "maximum context"),
-    (whole(json.dumps({"error": "broken"}), "application/json"), EngineError, "broken"),
     (refusal(401, {"message": "wrong key"}), EngineError, "answered 401: wrong key"),
     (refusal(403), EngineError, "answered 403: no"),
     (refusal(404, {"message": "no such model"}), EngineError, "answered 404: no such model"),
-    (whole("<h1>Not here</h1>", "text/html", 404), EngineError, "answered 404: <h1>Not here"),
+    (whole("<h1>Not here</h1>", "text/html", 404), EngineError, "answered 404: Not here$"),
     (whole("", "text/plain", 404), EngineError, "answered 404: Not Found"),
     (whole("[1]", "application/json", 405), EngineError, r"answered 405: \[1\]"),
     (refusal(418, "x" * 10_000), EngineError, "answered 418"),
@@ -209,7 +208,12 @@ async def test_retry_after_is_waited_for_up_to_a_limit(
         ("3", 3),
         ("0.5", 0.5),
         (formatdate(1_000_060, usegmt=True), 60),
-        (formatdate(999_000, usegmt=True), -1000),
+        (formatdate(999_000, usegmt=True), 0),
+        ("Mon, 12 Jan 1970 13:47:40 -0000", 60),
+        ("Mon, 12 Jan 1970 13:47:40", 60),
+        ("inf", 0),
+        ("nan", 0),
+        ("-5", 0),
         ("", 0),
         ("soon", 0),
         ("²", 0),
@@ -219,7 +223,7 @@ def test_retry_after_is_seconds_or_a_date(
     monkeypatch: pytest.MonkeyPatch, header: str, seconds: float
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
-    assert openai_wire.retry_after_s(header) == seconds
+    assert openai_errors.retry_after_s({"Retry-After": header}) == seconds
 
 
 async def test_nobody_listening_is_unavailable_after_the_retries(

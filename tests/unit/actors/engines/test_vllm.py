@@ -27,10 +27,17 @@ from actors.engines.vllm_arguments import (
     sampling_arguments,
 )
 from actors.engines.vllm_processes import child_processes, end_processes
-from actors.engines.vllm_text import fold_system, logprob_objects, token_ends
+from actors.engines.vllm_text import logprob_objects, token_ends
 from actors.weights.folders import fetch_folder, folder_here
 from cluster.residency.policy import Policy
-from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable, WeightsError
+from configs.errors import (
+    BadRequest,
+    ContextTooLong,
+    EngineError,
+    EngineUnavailable,
+    TemplateRefused,
+    WeightsError,
+)
 from configs.schema import Sampling, VllmModel
 from configs.weights import HubFolder, LocalFolder
 from tests.unit.fake_hub import FakeRepo, checkpoint, point_client_at, serve_hub
@@ -146,25 +153,6 @@ class TestArguments:
 
 
 class TestText:
-    @pytest.mark.parametrize(
-        ("roles", "folded"),
-        [
-            ([("system", "a"), ("user", "b")], [("user", "a\n\nb")]),
-            ([("user", "a"), ("assistant", "b")], [("user", "a"), ("assistant", "b")]),
-            (
-                [("user", "a"), ("assistant", "b"), ("system", "c"), ("user", "d")],
-                [("user", "a"), ("assistant", "b"), ("user", "c\n\nd")],
-            ),
-            ([("system", "a"), ("system", "b")], [("user", "a\n\nb")]),
-        ],
-    )
-    def test_system_messages_go_in_front_of_the_next_user_message(
-        self, roles: list[tuple[str, str]], folded: list[tuple[str, str]]
-    ) -> None:
-        messages: list[Message] = [{"role": role, "content": text} for role, text in roles]
-        assert [(m["role"], m["content"]) for m in fold_system(messages)] == folded
-        assert [(m["role"], m["content"]) for m in messages] == roles
-
     @pytest.mark.parametrize(("most", "rivals"), [(0, []), (1, ["b"]), (2, ["b", "é"])])
     def test_logprobs_name_the_likeliest_rivals(self, most: int, rivals: list[str]) -> None:
         def one(text: str, logprob: float, rank: int) -> Any:
@@ -363,6 +351,8 @@ class FakeLLM:
         (messages,) = conversations
         if messages[0]["role"] == "system" and not self.knows_system:
             raise ValueError("System role not supported")
+        if [m["role"] for m in messages] == ["user", "user"]:
+            raise ValueError("Conversation roles must alternate user/assistant/user/assistant/...")
         if self.refusal is not None and messages == QUESTION:
             raise self.refusal
         return None, (messages,)
@@ -644,7 +634,7 @@ class TestEngine:
         [
             (Invalid("at most 512 tokens", "input_tokens"), ContextTooLong),
             (Invalid("top_p"), BadRequest),
-            (ValueError("roles must alternate"), BadRequest),
+            (ValueError("roles must alternate"), TemplateRefused),
         ],
     )
     async def test_a_refused_conversation_is_the_callers_fault(
@@ -663,6 +653,15 @@ class TestEngine:
         system: Message = {"role": "system", "content": "be brief"}
         assert [d async for d in engine.stream([system, *QUESTION], Sampling())]
         assert llm.asked[-1] == [{"role": "user", "content": "be brief\n\nhi"}]
+
+    async def test_two_turns_of_one_side_are_joined_where_the_template_wants_it(
+        self, engine: Any, llm: FakeLLM
+    ) -> None:
+        llm.answers = [[1], [2]]
+        await engine.start()
+        again: Message = {"role": "user", "content": "again"}
+        assert [d async for d in engine.stream([*QUESTION, again], Sampling())]
+        assert llm.asked[-1] == [{"role": "user", "content": "hi\n\nagain"}]
 
     @pytest.mark.parametrize(("streamed", "texts"), [(True, list("abcd")), (False, ["a", "bcd"])])
     async def test_an_answer_that_nobody_reads_along_comes_in_few_deltas(

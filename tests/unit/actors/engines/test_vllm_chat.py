@@ -50,8 +50,8 @@ def read(made: Chat, texts: list[str], tail: str = "assistant\n", **sampling: An
 
 def test_arguments_of_a_call_win_over_those_of_the_model(tmp_path: Path) -> None:
     made = chat(tmp_path, template={"enable_thinking": False, "x": 1})
-    assert made.arguments({}) == {"enable_thinking": False, "x": 1, "add_generation_prompt": True}
-    assert made.arguments({"enable_thinking": True})["enable_thinking"] is True
+    assert made.arguments({}, []) == {"enable_thinking": False, "x": 1, "add_generation_prompt": True}
+    assert made.arguments({"enable_thinking": True}, [])["enable_thinking"] is True
 
 
 def test_control_tokens_of_files_and_tokenizer_are_made_harmless(tmp_path: Path) -> None:

@@ -17,15 +17,19 @@ from configs.weights import HubFolder
 from tests.unit.benchmarks.real_cards.pretended import Pretended
 
 PRESETS = [path.stem for path in sorted((Path(__file__).parents[4] / "configs").glob("*.yaml"))]
+# Random weights are made for the families of the 2024 presets only: their shapes tell every tensor.
+WRITABLE = {hub: shape for hub, shape in shapes().items() if "bytes_are" not in shape}
 SOURCES = [
     f"{preset}/{name}"
     for preset in PRESETS
     for name, model in load(preset).models.items()
-    if isinstance(model, VllmModel) and isinstance(model.weights[0], HubFolder)
+    if isinstance(model, VllmModel)
+    and isinstance(model.weights[0], HubFolder)
+    and model.weights[0].hub in WRITABLE
 ]
 
 
-@pytest.mark.parametrize(("hub", "shape"), shapes().items())
+@pytest.mark.parametrize(("hub", "shape"), WRITABLE.items(), ids=WRITABLE)
 def test_random_weights_have_the_bytes_of_the_real_checkpoint(
     hub: str, shape: dict[str, Any], tmp_path: Path
 ) -> None:

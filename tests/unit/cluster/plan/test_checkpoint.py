@@ -163,7 +163,11 @@ def test_bundled_shapes_have_the_published_bytes(hub: str, total: int) -> None:
     assert shapes()[hub]["weight_bytes"] == total
 
 
-@pytest.mark.parametrize(("hub", "shape"), shapes().items())
+WORKED_OUT = {hub: shape for hub, shape in shapes().items() if "bytes_are" not in shape}
+"""The shapes whose bytes the format decides; the others leave some layers in 16 bits."""
+
+
+@pytest.mark.parametrize(("hub", "shape"), WORKED_OUT.items(), ids=WORKED_OUT)
 def test_bundled_bytes_follow_from_the_shape_and_the_format(hub: str, shape: dict[str, Any]) -> None:
     config = shape["config"]
     hidden, heads, head = config["hidden_size"], config["num_attention_heads"], config["head_dim"]

@@ -17,6 +17,7 @@ from cluster.plan.vllm_extras import base_warning
 from configs.errors import UserError
 from configs.schema import Recipe, VllmModel
 from configs.vllm import Adapter
+from configs.weights import LocalFolder
 from tests.unit.lora_folders import HIDDEN, adapter
 
 BASE = Checkpoint(
@@ -157,7 +158,11 @@ def recipe(folders: dict[str, Path]) -> Recipe:
 
 
 def find(_name: str, settings: Any) -> Any:
-    return Path(settings.weights[0].path) if isinstance(settings, Adapter) else BASE
+    if not isinstance(settings, Adapter):
+        return BASE
+    (source,) = settings.weights
+    assert isinstance(source, LocalFolder)
+    return Path(source.path)
 
 
 def test_a_mixture_of_adapters_is_planned_as_one_engine(tmp_path: Path) -> None:

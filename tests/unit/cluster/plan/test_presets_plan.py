@@ -1,4 +1,5 @@
-"""Every preset for a GPU fits on the card that it is meant for, and becomes better with more."""
+"""Every preset of the papers and of 2024 fits on the card that it is meant for, and becomes better with
+more. `test_card_presets.py` has the recipes for single cards and laptops."""
 
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from cluster.plan.task import read_checkpoints
 from configs.load import load, presets
 from configs.schema import VllmModel
 from configs.weights import HubFolder
+from tests.unit.cluster.plan.test_card_presets import GPUS
 
 MEANT_FOR = {
     "slim_moa_a100": ("A100-80GB", 4),
@@ -43,10 +45,11 @@ def test_a_preset_fits_on_its_card(preset: str, card: str, turns: int) -> None:
 
 
 def test_all_presets_with_models_from_the_hub_are_planned_here() -> None:
-    assert {name for name in presets() if hub_folders(name)} == set(MEANT_FOR)
+    cards = {name for name in GPUS if hub_folders(name)}
+    assert {name for name in presets() if hub_folders(name)} == set(MEANT_FOR) | cards
 
 
-@pytest.mark.parametrize("preset", MEANT_FOR)
+@pytest.mark.parametrize("preset", [*MEANT_FOR, *GPUS])
 def test_contexts_are_what_the_checkpoints_were_made_for(preset: str) -> None:
     recipe = load(preset)
     for name, checkpoint in read_checkpoints(recipe).items():
@@ -54,7 +57,7 @@ def test_contexts_are_what_the_checkpoints_were_made_for(preset: str) -> None:
 
 
 def test_bundled_shapes_are_those_that_presets_name() -> None:
-    used = {hub for preset in MEANT_FOR for hub in hub_folders(preset)}
+    used = {hub for preset in presets() for hub in hub_folders(preset)}
     assert set(shapes()) == used
 
 
@@ -93,7 +96,7 @@ def test_sampling_is_as_slim_moa_published_and_fits_gemmas_context() -> None:
     recipe = load("slim_moa_a100")
     sampling = recipe.aggregator.sampling
     assert (sampling.temperature, sampling.max_tokens) == (0.5, 4096)
-    longest_references = 8192 - sampling.max_tokens
+    longest_references = 8192 - sampling.answer_tokens
     assert recipe.models[recipe.aggregator.model].context_tokens == 8192
     assert longest_references > 3003  # the 99th percentile of three proposals and their question
 

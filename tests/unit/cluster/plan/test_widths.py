@@ -144,19 +144,28 @@ def test_heads_that_do_not_divide_are_not_split(make_recipe: MakeRecipe) -> None
         plan(PlanningTask(alone(make_recipe), {"a": odd}, cards("RTX-4090", 8)))
 
 
-def test_llamacpp_is_not_split_but_may_be_on_the_cpu_beside(
+def test_llamacpp_is_split_by_layers_where_it_must_or_where_others_are(
     make_recipe: MakeRecipe, make_checkpoint: MakeCheckpoint
 ) -> None:
     checkpoints = {"a": LLAMA_70B, "b": make_checkpoint(2)}
     settings = {"engine": "llamacpp", "weights": [{"path": "x.gguf"}]}
     recipe = make_recipe("a", aggregator="b", b=settings)
-    with pytest.raises(DoesNotFit, match=r"b is run by llama\.cpp, which is not split here"):
-        plan(PlanningTask(recipe, checkpoints, cards("A100-80GB", 2)))
+    found = plan(PlanningTask(recipe, checkpoints, cards("A100-80GB", 2)))
+    assert gpus(found) == [(0, 1)]
     machine = Card("cpu", 64 * GIB, cores=8)
     assert gpus(plan(PlanningTask(recipe, checkpoints, [*cards("A100-80GB", 2), machine]))) == [
         (0, 1),
         (0,),
     ]
+    assert AWQ_70B is not None
+    sole, four_bits = alone(make_recipe, "llamacpp"), {"a": AWQ_70B}
+    assert gpus(plan(PlanningTask(sole, four_bits, cards("A100-80GB", 2))))[0] == (0,)
+    assert gpus(plan(PlanningTask(sole, four_bits, cards("RTX-4090", 2)))) == [(0, 1)]
+    with pytest.raises(DoesNotFit, match=r"It fits with models\.a\.gpu_layers: 40\."):
+        plan(PlanningTask(sole, four_bits, cards("RTX-4090", 1)))
+    with pytest.raises(DoesNotFit) as caught:  # the others have no room in RAM
+        plan(PlanningTask(sole, four_bits, cards("RTX-4090", 1, host_bytes=16 * GIB)))
+    assert "gpu_layers" not in str(caught.value)
 
 
 def test_a_refusal_says_how_many_cards_it_takes(make_recipe: MakeRecipe) -> None:

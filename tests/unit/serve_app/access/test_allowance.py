@@ -83,7 +83,8 @@ async def test_requests_per_minute_are_each_keys_own(opened: Opened, stream: boo
 
 async def test_tokens_of_all_calls_count(opened: Opened) -> None:
     async with opened(tokens_per_minute=60) as client:
-        used = (await ask(client, ALICE, max_tokens=8)).json()["usage"]["total_tokens"]
+        usage = (await ask(client, ALICE, max_tokens=8)).json()["usage"]
+        used = usage["all_calls"]["total_tokens"]
         assert used > 8
         refused = await ask(client, ALICE, max_tokens=60)
         require_over(refused, "tokens_per_minute is 60", used - 2)

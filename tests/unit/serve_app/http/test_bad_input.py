@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import httpx
@@ -11,6 +12,9 @@ from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import CHAT, HELLO, MIXTURE, SCOPE, Scripted, recipe
 
 TOOL = {"type": "function", "function": {"name": "clock"}}
+SUMS = re.compile(r"requested (\d+) tokens \((\d+) in the messages, (\d+) in the completion")
+CALL = {"id": "1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+ANSWER = {"role": "assistant", "content": "It is"}
 JSON = {"content-type": "application/json"}
 
 
@@ -80,22 +84,73 @@ async def test_a_body_that_is_no_json_object_is_refused(
         (body(messages=["hello"]), "messages.0", "an object, not 'hello'"),
         (body(messages=HELLO * 4097), "messages", "at most 4096 items"),
         (body(messages=[*HELLO, {"content": "x"}]), "messages.1.role", "Field required"),
-        (one_message(role="robot"), "messages.0.role", "'assistant', not 'robot'"),
-        (one_message(role="tool", tool_call_id="1"), "messages.0.role", "'assistant', not 'tool'"),
-        (one_message(role="assistant"), "messages.0.role", "has to be the user's, not the assistant's"),
-        (one_message(role="system"), "messages.0.role", "has to be the user's, not the system's"),
-        (one_message(tool_calls=[{"id": "1"}]), "messages.0.tool_calls", "not permitted"),
+        (one_message(role="robot"), "messages.0.role", "'tool' or 'function', not 'robot'"),
+        (one_message(role="assistant"), "messages", "there is no message that could be answered"),
+        (one_message(role="assistant", content=None), "messages", "all messages are empty"),
+        (
+            body(messages=[*HELLO, {"role": "assistant", "tool_calls": [CALL]}]),
+            "messages.1.tool_calls",
+            "the results of these calls are missing",
+        ),
+        (
+            body(messages=[{"role": "assistant", "tool_calls": [CALL, {"id": "1"}]}, *HELLO]),
+            "messages.0.tool_calls.1.function",
+            "Field required",
+        ),
+        (
+            body(messages=[{"role": "assistant", "tool_calls": [{"function": {}}]}, *HELLO]),
+            "messages.0.tool_calls.0.function.name",
+            "Field required",
+        ),
+        (one_message(images=["aGk="]), "messages.0.images", "models here read text only"),
+        (
+            body(messages=[{"role": "assistant", "audio": {"id": "a"}}, *HELLO]),
+            "messages.0.audio",
+            "cannot be read",
+        ),
         (one_message(content=None), "messages.0.content", "Field required"),
         (one_message(content=7), "messages.0.content", "valid string, not 7"),
-        (one_message(content=[]), "messages.0.content", "not []"),
+        (one_message(content=[]), "messages", "all messages are empty"),
+        (one_message(content=[7]), "messages.0.content.0", "an object, not 7"),
+        (one_message(content={"text": "x"}), "messages.0.content", "valid string"),
         (one_message(content=""), "messages", "all messages are empty"),
         (one_message(content=[{"type": "text", "text": " \n"}]), "messages", "all messages are empty"),
         (
             one_message(content=[{"type": "image_url", "image_url": {"url": "x"}}]),
             "messages.0.content.0.type",
-            "'text', not 'image_url'",
+            "models here read text, in parts of the types text, input_text, output_text, refusal, not "
+            "'image_url'",
         ),
         (one_message(content=[{"type": "text"}]), "messages.0.content.0.text", "Field required"),
+        (one_message(content=[{"type": "refusal"}]), "messages.0.content.0.refusal", "Field required"),
+        (
+            one_message(content=[{"type": "text", "text": "x", "image_url": {"url": "x"}}]),
+            "messages.0.content.0.image_url",
+            "cannot be read",
+        ),
+        (
+            body(continue_final_message=True),
+            "continue_final_message",
+            "can only be false here: the last message is not the assistant's",
+        ),
+        (body(add_generation_prompt=False), "add_generation_prompt", "can only be true here"),
+        (
+            body(messages=[*HELLO, ANSWER], continue_final_message=False),
+            "continue_final_message",
+            "can only be true here: the last message is the assistant's",
+        ),
+        (
+            body(messages=[*HELLO, ANSWER], add_generation_prompt=True),
+            "add_generation_prompt",
+            "can only be false here",
+        ),
+        (body(max_tokens=4096), "max_tokens", "max_tokens is too large: 4096. This model supports at"),
+        (body(model="one", max_tokens=5000), "max_tokens", "at most 4095 completion tokens"),
+        (
+            body(model="one", max_completion_tokens=5000),
+            "max_completion_tokens",
+            "max_completion_tokens is too large: 5000",
+        ),
         (body(temperature=3), "temperature", "less than or equal to 2, not 3"),
         (body(temperature=-0.1), "temperature", "greater than or equal to 0, not -0.1"),
         (body(temperature="0.5"), "temperature", "valid number, not '0.5'"),
@@ -159,8 +214,13 @@ async def test_a_conversation_that_does_not_fit_is_refused_with_the_sums(
     error = await refusal(http, body(**fields))
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert error["model"] == {"mix": "writer"}.get(model, model)
-    assert "holds 4096, of which 200 are kept for the answer (max_tokens)" in error["message"]
-    assert error["message"].endswith("too many")
+    # The words by which LiteLLM and agents know an overflow, with OpenAI's sums.
+    assert error["message"].startswith(
+        "This model's maximum context length is 4096 tokens. However, you"
+    )
+    asked, read, written = map(int, SUMS.findall(error["message"])[0])
+    assert (asked, written) == (read + 200 + (64 if model == "mix" else 0), 200)
+    assert f": {asked - 4096} too many for model" in error["message"]
     assert len(scripted.asked) == 3  # only the good request's calls
 
 
@@ -243,9 +303,19 @@ async def test_the_types_parameters_and_case_do_not_matter(http: httpx.AsyncClie
     assert (await http.post(CHAT, content=body(), headers=headers)).status_code == 200
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate, gzip", "x"])
+async def test_compressed_bodies_are_refused(http: httpx.AsyncClient, coding: str) -> None:
+    response = await http.post(CHAT, content=body(), headers=JSON | {"content-encoding": coding})
+    assert response.status_code == 415
+    assert response.headers["accept-encoding"] == "identity"  # RFC 9110, 15.5.16
+    assert f"without content-encoding {coding!r}" in response.json()["error"]["message"]
+    plain = await http.post(CHAT, content=body(), headers=JSON | {"content-encoding": "identity"})
+    assert plain.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", CHAT, 405), ("DELETE", "/v1/models", 405), ("POST", "/v1/completions", 404)],
+    [("GET", CHAT, 405), ("DELETE", "/v1/models", 405), ("POST", "/v1/files", 404)],
 )
 async def test_other_paths_and_methods_get_an_error_of_openais_shape(
     http: httpx.AsyncClient, method: str, path: str, status: int
@@ -256,3 +326,4 @@ async def test_other_paths_and_methods_get_an_error_of_openais_shape(
     assert error["message"].startswith(f"{method} {path}: ")
     assert error["type"] == "invalid_request_error"
     assert ("allow" in response.headers) == (status == 405)
+    assert error["code"] == "invalid_request"

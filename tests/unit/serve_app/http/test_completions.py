@@ -33,6 +33,7 @@ async def test_the_mixture_answers_with_the_aggregators_text(http: httpx.AsyncCl
     assert (answer.object, answer.model, choice.finish_reason) == ("chat.completion", "mix", "stop")
     assert answer.id.startswith("chatcmpl-")
     assert (choice.message.role, choice.message.refusal) == ("assistant", None)
+    assert answer.system_fingerprint == "slimmoa"
     assert len((choice.message.content or "").split()) == 6
     moa = extra(answer, "moa")
     assert (moa["type"], moa["answered_by"], moa["degraded"], moa["missing"]) == (
@@ -57,9 +58,16 @@ async def test_tools_that_may_be_left_are_left_and_the_answer_says_so(
     assert "ignored" not in extra(without, "moa")
 
 
-async def test_usage_sums_all_calls_and_breaks_them_down_by_model(http: httpx.AsyncClient) -> None:
+async def test_usage_is_that_of_the_answer_and_the_sums_of_all_calls_stand_beside_it(
+    http: httpx.AsyncClient,
+) -> None:
     usage = (await completion(http)).usage
+    alone = (await completion(http, model="one")).usage
     assert usage is not None
+    assert alone is not None
+    # As with one model: a client reads from these how full the context is.
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (2, 6, 8)
+    assert (alone.prompt_tokens, alone.completion_tokens, alone.total_tokens) == (2, 6, 8)
     rows = {row["model"]: row for row in extra(usage, "by_model")}
     assert {model: (row["role"], row["calls"]) for model, row in rows.items()} == {
         "one": ("proposer", 1),
@@ -67,9 +75,12 @@ async def test_usage_sums_all_calls_and_breaks_them_down_by_model(http: httpx.As
         "writer": ("aggregator", 1),
     }
     assert [row["completion_tokens"] for row in rows.values()] == [6, 6, 6]
-    assert usage.completion_tokens == 18
-    assert usage.prompt_tokens == sum(row["prompt_tokens"] for row in rows.values())
-    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+    read = sum(row["prompt_tokens"] for row in rows.values())
+    assert extra(usage, "all_calls") == {
+        "prompt_tokens": read,
+        "completion_tokens": 18,
+        "total_tokens": read + 18,
+    }
     assert rows["writer"]["prompt_tokens"] > rows["one"]["prompt_tokens"] == 2
 
 
@@ -174,6 +185,7 @@ async def test_an_answer_without_all_proposers_is_degraded_and_says_why(
     body = await exchange.whole()
     assert body["choices"][0]["message"]["content"] == "by writer"
     assert body["moa"]["degraded"] is True
+    assert body["system_fingerprint"] == "slimmoa-degraded"
     assert body["moa"]["missing"] == [
         {"layer": 1, "model": "one", "cause": "engine_error", "detail": "it broke"}
     ]

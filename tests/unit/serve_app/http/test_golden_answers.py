@@ -22,6 +22,7 @@ from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk
 from serve_app.http.api import create_api
 from serve_app.http.request import parse
 from serve_app.http.response import ChatResponse
+from serve_app.http.sse import in_one_line
 from serve_app.mixture.events import (
     AnswerDelta,
     AnswerDone,
@@ -73,12 +74,13 @@ EVENTS: list[Event] = [
     AnswerDone(
         Summary(
             seed=7,
-            answered=Answered("writer", "length", "aggregator", cut=True),
+            answered=Answered("writer", "length", "aggregator", cut=True, tokens=2),
             missing=(LATE, FAILED),
             trimmed=(TRIMMED,),
             retried=(RETRIED,),
             stages=(LAYER, LAST),
             calls=(PROPOSER, AGAIN, EMPTY, AGGREGATOR),
+            conversation_tokens=12,
         )
     ),
 ]
@@ -167,4 +169,4 @@ def test_a_chunk_of_text_alone_is_the_one_that_the_schema_makes(text: str) -> No
     )
     chunk = ChatCompletionChunk.model_validate_json(data)
     assert chunk.choices[0].delta.content == text
-    assert chunk.model_dump_json(exclude_unset=True) == data
+    assert in_one_line(chunk.model_dump_json(exclude_unset=True)) == data

@@ -14,6 +14,7 @@ from serve_app.error_schema import error_body
 from serve_app.http import health
 from serve_app.http.api import create_api
 from serve_app.http.openapi import error_classes
+from serve_app.mixture.context_budget import context_tokens
 from tests.unit.serve_app.conftest import CHAT, MIXTURE, Puppets, recipe
 
 
@@ -33,6 +34,42 @@ async def test_the_mixture_and_every_model_are_listed(client: httpx.AsyncClient)
         "two": "scripted",
         "writer": "scripted",
     }
+
+
+async def test_a_models_card_tells_its_context_under_the_names_of_other_servers() -> None:
+    mixture = recipe(quorum=1)
+    models = dict(mixture.models)
+    models["two"] = models["two"].model_copy(update={"context_tokens": 1024})
+    mixture = mixture.model_copy(update={"models": models})
+    transport = httpx.ASGITransport(create_api(mixture, Puppets()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        cards = {card["id"]: card for card in (await client.get("/v1/models")).json()["data"]}
+        one = (await client.get("/v1/models/two")).json()
+    assert one == cards["two"]
+    for model, card in cards.items():
+        context = card["max_model_len"]
+        assert {card[n] for n in ("context_length", "context_window", "max_context_length")} == {
+            context
+        }
+        assert card["meta"] == {"n_ctx": context}
+        if model != "mix":
+            assert context == {"two": 1024}.get(model, 4096)
+    # The aggregator also reads the instructions and 32 tokens of each of two references.
+    instructions = len(mixture.references.prompt) // 4
+    assert cards["mix"]["max_model_len"] == 4096 - 2 * 32 - instructions
+
+
+@pytest.mark.parametrize(("quorum", "context"), [(1, 4096 - 64), (2, 1024)])
+def test_the_mixtures_context_is_one_that_a_quorum_of_proposers_can_hold(
+    quorum: int, context: int
+) -> None:
+    mixture = recipe(quorum=quorum)
+    models = dict(mixture.models)
+    models["two"] = models["two"].model_copy(update={"context_tokens": 1024})
+    references = mixture.references.model_copy(update={"prompt": ""})
+    mixture = mixture.model_copy(update={"models": models, "references": references})
+    # Answers of proposer and aggregator are equally long, so prompt + answer is the proposer's context.
+    assert context_tokens(mixture) == context
 
 
 async def test_one_model_is_shown_by_name(client: httpx.AsyncClient) -> None:
@@ -76,7 +113,7 @@ async def test_the_document_describes_the_request(client: httpx.AsyncClient) -> 
     body = document["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
     validator = jsonschema.Draft202012Validator(document | body)
     validator.validate(MIXTURE | {"stream": True, "stream_options": {"include_usage": True}})
-    for wrong in ({"temperature": 3}, {"messages": [{"role": "tool"}]}, {"moa": {"x": 1}}):
+    for wrong in ({"temperature": 3}, {"messages": [{"role": "robot"}]}, {"moa": {"x": 1}}):
         assert not validator.is_valid(MIXTURE | wrong)
 
 

@@ -14,7 +14,8 @@ from openai.types.chat.completion_create_params import (
 
 from configs.errors import BadRequest
 from configs.schema import Sampling
-from serve_app.http.request import IGNORED, TOOL_LISTS, UNSUPPORTED, ChatRequest, parse
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.request import ChatRequest, parse
 from tests.unit.serve_app.conftest import HELLO, MIXTURE
 
 OPENAI_PARAMETERS = sorted(

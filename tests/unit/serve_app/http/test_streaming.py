@@ -91,6 +91,7 @@ async def test_every_chunk_is_openais_and_only_the_last_has_moa_and_none_has_usa
         assert chunk["object"] == "chat.completion.chunk"
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
     assert [chunk.get("moa", {}).get("type") for chunk in chunks] == [None, "summary"]
+    assert [chunk.get("system_fingerprint") for chunk in chunks] == [None, "slimmoa"]
     assert all("usage" not in chunk for chunk in chunks)
 
 
@@ -104,7 +105,12 @@ async def test_usage_where_asked_for_is_in_a_last_chunk_and_null_before(
     assert [chunk["usage"] for chunk in chunks] == [None] * len(chunks)
     assert usage["choices"] == []
     total = {key: usage["usage"][f"{key}_tokens"] for key in ("prompt", "completion", "total")}
-    assert total == {"prompt": 50, "completion": 5, "total": 55}
+    assert total == {"prompt": 10, "completion": 1, "total": 11}
+    assert usage["usage"]["all_calls"] == {
+        "prompt_tokens": 50,
+        "completion_tokens": 5,
+        "total_tokens": 55,
+    }
     rows = usage["usage"]["by_model"]
     assert {row["model"]: row["completion_tokens"] for row in rows} == {"one": 2, "two": 2, "writer": 1}
 
@@ -216,7 +222,8 @@ async def test_openais_client_reads_the_stream(scripted: Scripted, listen: Calla
         usage = chunk.usage
     assert len("".join(texts).split()) == 6
     assert usage is not None
-    assert usage.completion_tokens == 18
+    assert usage.completion_tokens == 6
+    assert usage.model_extra["all_calls"]["completion_tokens"] == 18
 
 
 @pytest.mark.parametrize("events", [False, True])

@@ -190,8 +190,9 @@ async def test_a_conversation_too_long_for_the_aggregator_is_refused_before_any_
         await mixture.answer(recipe, long)
     # 904 for the user's message, 14 for the frame around two references, 64 for their texts
     assert caught.value.message == (
-        "the conversation with 64 tokens of references takes 982 tokens and model 'z' holds 1400, of "
-        "which 512 are kept for the answer (max_tokens): 94 too many"
+        "This model's maximum context length is 1400 tokens. However, you requested 1494 tokens (918 "
+        "in the messages, 512 in the completion, 64 in references): 94 too many for model 'z'. Please "
+        "reduce the length of the messages or completion."
     )
     assert (caught.value.model, caught.value.param) == ("z", "messages")
     assert mixture.models.asked == []

@@ -73,9 +73,10 @@ async def test_a_conversation_too_long_for_a_model_asked_directly_is_refused(
     mixture: Mixture,
 ) -> None:
     with pytest.raises(
-        ContextTooLong, match=r"takes 304 tokens and model 'a' holds 800, .* 16 too many"
-    ):
+        ContextTooLong, match=r"length is 800 .* requested 816 tokens \(304 .*: 16 too many"
+    ) as caught:
         await _direct(mixture, context_tokens=800)
+    assert caught.value.param == "max_tokens"  # 512, more than the messages
     assert mixture.models.asked == []
 
 

@@ -215,8 +215,9 @@ async def test_a_proposer_that_cannot_hold_the_conversation_sits_out(mixture: Mi
     outcome = await mixture.answer(recipe, long)
     assert outcome.missing == [(1, "b", "context_length_exceeded")]
     assert outcome.summary.missing[0].detail == (
-        "the conversation takes 304 tokens and model 'b' holds 600, of which 512 are kept for the "
-        "answer (max_tokens): 216 too many"
+        "This model's maximum context length is 600 tokens. However, you requested 816 tokens (304 in "
+        "the messages, 512 in the completion): 216 too many for model 'b'. Please reduce the length of "
+        "the messages or completion."
     )
     assert mixture.models.calls("b") == []
     assert outcome.text == "the answer"

@@ -1,0 +1,42 @@
+"""The command `slimmoa presets`: which of the package's recipes suit this machine, or a named card."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.console import exit_on_user_error, out, show
+
+
+def presets(
+    card: Annotated[
+        list[str] | None,
+        typer.Option(help="Look at this card, not at those that are here; once for each card."),
+    ] = None,
+    ram: Annotated[
+        float | None,
+        typer.Option(min=0.5, help="GB of RAM. Without --card: a machine without a GPU."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """List the recipes that come with SlimMoA, the best for this machine first.
+
+    The seconds of an answer are predicted by arithmetic, not measured. The first recipe is what
+    `slimmoa serve --auto` takes, if its weights are here or can be fetched.
+    """
+    from cli.preset_rows import named_cards, preset_rows, rows_here
+
+    with exit_on_user_error():
+        named = named_cards(card or [], ram)
+        rows = preset_rows(named, engines=False) if named else rows_here()
+    if as_json:
+        print(json.dumps([row.as_json() for row in rows], indent=2))
+        return
+    table = Table("preset", "on this machine" if not named else "there", "weights", box=None)
+    for row in rows:
+        table.add_row(row.name, row.words, row.weights)
+    show(table)
+    if rows[0].is_choice:
+        takes = "takes" if not named else "would take"
+        out.print(f"`slimmoa serve --auto` {takes} {rows[0].name}", highlight=False)
