@@ -410,7 +410,10 @@ FAKES: dict[str, dict[str, Any]] = {
     "vllm.lora.request": {"LoRARequest": lambda *about: about},
     "vllm.config.reasoning": {"ReasoningConfig": dict},
     "vllm.renderers": {"ChatParams": dict},
-    "vllm.sampling_params": {"RequestOutputKind": SimpleNamespace(DELTA=1, FINAL_ONLY=2)},
+    "vllm.sampling_params": {
+        "RequestOutputKind": SimpleNamespace(DELTA=1, FINAL_ONLY=2),
+        "StructuredOutputsParams": dict,
+    },
     "vllm.v1": {},
     "vllm.v1.engine": {},
     "vllm.v1.engine.async_llm": {"AsyncLLM": None},
