@@ -25,8 +25,6 @@ WEIGHTS = "adapter_model.safetensors"
 """The file with an adapter's weights. vLLM also reads pickles, which can run code."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The largest ranks for which vLLM can reserve room (vllm/config/lora.py, MaxLoRARanks)."""
-BYTES = 2
-"""Bytes of a value of an adapter on the card: its number type is that of the model, of 16 bits."""
 MERGED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Projections that vLLM merges. Of those that an adapter lacks, the width is taken to be that of the
 narrowest that it has."""
@@ -89,6 +87,8 @@ class Lora:
     """The rank for which room is reserved."""
     modules: tuple[Module, ...] = ()
     """All matrices for which room is reserved."""
+    value_bytes: int = 2
+    """Bytes of a value in the room. Its number type is that of the model (LoRAConfig.lora_dtype)."""
     stored_bytes: int = 0
     """Bytes of the weights of all adapters, which the engine's process also keeps in the host's RAM."""
 
@@ -101,8 +101,8 @@ class Lora:
             first, second = max(
                 (module.inputs, outputs), (inputs, module.outputs), key=lambda pair: sum(pair)
             )
-            found[self.slots * self.rank * first * BYTES] += 1
-            found[self.slots * self.rank * second * BYTES] += 1
+            found[self.slots * self.rank * first * self.value_bytes] += 1
+            found[self.slots * self.rank * second * self.value_bytes] += 1
         return found
 
     @property
@@ -204,8 +204,13 @@ def _modules(shapes: Mapping[str, tuple[tuple[int, ...], int]], name: str) -> tu
     return tuple(Module(each, inputs[each], outputs[each]) for each in inputs)
 
 
-def joined(adapters: Sequence[AdapterFacts]) -> Lora:
-    """What adapters take together, as the adapters of one model."""
+def joined(adapters: Sequence[AdapterFacts], value_bytes: int = 2) -> Lora:
+    """What adapters take together, as the adapters of one model.
+
+    Args:
+        adapters: the adapters; at least one.
+        value_bytes: see `Lora.value_bytes`.
+    """
     most = max(each.rank for each in adapters)
     found = {module.name: module for each in adapters for module in each.modules}
     # vLLM is told of the kinds of matrices alone, and reserves room in every layer that has some.
@@ -213,6 +218,7 @@ def joined(adapters: Sequence[AdapterFacts]) -> Lora:
         slots=len(adapters),
         rank=next(rank for rank in RANKS if rank >= most),
         modules=tuple(_with_merged(found)),
+        value_bytes=value_bytes,
         stored_bytes=sum(each.stored_bytes for each in adapters),
     )
 

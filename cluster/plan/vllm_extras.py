@@ -52,7 +52,7 @@ def with_adapters(name: str, model: VllmModel, checkpoint: Checkpoint, find: Fin
         if warning := base_warning(adapter, model, found):
             logger.warning("%s", warning)
         facts.append(found)
-    return replace(checkpoint, lora=joined(facts))
+    return replace(checkpoint, lora=joined(facts, 4 if model.dtype == "float32" else 2))
 
 
 def base_warning(adapter: str, model: VllmModel, facts: AdapterFacts) -> str | None:

@@ -31,7 +31,7 @@ async def answer(**settings: Any) -> tuple[str, float]:
     """The greedy text, and tokens per second after the first."""
     from actors.engines.vllm import create
 
-    base = vllm_folders.checkpoint("qwen2.5-coder-0.5b")
+    base = vllm_folders.checkpoint("smollm2-135m")
     model = VllmModel.model_validate(
         {
             "engine": "vllm",
