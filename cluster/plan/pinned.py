@@ -14,6 +14,7 @@ depending on the sizes of the tensors.
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 
 from cluster.cards.card import MIB
 
@@ -64,12 +65,18 @@ def segments(tensors: Counter[int]) -> Counter[int]:
         elif size >= MIDDLE_TENSOR:
             found[_up(size, LARGE_STEP)] += count
     found[SMALL_SEGMENT] += -(-small // SMALL_SEGMENT)
-    found[MIDDLE_SEGMENT] += _middle_segments(tensors)
+    middle = {n: c for n, c in tensors.items() if SMALL_TENSOR < n < MIDDLE_TENSOR}
+    found[MIDDLE_SEGMENT] += _middle_segments(tuple(middle.items()))
     return +found
 
 
-def _middle_segments(tensors: Counter[int]) -> int:
-    """Number of segments that the tensors of middle size share, each in the first one with room."""
+@lru_cache(maxsize=1024)  # a search asks again for the same tensors on every card that it tries
+def _middle_segments(tensors: tuple[tuple[int, int], ...]) -> int:
+    """Number of segments that the tensors of middle size share, each in the first one with room.
+
+    Args:
+        tensors: pairs of a size in bytes and the number of tensors of this size.
+    """
     left: Counter[int] = Counter()
     total = 0
     for size in _middle_sizes(tensors):
@@ -83,12 +90,11 @@ def _middle_segments(tensors: Counter[int]) -> int:
     return total
 
 
-def _middle_sizes(tensors: Counter[int]) -> Iterator[int]:
+def _middle_sizes(tensors: tuple[tuple[int, int], ...]) -> Iterator[int]:
     """The sizes of these tensors in the order in which a model of equal layers makes them."""
-    counts = {n: c for n, c in tensors.items() if SMALL_TENSOR < n < MIDDLE_TENSOR}
-    rounds = max(counts.values(), default=0)
+    rounds = max((count for _, count in tensors), default=0)
     for number in range(rounds):
-        for size, count in counts.items():
+        for size, count in tensors:
             # A size with more tensors than layers has several per layer.
             yield from [_up(size, TENSOR_STEP)] * (
                 count * (number + 1) // rounds - count * number // rounds
