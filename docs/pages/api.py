@@ -30,7 +30,7 @@ from serve_app.http.answer_schema import (
 from serve_app.http.api import CORS_HEADERS, create_api
 from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
-from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
 from tests.unit.serve_app.conftest import Scripted
 
@@ -57,7 +57,6 @@ HEADINGS = {"MoaSummary": "the-summary", "ProposalDoneEvent": "proposaldone"}
 WHAT_TO_DO = {
     "invalid_request": "Correct the field that `param` and the message name.",
     "context_length_exceeded": "Shorten the conversation or ask for fewer `max_tokens`.",
-    "content_filter": "Change the conversation, or ask another model.",
     "template_refused": "Change the roles of the messages as the message says.",
     "request_timeout": "Send the body faster, or raise `limits.read_timeout_s`.",
     "request_too_large": "Send a smaller body, or raise `limits.max_body_bytes`.",

@@ -14,7 +14,7 @@ import pytest
 from actors.engine import Message, Share
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
-from configs.errors import EngineUnavailable, TemplateRefused
+from configs.errors import EngineUnavailable, RequestError, TemplateRefused
 from configs.load import load
 from configs.schema import LlamaCppModel, Sampling
 from configs.weights import LocalFile
