@@ -11,6 +11,7 @@ ten answers are to be read, and are too few to be counted.
 
 import asyncio
 import json
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from configs.load import load
 from configs.schema import Recipe
 
 SEED = 1
+WIDTH = 110
+"""Most characters of a line on the page."""
 QUESTIONS = {
     "explain": "Why does bread go stale faster in the fridge than on the counter?",
     "mail": "Write a short, polite mail to my landlord: the heating has been broken for three days, "
@@ -103,11 +106,17 @@ def page(rows: Rows) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A text as it stands, in a fence that no line of the text closes."""
+    """A text in a fence that no line of the text closes. Long lines are broken, and nothing else."""
     fence = "~~~"
     while fence in text:
         fence += "~"
-    return f"{fence}text\n{text.strip()}\n{fence}"
+    lines = [part for line in text.strip().splitlines() for part in wrap(line, WIDTH) or [""]]
+    return "\n".join([f"{fence}text", *lines, fence])
+
+
+def wrap(line: str, width: int) -> list[str]:
+    """A line in pieces of at most so many characters, as far as its words allow; [] if it is empty."""
+    return [line] if len(line) <= width and line else textwrap.wrap(line, width, break_long_words=False)
 
 
 def main(

@@ -30,3 +30,10 @@ def test_the_page_has_each_text_in_a_fence_that_the_text_does_not_close() -> Non
     assert "| mail |  |  |" in shown
     assert "~~~~text\n~~~\n# No heading of the page\n~~~\n~~~~\n" in shown
     assert shown.index("`mix`**, 1.5 s") < shown.index("`one`**, 20.0 s")
+
+
+def test_long_lines_are_broken_between_words_and_indents_are_kept() -> None:
+    code = "def f():\n    return 1\n\n" + "word " * 50
+    shown = page([row("mix", "code", code)])
+    assert "~~~text\ndef f():\n    return 1\n\nword word" in shown
+    assert max(map(len, shown.split("~~~")[1].splitlines())) <= 110
