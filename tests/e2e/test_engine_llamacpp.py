@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from actors.engine import Message, Share
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
-from configs.errors import EngineUnavailable, TemplateRefused
+from configs.errors import EngineUnavailable, RequestError, TemplateRefused
 from configs.load import load
 from configs.schema import LlamaCppModel, Sampling
 from configs.weights import LocalFile
@@ -191,3 +192,33 @@ async def test_a_template_that_refuses_a_conversation_says_why(tmp_path: Path) -
             await asyncio.wait_for(call, 10)
         assert (no.value.model, no.value.status) == ("smollm", 400)
     await engine.stop()
+
+
+async def test_an_answer_keeps_to_the_form_that_it_is_asked_for(engine: LlamaCppEngine) -> None:
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    forms: list[tuple[dict[str, Any], str]] = [
+        ({"choice": ['ye"s', "nö\n"]}, r'ye"s|nö\n'),
+        ({"grammar": "root ::= [0-9]{3}"}, r"\d{3}"),
+        ({"json_schema": schema}, r'\{\s*"age"\s*:\s*-?\d+\s*\}'),
+    ]
+    for form, pattern in forms:
+        text = await answer(engine, user("How old are you?"), max_tokens=30, extra={"structure": form})
+        assert re.fullmatch(pattern, text), (form, text)
+    with pytest.raises(RequestError):
+        await answer(engine, user("hi"), extra={"structure": {"grammar": "root ::= [0-9"}})
+
+
+async def test_samplers_bound_what_is_drawn(engine: LlamaCppEngine) -> None:
+    greedy = await answer(engine, user("Name a colour."))
+    hot = {"temperature": 2.0, "seed": 7}
+    assert await answer(engine, user("Name a colour."), top_k=1, **hot) == greedy
+    assert await answer(engine, user("Name a colour."), min_p=1.0, **hot) == greedy
+    assert await answer(engine, user("Name a colour."), **hot) != greedy
+    ended = await engine_tokens(engine, max_tokens=40, extra={"ignore_eos": True})
+    assert ended == 40
+
+
+async def engine_tokens(engine: LlamaCppEngine, **sampling: Any) -> int:
+    """How many tokens an answer to a greeting has."""
+    settings = Sampling(**({"temperature": 0} | sampling))
+    return sum([d.completion_tokens async for d in engine.stream(user("Say OK."), settings)])

@@ -237,9 +237,13 @@ def ask(puppets: Puppets) -> Callable[..., Exchange]:
     """Opens an exchange with puppets, given the recipe's `limits` and the fields of the request."""
 
     def opened(
-        limits: dict[str, Any] | None = None, send: Send | None = None, **fields: Any
+        limits: dict[str, Any] | None = None,
+        send: Send | None = None,
+        path: str = CHAT,
+        **fields: Any,
     ) -> Exchange:
-        return Exchange(create_api(recipe(**(limits or {})), puppets), MIXTURE | fields, send)
+        body = MIXTURE if path == CHAT else {"model": "mix", "input": "hello"}
+        return Exchange(create_api(recipe(**(limits or {})), puppets), body | fields, send, path=path)
 
     return opened
 
