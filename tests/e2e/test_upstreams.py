@@ -36,9 +36,9 @@ def llama() -> Any:
     params.model.path = str(fetch("smollm", SMOLLM.weights))
     params.n_ctx, params.n_parallel, params.cache_ram_mib, params.verbosity = 1024, 2, 0, -1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
-    params.hostnames, params.port = [HOST], free_port()
+    params.hostnames, params.port = [HOST], (port := free_port())
     server = xllamacpp.Server(params)
-    yield f"{server.listening_address}/v1"
+    yield f"http://{HOST}:{port}/v1"
     del server
 
 

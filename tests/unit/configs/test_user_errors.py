@@ -21,6 +21,7 @@ CAUGHT_INSIDE = {
     "BadFrame": "the connection is closed",
     "CardFull": "actors/replica.py gives an EngineUnavailable",
     "EventTooLong": "the HTTP engine gives an EngineError",
+    "Fault": "the HTTP engine gives the error that its status and words stand for",
     "FaultyAnswer": "jobs/generate.py stores the row as failed",
     "NativeFailure": "the llama.cpp engine gives an EngineError",
     "NotGguf": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
