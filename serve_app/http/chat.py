@@ -119,7 +119,7 @@ class ChatEndpoint:
         if limit is not None:
             base = base.model_copy(update={"max_tokens": min(base.answer_tokens, limit)})
         model = self._recipe.aggregator.model if asks_mixture else request.model
-        sampling = request.sampling(base, self._recipe.models[model].engine)
+        sampling = request.sampling(base, self._recipe.settings(model).engine)
         if limit is not None and sampling.answer_tokens > limit:
             message = (
                 f"max_tokens is {sampling.answer_tokens}; key {key.name!r} may ask for {limit} at most"
@@ -135,7 +135,7 @@ class ChatEndpoint:
                 f"{key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="thinking_token_budget")
-        context = self._recipe.models[model].context_tokens
+        context = self._recipe.settings(model).context_tokens
         if (param := request.limit_param) is not None and sampling.most_tokens >= context:
             # In OpenAI's words, and not in those of an overflow: no shorter conversation would help.
             message = (

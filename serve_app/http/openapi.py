@@ -84,7 +84,7 @@ class DescribedApi(FastAPI):
 
 def _complete(document: Json, recipe: Recipe) -> Json:
     """FastAPI's document, completed with the schemas, the request bodies and every answer."""
-    names = [recipe.name, *recipe.models]
+    names = [recipe.name, *recipe.names]
     engines = {model.engine for model in recipe.models.values()}
     document["components"] = {"schemas": _schemas(names, engines)}
     paths = document["paths"]

@@ -62,6 +62,9 @@ class Scripted:
     async def start(self) -> None:
         await asyncio.gather(*(replica.start() for replica in self._replicas.values()))
 
+    async def stop(self) -> None:
+        await asyncio.gather(*(replica.stop() for replica in self._replicas.values()))
+
     def stream(
         self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
