@@ -36,7 +36,7 @@ class ChatResponse:
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
         self._head = {"id": self.id, "created": int(time.time()), "model": request.model}
         self._shows_events = request.moa.events
-        self._ignored = request.ignored
+        self._request = request
         self._shows_usage = options is not None and options.include_usage
 
     def role(self) -> str:
@@ -84,7 +84,9 @@ class ChatResponse:
                 "choices": [choice],
                 "system_fingerprint": fingerprint(summary),
                 "usage": count_usage(summary),
-                "moa": moa_summary(summary, self._ignored, proposals if self._shows_events else None),
+                "moa": moa_summary(
+                    summary, self._request.ignored, proposals if self._shows_events else None
+                ),
             }
         )
         return in_one_line(completion.model_dump_json(exclude_unset=True))
@@ -119,7 +121,7 @@ class ChatResponse:
     def _end(self, summary: Summary) -> str:
         """The chunk with the finish reason and the summary, the chunk with the usage if the request
         asks for the usage, and `DONE`."""
-        moa = moa_summary(summary, self._ignored, None)
+        moa = moa_summary(summary, self._request.ignored, None)
         made = fingerprint(summary)
         last = self._chunk({}, finish=summary.answered.finish_reason, system_fingerprint=made, moa=moa)
         usage = self._sse(choices=[], usage=count_usage(summary)) if self._shows_usage else ""
