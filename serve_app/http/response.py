@@ -84,7 +84,9 @@ class ChatResponse:
                 "choices": [choice],
                 "system_fingerprint": fingerprint(summary),
                 "usage": count_usage(summary),
-                "moa": moa_summary(summary, self._request.ignored, proposals if self._shows_events else None),
+                "moa": moa_summary(
+                    summary, self._request.ignored, proposals if self._shows_events else None
+                ),
             }
         )
         return in_one_line(completion.model_dump_json(exclude_unset=True))

@@ -15,6 +15,7 @@ from actors.engine import Message
 from configs.errors import EngineError, EngineUnavailable, TemplateRefused
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.mixture.aggregate import AggregationTask, aggregate
+from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.context_budget import PromptTask, check_conversation
 from serve_app.mixture.events import (
     AnswerDone,
@@ -26,7 +27,6 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.layer import LayerTask, Sample, propose, quorum_error
 from serve_app.mixture.models import Models
-from serve_app.mixture.prefill import without_prefill
 from serve_app.mixture.summary import SummaryBuilder
 
 
@@ -87,7 +87,7 @@ async def answer(
             recipe=recipe,
             number=number,
             samples=_samples(layer, number, summary.seed, fixed=seed is not None),
-            messages=without_prefill(messages),
+            messages=without_begun_answer(messages),
             references=_shuffled_texts(references, summary.seed, number),
             deadline=deadline,
             stream_proposals=stream_proposals,

@@ -22,9 +22,9 @@ def access(model: str = MODEL) -> dict[str, Any]:
     return {"model": f"openai/{model}", "api_base": URL, "api_key": "none", "num_retries": 0}
 
 
-def refusal(model: str) -> list[Any]:
+def refusal(model: str, messages: Any = HELLO) -> list[Any]:
     try:
-        litellm.completion(messages=HELLO, max_retries=0, **access(model))
+        litellm.completion(messages=messages, max_retries=0, **access(model))
     except openai.APIStatusError as error:  # LiteLLM's errors are of these classes
         return [type(error).__name__, error.status_code]
     return []
@@ -50,6 +50,8 @@ def main() -> None:
         "talk": litellm.completion(messages=TALK, seed=1, **access()).choices[0].message.content,
         "unknown": refusal("nobody"),
         "broken": refusal("broken"),
+        "overflow": refusal(MODEL, [{"role": "user", "content": "word " * 9000}]),
+        "fingerprint": whole.system_fingerprint,
     }
     print(json.dumps(report))
 

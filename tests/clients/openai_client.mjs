@@ -31,6 +31,11 @@ const stream = client.chat.completions.stream({
 const pieces = [];
 stream.on("content", (text) => pieces.push(text));
 const gathered = await stream.finalChatCompletion();
+const response = await client.responses.create({ model, input: "hello", seed: 1 });
+const deltas = [];
+for await (const event of await client.responses.create({ model, input: "hello", seed: 1, stream: true })) {
+  if (event.type === "response.output_text.delta") deltas.push(event.delta);
+}
 const models = [];
 for await (const card of client.models.list()) models.push(card.id);
 const later = await client.chat.completions.create({ model, messages: talk, seed: 1 });
@@ -43,6 +48,7 @@ console.log(
     pieces,
     tokens: [whole.usage.total_tokens, gathered.usage.total_tokens],
     talk: later.choices[0].message.content,
+    responses: [response.output_text, deltas.join("")],
     unknown: await refusal("nobody"),
     broken: await refusal("broken"),
   }),

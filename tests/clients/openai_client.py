@@ -25,6 +25,15 @@ async def pieces() -> list[str]:
         return [text for text in texts if text]
 
 
+def responses(client: openai.OpenAI) -> list[str]:
+    """The same answer by the Responses API, whole and in pieces."""
+    seed = {"seed": 1}
+    whole = client.responses.create(model=MODEL, input="hello", extra_body=seed)
+    with client.responses.stream(model=MODEL, input="hello", extra_body=seed) as stream:
+        texts = [event.delta for event in stream if event.type == "response.output_text.delta"]
+    return [whole.output_text, "".join(texts)]
+
+
 def refusal(client: openai.OpenAI, model: str) -> list[Any]:
     try:
         client.chat.completions.create(model=model, messages=HELLO)
@@ -51,6 +60,7 @@ def main() -> None:
         "pieces": asyncio.run(pieces()),
         "tokens": [whole.usage.total_tokens, counted.usage.total_tokens],
         "talk": talk.choices[0].message.content,
+        "responses": responses(client),
         "unknown": refusal(client, "nobody"),
         "broken": refusal(client, "broken"),
     }

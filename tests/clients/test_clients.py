@@ -43,6 +43,7 @@ def check(report: dict[str, Any]) -> None:
 def test_openais_python_client(endpoint: Endpoint) -> None:
     report = told([sys.executable, HERE / "openai_client.py"], endpoint)
     check(report)
+    assert report["responses"] == [report["whole"]] * 2
     assert report["models"] == ["mix", *MODELS]
     assert report["unknown"] == ["NotFoundError", 404, "model_not_found"]
     assert report["broken"] == ["InternalServerError", 502, "engine_error"]
@@ -51,6 +52,7 @@ def test_openais_python_client(endpoint: Endpoint) -> None:
 def test_openais_javascript_client(endpoint: Endpoint, node_modules: Path) -> None:
     report = told(["node", node_modules / "openai_client.mjs"], endpoint)
     check(report)
+    assert report["responses"] == [report["whole"]] * 2
     assert report["models"] == ["mix", *MODELS]
     assert report["unknown"] == ["NotFoundError", 404, "model_not_found"]
     assert report["broken"] == ["InternalServerError", 502, "engine_error"]
@@ -69,3 +71,5 @@ def test_litellm(endpoint: Endpoint, python: str) -> None:
     check(report)
     assert report["unknown"] == ["NotFoundError", 404]
     assert report["broken"] == ["BadGatewayError", 502]
+    assert report["overflow"] == ["ContextWindowExceededError", 400]
+    assert report["fingerprint"] == "slimmoa"

@@ -208,6 +208,14 @@ class TestEveryEngine:
         if subject.counts_exactly:
             assert last.prompt_tokens == len(await subject.engine.token_ends(QUESTION))
 
+    async def test_a_last_message_of_the_assistant_is_continued(self, subject: Subject) -> None:
+        begun: list[Message] = [*QUESTION, {"role": "assistant", "content": "The answer to this is"}]
+        deltas = await answer(subject.engine, begun, temperature=0)
+        assert text(deltas)
+        assert "The answer to this is" not in text(deltas)  # only the text that is new
+        if subject.counts_exactly:
+            assert deltas[-1].prompt_tokens == len(await subject.engine.token_ends(begun))
+
     @pytest.mark.parametrize("limit", [1, 2, 7])
     async def test_the_output_limit_is_kept(self, engine: Engine, limit: int) -> None:
         deltas = await answer(engine, max_tokens=limit)

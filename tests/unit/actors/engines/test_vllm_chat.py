@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.engine import Delta
+from actors.engine import Delta, Message
 from actors.engines.vllm_chat import Chat
 from configs.schema import Sampling, VllmModel
 
@@ -52,6 +52,20 @@ def test_arguments_of_a_call_win_over_those_of_the_model(tmp_path: Path) -> None
     made = chat(tmp_path, template={"enable_thinking": False, "x": 1})
     assert made.arguments({}, []) == {"enable_thinking": False, "x": 1, "add_generation_prompt": True}
     assert made.arguments({"enable_thinking": True}, [])["enable_thinking"] is True
+
+
+def test_a_last_turn_of_the_assistant_is_continued(tmp_path: Path) -> None:
+    turns: list[Message] = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "It is"},
+    ]
+    asked = chat(tmp_path).arguments({"x": 1}, turns)
+    assert (asked["add_generation_prompt"], asked["continue_final_message"], asked["x"]) == (
+        False,
+        True,
+        1,
+    )
+    assert "continue_final_message" not in chat(tmp_path).arguments({}, turns[:1])
 
 
 def test_control_tokens_of_files_and_tokenizer_are_made_harmless(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from actors.engine import Message
 
 
-def without_prefill(messages: Sequence[Message]) -> list[Message]:
+def without_begun_answer(messages: Sequence[Message]) -> list[Message]:
     """The conversation without messages of the assistant at its end."""
     end = len(messages)
     while end and messages[end - 1]["role"] == "assistant":
