@@ -5,6 +5,7 @@ It is kept on this machine, so that the next plan needs no network.
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from actors.weights.cache import cache_root
 from actors.weights.hub import HUB_PROBE_S, LIST_S, explained, first_answer
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
 from cluster.plan.config_keys import BadConfig
-from cluster.plan.gguf import Header, NotGguf, Tensor, parse_header
+from cluster.plan.gguf import Header, NotGguf, Tensor, join_headers, parse_header
 from cluster.plan.gguf_shape import gguf_checkpoint
 from configs.errors import WeightsError
 from configs.weights import HubFile
@@ -29,8 +30,8 @@ vocabulary of 250,000 tokens takes about 10 MB."""
 
 def gguf_here(source: HubFile) -> Checkpoint | None:
     """The checkpoint in a file of the Hub by what an earlier plan has fetched, or None. Asks nobody."""
-    header = _kept(source)
-    return None if header is None else _checkpoint(source, header)
+    headers = [_kept(piece) for piece in source.pieces]
+    return _checkpoint(source, [header for header in headers if header]) if all(headers) else None
 
 
 def fetch_gguf(source: HubFile) -> Checkpoint:
@@ -40,7 +41,7 @@ def fetch_gguf(source: HubFile) -> Checkpoint:
         WeightsError: the Hub cannot be reached or refuses, or the file is not GGUF.
         UnknownCheckpoint: the header cannot be understood; the message names the key.
     """
-    return _checkpoint(source, fetch_header(source))
+    return _checkpoint(source, [fetch_header(piece) for piece in source.pieces])
 
 
 def fetch_header(source: HubFile) -> Header:
@@ -82,9 +83,11 @@ def _first_bytes(url: str, count: int) -> bytes:
     return bytes(start[:count])
 
 
-def _checkpoint(source: HubFile, header: Header) -> Checkpoint:
+def _checkpoint(source: HubFile, headers: Sequence[Header]) -> Checkpoint:
+    """The checkpoint of a file by the headers of its parts."""
+    names = [piece.file for piece in source.pieces]
     try:
-        return gguf_checkpoint(header)
+        return gguf_checkpoint(join_headers(dict(zip(names, headers, strict=True))))
     except (BadConfig, ValueError) as error:
         raise UnknownCheckpoint(f"cannot understand {source.hub}/{source.file}: {error}") from error
 
