@@ -96,16 +96,13 @@ class Share:
     """Number of GPUs that form the card; the model is split over all of them."""
 
 
-class Engine(Protocol):
-    """Runs one model. An engine knows nothing of mixtures, Ray or HTTP servers.
+class Writer(Protocol):
+    """What answers conversations: an engine, or an adapter over the model of one.
 
     Its errors are those of `configs.errors`, mainly: ContextTooLong for a prompt that does not fit,
     BadRequest for any other call that the model refuses, EngineError for a call that failed, and
     EngineUnavailable if the engine as a whole is gone.
     """
-
-    async def start(self) -> None:
-        """Load the model; return when the engine can take its first call."""
 
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
@@ -136,6 +133,13 @@ class Engine(Protocol):
             template: arguments of the chat template that win over those of the model.
         """
 
+
+class Engine(Writer, Protocol):
+    """Runs one model. An engine knows nothing of mixtures, Ray or HTTP servers."""
+
+    async def start(self) -> None:
+        """Load the model; return when the engine can take its first call."""
+
     async def check_health(self) -> None:
         """Return if the engine can work.
 
@@ -147,6 +151,18 @@ class Engine(Protocol):
         """End the engine and free all memory and processes that it holds.
 
         Calls in flight end with EngineUnavailable. `start` may be called again afterwards.
+        """
+
+
+@runtime_checkable
+class HasAdapters(Protocol):
+    """An engine that holds adapters over its model. They share its weights, its queue and its sleep."""
+
+    def with_adapter(self, name: str) -> Writer:
+        """The adapter of that name.
+
+        Raises:
+            UnknownModel: the engine has no such adapter.
         """
 
 

@@ -13,13 +13,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from actors import engines
-from actors.engine import NONE, Delta, Engine, Message, Share, Sleeper, collect_answer
+from actors.engine import (
+    NONE,
+    Delta,
+    Engine,
+    HasAdapters,
+    Message,
+    Share,
+    Sleeper,
+    Writer,
+    collect_answer,
+)
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
 from actors.model_sampling import SamplingOfModel
 from cluster.cards.memory import CardFull, CardMemory, MemoryMeter, NvmlMeter, wait_for_memory
 from cluster.residency.state import State
-from configs.errors import EngineUnavailable, Overloaded
+from configs.errors import EngineUnavailable, Overloaded, UnknownModel
 from configs.schema import Model, Sampling
 
 logger = logging.getLogger(__name__)
@@ -119,15 +129,20 @@ class Replica:
         logger.info("model %s is up after %.1f s", self._name, time.perf_counter() - began)
 
     async def complete(
-        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None = None
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        patience_s: float | None = None,
+        adapter: str | None = None,
     ) -> Delta:
         """Return the engine's whole answer as one delta. The call waits and raises as in `stream`.
 
         Args:
             patience_s: seconds that the call waits before the keeper ends another model's turn for it;
                 None for the recipe's value. A batch gives infinity, to save swaps.
+            adapter: see `stream`.
         """
-        return await collect_answer(self._answer(messages, sampling, False, patience_s))
+        return await collect_answer(self._answer(messages, sampling, False, patience_s, adapter))
 
     def stream(
         self,
@@ -135,6 +150,7 @@ class Replica:
         sampling: Sampling,
         streamed: bool = True,
         patience_s: float | None = None,
+        adapter: str | None = None,
     ) -> AsyncGenerator[Delta]:
         """Yield the engine's answer in deltas, as they come.
 
@@ -144,12 +160,14 @@ class Replica:
             streamed: whether the client reads the answer while the answer grows. If not, the answer
                 may come in few deltas.
             patience_s: see `complete`.
+            adapter: the adapter over the model that answers; None for the model itself.
 
         Raises:
+            UnknownModel: the engine has no such adapter.
             Overloaded: `queue` other calls wait already.
             EngineUnavailable: the engine fails while the call waits, or cannot work.
         """
-        return self._answer(messages, sampling, streamed, patience_s)
+        return self._answer(messages, sampling, streamed, patience_s, adapter)
 
     async def _answer(
         self,
@@ -157,12 +175,14 @@ class Replica:
         sampling: Sampling,
         streamed: bool,
         patience_s: float | None = None,
+        adapter: str | None = None,
     ) -> AsyncGenerator[Delta]:
         """Wait for the turn, then yield the engine's deltas, and one more with its seconds."""
         if not self._turns.has_room and self._turns.waiting >= self._queue:
             waiting = self._turns.waiting
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
             raise Overloaded(message, model=self._name)
+        writer = self._writer(adapter)
         async with self._turns.turn(patience_s):
             outcome = "cancelled"
             began = time.perf_counter()
@@ -170,7 +190,7 @@ class Replica:
             self._counts["in_flight"] += 1
             try:
                 asked = await self._sampling.complete(sampling)
-                async with aclosing(self._engine.stream(messages, asked, streamed)) as deltas:
+                async with aclosing(writer.stream(messages, asked, streamed)) as deltas:
                     async for delta in deltas:
                         if delta.completion_tokens:
                             self._counts["completion_tokens"] += delta.completion_tokens
@@ -187,30 +207,46 @@ class Replica:
                 self._counts[outcome] += 1
 
     async def count_tokens(
-        self, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+        self,
+        messages: Sequence[Message],
+        template: Mapping[str, Any] = NONE,
+        adapter: str | None = None,
     ) -> int:
         """The number of tokens of a conversation in the model's chat template.
 
         Args:
             template: arguments of the chat template for this conversation, as a call's sampling gives
                 them (`Sampling.template_arguments`).
+            adapter: the adapter in whose chat template they are counted; None for the model itself.
         """
-        return len(await self._token_ends(messages, template))
+        return len(await self._token_ends(messages, template, adapter))
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
         """For each text, the position in characters at which each of its tokens ends."""
         return [await self._token_ends(text) for text in texts]
 
     async def _token_ends(
-        self, prompt: str | Sequence[Message], template: Mapping[str, Any] = NONE
+        self,
+        prompt: str | Sequence[Message],
+        template: Mapping[str, Any] = NONE,
+        adapter: str | None = None,
     ) -> list[int]:
+        writer = self._writer(adapter)
         try:
-            return await self._engine.token_ends(prompt, template)
+            return await writer.token_ends(prompt, template)
         except EngineUnavailable:
             if self._turns.state is State.RESIDENT:
                 raise
         async with self._turns.turn():  # the tokenizer of some engines sleeps with them
-            return await self._engine.token_ends(prompt, template)
+            return await writer.token_ends(prompt, template)
+
+    def _writer(self, adapter: str | None) -> Writer:
+        """What answers: the engine itself, or one of its adapters."""
+        if adapter is None:
+            return self._engine
+        if isinstance(self._engine, HasAdapters):
+            return self._engine.with_adapter(adapter)
+        raise UnknownModel(f"model {self._name!r} has no adapter {adapter!r}", model=self._name)
 
     async def settings(self) -> ReplicaSettings:
         """The settings with which the replica runs."""

@@ -64,9 +64,12 @@ def models(
             download_missing_weights(recipe)
     _learn_sizes(recipe)
     table = Table("model", "engine", "does", "context", "at a time", "weights", box=None)
-    for name, model in recipe.models.items():
+    for name in recipe.names:
+        model = recipe.settings(name)
         row = (", ".join(_roles(recipe, name)), f"{model.context_tokens}", f"{model.concurrency}")
-        table.add_row(name, model.engine, *row, _where(model))
+        host = recipe.host(name)
+        where = _where(model) if host == name else f"adapter over {host}"
+        table.add_row(name, model.engine, *row, where)
     show(table)
     _show_samplings(recipe)
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from cli.best_preset import offer_better
 from cli.console import err, exit_on_user_error, fail, load_or_fail, with_access
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
-from configs.schema import Recipe
+from configs.schema import Recipe, VllmModel
 
 DEFAULT = "tiny_cpu"
 """The preset that is served if no recipe is named."""
@@ -86,7 +86,7 @@ def _deploy(recipe: Recipe, host: str, port: int, *, follow_nodes: bool, verbose
     from cluster import ray_runtime
     from serve_app.app import BuildArgs, build
 
-    names = ", ".join(recipe.models)
+    names = ", ".join(recipe.names)
     with err.status(f"starting the models: {names}"):
         with exit_on_user_error():
             here = ray_runtime.this_node()
@@ -149,12 +149,17 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
     Raises:
         WeightsError: weights cannot be found, fetched or verified.
     """
-    from actors.weights.lookup import bring_here, needs_fetch
+    from actors.weights.lookup import bring_here, is_whole, needs_fetch
     from cli.answer_view import DownloadBars
 
     missing = [name for name, model in recipe.models.items() if needs_fetch(model)]
     if folders:
         missing += _announce_folders(recipe)
+        missing += [  # an adapter, or what guesses tokens
+            name
+            for name, model in recipe.models.items()
+            if isinstance(model, VllmModel) and name not in missing and not is_whole(model)
+        ]
     if missing:
         with DownloadBars(err) as bars:
             for name in missing:

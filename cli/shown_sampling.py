@@ -34,7 +34,7 @@ def _values(recipe: Recipe, name: str, sampling: Sampling) -> tuple[dict[str, st
     """The values by name, as text with their origin, and what else is to be said."""
     from actors.weights.lookup import advised_here
 
-    model = recipe.models[name]
+    model = recipe.settings(name)
     advised: dict[str, Any] = {}
     note = ""
     if "checkpoint" in (sampling.base, model.sampling.base):

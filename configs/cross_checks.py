@@ -43,6 +43,7 @@ def inconsistencies(recipe: Any) -> list[Problem]:
         _unknown_extra,
         _quantized_values_without_flash_attention,
         _clashing_names,
+        _clashing_adapters,
         _impossible_quorum,
         _deadlines_without_rest,
         _bad_references,
@@ -78,8 +79,29 @@ def _uses(recipe: dict[Any, Any]) -> Iterator[tuple[Where, Any, Where, Any]]:
         yield ("aggregator", "fallbacks", n), name, where, sampling
 
 
-def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
+def _adapters(recipe: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """The name of each adapter, and that of its model."""
+    for model, settings in _mapping(recipe.get("models")).items():
+        yield from ((name, model) for name in _mapping(_mapping(settings).get("adapters")))
+
+
+def _names(recipe: dict[Any, Any]) -> dict[Any, Any]:
+    """The settings behind every name that can be asked: an adapter has those of its model."""
     models = _mapping(recipe.get("models"))
+    return {**{name: models[model] for name, model in _adapters(recipe)}, **models}
+
+
+def _clashing_adapters(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    taken = [recipe.get("name"), *_mapping(recipe.get("models"))]
+    for name, model in _adapters(recipe):
+        if name in taken:
+            where: Where = ("models", model, "adapters", name)
+            yield Problem(where, f"{name!r} is also another name; the API needs a name for each")
+        taken.append(name)
+
+
+def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    models = _names(recipe)
     for where, name, _, _ in _uses(recipe):
         if isinstance(name, str) and name not in models:
             known = ", ".join(map(str, models)) or "none"
@@ -87,7 +109,7 @@ def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
 
 
 def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
-    known = [recipe.get("name"), *_mapping(recipe.get("models"))]
+    known = [recipe.get("name"), *_names(recipe)]
     allowance = _mapping(_mapping(recipe.get("access")).get("allowance"))
     for n, name in enumerate(_sequence(allowance.get("models"))):
         if isinstance(name, str) and name not in known:
@@ -96,7 +118,7 @@ def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
 
 
 def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
-    models = _mapping(recipe.get("models"))
+    models = _names(recipe)
     for _, name, where, sampling in _uses(recipe):
         model = _mapping(models.get(name)) if isinstance(name, str) else {}
         context, most = model.get("context_tokens"), _mapping(sampling).get("max_tokens")

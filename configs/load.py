@@ -122,19 +122,24 @@ def _resolve_files(data: dict[str, Any], folder: Path) -> Iterator[Problem]:
     models = data.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         for source in _sources(model):
-            path = source.get("path") if isinstance(source, dict) else None
+            path = source.get("path")
             if path and isinstance(path, str):
                 source["path"] = str(folder / os.path.expanduser(path))
 
 
-def _sources(model: Any) -> Iterator[Any]:
-    """The sources of a model's weights, and of those of its draft model."""
+def _sources(model: Any) -> Iterator[dict[str, Any]]:
+    """All sources of weights of a model: its own, those of its adapters, those of what guesses for
+    it."""
     if not isinstance(model, dict):
         return
-    speculation = model.get("speculation")
-    draft = speculation.get("draft") if isinstance(speculation, dict) else None
-    for weights in (model.get("weights"), draft):
-        yield from weights if isinstance(weights, list) else ()
+    adapters, speculation = model.get("adapters"), model.get("speculation")
+    lists = [model.get("weights")]
+    if isinstance(adapters, dict):
+        lists += [each.get("weights") for each in adapters.values() if isinstance(each, dict)]
+    if isinstance(speculation, dict):
+        lists.append(speculation.get("draft"))
+    for sources in lists:
+        yield from (s for s in (sources if isinstance(sources, list) else ()) if isinstance(s, dict))
 
 
 def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:

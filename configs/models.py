@@ -13,10 +13,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from configs.base import REASONING_FORMATS, Many, Seconds, Strict, TemplateArguments
+from configs.base import REASONING_FORMATS, Many, Name, Seconds, Strict, TemplateArguments
 from configs.llamacpp import GpuLayers, KvTypes, KvTypesSetting, SpeculationSetting, Switch
 from configs.remote_call import ExtraBody, Headers, Omitted
 from configs.sampling import AnyModelSampling, ModelSampling
+from configs.vllm import MOST_ADAPTERS, Adapter, VllmSpeculationSetting
 from configs.weights import FolderSource, WeightsSource
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -262,6 +263,25 @@ class VllmModel(ChatModel):
     """`dummy` makes random weights in the real shape, to measure memory and speed without files."""
     trust_remote_code: bool = False
     """Run the Python code in the checkpoint's folder. Turn this on only if you have read that code."""
+    speculation: VllmSpeculationSetting = None
+    """Guess several tokens at a time; by default none. `ngram` means `{method: ngram}`."""
+    adapters: dict[Name, Adapter] = Field({}, max_length=MOST_ADAPTERS)
+    """LoRA adapters over this model, by name. Each name can propose, aggregate and be asked as a model.
+    One engine holds the weights once and answers for all of them."""
+
+    @property
+    def draft_model(self) -> "VllmModel | None":
+        """The settings of the weights that guess tokens, as those of a model; None if there are
+        none."""
+        if self.speculation is None or self.speculation.draft is None:
+            return None
+        changes: dict[str, Any] = {"speculation": None, "adapters": {}, "quantization": None}
+        return self.model_copy(update={**changes, "weights": self.speculation.draft})
+
+    def as_adapter(self, name: str) -> "VllmModel":
+        """The settings of one of the adapters, as those of a model without adapters."""
+        template = {**self.template, **self.adapters[name].template}
+        return self.model_copy(update={"template": template, "adapters": {}})
 
 
 Model = Annotated[

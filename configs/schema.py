@@ -190,6 +190,43 @@ class Recipe(Strict):
         """The models that may write the answer: the aggregator, then its fallbacks in order."""
         return (self.aggregator.model, *self.aggregator.fallbacks)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that can be asked beside the mixture: the models, each with its adapters after
+        it."""
+        return tuple(
+            name
+            for model, settings in self.models.items()
+            for name in (model, *getattr(settings, "adapters", ()))
+        )
+
+    @property
+    def adapters(self) -> dict[str, str]:
+        """The model of each adapter, by the adapter's name."""
+        return {
+            name: model
+            for model, settings in self.models.items()
+            for name in getattr(settings, "adapters", ())
+        }
+
+    def host(self, name: str) -> str:
+        """The model whose engine answers for a name: the model itself, or that of an adapter.
+
+        Raises:
+            KeyError: the recipe has no such name.
+        """
+        return name if name in self.models else self.adapters[name]
+
+    def settings(self, name: str) -> Model:
+        """The settings of a model or an adapter. An adapter has those of its model, and its own
+        arguments of the chat template.
+
+        Raises:
+            KeyError: the recipe has no such name.
+        """
+        model = self.models[self.host(name)]
+        return model.as_adapter(name) if name not in self.models else model  # type: ignore[union-attr]
+
     def proposers(self) -> Iterator[Proposer]:
         """All proposers, layer by layer."""
         for layer in self.layers:
@@ -199,30 +236,44 @@ class Recipe(Strict):
         """Number of engine calls that one answer takes when nothing fails.
 
         Args:
-            model: whose calls to count; None for the calls of all models together.
+            model: whose calls to count, those of its adapters included; None for the calls of all
+                models together.
         """
         if model is None:
             return sum(self.samples) + 1
-        proposals = sum(layer.samples_by_model()[model] for layer in self.layers)
-        return proposals + (1 if model == self.aggregator.model else 0)
+        proposals = sum(self._calls_by_host(layer)[model] for layer in self.layers)
+        return proposals + (1 if model == self._host(self.aggregator.model) else 0)
+
+    def _host(self, name: str) -> str:
+        """`host`, or the name itself if the recipe does not have it."""
+        return name if name in self.models else self.adapters.get(name, name)
+
+    def _calls_by_host(self, layer: Layer) -> Counter[str]:
+        """Number of calls that a layer makes to each model and its adapters."""
+        counts = Counter[str]()
+        for name, samples in layer.samples_by_model().items():
+            counts[self._host(name)] += samples
+        return counts
 
     def calls_at_once(self, name: str) -> dict[str, int]:
         """Most calls of each model that one answer has in flight at the same time, by the model's name.
+        Calls of adapters count as calls of their model.
 
         Args:
             name: who answers: the mixture's name, or the name of a model that answers alone.
         """
         if name != self.name:
-            return {name: 1}
-        most = Counter({self.aggregator.model: 1})
+            return {self._host(name): 1}
+        most = Counter({self._host(self.aggregator.model): 1})
         for layer in self.layers:
-            most |= layer.samples_by_model()
+            most |= self._calls_by_host(layer)
         return dict(most)
 
     def longest_answer(self, model: str) -> int:
-        """Most tokens that a model may write in one call of the mixture; 0 if it is never called."""
-        samplings = [proposer.sampling for proposer in self.proposers() if proposer.model == model]
-        if model in self.aggregators:
+        """Most tokens that a model, or an adapter over it, may write in one call of the mixture; 0 if
+        it is never called."""
+        samplings = [p.sampling for p in self.proposers() if self._host(p.model) == model]
+        if model in map(self._host, self.aggregators):
             samplings.append(self.aggregator.sampling)
         return max((sampling.most_tokens for sampling in samplings), default=0)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cluster.ray_runtime import APP_NAME
 from configs.errors import UserError
-from configs.schema import Model, Recipe
-from jobs.identity import model_identity
+from configs.schema import Model, Recipe, VllmModel
+from jobs.identity import adapter_identity, model_identity
 
 JOB_APP = "slimmoa-job-"
 """How the name of every job's own application begins."""
@@ -71,6 +71,13 @@ def require_models(recipe: Recipe, name: str, deployments: Collection[str]) -> N
 def require_same(name: str, model: str, wanted: Model, running: Model) -> None:
     """Raise ModelAppMismatch if the application `name` runs another model than the wanted model."""
     other = model_identity(wanted) != model_identity(running)
+    if isinstance(wanted, VllmModel) and isinstance(running, VllmModel):
+        # The running model may have further adapters.
+        other = other or any(
+            name not in running.adapters
+            or adapter_identity(wanted, name) != adapter_identity(running, name)
+            for name in wanted.adapters
+        )
     if other or wanted.context_tokens != running.context_tokens:
         what = "engine, weights or settings" if other else "context_tokens"
         raise ModelAppMismatch(

@@ -119,6 +119,23 @@ def model_identity(model: Model) -> str:
     return short_hash([model.engine, content, *([chat] if chat else [])])
 
 
+def adapter_identity(model: VllmModel, name: str) -> str:
+    """Hash of what determines the output of an adapter over a model: the model, the adapter's weights,
+    and its arguments of the chat template."""
+    weights = _folder_content(model.adapters[name].weights)
+    return short_hash([model_identity(model.as_adapter(name)), weights])
+
+
+def recipe_identities(recipe: Recipe) -> dict[str, str]:
+    """The identity of every model and adapter of a recipe, by its name."""
+    found = {name: model_identity(model) for name, model in recipe.models.items()}
+    for name, host in recipe.adapters.items():
+        model = recipe.models[host]
+        assert isinstance(model, VllmModel)
+        found[name] = adapter_identity(model, name)
+    return found
+
+
 def has_own_defaults(model: Model) -> bool:
     """Whether something else than DEFAULTS holds where a call's sampling says nothing: a server's own
     defaults, or the sampling of the model itself."""
@@ -143,10 +160,12 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
         return Generator(
             variant.name, "mixture", short_hash([_asked(recipe), used, seed]), {"recipe": about}
         )
-    own_defaults = has_own_defaults(recipe.models[variant.model])
+    own_defaults = has_own_defaults(recipe.settings(variant.model))
     sampling = _settings(sampling_alone(recipe, variant.model), own_defaults=own_defaults)
     identity = short_hash([variant.model, identities[variant.model], sampling, seed])
-    return Generator(variant.name, "model", identity, {"model": about["models"][variant.model]})
+    return Generator(
+        variant.name, "model", identity, {"model": about["models"][recipe.host(variant.model)]}
+    )
 
 
 def _asked(recipe: Recipe) -> dict[str, Any]:
@@ -155,7 +174,7 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
     parts = [proposer for layer in asked["layers"] for proposer in layer["proposers"]]
     whole: list[Proposer | Aggregator] = [*recipe.proposers(), recipe.aggregator]
     for part, of in zip([*parts, asked["aggregator"]], whole, strict=True):
-        own_defaults = has_own_defaults(recipe.models[of.model])
+        own_defaults = has_own_defaults(recipe.settings(of.model))
         part["sampling"] = _settings(of.sampling, own_defaults=own_defaults)
     return asked
 

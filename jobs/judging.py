@@ -243,8 +243,8 @@ def require_judge(recipe: Recipe, task: EvaluationTask) -> None:
     Raises:
         RunError: the recipe has no such model.
     """
-    if task.remote is None and task.judge not in recipe.models:
+    if task.remote is None and task.judge not in recipe.names:
         raise RunError(
             f"--judge: {task.judge!r} is not a model of the run's recipe (it has: "
-            f"{', '.join(recipe.models)}); for a model elsewhere give --judge-url"
+            f"{', '.join(recipe.names)}); for a model elsewhere give --judge-url"
         )

@@ -115,7 +115,7 @@ def open_model_app(
             if found is not None:
                 say("ending the models that an earlier job of this run has left")
                 _end_app(own)
-            say(f"starting the models: {', '.join(recipe.models)}")
+            say(f"starting the models: {', '.join(recipe.names)}")
             _deploy(recipe, own, in_flight, follow_nodes=not local)
         else:
             say(f"using the running application {found}")
@@ -212,7 +212,13 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
         for deployment, status in deployments.items()
     }
     watch = partial(watch_models, name, recipe.models)
-    models = ReplicaModels(recipe.models, ray_runtime.this_node(), watch, patience_s=math.inf)
+    models = ReplicaModels(
+        recipe.models,
+        ray_runtime.this_node(),
+        watch,
+        adapters=recipe.adapters,
+        patience_s=math.inf,
+    )
     call_limits = {}
     for model, wanted in recipe.models.items():
         running = await models.settings(model)
@@ -221,5 +227,9 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
         queue = running.queue // 2 if shared else running.queue
         capacity = running.model.concurrency + queue
         call_limits[model] = max(1, replicas[f"model-{model}"]) * capacity
+    # The adapters of a model share its replicas' queues.
+    for model in recipe.models:
+        own = [model, *(name for name, host in recipe.adapters.items() if host == model)]
+        call_limits |= dict.fromkeys(own, max(1, call_limits[model] // len(own)))
     await models.close()
     return ModelApp(models, call_limits, SwapCounter(list(keepers(name).values())))

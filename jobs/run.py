@@ -19,7 +19,7 @@ from configs.errors import UserError
 from configs.schema import Recipe
 from jobs.folder_lock import lock_folder
 from jobs.generate import GenerateProgress, GenerateTask, generate
-from jobs.identity import has_own_defaults, model_identity, to_generator
+from jobs.identity import has_own_defaults, recipe_identities, to_generator
 from jobs.model_app import open_model_app
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
@@ -165,8 +165,7 @@ class RunModels:
             # Ray's own handler would end this process in the midst of a write.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             # Only now: the identity of local weights needs the files, which are there by now.
-            models = self._recipe.models.items()
-            self.identities = {name: model_identity(model) for name, model in models}
+            self.identities = recipe_identities(self._recipe)
             self._open = stack.pop_all()
         return self
 
@@ -180,7 +179,7 @@ class RunModels:
 
     def calls(self, store: Store) -> StoredCalls:
         """Calls to the models; the store keeps their results."""
-        own = [name for name, model in self._recipe.models.items() if has_own_defaults(model)]
+        own = [n for n in self._recipe.names if has_own_defaults(self._recipe.settings(n))]
         return StoredCalls(
             store, self._app.models, self.identities, self._app.call_limits, own_defaults=own
         )

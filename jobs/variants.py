@@ -56,8 +56,8 @@ def alone(recipe: Recipe, model: str) -> Variant:
     Raises:
         VariantError: the recipe has no such model.
     """
-    if model not in recipe.models:
-        raise VariantError(f"{model!r} alone: {_not_among(model, recipe.models)}")
+    if model not in recipe.names:
+        raise VariantError(f"{model!r} alone: {_not_among(model, recipe.names)}")
     return Variant(model, recipe, model)
 
 

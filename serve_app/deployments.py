@@ -134,6 +134,7 @@ class Ingress:
             handles,
             ray.get_runtime_context().get_node_id(),
             self._watch,
+            adapters=recipe.adapters,
             is_busy=lambda: self._admission.in_work > 0,
             on_change=self._set_counts,
         )

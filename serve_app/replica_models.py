@@ -44,6 +44,8 @@ class ReplicaModels:
 
     Args:
         models: names of the models.
+        adapters: the model of each adapter, by the adapter's name. Calls to an adapter go to a replica
+            of its model.
         node: Ray's ID of this process's own node.
         watch: tells which replicas there are.
         patience_s: seconds that a `complete` call waits before it ends another model's turn; None for
@@ -58,12 +60,14 @@ class ReplicaModels:
         node: str,
         watch: Watch,
         *,
+        adapters: Mapping[str, str] = NONE,
         patience_s: float | None = None,
         is_busy: Callable[[], bool] = lambda: False,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.names = tuple(models)
         """Names of the models."""
+        self._adapters = dict(adapters)
         self._node = node
         self._watch = watch
         self._patience_s = patience_s
@@ -107,7 +111,8 @@ class ReplicaModels:
         """See `Models`."""
         connection = await (await self._pool(model)).choose()
         # Not delegated by `async for`: closing this generator has to close the other one too.
-        deltas = connection.stream(messages, sampling, streamed=streamed)
+        adapter = self._adapter(model)
+        deltas = connection.stream(messages, sampling, streamed=streamed, adapter=adapter)
         try:
             async for delta in deltas:
                 yield delta
@@ -116,13 +121,13 @@ class ReplicaModels:
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         connection = await (await self._pool(model)).choose()
-        return await connection.complete(messages, sampling, self._patience_s)
+        return await connection.complete(messages, sampling, self._patience_s, self._adapter(model))
 
     async def count_tokens(
         self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
     ) -> int:
         connection = await (await self._pool(model)).choose()
-        return await connection.count_tokens(messages, template)
+        return await connection.count_tokens(messages, template, self._adapter(model))
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
         connection = await (await self._pool(model)).choose()
@@ -154,8 +159,13 @@ class ReplicaModels:
         connection = await (await self._pool(model)).choose()
         return SETTINGS.validate_python(await connection.about("settings"))
 
+    def _adapter(self, name: str) -> str | None:
+        """The adapter that a call names; None if it names a model."""
+        return name if name in self._adapters else None
+
     async def _pool(self, model: str) -> ReplicaPool:
         self.start()
+        model = self._adapters.get(model, model)
         noticed = self._noticed[model]
         if not noticed.is_set():
             with suppress(TimeoutError):

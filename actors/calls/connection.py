@@ -111,15 +111,19 @@ class Connection(asyncio.Protocol):
         *,
         streamed: bool = True,
         patience_s: float | None = None,
+        adapter: str | None = None,
     ) -> AsyncGenerator[Delta]:
         """Ask for an answer, and yield its deltas. Closing the generator cancels the call.
+
+        Args:
+            adapter: the adapter that answers; None for the replica's model itself.
 
         Raises:
             RequestError: the replica's error, or EngineUnavailable if the replica is lost.
         """
         with Incoming(self) as call:
             fields = sampling.model_dump(mode="json", exclude_defaults=True)
-            call.send(Ask(call.number, list(messages), fields, False, streamed, patience_s))
+            call.send(Ask(call.number, list(messages), fields, False, streamed, patience_s, adapter))
             last = False
             while not last:
                 delta = _delta(await call.take())
@@ -129,22 +133,29 @@ class Connection(asyncio.Protocol):
                 yield delta
 
     async def complete(
-        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        patience_s: float | None,
+        adapter: str | None = None,
     ) -> Delta:
         """Ask for an answer in one delta; see `stream`."""
         with Incoming(self) as call:
             fields = sampling.model_dump(mode="json", exclude_defaults=True)
-            call.send(Ask(call.number, list(messages), fields, True, False, patience_s))
+            call.send(Ask(call.number, list(messages), fields, True, False, patience_s, adapter))
             frame = await call.take()
             call.has_ended = True
             return _delta(frame)
 
     async def count_tokens(
-        self, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+        self,
+        messages: Sequence[Message],
+        template: Mapping[str, Any] = NONE,
+        adapter: str | None = None,
     ) -> int:
         """See `Replica.count_tokens`."""
         count: int = await self._look_up(
-            lambda number: AskCount(number, list(messages), dict(template))
+            lambda number: AskCount(number, list(messages), dict(template), adapter)
         )
         return count
 

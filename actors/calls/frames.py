@@ -65,6 +65,8 @@ class Ask(Frame, tag=4):
     """See `Replica.stream`."""
     patience_s: float | None
     """See `Replica.complete`."""
+    adapter: str | None = None
+    """The adapter that answers; None for the model itself."""
 
 
 class AskCount(Frame, tag=5):
@@ -74,6 +76,8 @@ class AskCount(Frame, tag=5):
     messages: list[Message]
     template: dict[str, Any] = {}
     """See `Replica.count_tokens`."""
+    adapter: str | None = None
+    """The adapter in whose chat template the tokens are counted; None for the model itself."""
 
 
 class AskEnds(Frame, tag=6):

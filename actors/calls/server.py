@@ -48,16 +48,27 @@ class Callee(Protocol):
     """What a replica lets callers ask."""
 
     def stream(
-        self, messages: Sequence[Message], sampling: Sampling, streamed: bool, patience_s: float | None
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        streamed: bool,
+        patience_s: float | None,
+        adapter: str | None,
     ) -> AsyncGenerator[Delta]:
         """See `Replica.stream`."""
 
     async def complete(
-        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        patience_s: float | None,
+        adapter: str | None,
     ) -> Delta:
         """See `Replica.complete`."""
 
-    async def count_tokens(self, messages: Sequence[Message], template: Mapping[str, Any]) -> int:
+    async def count_tokens(
+        self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
+    ) -> int:
         """See `Replica.count_tokens`."""
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
@@ -258,7 +269,7 @@ class _Served(asyncio.Protocol):
     async def _look_up(self, ask: AskCount | AskEnds | AskAbout) -> Any:
         match ask:
             case AskCount():
-                return await self._server.replica.count_tokens(ask.messages, ask.template)
+                return await self._server.replica.count_tokens(ask.messages, ask.template, ask.adapter)
             case AskEnds():
                 return await self._server.replica.token_ends(ask.texts)
             case AskAbout():
@@ -267,12 +278,12 @@ class _Served(asyncio.Protocol):
     async def _write(self, ask: Ask) -> None:
         replica, sampling = self._server.replica, Sampling.model_validate(ask.sampling)
         if ask.whole:
-            whole = await replica.complete(ask.messages, sampling, ask.patience_s)
+            whole = await replica.complete(ask.messages, sampling, ask.patience_s, ask.adapter)
             self.send(Part(ask.call, whole))
             return
         outgoing = self._outgoing[ask.call] = Outgoing(self, ask.call)
         try:
-            stream = replica.stream(ask.messages, sampling, ask.streamed, ask.patience_s)
+            stream = replica.stream(ask.messages, sampling, ask.streamed, ask.patience_s, ask.adapter)
             async with aclosing(stream) as deltas:
                 async for delta in deltas:
                     outgoing.add(delta)

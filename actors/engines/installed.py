@@ -24,6 +24,7 @@ def missing_engines(recipe: Recipe, *, gpu: bool) -> Iterator[str]:
 
 
 def _llamacpp_sees_gpu() -> bool:
-    from actors.engines.llamacpp_params import has_gpu_backend  # loads llama.cpp
+    """Whether this build of llama.cpp finds a GPU. To ask it, its library is loaded."""
+    from actors.engines.llamacpp_params import has_gpu_backend
 
     return has_gpu_backend()

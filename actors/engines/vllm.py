@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from actors.engine import NONE, PIECE_S, Delta, FinishReason, Message, Share, merge
+from actors.engines.vllm_adapters import AdapterWriter, find_adapters, lora_arguments
 from actors.engines.vllm_arguments import (
     BEFORE_IMPORT,
     REPLICA,
@@ -38,7 +39,13 @@ from actors.weights.lookup import engine_folder
 from cluster.cards.card import Kind
 from cluster.plan.checkpoint import from_folder
 from cluster.plan.footprint import footprint
-from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
+from configs.errors import (
+    BadRequest,
+    ContextTooLong,
+    EngineError,
+    EngineUnavailable,
+    UnknownModel,
+)
 from configs.schema import Sampling, VllmModel
 
 os.environ.update(BEFORE_IMPORT)
@@ -46,9 +53,10 @@ os.environ.update(BEFORE_IMPORT)
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.config.reasoning import ReasoningConfig
 from vllm.exceptions import VLLMValidationError
+from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers import ChatParams
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -86,6 +94,7 @@ class VllmEngine:
         self._others: Processes | None = None
         self._chat: Any = None
         self._calls: set[str] = set()
+        self._adapters: dict[str, LoRARequest] = {}
         self._failure: str | None = "vLLM is not running"
         self._taken = TakenForm()
         self._probe: list[int] | None = None
@@ -103,6 +112,8 @@ class VllmEngine:
             self._llm = await asyncio.shield(self._loading)
             self._failure = None
             self._chat.note_tokenizer(self._llm.get_tokenizer())
+            for adapter in self._adapters.values():
+                await self._llm.add_lora(adapter)  # an adapter that cannot be loaded shows now
             self._probe = await self._answer_probe()  # the first call also triggers late compilation
         except Exception as error:  # any error at start leaves no usable engine
             await self.stop()
@@ -118,19 +129,51 @@ class VllmEngine:
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # this variable would override our size
         os.environ.update(environment(self._model, share, kind))
         os.environ[REPLICA] = str(os.getpid())
-        arguments = engine_arguments(folder, self._model, share, kind)
+        arguments = engine_arguments(folder, self._model, share, kind, self._draft_folder())
+        adapters, lora = find_adapters(self._name, self._model)
+        arguments |= lora_arguments(lora)
+        self._adapters = {
+            each.name: LoRARequest(each.name, each.number, str(each.folder)) for each in adapters
+        }
         self._chat = Chat(self._model, folder)
         if (reasoning := self._chat.reasoning_config) is not None:
             arguments["reasoning_config"] = ReasoningConfig(**reasoning)
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
-    async def stream(
+    def _draft_folder(self) -> Path | None:
+        """The checkpoint that guesses tokens; None if there is none."""
+        draft = self._model.draft_model
+        if draft is None:
+            return None
+        if (folder := engine_folder(draft)) is None:
+            raise EngineUnavailable("the folder of its draft is not here", model=self._name)
+        return folder
+
+    def with_adapter(self, name: str) -> AdapterWriter:
+        """See `HasAdapters`."""
+        if name not in self._model.adapters:
+            raise UnknownModel(f"model {self._name!r} has no adapter {name!r}", model=self._name)
+        return AdapterWriter(self, name, self._model.adapters[name].template)
+
+    def stream(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta, None]:
+        return self.answer(messages, sampling, streamed, None)
+
+    async def answer(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool, adapter: str | None
+    ) -> AsyncGenerator[Delta, None]:
+        """See `Engine.stream`.
+
+        Args:
+            adapter: the adapter that answers; None for the model itself.
+        """
         llm = self._alive()
         prompt = await self._render(messages, sampling.template_arguments)
         arguments = sampling_arguments(sampling) | self._chat.sampling_arguments(sampling)
         if (structure := arguments.get("structured_outputs")) is not None:
+            from vllm.sampling_params import StructuredOutputsParams
+
             arguments["structured_outputs"] = StructuredOutputsParams(**structure)
         params = SamplingParams(
             **arguments,
@@ -141,7 +184,7 @@ class VllmEngine:
         held: list[Delta] = []
         now = asyncio.get_running_loop().time
         due_at = now()
-        async with aclosing(self._outputs(llm, prompt, params)) as outputs:
+        async with aclosing(self._outputs(llm, prompt, params, adapter)) as outputs:
             async for output in outputs:
                 part = output.outputs[0]
                 added = answer.add(part.text, len(part.token_ids), self._finish(part.finish_reason))
@@ -161,12 +204,14 @@ class VllmEngine:
                     return
 
     async def _outputs(
-        self, llm: Any, prompt: Any, params: SamplingParams
+        self, llm: Any, prompt: Any, params: SamplingParams, adapter: str | None = None
     ) -> AsyncGenerator[Any, None]:
         """Yield vLLM's outputs of one call and raise our errors for vLLM's. Closing aborts the call."""
         call = uuid.uuid4().hex
         self._calls.add(call)
-        outputs = llm.generate(prompt, params, call)
+        outputs = llm.generate(
+            prompt, params, call, lora_request=self._adapters[adapter] if adapter else None
+        )
         try:
             async for output in outputs:
                 yield output

@@ -6,8 +6,10 @@ from typing import Any
 from actors.engine import Share as Share
 from cluster.cards.card import Kind
 from cluster.cards.detect import ORDER, PCI_ORDER
+from cluster.plan.vllm_extras import guessed_tokens
 from cluster.residency.policy import Policy
 from configs.schema import Sampling, VllmModel
+from configs.vllm import VllmSpeculation
 
 REPLICA = "SLIMMOA_REPLICA_PID"
 """Environment variable with the replica's process id. vLLM's processes end when that process ends."""
@@ -17,17 +19,29 @@ process may take to start (vllm/v1/engine/core_client.py, line 29). vLLM's 600 a
 from a network share. The keeper of the card gives a start up in the same time."""
 HUGGING_FACE_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 """Names of tokenizer files. A tokenizer in Hugging Face's format has at least one of these files."""
+LONGEST_MATCH = 5
+"""Tokens of the longest text that speculation by n-grams looks for among the tokens before."""
 WIDEST_GRAPH = 256
 """CUDA graphs are captured for steps of up to this many sequences; larger steps run without a graph."""
 
 
-def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -> dict[str, Any]:
-    """Keyword arguments of `vllm.AsyncEngineArgs`.
+def engine_arguments(
+    folder: Path, model: VllmModel, share: Share, kind: Kind, draft: Path | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of `vllm.AsyncEngineArgs`, except for those about adapters.
+
+    Args:
+        folder: the model's checkpoint.
+        model: the model's settings.
+        share: the engine's part of its card.
+        kind: the kind of the card.
+        draft: the checkpoint that guesses tokens; None if there is none.
 
     `gpu_memory_utilization` and `kv_cache_memory_bytes` are always both given. At its start, vLLM only
     checks whether the utilization is free. Its default of 0.92 never is on a card with a second engine.
     And if vLLM sized the KV cache itself, it would count what other engines allocate at the same time.
     """
+    guessed = guessed_tokens(model)
     arguments: dict[str, Any] = {
         "model": str(folder),
         # With Mistral's own files beside Hugging Face's, vLLM would take those for config and tokenizer
@@ -45,7 +59,7 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
         "enforce_eager": model.eager,
         "max_model_len": model.context_tokens,
         "max_num_seqs": model.concurrency,
-        "max_num_batched_tokens": max(model.batch_tokens, model.concurrency),
+        "max_num_batched_tokens": max(model.batch_tokens, model.concurrency * (1 + guessed)),
         "gpu_memory_utilization": share.utilization,
         "kv_cache_memory_bytes": share.kv_cache_memory_bytes // share.gpus,  # vLLM counts per GPU
         "generation_config": "vllm",  # sampling follows the recipe, not the checkpoint
@@ -62,9 +76,27 @@ def engine_arguments(folder: Path, model: VllmModel, share: Share, kind: Kind) -
         step = max(model.context_tokens, arguments["max_num_batched_tokens"])
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": step}
     elif not model.eager:
-        sizes = graph_sizes(model.concurrency)
+        sizes = [size * (1 + guessed) for size in graph_sizes(model.concurrency)]
         arguments["compilation_config"] = {"cudagraph_capture_sizes": sizes}
+    if model.speculation is not None:
+        arguments["speculative_config"] = speculative_config(model.speculation, draft, share.gpus)
     return arguments
+
+
+def speculative_config(speculation: VllmSpeculation, draft: Path | None, gpus: int) -> dict[str, Any]:
+    """vLLM's `speculative_config` (vllm/config/speculative.py).
+
+    vLLM looks for the longest text that occurred before, between two lengths. Its own default for both
+    is 5.
+    """
+    method = "draft_model" if speculation.method == "draft" else speculation.method
+    config: dict[str, Any] = {"method": method, "num_speculative_tokens": speculation.tokens}
+    if speculation.method == "ngram":
+        config["prompt_lookup_min"] = speculation.match_tokens
+        config["prompt_lookup_max"] = max(LONGEST_MATCH, speculation.match_tokens)
+    if draft is not None:
+        config |= {"model": str(draft), "draft_tensor_parallel_size": gpus}
+    return config
 
 
 def has_tokenizer(folder: Path) -> bool:

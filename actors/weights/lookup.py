@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.weights.adapters import adapter_here, fetch_adapter
 from actors.weights.choice import weights_here
 from actors.weights.download import Report, gigabytes, silent
 from actors.weights.files import cached, fetch
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
+from actors.weights.gguf_headers import fetch_gguf, gguf_known
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
 from cluster.plan.advised_sampling import advised_sampling
@@ -17,7 +19,8 @@ from cluster.plan.gguf_shapes import bundled_file_bytes
 from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
-from configs.weights import HubFolder, LocalFile
+from configs.vllm import Adapter
+from configs.weights import HubFile, HubFolder, LocalFile
 
 
 def known_weights(model: VllmModel) -> Path | Checkpoint | None:
@@ -40,21 +43,24 @@ def known_weights(model: VllmModel) -> Path | Checkpoint | None:
     return next(known, None) or next(bundled, None)
 
 
-def find_here(_name: str, model: Model) -> Path | Checkpoint | None:
+def find_here(_name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     """What `find_weights` returns, as far as this machine knows without asking anybody, or None.
 
     Raises:
         UnknownCheckpoint: what is here cannot be understood; the message names the key.
     """
+    if isinstance(model, Adapter):
+        return adapter_here(model.weights)
     if isinstance(model, LlamaCppModel):
-        return cached(model.weights)
+        return cached(model.weights) or gguf_known(model.weights)
     return known_weights(model) if isinstance(model, VllmModel) else None
 
 
-def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
+def find_weights(name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     """What tells a plan how large a model is: its file or folder, or what is known of it.
 
-    For a folder that is `known_weights`, and then the Hub, which is asked for headers. The bundled
+    For a folder that is `known_weights`, and then the Hub, which is asked for headers. For a GGUF file
+    it is the file, its header as an earlier plan has fetched it, and then the Hub too. The bundled
     shapes come before the Hub, because a plan of a preset then needs no network and gives the same
     answer everywhere; a test holds them to the arithmetic of their formats. They come after what is on
     this machine, because real headers are exact.
@@ -71,8 +77,10 @@ def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
         WeightsError: nothing tells how large the model is; the message names the cause of each failure.
         UnknownCheckpoint: the checkpoint at the Hub cannot be understood; the message names the key.
     """
+    if isinstance(model, Adapter):
+        return fetch_adapter(name, model.weights)
     if isinstance(model, LlamaCppModel):
-        return _find_file(name, model)
+        return _find_file(name, model) or gguf_known(model.weights) or _ask_header(name, model)
     if not isinstance(model, VllmModel):
         return None
     if (known := known_weights(model)) is not None:
@@ -87,7 +95,7 @@ def find_weights(name: str, model: Model) -> Path | Checkpoint | None:
     raise WeightsError(message, model=name)
 
 
-def fetch_weights(name: str, model: Model) -> Path | Checkpoint | None:
+def fetch_weights(name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     """What `find_weights` returns, after the file of a llama.cpp model has been fetched.
 
     Folders are not fetched: a plan needs their headers only.
@@ -120,6 +128,20 @@ def bring_here(name: str, model: Model, report: Report = silent) -> None:
             fetch(each, file.weights, report)
     elif isinstance(model, VllmModel):
         fetch_folder(name, model.weights, **_wanted(model), report=report)
+        if (draft := model.draft_model) is not None:
+            fetch_folder(name, draft.weights, **_wanted(draft), report=report)
+        for adapter, settings in model.adapters.items():
+            fetch_adapter(adapter, settings.weights)
+
+
+def is_whole(model: VllmModel) -> bool:
+    """Whether all that the engine of a model reads is on this machine."""
+    draft = model.draft_model
+    return (
+        engine_folder(model) is not None
+        and (draft is None or engine_folder(draft) is not None)
+        and all(adapter_here(each.weights) is not None for each in model.adapters.values())
+    )
 
 
 def engine_folder(model: VllmModel) -> Path | None:
@@ -207,6 +229,8 @@ def weights_state(model: Model) -> WeightsState | None:
     if not isinstance(model, VllmModel):
         return None
     if (folder := engine_folder(model)) is not None:
+        if not is_whole(model):  # an adapter, or what guesses tokens, is missing
+            return WeightsState(False, None)
         files = weights_here(folder) if model.load_format != "dummy" else ()
         return WeightsState(True, sum(file.stat().st_size for file in files))
     for source in model.weights:
@@ -255,6 +279,31 @@ def _with_draft(name: str, model: LlamaCppModel) -> list[tuple[str, LlamaCppMode
 def _wanted(model: VllmModel) -> dict[str, bool]:
     """Which parts of the folder an engine reads. For random weights (`dummy`) no real ones."""
     return {"weights": model.load_format != "dummy", "code": model.trust_remote_code}
+
+
+def _ask_header(name: str, model: LlamaCppModel) -> Checkpoint | None:
+    """The checkpoint by the header of a GGUF file at the Hub.
+
+    None if a shape of the file is bundled, or if the recipe has no source at the Hub that answers but
+    another one.
+
+    Raises:
+        WeightsError: the recipe has no other source, and the Hub cannot be reached or refuses.
+        UnknownCheckpoint: the header cannot be understood; the message names the key.
+    """
+    if any(bundled_shape(source) is not None for source in model.weights):
+        return None
+    hubs = [source for source in model.weights if isinstance(source, HubFile)]
+    causes = []
+    for source in hubs:
+        try:
+            return fetch_gguf(source)
+        except WeightsError as error:
+            causes.append(f"{source.hub}: {error.message}")
+    if not causes or len(hubs) < len(model.weights):
+        return None
+    message = f"how large model {name!r} is cannot be told: {'; '.join(causes)}"
+    raise WeightsError(message, model=name)
 
 
 def _find_file(name: str, model: LlamaCppModel) -> Path | None:

@@ -103,6 +103,11 @@ def quantize_model(name: str, recipe: str, out: Path, group_size: int | None = N
     )
 
 
+def unpacked(name: str, recipe: str) -> tuple[Any, Any]:
+    """A model of a recipe and its tokenizer, as transformers has them, from the GGUF weights."""
+    return _from_gguf(_gguf(name, recipe))
+
+
 def common_group_size(widths: Iterable[int]) -> int:
     """The largest group size that divides all the widths.
 

@@ -3,6 +3,8 @@ data."""
 
 from dataclasses import dataclass
 
+from cluster.plan.lora import Lora
+
 
 @dataclass(frozen=True, slots=True)
 class Attention:
@@ -115,10 +117,14 @@ class Checkpoint:
     expert_parameters: int = 0
     """Parameters of all experts that a router chooses from. It counts only beside
     `dense_parameters`."""
+    next_token_layers: int = 0
+    """Layers that the checkpoint has for the prediction of several tokens (MTP)."""
+    lora: Lora | None = None
+    """The adapters over the model; None without adapters."""
     gguf: GgufLayout | None = None
     """The layers of a GGUF file; None for other files."""
     draft: "Checkpoint | None" = None
-    """The weights of a small model that guesses tokens for this one; None without one."""
+    """The weights that guess tokens for this model, a small model or a head; None without any."""
 
     @property
     def is_quantized(self) -> bool:
@@ -158,6 +164,8 @@ class Checkpoint:
         """
         if not self.heads:
             return True
+        if self.draft is not None and not self.draft.can_split(gpus):
+            return False
         cached = self.kv_heads % gpus == 0 or gpus % self.kv_heads == 0
         return cached and self.heads % gpus == 0 and self.ffn % gpus == 0
 

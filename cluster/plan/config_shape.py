@@ -24,6 +24,9 @@ VOCABULARIES = ("vocab_size", "padded_vocab_size")
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length")
 """Names of the longest context (vllm/transformers_utils/model_arch_config_convertor.py:
 derive_max_model_len_and_key)."""
+NEXT_TOKEN_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
+"""Names of the number of layers for the prediction of several tokens (vllm/config/speculative.py,
+SpeculativeConfig.hf_config_override)."""
 MXFP4_BITS = 4 + 8 / 32
 """Bits that mxfp4 stores per parameter. Each parameter has 4 bits, and 32 parameters share a scale of 8
 bits."""
@@ -82,6 +85,7 @@ def config_checkpoint(
         dense_parameters=networks.dense
         + attention_parameters(keys, caches, hidden, query_width, heads),
         expert_parameters=networks.routed,
+        next_token_layers=keys.number_or(0, *NEXT_TOKEN_LAYERS, least=0),
     )
 
 

@@ -4,6 +4,7 @@ Each constant names its source. The constants for GPUs come from published logs 
 measurements of this project; `benchmarks/real_cards/gpu_check.py` compares them with a real card.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from cluster.cards.card import GIB, MIB, Kind
@@ -18,6 +19,7 @@ from cluster.plan.llamacpp_memory import batch_tokens, divide, output_tokens, wi
 from cluster.plan.loading import loading_bytes
 from cluster.plan.pinned import on_one_gpu, pinned_bytes, segment_bytes
 from cluster.plan.tensors import held_tensors
+from cluster.plan.vllm_extras import cached_layers, guessed_tokens
 from configs.schema import LlamaCppModel, Model, VllmModel
 
 CUDA_CONTEXT = 768 * MIB
@@ -55,6 +57,9 @@ LLAMACPP_COPIES = 4
 on different steps (GGML_SCHED_MAX_COPIES). As an estimate, all bytes of a step count so often."""
 FLOAT = 4
 """Bytes of a 32-bit float."""
+LORA_SLICES = 3
+"""Parts of the matrix that has most of them, queries, keys and values: so many results of the first
+matrices of adapters are held at a time, in 32 bits (vllm/lora/punica_wrapper)."""
 PROCESSES = 5 * GIB
 """Bytes of host RAM of a vLLM engine's processes on each of its GPUs, awake or asleep: the replica, and
 the process with the model. A fresh replica's tree of processes was seen at 5 to 6 GB
@@ -155,14 +160,20 @@ def kv_bytes(checkpoint: Checkpoint, tokens: int, window_slack: int, value_bytes
 def _vllm(
     model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int, capability: str | None
 ) -> Footprint:
-    batch = max(model.batch_tokens, model.concurrency)
+    checked = model.concurrency * (1 + guessed_tokens(model))
+    batch = max(model.batch_tokens, checked)
     if kind == "cpu":  # vLLM never splits a prompt over several steps there: `vllm_arguments.py`
         batch = max(batch, model.context_tokens)
     width = 3 * checkpoint.ffn * checkpoint.experts_used + 3 * checkpoint.hidden
     step = STEP_FACTOR * batch * width * 2
-    sampler = model.concurrency * checkpoint.vocab * SAMPLER_BYTES
+    sampler = checked * checkpoint.vocab * SAMPLER_BYTES
+    lora, draft = checkpoint.lora, checkpoint.draft
+    if lora is not None:
+        step += batch * lora.rank * LORA_SLICES * FLOAT
     on_cpu = Footprint(
-        weights=checkpoint.weight_bytes,
+        weights=checkpoint.weight_bytes
+        + (draft.weight_bytes if draft is not None else 0)
+        + (lora.reserved_bytes + lora.stored_bytes if lora is not None else 0),
         kv=_vllm_kv(model, checkpoint, kind, gpus, batch),
         sequences=model.concurrency,
         activations=gpus * (int(step) + sampler),
@@ -180,6 +191,13 @@ def _vllm_on_gpu(
     context = CUDA_CONTEXT + (TENSOR_PARALLEL_BUFFERS if gpus > 1 else 0)
     is_machete = capability in MACHETE
     held = on_one_gpu(held_tensors(checkpoint, is_machete), gpus)
+    beside: Counter[int] = Counter()
+    if checkpoint.draft is not None:
+        beside += on_one_gpu(held_tensors(checkpoint.draft, is_machete), gpus)
+    if checkpoint.lora is not None:
+        beside += checkpoint.lora.tensors(gpus)
+    in_ram = PROCESSES + (checkpoint.lora.stored_bytes if checkpoint.lora is not None else 0)
+    held = held + beside
     loading = loading_bytes(
         checkpoint, gpus, is_machete, quantized_at_load=model.quantization is not None
     )
@@ -187,9 +205,9 @@ def _vllm_on_gpu(
         on_cpu,
         weights=gpus * segment_bytes(held),
         residue=gpus * (context + graphs),
-        loading=gpus * (loading + context),
-        parked=gpus * (pinned_bytes(held) + PROCESSES),
-        processes=gpus * PROCESSES,
+        loading=gpus * (loading + segment_bytes(beside) + context),
+        parked=gpus * (pinned_bytes(held) + in_ram),
+        processes=gpus * in_ram,
         sleeps=True,
     )
 
@@ -201,7 +219,8 @@ def _vllm_kv(model: VllmModel, checkpoint: Checkpoint, kind: Kind, gpus: int, ba
     one_gpu = replace(
         checkpoint,
         attention=tuple(
-            replace(each, kv_width=-(-each.kv_width * copies // gpus)) for each in checkpoint.attention
+            replace(each, kv_width=-(-each.kv_width * copies // gpus))
+            for each in cached_layers(model, checkpoint)
         ),
         state_bytes=-(-checkpoint.state_bytes // gpus),
     )

@@ -57,6 +57,22 @@ def tensor_sizes(file: Path) -> dict[str, int]:
         NotSafetensors: the file is cut, or it is none of this format.
         OSError: the file cannot be read.
     """
+    return {name: end - start for name, (start, end, _) in _entries(file).items()}
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[tuple[int, ...], int]]:
+    """The shape and the bytes of each tensor of a safetensors file; see `tensor_sizes`."""
+    found = {}
+    for name, (start, end, entry) in _entries(file).items():
+        shape = entry.get("shape")
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise NotSafetensors(f"{file.name!r} has no shape for its tensor {name!r}: {shape!r}")
+        found[name] = (tuple(shape), end - start)
+    return found
+
+
+def _entries(file: Path) -> dict[str, tuple[int, int, Mapping[str, Any]]]:
+    """Where each tensor begins and ends, and its whole entry in the header."""
     total = file.stat().st_size
     with file.open("rb") as data:
         start = data.read(8)
@@ -77,7 +93,7 @@ def tensor_sizes(file: Path) -> dict[str, int]:
     last = 8 + length + max((end for _, end in ends.values()), default=0)
     if last > total:
         raise NotSafetensors(f"{file.name!r} is not complete: it has {total} of {last} bytes")
-    return {name: end - start for name, (start, end) in ends.items()}
+    return {name: (*place, header[name]) for name, place in ends.items()}
 
 
 def _named(folder: Path, name: str) -> dict[str, int]:

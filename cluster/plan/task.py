@@ -20,14 +20,16 @@ from cluster.plan.checkpoint import (
 )
 from cluster.plan.footprint import Footprint, footprint
 from cluster.plan.gguf_shapes import from_gguf_shapes
+from cluster.plan.vllm_extras import with_adapters, with_draft
 from configs.schema import LlamaCppModel, Model, Recipe, ScriptedModel, VllmModel
+from configs.vllm import Adapter
 from configs.weights import FolderSource, HubFolder, LocalFolder, WeightsSource
 
 MAIN_REVISION = "main"
 """The revision of a repository whose shape may be bundled."""
-FindWeights = Callable[[str, Model], Path | Checkpoint | None]
-"""Takes a model's name and settings; returns the file or folder of its weights, or what is known of
-them, or None."""
+FindWeights = Callable[[str, Model | Adapter], Path | Checkpoint | None]
+"""Takes the name and the settings of a model or an adapter; returns the file or folder of its weights,
+or what is known of them, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,23 @@ def _read_own(name: str, model: Model, find: FindWeights) -> Checkpoint | None:
         return scripted_checkpoint(model.weight_bytes)
     if not isinstance(model, LlamaCppModel | VllmModel):
         return None
+    checkpoint = _read_weights(name, model, find)
+    return _with_extras(name, model, checkpoint, find) if isinstance(model, VllmModel) else checkpoint
+
+
+def _with_extras(name: str, model: VllmModel, checkpoint: Checkpoint, find: FindWeights) -> Checkpoint:
+    """The checkpoint with the facts about adapters, and about the weights that guess tokens."""
+
+    def find_adapter(adapter: str, settings: Adapter) -> Path | None:
+        folder = find(adapter, settings)
+        return folder if isinstance(folder, Path) else None
+
+    draft = model.draft_model
+    guesser = None if draft is None else _read_weights(name, draft, find)
+    return with_adapters(name, model, with_draft(name, model, checkpoint, guesser), find_adapter)
+
+
+def _read_weights(name: str, model: LlamaCppModel | VllmModel, find: FindWeights) -> Checkpoint:
     found = find(name, model)
     if isinstance(found, Checkpoint):
         return found
@@ -149,7 +168,7 @@ def bundled_shape(source: WeightsSource | FolderSource) -> Checkpoint | None:
     return None if isinstance(source, LocalFolder) else from_gguf_shapes(source)
 
 
-def _find_local_path(_name: str, model: Model) -> Path | None:
+def _find_local_path(_name: str, model: Model | Adapter) -> Path | None:
     for source in getattr(model, "weights", ()):
         path = Path(getattr(source, "path", ""))
         if getattr(source, "path", None) and path.exists():

@@ -107,7 +107,7 @@ def _gains(recipe: Recipe, planned: Plan, wins: Wins, measured: Diversities) -> 
             model=model,
             added=model not in proposers,
             contrast=contrast(wins, whole, rest),
-            source=source(recipe.models[model], [recipe.models[other] for other in others]),
+            source=source(recipe.settings(model), [recipe.settings(other) for other in others]),
             nearest=measured.nearest(model, others),
             vendi_with=measured.vendi(whole),
             vendi_without=measured.vendi(rest),

@@ -50,8 +50,8 @@ class AblationTask:
     def __post_init__(self) -> None:
         pairs = [model for pair in self.unquantized.items() for model in pair]
         _require_known("parts", self.parts, PARTS)
-        _require_known("candidates", self.candidates or (), self.recipe.models)
-        _require_known("unquantized", pairs, self.recipe.models)
+        _require_known("candidates", self.candidates or (), self.recipe.names)
+        _require_known("unquantized", pairs, self.recipe.names)
         if "quantized" in self.parts and not set(pairs) & set(proposer_models(self.recipe)):
             _refuse(
                 "unquantized",
@@ -141,13 +141,13 @@ def _proposers(task: AblationTask, found: Plan) -> None:
     for model in proposers:
         if rest := found.add_if_valid(variants.without, model):
             found.gains[model] = found.base.name, rest
-    for model in task.recipe.models if task.candidates is None else task.candidates:
+    for model in task.recipe.names if task.candidates is None else task.candidates:
         if model not in proposers and (more := found.add_if_valid(variants.with_also, model)):
             found.gains[model] = more, found.base.name
 
 
 def _aggregators(task: AblationTask, found: Plan) -> None:
-    for model in task.recipe.models if task.candidates is None else task.candidates:
+    for model in task.recipe.names if task.candidates is None else task.candidates:
         if by := found.add_if_valid(_with_aggregator, model):
             found.aggregators[model] = found.add(variants.alone(task.recipe, model)), by
 

@@ -42,7 +42,7 @@ class Health:
         The mixture can answer if both are true: the aggregator or one of its fallbacks is up, and the
         models of the first layer that are up write at least as many proposals as the quorum.
         """
-        names = list(self._recipe.models)
+        names = list(self._recipe.names)
         states = dict(zip(names, await asyncio.gather(*map(self._state, names)), strict=True))
         up = {model for model, state in states.items() if state == "ready"}
         first_layer = self._recipe.layers[0].samples_by_model()

@@ -18,8 +18,9 @@ class ServedModels:
 
     def __init__(self, recipe: Recipe) -> None:
         created = int(time.time())
-        owners = {recipe.name: "slimmoa", **{name: m.engine for name, m in recipe.models.items()}}
-        contexts = {name: model.context_tokens for name, model in recipe.models.items()}
+        settings = {name: recipe.settings(name) for name in recipe.names}
+        owners = {recipe.name: "slimmoa", **{name: m.engine for name, m in settings.items()}}
+        contexts = {name: model.context_tokens for name, model in settings.items()}
         contexts[recipe.name] = context_tokens(recipe)
         self._cards = {
             name: _card(name, created, owner, contexts[name]) for name, owner in owners.items()

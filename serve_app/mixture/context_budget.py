@@ -43,7 +43,7 @@ class PromptTask:
     @property
     def room(self) -> int:
         """Tokens of the model's context that the prompt may take."""
-        return self.recipe.models[self.model].context_tokens - self.reserve_tokens
+        return self.recipe.settings(self.model).context_tokens - self.reserve_tokens
 
     def prompt(self, references: Sequence[str]) -> list[Message]:
         """The conversation with these references."""
@@ -56,7 +56,7 @@ class PromptTask:
             count: tokens of the prompt, with `least` included.
             least: the fewest tokens that all references together need; 0 without references.
         """
-        context = self.recipe.models[self.model].context_tokens
+        context = self.recipe.settings(self.model).context_tokens
         parts = f"{count - least} in the messages, {self.reserve_tokens} in the completion"
         if least:
             parts += f", {least} in references"
@@ -144,9 +144,9 @@ def context_tokens(recipe: Recipe) -> int:
     aggregator = recipe.aggregator
     instructions = len(recipe.references.prompt) // CHARACTERS_PER_TOKEN
     beside = instructions + recipe.samples[-1] * LEAST_TOKENS
-    read = recipe.models[aggregator.model].context_tokens - beside  # 1
+    read = recipe.settings(aggregator.model).context_tokens - beside  # 1
     rooms = [
-        recipe.models[proposer.model].context_tokens - proposer.sampling.most_tokens
+        recipe.settings(proposer.model).context_tokens - proposer.sampling.most_tokens
         for proposer in recipe.layers[0].proposers
         for _ in range(proposer.samples)
     ]

@@ -170,7 +170,7 @@ def test_models_whose_weights_have_gone_are_closed_again(apps: Apps, tmp_path: P
         raise FileNotFoundError("weights.gguf")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs.run.model_identity", gone)
+        patch.setattr("jobs.run.recipe_identities", gone)
         with pytest.raises(FileNotFoundError):
             RunModels(RunTask(tmp_path), recipe(), CONSOLE).__enter__()
     assert apps.events == [f"open {tmp_path.name} for 1024", "close"]

@@ -30,13 +30,20 @@ class Script:
         self.steps: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self.asked: list[tuple[Sequence[Message], Sampling, bool, float | None]] = []
         self.templates: list[dict[str, Any]] = []
+        self.adapters: list[str | None] = []
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
 
     async def stream(
-        self, messages: Sequence[Message], sampling: Sampling, streamed: bool, patience_s: float | None
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        streamed: bool,
+        patience_s: float | None,
+        adapter: str | None = None,
     ) -> AsyncGenerator[Delta]:
         self.asked.append((messages, sampling, streamed, patience_s))
+        self.adapters.append(adapter)
         self.began.set()
         try:
             last = False
@@ -51,14 +58,22 @@ class Script:
             raise
 
     async def complete(
-        self, messages: Sequence[Message], sampling: Sampling, patience_s: float | None
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        patience_s: float | None,
+        adapter: str | None = None,
     ) -> Delta:
-        return await collect_answer(self.stream(messages, sampling, False, patience_s))
+        return await collect_answer(self.stream(messages, sampling, False, patience_s, adapter))
 
     async def count_tokens(
-        self, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+        self,
+        messages: Sequence[Message],
+        template: Mapping[str, Any] = NONE,
+        adapter: str | None = None,
     ) -> int:
         self.templates.append(dict(template))
+        self.adapters.append(adapter)
         return sum(len(message["content"]) for message in messages)
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:

@@ -341,6 +341,8 @@ class FakeLLM:
         self.renderer = self
         self.asked: list[Any] = []
         self.done: list[str] = []
+        self.adapters: list[Any] = []
+        self.loras: list[Any] = []
 
     def get_tokenizer(self) -> Any:
         return SimpleNamespace(all_special_tokens=["</s>"])
@@ -355,8 +357,12 @@ class FakeLLM:
             raise self.refusal
         return None, (messages,)
 
-    async def generate(self, prompt: Any, *_: Any) -> AsyncGenerator[Any]:
+    async def add_lora(self, adapter: Any) -> None:
+        self.adapters.append(adapter)
+
+    async def generate(self, prompt: Any, *_: Any, lora_request: Any = None) -> AsyncGenerator[Any]:
         self.asked.append(prompt)
+        self.loras.append(lora_request)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -401,9 +407,13 @@ FAKES: dict[str, dict[str, Any]] = {
     "vllm": {"AsyncEngineArgs": dict, "SamplingParams": dict},
     "vllm.exceptions": {"VLLMValidationError": Invalid},
     "vllm.platforms": {"current_platform": SimpleNamespace(is_cpu=lambda: True)},
+    "vllm.lora.request": {"LoRARequest": lambda *about: about},
     "vllm.config.reasoning": {"ReasoningConfig": dict},
     "vllm.renderers": {"ChatParams": dict},
-    "vllm.sampling_params": {"RequestOutputKind": SimpleNamespace(DELTA=1, FINAL_ONLY=2)},
+    "vllm.sampling_params": {
+        "RequestOutputKind": SimpleNamespace(DELTA=1, FINAL_ONLY=2),
+        "StructuredOutputsParams": dict,
+    },
     "vllm.v1": {},
     "vllm.v1.engine": {},
     "vllm.v1.engine.async_llm": {"AsyncLLM": None},
@@ -665,7 +675,7 @@ class TestEngine:
         streamed: bool,
         texts: list[str],
     ) -> None:
-        async def generate(*_: Any) -> AsyncGenerator[Any]:
+        async def generate(*_: Any, **__: Any) -> AsyncGenerator[Any]:
             for text in "abcd":
                 part = SimpleNamespace(
                     token_ids=[7],

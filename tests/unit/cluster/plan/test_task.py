@@ -11,6 +11,7 @@ from cluster.plan.checkpoint import Checkpoint, scripted_checkpoint
 from cluster.plan.task import PlanningTask, choose_cards, read_checkpoints
 from configs.load import load
 from configs.schema import Model, Recipe
+from configs.vllm import Adapter
 
 MakeRecipe = Callable[..., Recipe]
 CPU = Card(name="cpu", total_bytes=16 * GIB, cores=8, node="here")
@@ -61,7 +62,7 @@ def test_llamacpp_goes_to_a_gpu_if_the_recipe_wants_layers_there(
 
 
 def test_a_draft_model_is_read_with_its_model(make_recipe: MakeRecipe) -> None:
-    def find(name: str, model: Model) -> Checkpoint:
+    def find(name: str, model: Model | Adapter) -> Checkpoint:
         asked.append((name, model.model_dump()["weights"][0]["path"]))
         return scripted_checkpoint(len(asked))
 
