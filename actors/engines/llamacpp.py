@@ -84,8 +84,7 @@ class LlamaCppEngine:
                 connector=aiohttp.UnixConnector(str(socket)),
                 headers={"Authorization": f"Bearer {key}"},
             )
-            if self._model.speculation is not None:
-                await self._require_speculation(errors)
+            await self._check_slots(errors)
         except BaseException:
             await self.stop()
             raise
@@ -118,10 +117,14 @@ class LlamaCppEngine:
     def _cannot_load(self, path: Path, cause: object) -> EngineUnavailable:
         return EngineUnavailable(f"llama.cpp cannot load {path}: {cause}", model=self._name)
 
-    async def _require_speculation(self, errors: Sequence[str]) -> None:
-        """Raise an error if llama.cpp serves the model without the speculation of the recipe."""
+    async def _check_slots(self, errors: Sequence[str]) -> None:
+        """Wait until llama.cpp's loop runs: a server that is stopped before that never ends.
+
+        Raises:
+            EngineUnavailable: llama.cpp serves the model without the speculation of the recipe.
+        """
         slots = await self._post("/slots", None)
-        if not all(slot["speculative"] for slot in slots):
+        if self._model.speculation is not None and not all(slot["speculative"] for slot in slots):
             cause = next(iter(errors), "llama.cpp does not say why")
             message = f"llama.cpp cannot speculate with these settings: {cause}"
             raise EngineUnavailable(message, model=self._name)

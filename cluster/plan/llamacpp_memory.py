@@ -5,7 +5,8 @@ positions from the end: first the output layer, then the last layer and so on ba
 input embeddings stay in RAM. Over several GPUs the positions are divided into equal runs
 (`load_tensors` in src/llama-model.cpp of github.com/ggml-org/llama.cpp, split mode "layer").
 
-`tests/e2e/test_llamacpp_memory.py` compares the bytes with those that llama.cpp prints.
+`tests/e2e/test_llamacpp_memory.py` compares weights and caches of a real model on a CPU with those that
+llama.cpp prints. Windows, states and the division between devices follow its source alone.
 """
 
 from dataclasses import dataclass

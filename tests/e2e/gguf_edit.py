@@ -2,12 +2,11 @@
 
 import struct
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-UINT16, UINT32, INT32, FLOAT32, STRING, ARRAY = 2, 4, 5, 6, 8, 9
+UINT16, UINT32, INT32, STRING, ARRAY = 2, 4, 5, 8, 9
 CONTROL, USER_DEFINED = 3, 4
 
 
@@ -137,34 +136,3 @@ def _rename(metadata: dict[str, tuple[int, Any]], tokens: Mapping[str, str], kin
     for old, new in tokens.items():
         at = texts.index(old.encode())
         texts[at], kinds[at] = new.encode(), kind
-
-
-def invented(
-    source: Path,
-    target: Path,
-    family: str,
-    keys: Mapping[str, int | float],
-    tensors: Mapping[str, tuple[int, ...]],
-) -> Path:
-    """Write a model of zeros to `target` that has the vocabulary of another file.
-
-    Args:
-        source: the other file.
-        target: the model.
-        family: its architecture.
-        keys: numbers of its metadata, without the family before the names.
-        tensors: the shape of each tensor; all have 32 bits.
-    """
-    header = _Header(source.read_bytes())
-    metadata = {k: v for k, v in header.metadata.items() if k.startswith("tokenizer.")}
-    metadata["general.architecture"] = (STRING, family.encode())
-    for key, number in keys.items():
-        kind = FLOAT32 if isinstance(number, float) else UINT32
-        metadata[f"{family}.{key}"] = (kind, number)
-    infos, size = b"", 0
-    for name, shape in tensors.items():
-        infos += _written(STRING, name.encode()) + struct.pack("<I", len(shape))
-        infos += struct.pack(f"<{len(shape)}QIQ", *shape, 0, size)
-        size += -(-4 * prod(shape) // 32) * 32
-    target.write_bytes(_file(metadata, len(tensors), infos, bytes(size), header))
-    return target

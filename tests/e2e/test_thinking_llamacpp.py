@@ -149,7 +149,7 @@ async def test_a_mixture_of_a_model_that_thinks(
             "models": {"thinker": engine._model.model_dump()},
             "layers": [{"proposers": [{"model": "thinker", "samples": 2, "sampling": sampling}]}],
             "aggregator": {"model": "thinker", "sampling": sampling | {"max_tokens": 6}},
-            "limits": {"quorum": 1, "deadline_s": 60, "layer_deadline_s": 30},
+            "limits": {"quorum": 2, "deadline_s": 600, "layer_deadline_s": 300},
         }
     )
     events = []
