@@ -131,9 +131,11 @@ def _recipe_name(file: Path) -> str:
 
 
 def _require_writable(file: Path, *, force: bool) -> None:
-    if os.path.lexists(file) and (not force or not file.is_file()):
-        way = "give another name" if not file.is_file() else "give another name, or --force"
-        raise UserError(f"{file} exists: {way}")
+    if os.path.lexists(file):
+        if not file.is_file():
+            raise UserError(f"{file} exists and is no file: give another name")
+        if not force:
+            raise UserError(f"{file} exists: give another name, or --force")
     if not file.absolute().parent.is_dir():
         raise UserError(f"cannot write {file}: there is no folder {file.absolute().parent}")
 

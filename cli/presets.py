@@ -1,12 +1,16 @@
 """The command `slimmoa presets`: which of the package's recipes suit this machine, or a named card."""
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from cli.console import exit_on_user_error, out, show
+
+if TYPE_CHECKING:
+    from cli.preset_rows import PresetRow
 
 
 def presets(
@@ -37,6 +41,17 @@ def presets(
     for row in rows:
         table.add_row(row.name, row.words, row.weights)
     show(table)
-    if rows[0].is_choice:
+    if choices := [row for row in rows if row.is_choice]:
         takes = "takes" if not named else "would take"
-        out.print(f"`slimmoa serve --auto` {takes} {rows[0].name}", highlight=False)
+        out.print(f"`slimmoa serve --auto` {takes} {_choice(choices)}", highlight=False)
+
+
+def _choice(choices: "Sequence[PresetRow]") -> str:
+    """The preset that `--auto` takes, and the one in its place where the Hub does not answer."""
+    best = choices[0]
+    if best.here:
+        return best.name
+    other = next((row for row in choices if row.here or row.use.kind == "fallback"), None)
+    if other is None or other is best:
+        return best.name
+    return f"{best.name} if the Hub answers, else {other.name}"

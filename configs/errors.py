@@ -95,6 +95,8 @@ class TemplateRefused(BadRequest):
     """A model's chat template does not take the conversation, in any form that is known here. The
     message has the template's own words."""
 
+    code = "template_refused"
+
 
 class TooLarge(BadRequest):
     """The request body is over the limit."""

@@ -95,12 +95,18 @@ def recipe_text(models: Sequence[NewModel], choices: Choices) -> str:
     for number, model in enumerate(models):
         lines += _model(model, models, choices, first=number == 0)
     lines += ["", "layers:", _with_comment("  - proposers:", "the most trusted first")]
-    lines += [_proposer(model, choices) for model in models if model.samples]
+    lines += [
+        _proposer(model, context_tokens(model, models, choices), choices)
+        for model in models
+        if model.samples
+    ]
     (writer,) = (model for model in models if model.name == choices.aggregator)
     fallbacks = [model.name for model in models if model.samples and model is not writer]
     lines += ["", "aggregator:"]
     lines += [_with_comment(f"  model: {writer.name}", "reads the proposals and writes the answer")]
-    lines += [f"  sampling: {_sampling(0.5, 2 * _answer(choices), writer)}"]
+    writers = [writer, *(model for model in models if model.name in fallbacks[:1])]
+    shortest = min(context_tokens(model, models, choices) for model in writers)
+    lines += [f"  sampling: {_sampling(0.5, min(2 * _answer(choices), shortest // 2), writer)}"]
     if fallbacks:
         lines += [_with_comment(f"  fallbacks: [{fallbacks[0]}]", "writes if the aggregator fails")]
     return "\n".join([*lines, "", *_limits(choices)]) + "\n"
@@ -120,7 +126,7 @@ def _model(model: NewModel, models: Sequence[NewModel], choices: Choices, *, fir
     lines = [_with_comment(f"  {model.name}:", model.comment), f"    engine: {model.engine}"]
     lines += ["    weights:"]
     for number, (key, value) in enumerate(model.source.items()):
-        lines.append(f"      {'-' if number == 0 else ' '} {key}: {_scalar(value)}")
+        lines.append(f"      {'-' if number == 0 else ' '} {key}: {_flow(value)}")
     if model.template:
         why = "it thinks little" if _must_think(model) else "no thinking: proposals come sooner"
         lines.append(_with_comment(f"    template: {_flow(model.template)}", why))
@@ -159,9 +165,9 @@ def _answer(choices: Choices) -> int:
     return GPU_ANSWER if choices.gpu else CPU_ANSWER
 
 
-def _proposer(model: NewModel, choices: Choices) -> str:
+def _proposer(model: NewModel, context: int, choices: Choices) -> str:
     samples = f"samples: {model.samples}, " if model.samples > 1 else ""
-    sampling = _sampling(0.7, _answer(choices), model)
+    sampling = _sampling(0.7, min(_answer(choices), context // 2), model)
     return f"      - {{model: {model.name}, {samples}sampling: {sampling}}}"
 
 
@@ -178,9 +184,7 @@ def _with_comment(text: str, comment: str) -> str:
     return f"{text:<36}  # {comment}" if comment else text
 
 
-def _scalar(value: Any) -> str:
-    return yaml.safe_dump(value, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
-
-
-def _flow(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
+def _flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=100_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()

@@ -13,7 +13,7 @@ class PresetUse:
 
     kind: Literal["gpu", "cpu", "fallback", "experiment", "form"]
     """`gpu` and `cpu`: for everyday questions, on a GPU or on a CPU alone. `fallback`: small models
-    that can be had without a Hub. `experiment`: comparisons and tests. `form`: to be filled in first."""
+    that can be had without a Hub. `experiment`: comparisons and tests. `form`: to be filled in."""
     gib: int = 0
     """GiB of the card, or of a machine's RAM, that the recipe is made for."""
     capability: float = 0.0

@@ -44,9 +44,11 @@ class Secrets:
 
     def _value(self, variable: str, where: str) -> str:
         value = os.environ.get(variable, "").strip()
-        if not value or not is_header_value(value):
-            fault = "has a character that no header may have" if value else "is not set"
-            message = f"environment variable {variable} ({where}) {fault}"
+        if not value:
+            message = f"environment variable {variable} ({where}) is not set"
+            raise EngineUnavailable(message, model=self._name)
+        if not is_header_value(value):
+            message = f"environment variable {variable} ({where}) holds what no header may hold"
             raise EngineUnavailable(message, model=self._name)
         self._values.append(value)
         return value

@@ -24,9 +24,7 @@ def missing_engines(recipe: Recipe, *, gpu: bool) -> Iterator[str]:
 
 
 def _llamacpp_sees_gpu() -> bool:
-    """Whether this build of llama.cpp finds a GPU. The CPU alone is a device of another type."""
-    import xllamacpp
+    """Whether this build of llama.cpp finds a GPU. To ask it, its library is loaded."""
+    from actors.engines.llamacpp_params import has_gpu_backend
 
-    kinds = xllamacpp.ggml_backend_dev_type
-    gpus = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
-    return any(device["type"] in gpus for device in xllamacpp.get_device_info())
+    return has_gpu_backend()

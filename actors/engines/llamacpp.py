@@ -147,6 +147,11 @@ class LlamaCppEngine:
     ) -> AsyncGenerator[Delta]:
         await self.check_health()
         assert self._pool is not None
+        # llama.cpp tells no log-probabilities of guessed tokens. The first token is never guessed.
+        is_guessed = self._model.speculation is not None and sampling.most_tokens > 1
+        if is_guessed and sampling.top_logprobs is not None:
+            message = "llama.cpp tells no logprobs while it speculates (speculation in the recipe)"
+            raise BadRequest(message, model=self._name, param="logprobs")
         stopping = self._stopping
         template = self._model.template | sampling.template_arguments
         family = self._families[0] if self._families else None

@@ -75,9 +75,9 @@ class StreamedAnswer:
         choice = chunk.choices[0]
         part = choice.delta or self._in_place_of_delta(choice)
         text = part.content or ""
-        reasoning = part.reasoning_content or part.reasoning or part.other_reasoning
-        if part.refusal:
-            text += self._refusal(part.refusal)
+        reasoning = part.reasoning_content or part.reasoning or ""
+        if not text and not reasoning:  # nearly all chunks have one of the two
+            text, reasoning = self._rare(part)
         if self._halves is not None or type(chunk) is DeviantChunk:
             text, reasoning = self._joined(text, reasoning)
         if reasoning:
@@ -95,10 +95,11 @@ class StreamedAnswer:
         logprobs = read_logprobs(choice.logprobs.content or []) if choice.logprobs else ()
         return Delta(text, reasoning, reason, logprobs=logprobs)
 
-    def _refusal(self, words: str) -> str:
-        """The words with which the model refuses. They are the answer's text."""
-        self.refuses = True
-        return words
+    def _rare(self, part: Text) -> tuple[str, str]:
+        """Text and reasoning of a piece that has them under rare names. Words with which the model
+        refuses to answer are the answer's text."""
+        self.refuses = self.refuses or bool(part.refusal)
+        return part.refusal or "", part.thinking or part.reasoning_text or ""
 
     def _in_place_of_delta(self, choice: Choice) -> Text:
         """The text of a choice without a delta. Some servers repeat the whole answer at its end."""

@@ -35,11 +35,6 @@ class Text(msgspec.Struct):
     refusal: str | None = None
     """The words with which the model refuses to answer, in place of content."""
 
-    @property
-    def other_reasoning(self) -> str:
-        """The reasoning under its rare names; "" if there is none."""
-        return self.thinking or self.reasoning_text or ""
-
 
 class Logprobs(msgspec.Struct):
     """Log-probabilities of a piece's tokens, in OpenAI's format."""
@@ -187,7 +182,7 @@ def _flat(content: Any, depth: int = 0) -> tuple[str, str]:
         names = ("text", "content", "thinking", "reasoning", "refusal", "value", "parts", "summary")
         held = next((content[name] for name in names if content.get(name)), None)
         text, thought = _flat(held, depth + 1)
-        return ("", text + thought) if content.get("type") in THOUGHTS else (text, thought)
+        return ("", text + thought) if str(content.get("type")) in THOUGHTS else (text, thought)
     return "", ""
 
 

@@ -133,7 +133,7 @@ def fault_of_text(data: bytes) -> Fault:
 
 
 def fault_of_response(status: int, headers: Mapping[str, str], body: bytes, reason: str) -> Fault:
-    """The error of a response whose status is not 200."""
+    """The error of a response whose status is not one of success."""
     words = words_of_body(body) or headers.get("Location", "") or reason
     parsed = _json(body)
     wait_s = retry_after_s(headers)

@@ -49,6 +49,9 @@ MOST_BACKOFF_S = 30.0
 """Longest wait before another attempt, in seconds, even if the server's Retry-After asks for more."""
 MOST_ERROR_CHARACTERS = 500
 """Most characters of a server's error that our messages repeat: the error may be a whole web page."""
+COUNTS_S = 5.0
+"""Longest silence, in seconds, between the end of an answer and what follows the end: its token counts,
+and the mark `[DONE]`, which some servers leave out."""
 CONNECTION_ERRORS = (aiohttp.ClientError, TimeoutError, RuntimeError)
 """Errors of a broken connection. aiohttp raises RuntimeError for a read from a closed session."""
 DONE = b"[DONE]"
@@ -157,11 +160,11 @@ class OpenAIHttpEngine:
         started = False
         try:
             async with self._post(request) as response:
-                if response.status != 200:
+                if not 200 <= response.status < 300:
                     raise await self._refusal(response)
                 silence_s = self._model.read_timeout_s
                 with EventReader(response, streamed=streamed, silence_s=silence_s) as reader:
-                    while not answer.is_complete and (events := await reader.read()):
+                    while not answer.is_complete and (events := await _next(reader, answer)):
                         for delta in self._deltas(events, answer, streamed):
                             started = True
                             yield delta
@@ -218,7 +221,7 @@ class OpenAIHttpEngine:
             raise Fault(f"sent what is not a chat chunk: {data[:80]!r}", 502, whole="-") from error
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Fault:
-        """What a response says whose status is not 200."""
+        """What a response says whose status is not one of success."""
         body = b""
         with suppress(*CONNECTION_ERRORS):  # the status is known all the same
             while len(body) < MOST_PAGE_BYTES and (more := await response.content.readany()):
@@ -297,6 +300,17 @@ class OpenAIHttpEngine:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+async def _next(reader: EventReader, answer: StreamedAnswer) -> list[bytes]:
+    """The next events; none at the end of the response, or if nothing follows the end of the answer."""
+    if not answer.ended:
+        return await reader.read()
+    try:
+        async with asyncio.timeout(COUNTS_S):
+            return await reader.read()
+    except TimeoutError:
+        return []
 
 
 def _proxy(server: URL) -> str | None:

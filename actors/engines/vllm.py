@@ -56,7 +56,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers import ChatParams
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -172,6 +172,8 @@ class VllmEngine:
         prompt = await self._render(messages, sampling.template_arguments)
         arguments = sampling_arguments(sampling) | self._chat.sampling_arguments(sampling)
         if (structure := arguments.get("structured_outputs")) is not None:
+            from vllm.sampling_params import StructuredOutputsParams
+
             arguments["structured_outputs"] = StructuredOutputsParams(**structure)
         params = SamplingParams(
             **arguments,

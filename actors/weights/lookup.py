@@ -9,6 +9,7 @@ from actors.weights.choice import weights_here
 from actors.weights.download import Report, gigabytes, silent
 from actors.weights.files import cached, fetch
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
+from actors.weights.gguf_headers import fetch_gguf, gguf_known
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.repository import FolderDownload, require_space_for, saved_download
 from cluster.plan.advised_sampling import advised_sampling
@@ -19,7 +20,7 @@ from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from configs.vllm import Adapter
-from configs.weights import HubFolder, LocalFile
+from configs.weights import HubFile, HubFolder, LocalFile
 
 
 def known_weights(model: VllmModel) -> Path | Checkpoint | None:
@@ -51,14 +52,15 @@ def find_here(_name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     if isinstance(model, Adapter):
         return adapter_here(model.weights)
     if isinstance(model, LlamaCppModel):
-        return cached(model.weights)
+        return cached(model.weights) or gguf_known(model.weights)
     return known_weights(model) if isinstance(model, VllmModel) else None
 
 
 def find_weights(name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     """What tells a plan how large a model is: its file or folder, or what is known of it.
 
-    For a folder that is `known_weights`, and then the Hub, which is asked for headers. The bundled
+    For a folder that is `known_weights`, and then the Hub, which is asked for headers. For a GGUF file
+    it is the file, its header as an earlier plan has fetched it, and then the Hub too. The bundled
     shapes come before the Hub, because a plan of a preset then needs no network and gives the same
     answer everywhere; a test holds them to the arithmetic of their formats. They come after what is on
     this machine, because real headers are exact.
@@ -78,7 +80,7 @@ def find_weights(name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     if isinstance(model, Adapter):
         return fetch_adapter(name, model.weights)
     if isinstance(model, LlamaCppModel):
-        return _find_file(name, model)
+        return _find_file(name, model) or gguf_known(model.weights) or _ask_header(name, model)
     if not isinstance(model, VllmModel):
         return None
     if (known := known_weights(model)) is not None:
@@ -277,6 +279,31 @@ def _with_draft(name: str, model: LlamaCppModel) -> list[tuple[str, LlamaCppMode
 def _wanted(model: VllmModel) -> dict[str, bool]:
     """Which parts of the folder an engine reads. For random weights (`dummy`) no real ones."""
     return {"weights": model.load_format != "dummy", "code": model.trust_remote_code}
+
+
+def _ask_header(name: str, model: LlamaCppModel) -> Checkpoint | None:
+    """The checkpoint by the header of a GGUF file at the Hub.
+
+    None if a shape of the file is bundled, or if the recipe has no source at the Hub that answers but
+    another one.
+
+    Raises:
+        WeightsError: the recipe has no other source, and the Hub cannot be reached or refuses.
+        UnknownCheckpoint: the header cannot be understood; the message names the key.
+    """
+    if any(bundled_shape(source) is not None for source in model.weights):
+        return None
+    hubs = [source for source in model.weights if isinstance(source, HubFile)]
+    causes = []
+    for source in hubs:
+        try:
+            return fetch_gguf(source)
+        except WeightsError as error:
+            causes.append(f"{source.hub}: {error.message}")
+    if not causes or len(hubs) < len(model.weights):
+        return None
+    message = f"how large model {name!r} is cannot be told: {'; '.join(causes)}"
+    raise WeightsError(message, model=name)
 
 
 def _find_file(name: str, model: LlamaCppModel) -> Path | None:

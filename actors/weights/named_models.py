@@ -26,7 +26,15 @@ from cluster.plan.gguf import read_header
 from configs.errors import WeightsError
 from configs.load import load, presets
 from configs.schema import LlamaCppModel, VllmModel
-from configs.weights import FolderSource, HubFile, HubFolder, LocalFile, LocalFolder, WeightsSource
+from configs.weights import (
+    FolderSource,
+    HubFile,
+    HubFolder,
+    LocalFile,
+    LocalFolder,
+    WeightsSource,
+    part_names,
+)
 
 TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -87,7 +95,6 @@ def _local(asked: str, path: Path) -> NamedModel:
         weights_here(path)
         template = _folder_template(path)
         return NamedModel(asked, path.name, LocalFolder(path=str(path)), from_folder(path), template)
-    _refuse_parts(path.name)
     checkpoint = from_gguf(path)
     metadata = read_header(path).metadata
     label = _text(metadata.get("general.name")) if HASH.fullmatch(path.stem) else path.stem
@@ -131,9 +138,14 @@ def _means_gguf(name: HubName, repository: Repository) -> bool:
 
 def _hub_file(asked: str, name: HubName, repository: Repository) -> NamedModel:
     file = choose_gguf(repository.files, name)
-    _refuse_parts(file)
-    sha256 = repository.files[file].sha256
-    source = HubFile(hub=name.hub, file=file, revision=repository.commit, sha256=sha256)
+    parts = part_names(file)
+    if absent := [part for part in parts if part not in repository.files]:
+        raise WeightsError(f"{name.hub} has {file} in {len(parts)} parts, and not {absent[0]}")
+    sums = [repository.files[part].sha256 for part in parts]
+    sha256 = {"sha256": sums[0]} if len(parts) == 1 else {"part_sha256": sums if all(sums) else None}
+    source = HubFile.model_validate(
+        {"hub": name.hub, "file": file, "revision": repository.commit, **sha256}
+    )
     checkpoint = fetch_gguf(source)
     template = fetch_header(source).metadata.get(GGUF_TEMPLATE, "")
     return NamedModel(asked, name.hub.split("/")[1], source, checkpoint, _text(template))
@@ -181,11 +193,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _refuse_parts(file: str) -> None:
-    if "-of-" in file and file.rpartition("-of-")[2].removesuffix(".gguf").isdecimal():
-        raise WeightsError(f"{file} is one part of a split file, which llama.cpp cannot take from here")
-
-
 def _bundled(name: HubName) -> Checkpoint | None:
     if name.file or name.quantization or name.revision != "main":
         return None
@@ -206,15 +213,16 @@ def _in_words(error: WeightsError, asked: str, hub: str) -> WeightsError:
     """The error in one line that begins with the model's name and says what to do."""
     cause = error.__cause__
     if isinstance(cause, GatedRepoError):
-        return WeightsError(f"{asked}: {error.message}, or set HF_TOKEN to a token of that account")
+        token = ", or set HF_TOKEN" if error.message.endswith("`hf auth login`") else ""
+        return WeightsError(f"{asked}: {error.message}{token}")
     if isinstance(cause, RepositoryNotFoundError):
         near = _near_id(hub)
         private = "" if near else ", or it is private: then run `hf auth login`"
         return WeightsError(f"{asked}: the Hub has no repository {hub}{near or private}")
     if _is_unreachable(error):
         return WeightsError(
-            f"{asked}: {error.message}; a plan needs the sizes of its weights: try again with a network, "
-            f"or name a GGUF file or a model's folder of this machine{_near_id(hub)}"
+            f"{asked}: {error.message}; a plan needs the sizes of its weights: try again with a "
+            f"network, or name a GGUF file or a model's folder of this machine{_near_id(hub)}"
         )
     return error if error.message.startswith(hub) else WeightsError(f"{asked}: {error.message}")
 

@@ -53,7 +53,7 @@ def _file_bytes(name: str, model: LlamaCppModel) -> int:
     for source in model.weights:
         try:
             if isinstance(source, HubFile):
-                return hub_gives(source)
+                return sum(hub_gives(piece) for piece in source.pieces)
             if isinstance(source, WheelFiles):
                 return 0
             _require_file(source)

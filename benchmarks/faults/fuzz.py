@@ -48,6 +48,9 @@ CASE_S = 10.0
 CHAT = "/v1/chat/completions"
 CHAT_SHARE = 0.9  # of the cases; the other paths have few different requests
 KINDS = ("allowed", "mended", "forbidden")
+LIMITS = ("max_tokens", "max_completion_tokens", "thinking_token_budget")
+MOST_TOKENS = 500
+"""Most tokens of a limit in a mended case: the models' context is small."""
 WHOLE = (
     "max_tokens",
     "max_completion_tokens",
@@ -160,9 +163,11 @@ def _mended(mixture: str, case: Case) -> Case:
     """With the rules between fields kept, so that it gets as far as the engines."""
     given = cast("dict[str, Any]", deepcopy(case.body))
     body = {name: value for name, value in given.items() if value is not None}
-    last = body["messages"][-1]
-    last |= {"role": "user"} | ({} if str(last.get("content") or "").strip() else {"content": "hello"})
+    body["messages"] = [*map(_mended_message, body["messages"]), {"role": "user", "content": "hello"}]
     body |= {name: int(body[name]) for name in WHOLE if name in body}  # 1.0 is an integer to a schema
+    body |= {name: body[name] % MOST_TOKENS + 1 for name in LIMITS if name in body}
+    for name in ("continue_final_message", "add_generation_prompt"):
+        body.pop(name, None)
     if "max_tokens" in body:
         body.pop("max_completion_tokens", None)
     body.pop("min_tokens", None)
@@ -172,6 +177,17 @@ def _mended(mixture: str, case: Case) -> Case:
     body["stream"] = "stream_options" in body or len(str(body)) % 2 == 0
     case.body = body
     return case
+
+
+def _mended_message(message: dict[str, Any]) -> dict[str, Any]:
+    """A message that has what its role needs, and whose parts and calls of tools have what they
+    need."""
+    mended = message | {"content": message.get("content") or "text"}
+    if isinstance(mended["content"], list):
+        parts = [part for part in mended["content"] if isinstance(part, dict)]
+        mended["content"] = [part | {"text": "a", "refusal": "b"} for part in parts]
+    calls = [call for call in message.get("tool_calls") or () if call.get("function")]
+    return mended | {"tool_calls": calls}
 
 
 def _run(strategy: SearchStrategy[Case], send: Callable[[Case], None], cases: int, seed: int) -> None:

@@ -104,6 +104,9 @@ async def measure(
             order = pair if n % 2 == 0 else pair[::-1]
             answers = [await write(each, prompt, tokens) for each in order]
             found.append((answers[n % 2], answers[1 - n % 2]))
+            plain, fast = found[-1]
+            line = f"{plain.tokens} tokens, {_rate(plain):.1f} and {_rate(fast):.1f} tokens/s"
+            typer.echo(f"row {n + 1}: {line}, equal: {plain.text == fast.text}", err=True)
     return found
 
 

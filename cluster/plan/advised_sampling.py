@@ -1,9 +1,9 @@
 """What the makers of a model advise for its sampling, as the model's own files say.
 
 A folder has `generation_config.json` of Hugging Face's transformers. The names that count are those
-that vLLM 0.33 takes (vllm/config/model.py: get_diff_sampling_param), without the limit of tokens. As in
-vLLM, `do_sample` does not count. A GGUF file has `general.sampling.*`, which llama.cpp's converter takes
-from the same file (gguf-py/gguf/constants.py: Keys.General.SAMPLING_*).
+that vLLM 0.33 takes (vllm/config/model.py: get_diff_sampling_param), without the limit of tokens. As
+in vLLM, `do_sample` does not count. A GGUF file has `general.sampling.*`, which llama.cpp's converter
+takes from the same file (gguf-py/gguf/constants.py: Keys.General.SAMPLING_*).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Plans a new recipe while it is being written, and chooses how many questions it takes at a time. Pure."""
+"""Plans a new recipe while it is written, and chooses how many questions it takes at a time. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -114,7 +114,7 @@ def _of_placement(task: PlanningTask, placement: Placement) -> Verdict:
 
 
 def _need(task: PlanningTask) -> str:
-    """Why nothing fits: the least memory of such cards with which the models would fit, or take turns."""
+    """Why nothing fits: the least memory of such cards with which the models fit, or fit in turns."""
     kind = max({card.kind for card in task.cards} or {"cpu"})
     used = [card for card in task.cards if card.kind == kind]
     if not used:
@@ -129,9 +129,11 @@ def _need(task: PlanningTask) -> str:
 
 def _least_bytes(task: PlanningTask, too_few: int) -> int | None:
     """The least memory of each card, to a step of `STEP`, with which a placement exists; or None."""
-    low, high = too_few, MOST_MEMORY
-    if not _fits_with(task, high):
-        return None
+    low, high = too_few, 2 * too_few
+    while not _fits_with(task, high):
+        if high >= MOST_MEMORY:
+            return None
+        low, high = high, 2 * high
     while high - low > STEP:
         middle = (low + high) // 2
         if _fits_with(task, middle):

@@ -12,9 +12,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from configs.errors import RequestError
+from configs.extra_parameters import CONSTRAINTS, KNOWN, STRUCTURES, ExtraParameters
 from docs.pages import recorded
 from serve_app.access.auth import OPEN_PATHS
 from serve_app.error_schema import ErrorObject
+from serve_app.http.aliases import RENAMED
 from serve_app.http.answer_schema import (
     MissingModel,
     MoaEvent,
@@ -22,12 +24,13 @@ from serve_app.http.answer_schema import (
     ModelUsage,
     RetriedCall,
     StageTime,
+    TokenSum,
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
-from serve_app.http.messages import ChatMessage, TextPart, ToolCall, ToolFunction
+from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
-from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
 from tests.unit.serve_app.conftest import Scripted
 
@@ -45,6 +48,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     TrimmedReferences,
     RetriedCall,
     StageTime,
+    TokenSum,
     ModelUsage,
     ErrorObject,
 )
@@ -53,6 +57,7 @@ HEADINGS = {"MoaSummary": "the-summary", "ProposalDoneEvent": "proposaldone"}
 WHAT_TO_DO = {
     "invalid_request": "Correct the field that `param` and the message name.",
     "context_length_exceeded": "Shorten the conversation or ask for fewer `max_tokens`.",
+    "template_refused": "Change the roles of the messages as the message says.",
     "request_timeout": "Send the body faster, or raise `limits.read_timeout_s`.",
     "request_too_large": "Send a smaller body, or raise `limits.max_body_bytes`.",
     "invalid_api_key": "Send one valid key.",
@@ -61,6 +66,7 @@ WHAT_TO_DO = {
     "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
     "rate_limit_exceeded": "Wait for `Retry-After` seconds and send the same request again.",
     "engine_error": "Send the request again once; if it fails again, the model's log has the reason.",
+    "content_filter": "Say it in other words, or ask another model.",
     "only_reasoning": "Send the request with `reasoning_effort: none`, or with more `max_tokens`.",
     "empty": "Send the request again, with another `seed` or more `max_tokens`.",
     "engine_unavailable": "Wait for `Retry-After` seconds; Ray Serve starts a lost replica again.",
@@ -72,6 +78,44 @@ WHAT_TO_DO = {
     "internal_error": "Report it; the log has the lines of source, and no text of the conversation.",
 }
 """What a client should do about an error, by its code."""
+STRUCTURE_NAMES = {
+    "json_object": (
+        '`response_format: {"type": "json_object"}`, `format: "json"`, '
+        "`structured_outputs.json_object`",
+        "any JSON object",
+    ),
+    "json_schema": (
+        '`response_format: {"type": "json_schema", ...}`, `json_schema`, `guided_json`, `format`, '
+        "`structured_outputs.json`",
+        "JSON that fits a schema",
+    ),
+    "choice": ("`guided_choice`, `structured_outputs.choice`", "one of several texts"),
+    "regex": (
+        "`guided_regex`, `regex`, `structured_outputs.regex`",
+        "a text that a regular expression matches",
+    ),
+    "grammar": (
+        "`grammar`, `ebnf`, `guided_grammar`, `structured_outputs.grammar`",
+        "a text of a grammar",
+    ),
+}
+"""How requests ask for each form of an answer, and what the form is."""
+OTHER_FORMS = (
+    ("`options: {...}`, `extra_body: {...}`", "the parameters inside"),
+    (
+        "`think`, `enable_thinking`, `thinking`, `disable_reasoning` with true or false",
+        "`chat_template_kwargs.enable_thinking` and `.thinking`",
+    ),
+    (
+        '`thinking: {"type": "enabled", "budget_tokens": n}`',
+        "the same, and `thinking_token_budget`",
+    ),
+    ("`think` or `thinking` with an effort, `reasoning.effort`", "`reasoning_effort`"),
+    ("`reasoning.max_tokens`", "`thinking_token_budget`"),
+    ('`reasoning_effort: "auto"` or `"default"`', "no parameter"),
+    ("`do_sample: false`", "`temperature: 0`"),
+)
+"""What other servers write in another form than ours, and how it is read."""
 SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -80,7 +124,12 @@ def api_page() -> str:
     parts = {model.__name__: _fields(model) for model in MODELS} | {
         "routes": _routes(),
         "cors_headers": " and ".join(f"`{header}`" for header in CORS_HEADERS),
+        "extra": _extra(),
+        "structure": _structures(),
+        "aliases": _aliases(),
+        "harmless": _harmless(),
         "ignored": ", ".join(f"`{name}`" for name in sorted(IGNORED)),
+        "harmless_fields": ", ".join(f"`{name}`" for name in sorted(HARMLESS_FIELDS)),
         "tool_lists": " and ".join(f"`{name}`" for name in sorted(TOOL_LISTS)),
         "unsupported": _unsupported(),
         "recipe": yaml.safe_dump(
@@ -124,6 +173,8 @@ def _fields(model: type[BaseModel]) -> str:
     required = schema.get("required", ())
     rows = []
     for name, value in schema["properties"].items():
+        if model is ChatRequest and name in ExtraParameters.model_fields:
+            continue  # they have a table of their own
         what = model.model_fields[name].description
         if what or "const" not in value:
             kind = _kind(value, shows_null=name in required)
@@ -149,6 +200,43 @@ def _kind(value: dict[str, Any], *, shows_null: bool) -> str:
 def _number(value: float) -> str:
     """A bound as people read it; those of 64-bit integers as a power."""
     return f"{'-' if value < 0 else ''}2^63" if abs(value) == 2**63 else f"{value:,}"
+
+
+def _extra() -> str:
+    """A table of the parameters that only some engines take."""
+    rows = []
+    for name, field in ExtraParameters.model_fields.items():
+        takers = [engine for engine in ("llamacpp", "vllm", "openai_http") if name in KNOWN[engine]]
+        engines = ", ".join(f"`{engine}`" for engine in takers)
+        otherwise = "refused" if name in CONSTRAINTS else "left out"
+        rows.append((f"`{name}`", _text(field.description or ""), engines, otherwise))
+    return _table(("parameter", "what it is", "engines", "with others"), rows)
+
+
+def _structures() -> str:
+    """A table of the forms of answers: how requests ask for each, and which engines can do it."""
+    rows = []
+    for kind, (asked, what) in STRUCTURE_NAMES.items():
+        can = [engine for engine, kinds in STRUCTURES.items() if kind in kinds]
+        rows.append((what, asked, ", ".join(f"`{engine}`" for engine in can)))
+    return _table(("form", "asked by", "engines"), rows)
+
+
+def _aliases() -> str:
+    """A table of other servers' names of parameters."""
+    names: dict[str, list[str]] = {}
+    for other, our in RENAMED.items():
+        names.setdefault(our, []).append(f"`{other}`")
+    rows = [(", ".join(others), f"`{our}`") for our, others in names.items()]
+    return _table(("sent", "read as"), [*rows, *OTHER_FORMS])
+
+
+def _harmless() -> str:
+    """The parameters that are ignored and named, by what they are about."""
+    starts = ", ".join(f"`{start}`" for start in PREFIXES)
+    rows = [(about, ", ".join(f"`{n}`" for n in sorted(names))) for about, names in HARMLESS.items()]
+    rows.append(("whatever a proxy adds", f"every name that begins with {starts}"))
+    return _table(("about", "parameters"), rows)
 
 
 def _unsupported() -> str:

@@ -196,8 +196,9 @@ class MoaSummary(Described):
     """The seed that decided the order of the references: the request's, or one that was drawn. For a
     model that was asked by name: the request's, or 0."""
     ignored: list[str] = []  # noqa: RUF012  # pydantic copies the default
-    """Names of what the request has and no model sees: parameters that list tools, and fields of
-    messages that the server does not know (`messages.NAME`). Absent if there are none."""
+    """Names of what the request has and no model sees: parameters that list tools, parameters of other
+    servers that change nothing here, and fields of messages that the server does not know
+    (`messages.NAME`). Absent if there are none."""
     proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
     """The complete proposals; only in answers in one piece to requests with `moa.events`."""
 

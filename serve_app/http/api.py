@@ -59,6 +59,7 @@ def create_api(
 
     api = DescribedApi(recipe, _middleware(authenticator, recipe.access.cors_origins))
     api.post("/v1/chat/completions")(chat.chat_completions)
+    api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
     api.get("/v1/models/{model}")(served.get_model)
     api.get("/healthz")(health.healthz)

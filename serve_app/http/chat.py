@@ -1,9 +1,13 @@
-"""POST /v1/chat/completions: from a request to an answer in one piece, or to a stream."""
+"""POST /v1/chat/completions and POST /v1/responses: from a request to an answer, whole or as a stream.
+
+Both APIs ask the same; only their JSON differs.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Protocol
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -17,13 +21,33 @@ from serve_app.http.connection import EventStreamResponse, read_body, require_re
 from serve_app.http.pacing import with_keepalives
 from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
+from serve_app.http.responses_reply import ResponsesReply
+from serve_app.http.responses_request import parse_responses, sent_name
 from serve_app.http.served_models import ServedModels
 from serve_app.mixture import moa
-from serve_app.mixture.events import AnswerDone, Event
+from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.models import Models
 from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
+
+
+class Reply(Protocol):
+    """Writes the answer to one request as JSON, in the form of one of the two APIs."""
+
+    id: str
+
+    def role(self) -> str:
+        """The beginning of a stream, before any text."""
+
+    def chunks(self, batch: Sequence[Event]) -> str:
+        """The server-sent events for events of the answer; for none, a sign of life."""
+
+    def error(self, error: RequestError) -> str:
+        """The end of a stream that fails after it began."""
+
+    def whole(self, events: Sequence[Event], summary: Summary) -> str:
+        """The answer in one piece, as JSON."""
 
 
 class ChatEndpoint:
@@ -56,14 +80,29 @@ class ChatEndpoint:
         require_readable(http)
         limits = self._recipe.limits
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
+        return await self._answer(http, request, ChatResponse(request))
+
+    async def responses(self, http: Request) -> Response:
+        """Answer a conversation in the form of OpenAI's Responses API. Nothing is stored."""
+        require_readable(http)
+        limits = self._recipe.limits
+        body = await read_body(http, limits.max_body_bytes, limits.read_timeout_s)
+        try:
+            asked = parse_responses(body)
+            return await self._answer(http, asked.chat, ResponsesReply(asked))
+        except BadRequest as error:
+            error.param = sent_name(error.param)
+            raise
+
+    async def _answer(self, http: Request, request: ChatRequest, reply: Reply) -> Response:
         key: Key = http.scope[KEY]
         sampling = self._sampling(request, key)
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
         events = self._admitted_events(request, key, sampling)
         if request.stream:
-            return await self._stream(http, request, events)
-        return await while_connected(http.receive, _whole(request, events))
+            return await self._stream(http, request, reply, events)
+        return await while_connected(http.receive, _whole(reply, events))
 
     def _sampling(self, request: ChatRequest, key: Key) -> Sampling:
         """The sampling of the answer: the request's, within the allowance of the key.
@@ -145,10 +184,10 @@ class ChatEndpoint:
         )
 
     async def _stream(
-        self, http: Request, request: ChatRequest, events: AsyncGenerator[Event]
+        self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> Response:
         """The response of a stream, once the stream may open."""
-        chunks = self._chunks(request, events)
+        chunks = self._chunks(request, reply, events)
         try:
             await while_connected(http.receive, _opening(chunks))
         except BaseException:
@@ -156,7 +195,9 @@ class ChatEndpoint:
             raise
         return EventStreamResponse(chunks, self._recipe.limits.write_timeout_s)
 
-    async def _chunks(self, request: ChatRequest, events: AsyncGenerator[Event]) -> AsyncGenerator[str]:
+    async def _chunks(
+        self, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
+    ) -> AsyncGenerator[str]:
         """The chunks of a stream, together where their events came together. Before the chunks stands
         one empty item that says: the stream may open now.
 
@@ -167,7 +208,6 @@ class ChatEndpoint:
         2. A stream of one model also waits for the next event, as a rule its first token, or for one
            keep-alive interval. So if the model fails at once, the answer has the status of its error.
         """
-        reply = ChatResponse(request)
         async with aclosing(with_keepalives(events, self._recipe.limits.keepalive_s)) as waiting:
             first = await anext(waiting)  # 1
             opening = reply.chunks(first)
@@ -191,11 +231,11 @@ async def _opening(chunks: AsyncGenerator[str]) -> None:
     await anext(chunks)
 
 
-async def _whole(request: ChatRequest, events: AsyncGenerator[Event]) -> Response:
+async def _whole(reply: Reply, events: AsyncGenerator[Event]) -> Response:
     """The answer in one piece, once all its events have come."""
     collected = [event async for event in events]
     done = collected[-1]
     assert isinstance(done, AnswerDone)
     headers = {"x-slimmoa-degraded": str(done.summary.degraded).lower()}
-    body = ChatResponse(request).whole(collected, done.summary)
+    body = reply.whole(collected, done.summary)
     return Response(body, media_type="application/json", headers=headers)

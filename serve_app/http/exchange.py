@@ -25,6 +25,8 @@ MOST_AHEAD_BYTES = 65_536
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 PLAIN_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 """IDs of clients that are repeated in the response."""
+STATUS_BEGINS = b"HTTP/1.1 "
+"""What each final response of this server begins with, whatever its status."""
 CLOSE = (b"connection", b"close")
 EVENT_STREAM = b"text/event-stream"
 
@@ -103,6 +105,8 @@ class Exchange:
         self._news = asyncio.Event()
         self._head = b""
         """The head of the response until the first part of the body, so that both are one write."""
+        self._written_ahead = b""
+        """What of the head has been written before the head was known."""
         self._is_event_stream = False
 
     async def run(self, app: ASGIApp) -> None:
@@ -153,15 +157,15 @@ class Exchange:
             self.leave()
             self._flow.transport.abort()
 
-    def write_harmless(self) -> bool:
-        """Write bytes that mean nothing to the client. Returns False if HTTP has no such bytes here."""
+    def write_harmless(self) -> None:
+        """Write bytes that mean nothing to the client yet: the beginning of a response, or a comment.
+        An interim response (100) would mean nothing either, but many clients do not expect one."""
         if not self.started:
-            if self.scope["http_version"] < "1.1":
-                return False
-            self._write_continue()
+            if not self._written_ahead:
+                self._written_ahead = STATUS_BEGINS
+                self._flow.transport.write(STATUS_BEGINS)
         elif self._is_event_stream:
             self._write_body(COMMENT.encode(), more=True)
-        return True
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""
@@ -215,7 +219,7 @@ class Exchange:
         if (self._closes() or not self.body_ended) and CLOSE not in sent:
             sent.append(CLOSE)
         head = h11.Response(status_code=status, headers=sent, reason=REASONS.get(status, b""))
-        self._head = self._conn.send(head)
+        self._head = self._conn.send(head).removeprefix(self._written_ahead)
         self.started = True
         asyncio.get_running_loop().call_soon(self._flush_head)
 

@@ -28,13 +28,12 @@ class HalfClosed:
 
     Args:
         sock: the socket of the connection; only its state is read.
-        write: writes harmless bytes to the client. Returns False if there are no such bytes, as in
-            HTTP/1.0 before the response.
+        write: writes harmless bytes to the client.
         on_left: called once if the client has left, or if nobody can tell.
     """
 
     def __init__(
-        self, sock: socket.socket, write: Callable[[], bool], on_left: Callable[[], None]
+        self, sock: socket.socket, write: Callable[[], None], on_left: Callable[[], None]
     ) -> None:
         self._sock = sock
         self._write = write
@@ -51,9 +50,7 @@ class HalfClosed:
             timer.cancel()
 
     def _write_and_look(self) -> None:
-        if not self._write():
-            self._leave()
-            return
+        self._write()
         loop = asyncio.get_running_loop()
         self._timers = [loop.call_later(at_s, self._look) for at_s in accumulate(LOOKS_S)]
 

@@ -14,7 +14,11 @@ UNION_TAGS = frozenset({"str", "bool", "int", "float"})
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body holds, without the names whose value is null."""
+    """The JSON object that a body holds, without the names whose value is null.
+
+    Raises:
+        BadRequest: the body is no JSON object.
+    """
     try:
         text = body.decode()
         data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_nulls)
@@ -26,6 +30,8 @@ def read_object(body: bytes) -> dict[str, Any]:
         raise BadRequest("the body has a lone surrogate (\\ud800 to \\udfff) in a text") from error
     except ValueError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise BadRequest("the body is nested too deeply") from error
     if not isinstance(data, dict):
         raise BadRequest("the body has to be a JSON object")
     return data

@@ -5,7 +5,7 @@ the parameters of a request, each is treated in one of these ways:
 
 1. What says something to a model is read: text in parts, and calls of tools with their results, as
    text.
-2. HARMLESS fields change no answer here, and are accepted.
+2. HARMLESS_FIELDS fields change no answer here, and are accepted.
 3. UNREADABLE fields and parts would change the answer, because they hold what models here cannot read.
    They are refused by name, unless they are empty.
 4. All other fields are accepted too, and the answer names them in `moa.ignored`: no list of the fields
@@ -16,13 +16,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from actors.engine import Message
 from configs.errors import BadRequest
 
-HARMLESS = frozenset(
+HARMLESS_FIELDS = frozenset(
     {
         "annotations",
         "cache_control",
@@ -95,14 +95,14 @@ class _Lenient(BaseModel):
     def others(self) -> dict[str, Any]:
         """The fields that this class does not read and that are not harmless."""
         given = self.model_extra or {}
-        return {name: value for name, value in given.items() if name not in HARMLESS}
+        return {name: value for name, value in given.items() if name not in HARMLESS_FIELDS}
 
 
 class TextPart(_Lenient):
     """Part of a message's content. A plain text counts as a part too, and a part without a type that
     has a text is of the type `text`."""
 
-    type: str
+    type: str = Field(json_schema_extra={"enum": [*READ_TYPES, *THOUGHT_TYPES]})
     """`text`, `input_text`, `output_text` or `refusal`, because models here read text only. Reasoning
     of earlier answers (`thinking`, `redacted_thinking`, `reasoning`, `reasoning_text`, `summary_text`)
     is accepted, and the server does not show it to the models."""

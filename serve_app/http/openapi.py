@@ -90,6 +90,8 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     paths = document["paths"]
     errors = _errors()
     paths[CHAT]["post"] |= {"requestBody": _body(), "responses": _answers() | errors}
+    answers = _responses() | errors
+    paths["/v1/responses"]["post"] |= {"requestBody": _responses_body(), "responses": answers}
     refusals = {status: errors[status] for status in ("401", "403")}
     listed = {"200": _json("The models that the key may use.", "ModelList")}
     paths["/v1/models"]["get"]["responses"] = listed | refusals
@@ -162,6 +164,25 @@ def _json(description: str, schema: str) -> Json:
 
 def _body() -> Json:
     return _json("A conversation, and how to answer it.", "ChatRequest") | {"required": True}
+
+
+def _responses_body() -> Json:
+    """The body of the Responses API, as far as it differs from a chat completion."""
+    properties = {
+        "model": {"type": "string"},
+        "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+        "instructions": _or_null({"type": "string"}),
+        "stream": _or_null({"type": "boolean"}),
+        "max_output_tokens": _or_null({"type": "integer"}),
+    }
+    schema = {"type": "object", "required": ["model"], "properties": properties}
+    return {"content": {"application/json": {"schema": schema}}, "required": True}
+
+
+def _responses() -> Json:
+    description = "The answer as OpenAI's Response object; server-sent events with `stream`."
+    content = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}}
+    return {"200": {"description": description, "content": content}}
 
 
 def _answers() -> Json:

@@ -152,15 +152,20 @@ def is_ignored(name: str) -> bool:
     return name in HARMLESS_NAMES or (len(name) <= LONGEST_PARAM and name.startswith(PREFIXES))
 
 
-def require_harmless(name: str, value: Any) -> None:
+def require_harmless(name: str, value: Any, sent: str) -> None:
     """Return if the value of an UNSUPPORTED parameter asks for what happens anyway.
+
+    Args:
+        name: our name of the parameter.
+        value: its value.
+        sent: how the client has named the parameter.
 
     Raises:
         BadRequest: it asks for a feature that SlimMoA does not have.
     """
     # Compared as JSON, where true is not 1.
     if json.dumps(value) not in map(json.dumps, UNSUPPORTED[name]):
-        raise unsupported(name, UNSUPPORTED[name])
+        raise unsupported(sent, UNSUPPORTED[name])
 
 
 def unsupported(name: str, harmless: tuple[Any, ...], why: str = "") -> BadRequest:

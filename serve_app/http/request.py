@@ -26,7 +26,7 @@ from configs.base import template_problem
 from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
 from configs.schema import ReasoningEffort, Sampling
-from serve_app.http.aliases import with_our_names
+from serve_app.http.aliases import Translated, with_our_names
 from serve_app.http.json_body import bad_request, read_object
 from serve_app.http.messages import ChatMessage, conversation, ignored_fields
 from serve_app.http.parameters import (
@@ -167,7 +167,8 @@ class ChatRequest(ExtraParameters):
     def limit_param(self) -> str | None:
         """The parameter by which the request limits the tokens of the answer; None if it gives none."""
         names = ("max_completion_tokens", "max_tokens", "thinking_token_budget")
-        return next((name for name in names if getattr(self, name) is not None), None)
+        given = next((name for name in names if getattr(self, name) is not None), None)
+        return None if given is None else self._sent.get(given, given)
 
     def conversation(self) -> list[Message]:
         """The messages as engines take them."""
@@ -254,9 +255,18 @@ def parse(body: bytes) -> ChatRequest:
     Raises:
         BadRequest: the body is no request; the message names the field, its value and what is allowed.
     """
+    return parse_fields(read_object(body))
+
+
+def parse_fields(given: dict[str, Any]) -> ChatRequest:
+    """Read the fields of a request body.
+
+    Raises:
+        BadRequest: as `parse`.
+    """
     try:
-        fields = with_our_names(read_object(body))
-        honoured = {name: value for name, value in fields.items() if _is_kept(name, value)}
+        fields = with_our_names(given)
+        honoured = {name: value for name, value in fields.items() if _is_kept(name, value, fields)}
         # Back to JSON, because pydantic's messages speak of objects and arrays only in its JSON mode;
         # otherwise clients would read of Python's dictionaries and lists.
         request = ChatRequest.model_validate_json(json.dumps(honoured))
@@ -274,7 +284,7 @@ def parse(body: bytes) -> ChatRequest:
     return request
 
 
-def _is_kept(name: str, value: Any) -> bool:
+def _is_kept(name: str, value: Any, fields: Translated) -> bool:
     """Whether to keep a parameter, because it may be honoured (cases 1 and 5 of the file's docstring).
     If not, it is left out without an error: in cases 2 to 4, and in case 6 if its value asks for what
     happens anyway.
@@ -294,9 +304,9 @@ def _is_kept(name: str, value: Any) -> bool:
             raise refusal(name, "has to be an array")
         return False
     if name in UNSUPPORTED:  # 6
-        require_harmless(name, value)
+        require_harmless(name, value, fields.sent.get(name, name))
         return False
-    raise unknown(name, frozenset(ChatRequest.model_fields))
+    raise unknown(fields.sent.get(name, name), frozenset(ChatRequest.model_fields))
 
 
 def _check_combinations(request: ChatRequest) -> None:

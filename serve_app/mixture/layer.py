@@ -39,6 +39,7 @@ from configs.errors import (
     Overloaded,
     QuorumNotMet,
     RequestError,
+    TemplateRefused,
 )
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.context_budget import PromptTask, fit
@@ -63,6 +64,7 @@ SHARED_CAUSES: dict[str, type[RequestError]] = {
     "late": DeadlineExceeded,
     ContextTooLong.code: ContextTooLong,
     ContentFiltered.code: ContentFiltered,
+    TemplateRefused.code: TemplateRefused,
     Overloaded.code: Overloaded,
 }
 """Errors by the cause of missing samples. If the first layer misses the quorum, and all missing samples

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from actors.engine import Message
-from configs.errors import EngineError, EngineUnavailable
+from configs.errors import EngineError, EngineUnavailable, TemplateRefused
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.mixture.aggregate import AggregationTask, aggregate
 from serve_app.mixture.context_budget import PromptTask, check_conversation
@@ -208,7 +208,7 @@ async def _check_fits(
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):
             await check_conversation(task, models)
-    except (TimeoutError, EngineError, EngineUnavailable):
+    except (TimeoutError, EngineError, EngineUnavailable, TemplateRefused):
         pass  # the request is not to blame, and a fallback may still answer
 
 

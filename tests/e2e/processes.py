@@ -11,6 +11,9 @@ from pathlib import Path
 
 ORPHAN_S = 5.0
 WAIT_S = 60.0
+POLL_S = 0.03
+"""Seconds between two looks. Without a pause the looks would take one of two cores from what they wait
+for."""
 
 
 def below(top: int) -> dict[int, str]:
@@ -65,3 +68,4 @@ def until(condition: Callable[[], bool], within_s: float = WAIT_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen within {within_s} s"
+        time.sleep(POLL_S)

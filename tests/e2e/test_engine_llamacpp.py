@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from actors.engine import Message, Share
 from actors.engines.llamacpp import LlamaCppEngine
 from actors.weights.files import fetch
-from configs.errors import EngineUnavailable, RequestError
+from configs.errors import EngineUnavailable, RequestError, TemplateRefused
 from configs.load import load
 from configs.schema import LlamaCppModel, Sampling
 from configs.weights import LocalFile
@@ -161,23 +162,63 @@ def with_template(template: bytes, target: Path) -> Path:
 
 
 STRICT = (
-    b"{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0)"
-    b" %}{{ raise_exception('not with me') }}{% endif %}{{ m.content }}{% endfor %}"
+    b"{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    b"{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}|{% endfor %}"
 )
+NEVER = b"{% if messages[0].content != 'hi' %}{{ raise_exception('not with me') }}{% endif %}hi"
 
 
-async def test_a_template_that_refuses_a_conversation_is_an_error_of_the_model(tmp_path: Path) -> None:
+async def test_a_conversation_takes_the_form_that_the_template_wants(tmp_path: Path) -> None:
     file = with_template(STRICT, tmp_path / "strict.gguf")
     engine = make(weights=(LocalFile(path=str(file)),))
     await engine.start()
-    two_turns_of_one_side = [*user("hi"), *user("again")]
-    for call in (answer(engine, two_turns_of_one_side), engine.token_ends(two_turns_of_one_side)):
-        with pytest.raises(RequestError, match="not with me") as refusal:
-            await asyncio.wait_for(call, 10)
-        assert refusal.value.model == "smollm"
-    # llama.cpp itself moves a system message that the template refuses into the first turn.
     system: list[Message] = [{"role": "system", "content": "Be brief."}]
-    assert await answer(engine, system + user("hi"))
-    alone, together = [len(await engine.token_ends(m)) for m in (user("hi"), system + user("hi"))]
-    assert together > alone
+    joined = user("hi\n\nagain")
+    for chat, taken in (
+        ([*user("hi"), *user("again")], joined),
+        ([*system, *user("hi"), *user("again")], user("Be brief.\n\nhi\n\nagain")),
+    ):
+        assert await answer(engine, chat) == await answer(engine, taken)
+        assert await engine.token_ends(chat) == await engine.token_ends(taken)
     await engine.stop()
+
+
+async def test_a_template_that_refuses_a_conversation_says_why(tmp_path: Path) -> None:
+    file = with_template(NEVER, tmp_path / "never.gguf")
+    engine = make(weights=(LocalFile(path=str(file)),))
+    await engine.start()
+    for call in (answer(engine, user("no")), engine.token_ends(user("no"))):
+        with pytest.raises(TemplateRefused, match=r"\(Jinja exception: not with me\)$") as no:
+            await asyncio.wait_for(call, 10)
+        assert (no.value.model, no.value.status) == ("smollm", 400)
+    await engine.stop()
+
+
+async def test_an_answer_keeps_to_the_form_that_it_is_asked_for(engine: LlamaCppEngine) -> None:
+    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    forms: list[tuple[dict[str, Any], str]] = [
+        ({"choice": ['ye"s', "nö\n"]}, r'ye"s|nö\n'),
+        ({"grammar": "root ::= [0-9]{3}"}, r"\d{3}"),
+        ({"json_schema": schema}, r'\{\s*"age"\s*:\s*-?\d+\s*\}'),
+    ]
+    for form, pattern in forms:
+        text = await answer(engine, user("How old are you?"), max_tokens=30, extra={"structure": form})
+        assert re.fullmatch(pattern, text), (form, text)
+    with pytest.raises(RequestError):
+        await answer(engine, user("hi"), extra={"structure": {"grammar": "root ::= [0-9"}})
+
+
+async def test_samplers_bound_what_is_drawn(engine: LlamaCppEngine) -> None:
+    greedy = await answer(engine, user("Name a colour."))
+    hot = {"temperature": 2.0, "seed": 7}
+    assert await answer(engine, user("Name a colour."), top_k=1, **hot) == greedy
+    assert await answer(engine, user("Name a colour."), min_p=1.0, **hot) == greedy
+    assert await answer(engine, user("Name a colour."), **hot) != greedy
+    ended = await engine_tokens(engine, max_tokens=40, extra={"ignore_eos": True})
+    assert ended == 40
+
+
+async def engine_tokens(engine: LlamaCppEngine, **sampling: Any) -> int:
+    """How many tokens an answer to a greeting has."""
+    settings = Sampling(**({"temperature": 0} | sampling))
+    return sum([d.completion_tokens async for d in engine.stream(user("Say OK."), settings)])

@@ -63,10 +63,14 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
                         os.kill(pid, signal.SIGKILL)
 
 
-def answers(url: str, environment: dict[str, str]) -> bool:
+def asked(url: str, environment: dict[str, str]) -> httpx.Response:
     token = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+    return httpx.get(url, headers=token, timeout=10)
+
+
+def answers(url: str, environment: dict[str, str]) -> bool:
     try:
-        return httpx.get(url, headers=token, timeout=10).status_code == 200
+        return asked(url, environment).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -97,12 +101,15 @@ def test_a_deployed_file_answers_the_openai_client() -> None:
         assert deployed.returncode == 0, deployed.stderr
 
         def is_up() -> bool:
-            status = yaml.safe_load(serve(environment, "status", "--address", address).stdout)
-            state = status["applications"]["slimmoa"]
-            assert state["status"] in ("DEPLOYING", "NOT_STARTED", "RUNNING"), state
-            return bool(state["status"] == "RUNNING")
+            # Over HTTP, for each `serve status` would take seconds of a core from the deployment.
+            state = asked(f"{address}/api/serve/applications/", environment).json()
+            status = state["applications"].get("slimmoa", {}).get("status", "NOT_STARTED")
+            assert status in ("DEPLOYING", "NOT_STARTED", "RUNNING"), state
+            return bool(status == "RUNNING")
 
         until(is_up, DEPLOY_S)
+        told = yaml.safe_load(serve(environment, "status", "--address", address).stdout)
+        assert told["applications"]["slimmoa"]["status"] == "RUNNING"
         assert httpx.get(f"{url}/readyz").json()["ready"] is True
         assert httpx.get(f"{url}/healthz").status_code == 200
         client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)

@@ -2,6 +2,7 @@
 engines themselves."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 
 from configs.schema import Recipe
@@ -44,7 +46,11 @@ class Bench:
 
     def slimmoa(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli", "bench", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        # Other tests may have a Ray of their own on this machine, which the command is not to use.
+        environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=100, check=False, env=environment
+        )
 
     def run(self, config: str, *more: str) -> Counter[str]:
         """Start or go on with the run; which engine calls that cost, by model."""

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import ray
 
 from benchmarks.quality.known_effects import (
     Checked,
@@ -20,9 +21,11 @@ LARGE = 8  # percent points
 
 
 def test_known_effects_are_recovered_and_nothing_is_asked_twice(
-    serving: Serving, tmp_path: Path
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, port = InProcess(), free_port()
+    # Other tests may have a Ray of their own on this machine, which the commands are not to use.
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     with serving(recipe(f"http://{HOST}:{port}/v1")):
         found = asyncio.run(findings_of_commands(tmp_path, models, ROWS, SEED, port))
     assert models.calls == fewest_calls(found, ROWS)

@@ -95,14 +95,15 @@ class FakeModels:
         asked = Asked(model, copy.deepcopy(list(messages)), sampling, now)
         self.asked.append(asked)
         script = self.scripts[model]
-        written = 0
+        written, finish = 0, self.finish_reason
         try:
             for step in script(asked) if callable(script) else script:
                 if (delta := await _take(step)) is not None:
                     written += len(delta.text.split())
+                    finish = delta.finish_reason or finish
                     yield delta
             read = await self.count_tokens(model, messages)
-            yield Delta(finish_reason=self.finish_reason, prompt_tokens=read, completion_tokens=written)
+            yield Delta(finish_reason=finish, prompt_tokens=read, completion_tokens=written)
             asked.ended = "finished"
         except Exception:
             asked.ended = "failed"

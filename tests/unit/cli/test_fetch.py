@@ -137,7 +137,9 @@ def test_without_the_hub_a_refusal_is_one_line(
     assert listed.stdout.count("not here yet") == 2
 
 
-def test_the_advice_for_a_file_of_unknown_size_leads_to_a_plan(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_gguf_file_is_planned_by_its_header_and_then_without_the_hub(
+    hub: FakeHub, tmp_path: Path
+) -> None:
     gguf = tmp_path / "gguf.yaml"
     gguf.write_text(
         "name: mix\n"
@@ -145,13 +147,19 @@ def test_the_advice_for_a_file_of_unknown_size_leads_to_a_plan(hub: FakeHub, tmp
         "layers: [{proposers: [{model: one}]}]\n"
         "aggregator: {model: one}\n"
     )
-    hub.repos["o/g"] = FakeRepo({"w.gguf": gguf_file()})
     refused = call("plan", str(gguf), *CARD)
     assert refused.exit_code == 1
-    assert "before its file is here: run `slimmoa models RECIPE --fetch`" in refused.stderr
-    assert call("models", str(gguf), "--fetch").exit_code == 0
+    assert "how large model 'one' is cannot be told: o/g: there is no such repo" in refused.stderr
+    hub.repos["o/g"] = FakeRepo({"w.gguf": gguf_file()})
     planned = call("plan", str(gguf), *CARD)
     assert planned.exit_code == 0, planned.stderr
+    assert "not here yet" in planned.stdout
+    hub.requests.clear()
+    assert call("plan", str(gguf), *CARD).stdout == planned.stdout
+    assert call("check", str(gguf)).exit_code == 0
+    assert hub.requests == []
+    assert call("models", str(gguf), "--fetch").exit_code == 0
+    assert "not here yet" not in call("plan", str(gguf), *CARD).stdout
 
 
 @pytest.mark.parametrize("cards", ["cpu", "RTX-4090"])

@@ -31,7 +31,7 @@ def committed_schema() -> dict[str, Any]:
 
 
 def test_the_presets_are_the_promised_ones() -> None:
-    local = ["remote", "scripted", "tiny_cpu", "vllm_cpu"]
+    local = ["remote", "scripted", "small_cpu", "tiny_cpu", "vllm_cpu"]
     gpus = ["bf16_vs_quantized", "moa_lite", "self_moa", "slim_moa_a100", "small_moa_24gb"]
     cards = [
         f"moa_{card}" for card in ("12gb", "16gb", "24gb", "48gb", "a100_80gb", "h100_80gb", "h200")

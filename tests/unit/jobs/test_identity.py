@@ -70,6 +70,8 @@ def test_every_setting_of_the_sampling_counts(name: str) -> None:
         "max_tokens": 9,
         "thinking_tokens": 0,
         "reasoning_effort": "none",
+        "base": "checkpoint",
+        "extra": {"min_tokens": 2},
         "template": {"enable_thinking": False},
     }
     other = others.get(name, 0.5)

@@ -62,6 +62,9 @@ class Scripted:
     async def start(self) -> None:
         await asyncio.gather(*(replica.start() for replica in self._replicas.values()))
 
+    async def stop(self) -> None:
+        await asyncio.gather(*(replica.stop() for replica in self._replicas.values()))
+
     def stream(
         self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
@@ -234,9 +237,13 @@ def ask(puppets: Puppets) -> Callable[..., Exchange]:
     """Opens an exchange with puppets, given the recipe's `limits` and the fields of the request."""
 
     def opened(
-        limits: dict[str, Any] | None = None, send: Send | None = None, **fields: Any
+        limits: dict[str, Any] | None = None,
+        send: Send | None = None,
+        path: str = CHAT,
+        **fields: Any,
     ) -> Exchange:
-        return Exchange(create_api(recipe(**(limits or {})), puppets), MIXTURE | fields, send)
+        body = MIXTURE if path == CHAT else {"model": "mix", "input": "hello"}
+        return Exchange(create_api(recipe(**(limits or {})), puppets), body | fields, send, path=path)
 
     return opened
 

@@ -125,6 +125,11 @@ async def test_a_deviation_does_not_cost_the_answer(
     assert len(server.requests) == 1
 
 
+async def test_201_is_a_success_too(connect: Connect) -> None:
+    engine, _ = await connect(whole(HELLO, status=201))
+    assert text(await answer(engine)) == "Hello"
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson", "text/html"])
 async def test_the_body_decides_and_not_its_type(connect: Connect, content_type: str) -> None:
     for body in (HELLO, STREAMS["a line of JSON per chunk"], STREAMS["JSON on many lines"]):

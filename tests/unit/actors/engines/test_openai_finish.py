@@ -1,7 +1,10 @@
 """How the endings of many servers are read: the table, and what an engine makes of each kind."""
 
+import asyncio
+
 import pytest
 
+from actors.engines import openai_http
 from actors.engines.openai_finish import TABLE, read_ending
 from configs.errors import EngineError, Overloaded
 from tests.unit.actors.engines.http_servers import (
@@ -10,6 +13,7 @@ from tests.unit.actors.engines.http_servers import (
     answer,
     chunk,
     disconnect,
+    hang,
     piecewise,
     whole,
 )
@@ -72,6 +76,16 @@ async def test_a_cut_answer_says_so(connect: Connect, reason: str) -> None:
     deltas = await answer(engine)
     assert text_of(deltas) == "Hel"
     assert [d.finish_reason for d in deltas if d.finish_reason] == [reason]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_server_that_sends_no_done_does_not_hold_up_the_answer(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    monkeypatch.setattr(openai_http, "COUNTS_S", 0.01)
+    engine, _ = await connect(piecewise(chunk("Hello", "stop"), then=hang))
+    async with asyncio.timeout(5):
+        assert text_of(await answer(engine, streamed=streamed)) == "Hello"
 
 
 REFUSAL = 'data: {"choices": [{"delta": {"refusal": "I cannot."}, "finish_reason": null}]}\n\n'

@@ -259,7 +259,7 @@ async def test_extra_fields_headers_and_omissions_are_the_recipes(
     assert KEY not in failure.value.message
 
 
-@pytest.mark.parametrize(("value", "said"), [(None, "is not set"), ("a\nb", "has a character")])
+@pytest.mark.parametrize(("value", "said"), [(None, "is not set"), ("a\nb", "holds what")])
 async def test_a_header_whose_variable_cannot_be_used_is_named_at_the_start(
     monkeypatch: pytest.MonkeyPatch, value: str | None, said: str
 ) -> None:

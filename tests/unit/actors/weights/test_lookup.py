@@ -17,7 +17,7 @@ from actors.weights.lookup import (
 from cluster.plan.checkpoint import Checkpoint
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, ScriptedModel, VllmModel
-from tests.unit.fake_hub import FakeHub, FakeRepo
+from tests.unit.fake_hub import FakeHub, FakeRepo, gguf_file
 
 
 def llamacpp(path: Path) -> LlamaCppModel:
@@ -41,10 +41,10 @@ def test_a_file_is_found_if_it_is_here(tmp_path: Path) -> None:
 def test_a_file_that_can_be_fetched_is_fetched_and_of_a_folder_only_headers(
     hub: FakeHub, tmp_path: Path
 ) -> None:
-    hub.repos["o/g"] = FakeRepo({"w.gguf": b"GGUF" * 200})
+    hub.repos["o/g"] = FakeRepo({"w.gguf": gguf_file()})
     sources = [{"hub": "o/g", "file": "w.gguf"}]
     file = LlamaCppModel.model_validate({"engine": "llamacpp", "weights": sources})
-    assert find_weights("a", file) is None
+    assert isinstance(find_weights("a", file), Checkpoint)  # by its header
     fetched = fetch_weights("a", file)
     assert isinstance(fetched, Path)
     assert find_weights("a", file) == fetched

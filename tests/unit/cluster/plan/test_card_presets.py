@@ -47,8 +47,8 @@ GPUS = {
     ),
     "moa_16gb": Meant(
         ("RTX-4080", "RTX-4060-Ti-16GB", "RTX-5080", "RTX-5070-Ti", "RTX-4070-Ti-SUPER"),
-        (16, 34, 13, 14, 17),
-        9.5,
+        (18, 38, 14, 15, 19),
+        12.7,
     ),
     "moa_12gb": Meant(("RTX-3060-12GB",), (16,), 7.7),
 }
@@ -215,9 +215,9 @@ def test_weights_for_ampere_have_4_bits(preset: str) -> None:
 def test_the_longest_prompt_leaves_room_for_a_conversation(preset: str) -> None:
     """The aggregator reads all proposals at their longest, and has 500 tokens for the conversation."""
     recipe = load(preset)
-    proposals = sum(each.samples * each.sampling.max_tokens for each in recipe.proposers())
+    proposals = sum(each.samples * each.sampling.answer_tokens for each in recipe.proposers())
     context = recipe.models[recipe.aggregator.model].context_tokens
-    assert proposals + 150 + recipe.aggregator.sampling.max_tokens + 500 <= context
+    assert proposals + 150 + recipe.aggregator.sampling.answer_tokens + 500 <= context
 
 
 @pytest.mark.parametrize("preset", ALL)

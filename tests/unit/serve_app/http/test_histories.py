@@ -9,7 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessage
 
 from configs.errors import BadRequest
-from serve_app.http.messages import HARMLESS, MOST_NAMED
+from serve_app.http.messages import HARMLESS_FIELDS, MOST_NAMED
 from serve_app.http.request import ChatRequest, parse
 from tests.unit.serve_app.conftest import CHAT, HELLO, MIXTURE, Exchange, Puppets, Scripted
 
@@ -28,7 +28,7 @@ def read(*messages: Any) -> list[tuple[str, str]]:
     return [(m["role"], m["content"]) for m in request(*messages).conversation()]
 
 
-@pytest.mark.parametrize("name", sorted(HARMLESS - {"type"}))
+@pytest.mark.parametrize("name", sorted(HARMLESS_FIELDS - {"type"}))
 def test_fields_that_change_nothing_are_taken_in_messages_and_parts(name: str) -> None:
     for value in ({"any": ["value"]}, "text", 7, True, [1]):
         part = {"type": "text", "text": "hi", name: value}
@@ -182,7 +182,8 @@ async def test_a_model_asked_by_name_continues_the_last_message(
 def test_the_beginning_of_an_answer_is_one_message_and_never_empty() -> None:
     one, two = ({"role": "assistant", "content": text} for text in ("a", "b"))
     assert read(*HELLO, one, two) == [("user", "hello"), ("assistant", "a\n\nb")]
-    for empty in (None, "", " ", []):
+    silent: tuple[Any, ...] = (None, "", " ", [])
+    for empty in silent:
         assert read(*HELLO, {"role": "assistant", "content": empty}) == [("user", "hello")]
 
 

@@ -1,0 +1,288 @@
+"""POST /v1/responses, as the types and the client of the package `openai` read it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses.response_create_params import (
+    ResponseCreateParamsNonStreaming,
+    ResponseCreateParamsStreaming,
+)
+from pydantic import TypeAdapter
+
+from actors.engine import Delta
+from configs.errors import BadRequest, EngineError
+from serve_app.http.api import create_api
+from serve_app.http.responses_reply import ResponsesReply
+from serve_app.http.responses_request import IGNORED, STATEFUL, parse_responses, sent_name
+from serve_app.mixture.events import AnswerDelta
+from tests.unit.serve_app.conftest import HELLO, Exchange, Puppets, Scripted, recipe
+
+PATH = "/v1/responses"
+ASKED: dict[str, Any] = {"model": "mix", "input": "hello"}
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+PARAMETERS = sorted(
+    ResponseCreateParamsNonStreaming.__annotations__ | ResponseCreateParamsStreaming.__annotations__
+)
+
+Ask = Callable[..., Exchange]
+
+
+def read(given: Any, **fields: Any) -> list[tuple[str, str]]:
+    """Role and text of each message as engines get it."""
+    asked = parse_responses(json.dumps({"model": "mix", "input": given} | fields).encode())
+    return [(m["role"], m["content"]) for m in asked.chat.conversation()]
+
+
+def refused_for(fields: dict[str, Any]) -> str | None:
+    """The parameter for which a request is refused; None if it is read."""
+    try:
+        parse_responses(json.dumps(ASKED | fields).encode())
+    except BadRequest as error:
+        return (sent_name(error.param) or "").partition(".")[0]
+    return None
+
+
+def events(raw: str) -> list[Any]:
+    """The events of a stream, each checked against its type."""
+    found = []
+    for block in raw.removesuffix("\n\n").split("\n\n"):
+        name, data = block.removeprefix(": keep-alive\n").split("\n")
+        event = EVENT.validate_json(data.removeprefix("data: "))
+        assert name == f"event: {event.type}"
+        found.append(event)
+    return found
+
+
+@pytest.mark.parametrize("model", ["mix", "one"])
+async def test_an_answer_is_openais_response(http: httpx.AsyncClient, model: str) -> None:
+    answer = await http.post(PATH, json=ASKED | {"model": model, "seed": 1, "temperature": 0.5})
+    assert answer.headers["x-slimmoa-degraded"] == "false"
+    response = Response.model_validate(answer.json())
+    assert (response.object, response.status, response.model) == ("response", "completed", model)
+    assert len(response.output_text.split()) == 6
+    kinds = [item.type for item in response.output]
+    assert kinds == ["reasoning"] * (2 if model == "mix" else 0) + ["message"]
+    usage = response.usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (2, 6, 8)
+    extra = response.model_extra or {}
+    assert (extra["store"], response.temperature) == (False, 0.5)  # nothing is kept, and that is said
+    assert (extra["moa"]["type"], extra["system_fingerprint"]) == ("summary", "slimmoa")
+
+
+async def test_it_is_the_answer_of_a_chat_completion(http: httpx.AsyncClient) -> None:
+    chat = {"model": "mix", "messages": HELLO, "seed": 3}
+    said = (await http.post("/v1/chat/completions", json=chat)).json()["choices"][0]["message"]
+    response = Response.model_validate((await http.post(PATH, json=ASKED | {"seed": 3})).json())
+    assert response.output_text == said["content"]
+
+
+async def test_each_proposal_is_an_item_of_reasoning(http: httpx.AsyncClient) -> None:
+    whole = (await http.post(PATH, json=ASKED | {"seed": 1})).json()
+    shown = [item["summary"][0]["text"] for item in whole["output"] if item["type"] == "reasoning"]
+    assert sorted(text.partition("\n")[0] for text in shown) == [
+        "**Proposal of one**",
+        "**Proposal of two**",
+    ]
+    assert all(len(text.split("\n\n")[1].split()) == 6 for text in shown)
+    hidden = (await http.post(PATH, json=ASKED | {"moa": {"events": False}})).json()
+    assert [item["type"] for item in hidden["output"]] == ["message"]
+
+
+async def test_a_stream_is_openais_events_in_order(http: httpx.AsyncClient) -> None:
+    raw = (await http.post(PATH, json=ASKED | {"stream": True, "seed": 1})).text
+    seen = events(raw)
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    kinds = [event.type.removeprefix("response.") for event in seen]
+    proposal = [
+        "output_item.added",
+        "reasoning_summary_part.added",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+        "output_item.done",
+    ]
+    message = ["output_item.added", "content_part.added", *["output_text.delta"] * 6]
+    ends = ["output_text.done", "content_part.done", "output_item.done", "completed"]
+    assert kinds == ["created", "in_progress", *proposal, *proposal, *message, *ends]
+    last = seen[-1].response
+    assert "".join(event.delta for event in seen if event.type.endswith("output_text.delta")) == (
+        last.output_text
+    )
+    items = [event.item.to_dict() for event in seen if event.type == "response.output_item.done"]
+    assert items == [item.to_dict() for item in last.output]
+    assert last.usage.total_tokens == 8
+
+
+async def test_an_answer_cut_by_its_limit_is_incomplete(http: httpx.AsyncClient) -> None:
+    whole = Response.model_validate(
+        (await http.post(PATH, json=ASKED | {"max_output_tokens": 2})).json()
+    )
+    assert (whole.status, whole.max_output_tokens) == ("incomplete", 2)
+    assert whole.incomplete_details is not None
+    assert whole.incomplete_details.reason == "max_output_tokens"
+    raw = (await http.post(PATH, json=ASKED | {"max_output_tokens": 2, "stream": True})).text
+    assert events(raw)[-1].type == "response.incomplete"
+
+
+def test_the_reasoning_of_the_answer_is_an_item_of_its_own() -> None:
+    reply = ResponsesReply(parse_responses(json.dumps(ASKED).encode()))
+    deltas = [Delta(reasoning="Hm"), Delta(reasoning="."), Delta(text="Yes")]
+    seen = events(reply.role() + reply.chunks([AnswerDelta(d) for d in deltas]) + reply.chunks([]))
+    kinds = [event.type.removeprefix("response.") for event in seen]
+    assert kinds[2:] == [
+        "output_item.added",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "in_progress",  # a sign of life
+    ]
+    assert [event.output_index for event in seen[2:-1]] == [0] * 7 + [1] * 3
+    failed = events(reply.error(EngineError("it broke")))[0]
+    assert failed.response.error.to_dict() == {"code": "server_error", "message": "it broke"}
+
+
+async def test_a_failure_after_the_beginning_is_an_event(puppets: Puppets, ask: Ask) -> None:
+    exchange = ask(stream=True, path=PATH)
+    assert (await exchange.start())["status"] == 200
+    for model in ("one", "two"):
+        (await puppets.call(model)).fail(EngineError("it broke", model=model))
+    raw = ""
+    while "response.failed" not in raw:
+        raw += (await exchange.body()).decode()
+    failed = events(raw)[-1].response
+    assert failed.status == "failed"
+    assert "it broke" in failed.error.message
+
+
+@pytest.mark.parametrize(
+    ("given", "conversation"),
+    [
+        ("hi", [("user", "hi")]),
+        ([{"role": "user", "content": "hi"}], [("user", "hi")]),
+        (
+            [
+                {"type": "message", "role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+                {"type": "reasoning", "id": "rs_1", "summary": []},
+                {
+                    "type": "message",
+                    "id": "msg_1",
+                    "role": "assistant",
+                    "status": "completed",
+                    "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
+                },
+                {
+                    "type": "function_call",
+                    "call_id": "c",
+                    "name": "clock",
+                    "arguments": "{}",
+                    "id": "f",
+                },
+                {"type": "function_call_output", "call_id": "c", "output": "12:00"},
+                {"type": "custom_tool_call", "call_id": "d", "name": "sh", "input": "ls"},
+                {
+                    "type": "custom_tool_call_output",
+                    "call_id": "d",
+                    "output": [{"type": "input_text", "text": "a"}],
+                },
+            ],
+            [
+                ("system", "Be brief."),
+                ("user", "hi"),
+                ("assistant", "Hello\n\nI call the tool clock with: {}"),
+                ("user", "The tool clock returned:\n12:00"),
+                ("assistant", "I call the tool sh with: ls"),
+                ("user", "The tool sh returned:\na"),
+            ],
+        ),
+    ],
+    ids=["text", "message", "items"],
+)
+def test_the_input_is_read_as_a_conversation(given: Any, conversation: list[tuple[str, str]]) -> None:
+    assert read(given) == conversation
+    assert read(given, instructions="Be kind.") == [("system", "Be kind."), *conversation]
+
+
+def test_what_an_answer_was_can_be_sent_back() -> None:
+    reply = ResponsesReply(parse_responses(json.dumps(ASKED).encode()))
+    reply.chunks([AnswerDelta(Delta(reasoning="Hm")), AnswerDelta(Delta(text="Hello"))])
+    reply._close("completed")
+    given = [{"role": "user", "content": "hi"}, *reply._output, {"role": "user", "content": "go on"}]
+    assert read(given) == [("user", "hi"), ("assistant", "Hello"), ("user", "go on")]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_of_the_openai_client_is_honoured_ignored_or_refused_by_name(name: str) -> None:
+    if name in ("model", "input"):
+        return
+    blamed = refused_for({name: {"any": "value"}})
+    assert blamed in (None, name)
+    assert (blamed == name) or name not in STATEFUL
+
+
+@pytest.mark.parametrize("name", sorted(IGNORED))
+def test_what_changes_nothing_is_taken(name: str) -> None:
+    assert read("hi", **{name: True}) == [("user", "hi")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "says"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "keeps no responses"),
+        ({"conversation": "conv_1"}, "conversation", "keeps no responses"),
+        ({"background": True}, "background", "is not supported here"),
+        ({"text": {"format": {"type": "json_object"}}}, "text.format", "is not supported here"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0", "keeps no responses"),
+        ({"input": [{"id": "x"}]}, "input.0", "keeps no responses"),
+        ({"input": [{"type": "computer_call"}]}, "input.0.type", "'computer_call' cannot be read here"),
+        ({"input": 7}, "input", "has to be a text or an array"),
+        ({"input": []}, "input", "at least 1 item"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            "input",
+            "models here read text",
+        ),
+        ({"reasoning": "high"}, "reasoning", "has to be an object"),
+        ({"instructions": ["x"]}, "instructions", "has to be a text"),
+        ({"max_output_tokens": 0}, "max_output_tokens", "greater than or equal to 1"),
+        ({"tool_choice": "required"}, "tool_choice", "is not supported here"),
+        ({"temprature": 1}, "temprature", "not a parameter that this server knows"),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_answered_is_refused_by_name(
+    http: httpx.AsyncClient, fields: dict[str, Any], param: str, says: str
+) -> None:
+    response = await http.post(PATH, json=ASKED | fields)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["param"], error["type"]) == (param, "invalid_request_error")
+    assert says in error["message"]
+
+
+async def test_openais_client_gets_its_types(scripted: Scripted, listen: Callable[..., Any]) -> None:
+    client: openai.AsyncOpenAI = await listen(create_api(recipe(), scripted))
+    answer = await client.responses.create(
+        model="mix", input="x", store=True, reasoning={"effort": "low"}
+    )
+    assert len(answer.output_text.split()) == 6
+    again: Any = [{"role": "user", "content": "x"}, *answer.output, {"role": "user", "content": "y"}]
+    async with client.responses.stream(model="mix", input=again) as stream:
+        final = await stream.get_final_response()
+    assert len(final.output_text.split()) == 6
+    with pytest.raises(openai.BadRequestError, match="keeps no responses"):
+        await client.responses.create(model="mix", input="x", previous_response_id=answer.id)
+    with pytest.raises(openai.NotFoundError, match="keeps no answers"):
+        await client.responses.retrieve(answer.id)
