@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from cluster.cards.card import Card
 from cluster.plan.checkpoint import UnknownCheckpoint
+from cluster.plan.lora import BadAdapter
 from cluster.plan.quantization import refusal
 from cluster.plan.task import FindWeights, PlanningTask, choose_cards, read_checkpoints
+from cluster.plan.vllm_extras import AbsentAdapter, CannotSpeculate
 from configs.schema import Model, Recipe, VllmModel
 
 
@@ -41,6 +43,11 @@ def recipe_obstacles(recipe: Recipe, found: Sequence[Card], find: FindWeights) -
         alone = recipe.model_copy(update={"models": {name: model}})
         try:
             task = PlanningTask(alone, read_checkpoints(alone, find), cards)
+        except AbsentAdapter:
+            continue
+        except (BadAdapter, CannotSpeculate) as error:
+            lines.append(str(error))
+            continue
         except UnknownCheckpoint as error:
             if _is_known(find, name, model):  # else its files are not here yet
                 lines.append(f"model {name!r}: {error}")
@@ -50,8 +57,9 @@ def recipe_obstacles(recipe: Recipe, found: Sequence[Card], find: FindWeights) -
 
 
 def _is_known(find: FindWeights, name: str, model: Model) -> bool:
+    draft = model.draft_model if isinstance(model, VllmModel) else None
     try:
-        return find(name, model) is not None
+        return find(name, model) is not None and (draft is None or find(name, draft) is not None)
     except UnknownCheckpoint:
         return True
 

@@ -20,6 +20,10 @@ FROM_HIDDEN = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 logger = logging.getLogger(__name__)
 
 
+class AbsentAdapter(UserError):
+    """The folder of an adapter is not on this machine."""
+
+
 class CannotSpeculate(UserError):
     """vLLM cannot guess tokens for a model as its settings say."""
 
@@ -34,8 +38,8 @@ def with_adapters(name: str, model: VllmModel, checkpoint: Checkpoint, find: Fin
         find: finds the folders of adapters.
 
     Raises:
-        BadAdapter: an adapter is not here, cannot be understood, is not for this model, or vLLM cannot
-            run it.
+        AbsentAdapter: an adapter is not here.
+        BadAdapter: an adapter cannot be understood, is not for this model, or vLLM cannot run it.
     """
     if not model.adapters:
         return checkpoint
@@ -43,7 +47,7 @@ def with_adapters(name: str, model: VllmModel, checkpoint: Checkpoint, find: Fin
     for adapter, settings in model.adapters.items():
         folder = find(adapter, settings)
         if folder is None:
-            raise BadAdapter(
+            raise AbsentAdapter(
                 f"how large adapter {adapter!r} of model {name!r} is cannot be told before it is here: "
                 "run `slimmoa models RECIPE --fetch`"
             )

@@ -51,7 +51,7 @@ def thinker(source: Path, target: Path, template: str, tokens: Mapping[str, str]
     return target
 
 
-def adapter(source: Path, target: Path, seed: int, rank: int = 8, scale: float = 0.02) -> Path:
+def adapter(source: Path, target: Path, seed: int, rank: int = 8, scale: float = 0.05) -> Path:
     """Write a random LoRA adapter over a checkpoint, as PEFT writes adapters.
 
     Args:

@@ -9,10 +9,10 @@ import pytest
 
 from actors.calls.address import Address
 from actors.calls.server import CallServer
-from actors.engine import Message, collect_answer
+from actors.engine import NONE, Delta, Message, collect_answer
 from actors.private_folder import PrivateFolder
 from actors.replica import Replica
-from configs.errors import EngineError, NoReplica
+from configs.errors import EngineError, NoReplica, UnknownModel
 from configs.schema import Sampling, ScriptedModel
 from serve_app import replica_models
 from serve_app.replica_models import Notice, ReplicaModels
@@ -198,3 +198,62 @@ def test_another_event_loop_gets_connections_of_its_own(notices: Notices) -> Non
     for _ in range(2):
         notices.watched, notices.ended = asyncio.Event(), asyncio.Event()
         asyncio.run(ask(models))
+
+
+class Engine:
+    """The engine of a model with an adapter, which tells who answers."""
+
+    def __init__(self, name: str, adapters: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.adapters = adapters
+
+    def with_adapter(self, name: str) -> "Engine":
+        if name not in self.adapters:
+            raise UnknownModel(f"no adapter {name!r}")
+        return Engine(name)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def check_health(self) -> None: ...
+
+    async def stream(self, _messages: Any, _sampling: Any, _streamed: Any = True) -> Any:
+        yield Delta(self.name, finish_reason="stop", completion_tokens=1)
+
+    async def token_ends(self, _prompt: Any, _template: Any = NONE) -> list[int]:
+        return [1] * len(self.name)
+
+
+async def test_calls_to_an_adapter_reach_it_at_the_replica_of_its_model(
+    notices: Notices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.engines.create", lambda *_: Engine("m", ("poet",)))
+    folder, replica = PrivateFolder(), Replica("m", MODEL, queue=4)
+    await replica.start()
+    server = CallServer(replica)
+    await server.listen_unix(folder.path / "calls")
+    adapters = {"poet": "m", "painter": "m"}
+    models = ReplicaModels(["m"], NODE, notices.watch, adapters=adapters)
+    models.start()
+    await notices.say("m", folder.path / "calls")
+    said = {name: (await models.complete(name, HELLO, Sampling())).text for name in ("m", "poet")}
+    assert said == {"m": "m", "poet": "poet"}
+    assert (await collect_answer(models.stream("poet", HELLO, Sampling()))).text == "poet"
+    assert [await models.count_tokens(name, HELLO) for name in ("m", "poet")] == [1, 4]
+    assert await models.is_alive("poet")
+    assert models.counts == {"m": 1}
+    with pytest.raises(UnknownModel, match="painter"):
+        await models.complete("painter", HELLO, Sampling())
+    with pytest.raises(UnknownModel, match="painter"):
+        await models.count_tokens("painter", HELLO)
+    await models.close()
+    await server.drain(0)
+    await replica.stop()
+    folder.remove()
+
+
+async def test_an_engine_without_adapters_has_none() -> None:
+    replica = Replica("m", MODEL, queue=4)
+    with pytest.raises(UnknownModel, match="model 'm' has no adapter 'poet'"):
+        await replica.complete(HELLO, Sampling(), None, "poet")

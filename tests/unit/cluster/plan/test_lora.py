@@ -12,6 +12,7 @@ from cluster.plan.checkpoint_facts import Attention, Checkpoint
 from cluster.plan.footprint import footprint
 from cluster.plan.lora import BadAdapter, joined, read_adapter, target_modules
 from cluster.plan.planner import plan
+from cluster.plan.runnable import recipe_obstacles
 from cluster.plan.task import planning_task
 from cluster.plan.vllm_extras import base_warning
 from configs.errors import UserError
@@ -191,3 +192,16 @@ def test_target_modules_of_the_configuration_are_not_needed(tmp_path: Path) -> N
     config["target_modules"] = "all-linear"
     (folder / "adapter_config.json").write_text(json.dumps(config))
     assert {module.suffix for module in read_adapter(folder).modules} == {"q_proj", "v_proj"}
+
+
+def test_a_check_names_what_vllm_refuses_and_passes_over_what_is_not_here(tmp_path: Path) -> None:
+    cards = [Card("cpu", 16 * GIB, cores=2)]
+    bad = recipe({"poet": adapter(tmp_path / "poet", use_dora=True)})
+    (line,) = recipe_obstacles(bad, cards, find)
+    assert line == "vLLM cannot run the adapter 'poet': it is a DoRA adapter"
+    absent = recipe({"poet": tmp_path / "nowhere"})
+
+    def find_base(_name: str, of: Any) -> Checkpoint | None:
+        return None if isinstance(of, Adapter) else BASE
+
+    assert recipe_obstacles(absent, cards, find_base) == []
