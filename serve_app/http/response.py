@@ -71,6 +71,7 @@ class ChatResponse:
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
         proposals = [event for event in events if isinstance(event, ProposalDone)]
+        shown = proposals if self._shows_events else None
         choice = {
             "index": 0,
             "message": message,
@@ -84,7 +85,7 @@ class ChatResponse:
                 "choices": [choice],
                 "system_fingerprint": fingerprint(summary),
                 "usage": count_usage(summary),
-                "moa": moa_summary(summary, self._request.ignored, proposals if self._shows_events else None),
+                "moa": moa_summary(summary, self._request.ignored, shown),
             }
         )
         return in_one_line(completion.model_dump_json(exclude_unset=True))
