@@ -19,6 +19,7 @@ import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,16 +150,26 @@ class LlamaCppEngine:
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
         await self.check_health()
-        assert self._pool is not None
         # llama.cpp tells no log-probabilities of guessed tokens. The first token is never guessed.
         is_guessed = self._model.speculation is not None and sampling.most_tokens > 1
         if is_guessed and sampling.top_logprobs is not None:
             message = "llama.cpp tells no logprobs while it speculates (speculation in the recipe)"
             raise BadRequest(message, model=self._name, param="logprobs")
+        harmless = self._harmless(messages)
+        attempt = partial(self._attempt, sampling=sampling, streamed=streamed)
+        async with aclosing(self._taken.stream(harmless, attempt)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _attempt(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool
+    ) -> AsyncGenerator[Delta]:
+        """The answer to a conversation in a form that the chat template may refuse."""
+        assert self._pool is not None
         stopping = self._stopping
         template = self._model.template | sampling.template_arguments
         family = self._families[0] if self._families else None
-        body = _request(self._harmless(messages), sampling, template, family)
+        body = _request(messages, sampling, template, family)
         # llama.cpp continues a last message of the assistant behind its thought (`prefill_assistant`).
         continues = any(message["role"] == "assistant" for message in messages[-1:])
         splitter = Splitter(()) if continues else await self._splitter(template)
