@@ -214,7 +214,10 @@ class TestEveryEngine:
         assert text(deltas)
         assert "The answer to this is" not in text(deltas)  # only the text that is new
         if subject.counts_exactly:
-            assert deltas[-1].prompt_tokens == len(await subject.engine.token_ends(begun))
+            prompt = len(await subject.engine.token_ends(begun))
+            assert deltas[-1].prompt_tokens == prompt
+            # What was begun is part of the prompt.
+            assert prompt >= 4 + len(await subject.engine.token_ends(QUESTION))
 
     @pytest.mark.parametrize("limit", [1, 2, 7])
     async def test_the_output_limit_is_kept(self, engine: Engine, limit: int) -> None:
