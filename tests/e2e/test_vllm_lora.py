@@ -75,8 +75,9 @@ def mixture(models: dict[str, Any], proposers: list[str]) -> Recipe:
     )
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
 async def engine(folders: dict[str, Path]) -> AsyncIterator[Any]:
+    """The engine, which has stopped before Ray starts: `stop` ends all processes that came later."""
     from actors.engines.vllm import create
 
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # lets a test ask with a function
@@ -126,7 +127,7 @@ async def text(writer: Any, **sampling: Any) -> str:
     return whole.text
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="class")
 class TestAdapters:
     async def test_each_adapter_writes_a_text_of_its_own_and_the_model_its_old_one(
         self, engine: Any
