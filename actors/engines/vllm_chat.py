@@ -110,8 +110,8 @@ class Answer:
         self._closing = closing
         self._has_closed = False
         self.is_unanswered = False
-        """Whether the model has ended its message within a thought that has a limit. The engine then
-        has to ask for the answer with `second_call`."""
+        """Whether the model has ended its message within a thought that has a limit, or right behind it.
+        The engine then has to ask for the answer with `second_call`."""
 
     def add(self, text: str, tokens: int, finish: FinishReason | None) -> Delta:
         """What vLLM's next output adds, with the tokens of the whole answer if it ends here.
@@ -126,8 +126,10 @@ class Answer:
         self._written += tokens
         shown, reasoning = self._splitter.feed(text)
         is_bounded = self._sampling.thinking_tokens is not None and not self._has_closed
-        if finish == "stop" and is_bounded and self._splitter.is_within_thought:
+        if finish == "stop" and is_bounded and self._splitter.is_thinking:
             self.is_unanswered = self._has_closed = True
+            if not self._splitter.is_within_thought:  # vLLM has ended the thought
+                self._closing = ""
             closed = self._splitter.feed(self._closing)
             return Delta(shown + closed[0], reasoning + closed[1])
         if finish is None and self._limit.is_reached(
@@ -150,7 +152,7 @@ class Answer:
             tokens: the prompt, and what the model has written of its thought.
             arguments: the first call's arguments of `vllm.SamplingParams`.
         """
-        mark = tokenizer.encode(self._closing, add_special_tokens=False)
+        mark = tokenizer.encode(self._closing, add_special_tokens=False) if self._closing else []
         self.is_unanswered = False
         self._written += len(mark)
         self._limit.is_reached(self._written, is_thinking=True)

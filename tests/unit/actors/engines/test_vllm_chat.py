@@ -196,6 +196,16 @@ def test_other_messages_that_end_within_a_thought_have_ended(
     assert not answer.is_unanswered
 
 
+def test_a_message_that_ends_right_behind_its_bounded_thought_is_continued(tmp_path: Path) -> None:
+    sampling = Sampling(max_tokens=2, thinking_tokens=1)
+    answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
+    assert answer.add("a</think>", 2, None) == Delta("", "a")
+    assert answer.add("", 1, "stop") == Delta()
+    assert answer.is_unanswered
+    assert answer.second_call(Mark(), [1, 2, 3], {})[0] == [1, 2, 3]
+    assert answer.add("Paris", 1, "stop") == Delta("Paris", "", "stop", completion_tokens=4)
+
+
 def test_a_second_message_within_a_thought_is_the_last(tmp_path: Path) -> None:
     sampling = Sampling(max_tokens=9, thinking_tokens=10)
     answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
