@@ -110,8 +110,8 @@ class Answer:
         self._closing = closing
         self._has_closed = False
         self.is_unanswered = False
-        """Whether the model has ended its message within a thought that has a limit, or right behind it.
-        The engine then has to ask for the answer with `second_call`."""
+        """Whether the model has ended its message within a bounded thought, or right behind it. The
+        engine then has to ask for the answer with `second_call`."""
 
     def add(self, text: str, tokens: int, finish: FinishReason | None) -> Delta:
         """What vLLM's next output adds, with the tokens of the whole answer if it ends here.
