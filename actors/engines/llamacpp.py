@@ -19,6 +19,7 @@ import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,27 +150,40 @@ class LlamaCppEngine:
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
         await self.check_health()
-        assert self._pool is not None
         # llama.cpp tells no log-probabilities of guessed tokens. The first token is never guessed.
         is_guessed = self._model.speculation is not None and sampling.most_tokens > 1
         if is_guessed and sampling.top_logprobs is not None:
             message = "llama.cpp tells no logprobs while it speculates (speculation in the recipe)"
             raise BadRequest(message, model=self._name, param="logprobs")
-        stopping = self._stopping
+        harmless = self._harmless(messages)
+        attempt = partial(self._attempt, sampling=sampling, streamed=streamed)
+        async with aclosing(self._taken.stream(harmless, attempt)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _attempt(
+        self, messages: Sequence[Message], sampling: Sampling, streamed: bool
+    ) -> AsyncGenerator[Delta]:
+        """The answer to a conversation in a form that the chat template may refuse."""
+        assert self._pool is not None
+        stopping, server = self._stopping, self._server
         template = self._model.template | sampling.template_arguments
-        family = self._families[0] if self._families else None
-        body = _request(self._harmless(messages), sampling, template, family)
-        # llama.cpp continues a last message of the assistant behind its thought (`prefill_assistant`).
-        continues = any(message["role"] == "assistant" for message in messages[-1:])
-        splitter = Splitter(()) if continues else await self._splitter(template)
+        body = _request(sampling, template, self._families[0] if self._families else None)
+        if _is_begun(messages):  # llama.cpp's own way to continue a message leaves that message out
+            body |= {"prompt": await self._render(messages, template)}
+            if sampling.top_logprobs is not None:
+                body["logprobs"] = body["top_logprobs"]  # a number, where a prompt is sent
+            handle, splitter = server.handle_completions, Splitter(())
+        else:
+            body["messages"] = list(messages)
+            handle, splitter = server.handle_chat_completions, await self._splitter(template)
         answer = Answer(splitter, sampling)
-        call = NativeCall(self._server, json.dumps(body), stopping, streamed)
+        call = NativeCall(handle, json.dumps(body), stopping, streamed)
+        del handle, server  # the last call to end drops the server, which unloads the model
         try:
             async with aclosing(call.run(self._pool)) as crossings:
                 async for chunks in crossings:
-                    for chunk in chunks:
-                        if "error" in chunk:
-                            raise self._error(chunk["error"])
+                    self._raise_errors(chunks)
                     if (together := answer.add(chunks)) != Delta():
                         yield together
                     if answer.has_ended:
@@ -180,6 +194,11 @@ class LlamaCppEngine:
             raise self._error({"message": f"llama.cpp: {error}"}) from error
         if stopping.is_set():
             raise EngineUnavailable("llama.cpp was stopped", model=self._name)
+
+    def _raise_errors(self, chunks: Sequence[dict[str, Any]]) -> None:
+        for chunk in chunks:
+            if "error" in chunk:
+                raise self._error(chunk["error"])
 
     def _error(self, error: dict[str, Any]) -> EngineError | BadRequest:
         message = str(error.get("message", error))
@@ -210,9 +229,15 @@ class LlamaCppEngine:
         return Splitter(self._families, is_open=self._opened[key], hidden=hidden)
 
     async def _render(self, messages: Sequence[Message], template: Mapping[str, Any]) -> str:
-        body = {"messages": list(messages), "chat_template_kwargs": dict(template)}
-        answer = await self._post("/apply-template", body)
-        return str(answer["prompt"])
+        """The prompt of a conversation. The answer continues a last message of the assistant."""
+        is_begun = _is_begun(messages)
+        turns = list(messages[:-1] if is_begun else messages)
+        body = {"messages": turns, "chat_template_kwargs": dict(template)}
+        prompt = str((await self._post("/apply-template", body))["prompt"])
+        if not is_begun:
+            return prompt
+        is_open = any(family.opens(prompt) for family in self._families[:1])
+        return prompt + (self._families[0].closing if is_open else "") + messages[-1]["content"]
 
     async def token_ends(
         self, prompt: str | Sequence[Message], template: Mapping[str, Any] = NONE
@@ -270,14 +295,17 @@ class LlamaCppEngine:
             folder.remove()
 
 
+def _is_begun(messages: Sequence[Message]) -> bool:
+    """Whether the answer continues the conversation's last message."""
+    return len(messages) > 1 and messages[-1]["role"] == "assistant"
+
+
 def _request(
-    messages: Sequence[Message],
     sampling: Sampling,
     template: Mapping[str, Any],
     family: Family | None,
 ) -> dict[str, Any]:
     request: dict[str, Any] = {
-        "messages": list(messages),
         "chat_template_kwargs": dict(template),
         "stream": True,  # a call that is not streamed cannot be cancelled
         "stream_options": {"include_usage": True},

@@ -47,7 +47,7 @@ class Answer:
         usage = chunk.get("usage") or {}
         choice = (chunk.get("choices") or [{}])[0]
         part = choice.get("delta") or {}
-        text, reasoning = self._splitter.feed(part.get("content") or "")
+        text, reasoning = self._splitter.feed(part.get("content") or choice.get("text") or "")
         finish: FinishReason | None = choice.get("finish_reason")
         prompt_tokens = usage.get("prompt_tokens", 0)
         completion_tokens = usage.get("completion_tokens", 0)

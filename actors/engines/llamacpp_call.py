@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
@@ -20,7 +20,7 @@ class NativeCall:
     """One streamed call of the native server. It runs in a thread; the event loop gets its chunks.
 
     Args:
-        server: The `xllamacpp.Server`.
+        handle: The method of `xllamacpp.Server` that answers the request.
         request: The request as JSON.
         stopping: An event that is set when the whole engine stops. The call then ends at its next
             chunk.
@@ -29,9 +29,13 @@ class NativeCall:
     """
 
     def __init__(
-        self, server: Any, request: str, stopping: threading.Event, streamed: bool = True
+        self,
+        handle: Callable[[str, Callable[[Any], bool]], object],
+        request: str,
+        stopping: threading.Event,
+        streamed: bool = True,
     ) -> None:
-        self._server = server
+        self._handle = handle
         self._request = request
         self._stopping = stopping
         self._cancelled = threading.Event()
@@ -66,7 +70,7 @@ class NativeCall:
 
     def _call(self) -> None:
         try:
-            self._server.handle_chat_completions(self._request, self._on_chunk)
+            self._handle(self._request, self._on_chunk)
         finally:
             if self._held:
                 self._cross()
@@ -89,8 +93,9 @@ class NativeCall:
 
 
 def _has_text(chunk: dict[str, Any]) -> bool:
-    part = (chunk.get("choices") or [{}])[0].get("delta") or {}
-    return bool(part.get("content") or part.get("reasoning_content"))
+    choice = (chunk.get("choices") or [{}])[0]
+    part = choice.get("delta") or {}
+    return bool(choice.get("text") or part.get("content") or part.get("reasoning_content"))
 
 
 async def _wait_until_done(work: asyncio.Future[None]) -> None:

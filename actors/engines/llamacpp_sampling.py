@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from xllamacpp import json_schema_to_grammar
+
 from configs.schema import Sampling
 
 ANY_JSON = {"type": "object"}
@@ -39,7 +41,8 @@ def _grammar(structure: dict[str, Any]) -> dict[str, Any]:
         return {"grammar": structure["grammar"]}
     if "choice" in structure:
         return {"grammar": "root ::= " + " | ".join(map(_literal, structure["choice"]))}
-    return {"json_schema": structure.get("json_schema", ANY_JSON)}
+    # As a schema, llama.cpp would hold the chat template's own tokens before the answer to it too.
+    return {"grammar": json_schema_to_grammar(structure.get("json_schema", ANY_JSON))}
 
 
 def _literal(text: str) -> str:

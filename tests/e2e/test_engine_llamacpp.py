@@ -165,7 +165,7 @@ STRICT = (
     b"{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     b"{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}|{% endfor %}"
 )
-NEVER = b"{% if messages[0].content != 'hi' %}{{ raise_exception('not with me') }}{% endif %}hi"
+NEVER = b"{% if messages[0].content == 'no' %}{{ raise_exception('not with me') }}{% endif %}hi"
 
 
 async def test_a_conversation_takes_the_form_that_the_template_wants(tmp_path: Path) -> None:
@@ -176,7 +176,8 @@ async def test_a_conversation_takes_the_form_that_the_template_wants(tmp_path: P
     joined = user("hi\n\nagain")
     for chat, taken in (
         ([*user("hi"), *user("again")], joined),
-        ([*system, *user("hi"), *user("again")], user("Be brief.\n\nhi\n\nagain")),
+        # llama.cpp itself joins a system message to the user's, where the template has no such role.
+        ([*system, *user("hi"), *user("again")], user("Be brief.\nhi\n\nagain")),
     ):
         assert await answer(engine, chat) == await answer(engine, taken)
         assert await engine.token_ends(chat) == await engine.token_ends(taken)
@@ -195,7 +196,12 @@ async def test_a_template_that_refuses_a_conversation_says_why(tmp_path: Path) -
 
 
 async def test_an_answer_keeps_to_the_form_that_it_is_asked_for(engine: LlamaCppEngine) -> None:
-    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer"}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
     forms: list[tuple[dict[str, Any], str]] = [
         ({"choice": ['ye"s', "nö\n"]}, r'ye"s|nö\n'),
         ({"grammar": "root ::= [0-9]{3}"}, r"\d{3}"),

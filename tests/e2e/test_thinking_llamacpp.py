@@ -134,7 +134,8 @@ class Alone:
     ("thinking", "causes"),
     [
         ({"thinking_tokens": 6}, []),
-        ({"template": {"enable_thinking": False}}, []),
+        # Without a thought, this small model would end its answer at once.
+        ({"template": {"enable_thinking": False}, "extra": {"ignore_eos": True}}, []),
         ({}, ["only_reasoning"] * 2),  # nothing holds the thought back, and it uses up all tokens
     ],
     ids=["bounded", "off", "unbounded"],

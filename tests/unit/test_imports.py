@@ -75,7 +75,7 @@ HTTP = {
 }
 # Library: the only modules that may import it.
 HOMES = {
-    "xllamacpp": {"actors.engines.llamacpp_params"},
+    "xllamacpp": {"actors.engines.llamacpp_params", "actors.engines.llamacpp_sampling"},
     "aiohttp": {
         "actors.engines.http_events",
         "actors.engines.llamacpp",

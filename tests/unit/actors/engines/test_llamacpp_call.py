@@ -34,7 +34,7 @@ class Server:
 
 async def crossings(server: Server, streamed: bool) -> list[list[dict[str, Any]]]:
     with ThreadPoolExecutor(1) as pool:
-        call = NativeCall(server, "{}", threading.Event(), streamed)
+        call = NativeCall(server.handle_chat_completions, "{}", threading.Event(), streamed)
         return [chunks async for chunks in call.run(pool)]
 
 
@@ -68,7 +68,9 @@ async def test_what_came_before_a_failure_crosses_before_it(streamed: bool) -> N
     found: list[dict[str, Any]] = []
 
     async def read(pool: ThreadPoolExecutor) -> None:
-        async for chunks in NativeCall(server, "{}", threading.Event(), streamed).run(pool):
+        async for chunks in NativeCall(
+            server.handle_chat_completions, "{}", threading.Event(), streamed
+        ).run(pool):
             found.extend(chunks)
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(NativeFailure, match="boom"):

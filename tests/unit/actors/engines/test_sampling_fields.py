@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xllamacpp import json_schema_to_grammar
 
 from actors.engines.llamacpp_sampling import sampling_fields as llamacpp_fields
 from actors.engines.openai_request import sampling_fields as http_fields
@@ -12,6 +13,7 @@ from actors.engines.vllm_arguments import sampling_arguments
 from configs.schema import Sampling
 
 SCHEMA = {"type": "object"}
+GRAMMAR = json_schema_to_grammar(SCHEMA)
 LLAMACPP = {
     "temperature": 0.7,
     "top_p": 1.0,
@@ -50,8 +52,8 @@ SAID = {"top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1, "temperature": 0}
             {"extra": {"dry_multiplier": 0.8, "ignore_eos": True}},
             {"dry_multiplier": 0.8, "ignore_eos": True},
         ),
-        ({"extra": {"structure": {"json_object": True}}}, {"json_schema": SCHEMA}),
-        ({"extra": {"structure": {"json_schema": SCHEMA}}}, {"json_schema": SCHEMA}),
+        ({"extra": {"structure": {"json_object": True}}}, {"grammar": GRAMMAR}),
+        ({"extra": {"structure": {"json_schema": SCHEMA}}}, {"grammar": GRAMMAR}),
         ({"extra": {"structure": {"grammar": "root ::= [0-9]"}}}, {"grammar": "root ::= [0-9]"}),
         (
             {"extra": {"structure": {"choice": ['a"b', "c\\d\n", "é"]}}},
