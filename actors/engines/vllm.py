@@ -31,7 +31,7 @@ from actors.engines.vllm_arguments import (
     environment,
     sampling_arguments,
 )
-from actors.engines.vllm_chat import Chat
+from actors.engines.vllm_chat import Answer, Chat
 from actors.engines.vllm_processes import Processes, child_processes, end_processes
 from actors.engines.vllm_text import logprob_objects, token_ends
 from actors.text.turns import TakenForm, refusal
@@ -131,7 +131,7 @@ class VllmEngine:
         os.environ[REPLICA] = str(os.getpid())
         arguments = engine_arguments(folder, self._model, share, kind, self._draft_folder())
         adapters, lora = find_adapters(self._name, self._model)
-        arguments |= lora_arguments(lora)
+        arguments |= lora_arguments(lora, kind)
         self._adapters = {
             each.name: LoRARequest(each.name, each.number, str(each.folder)) for each in adapters
         }
@@ -175,23 +175,20 @@ class VllmEngine:
             from vllm.sampling_params import StructuredOutputsParams
 
             arguments["structured_outputs"] = StructuredOutputsParams(**structure)
-        params = SamplingParams(
-            **arguments,
-            output_kind=RequestOutputKind.DELTA,
-            skip_clone=True,
-        )
         answer = self._chat.answer(llm.get_tokenizer(), prompt, sampling)
         held: list[Delta] = []
         now = asyncio.get_running_loop().time
         due_at = now()
-        async with aclosing(self._outputs(llm, prompt, params, adapter)) as outputs:
+        prompt_tokens = 0
+        async with aclosing(self._calls_for(answer, prompt, arguments, adapter)) as outputs:
             async for output in outputs:
                 part = output.outputs[0]
+                prompt_tokens = prompt_tokens or len(output.prompt_token_ids)
                 added = answer.add(part.text, len(part.token_ids), self._finish(part.finish_reason))
                 has_ended = added.finish_reason is not None
                 delta = msgspec.structs.replace(
                     added,
-                    prompt_tokens=len(output.prompt_token_ids) if has_ended else 0,
+                    prompt_tokens=prompt_tokens if has_ended else 0,
                     logprobs=logprob_objects(part.logprobs, _written(part), sampling.top_logprobs),
                 )
                 if delta != Delta():
@@ -202,6 +199,29 @@ class VllmEngine:
                     held, due_at = [], now() + PIECE_S
                 if has_ended:
                     return
+
+    async def _calls_for(
+        self, answer: Answer, prompt: Any, arguments: dict[str, Any], adapter: str | None
+    ) -> AsyncGenerator[Any, None]:
+        """Yield vLLM's outputs of one answer, which needs a second call if the model ends its message
+        within a bounded thought."""
+        written: list[int] = []
+        for _ in range(2):
+            llm = self._alive()
+            params = SamplingParams(
+                **arguments,
+                output_kind=RequestOutputKind.DELTA,
+                skip_clone=True,
+            )
+            async with aclosing(self._outputs(llm, prompt, params, adapter)) as outputs:
+                async for output in outputs:
+                    written += _written(output.outputs[0])
+                    yield output
+            if not answer.is_unanswered:
+                return
+            tokens = [*prompt["prompt_token_ids"], *written]
+            tokens, arguments = answer.second_call(llm.get_tokenizer(), tokens, arguments)
+            prompt = {**prompt, "prompt_token_ids": tokens}
 
     async def _outputs(
         self, llm: Any, prompt: Any, params: SamplingParams, adapter: str | None = None

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from actors.engine import NONE, Delta, Message
 from actors.weights.adapters import adapter_here
+from cluster.cards.card import Kind
 from cluster.plan.lora import Lora, joined, read_adapter, target_modules
 from configs.errors import EngineUnavailable
 from configs.schema import Sampling, VllmModel
@@ -85,13 +86,15 @@ def find_adapters(name: str, model: VllmModel) -> tuple[list[LoadedAdapter], Lor
     return found, joined([read_adapter(each.folder) for each in found]) if found else None
 
 
-def lora_arguments(lora: Lora | None) -> dict[str, Any]:
+def lora_arguments(lora: Lora | None, kind: Kind) -> dict[str, Any]:
     """Keyword arguments of `vllm.AsyncEngineArgs` that are about adapters.
 
-    vLLM gets room for all adapters at once, and only beside the matrices that they change.
+    vLLM gets room for all adapters at once, and only beside the matrices that they change. On a CPU it
+    gets room for one more, because it would otherwise mix adapters up (`cluster/plan/lora.py`).
     """
     if lora is None:
         return {}
+    lora = lora.on(kind)
     return {
         "enable_lora": True,
         "max_loras": lora.slots,

@@ -84,21 +84,34 @@ class Chat:
             sampling: how the answer is sampled.
         """
         if not self._families:
-            return Answer(Splitter(()), sampling)
+            return Answer(Splitter(()), sampling, "")
         tokens = list(prompt["prompt_token_ids"])[-TAIL_TOKENS:]
         tail = tokenizer.decode(tokens, skip_special_tokens=False)
         hidden = self._defuser.marks if self._writes_control else ()
         is_open = self._families[0].opens(tail)
-        return Answer(Splitter(self._families, is_open=is_open, hidden=hidden), sampling)
+        splitter = Splitter(self._families, is_open=is_open, hidden=hidden)
+        return Answer(splitter, sampling, f"\n{self._families[0].closing}\n")
 
 
 class Answer:
-    """Reads one answer: tells reasoning from text, and counts the answer's tokens."""
+    """Reads one answer: tells reasoning from text, and counts the answer's tokens.
 
-    def __init__(self, splitter: Splitter, sampling: Sampling) -> None:
+    Args:
+        splitter: tells the answer's reasoning from its text.
+        sampling: how the answer is sampled.
+        closing: the text that ends a thought by force.
+    """
+
+    def __init__(self, splitter: Splitter, sampling: Sampling, closing: str) -> None:
         self._splitter = splitter
+        self._sampling = sampling
         self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.answer_tokens)
         self._written = 0
+        self._closing = closing
+        self._has_closed = False
+        self.is_unanswered = False
+        """Whether the model has ended its message within a bounded thought, or right behind it. The
+        engine then has to ask for the answer with `second_call`."""
 
     def add(self, text: str, tokens: int, finish: FinishReason | None) -> Delta:
         """What vLLM's next output adds, with the tokens of the whole answer if it ends here.
@@ -106,11 +119,19 @@ class Answer:
         Args:
             text: the output's text.
             tokens: how many tokens the output has.
-            finish: why vLLM ended the answer; None if it has not. The delta also ends the answer, with
-                `length`, once the answer has all of its tokens.
+            finish: why vLLM ended its call; None if it has not. The delta also ends the answer, with
+                `length`, once the answer has all of its tokens. It does not end an answer that is
+                `is_unanswered`.
         """
         self._written += tokens
         shown, reasoning = self._splitter.feed(text)
+        is_bounded = self._sampling.thinking_tokens is not None and not self._has_closed
+        if finish == "stop" and is_bounded and self._splitter.is_thinking:
+            self.is_unanswered = self._has_closed = True
+            if not self._splitter.is_within_thought:  # vLLM has ended the thought
+                self._closing = ""
+            closed = self._splitter.feed(self._closing)
+            return Delta(shown + closed[0], reasoning + closed[1])
         if finish is None and self._limit.is_reached(
             self._written, is_thinking=self._splitter.is_thinking
         ):
@@ -120,6 +141,25 @@ class Answer:
             shown, reasoning = shown + rest[0], reasoning + rest[1]
         written = self._written if finish else 0
         return Delta(shown, reasoning, finish_reason=finish, completion_tokens=written)
+
+    def second_call(
+        self, tokenizer: Any, tokens: Sequence[int], arguments: Mapping[str, Any]
+    ) -> tuple[list[int], dict[str, Any]]:
+        """The prompt and the arguments with which the model answers after its thought.
+
+        Args:
+            tokenizer: vLLM's tokenizer of the model.
+            tokens: the prompt, and what the model has written of its thought.
+            arguments: the first call's arguments of `vllm.SamplingParams`.
+        """
+        mark = tokenizer.encode(self._closing, add_special_tokens=False) if self._closing else []
+        self.is_unanswered = False
+        self._written += len(mark)
+        self._limit.is_reached(self._written, is_thinking=True)
+        most = self._sampling.answer_tokens
+        least = min(max(1, arguments.get("min_tokens", 0)), most)  # the message must not end at once
+        answer = {"thinking_token_budget": None, "max_tokens": most, "min_tokens": least}
+        return [*tokens, *mark], {**arguments, **answer}
 
 
 def _special(tokenizer: Any) -> Iterable[Any]:

@@ -105,6 +105,11 @@ class Splitter:
         """Whether the answer has not begun yet."""
         return self._step != self._text
 
+    @property
+    def is_within_thought(self) -> bool:
+        """Whether a thought has begun and not ended."""
+        return self._step == self._thought
+
     def feed(self, piece: str) -> tuple[str, str]:
         """Split the next piece of the answer into text and thought. Either may lag behind."""
         texts: list[str] = []

@@ -167,7 +167,7 @@ def _vllm(
     width = 3 * checkpoint.ffn * checkpoint.experts_used + 3 * checkpoint.hidden
     step = STEP_FACTOR * batch * width * 2
     sampler = checked * checkpoint.vocab * SAMPLER_BYTES
-    lora, draft = checkpoint.lora, checkpoint.draft
+    lora, draft = checkpoint.lora and checkpoint.lora.on(kind), checkpoint.draft
     if lora is not None:
         step += batch * lora.rank * LORA_SLICES * FLOAT
     on_cpu = Footprint(

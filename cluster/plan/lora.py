@@ -6,16 +6,22 @@ _create_lora_modules; vllm/lora/layers/base_linear.py, create_lora_weights): for
 matrices of the largest rank, one as wide as the input and one as wide as the output. Projections that
 vLLM merges (queries, keys and values; gate and up) get room for all parts if an adapter has one of
 them. Adapters that are not in use stay in the host's RAM; here all are always in use.
+
+On a CPU, vLLM 0.32 takes the last adapter for the model itself. In a batch with calls of adapters, a
+call of the model has the index -1 (vllm/lora/punica_wrapper/utils.py, convert_mapping), which PyTorch
+reads as the last one (vllm/lora/ops/torch_ops/lora_ops.py, bgmv_shrink; vllm#48421). vLLM 0.33 leaves
+-1 out. So on a CPU vLLM gets room for one adapter more. That room comes last and stays full of zeros.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.cards.card import Kind
 from cluster.plan.safetensors import NotSafetensors, tensor_shapes
 from configs.errors import UserError
 
@@ -82,7 +88,7 @@ class Lora:
     """What the adapters of one model take together."""
 
     slots: int
-    """Number of adapters. vLLM gets room for all at once."""
+    """For how many adapters room is reserved. All have theirs at once."""
     rank: int
     """The rank for which room is reserved."""
     modules: tuple[Module, ...] = ()
@@ -91,6 +97,10 @@ class Lora:
     """Bytes of a value in the room. Its number type is that of the model (LoRAConfig.lora_dtype)."""
     stored_bytes: int = 0
     """Bytes of the weights of all adapters, which the engine's process also keeps in the host's RAM."""
+
+    def on(self, kind: Kind) -> "Lora":
+        """What the adapters take on this kind of card: on a CPU with the room that stays empty."""
+        return replace(self, slots=self.slots + 1) if kind == "cpu" else self
 
     def tensors(self, gpus: int = 1) -> Counter[int]:
         """How many tensors of an engine on each of `gpus` GPUs have which number of bytes."""

@@ -108,12 +108,34 @@ class TestThinking:
         assert [each.finish_reason for each in answers if not each.text.strip()] == []
         assert len({each.text for each in answers}) > 1
 
-    async def test_a_mixture_of_bounded_thinkers_never_ends_as_only_reasoning(
-        self, engine: Any, model: VllmModel
+    async def test_a_model_that_ends_its_message_within_a_bounded_thought_answers_all_the_same(
+        self, engine: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # With a larger limit this model often ends its whole message within the thought: it was never
-        # taught to think, and no limit helps against that.
-        thinking = ON | {"max_tokens": 24, "thinking_tokens": 4}
+        # This model was never taught to think, so that it often ends its message within the thought.
+        generate, prompts = engine._llm.generate, []
+
+        def noted(prompt: Any, *arguments: Any, **named: Any) -> Any:
+            prompts.append(prompt["prompt_token_ids"])
+            return generate(prompt, *arguments, **named)
+
+        monkeypatch.setattr(engine._llm, "generate", noted)
+        settings = ON | {"max_tokens": 6, "thinking_tokens": 64, "temperature": 1.0}
+        answers = await asyncio.gather(*(answer(engine, **settings, seed=seed) for seed in range(8)))
+        for each in answers:
+            print(each)
+        print(f"{len(prompts)} calls, prompts of {sorted(map(len, prompts))} tokens")
+        assert len(prompts) > 8  # some needed a second call
+        assert [each for each in answers if not each.text] == []
+        assert [each for each in answers if "think" in each.text + each.reasoning] == []
+        read = len(await engine.token_ends(QUESTION, {"enable_thinking": True}))
+        assert {each.prompt_tokens for each in answers} == {read}
+        assert all(each.completion_tokens <= 64 + 6 + 5 for each in answers)  # and the mark
+
+    @pytest.mark.parametrize("limit", [4, 12])
+    async def test_a_mixture_of_bounded_thinkers_never_ends_as_only_reasoning(
+        self, engine: Any, model: VllmModel, limit: int
+    ) -> None:
+        thinking = ON | {"max_tokens": 24, "thinking_tokens": limit}
         recipe = Recipe.model_validate(
             {
                 "name": "mix",

@@ -70,7 +70,7 @@ def test_vllm_gets_room_for_all_adapters_beside_what_they_change(tmp_path: Path)
         ("poet", 1, folders["poet"]),
         ("coder", 2, folders["coder"]),
     ]
-    assert lora_arguments(lora) == {
+    assert lora_arguments(lora, "gpu") == {
         "enable_lora": True,
         "max_loras": 2,
         "max_cpu_loras": 2,
@@ -78,7 +78,14 @@ def test_vllm_gets_room_for_all_adapters_beside_what_they_change(tmp_path: Path)
         "lora_target_modules": ["k_proj", "o_proj", "q_proj", "v_proj"],
     }
     assert find_adapters("m", settings({})) == ([], None)
-    assert lora_arguments(None) == {}
+    assert lora_arguments(None, "gpu") == {}
+
+
+def test_on_a_cpu_the_last_room_stays_empty_for_calls_of_the_model_itself(tmp_path: Path) -> None:
+    _, lora = find_adapters("m", settings({"poet": adapter(tmp_path / "a")}))
+    assert lora is not None
+    assert lora_arguments(lora, "gpu")["max_loras"] == 1
+    assert lora_arguments(lora, "cpu")["max_loras"] == lora_arguments(lora, "cpu")["max_cpu_loras"] == 2
 
 
 def test_an_adapter_that_is_not_here_is_named(tmp_path: Path) -> None:

@@ -147,3 +147,69 @@ def test_the_recipe_can_name_the_format_or_turn_it_off(tmp_path: Path) -> None:
     assert deltas[0].text == "<think>a</think>b"
     deltas = read(chat(tmp_path, "{{ x }}", reasoning_format="mistral"), ["[THINK]a[/THINK]b"])
     assert (deltas[0].text, deltas[0].reasoning) == ("b", "a")
+
+
+class Mark:
+    """Encodes the text that ends a thought."""
+
+    def decode(self, _: list[int], *, skip_special_tokens: bool) -> str:
+        assert not skip_special_tokens
+        return "<|im_start|>assistant\n<think>\n"
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        assert (text, add_special_tokens) == ("\n</think>\n", False)
+        return [7, 8, 9]
+
+
+def test_a_message_that_ends_within_a_bounded_thought_is_answered_in_a_second_call(
+    tmp_path: Path,
+) -> None:
+    made = chat(tmp_path)
+    sampling = Sampling(max_tokens=2, thinking_tokens=10)
+    answer = made.answer(Mark(), {"prompt_token_ids": [1]}, sampling)
+    assert answer.add("Paris is", 2, None) == Delta("", "Paris is")
+    assert answer.add("", 1, "stop") == Delta("", "\n")  # no end: the answer is to come
+    assert answer.is_unanswered
+    arguments = made.sampling_arguments(sampling) | {"temperature": 0.5, "min_tokens": 5}
+    prompt, arguments = answer.second_call(Mark(), [1, 2, 3], arguments)
+    assert prompt == [1, 2, 3, 7, 8, 9]
+    said = {name: arguments[name] for name in ("max_tokens", "min_tokens", "thinking_token_budget")}
+    assert said == {"max_tokens": 2, "min_tokens": 2, "thinking_token_budget": None}
+    assert arguments["temperature"] == 0.5
+    assert not answer.is_unanswered
+    # Both tokens of the answer have room, and all tokens count: thought, end, mark, answer.
+    assert answer.add("It is", 1, None) == Delta("It is")
+    assert answer.add(" Paris", 1, None) == Delta(" Paris", "", "length", completion_tokens=8)
+
+
+@pytest.mark.parametrize(
+    ("finish", "limit"),
+    [("length", 10), ("stop", None)],
+    ids=["no-room", "no-limit"],
+)
+def test_other_messages_that_end_within_a_thought_have_ended(
+    tmp_path: Path, finish: Any, limit: int | None
+) -> None:
+    sampling = Sampling(max_tokens=2, thinking_tokens=limit)
+    answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
+    assert answer.add("Paris", 2, finish) == Delta("", "Paris", finish, completion_tokens=2)
+    assert not answer.is_unanswered
+
+
+def test_a_message_that_ends_right_behind_its_bounded_thought_is_continued(tmp_path: Path) -> None:
+    sampling = Sampling(max_tokens=2, thinking_tokens=1)
+    answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
+    assert answer.add("a</think>", 2, None) == Delta("", "a")
+    assert answer.add("", 1, "stop") == Delta()
+    assert answer.is_unanswered
+    assert answer.second_call(Mark(), [1, 2, 3], {})[0] == [1, 2, 3]
+    assert answer.add("Paris", 1, "stop") == Delta("Paris", "", "stop", completion_tokens=4)
+
+
+def test_a_second_message_within_a_thought_is_the_last(tmp_path: Path) -> None:
+    sampling = Sampling(max_tokens=9, thinking_tokens=10)
+    answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
+    answer.add("a", 2, "stop")
+    answer.second_call(Mark(), [1], {})
+    assert answer.add("<think>b", 2, "stop") == Delta("", "b", "stop", completion_tokens=7)
+    assert not answer.is_unanswered

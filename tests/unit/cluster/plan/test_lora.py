@@ -62,7 +62,7 @@ def test_the_reserved_bytes_count_once_with_the_weights(tmp_path: Path) -> None:
         with_lora = footprint(model(), replace(BASE, lora=lora), kind)
         assert with_lora.kv == plain.kv
         if kind == "cpu":
-            more = lora.reserved_bytes + lora.stored_bytes
+            more = lora.reserved_bytes * 3 // 2 + lora.stored_bytes  # room for one more stays empty
             assert with_lora.weights == plain.weights + more
         else:
             assert with_lora.weights >= plain.weights
@@ -173,7 +173,7 @@ def test_a_mixture_of_adapters_is_planned_as_one_engine(tmp_path: Path) -> None:
     (member,) = slot.members
     assert member.model == "base"
     lora = joined([read_adapter(folder) for folder in folders.values()])
-    assert member.weights == BASE.weight_bytes + lora.reserved_bytes + lora.stored_bytes
+    assert member.weights == BASE.weight_bytes + lora.on("cpu").reserved_bytes + lora.stored_bytes
 
 
 def test_an_adapter_of_another_width_or_that_is_not_here_is_refused(tmp_path: Path) -> None:
