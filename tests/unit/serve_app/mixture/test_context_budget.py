@@ -109,7 +109,7 @@ async def test_whatever_is_fitted_fits(
     outcome = await try_to_fit(task, counter)
     if isinstance(outcome, ContextTooLong):
         assert not fits_whole
-        assert int(re.findall(r": (\d+) too many$", outcome.message)[0]) > 0
+        assert int(re.findall(r": (\d+) too many for", outcome.message)[0]) > 0
         with pytest.raises(ContextTooLong):  # or it would be refused after the proposers' work
             await check_conversation(task, counter)
         return
