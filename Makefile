@@ -9,7 +9,7 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check unit ray clients e2e docs vllm test-vllm vllm-planning clean
+.PHONY: help serve test check unit ray clients e2e test-slow docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,7 +39,10 @@ clients: .venv/dev  ## OpenAI's clients, LangChain, LiteLLM and Open WebUI's req
 e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	@# Engines alone first, before Ray takes its share of the cores.
 	$(BIN)/pytest tests/unit -m weights
-	$(BIN)/pytest tests/e2e -m "not vllm"
+	$(BIN)/pytest tests/e2e -m "not vllm and not slow"
+
+test-slow: .venv/dev  ## The three calls of a card's check in small (2 minutes): beside `test`, which has to be short.
+	$(BIN)/pytest tests/e2e -m slow
 
 docs: .venv/dev  ## Write the generated pages: schema.json, docs/commands.md, docs/recipe.md.
 	$(BIN)/python -m docs.generate

@@ -20,6 +20,7 @@ CHECK = [sys.executable, "-m", "benchmarks.real_cards.gpu_check"]
 TINY = ["--tiny", "--engine", "llamacpp", "--out"]
 
 
+@pytest.mark.slow
 def test_the_three_calls_measure_every_step(tmp_path: Path) -> None:
     done = subprocess.run(
         [*CHECK, *TINY, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
