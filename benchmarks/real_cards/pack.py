@@ -247,7 +247,9 @@ def _extract(pieces: Sequence[tuple[Path, Piece]], target: Path) -> None:
         joined.write(content)
     joined.seek(0)
     with tarfile.open(fileobj=joined, mode="r:xz") as tar:
-        tar.extractall(target, filter="data")
+        # Python 3.11.4 brought filters. Before that the attribute has no effect.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(target)
 
 
 def _sha256(content: bytes) -> str:
