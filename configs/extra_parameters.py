@@ -81,7 +81,7 @@ class ExtraParameters(Strict):
     dynatemp_exponent: Positive | None = None
     """Exponent of that temperature."""
     repeat_last_n: Window | None = None
-    """Latest tokens that penalties look at; 0 is none, -1 the whole context."""
+    """How many of the latest tokens the penalties look at. 0 means none, and -1 the whole context."""
     dry_multiplier: Positive | None = None
     """Strength of the penalty for repeated sequences (DRY); 0 is off."""
     dry_base: Positive | None = None

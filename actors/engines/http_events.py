@@ -13,7 +13,7 @@ from actors.engine import PIECE_S
 from actors.engines.sse import BYTE_ORDER_MARK, EventStream, JsonLines
 
 MOST_PAGE_BYTES = 64 << 10
-"""How many bytes are kept of a response that is no answer."""
+"""Most bytes that are kept of a page or an error that came in place of an answer."""
 LINGER_S = 1.0
 """Longest wait, in seconds, for the end of the HTTP response after the end of the answer."""
 LOOKS = 8

@@ -1,4 +1,5 @@
-"""The headers of calls to a server, with secrets that stand in the environment and in no message."""
+"""Makes the headers of calls to a server. Their secrets come from the environment, and no message shows
+them."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What has arrived of one answer of an OpenAI-compatible server."""
+"""Collects one answer of an OpenAI-compatible server while the answer arrives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Engines of this process as the models of a mixture, without Ray."""
+"""Lets engines of this process serve as the models of a mixture, without Ray."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any

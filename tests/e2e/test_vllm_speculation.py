@@ -1,5 +1,4 @@
-"""Speculation by n-grams and with a draft in vLLM on this CPU: an answer to real references, with and
-without."""
+"""vLLM on this CPU repeats a text of its prompt, with speculation by n-grams and without."""
 
 import time
 from importlib.util import find_spec
