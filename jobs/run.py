@@ -195,11 +195,14 @@ class RunModels:
         Another generator may have the variant's name already, for example the same recipe with another
         aggregator. Then a few digits of the variant's identity are added to its name.
         """
-        generator = to_generator(variant, self.identities, seed)
+        tempered = store.has_temperatures()
+        generator = to_generator(variant, self.identities, seed, row_temperatures=tempered)
         known = store.generator(generator.name)
         if known is not None and known.identity != generator.identity:
             variant = replace(variant, name=f"{variant.name}-{generator.identity[:4]}")
-        store.add_generator(to_generator(variant, self.identities, seed))
+        store.add_generator(
+            to_generator(variant, self.identities, seed, row_temperatures=tempered)
+        )
         return variant
 
     async def answer_rows(
@@ -211,8 +214,11 @@ class RunModels:
             StoreError: a variant's name belongs to another generator, or an answer cannot be stored.
             RunStopped: too many rows failed one after another.
         """
+        tempered = store.has_temperatures()
         for variant in variants:
-            store.add_generator(to_generator(variant, self.identities, seed))
+            store.add_generator(
+                to_generator(variant, self.identities, seed, row_temperatures=tempered)
+            )
         task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
         calls_expected = sum(
             variant.calls_per_answer() * (store.row_count() - store.answered_count(variant.name))
