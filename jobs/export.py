@@ -1,5 +1,5 @@
-"""Writes a generator's answers to a file: AlpacaEval's `model_outputs.json`, the answers of FastChat and
-of Arena-Hard, JSONL or Parquet.
+"""Writes a generator's answers to a file: AlpacaEval's `model_outputs.json`, the answers of FastChat
+and of Arena-Hard, JSONL or Parquet.
 
 A file appears whole or not at all. Rows are streamed.
 """
@@ -55,9 +55,9 @@ def export(
         store: The store of the run.
         generator: Name of the generator.
         path: The file to write; an earlier file is replaced.
-        form: `alpaca_eval` (a JSON list of instruction, output, generator, dataset), one of the forms in
-            `export_answers`, `jsonl` (per line a row with all its answers and proposals) or `parquet`
-            (the same columns).
+        form: `alpaca_eval` (a JSON list of instruction, output, generator, dataset), one of the forms
+            in `export_answers`, `jsonl` (per line a row with all its answers and proposals) or
+            `parquet` (the same columns).
         allow_partial: Leave out rows with an unanswered turn instead of raising an error.
 
     Raises:

@@ -1,7 +1,7 @@
 """The lines of answer files as FastChat's and Arena-Hard's own readers take them.
 
-Both tools find an answer by the id of its question, and call a model by the name of the file. Arena-Hard
-adds what its style control needs by itself (`utils/add_markdown_info.py`).
+Both tools find an answer by the id of its question, and call a model by the name of the file.
+Arena-Hard adds what its style control needs by itself (`utils/add_markdown_info.py`).
 """
 
 import hashlib
@@ -20,7 +20,8 @@ class ExportError(UserError):
 
 
 def fastchat(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
-    """A line of `data/mt_bench/model_answer/MODEL.jsonl`, as `llm_judge/gen_model_answer.py` writes it."""
+    """A line of `data/mt_bench/model_answer/MODEL.jsonl`, as `llm_judge/gen_model_answer.py` writes
+    it."""
     return _with_turns(row, answers, [answer.text for answer in answers])
 
 

@@ -154,8 +154,8 @@ def to_generator(
         variant: a mixture, or one model alone.
         identities: the identities (`model_identity`) of the recipe's models, by name of the model.
         seed: the run's seed.
-        row_temperatures: whether rows of the set have temperatures of their own, which take the place of
-            the recipe's.
+        row_temperatures: whether rows of the set have temperatures of their own, which take the place
+            of the recipe's.
     """
     recipe = variant.recipe
     tempered = ["row temperatures"] if row_temperatures else []

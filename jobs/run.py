@@ -200,9 +200,7 @@ class RunModels:
         known = store.generator(generator.name)
         if known is not None and known.identity != generator.identity:
             variant = replace(variant, name=f"{variant.name}-{generator.identity[:4]}")
-        store.add_generator(
-            to_generator(variant, self.identities, seed, row_temperatures=tempered)
-        )
+        store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         return variant
 
     async def answer_rows(
@@ -216,9 +214,7 @@ class RunModels:
         """
         tempered = store.has_temperatures()
         for variant in variants:
-            store.add_generator(
-                to_generator(variant, self.identities, seed, row_temperatures=tempered)
-            )
+            store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
         calls_expected = sum(
             variant.calls_per_answer() * (store.row_count() - store.answered_count(variant.name))

@@ -1,12 +1,12 @@
-"""Imports published outputs of AlpacaEval, and scores them from the published judgements that are there.
+"""Imports published outputs of AlpacaEval, and scores them from published judgements.
 
     python -m benchmarks.quality.published_outputs FOLDER --set alpaca_eval_805.jsonl \
         --difficulty instruction_difficulty.csv --gamed df_gamed.csv --leaderboard leaderboard.csv
 
 FOLDER is a checkout of AlpacaEval's `results` (`NAME/model_outputs.json`, judgements in
-`NAME/weighted_alpaca_eval_gpt4_turbo/annotations.json`), or holds files `outputs_NAME.jsonl.gz`. Further
-judgements come from --preferences. Nothing is generated and no judge is asked. The table says for each
-model how many rows have an output, and sets its win rates beside those of the leaderboard.
+`NAME/weighted_alpaca_eval_gpt4_turbo/annotations.json`), or holds files `outputs_NAME.jsonl.gz`.
+Further judgements come from --preferences. Nothing is generated and no judge is asked. The table says
+for each model how many rows have an output, and sets its win rates beside those of the leaderboard.
 """
 
 import csv
@@ -153,7 +153,7 @@ def _by_name(path: Path) -> dict[str, Preferences]:
 
 
 def read_leaderboard(path: Path) -> Official:
-    """Win rates of the leaderboard: AlpacaEval's own file, or one with the columns name, win_rate, lc."""
+    """Win rates of the leaderboard: AlpacaEval's own file, or columns name, win_rate and lc."""
     with path.open(encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     return {
@@ -172,14 +172,14 @@ def summary(tried: list[Tried], errors: list[tuple[float, float]], seconds: floa
     refused = sum(bool(each.refusal) for each in tried)
     scored = sum(each.score is not None for each in tried)
     text = (
-        f"\n{len(files)} files of outputs imported, {len(lacking)} of them lack rows, {refused} refused; "
-        f"{scored} models scored from published judgements; {seconds:.1f} s."
+        f"\n{len(files)} files of outputs imported, {len(lacking)} of them lack rows, {refused} "
+        f"refused; {scored} models scored from published judgements; {seconds:.1f} s."
     )
     if errors:
         worst = (max(win for win, _ in errors), max(lc for _, lc in errors))
         text += (
-            f" Against the leaderboard ({len(errors)} models): win rates differ by {worst[0]:.1g} points "
-            f"at most, length-controlled ones by {worst[1]:.3f}."
+            f" Against the leaderboard ({len(errors)} models): win rates differ by {worst[0]:.1g} "
+            f"points at most, length-controlled ones by {worst[1]:.3f}."
         )
     return text
 

@@ -22,13 +22,14 @@ TURNS = 2
 RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 """Forms of a rating in the judge's answer, in the order in which FastChat looks for them."""
 LEADING_BLOCK = re.compile(
-    r"\A\s*<(reason|reasoning|analysis|reflection|scratchpad|thoughts)>.*?</\1>", re.DOTALL | re.IGNORECASE
+    r"\A\s*<(reason|reasoning|analysis|reflection|scratchpad|thoughts)>.*?</\1>",
+    re.DOTALL | re.IGNORECASE,
 )
-"""A block of reasoning at the beginning of an answer, in tags that no family of models has of itself but
-that prompts ask for."""
+"""A block of reasoning at the beginning of an answer, in tags that no family of models has of itself
+but that prompts ask for."""
 READING = "after reasoning, references by category"
-"""How a rating is read and a prompt is chosen. The text counts in a judge's name: grades that an earlier
-version stored, and that may be numbers of the judge's reasoning, are those of another judge."""
+"""How a rating is read and a prompt is chosen. The text counts in a judge's name: grades that an
+earlier version stored, and that may be numbers of the judge's reasoning, are those of another judge."""
 LEAST = 1
 """The lowest grade."""
 MOST = 10
@@ -102,8 +103,8 @@ class GradeTask:
     identity: str = ""
     """The judging model's `identity.model_identity`; empty if the name alone identifies the model."""
     references: Mapping[int, tuple[str, ...]] | None = None
-    """Reference answers in place of the set's own, one per turn, by the row's index; None takes those of
-    the set."""
+    """Reference answers in place of the set's own, one per turn, by the row's index; None takes those
+    of the set."""
     max_tokens: int = 2048
     """Most tokens of the judge's answer, which gives reasons; 2048 as in FastChat."""
     in_flight: int = 256

@@ -1,4 +1,5 @@
-"""Reads the columns of a table of figures, and names place, value and what is allowed where one is bad."""
+"""Reads the columns of a table of figures, and names place, value and what is allowed where one is
+bad."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -56,9 +57,10 @@ def read_lines(path: Path, *columns: str) -> Iterator[Line]:
     Raises:
         PreferencesError: the file cannot be read, has no lines, or lacks one of the columns.
     """
-    number = 0
+    is_empty = True
     try:
-        for number, (position, fields) in enumerate(read_entries(path), 1):
+        for position, fields in read_entries(path):
+            is_empty = False
             # pandas writes the index of a table as a column without a name.
             named = {name or "index": _text(name, value) for name, value in fields.items()}
             if lacking := [name for name in columns if name not in named]:
@@ -69,7 +71,7 @@ def read_lines(path: Path, *columns: str) -> Iterator[Line]:
         message = str(error)
         known = message.startswith((str(path), "cannot read"))
         raise PreferencesError(message if known else str(path.parent / message)) from error
-    if not number:
+    if is_empty:
         raise PreferencesError(f"{path}: no lines below its header")
 
 

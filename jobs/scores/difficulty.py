@@ -1,8 +1,8 @@
 """The difficulty of instructions, for length control: which difficulty belongs to which row.
 
-AlpacaEval's file has a difficulty for each of its 805 instructions, by their positions. So the rows of a
-run, or of a file of judgements, get these difficulties only if they are known to be those instructions.
-A file with a column `instruction` has difficulties for any other set.
+AlpacaEval's file has a difficulty for each of its 805 instructions, by their positions. So the rows of
+a run, or of a file of judgements, get these difficulties only if they are known to be those
+instructions. A file with a column `instruction` has difficulties for any other set.
 """
 
 from collections.abc import Mapping
@@ -77,7 +77,10 @@ def read_difficulties(path: Path) -> Difficulties:
         else:
             if "index" not in line.values:
                 raise PreferencesError(f"{path}: no column 'index' among {list(line.values)}")
-            key, kept = f"index {line.whole('index')}", by_position.setdefault(line.whole("index"), value)
+            key, kept = (
+                f"index {line.whole('index')}",
+                by_position.setdefault(line.whole("index"), value),
+            )
         if kept != value:
             raise line.error("instruction_difficulty", f"{key}'s value above, {kept}")
     return Difficulties(path.name, by_position, by_prompt)

@@ -82,7 +82,8 @@ def _reasons(rows: Sequence[Row], judge: str, *, references_given: bool) -> Iter
 
 
 def _own_reasons(rows: Sequence[Row], generator: Generator | None) -> Iterator[str]:
-    """Why the grades of one generator are not MT-Bench's. How imported answers were drawn is unknown."""
+    """Why the grades of one generator are not MT-Bench's. How imported answers were drawn is
+    unknown."""
     if generator is None or generator.kind == "file":
         return
     known = known_set("mt_bench")

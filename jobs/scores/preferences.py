@@ -1,7 +1,7 @@
 """Reads judgements of pairs, and AlpacaEval's gamed rows, which length control needs.
 
-The files are tables (CSV, TSV), JSON, JSON lines or Parquet, plain or packed. They have these columns, in
-any order; other columns are ignored:
+The files are tables (CSV, TSV), JSON, JSON lines or Parquet, plain or packed. They have these columns,
+in any order; other columns are ignored:
 
     judgements    generator, row, preference (1 to 2, empty without a verdict), len_1, len_2;
                   maybe index, instruction, judge and baseline
@@ -29,9 +29,9 @@ OFFICIAL_GAMED = "official file"
 OFFICIAL_GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
 """Checksum of df_gamed.csv of the dataset tatsu-lab/alpaca_eval, revision 2edc6fad, as others published
 it. We never had the file itself."""
-MOST_MISSING = 15
-"""AlpacaEval's own annotations lack so many of the 805 rows at most. Their positions then lag behind the
-positions of the set."""
+MOST_MISSING = 4
+"""AlpacaEval's own annotations lack so many of the 805 rows at most (`n_total` on the leaderboard).
+Their positions then lag behind the positions of the set."""
 OTHER_ROWS = 805
 """The number of the first row that is none of AlpacaEval's, in a file that numbers no rows."""
 JUDGEMENT = ("generator", "len_1", "len_2")
@@ -95,7 +95,7 @@ class _Judged(NamedTuple):
     """One judgement of a file."""
 
     row: int
-    index: int | None
+    position: int | None
     """The position in AlpacaEval, if the file says it."""
     prompt: str
     """The fingerprint of the instruction; empty if the file has no instructions."""
@@ -191,8 +191,7 @@ def _columns(name: str, judge: str, baseline: str, judged: Sequence[_Judged]) ->
     else:
         reasons = () if are_positions else ("set: the file does not tell its instructions",)
     columns = (rows, preferences, len_1, len_2)
-    found = Preferences(name, *columns, judge, baseline, 0, whole, are_positions, reasons)
-    return found
+    return Preferences(name, *columns, judge, baseline, 0, whole, are_positions, reasons)
 
 
 def _are_alpaca_evals(judged: Sequence[_Judged]) -> bool:
@@ -202,7 +201,7 @@ def _are_alpaca_evals(judged: Sequence[_Judged]) -> bool:
     Without `index`, the positions of official annotations lag behind where rows are missing.
     """
     lengths = known_set("alpaca_eval").baseline_lengths
-    places = [each.row if each.index is None else each.index for each in judged]
+    places = [each.row if each.position is None else each.position for each in judged]
     if all(place < len(lengths) for place in places) and all(
         lengths[place] == each.len_1 for place, each in zip(places, judged, strict=True)
     ):

@@ -83,14 +83,15 @@ def score_file(
     groups: dict[tuple[str, str], list[Preferences]] = defaultdict(list)
     for each in read_preferences(preferences, **named):
         groups[each.judge, each.baseline].append(each)
-    chosen = [
-        pair for pair in groups if _is_judge(judge, pair[0]) and _is_name(baseline, pair[1])
-    ]
+    chosen = [pair for pair in groups if _is_judge(judge, pair[0]) and _is_name(baseline, pair[1])]
     if not chosen:
         raise PreferencesError(_why_none(str(preferences), judge, baseline, groups))
     return Scored(
         tuple(
-            tuple(score(each, None if hard is None else hard.of(each), gamed_rows) for each in groups[pair])
+            tuple(
+                score(each, None if hard is None else hard.of(each), gamed_rows)
+                for each in groups[pair]
+            )
             for pair in chosen
         )
     )

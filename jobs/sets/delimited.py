@@ -1,4 +1,5 @@
-"""Reads tables of text: comma-separated, tab-separated, and the semicolons of Excel in many countries."""
+"""Reads tables of text: comma-separated, tab-separated, and the semicolons of Excel in many
+countries."""
 
 import csv
 import io
@@ -11,8 +12,8 @@ from typing import IO, Any
 from jobs.sets.opened import SetError, as_text
 
 DELIMITERS = (",", "\t", ";", "|")
-"""What may stand between two fields. Among delimiters that split the first line into equally many fields
-the first one counts."""
+"""What may stand between two fields. Among delimiters that split the first line into equally many
+fields the first one counts."""
 DECLARATION = "sep="
 """Excel's own line before the first line of a table, which names the delimiter."""
 
@@ -20,8 +21,8 @@ DECLARATION = "sep="
 def read_delimited(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of a table below its first line, each with its position for messages.
 
-    The first line has the names of the columns. It tells the delimiter too: the one that splits the line
-    into the most fields.
+    The first line has the names of the columns. It tells the delimiter too: the one that splits the
+    line into the most fields.
 
     Raises:
         SetError: the table is not sound, a line has more or fewer fields than the first one, or two

@@ -40,8 +40,8 @@ def read_entries(path: Path) -> Iterator[FileEntry]:
     """The entries of a file, in their order.
 
     Raises:
-        SetError: the file's name has another ending, the file cannot be read, an entry is not an object,
-            or an entry or a table has two values under one name.
+        SetError: the file's name has another ending, the file cannot be read, an entry is not an
+            object, or an entry or a table has two values under one name.
     """
     read = _READERS.get(inner_name(path).suffix.lower())
     if read is None:

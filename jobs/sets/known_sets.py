@@ -2,8 +2,8 @@
 given for that benchmark's prompts.
 
 The prompts themselves are no part of the project. A line of `fingerprints/NAME.txt` has the hash of one
-prompt, in the benchmark's own order. In AlpacaEval's file the length of the leaderboard's baseline answer
-to the prompt follows, in characters.
+prompt, in the benchmark's own order. In AlpacaEval's file the length of the leaderboard's baseline
+answer to the prompt follows, in characters.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ def known_set(name: str) -> KnownSet:
 
 
 def is_mt_bench(row: Row) -> bool:
-    """Whether a row is one of MT-Bench's questions, or a question in the form and with the categories of
-    MT-Bench, such as a translation."""
+    """Whether a row is one of MT-Bench's questions, or a question in the form and with the categories
+    of MT-Bench, such as a translation."""
     has_its_form = row.id is not None and row.category in MT_BENCH_TEMPERATURES and len(row.turns) > 1
     return has_its_form or known_set("mt_bench").position(row) is not None

@@ -52,8 +52,8 @@ opens the file."""
 def open_unpacked(path: Path) -> IO[bytes]:
     """A file's bytes, unpacked.
 
-    The ending of the name tells the compression. A file whose name does not tell it is recognised by its
-    first bytes, because downloads often lose the ending.
+    The ending of the name tells the compression. A file whose name does not tell it is recognised by
+    its first bytes, because downloads often lose the ending.
 
     Raises:
         SetError: Zstandard's library is not installed.

@@ -44,7 +44,8 @@ class OutputColumns:
     """Columns of a table of outputs whose names are not the usual ones."""
 
     prompt: str | None = None
-    """The column with the prompt, or with the id or index of the row; None looks for the usual names."""
+    """The column with the prompt, or with the id or index of the row; None looks for the usual
+    names."""
 
     text: str | None = None
     """The column with the outputs; None looks for the usual names."""
@@ -151,7 +152,8 @@ def _from_choices(position: str, choices: list[Any]) -> tuple[str, ...]:
     turns = choices[0]["turns"]
     if not isinstance(turns, list) or not turns:
         raise SetError(f"{position}, field 'choices': the first choice has no turns")
-    return tuple(turn.get("content") if isinstance(turn, dict) else turn for turn in turns)
+    texts: list[Any] = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns]
+    return tuple(texts)
 
 
 def _from_batch(fields: Fields) -> tuple[str, ...] | None:
@@ -211,7 +213,11 @@ def _plain_answer(fields: Fields) -> Fields:
     if not (isinstance(said, list) and said and isinstance(said[-1], dict)):
         return fields
     answer = last_answer(said)
-    return fields if answer is None else {**fields, "messages": [*said[:-1], {**said[-1], "content": answer}]}
+    return (
+        fields
+        if answer is None
+        else {**fields, "messages": [*said[:-1], {**said[-1], "content": answer}]}
+    )
 
 
 def _asked(plain: Mapping[str, Any]) -> str | None:
@@ -235,4 +241,6 @@ def _index(position: str, fields: Fields) -> int | None:
 
 def _first_id(fields: Fields, names: tuple[str, ...]) -> int | str | None:
     found = (fields.get(name) for name in names)
-    return next((id for id in found if isinstance(id, int | str) and not isinstance(id, bool)), None)
+    return next(
+        (own for own in found if isinstance(own, int | str) and not isinstance(own, bool)), None
+    )

@@ -1,6 +1,7 @@
 """Files of outputs to a set: somebody else's answers, which become a generator of a run.
 
-Which files are read, and how an output finds its row, is written in `output_shapes.py` and docs/files.md.
+Which files are read, and how an output finds its row, is written in `output_shapes.py` and
+docs/files.md.
 """
 
 import hashlib
@@ -151,8 +152,8 @@ def _match(rows: Sequence[Row], outputs: Sequence[Output], path: Path) -> _Match
         if indices := next((by_key[key] for key in _keys(output) if key in by_key), None):
             claims[tuple(indices)].append(output)
     answers: dict[int, tuple[str, ...]] = {}
-    for indices, some in claims.items():
-        for index, texts in zip(indices, _deal(len(indices), some, path), strict=True):
+    for places_of, some in claims.items():
+        for index, texts in zip(places_of, _deal(len(places_of), some, path), strict=True):
             if texts is None or not _fits(places[index], texts, some[0], path):
                 continue
             if answers.setdefault(index, texts) != texts:

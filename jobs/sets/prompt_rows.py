@@ -24,7 +24,8 @@ ROLES = ("system", "user", "assistant")
 """Roles that a message may have."""
 
 OWN_IDS = ("question_id", "uid", "custom_id", "doc_id")
-"""Names of the fields by which a benchmark's own tools find a prompt. Each of their values is unique."""
+"""Names of the fields by which a benchmark's own tools find a prompt. Each of their values is
+unique."""
 
 ID_FIELDS = (*OWN_IDS, "id")
 """Names of the fields that may hold the id of a prompt; the first one that an entry has counts."""
@@ -77,7 +78,9 @@ def plain_entry(entry: FileEntry) -> FileEntry:
 def row_id(fields: Fields) -> int | str | None:
     """The id of a prompt, from the first of ID_FIELDS that has a text or a whole number."""
     found = (fields.get(name) for name in ID_FIELDS)
-    return next((id for id in found if isinstance(id, int | str) and not isinstance(id, bool)), None)
+    return next(
+        (own for own in found if isinstance(own, int | str) and not isinstance(own, bool)), None
+    )
 
 
 def _temperature(position: str, fields: Fields, row: Row) -> float | None:

@@ -1,8 +1,8 @@
 """Knows the shapes in which tools of the field write prompts and answers: ShareGPT, batch files of
 OpenAI's API, samples of lm-eval, chats for fine-tuning.
 
-Each shape is turned into the plain fields that `prompt_rows` and `outputs` read: `messages` or `prompt`,
-an id, and a reference answer. An entry of any other shape stays as it is.
+Each shape is turned into the plain fields that `prompt_rows` and `outputs` read: `messages` or
+`prompt`, an id, and a reference answer. An entry of any other shape stays as it is.
 """
 
 import json

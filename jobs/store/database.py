@@ -15,8 +15,8 @@ VERSION = 3
 """Version of the tables. A file of another version is refused, except for one of WITHOUT_IDS."""
 
 WITHOUT_IDS = 2
-"""Version of stores whose rows have neither ids nor temperatures. A writing connection adds the columns,
-and a reading connection shows them empty."""
+"""Version of stores whose rows have neither ids nor temperatures. A writing connection adds the
+columns, and a reading connection shows them empty."""
 
 BUSY_S = 30.0
 """Seconds that SQLite waits for a lock that another process holds."""

@@ -110,8 +110,8 @@ def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
 
 
 def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Add rows. Adding a row that is stored already changes nothing, but for an id and a temperature that
-    the stored row lacks.
+    """Add rows. Adding a row that is stored already changes nothing, but for an id and a temperature
+    that the stored row lacks.
 
     Raises:
         StoreError: a row with other content is stored under the same index.

@@ -63,7 +63,10 @@ def test_a_name_without_verdicts_ends_the_command_with_1(run: Path, options: str
     for more in ("", "--json"):
         result = bench(f"score {run} {options} {more}")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert f"has no verdicts for {options.split()[0]} {options.split()[1]!r}; judges: " in result.stderr
+        assert (
+            f"has no verdicts for {options.split()[0]} {options.split()[1]!r}; judges: "
+            in result.stderr
+        )
         assert f"judges: {GRADE}, {PAIRWISE}; baselines: base" in result.stderr
 
 
@@ -103,7 +106,9 @@ def test_import_counts_what_is_missing(run: Path, tmp_path: Path) -> None:
     answers.write_text(json.dumps({"question_id": 102, "model_id": "gpt", "choices": choices}))
     result = bench(f"import {run} {answers} --name gpt")
     assert (result.exit_code, result.stderr) == (0, "gpt: 1 answers; 1 of 2 rows have none (0)\n")
-    assert bench(f"export {run} --generator gpt -o {tmp_path / 'o.jsonl'} --form fastchat").exit_code == 1
+    assert (
+        bench(f"export {run} --generator gpt -o {tmp_path / 'o.jsonl'} --form fastchat").exit_code == 1
+    )
     result = bench(
         f"export {run} --generator gpt -o {tmp_path / 'o.jsonl'} --form fastchat --allow-partial"
     )
@@ -111,7 +116,7 @@ def test_import_counts_what_is_missing(run: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "o.jsonl").read_text())["choices"] == choices
 
 
-def test_import_takes_columns_of_any_name(run: Path, tmp_path: Path) -> None:
+def test_import_takes_columns_of_any_name(tmp_path: Path) -> None:
     table = tmp_path / "answers.csv"
     table.write_text("frage;antwort\nq0;A\n")
     single = tmp_path / "single"

@@ -10,7 +10,8 @@ import pytest
 
 from actors.engine import Delta, Message
 from jobs import export as exporting
-from jobs.export import ExportError, ExportSummary, export
+from jobs.export import ExportSummary, export
+from jobs.export_answers import ExportError
 from jobs.records import Answer, Generator, Row, StoredCall, UsedCall
 from jobs.store import Store, StoreError
 

@@ -1,4 +1,4 @@
-"""Answers in the forms of FastChat and Arena-Hard: what their own readers look at, and ids as they were."""
+"""Answers in the forms of FastChat and Arena-Hard, with the ids that the set has."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from actors.engine import Message
-from jobs.export import ExportError, export
+from jobs.export import export
+from jobs.export_answers import ExportError
 from jobs.records import Answer, Generator, Row
 from jobs.sets.outputs import ImportSummary, import_outputs
 from jobs.store import Store

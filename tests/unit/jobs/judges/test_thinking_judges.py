@@ -69,8 +69,18 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "reasoning", "finish", "cause"),
     [
-        ("", "Let me see. [[3]]", "length", "no rating of the form [[5]] after its reasoning before max"),
-        ("<think>[[3]]", "", "length", "no rating of the form [[5]] after its reasoning before max_token"),
+        (
+            "",
+            "Let me see. [[3]]",
+            "length",
+            "no rating of the form [[5]] after its reasoning before max",
+        ),
+        (
+            "<think>[[3]]",
+            "",
+            "length",
+            "no rating of the form [[5]] after its reasoning before max_token",
+        ),
         ("<think>[[3]]</think>Good.", "", "stop", "no rating of the form [[5]] after its reasoning"),
     ],
 )
@@ -110,7 +120,9 @@ def logprobs(*tokens: str) -> tuple[dict[str, object], ...]:
 async def test_a_judge_of_pairs_that_thinks_is_refused_at_once(folder: Path, answer: Delta) -> None:
     judge = Calls(answer)
     with Store.open(folder) as store:
-        with pytest.raises(JudgeRefused, match="'judge' thinks before it answers, .* turn its thinking"):
+        with pytest.raises(
+            JudgeRefused, match=r"'judge' thinks before it answers, .* turn its thinking"
+        ):
             await judge_pairs(PairwiseTask("judge", "ours", "base"), store, judge)
         assert list(store.verdicts()) == []
     assert judge.made == 1

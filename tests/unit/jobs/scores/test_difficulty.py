@@ -72,7 +72,7 @@ async def test_rows_of_another_set_get_no_length_controlled_win_rate(tmp_path: P
 
 async def test_one_row_of_another_set_is_enough(tmp_path: Path) -> None:
     folder = await run_over(tmp_path, [*PROMPTS[:19], "Another"])
-    with pytest.raises(PreferencesError, match="1 of 20 rows of 'one' .* first row 19"):
+    with pytest.raises(PreferencesError, match=r"1 of 20 rows of 'one' .* first row 19"):
         score_run(folder, official_file(tmp_path), None, None, None)
 
 
@@ -95,7 +95,9 @@ async def test_a_file_with_instructions_serves_any_set(tmp_path: Path) -> None:
     ((found,),) = score_run(folder, path, None, None, None).scores
     assert found.lc == pytest.approx(50, abs=1)
     path.write_text("instruction,instruction_difficulty\n" + "".join(lines[1:]))
-    with pytest.raises(PreferencesError, match="own.csv has the difficulties of its instructions, and 1"):
+    with pytest.raises(
+        PreferencesError, match=r"own.csv has the difficulties of its instructions, and 1"
+    ):
         score_run(folder, path, None, None, None)
 
 
@@ -145,7 +147,9 @@ def test_the_baselines_lengths_tell_which_rows_a_file_has(
         ((scored,),) = score_file(path, official_file(tmp_path), None, None, None).scores
         assert scored.lc is not None
     else:
-        with pytest.raises(PreferencesError, match="do not tell their instructions: give the file a col"):
+        with pytest.raises(
+            PreferencesError, match="do not tell their instructions: give the file a col"
+        ):
             score_file(path, official_file(tmp_path), None, None, None)
 
 
@@ -178,7 +182,9 @@ def test_alpaca_evals_annotations_are_read(tmp_path: Path) -> None:
     assert first.reasons == ("set: 1 of 3 rows are not AlpacaEval's",)
     assert (second.judge, second.preferences) == ("another judge", (1.0,))
     path.write_text(json.dumps([*entries, annotation("Another", 1)]))
-    with pytest.raises(PreferencesError, match="row 4, column 'instruction': 'Another' is not a instruct"):
+    with pytest.raises(
+        PreferencesError, match="row 4, column 'instruction': 'Another' is not a instruct"
+    ):
         read_preferences(path)
 
 
@@ -194,7 +200,10 @@ def test_difficulties_come_by_index(tmp_path: Path, head: str) -> None:
     [
         ("index,instruction_difficulty\n3,1\n3,2\n", "'2' is not index 3's value above, 1.0"),
         ("index,instruction_difficulty\n3,inf\n", "'inf' is not a finite number"),
-        ("row,instruction_difficulty\n3,1\n", "no column 'index' among ['row', 'instruction_difficulty']"),
+        (
+            "row,instruction_difficulty\n3,1\n",
+            "no column 'index' among ['row', 'instruction_difficulty']",
+        ),
         (
             "instruction,instruction_difficulty\na,1\na,2\n",
             "line 3, column 'instruction_difficulty': '2' is not 'a''s value above, 1.0",
@@ -229,5 +238,3 @@ def test_rows_of_published_data_are_known_although_some_are_left_out() -> None:
         "phi-2": 803,
     }
     assert all(each.are_positions and not each.reasons for each in found)
-
-

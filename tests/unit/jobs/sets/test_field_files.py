@@ -101,7 +101,9 @@ def test_two_values_of_one_name_are_refused(
 @pytest.mark.parametrize("name", ["question_id", "uid", "custom_id"])
 def test_two_prompts_of_one_id_are_refused(tmp_path: Path, name: str) -> None:
     text = "".join(json.dumps({name: 7, "prompt": prompt}) + "\n" for prompt in "ab")
-    with pytest.raises(SetError, match=f"s.jsonl, line 2, field '{name}': 7 is the id of s.jsonl, line 1"):
+    with pytest.raises(
+        SetError, match=f"s.jsonl, line 2, field '{name}': 7 is the id of s.jsonl, line 1"
+    ):
         load_set(write_file(tmp_path, "s.jsonl", text))
 
 

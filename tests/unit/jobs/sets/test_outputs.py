@@ -51,8 +51,14 @@ def test_outputs_become_answers_of_a_generator(
             "no output for any of the 2 rows: the first output is for row 7, the first row has the "
             "prompt 'a' and no id",
         ),
-        ('{"index": 0, "output": "A"}\n{"index": 0, "output": "B"}', "several outputs for row 0: o.jsonl"),
-        ('{"index": 0, "output": "A"}\n{"instruction": "a", "output": "B"}', "several outputs for row 0"),
+        (
+            '{"index": 0, "output": "A"}\n{"index": 0, "output": "B"}',
+            "several outputs for row 0: o.jsonl",
+        ),
+        (
+            '{"index": 0, "output": "A"}\n{"instruction": "a", "output": "B"}',
+            "several outputs for row 0",
+        ),
         (
             '{"instruction": "a", "output": 3}',
             "line 1: the field 'output' must be a text, it is 3",

@@ -28,7 +28,8 @@ def user(content: Any) -> dict[str, Any]:
 def fastchat(question: int | str, *turns: Any) -> dict[str, Any]:
     """An answer as FastChat writes it."""
     choices = [{"index": 0, "turns": list(turns)}, {"index": 1, "turns": ["not used"] * len(turns)}]
-    return {"question_id": question, "answer_id": "x", "model_id": "m", "choices": choices, "tstamp": 1.5}
+    names = {"question_id": question, "answer_id": "x", "model_id": "m"}
+    return {**names, "choices": choices, "tstamp": 1.5}
 
 
 def arena_hard(uid: str, prompt: str, answer: Any) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def arena_hard(uid: str, prompt: str, answer: Any) -> dict[str, Any]:
     return {"uid": uid, "ans_id": "x", "model": "m", "messages": said, "tstamp": 1.5, "metadata": {}}
 
 
-def sample(doc: int, prompt: Any, response: str, filter: str = "none") -> dict[str, Any]:
+def sample(doc: int, prompt: Any, response: str, applied: str = "none") -> dict[str, Any]:
     """A sample as lm-eval writes it with --log_samples."""
     return {
         "doc_id": doc,
@@ -46,14 +47,19 @@ def sample(doc: int, prompt: Any, response: str, filter: str = "none") -> dict[s
         "arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": {"until": ["\n"]}}},
         "resps": [[response]],
         "filtered_resps": [response],
-        "filter": filter,
+        "filter": applied,
     }
 
 
-def reply(id: str, body: dict[str, Any] | None) -> dict[str, Any]:
+def reply(name: str, body: dict[str, Any] | None) -> dict[str, Any]:
     """A line of an output file of OpenAI's batch API; without a body, of a request that failed."""
     response = None if body is None else {"status_code": 200, "body": body}
-    return {"id": "b", "custom_id": id, "response": response, "error": None if body else {"code": "x"}}
+    return {
+        "id": "b",
+        "custom_id": name,
+        "response": response,
+        "error": None if body else {"code": "x"},
+    }
 
 
 CHAT = json.dumps([user("Q0")])
@@ -154,7 +160,11 @@ def test_what_cannot_be_asked_says_why(tmp_path: Path, entry: dict[str, Any], me
     ("entries", "outputs", "answers"),
     [
         (MT_BENCH, [fastchat(82, "C", "D"), fastchat(81, "A", "B")], [("A", "B"), ("C", "D")]),
-        (ARENA, [fastchat("y", {"content": "Y", "token_len": 1}), fastchat("x", "X")], [("X",), ("Y",)]),
+        (
+            ARENA,
+            [fastchat("y", {"content": "Y", "token_len": 1}), fastchat("x", "X")],
+            [("X",), ("Y",)],
+        ),
         (
             ARENA,
             [arena_hard("y", "py", {"thought": "hm", "answer": "Y"}), arena_hard("x", "px", "X")],
