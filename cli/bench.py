@@ -165,7 +165,8 @@ def export(
     with exit_on_user_error(), Store.open(folder, read_only=True) as store:
         name = generator or _mixture_of(store)
         done = write(store, name, output, form, allow_partial=allow_partial)
-    err.print(f"{done.rows} answers of {name}: {output}", highlight=False)
+    less = f", without {done.left_out} rows that have no answer" if done.left_out else ""
+    err.print(f"{done.rows} answers of {name}{less}: {output}", highlight=False)
 
 
 bench.command()(judge)

@@ -111,13 +111,14 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
 
 
 def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
-    """Store a set as the run's set, or add rows to the set that the run has.
+    """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows may
+    be any further part of the set.
 
     Raises:
         RunError: the run has another set, or has more rows than the set that is given.
     """
     if (known := about.get("set")) is not None:
-        if loaded.count < known["count"]:
+        if loaded.count < known["count"] and not loaded.rows.offset:
             raise RunError(
                 f"the run has {known['count']} rows of {known['name']!r} and the set that is given has "
                 f"{loaded.count}: leave --set and --limit out, or give no fewer rows"
@@ -133,7 +134,7 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
             "name": loaded.name,
             "identity": loaded.identity,
             "column": loaded.column,
-            "count": loaded.count,
+            "count": store.row_count(),
         }
     )
 

@@ -22,8 +22,8 @@ import typer
 
 from configs.errors import UserError
 from jobs.scores.difficulty import Difficulties
-from jobs.scores.preferences import Gamed, Preferences, read_preferences
-from jobs.scores.score import OFFICIAL_BASELINE, OFFICIAL_JUDGES, Score, score
+from jobs.scores.preferences import OFFICIAL_BASELINE, Gamed, Preferences, read_preferences
+from jobs.scores.score import OFFICIAL_JUDGES, Score, score
 from jobs.scores.scoring import read_length_control_files
 from jobs.sets import load_set
 from jobs.sets.outputs import ImportSummary, import_outputs

@@ -24,6 +24,8 @@ from jobs.sets.known_sets import fingerprint, known_set
 
 NOT_NAMED = "not named"
 """Stands for a judge or a baseline whose name is unknown."""
+OFFICIAL_BASELINE = "gpt4_1106_preview"
+"""The leaderboard's baseline."""
 OFFICIAL_GAMED = "official file"
 """The `source` of gamed rows from the leaderboard's own file."""
 OFFICIAL_GAMED_SHA256 = "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
@@ -184,14 +186,37 @@ def _columns(name: str, judge: str, baseline: str, judged: Sequence[_Judged]) ->
     rows, _, prompts, preferences, len_1, len_2 = zip(*judged, strict=True)
     whole = prompts if all(prompts) else ()
     are_positions = not whole and _are_alpaca_evals(judged)
-    known = known_set("alpaca_eval")
+    reasons: tuple[str, ...] = ()
     if whole:
-        others = sum(prompt not in known.positions for prompt in whole)
-        reasons = (f"set: {others} of {len(whole)} rows are not AlpacaEval's",) if others else ()
-    else:
-        reasons = () if are_positions else ("set: the file does not tell its instructions",)
+        positions = map(known_set("alpaca_eval").positions.get, whole)
+        reasons = tuple(set_reasons(list(positions), len_1, baseline))
+    elif not are_positions:
+        reasons = ("set: the file does not tell its instructions",)
     columns = (rows, preferences, len_1, len_2)
     return Preferences(name, *columns, judge, baseline, 0, whole, are_positions, reasons)
+
+
+def set_reasons(
+    positions: Sequence[int | None], len_baseline: Sequence[int | None], baseline: str
+) -> Iterator[str]:
+    """Why figures over these rows are not the leaderboard's.
+
+    Args:
+        positions: The position of each row in AlpacaEval; None for a row of another set.
+        len_baseline: The length of the baseline's answer to each row; None for a row without an answer.
+        baseline: The baseline's name. Under the leaderboard's name, its answers must be those of the
+            leaderboard's file, as far as their lengths tell.
+    """
+    if others := sum(position is None for position in positions):
+        yield f"set: {others} of {len(positions)} rows are not AlpacaEval's"
+    elif baseline == OFFICIAL_BASELINE:
+        expected = known_set("alpaca_eval").baseline_lengths
+        pairs = zip(positions, len_baseline, strict=True)
+        if changed := sum(
+            length is not None and position is not None and length != expected[position]
+            for position, length in pairs
+        ):
+            yield f"baseline: {changed} answers are not as long as those of the leaderboard's file"
 
 
 def _are_alpaca_evals(judged: Sequence[_Judged]) -> bool:

@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.scores.preferences import OFFICIAL_GAMED, Gamed, Preferences
+from jobs.scores.preferences import OFFICIAL_BASELINE, OFFICIAL_GAMED, Gamed, Preferences
 
 OFFICIAL_JUDGES = ("gpt-4-1106-preview", "weighted_alpaca_eval_gpt4_turbo")
 """Names of the leaderboard's judge: the model, and AlpacaEval's settings for the model. A judge with
 another prompt has another name."""
-OFFICIAL_BASELINE = "gpt4_1106_preview"
 OFFICIAL_ROWS = 805
 """Rows of AlpacaEval 2."""
 NOT_COMPARABLE = "not comparable with the leaderboard"

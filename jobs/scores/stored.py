@@ -6,8 +6,8 @@ from itertools import groupby
 from jobs.records import Row, Verdict
 from jobs.scores.columns import PreferencesError
 from jobs.scores.difficulty import Difficulties
-from jobs.scores.preferences import Gamed, Preferences
-from jobs.scores.score import OFFICIAL_BASELINE, Score, score
+from jobs.scores.preferences import Gamed, Preferences, set_reasons
+from jobs.scores.score import Score, score
 from jobs.sets.known_sets import fingerprint, known_set
 from jobs.store import Store
 
@@ -58,18 +58,8 @@ def preferences_from_store(store: Store, judge: str, baseline: str) -> Iterator[
 def _reasons(rows: Sequence[Row], baseline: str, lengths: Lengths) -> Iterator[str]:
     """Why figures over these rows are not the leaderboard's."""
     known = known_set("alpaca_eval")
-    positions = {row.index: known.position(row) for row in rows}
-    if others := sum(position is None for position in positions.values()):
-        yield f"set: {others} of {len(rows)} rows are not AlpacaEval's"
-    elif baseline == OFFICIAL_BASELINE:
-        answers = {position: lengths.get((row, 0)) for row, position in positions.items()}
-        expected = known.baseline_lengths
-        changed = sum(
-            length is not None and position is not None and length != expected[position]
-            for position, length in answers.items()
-        )
-        if changed:
-            yield f"baseline: {changed} answers are not as long as those of the leaderboard's file"
+    ours = [lengths.get((row.index, 0)) for row in rows]
+    yield from set_reasons([known.position(row) for row in rows], ours, baseline)
     if turns := sum(len(row.turns) > 1 for row in rows):
         yield f"only the first turn of {turns} rows with several turns"
 

@@ -113,6 +113,7 @@ def test_import_counts_what_is_missing(run: Path, tmp_path: Path) -> None:
         f"export {run} --generator gpt -o {tmp_path / 'o.jsonl'} --form fastchat --allow-partial"
     )
     assert result.exit_code == 0
+    assert result.stderr.startswith("1 answers of gpt, without 1 rows that have no answer: ")
     assert json.loads((tmp_path / "o.jsonl").read_text())["choices"] == choices
 
 

@@ -165,6 +165,17 @@ def test_instructions_in_a_file_tell_its_rows(tmp_path: Path) -> None:
     assert read_difficulties(official_file(tmp_path)).of(found) == {n: HARD[n] for n in range(10)}
 
 
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_files_baseline_has_to_have_the_leaderboards_lengths(tmp_path: Path, longer: int) -> None:
+    path = tmp_path / "judgements.csv"
+    lines = [f"{p},one,1.5,{n + longer},2\n" for p, n in zip(PROMPTS, LENGTHS, strict=True)]
+    path.write_text("instruction,generator,preference,len_1,len_2\n" + "".join(lines))
+    (found,) = read_preferences(path, baseline="gpt4_1106_preview")
+    assert len(found.reasons) == longer
+    assert all("30 answers are not as long as those" in reason for reason in found.reasons)
+    assert read_preferences(path, baseline="mine")[0].reasons == ()
+
+
 def test_alpaca_evals_annotations_are_read(tmp_path: Path) -> None:
     def annotation(prompt: str, preference: float | None, by: str = "w") -> dict[str, object]:
         outputs = {"output_1": " b ", "output_2": "long"}
