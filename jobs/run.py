@@ -111,8 +111,8 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
 
 
 def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
-    """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows may
-    be any further part of the set.
+    """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows
+    may be any further part of the set.
 
     Raises:
         RunError: the run has another set, or has more rows than the set that is given.
