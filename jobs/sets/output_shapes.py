@@ -95,6 +95,7 @@ def to_output(entry: FileEntry, columns: OutputColumns) -> Output:
     """The output in an entry.
 
     Raises:
+        NothingToAsk: the entry is a conversation in which the user says nothing.
         SetError: the entry tells no row, or has no text where one must be.
     """
     position, fields = entry

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from jobs.judges.pairwise import is_switched
+from jobs.records import Answer, Generator, Row
 from jobs.store import Store
 from jobs.variants import alone, mixture
 from tests.unit.jobs.report.report_run import InventedRun, begin, recipe
@@ -109,6 +110,15 @@ def test_grade_has_every_answer_graded_once(run: Path, judge: str) -> None:
     Judge.requests.clear()
     assert table_rows(bench(f"grade {run} {judge}"))["trio"][:5] == ["3", "0", "0", "0", "0"]
     assert Judge.requests == []
+
+
+def test_a_judge_elsewhere_needs_no_recipe(tmp_path: Path, judge: str) -> None:
+    folder = tmp_path / "imported"
+    with Store.open(folder) as store:
+        store.add_rows([Row(0, ("a",))])
+        store.add_generator(Generator("x", "file", "1"))
+        store.add_answers([Answer("x", 0, 0, "A")])
+    assert table_rows(bench(f"grade {folder} {judge}"))["x"][:5] == ["1", "0", "0", "0", "0"]
 
 
 def test_grade_takes_only_the_generators_that_are_named(run: Path, judge: str) -> None:

@@ -1,5 +1,6 @@
 """Grades say where they are not MT-Bench's."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,10 +36,9 @@ async def graded(
     with Store.open(folder) as store:
         store.add_rows(rows)
         store.add_generator(Generator("one", kind, "1"))  # type: ignore[arg-type]
-        for row in rows:
-            store.add_answers(Answer("one", row.index, turn, "x") for turn in (0, 1))
-            for turn in (0, 1):
-                await store.keep_verdict(Verdict(judge, "grade", "one", "", row.index, turn, 7.0))
+        store.add_answers(Answer("one", row.index, turn, "x") for row in rows for turn in (0, 1))
+        verdicts = (Verdict(judge, "grade", "one", "", r.index, t, 7.0) for r in rows for t in (0, 1))
+        await asyncio.gather(*map(store.keep_verdict, verdicts))
         if references:
             store.set_about(references={judge: "gpt-4.jsonl"})
         (found,) = grades_from_store(store, judge)
