@@ -14,7 +14,7 @@ import typing
 from datetime import datetime
 from functools import cache
 from random import Random
-from typing import Any, Literal, Union
+from typing import Any, Literal, Union, cast
 
 import typing_extensions
 from pydantic import BaseModel
@@ -98,7 +98,7 @@ def fields_of(kind: type) -> dict[str, tuple[Any, bool]] | None:
     to be there. None for any other class."""
     if typing_extensions.is_typeddict(kind):
         hints = typing_extensions.get_type_hints(kind, include_extras=True)
-        needed = kind.__required_keys__
+        needed = cast("Any", kind).__required_keys__
         return {name: (hint, _is_needed(hint, name in needed)) for name, hint in hints.items()}
     if issubclass(kind, BaseModel):
         return {n: (field.annotation, field.is_required()) for n, field in kind.model_fields.items()}

@@ -1,5 +1,9 @@
-"""Requests made from the types of the package `openai` and changed, to an app in this process."""
+"""Requests made from the types of the package `openai` and changed, to an app in this process.
 
+The environment variable FUZZ_CASES sets how many.
+"""
+
+import os
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
@@ -18,7 +22,7 @@ from benchmarks.faults.mutations import mutate
 from serve_app.http.api import create_api
 from tests.unit.serve_app.conftest import Scripted, recipe
 
-CASES = 360
+CASES = int(os.environ.get("FUZZ_CASES", "360"))
 
 
 @pytest.fixture
@@ -35,6 +39,7 @@ async def found(scripted: Scripted) -> AsyncIterator[Found]:
         yield await fuzz(cases(Bodies(5, ("mix", "writer")), CASES), send, 5)
 
 
+@pytest.mark.timeout(60 + CASES // 5)
 async def test_no_request_of_a_client_ends_in_a_defect(found: Found) -> None:
     assert found.failures == []
     assert found.slowest_s < CASE_S
