@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cluster.waiting import tell_waiting
 from configs.errors import RequestError, UserError
 from configs.load import load
 from configs.schema import Recipe
@@ -30,7 +31,7 @@ def show(table: Any) -> None:
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn an error that a user can mend into one message and exit code 1; Ctrl-C into exit code 130.
+    """Turn an error that a user can mend into one message and exit code 1.
 
     Such errors are `UserError`, `RequestError`, values that pydantic refuses, errors of an endpoint,
     and errors of the operating system about a port, a file or a cluster. Everything else is a defect
@@ -44,8 +45,6 @@ def exit_on_user_error() -> Iterator[None]:
         fail(error.message)
     except (UserError, ValidationError, OSError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
     except Exception as error:
         if (message := _endpoint_message(error)) is None:
             raise
@@ -63,6 +62,25 @@ def _endpoint_message(error: Exception) -> str | None:
         url = error.request.url
         return f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url"
     return error.message if isinstance(error, openai.APIError) else None
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Say that the command waits, while the block lasts: with a spinner at a terminal, and elsewhere
+    with lines once the wait gets long.
+
+    Args:
+        what: what the command waits for, as it stands after "waiting for".
+    """
+    if not err.is_terminal:
+        with tell_waiting(what, lambda line: err.print(line, highlight=False, markup=False)):
+            yield
+        return
+    with (
+        err.status(Text(f"waiting for {what}")) as status,
+        tell_waiting(what, lambda line: status.update(Text(line))),
+    ):
+        yield
 
 
 def load_or_fail(config: str) -> Recipe:
