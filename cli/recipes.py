@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.console import err, exit_on_user_error, load_or_fail, out, show
+from cli.console import err, exit_on_user_error, load_or_fail, out, show, show_remarks
 from cli.options import ConfigArgument
 from cli.serve import download_missing_weights
 from cli.shown_sampling import shown_samplings
@@ -30,6 +30,9 @@ def check(
     from cluster.plan.runnable import recipe_obstacles
 
     failed = False
+    with exit_on_user_error():
+        cards = detect_cards()
+    show_remarks(remark for card in cards for remark in card.remarks)
     for config in configs:
         try:
             recipe = load(config)
@@ -45,7 +48,7 @@ def check(
             with exit_on_user_error():
                 for line in shown_samplings(recipe):
                     print(f"  {line}")
-                for line in recipe_obstacles(recipe, detect_cards(), find_here):
+                for line in recipe_obstacles(recipe, cards, find_here):
                     err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
                     failed = True
     if failed:

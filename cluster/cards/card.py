@@ -52,6 +52,8 @@ class Card:
     """Numbers, on that machine, of the GPUs that form the card."""
     host_bytes: int | None = None
     """RAM, in bytes, of the machine that has the card."""
+    is_exclusive: bool = False
+    """Whether the card lets only one process use it at a time (compute mode Exclusive)."""
     remarks: tuple[str, ...] = ()
     """What a person should know of how the card was found, a sentence each without its full stop."""
 
@@ -89,4 +91,3 @@ def _usable_cores() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))  # macOS has no affinity
-

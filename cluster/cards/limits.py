@@ -1,7 +1,7 @@
 """What a process may use of its machine: the limits of control groups (cgroups) on RAM and cores.
 
 Containers, SLURM's jobs and systemd's units are control groups. A group lies within others, and the
-smallest limit of all of them counts. Linux has two versions: in version 2 all limits are in one tree, in
+smallest limit counts. Linux has two versions: in version 2 all limits are in one tree, in
 version 1 each kind of limit has a tree of its own, and both may be there at once. Swap is not counted:
 an engine whose weights are swapped out does not answer in useful time.
 

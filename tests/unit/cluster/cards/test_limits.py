@@ -38,12 +38,14 @@ def process(root: Path, groups: str, mounts: str) -> None:
 
 
 def test_a_machine_without_control_groups_has_no_limit() -> None:
-    assert memory_limit() is core_limit() is available_memory() is None
+    assert (memory_limit(), core_limit(), available_memory()) == (None, None, None)
 
 
 def test_a_container_of_version_2_sees_its_own_group_at_the_root(root: Path) -> None:
     process(root, "0::/\n", V2)
-    write(root, {"sys/fs/cgroup/memory.max": f"{3 * GIB}\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"})
+    write(
+        root, {"sys/fs/cgroup/memory.max": f"{3 * GIB}\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}
+    )
     assert memory_limit() == limits.Limit(3 * GIB, "/sys/fs/cgroup/memory.max")
     assert core_limit() == limits.Limit(2, "/sys/fs/cgroup/cpu.max")
 
