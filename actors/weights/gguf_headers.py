@@ -21,9 +21,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # their docum
 
 from actors.weights.cache import cache_root
 from actors.weights.hub import HUB_PROBE_S, LIST_S, explained, first_answer
+from actors.weights.hub_files import hub_file_here
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
 from cluster.plan.config_keys import BadConfig
-from cluster.plan.gguf import Header, NotGguf, Tensor, parse_header
+from cluster.plan.gguf import Header, NotGguf, Tensor, parse_header, read_header
 from cluster.plan.gguf_shape import gguf_checkpoint
 from configs.errors import WeightsError
 from configs.weights import HubFile, WeightsSource
@@ -79,6 +80,8 @@ def _joined(headers: Sequence[Header]) -> Header:
 def _header_of_piece(source: HubFile) -> Header:
     if (kept := _kept(source)) is not None:
         return kept
+    if (file := hub_file_here(source)) is not None:
+        return read_header(file)
     url = hf_hub_url(source.hub, source.file, revision=source.revision)
     found = first_answer(source, lambda: get_hf_file_metadata(url, timeout=HUB_PROBE_S))
     size = found.size or 0

@@ -7,7 +7,7 @@ from typing import Any
 from actors.weights.adapters import adapter_here, fetch_adapter
 from actors.weights.choice import weights_here
 from actors.weights.download import Report, gigabytes, silent
-from actors.weights.files import cached, fetch
+from actors.weights.files import cached, fetch, here
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
 from actors.weights.gguf_headers import fetch_gguf, gguf_known
 from actors.weights.headers import fetch_headers, headers_here
@@ -52,7 +52,7 @@ def find_here(_name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     if isinstance(model, Adapter):
         return adapter_here(model.weights)
     if isinstance(model, LlamaCppModel):
-        return cached(model.weights) or gguf_known(model.weights)
+        return here(model.weights) or gguf_known(model.weights)
     return known_weights(model) if isinstance(model, VllmModel) else None
 
 
@@ -161,7 +161,7 @@ def advised_here(model: Model) -> dict[str, Any] | None:
     """
     weights: Path | None = None
     if isinstance(model, LlamaCppModel):
-        weights = cached(model.weights)
+        weights = here(model.weights)
     elif isinstance(model, VllmModel):
         weights = folder_here(model.weights, weights=False)
     return None if weights is None else advised_sampling(weights)
@@ -245,7 +245,7 @@ def weights_state(model: Model) -> WeightsState | None:
 
 def _state_of_files(models: list[LlamaCppModel]) -> WeightsState:
     """Whether the files of all these models are here, and their bytes if all of them are known."""
-    paths = [cached(model.weights) for model in models]
+    paths = [here(model.weights) for model in models]
     sizes = [_bytes_of_file(model, path) for path, model in zip(paths, models, strict=True)]
     can_fetch = all(
         path is not None or not all(isinstance(source, LocalFile) for source in model.weights)
@@ -307,7 +307,7 @@ def _ask_header(name: str, model: LlamaCppModel) -> Checkpoint | None:
 
 
 def _find_file(name: str, model: LlamaCppModel) -> Path | None:
-    if (file := cached(model.weights)) is not None:
+    if (file := here(model.weights)) is not None:
         return file
     local = [source for source in model.weights if isinstance(source, LocalFile)]
     absent = [

@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
 from actors.weights.download import require_space
-from actors.weights.files import cached
+from actors.weights.files import here
 from actors.weights.hub import HUB_PROBE_S, first_answer
 from actors.weights.lookup import find_downloads, weights_states
 from configs.errors import WeightsError
@@ -27,9 +27,9 @@ def require_obtainable(recipe: Recipe) -> None:
         return
     needed = 0
     for name, model in recipe.models.items():
-        if isinstance(model, LlamaCppModel) and cached(model.weights) is None:
+        if isinstance(model, LlamaCppModel) and here(model.weights) is None:
             needed += _file_bytes(name, model)
-    require_space(needed, Path(constants.HF_HUB_CACHE), "SLIMMOA_CACHE")
+    require_space(needed, Path(constants.HF_HUB_CACHE), "HF_HOME")
     find_downloads(recipe)
 
 
