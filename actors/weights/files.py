@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from actors.weights.absent import why_no_file
 from actors.weights.allowed_folders import is_allowed, require_allowed
 from actors.weights.cache import cache_folder
 from actors.weights.download import BLOCK_BYTES, DownloadProgress, Report, silent, writing_to
@@ -91,7 +92,7 @@ def _from(source: WeightsSource, report: Report) -> Path:
     if isinstance(source, LocalFile):
         require_allowed(Path(source.path))
         if not Path(source.path).is_file():
-            raise WeightsError("there is no such file")
+            raise WeightsError(why_no_file(Path(source.path)))
         _verify(Path(source.path), source.sha256, Path(source.path).name, report)
         return _stamped(source, Path(source.path))
     if (file := _verified(source) or _right(source, report)) is not None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
+from actors.weights.absent import why_no_file
 from actors.weights.download import require_space
 from actors.weights.files import here
 from actors.weights.hub import HUB_PROBE_S, first_answer
@@ -64,5 +65,6 @@ def _file_bytes(name: str, model: LlamaCppModel) -> int:
 
 
 def _require_file(source: LocalFile) -> None:
-    if not Path(source.path).is_file():
-        raise WeightsError(f"{source.path}: there is no such file")
+    for piece in source.pieces:
+        if not Path(piece.path).is_file():
+            raise WeightsError(f"{piece.path}: {why_no_file(Path(piece.path))}")
