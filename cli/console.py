@@ -1,7 +1,7 @@
 """Where commands print, and how they fail: one message in plain words, and exit code 1."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,6 +81,12 @@ def busy(what: str) -> Iterator[None]:
         tell_waiting(what, lambda line: status.update(Text(line))),
     ):
         yield
+
+
+def show_remarks(remarks: Iterable[str]) -> None:
+    """Print what a person should know of the cards that were found, a line each."""
+    for remark in dict.fromkeys(remarks):
+        err.print(remark, markup=False, highlight=False, soft_wrap=True)
 
 
 def load_or_fail(config: str) -> Recipe:

@@ -33,7 +33,7 @@ def presets(
 
     with exit_on_user_error():
         named = named_cards(card or [], ram)
-        rows = preset_rows(named, engines=False) if named else rows_here()
+        rows = preset_rows(named, engines=False) if named else rows_here(with_remarks=True)
     if as_json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
         return
