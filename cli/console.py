@@ -1,7 +1,7 @@
 """Where commands print, and how they fail: one message in plain words, and exit code 1."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from configs.errors import RequestError, UserError
-from configs.load import load
+from configs.load import read
 from configs.schema import Recipe
 
 out = Console(soft_wrap=True)
@@ -66,10 +66,12 @@ def _endpoint_message(error: Exception) -> str | None:
 
 
 def load_or_fail(config: str) -> Recipe:
-    """Load a recipe from its file or by a preset's name. A missing recipe or its mistakes end the
-    command."""
+    """Load a recipe from its file or by a preset's name, and print its cautions. A missing recipe or its
+    mistakes end the command."""
     with exit_on_user_error():
-        return load(config)
+        loaded = read(config)
+    warn(loaded.cautions)
+    return loaded.recipe
 
 
 def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) -> Recipe:
@@ -105,6 +107,12 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
             f"(`slimmoa keys new` makes its lines) or {VARIABLE}, or say --no-keys to serve everybody"
         )
     return recipe.model_copy(update={"access": access})
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print a warning for each line."""
+    for line in lines:
+        err.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
 
 
 def fail(message: str) -> NoReturn:
