@@ -188,7 +188,9 @@ def _deadlines_without_rest(recipe: dict[Any, Any]) -> Iterator[Problem]:
     limits, layers = _mapping(recipe.get("limits")), len(_sequence(recipe.get("layers")))
     whole, part = limits.get("deadline_s"), limits.get("layer_deadline_s")
     if isinstance(whole, int | float) and isinstance(part, int | float) and part * layers >= whole:
-        message = f"{layers} layer(s) of {part:g} s leave the aggregator nothing of deadline_s, {whole:g}"
+        message = (
+            f"{layers} layer(s) of {part:g} s leave the aggregator nothing of deadline_s, {whole:g}"
+        )
         hint = f"give layer_deadline_s of about {whole / (2 * layers):.3g}, or a longer deadline_s"
         yield Problem(("limits", "layer_deadline_s"), f"{message} s; {hint}")
 

@@ -115,7 +115,9 @@ def hint(model: type[BaseModel], loc: Sequence[str | int]) -> str:
         return f"did you mean {close}?"
     for start in (around, ()):
         names = [path[-1] for path in _paths(model, start)]
-        if (close := nearest(key, list(dict.fromkeys(names)))) and (place := _place(model, close, start)):
+        if (close := nearest(key, list(dict.fromkeys(names)))) and (
+            place := _place(model, close, start)
+        ):
             return f"did you mean {close}, a key of {place}?"
     return ""
 
@@ -134,9 +136,7 @@ def first_sentence(model: type[BaseModel], loc: Sequence[str | int]) -> str:
     return ""
 
 
-def _place(
-    model: type[BaseModel], key: str, start: tuple[str | int, ...]
-) -> str | None:
+def _place(model: type[BaseModel], key: str, start: tuple[str | int, ...]) -> str | None:
     """The shortest path to where a key belongs below a place; None if the key is not there."""
     places = [path[:-1] for path in _paths(model, start) if path[-1] == key]
     if not places:
@@ -192,15 +192,11 @@ def _owners_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[type[Ba
     return found
 
 
-def _at(
-    model: type[BaseModel], loc: Sequence[str | int], *, stop_at_models: bool = False
-) -> list[Any]:
+def _at(model: type[BaseModel], loc: Sequence[str | int], *, stop_at_models: bool = False) -> list[Any]:
     nodes = list(_unwrapped(model, model.__pydantic_core_schema__, stop_at_models=stop_at_models))
     for step in loc:
         inner = [child for node in nodes for child in _children(model, node, step)]
-        nodes = [
-            each for n in inner for each in _unwrapped(model, n, stop_at_models=stop_at_models)
-        ]
+        nodes = [each for n in inner for each in _unwrapped(model, n, stop_at_models=stop_at_models)]
     return nodes
 
 
@@ -229,9 +225,7 @@ def _items(node: Any) -> list[Any]:
     return items if isinstance(items, list) else [items]
 
 
-def _unwrapped(
-    model: type[BaseModel], node: Any, *, stop_at_models: bool = False
-) -> Iterator[Any]:
+def _unwrapped(model: type[BaseModel], node: Any, *, stop_at_models: bool = False) -> Iterator[Any]:
     """The nodes that validate the value, without defaults, functions and references around them."""
     match node["type"]:
         case "definition-ref":

@@ -235,7 +235,9 @@ def _empty_and_faulty_scripts(recipe: "Recipe") -> Iterator[Problem]:
         if name != recipe.aggregator.model and where[0] == "aggregator":
             continue
         if not words(model, sampling):
-            yield Problem(where[:-1], f"the script of model {name!r} is empty here, so it never answers")
+            yield Problem(
+                where[:-1], f"the script of model {name!r} is empty here, so it never answers"
+            )
     for name, model in used.items():
         for setting in ("fail_share", "hang_share"):
             if share := getattr(model, setting):

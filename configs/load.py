@@ -16,15 +16,15 @@ from configs.known_keys import nearest
 from configs.limit_checks import cautions
 from configs.schema import Recipe
 from configs.void_settings import void_settings
-from configs.yaml_lines import BadDocument, Document
+from configs.yaml_lines import MOST_CHARACTERS, BadDocument, Document
 
 NEVER_QUOTED = frozenset({"base_url", "api_key_env"})
 """Settings whose value no message repeats, because it may be an API key by mistake."""
 
-NO_TEXT = "not UTF-8: save the file as UTF-8 text; a file of weights is no recipe, but can be named in one"
-NO_MAPPING = (
-    "a recipe is a mapping of keys to values (name, models, layers, aggregator); `slimmoa new` writes one"
+NO_TEXT = (
+    "not UTF-8: save the file as UTF-8 text; a file of weights is no recipe, but can be named in one"
 )
+NO_MAPPING = "a recipe is a mapping of keys to values (name, models, layers, aggregator); `slimmoa new` writes one"
 
 
 class RecipeError(UserError):
@@ -60,7 +60,8 @@ def read(path: str | Path) -> Loaded:
     """
     file = _find_file(Path(path))
     try:
-        content = file.read_bytes()
+        with file.open("rb") as stream:  # some devices, such as /dev/zero, never end
+            content = stream.read(4 * MOST_CHARACTERS + 1)
     except OSError as error:
         raise RecipeError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     try:

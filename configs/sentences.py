@@ -32,6 +32,7 @@ LIST, MAPPING = "a list (lines that begin with `- `)", "a mapping (lines of `key
 TEXT, WHOLE, NUMBER = "text", "a whole number", "a number"
 KINDS: Mapping[str, str] = {
     "string_type": TEXT,
+    "string_unicode": "text in UTF-8",
     "int_type": WHOLE,
     "int_from_float": WHOLE,
     "float_type": NUMBER,
@@ -57,7 +58,11 @@ Item = Mapping[str, Any]
 
 
 def problems(
-    error: ValidationError, model: type[BaseModel], *, never_quoted: frozenset[str] = frozenset()
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    never_quoted: frozenset[str] = frozenset(),
+    quotes: bool = True,
 ) -> list[Problem]:
     """The mistakes that pydantic found, each at its place in the text and in our words.
 
@@ -65,13 +70,17 @@ def problems(
         error: pydantic's error.
         model: the class that the text was read as.
         never_quoted: keys whose values no message repeats.
+        quotes: whether messages repeat any value at all.
     """
     found: dict[Where, list[Item]] = {}
     for item in error.errors(include_url=False):
         if item["type"] == "too_short" and item["input"]:
             continue  # pydantic counts only the valid items; the invalid items have their own errors
         found.setdefault(_where(item), []).append(item)
-    return [Problem(where, _sentence(items, model, never_quoted)) for where, items in found.items()]
+    return [
+        Problem(where, _sentence(items, model, quotes=quotes and never_quoted.isdisjoint(where)))
+        for where, items in found.items()
+    ]
 
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
@@ -89,7 +98,7 @@ def shown(value: Any) -> str:
         case float() if not math.isfinite(value):
             return f"{value}".replace("inf", ".inf").replace("nan", ".nan")
         case str():
-            return SHORT.repr(value)
+            return SHORT.repr(value.encode("utf-8", "replace").decode())
         case int() | float():
             return SHORT.repr(value)
         case dict() | list() | tuple():
@@ -98,15 +107,15 @@ def shown(value: Any) -> str:
     return str(value)[:LONGEST]
 
 
-def _sentence(items: Sequence[Item], model: type[BaseModel], never_quoted: frozenset[str]) -> str:
+def _sentence(items: Sequence[Item], model: type[BaseModel], *, quotes: bool) -> str:
     item = items[0]
     kinds = list(dict.fromkeys(KINDS[each["type"]] for each in items if each["type"] in KINDS))
-    if len(items) > 1 and kinds:  # a union: each of its members has refused the value
-        message = f"this has to be {', '.join(kinds[:-1])} or {kinds[-1]}" if kinds[1:] else ""
-        return f"{message or f'this has to be {kinds[0]}'}, not {shown(item['input'])}"
     say = SENTENCES.get(item["type"])
-    message = say(item, model) if say is not None else _own(item)
-    if item["type"] in UNQUOTED or any(key in never_quoted for key in item["loc"]):
+    if len(items) > 1 and kinds:  # a union: each of its members has refused the value
+        message = f"this has to be {' or '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))}"
+    else:
+        message = _own(item) if say is None else say(item, model)
+    if item["type"] in UNQUOTED or not quotes:
         return message
     return f"{message}, not {shown(item['input'])}{_advice(item)}"
 
@@ -235,7 +244,9 @@ def _advice(item: Item) -> str:
         return f" (quotes make it text: '{shown(value)}')"
     if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str):
         plain = value.strip().replace("_", "")
-        if re.fullmatch(r"-?\d+(\.\d+)?|true|false", plain) and (kind != "int_type" or "." not in plain):
+        if re.fullmatch(r"-?\d+(\.\d+)?|true|false", plain) and (
+            kind != "int_type" or "." not in plain
+        ):
             return f" (leave out the quotes: {plain})"
     if kind in ("tuple_type", "list_type") and value is not None:
         return f" (write [{value}])" if isinstance(value, str | int) else ""

@@ -47,9 +47,12 @@ def _copies(recipe: "Recipe") -> Iterator[Problem]:
             if sampling.seed is not None and not greedy:
                 seeds = [(proposer.model, sampling.seed + k) for k in range(proposer.samples)]
                 if twice := next((seed for seed in seeds if drawn[seed]), None):
-                    message = f"another proposer of this layer asks {proposer.model!r} with seed {twice[1]}"
+                    message = (
+                        f"another proposer of this layer asks {proposer.model!r} with seed {twice[1]}"
+                    )
                     yield Problem(
-                        (*where, "sampling", "seed"), f"{message} too; give seeds that are further apart"
+                        (*where, "sampling", "seed"),
+                        f"{message} too; give seeds that are further apart",
                     )
                 drawn.update(seeds)
 
@@ -112,7 +115,9 @@ def _thinking_twice(recipe: "Recipe") -> Iterator[Problem]:
         arguments = {**own, **sampling.template_arguments}
         thinks = arguments.get("enable_thinking", arguments.get("thinking"))
         if sampling.thinking_tokens and thinks is False:
-            message = f"{sampling.thinking_tokens} have no effect, because model {name!r} is told not to"
+            message = (
+                f"{sampling.thinking_tokens} have no effect, because model {name!r} is told not to"
+            )
             hint = "think (reasoning_effort or template); leave one of the two out"
             yield Problem((*where, "thinking_tokens"), f"{message} {hint}")
         if sampling.thinking_tokens and getattr(model, "reasoning_format", "auto") == "none":
@@ -121,7 +126,9 @@ def _thinking_twice(recipe: "Recipe") -> Iterator[Problem]:
             yield Problem((*where, "thinking_tokens"), f"{message} {name!r} {hint}")
         effort = sampling.reasoning_effort
         for key in ("enable_thinking", "thinking"):
-            if effort is not None and sampling.template.get(key, effort != "none") != (effort != "none"):
+            if effort is not None and sampling.template.get(key, effort != "none") != (
+                effort != "none"
+            ):
                 message = f"is {effort!r}, and template says {key}: {sampling.template[key]}".lower()
                 hint = "the template wins; leave one of the two out"
                 yield Problem((*where, "reasoning_effort"), f"{message}; {hint}")

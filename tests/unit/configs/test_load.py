@@ -57,8 +57,16 @@ def test_a_good_recipe_is_read() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("  quorum: 1", "  quorom: 1", "24: limits.quorom: this key is not known here; did you mean quorum?"),
-        ("  quorum: 1", "  quorum: '1'", "24: limits.quorum: this has to be a whole number, not '1' (leave out the quotes: 1)"),
+        (
+            "  quorum: 1",
+            "  quorom: 1",
+            "24: limits.quorom: this key is not known here; did you mean quorum?",
+        ),
+        (
+            "  quorum: 1",
+            "  quorum: '1'",
+            "24: limits.quorum: this has to be a whole number, not '1' (leave out the quotes: 1)",
+        ),
         ("  quorum: 1", "  quorum: 0", "24: limits.quorum: this has to be at least 1, not 0"),
         (
             "  quorum: 1",
@@ -67,7 +75,11 @@ def test_a_good_recipe_is_read() -> None:
         ),
         ("  quorum: 1", "  quorum: 9", "24: limits.quorum: 9 proposals can never come from layer 1"),
         ("  quorum: 1", "  quorum: 1\n  quorum: 1", "25: limits.quorum: this key stands here twice"),
-        ("limits:\n  quorum: 1", "limits: 5", "23: limits: this has to be a mapping (lines of `key: value`), not 5"),
+        (
+            "limits:\n  quorum: 1",
+            "limits: 5",
+            "23: limits: this has to be a mapping (lines of `key: value`), not 5",
+        ),
         ("  model: a\nref", "  models: a\nref", "19: aggregator.model: this key is required"),
         (
             "  model: a\nref",
@@ -171,12 +183,21 @@ def test_an_api_key_is_refused_and_never_repeated(line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
-            "`slimmoa new` writes one"),
-        ("# nothing\n", "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
-            "`slimmoa new` writes one"),
-        ("- a\n- b", "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
-            "`slimmoa new` writes one"),
+        (
+            "",
+            "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
+            "`slimmoa new` writes one",
+        ),
+        (
+            "# nothing\n",
+            "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
+            "`slimmoa new` writes one",
+        ),
+        (
+            "- a\n- b",
+            "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
+            "`slimmoa new` writes one",
+        ),
         (
             "a: 1\nb: [\n",
             "r.yaml:3: unreadable YAML: expected the node content, but found '<stream end>'",
@@ -292,9 +313,7 @@ def test_a_file_beats_a_preset(recipe_file: Path, monkeypatch: pytest.MonkeyPatc
     assert load("scripted.yaml").name == "mix"
 
 
-@pytest.mark.parametrize(
-    "path", ["nothing", "other/tiny_cpu", "../configs/x", "x" * 5000, "a\0b"]
-)
+@pytest.mark.parametrize("path", ["nothing", "other/tiny_cpu", "../configs/x", "x" * 5000, "a\0b"])
 def test_a_recipe_that_does_not_exist_names_the_presets(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,5 +349,7 @@ def test_a_folder_is_no_recipe(path: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_preset_that_is_misspelt_is_named() -> None:
-    with pytest.raises(RecipeError, match=r"no recipe 'tinycpu' \(did you mean tiny_cpu\?\); presets are"):
+    with pytest.raises(
+        RecipeError, match=r"no recipe 'tinycpu' \(did you mean tiny_cpu\?\); presets are"
+    ):
         load("tinycpu")
