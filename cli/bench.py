@@ -12,6 +12,7 @@ import typer
 
 from cli.bench_judge import ablate, grade, judge
 from cli.bench_options import (
+    MOST_ROWS,
     AddressOption,
     DifficultyOption,
     GamedOption,
@@ -21,6 +22,7 @@ from cli.bench_options import (
     VerboseOption,
     command_line,
     must_be_run,
+    no_device,
     submit_if_address,
 )
 from cli.console import err, exit_on_user_error, fail, load_or_fail, show
@@ -46,9 +48,14 @@ def run(
         ),
     ] = None,
     config: Annotated[str | None, typer.Option(help="Recipe file, or the name of a preset.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the set's first rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_ROWS, help="Only the set's first rows.")
+    ] = None,
     offset: Annotated[
-        int, typer.Option(min=0, help="Leave out so many rows first; the others keep their numbers.")
+        int,
+        typer.Option(
+            min=0, max=MOST_ROWS, help="Leave out so many rows first; the others keep their numbers."
+        ),
     ] = 0,
     column: Annotated[
         str | None,
@@ -67,7 +74,10 @@ def run(
     alone: Annotated[
         list[str] | None, typer.Option(help="Also answer with this model alone; may be repeated.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all sampling; 0 by default.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=-(2**63), max=2**63 - 1, help="Of all sampling; 0 by default."),
+    ] = None,
     in_flight: InFlightOption = 1024,
     allow_degraded: Annotated[
         bool, typer.Option(help="Also keep answers that faults of engines made poorer.")
@@ -192,7 +202,8 @@ def score(
         Path | None, typer.Argument(help="Folder of a run; none with --preferences.")
     ] = None,
     preferences: Annotated[
-        Path | None, typer.Option(help="Published judgements (CSV), instead of a run's.")
+        Path | None,
+        typer.Option(help="Published judgements (CSV), instead of a run's.", callback=no_device),
     ] = None,
     difficulty: DifficultyOption = None,
     gamed: GamedOption = None,

@@ -23,6 +23,7 @@ from cli.bench_options import (
     submit_if_address,
 )
 from cli.console import err, exit_on_user_error, fail, show
+from configs.urls import api_root
 
 if TYPE_CHECKING:
     from jobs.judging import EvaluationTask
@@ -142,7 +143,10 @@ def _task(
     from jobs.judging import EvaluationTask
 
     must_be_run(folder)
-    remote = None if url is None else RemoteJudge(judge, url, key_env)
+    remote = None
+    if url is not None:
+        root = api_root(url, "--judge-url", adds_version=False)
+        remote = RemoteJudge(judge, root, key_env)
     names = tuple(generators or ())
     return EvaluationTask(
         folder, judge, baseline, names, remote, prompt, in_flight=in_flight, verbose=verbose

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,7 +202,8 @@ class _Judge:
     @asynccontextmanager
     async def _calls(self) -> AsyncIterator[StoredCalls]:
         if (remote := self._task.remote) is not None:
-            async with open_remote_calls(remote, self._store, self._task.in_flight) as calls:
+            say = partial(self._console.print, highlight=False, soft_wrap=True)
+            async with open_remote_calls(remote, self._store, self._task.in_flight, say) as calls:
                 yield calls
         else:
             assert self._models is not None

@@ -4,7 +4,6 @@ The store in the folder holds the run's set and recipe. So a command that contin
 """
 
 import asyncio
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -163,8 +162,6 @@ class RunModels:
                     say=self._say,
                 )
             )
-            # Ray's own handler would end this process in the midst of a write.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             # Only now: the identity of local weights needs the files, which are there by now.
             self.identities = recipe_identities(self._recipe)
             self._open = stack.pop_all()
@@ -182,7 +179,12 @@ class RunModels:
         """Calls to the models; the store keeps their results."""
         own = [n for n in self._recipe.names if has_own_defaults(self._recipe.settings(n))]
         return StoredCalls(
-            store, self._app.models, self.identities, self._app.call_limits, own_defaults=own
+            store,
+            self._app.models,
+            self.identities,
+            self._app.call_limits,
+            own_defaults=own,
+            say=self._say,
         )
 
     def add_mixture(self, store: Store, recipe: Recipe, seed: int) -> Recipe:
