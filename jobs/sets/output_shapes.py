@@ -187,7 +187,7 @@ def _from_lm_eval(position: str, resps: Any) -> tuple[str, ...]:
 def _chat(position: str, fields: Fields) -> list[Any] | None:
     """The messages of a chat in an entry; None if it has none."""
     names = ("messages", *CONVERSATIONS) if is_conversation(fields) else ("messages",)
-    name = next((each for each in names if fields.get(each)), None)
+    name = next((each for each in names if isinstance(fields.get(each), list | str)), None)
     if name is None:
         return None
     said = parse_list(f"{position}, field {name!r}", fields[name])
