@@ -179,8 +179,10 @@ class _Judge:
         # The generator and the callback are filled in for each generator.
         self._template = _verdicts_task(task, identity, store)
         if task.references is not None:
-            given = store.about().get("references", {})
-            store.set_about(references=given | {self.name: task.references.name})
+            known = store.about().get("references", {})
+            rows = sorted(getattr(self._template, "references", None) or ())
+            given = {"file": task.references.name, "rows": rows}
+            store.set_about(references=known | {self.name: given})
 
     @property
     def name(self) -> str:

@@ -15,6 +15,8 @@ from jobs.store import Store
 
 JUDGE_PREFIX = "gpt-4:judge_prompts-"
 """How the name of MT-Bench's judge begins: GPT-4 with FastChat's `judge_prompts.jsonl`."""
+REFERENCES = "gpt-4.jsonl"
+"""Name of MT-Bench's file of reference answers."""
 ROWS = 80
 """Questions of MT-Bench."""
 NOT_COMPARABLE = "not comparable with MT-Bench's figures"
@@ -53,8 +55,7 @@ class Grades:
 def grades_from_store(store: Store, judge: str) -> list[Grades]:
     """Compute the mean grades of each generator that the judge graded."""
     rows = list(store.rows())
-    given = judge in store.about().get("references", {})
-    shared = tuple(_reasons(rows, judge, references_given=given))
+    shared = tuple(_reasons(rows, judge, store.about().get("references", {}).get(judge)))
     kinds = {generator.name: generator for generator in store.generators()}
     verdicts = groupby(store.verdicts(judge=judge, kind="grade"), key=lambda verdict: verdict.generator)
     return [
@@ -63,8 +64,15 @@ def grades_from_store(store: Store, judge: str) -> list[Grades]:
     ]
 
 
-def _reasons(rows: Sequence[Row], judge: str, *, references_given: bool) -> Iterator[str]:
-    """Why no grades over these rows by this judge are MT-Bench's."""
+def _reasons(rows: Sequence[Row], judge: str, given: Mapping[str, Any] | None) -> Iterator[str]:
+    """Why no grades over these rows by this judge are MT-Bench's.
+
+    Args:
+        rows: The rows of the run.
+        judge: The judge's name in verdicts.
+        given: The file of reference answers that the judge saw, and the rows that it has answers to;
+            None if the judge saw those of the set.
+    """
     if not judge.startswith(JUDGE_PREFIX):
         yield f"judge: {judge}, not gpt-4 with FastChat's prompts"
     known = known_set("mt_bench")
@@ -74,11 +82,16 @@ def _reasons(rows: Sequence[Row], judge: str, *, references_given: bool) -> Iter
         return
     if found < ROWS:
         yield f"{found} of MT-Bench's {ROWS} questions"
-    if not references_given:
-        needs = [row for row in rows if row.category in MT_BENCH_WITH_REFERENCE]
+    needs = [row for row in rows if row.category in MT_BENCH_WITH_REFERENCE]
+    if given is None:
         without = sum(not shown_references(row) for row in needs)
-        lacking = f", {without} questions without any" if without else ""
-        yield f"reference answers: the questions' own, not GPT-4's{lacking}"
+        whose = "the questions' own, not GPT-4's"
+    else:
+        without = sum(row.index not in given["rows"] for row in needs)
+        whose = "" if given["file"] == REFERENCES else f"those of {given['file']}, not of {REFERENCES}"
+    lacking = f"{without} questions without any" if without else ""
+    if said := ", ".join(filter(None, (whose, lacking))):
+        yield f"reference answers: {said}"
 
 
 def _own_reasons(rows: Sequence[Row], generator: Generator | None) -> Iterator[str]:

@@ -112,6 +112,18 @@ def test_grade_has_every_answer_graded_once(run: Path, judge: str) -> None:
     assert Judge.requests == []
 
 
+def test_grade_shows_the_judge_the_references_of_a_file(run: Path, judge: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("index,output\n0,Known to be right.\n")
+    bench(f"grade {run} {judge} --generator trio --references {path}")
+    shown = ["Known to be right." in json.dumps(request) for request in Judge.requests]
+    assert sorted(shown) == [False, False, True]
+    with Store.open(run, read_only=True) as store:
+        assert list(store.about()["references"].values()) == [{"file": "mine.csv", "rows": [0]}]
+    refused = bench(f"grade {run} {judge} --references {tmp_path / 'none.csv'}")
+    assert (refused.exit_code, "none.csv" in refused.stderr) == (1, True)
+
+
 def test_a_judge_elsewhere_needs_no_recipe(tmp_path: Path, judge: str) -> None:
     folder = tmp_path / "imported"
     with Store.open(folder) as store:
@@ -239,6 +251,6 @@ def test_a_judge_that_is_no_model_of_the_recipe_needs_a_url(run: Path) -> None:
 
 
 def test_an_address_that_is_no_url_is_refused(run: Path) -> None:
-    result = bench(f"grade {run} --judge m --judge-url localhost")
+    result = bench(f"grade {run} --judge m --judge-url ftp://host/v1")
     assert result.exit_code == 1
-    assert "base_url" in result.stderr
+    assert "'ftp://host/v1' is not the URL of an API" in result.stderr
