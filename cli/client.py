@@ -1,5 +1,6 @@
 """Talks with a running endpoint on behalf of a person at a terminal."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -176,7 +177,9 @@ def _http(url: str) -> httpx.Client:
 
 
 def _read_message() -> str | None:
-    """Read a line from the user; None if the user wants to leave."""
+    """Read a line from the user; None if the user wants to leave, or there is no standard input."""
+    if sys.stdin is None:
+        return None
     try:
         text = input("> ").strip()
     except (EOFError, KeyboardInterrupt):

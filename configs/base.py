@@ -7,6 +7,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from configs.shown import shown
+
 
 MEANINGS: dict[str, str] = {}
 """What each pattern of a setting allows, in words for people, by the pattern."""
@@ -72,9 +74,9 @@ def template_problem(arguments: dict[str, Any]) -> str | None:
         if name in RESERVED_ARGUMENTS:
             return f"{name!r} is set by the engine; leave it out"
         if not _is_json(value):
-            return f"{name!r} is no text, number, true, false, list or mapping: {value!r:.80}"
+            return f"{name!r} is no text, number, true, false, list or mapping: {shown(value)}"
         if name in ("enable_thinking", "thinking") and not isinstance(value, bool):
-            return f"{name!r} has to be true or false, not {value!r:.80}"
+            return f"{name!r} has to be true or false, not {shown(value)}"
     return None
 
 

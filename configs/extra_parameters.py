@@ -165,10 +165,12 @@ def can_honour(engine: str, name: str, value: Any) -> bool:
 
 def extra_problem(extra: dict[str, Any]) -> str | None:
     """What is wrong with extra parameters, whichever engine gets them; None if nothing is."""
+    from configs.sentences import (
+        first_problem,
+    )  # which imports the settings of models, and so this file
+
     try:
         ExtraParameters.model_validate(extra)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        return f"{where}: {first['msg']}, not {first['input']!r:.80}"
+        return first_problem(error, ExtraParameters)
     return None

@@ -81,9 +81,8 @@ def _split(url: str, option: str) -> SplitResult:
             rest = f"{authority.rstrip(':')}:{DEFAULT_PORT}{rest[len(authority) :]}"
     scheme = scheme.lower()
     if scheme not in ("http", "https"):
-        raise BadUrl(
-            f"{wrong}: it begins with {scheme[:20]}://, and only http:// and https:// are known"
-        )
+        why = f"it begins with {scheme[:20]}://, and only http:// and https:// are known"
+        raise BadUrl(f"{wrong}: {why}; give one {EXAMPLE}")
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         host, port = parts.hostname, parts.port
