@@ -9,7 +9,11 @@ from pydantic_core import PydanticCustomError
 
 from configs.shown import shown
 
-
+NO_KEYS = (
+    "API keys never stand in a recipe: put the key into an environment variable and name that "
+    "variable in api_key_env"
+)
+"""What is said of a key that stands in a recipe."""
 MEANINGS: dict[str, str] = {}
 """What each pattern of a setting allows, in words for people, by the pattern."""
 

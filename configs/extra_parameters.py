@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
+from configs.sentences import first_problem
 
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1024)]
 Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)]
@@ -165,9 +166,6 @@ def can_honour(engine: str, name: str, value: Any) -> bool:
 
 def extra_problem(extra: dict[str, Any]) -> str | None:
     """What is wrong with extra parameters, whichever engine gets them; None if nothing is."""
-    from configs.sentences import (
-        first_problem,
-    )  # which imports the settings of models, and so this file
 
     try:
         ExtraParameters.model_validate(extra)

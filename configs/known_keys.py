@@ -141,7 +141,8 @@ def _place(model: type[BaseModel], key: str, start: tuple[str | int, ...]) -> st
     places = [path[:-1] for path in _paths(model, start) if path[-1] == key]
     if not places:
         return None
-    return ".".join(min(places, key=len)) or "the recipe itself"
+    shortest = min(places, key=len)
+    return ".".join(shortest) or "the recipe itself"
 
 
 @cache

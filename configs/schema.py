@@ -16,7 +16,6 @@ from pydantic_core import PydanticCustomError
 from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
-from configs.limit_checks import contradictions
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
 from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampling
 
@@ -299,7 +298,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        problems = inconsistencies(self.model_dump()) or contradictions(self)
+        problems = inconsistencies(self.model_dump())
         if problems:
             text = "; ".join(f"{'.'.join(map(str, p.where))}: {p.message}" for p in problems)
             raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": problems})

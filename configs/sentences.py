@@ -11,10 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from configs.base import MEANINGS
-from configs.cross_checks import Problem, Where
+from configs.base import MEANINGS, NO_KEYS
 from configs.known_keys import first_sentence, hint, nearest
-from configs.models import NO_KEYS
+from configs.problem import Problem, Where
 from configs.shown import shown
 
 SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)

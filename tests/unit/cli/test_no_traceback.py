@@ -1,5 +1,6 @@
 """No command can end in a traceback, whatever a person gives it: every command of the tree, with bad
-values for each of its parameters. Nothing is started here: a command that would start Ray has passed."""
+values for each of its parameters. Nothing is started here: a command that would start Ray has
+passed."""
 
 import asyncio
 import re

@@ -133,7 +133,7 @@ RECIPE: dict[str, Any] = {
     "limits": {"quorum": 1, "grace_s": 1.0},
     "access": {"cors_origins": ["*"], "allowance": {"models": ["a"]}},
 }
-WRONG = [
+WRONG: list[Any] = [
     None, True, False, 5, -1, 10**20, 1.5, float("nan"), float("inf"), "", "x y", "\udcff", [], [None],
     [[]], {}, {"zz": 1}, {"0": {}}, datetime.date(2026, 1, 1), b"x", "a" * 5000,
 ]  # fmt: skip

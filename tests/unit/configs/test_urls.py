@@ -57,7 +57,7 @@ def test_forms_that_people_type_are_understood(typed: str, root: str) -> None:
     ],
 )
 def test_what_cannot_be_an_api_is_refused_with_an_example(typed: str, words: str) -> None:
-    with pytest.raises(BadUrl, match="^--url: ") as caught:
+    with pytest.raises(BadUrl, match=r"^--url: ") as caught:
         api_root(typed, "--url")
     assert words in str(caught.value)
     assert "such as http://127.0.0.1:8000/v1" in str(caught.value)
@@ -88,5 +88,5 @@ def test_the_path_of_somebody_elses_api_is_kept() -> None:
         ("http://[", False),
     ],
 )
-def test_this_machine_is_told_from_others(url: str, here: bool) -> None:  # noqa: FBT001
+def test_this_machine_is_told_from_others(url: str, here: bool) -> None:
     assert is_this_machine(url) is here
