@@ -103,13 +103,15 @@ Name = Annotated[
     str,
     Field(
         pattern=meant(
-            r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-            "letters, digits, '.', '_' and '-', with a letter or a digit at the start",
+            r"^[A-Za-z0-9][A-Za-z0-9._-]*([/:][A-Za-z0-9_][A-Za-z0-9._-]*)*$",
+            "letters, digits, '.', '_' and '-', with a letter or a digit at the start; / and : may "
+            "join parts (Qwen/Qwen3-8B, llama3:8b)",
         ),
-        max_length=64,
+        max_length=128,
     ),
 ]
-"""A name of a model, a mixture or a card: safe in URLs, file names and actor names."""
+"""A name of a model or a mixture. It may be in URLs; names of actors and files have another form of it
+(`serve_app/deployment_names.py`)."""
 Sha256 = Annotated[
     str,
     Field(pattern=meant(r"^[0-9a-f]{64}$", "64 digits from 0-9 and a-f, as `sha256sum FILE` prints")),
