@@ -1,4 +1,5 @@
-"""Names of models as people have them: with the owner's name and a tag, `Qwen/Qwen3-8B`, `llama3:8b`."""
+"""Names of models as people have them: with the owner's name and a tag, `Qwen/Qwen3-8B`,
+`llama3:8b`."""
 
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def test_a_benchs_variants_may_have_them() -> None:
     assert without(recipe, "llama3:8b").name == "me/mix:v1-without-llama3:8b"
 
 
-@pytest.mark.parametrize("name", ["/a", "a/", "a//b", "a:", ":a", "a/../b", "a/.b", "a b", "a/b/", "-a"])
+@pytest.mark.parametrize(
+    "name", ["/a", "a/", "a//b", "a:", ":a", "a/../b", "a/.b", "a b", "a/b/", "-a"]
+)
 def test_other_names_are_refused_in_words(name: str) -> None:
     with pytest.raises(RecipeError, match=r"may join parts \(Qwen/Qwen3-8B, llama3:8b\)"):
         parse(TEXT.replace("name: me/mix:v1", f"name: '{name}'"), folder=Path("/f"))
