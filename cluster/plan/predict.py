@@ -93,8 +93,10 @@ def too_slow(recipe: Recipe, prediction: Prediction) -> Iterator[str]:
     for number, seconds in enumerate(prediction.stages_s[:-1], 1):
         if seconds > limits.layer_deadline_s:
             yield (
-                f"limits.layer_deadline_s: {limits.layer_deadline_s:g} s, and layer {number} is predicted "
-                f"to take {seconds:.0f} s here, so proposals are late; give about {2 * seconds:.0f} s, or "
+                f"limits.layer_deadline_s: {limits.layer_deadline_s:g} s, and layer {number} is "
+                "predicted "
+                f"to take {seconds:.0f} s here, so proposals are late; give about {2 * seconds:.0f} "
+                f"s, or "
                 "smaller models"
             )
     if prediction.answer_s > limits.deadline_s:
