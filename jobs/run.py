@@ -4,7 +4,6 @@ The store in the folder holds the run's set and recipe. So a command that contin
 """
 
 import asyncio
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -111,13 +110,14 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
 
 
 def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
-    """Store a set as the run's set, or add rows to the set that the run has.
+    """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows
+    may be any further part of the set.
 
     Raises:
         RunError: the run has another set, or has more rows than the set that is given.
     """
     if (known := about.get("set")) is not None:
-        if loaded.count < known["count"]:
+        if loaded.count < known["count"] and not loaded.rows.offset:
             raise RunError(
                 f"the run has {known['count']} rows of {known['name']!r} and the set that is given has "
                 f"{loaded.count}: leave --set and --limit out, or give no fewer rows"
@@ -133,7 +133,7 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
             "name": loaded.name,
             "identity": loaded.identity,
             "column": loaded.column,
-            "count": loaded.count,
+            "count": store.row_count(),
         }
     )
 
@@ -162,8 +162,6 @@ class RunModels:
                     say=self._say,
                 )
             )
-            # Ray's own handler would end this process in the midst of a write.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             # Only now: the identity of local weights needs the files, which are there by now.
             self.identities = recipe_identities(self._recipe)
             self._open = stack.pop_all()
@@ -181,7 +179,12 @@ class RunModels:
         """Calls to the models; the store keeps their results."""
         own = [n for n in self._recipe.names if has_own_defaults(self._recipe.settings(n))]
         return StoredCalls(
-            store, self._app.models, self.identities, self._app.call_limits, own_defaults=own
+            store,
+            self._app.models,
+            self.identities,
+            self._app.call_limits,
+            own_defaults=own,
+            say=self._say,
         )
 
     def add_mixture(self, store: Store, recipe: Recipe, seed: int) -> Recipe:
@@ -195,11 +198,12 @@ class RunModels:
         Another generator may have the variant's name already, for example the same recipe with another
         aggregator. Then a few digits of the variant's identity are added to its name.
         """
-        generator = to_generator(variant, self.identities, seed)
+        tempered = store.has_temperatures()
+        generator = to_generator(variant, self.identities, seed, row_temperatures=tempered)
         known = store.generator(generator.name)
         if known is not None and known.identity != generator.identity:
             variant = replace(variant, name=f"{variant.name}-{generator.identity[:4]}")
-        store.add_generator(to_generator(variant, self.identities, seed))
+        store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         return variant
 
     async def answer_rows(
@@ -211,8 +215,9 @@ class RunModels:
             StoreError: a variant's name belongs to another generator, or an answer cannot be stored.
             RunStopped: too many rows failed one after another.
         """
+        tempered = store.has_temperatures()
         for variant in variants:
-            store.add_generator(to_generator(variant, self.identities, seed))
+            store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
         calls_expected = sum(
             variant.calls_per_answer() * (store.row_count() - store.answered_count(variant.name))
