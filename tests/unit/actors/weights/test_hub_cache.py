@@ -151,8 +151,11 @@ def test_two_at_a_time_fetch_a_file_once(hub: FakeHub) -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, r"/blobs is on a disk that is full \(.* free\): make room, or set HF_HOME to"),
-        (errno.EDQUOT, r"this user may not take more room \(quota\) \(.* free\): make room"),
+        (
+            errno.ENOSPC,
+            r"/blobs is on a disk that is full \(.* free, 0\.0 MB still to come\): make room, or",
+        ),
+        (errno.EDQUOT, r"this user may not take more room \(quota\) \(.* free, .*\): make room"),
         (errno.EFBIG, r"/blobs is on a disk that takes no files of this size: set HF_HOME"),
     ],
 )
