@@ -52,6 +52,11 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     assert why_no_folder(tmp_path / "w") == "it is a link to gone, and there is nothing"
 
 
+def test_variables_in_a_path_are_not_read() -> None:
+    for why in (why_no_file(Path("/r/$HOME/w.gguf")), why_no_folder(Path("/r/${MODELS}/m"))):
+        assert why == "there is nothing; variables such as $HOME are not read in a path, but ~ is"
+
+
 def test_what_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_self: Path, **_: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied")
