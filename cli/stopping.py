@@ -82,6 +82,8 @@ class _Stopping:
 
     def catch_up(self) -> None:
         """Return once the thread that watches has taken note of all signals so far."""
+        if not self.is_watching:
+            return
         self._has_caught_up.clear()
         with suppress(BlockingIOError):
             os.write(self._wake, b"\0")
@@ -174,6 +176,7 @@ def leave(line: str | None = None) -> NoReturn:
         signal.signal(number, _ignore)
     if line is not None:
         _state.line = line
+    _state.catch_up()
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     _state.end()
@@ -186,6 +189,7 @@ def in_order(seconds: float, line: str) -> None:
         seconds: longest time from the signal to the end of the process.
         line: what is printed now, in place of a line at the end.
     """
+    _state.catch_up()
     signal.signal(signal.SIGINT, _ignore)  # a second Ctrl-C must not interrupt the end: (3)
     with suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)

@@ -148,7 +148,7 @@ def _channel(target: str) -> Any:
         return grpc.insecure_channel(target, options=options)
     from ray._common.tls_utils import load_certs_from_env
 
-    chain, key, root = load_certs_from_env()
+    chain, key, root = load_certs_from_env()  # type: ignore[no-untyped-call]
     credentials = grpc.ssl_channel_credentials(root, key, chain)
     return grpc.secure_channel(target, credentials, options=options)
 

@@ -338,11 +338,12 @@ def arguments(command: str, scene: Scene) -> list[str]:
 @contextmanager
 def endpoint(scene: Scene, step: str) -> Iterator[threading.Event]:
     """A server on the scene's port that stops at a step; yields the event of reaching it."""
-    handler = type("At", (Endpoint,), {"step": step, "reached": threading.Event()})
+    reached = threading.Event()
+    handler = type("At", (Endpoint,), {"step": step, "reached": reached})
     with ThreadingHTTPServer(("127.0.0.1", scene.port), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield handler.reached
+        yield reached
         server.shutdown()
 
 

@@ -16,10 +16,13 @@ from cli import stopping
 def say(word):
     print(word, flush=True)
 
-def begin():
+def begin(once=[]):
+    if once:
+        return
     code = "import time, signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
     code += "; time.sleep(99)"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    once.append(child)
     child.stdout.readline()
     say(child.pid)
 """
