@@ -23,7 +23,7 @@ from cli.bench_options import (
     must_be_run,
     submit_if_address,
 )
-from cli.console import err, exit_on_user_error, fail, load_or_fail, show
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, show
 
 if TYPE_CHECKING:
     from configs.schema import Recipe
@@ -73,7 +73,8 @@ def run(
 
     recipe = None if config is None else load_or_fail(config)
     with exit_on_user_error():
-        loaded = None if dataset is None else load_set(dataset, limit, column)
+        with busy(f"the set {dataset}"):
+            loaded = None if dataset is None else load_set(dataset, limit, column)
         also = list(alone or ())
         if members:
             also += sorted(mixture(recipe or _recipe_of(folder)).models - set(also))

@@ -1,12 +1,18 @@
 """Talks with a running endpoint on behalf of a person at a terminal."""
 
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
-from openai import APIError, OpenAI
+from openai import APIError, OpenAI, Timeout
 from rich.console import Console
 from rich.text import Text
 
 from cli.answer_view import AnswerView
+from cluster.waiting import tell_waiting
+
+CONNECT_S = 10.0
+"""Longest time, in seconds, in which an endpoint has to accept a connection."""
 
 
 class Client:
@@ -20,7 +26,9 @@ class Client:
     """
 
     def __init__(self, url: str, api_key: str, console: Console, out: Console) -> None:
-        self._openai = OpenAI(base_url=url, api_key=api_key, max_retries=0, timeout=None)
+        patient = Timeout(None, connect=CONNECT_S)
+        self._openai = OpenAI(base_url=url, api_key=api_key, max_retries=0, timeout=patient)
+        self._url = url
         self._console = console
         self._out = out
 
@@ -30,7 +38,8 @@ class Client:
         Raises:
             openai.APIError: the endpoint reports an error or does not answer.
         """
-        return next(iter(self._openai.models.list())).id
+        with self._telling("its list of models"):
+            return next(iter(self._openai.models.list())).id
 
     def whole(self, request: dict[str, Any]) -> str:
         """Ask without streaming, and return the whole response, with the proposals, as JSON.
@@ -39,7 +48,8 @@ class Client:
             openai.APIError: the endpoint reports an error or does not answer.
         """
         completions: Any = self._openai.chat.completions  # its overloads want literal arguments
-        response = completions.create(**request, extra_body={"moa": {"events": True}})
+        with self._telling("the answer"):
+            response = completions.create(**request, extra_body={"moa": {"events": True}})
         return str(response.model_dump_json(indent=2))
 
     def show(self, request: dict[str, Any], *, proposals: bool) -> str:
@@ -51,10 +61,15 @@ class Client:
         """
         completions: Any = self._openai.chat.completions
         usage, events = {"include_usage": True}, {"moa": {"events": True}}
-        with completions.create(
-            **request, stream=True, stream_options=usage, extra_body=events
-        ) as chunks:
+        with self._telling("an answer"):
+            stream = completions.create(**request, stream=True, stream_options=usage, extra_body=events)
+        with stream as chunks:
             return AnswerView(self._console, self._out, proposals=proposals).show(chunks)
+
+    def _telling(self, what: str) -> AbstractContextManager[None]:
+        """Say that the endpoint is waited for, while a block lasts."""
+        say = partial(self._console.print, highlight=False, markup=False)
+        return tell_waiting(f"{self._url} and {what}", say)
 
     def chat(self, model: str, system: list[dict[str, str]], *, proposals: bool) -> None:
         """Read questions from standard input and show the answers until the user leaves.
