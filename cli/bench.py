@@ -12,6 +12,7 @@ import typer
 
 from cli.bench_judge import ablate, grade, judge
 from cli.bench_options import (
+    MOST_ROWS,
     AddressOption,
     DifficultyOption,
     GamedOption,
@@ -21,6 +22,7 @@ from cli.bench_options import (
     VerboseOption,
     command_line,
     must_be_run,
+    no_device,
     submit_if_address,
 )
 from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, show
@@ -41,20 +43,41 @@ def run(
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; made, or gone on with.")],
     dataset: Annotated[
         str | None,
-        typer.Option("--set", help="alpaca_eval, mt_bench, arena_hard, or a file of prompts."),
+        typer.Option(
+            "--set", help="alpaca_eval, mt_bench, arena_hard, arena_hard_v2.0, or a file of prompts."
+        ),
     ] = None,
     config: Annotated[str | None, typer.Option(help="Recipe file, or the name of a preset.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the set's first rows.")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="The file's column with the prompts, if several could be.")
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_ROWS, help="Only the set's first rows.")
     ] = None,
+    offset: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MOST_ROWS, help="Leave out so many rows first; the others keep their numbers."
+        ),
+    ] = 0,
+    column: Annotated[
+        str | None,
+        typer.Option(help="The file's column with the prompts, if its name is not a usual one."),
+    ] = None,
+    recipe_temperature: Annotated[
+        bool,
+        typer.Option(
+            "--recipe-temperature",
+            help="Answer at the recipe's temperature, also where the benchmark gives one (MT-Bench).",
+        ),
+    ] = False,
     members: Annotated[
         bool, typer.Option("--members", help="Also answer with each model of the mixture alone.")
     ] = False,
     alone: Annotated[
         list[str] | None, typer.Option(help="Also answer with this model alone; may be repeated.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all sampling; 0 by default.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=-(2**63), max=2**63 - 1, help="Of all sampling; 0 by default."),
+    ] = None,
     in_flight: InFlightOption = 1024,
     allow_degraded: Annotated[
         bool, typer.Option(help="Also keep answers that faults of engines made poorer.")
@@ -73,8 +96,11 @@ def run(
 
     recipe = None if config is None else load_or_fail(config)
     with exit_on_user_error():
-        with busy(f"the set {dataset}"):
-            loaded = None if dataset is None else load_set(dataset, limit, column)
+        loaded = None
+        if dataset is not None:
+            own = not recipe_temperature
+            with busy(f"the set {dataset}"):
+                loaded = load_set(dataset, limit, column, offset, own_temperatures=own)
         also = list(alone or ())
         if members:
             also += sorted(mixture(recipe or _recipe_of(folder)).models - set(also))
@@ -104,21 +130,29 @@ def status(folder: RunArgument, as_json: JsonOption = False) -> None:
 @bench.command("import")
 def import_(
     folder: RunArgument,
-    file: Annotated[Path, typer.Argument(help="Outputs: instruction or index, and output.")],
+    file: Annotated[
+        Path, typer.Argument(help="Outputs of AlpacaEval, FastChat, Arena-Hard, ..., or a table.")
+    ],
     name: Annotated[str, typer.Option(help="What the generator is called in this run.")],
+    column: Annotated[
+        str | None, typer.Option(help="The column with the prompts, or with ids or positions of rows.")
+    ] = None,
+    output_column: Annotated[str | None, typer.Option(help="The column with the outputs.")] = None,
 ) -> None:
-    """Add a file of outputs as a generator: a baseline, or somebody else's model."""
+    """Add a file of outputs as a generator: a baseline, or somebody else's model.
+
+    Rows without an output are counted; no figure counts them as lost.
+    """
     from jobs.folder_lock import lock_folder
+    from jobs.sets.output_shapes import OutputColumns
     from jobs.sets.outputs import import_outputs
     from jobs.store import Store
 
     with exit_on_user_error():
         must_be_run(folder)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
-            unused = import_outputs(store, file, name)
-            count = store.answered_count(name)
-    more = f"; {unused} outputs are of no row" if unused else ""
-    err.print(f"{count} answers of {name}{more}", highlight=False)
+            done = import_outputs(store, file, name, OutputColumns(column, output_column))
+    err.print(f"{name}: {done}", highlight=False)
 
 
 @bench.command()
@@ -127,7 +161,11 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     generator: Annotated[str | None, typer.Option(help="Whose answers; the mixture's.")] = None,
     form: Annotated[
-        str, typer.Option(help="alpaca_eval (model_outputs.json), jsonl or parquet.")
+        str,
+        typer.Option(
+            help="alpaca_eval (model_outputs.json), fastchat, arena_hard, arena_hard_turns, jsonl or "
+            "parquet."
+        ),
     ] = "alpaca_eval",
     allow_partial: Annotated[bool, typer.Option(help="Leave out rows without an answer.")] = False,
 ) -> None:
@@ -138,7 +176,8 @@ def export(
     with exit_on_user_error(), Store.open(folder, read_only=True) as store:
         name = generator or _mixture_of(store)
         done = write(store, name, output, form, allow_partial=allow_partial)
-    err.print(f"{done.rows} answers of {name}: {output}", highlight=False)
+    less = f", without {done.left_out} rows that have no answer" if done.left_out else ""
+    err.print(f"{done.rows} answers of {name}{less}: {output}", highlight=False)
 
 
 bench.command()(judge)
@@ -151,7 +190,8 @@ def score(
         Path | None, typer.Argument(help="Folder of a run; none with --preferences.")
     ] = None,
     preferences: Annotated[
-        Path | None, typer.Option(help="Published judgements (CSV), instead of a run's.")
+        Path | None,
+        typer.Option(help="Published judgements (CSV), instead of a run's.", callback=no_device),
     ] = None,
     difficulty: DifficultyOption = None,
     gamed: GamedOption = None,

@@ -1,6 +1,7 @@
 """The commands of `slimmoa bench` that ask a judge: judge, grade and ablate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from cli.bench_options import (
     submit_if_address,
 )
 from cli.console import err, exit_on_user_error, fail, show
+from configs.urls import api_root
 
 if TYPE_CHECKING:
     from jobs.judging import EvaluationTask
@@ -57,16 +59,24 @@ def grade(
         list[str] | None, typer.Option(help="Whose answers; all of them by default. Repeatable.")
     ] = None,
     prompt: PromptOption = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="Reference answers, such as FastChat's reference_answer/gpt-4.jsonl."),
+    ] = None,
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
     in_flight: InFlightOption = 256,
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns."""
+    """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns.
+
+    MT-Bench's judge sees reference answers for math, reasoning and coding only.
+    """
     submit_if_address(address)
     where = (judge_url, judge_key_env, prompt, in_flight)
-    _judge_and_show(_task(folder, judge, None, generator, *where, verbose=verbose))
+    task = _task(folder, judge, None, generator, *where, verbose=verbose)
+    _judge_and_show(replace(task, references=references))
 
 
 def ablate(
@@ -133,9 +143,14 @@ def _task(
     from jobs.judging import EvaluationTask
 
     must_be_run(folder)
-    remote = None if url is None else RemoteJudge(judge, url, key_env)
+    remote = None
+    if url is not None:
+        root = api_root(url, "--judge-url", adds_version=False)
+        remote = RemoteJudge(judge, root, key_env)
     names = tuple(generators or ())
-    return EvaluationTask(folder, judge, baseline, names, remote, prompt, in_flight, verbose)
+    return EvaluationTask(
+        folder, judge, baseline, names, remote, prompt, in_flight=in_flight, verbose=verbose
+    )
 
 
 def _judge_and_show(task: "EvaluationTask") -> None:

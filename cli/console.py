@@ -1,8 +1,11 @@
 """Where commands print, and how they fail: one message in plain words, and exit code 1."""
 
+import errno
+import os
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,9 +13,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cli.system_errors import (
+    discard_output,
+    os_error_words,
+    printable,
+    refused_values,
+    unicode_words,
+)
 from cluster.waiting import tell_waiting
 from configs.errors import RequestError, UserError
-from configs.load import load
+from configs.load import read
 from configs.schema import Recipe
 
 out = Console(soft_wrap=True)
@@ -34,8 +44,9 @@ def exit_on_user_error() -> Iterator[None]:
     """Turn an error that a user can mend into one message and exit code 1.
 
     Such errors are `UserError`, `RequestError`, values that pydantic refuses, errors of an endpoint,
-    and errors of the operating system about a port, a file or a cluster. Everything else is a defect
-    and keeps its traceback.
+    text that is not UTF-8, and errors of the operating system about a port, a file or a cluster.
+    Everything else is a defect and keeps its traceback. If nobody reads the output any more (`| head`),
+    the command ends in silence, as if by SIGPIPE.
     """
     from pydantic import ValidationError
 
@@ -43,8 +54,22 @@ def exit_on_user_error() -> Iterator[None]:
         yield
     except RequestError as error:
         fail(error.message)
-    except (UserError, ValidationError, OSError) as error:
+    except UserError as error:
         fail(str(error))
+    except ValidationError as error:
+        fail(refused_values(error))
+    except BrokenPipeError:
+        discard_output()
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+    except OSError as error:
+        message = os_error_words(error)
+        if error.errno == errno.ENOSPC and error.filename is None:
+            discard_output()
+        fail(message)
+    except UnicodeError as error:
+        fail(unicode_words(error))
+    except MemoryError:
+        fail("this takes more memory than this machine has")
     except Exception as error:
         if (message := _endpoint_message(error)) is None:
             raise
@@ -58,10 +83,16 @@ def _endpoint_message(error: Exception) -> str | None:
         return None
     import openai
 
-    if isinstance(error, openai.APIConnectionError):
-        url = error.request.url
-        return f"nothing answers at {url.host}:{url.port}; start it with `slimmoa serve`, or give --url"
-    return error.message if isinstance(error, openai.APIError) else None
+    from cli.client import endpoint_words
+
+    if not isinstance(error, openai.APIError):
+        return None
+    url = error.request.url
+    return endpoint_words(error, f"{url.scheme}://{url.netloc.decode()}{_root(url.path)}")
+
+
+def _root(path: str) -> str:
+    return path.removesuffix("/models").removesuffix("/chat/completions")
 
 
 @contextmanager
@@ -83,11 +114,19 @@ def busy(what: str) -> Iterator[None]:
         yield
 
 
+def show_remarks(remarks: Iterable[str]) -> None:
+    """Print what a person should know of the cards that were found, a line each."""
+    for remark in dict.fromkeys(remarks):
+        err.print(remark, markup=False, highlight=False, soft_wrap=True)
+
+
 def load_or_fail(config: str) -> Recipe:
-    """Load a recipe from its file or by a preset's name. A missing recipe or its mistakes end the
-    command."""
+    """Load a recipe from its file or by a preset's name, and print its cautions. A missing recipe or its
+    mistakes end the command."""
     with exit_on_user_error():
-        return load(config)
+        loaded = read(config)
+    warn(loaded.cautions)
+    return loaded.recipe
 
 
 def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) -> Recipe:
@@ -109,7 +148,7 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
     from configs.access import is_loopback
     from serve_app.access.api_keys import VARIABLE, KeyFile, read_environment_keys
 
-    options = {"keys_file": str(keys.resolve())} if keys else {"open": True} if no_keys else {}
+    options = {"keys_file": os.path.realpath(keys)} if keys else {"open": True} if no_keys else {}
     access = recipe.access.model_copy(update=options)
     with exit_on_user_error():
         has_keys = bool(read_environment_keys()) or access.keys_file is not None
@@ -125,7 +164,14 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
     return recipe.model_copy(update={"access": access})
 
 
+def warn(lines: Iterable[str]) -> None:
+    """Print a warning for each line."""
+    for line in lines:
+        err.print(Text(f"warning: {line}", style="yellow"), soft_wrap=True)
+
+
 def fail(message: str) -> NoReturn:
     """Print a message in red and end the command with exit code 1."""
-    err.print(Text(f"error: {message}", style="red"), soft_wrap=True)
+    with suppress(OSError):  # there may be nobody to read it
+        err.print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
     raise typer.Exit(1)

@@ -4,16 +4,36 @@ A command reads its arguments, calls the part of the project that does the work,
 one message (`console.py`). Each command imports heavy libraries itself, so that the others start fast.
 """
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cli import ask, new, presets, recipes, serve, stopping
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
+from cli.system_errors import option_words
+
+
+class Commands(TyperGroup):
+    """All commands. Whatever a person can mend ends any of them with one message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with exit_on_user_error():
+            try:
+                result = super().invoke(ctx)
+            except typer.BadParameter as error:
+                error.message = option_words(error.message)
+                raise
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, a full disk or a closed pipe can still be told
+            return result
+
 
 app = typer.Typer(
     name="slimmoa",
+    cls=Commands,
     help="A self-hosted Mixture-of-Agents runtime scaled down to one GPU.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

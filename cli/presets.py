@@ -20,7 +20,7 @@ def presets(
     ] = None,
     ram: Annotated[
         float | None,
-        typer.Option(min=0.5, help="GB of RAM. Without --card: a machine without a GPU."),
+        typer.Option(min=0.5, max=100_000, help="GB of RAM. Without --card: a machine without a GPU."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
@@ -33,7 +33,7 @@ def presets(
 
     with busy("the Hub and the cards of this machine"), exit_on_user_error():
         named = named_cards(card or [], ram)
-        rows = preset_rows(named, engines=False) if named else rows_here()
+        rows = preset_rows(named, engines=False) if named else rows_here(with_remarks=True)
     if as_json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
         return

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cli import stopping
 from cli.console import err
 from cluster.ray_address import ClusterAddress, NoCluster, ask_cluster, find_address, reach
+from configs.urls import is_this_machine
 
 OPTION = "--address"
 """The option that asks for a Ray job. The job's own command must not have this option."""
@@ -32,6 +33,7 @@ def submit(address: str, arguments: Sequence[str]) -> int:
         ConnectionError: no cluster takes the job.
     """
     _use_token()
+    _keep_from_proxies(address)
     logging.getLogger("ray").setLevel(logging.ERROR)
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
@@ -81,6 +83,14 @@ def _use_token() -> None:
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _keep_from_proxies(address: str) -> None:
+    """Have Ray's client ask a cluster on this machine without the environment's proxy."""
+    if address == "auto" or is_this_machine(address):
+        for name in ("no_proxy", "NO_PROXY"):
+            known = os.environ.get(name)
+            os.environ[name] = ",".join(filter(None, [known, "localhost", "127.0.0.1", "::1"]))
 
 
 def entrypoint(arguments: Sequence[str]) -> str:

@@ -237,6 +237,7 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
     Raises:
         WeightsError: weights cannot be found, fetched or verified.
     """
+    from actors.weights.chat_templates import missing_templates
     from actors.weights.lookup import bring_here, is_whole, needs_fetch
     from cli.answer_view import DownloadBars
 
@@ -252,6 +253,8 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
         with DownloadBars(err) as bars:
             for name in missing:
                 bring_here(name, recipe.models[name], bars.report)
+    for line in missing_templates(recipe):
+        err.print(line, markup=False, highlight=False)
 
 
 def _announce_folders(recipe: Recipe) -> list[str]:

@@ -7,6 +7,15 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+MEANINGS: dict[str, str] = {}
+"""What each pattern of a setting allows, in words for people, by the pattern."""
+
+
+def meant(pattern: str, meaning: str) -> str:
+    """The pattern of a setting, with what it allows in words: messages show the words alone."""
+    MEANINGS[pattern] = meaning
+    return pattern
+
 
 def _require_below(path: str) -> str:
     steps = path.replace("\\", "/").split("/")
@@ -74,15 +83,30 @@ def _require_template(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-ArgumentName = Annotated[str, Field(pattern=ARGUMENT_NAME)]
+ArgumentName = Annotated[
+    str,
+    Field(pattern=meant(ARGUMENT_NAME, "at most 64 letters, digits and _, and no digit at the start")),
+]
 TemplateArguments = Annotated[
     dict[ArgumentName, str | bool | int | float | list[Any] | dict[str, Any]],
     AfterValidator(_require_template),
 ]
 """Arguments of a chat template by name, such as `enable_thinking: false`."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Name = Annotated[
+    str,
+    Field(
+        pattern=meant(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            "letters, digits, '.', '_' and '-', with a letter or a digit at the start",
+        ),
+        max_length=64,
+    ),
+]
 """A name of a model, a mixture or a card: safe in URLs, file names and actor names."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[
+    str,
+    Field(pattern=meant(r"^[0-9a-f]{64}$", "64 digits from 0-9 and a-f, as `sha256sum FILE` prints")),
+]
 """A SHA-256 in lower-case hexadecimal digits."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 """A time above 0 s and of at most a day."""

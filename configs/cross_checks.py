@@ -130,7 +130,10 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
             most, of = most + thinking, "answer and reasoning"
         if isinstance(context, int) and isinstance(most, int) and most >= context:
             message = f"{most} tokens of {of} leave a prompt no room in model {name!r}, which holds"
-            yield Problem((*where, "max_tokens"), f"{message} {context} (context_tokens)")
+            hint = f"{context} (context_tokens); give max_tokens of about {max(1, context // 4)}"
+            yield Problem(
+                (*where, "max_tokens"), f"{message} {hint}, or context_tokens of {4 * most} or more"
+            )
 
 
 def _unknown_extra(recipe: dict[Any, Any]) -> Iterator[Problem]:
@@ -177,15 +180,19 @@ def _impossible_quorum(recipe: dict[Any, Any]) -> Iterator[Problem]:
             continue
         if quorum > sum(samples):
             message = f"{quorum} proposals can never come from layer {n + 1}, which gives"
-            yield Problem(("limits", "quorum"), f"{message} {sum(samples)}")
+            hint = f"{sum(samples)}; give {sum(samples)} at most"
+            yield Problem(("limits", "quorum"), f"{message} {hint}")
 
 
 def _deadlines_without_rest(recipe: dict[Any, Any]) -> Iterator[Problem]:
     limits, layers = _mapping(recipe.get("limits")), len(_sequence(recipe.get("layers")))
     whole, part = limits.get("deadline_s"), limits.get("layer_deadline_s")
     if isinstance(whole, int | float) and isinstance(part, int | float) and part * layers >= whole:
-        message = f"{layers} layer(s) of {part:g} s leave the aggregator nothing of"
-        yield Problem(("limits", "layer_deadline_s"), f"{message} deadline_s, {whole:g} s")
+        message = (
+            f"{layers} layer(s) of {part:g} s leave the aggregator nothing of deadline_s, {whole:g}"
+        )
+        hint = f"give layer_deadline_s of about {whole / (2 * layers):.3g}, or a longer deadline_s"
+        yield Problem(("limits", "layer_deadline_s"), f"{message} s; {hint}")
 
 
 def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
+from configs.limit_checks import contradictions
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
 from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampling
 
@@ -122,7 +123,8 @@ class Limits(Strict):
     queue: int | None = Field(None, ge=0, le=100_000)
     """Most calls that wait at one replica. A further call is refused (429). The default is
     `(2 * stages - 1) * concurrency`, where the stages are the layers and the aggregator: waiting then
-    about doubles the time of an answer."""
+    about doubles the time of an answer. By default at least all calls that one answer makes of the
+    model at a time may wait."""
     keepalive_s: Seconds = 5
     """Time after which a silent stream sends a comment, so that proxies and clients keep it open."""
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
@@ -284,10 +286,12 @@ class Recipe(Strict):
         time of an answer. An answer is in one stage at a time, so `stages * concurrency` answers keep
         all stages busy, and twice as many answers take twice as long (Little's law). At worst the calls
         of all these answers are at one replica: `concurrency` calls run there, and the others wait.
+        While the model is away, all calls of an answer wait, so at least they have room.
         """
         if self.limits.queue is not None:
             return self.limits.queue
-        return (2 * self.stages - 1) * self.models[model].concurrency
+        one_answer = self.calls_at_once(self.name).get(model, 1)
+        return max((2 * self.stages - 1) * self.models[model].concurrency, one_answer)
 
     def capacity_per_replica(self, model: str) -> int:
         """Most calls that one replica of a model holds: the running and the waiting calls together."""
@@ -295,7 +299,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        problems = inconsistencies(self.model_dump())
+        problems = inconsistencies(self.model_dump()) or contradictions(self)
         if problems:
             text = "; ".join(f"{'.'.join(map(str, p.where))}: {p.message}" for p in problems)
             raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": problems})

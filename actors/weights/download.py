@@ -4,6 +4,7 @@ The Hub's client (from 2.0) begins each file anew: an interrupted download of 40
 first byte. So this module keeps the part that has arrived and asks for the rest only.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -32,6 +33,17 @@ BLOCK_BYTES = 1 << 20
 """How much of a file is copied or hashed at a time."""
 LOCK_LOOK_S = 1.0
 """While another process downloads the same file: seconds between two looks whether to stop waiting."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of errors of a disk without room, and of a user without room on it."""
+WRITE_ERRORS = {
+    errno.ENOSPC: "is on a disk that is full",
+    errno.EDQUOT: "is on a disk where this user may not take more room (quota)",
+    errno.EFBIG: "is on a disk that takes no files of this size",
+    errno.EROFS: "is on a disk that is read-only",
+    errno.EACCES: "may not be written by this user",
+    errno.EPERM: "may not be written by this user",
+}
+"""What the errors of a write say of the folder, by their numbers."""
 PARTIAL = ".incomplete"
 """Ends the name of a file that is not complete; clients of the Hub before 2.0 use the same name."""
 
@@ -140,15 +152,51 @@ def require_space(needed_bytes: int, folder: Path, variable: str) -> None:
     Raises:
         WeightsError: there is less free space than `needed_bytes`.
     """
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = free_bytes(folder)
     if free < needed_bytes:
         raise WeightsError(
             f"the download needs {gigabytes(needed_bytes)}, and the disk of {folder} has "
             f"{gigabytes(free)} free: make room, or set {variable} to a folder on a larger disk"
         )
+
+
+@contextmanager
+def writing_to(folder: Path, variable: str) -> Iterator[None]:
+    """Turn errors of a block that writes into `folder` into what to do about them.
+
+    Args:
+        folder: the folder.
+        variable: the environment variable that names another folder.
+
+    Raises:
+        WeightsError: the disk is full, or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if (cause := write_error(error, folder, variable)) is None:
+            raise
+        raise WeightsError(cause) from error
+
+
+def write_error(error: Exception, folder: Path, variable: str) -> str | None:
+    """What to do about an error of a write; None for other errors. Arguments: as of `writing_to`."""
+    number = getattr(error, "errno", None)
+    cause = WRITE_ERRORS.get(number) if isinstance(error, OSError) and number else None
+    if cause is None:
+        return None
+    if number in FULL:
+        cause += f" ({gigabytes(free_bytes(folder))} free)"
+    room = "make room, or " if number in FULL else ""
+    return f"{folder} {cause}: {room}set {variable} to a folder on another disk"
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk of a folder, which need not exist yet."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 @contextmanager

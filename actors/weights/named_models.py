@@ -4,10 +4,8 @@ A name is a path of this machine, or one that `hub_names.py` takes apart. Nothin
 files is fetched.
 """
 
-import json
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,14 @@ from typing import Any
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from actors.weights.cache import cache_root
+from actors.weights.chat_templates import (
+    TEMPLATE_FILE,
+    TEMPLATE_FILES,
+    folder_template,
+    template_in_json,
+)
 from actors.weights.choice import weights_here
-from actors.weights.gguf_headers import fetch_gguf, fetch_header
+from actors.weights.gguf_headers import GGUF_TEMPLATE, fetch_gguf, fetch_header
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.hub import HTTP_ERROR, Repository, ask_hub, saved_repository
 from actors.weights.hub_names import HubName, choose_gguf, nearest, parse_hub_name
@@ -36,9 +40,6 @@ from configs.weights import (
     part_names,
 )
 
-TEMPLATE_FILE = "chat_template.jinja"
-TOKENIZER_FILE = "tokenizer_config.json"
-GGUF_TEMPLATE = "tokenizer.chat_template"
 HASH = re.compile("[0-9a-f]{32,}")
 """The name of a file in a cache, which tells nothing."""
 
@@ -95,21 +96,13 @@ def _local(asked: str, path: Path) -> NamedModel:
         path = path / choose_gguf(names, HubName(str(path)))
     if path.is_dir():
         weights_here(path)
-        template = _folder_template(path)
+        template = folder_template(path)
         return NamedModel(asked, path.name, LocalFolder(path=str(path)), from_folder(path), template)
     checkpoint = from_gguf(path)
     metadata = read_header(path).metadata
     label = _text(metadata.get("general.name")) if HASH.fullmatch(path.stem) else path.stem
     template = _text(metadata.get(GGUF_TEMPLATE))
     return NamedModel(asked, label or path.stem, LocalFile(path=str(path)), checkpoint, template)
-
-
-def _folder_template(folder: Path) -> str:
-    if (folder / TEMPLATE_FILE).is_file():
-        return (folder / TEMPLATE_FILE).read_text("utf-8", "replace")
-    if (folder / TOKENIZER_FILE).is_file():
-        return _of_tokenizer((folder / TOKENIZER_FILE).read_text("utf-8", "replace"))
-    return ""
 
 
 def _at_hub(asked: str, name: HubName) -> NamedModel:
@@ -161,10 +154,10 @@ def _hub_folder(asked: str, source: HubFolder) -> NamedModel:
 
 
 def _hub_template(found: FolderDownload) -> str:
-    for file in (TEMPLATE_FILE, TOKENIZER_FILE):
+    for file in TEMPLATE_FILES:
         if file in found.repository.files:
             text = small_file(found.source, found.repository, file).read_text("utf-8", "replace")
-            template = text if file == TEMPLATE_FILE else _of_tokenizer(text)
+            template = text if file == TEMPLATE_FILE else template_in_json(text)
             if template:
                 return template
     return ""
@@ -178,17 +171,6 @@ def _repository(source: HubFolder) -> Repository:
         if _is_unreachable(error) and (saved := saved_repository(source)) is not None:
             return saved
         raise
-
-
-def _of_tokenizer(text: str) -> str:
-    """The chat template in a tokenizer's configuration; the default one if there are several."""
-    with suppress(ValueError, AttributeError):
-        template: Any = json.loads(text).get("chat_template", "")
-        if isinstance(template, list):
-            named = {each.get("name"): each.get("template") for each in template}
-            template = named.get("default", "")
-        return _text(template)
-    return ""
 
 
 def _text(value: Any) -> str:

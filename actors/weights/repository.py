@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.file_download import repo_folder_name
 
+from actors.weights.blobs import blob_path, repository_folder
 from actors.weights.choice import index_files, small_files, weight_files
 from actors.weights.download import arrived_bytes, require_space
 from actors.weights.hub import Repository, ask_hub, explained, saved_repository
@@ -86,17 +86,6 @@ def small_file(source: HubFolder, repository: Repository, name: str) -> Path:
     """
     commit = repository.commit
     return Path(explained(source, lambda: hf_hub_download(source.hub, name, revision=commit)))
-
-
-def blob_path(source: HubFolder, sha256: str) -> Path:
-    """Where the Hub's client keeps a large file: below its checksum ("Understand caching" in the docs
-    of huggingface_hub). A snapshot of the repository has links to such files."""
-    return repository_folder(source) / "blobs" / sha256
-
-
-def repository_folder(source: HubFolder) -> Path:
-    """Where the Hub's client keeps all of a repository."""
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=source.hub, repo_type="model")
 
 
 def require_space_for(downloads: Collection[FolderDownload]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from cluster.plan.checkpoint_facts import Attention, Checkpoint
 from cluster.plan.config_keys import BadConfig
 from cluster.plan.config_shape import config_checkpoint
+from cluster.plan.file_kind import START_BYTES, foreign
 from cluster.plan.gguf import NotGguf, read_whole_header
 from cluster.plan.gguf_shape import gguf_checkpoint
 from cluster.plan.safetensors import folder_tensors
@@ -36,6 +37,8 @@ CONFIG = "config.json"
 """The file in which a checkpoint tells its shape."""
 QUANT_CONFIG = "hf_quant_config.json"
 """The file in which checkpoints of modelopt tell how they are quantized."""
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+"""Files of a tokenizer, which git-lfs keeps elsewhere as it does weights."""
 LONGEST_JSON = 64 * 2**20
 """Bytes of the longest configuration that is read. Those on the Hub have less than 1 MB."""
 OUTPUTS = ("lm_head", "embed_out", "output_layer.weight")
@@ -58,6 +61,10 @@ def from_folder(folder: Path) -> Checkpoint:
         config = _read_json(folder / CONFIG)
         beside = _read_json(folder / QUANT_CONFIG) if (folder / QUANT_CONFIG).is_file() else None
         tensors = folder_tensors(folder)
+        for name in TOKENIZERS:
+            if (file := folder / name).is_file():
+                with file.open("rb") as data:
+                    _require_no_stand_in(name, data.read(START_BYTES), file.stat().st_size)
     except (OSError, ValueError, RecursionError) as error:
         raise UnknownCheckpoint(f"cannot understand the model in {folder.name!r}: {error}") from error
     return from_metadata(config, tensors, beside, name=folder.name)
@@ -153,4 +160,13 @@ def _read_json(file: Path) -> Any:
     size = file.stat().st_size
     if size > LONGEST_JSON:
         raise ValueError(f"{file.name!r} has {size} bytes, too many for a configuration")
-    return json.loads(file.read_bytes())
+    text = file.read_bytes()
+    _require_no_stand_in(file.name, text, size)
+    return json.loads(text)
+
+
+def _require_no_stand_in(name: str, start: bytes, size: int) -> None:
+    """Raise ValueError if a small file is empty, a pointer of git-lfs, or a web page."""
+    what = foreign(start[:START_BYTES], size)
+    if what is not None and not start.lstrip()[:1] == b"{":
+        raise ValueError(f"{name!r}: {what}")

@@ -19,10 +19,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from configs import sentences
 from configs.access import Allowance
 from configs.cross_checks import Problem
 from configs.errors import UserError
-from configs.yaml_lines import BadDocument, Document
+from configs.yaml_lines import MOST_CHARACTERS, BadDocument, Document
 
 VARIABLE = "SLIMMOA_API_KEYS"
 """The environment variable that holds keys in plain text, separated by commas."""
@@ -235,7 +236,7 @@ def _read(path: Path) -> tuple[Key, ...]:
         with path.open(encoding="utf-8") as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 raise KeysError(f"{path}: everybody on this machine may write it; chmod o-w")
-            text = file.read()
+            text = file.read(MOST_CHARACTERS + 1)
     except OSError as error:
         raise KeysError(f"cannot read the file of keys {str(path)!r}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -247,8 +248,8 @@ def _parse_entry(name: str, value: Any) -> Key:
     try:
         entry = _Entry.model_validate({"key": value} if isinstance(value, str) else value)
     except ValidationError as error:
-        items = error.errors(include_url=False, include_input=False)
-        raise _BadEntry([Problem((name, *item["loc"]), item["msg"]) for item in items]) from None
+        found = sentences.problems(error, _Entry, quotes=False)
+        raise _BadEntry([Problem((name, *each.where), each.message) for each in found]) from None
     hashed = HASHED.fullmatch(entry.key)
     if hashed is None:
         raise _BadEntry(

@@ -141,7 +141,7 @@ def test_a_fallback_must_hold_the_aggregators_answer_too() -> None:
     [
         (("limits", "quorum"), 2),
         (("limits", "layer_deadline_s"), 4.9),
-        (("aggregator", "sampling", "max_tokens"), 999),
+        (("aggregator", "sampling", "max_tokens"), 935),
         (("references", "item"), "{{{number}}} {text} {text}"),
         (("references", "item"), "{text}"),
         (("aggregator", "fallbacks"), ["b", "c"]),

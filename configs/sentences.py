@@ -1,0 +1,274 @@
+"""What is said about a value that a schema refuses, in words for people who write YAML.
+
+Pydantic finds the mistakes and says them in Python's words ("Input should be a valid tuple"). Here each
+of its kinds of mistakes has a sentence of our own: what has to stand there, what stands there, and what
+may have been meant. Mistakes that our own checks find have their sentences already.
+"""
+
+import json
+import math
+import re
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from configs.base import MEANINGS
+from configs.cross_checks import Problem, Where
+from configs.known_keys import first_sentence, hint, nearest
+from configs.models import NO_KEYS
+
+SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
+"""Unknown keys that look as if their value were an API key."""
+SHORT = reprlib.Repr()
+"""Shortens the texts in messages."""
+SHORT.maxstring = 80
+SHORT.maxother = 80
+SHORT.maxlong = 80
+LONGEST = 80
+"""Most characters that a message shows of a list or a mapping."""
+LIST, MAPPING = "a list (lines that begin with `- `)", "a mapping (lines of `key: value`)"
+TEXT, WHOLE, NUMBER = "text", "a whole number", "a number"
+KINDS: Mapping[str, str] = {
+    "string_type": TEXT,
+    "string_unicode": "text in UTF-8",
+    "int_type": WHOLE,
+    "int_from_float": WHOLE,
+    "float_type": NUMBER,
+    "bool_type": "true or false",
+    "tuple_type": LIST,
+    "list_type": LIST,
+    "dict_type": MAPPING,
+    "model_type": MAPPING,
+    "model_attributes_type": MAPPING,
+    "mapping_type": MAPPING,
+    "finite_number": "a number other than .inf and .nan",
+}
+"""What has to stand there, by the kind of mistake."""
+BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+"""The bound of a number, and its word, by the kind of mistake."""
+Item = Mapping[str, Any]
+"""One mistake as pydantic describes it (`ErrorDetails`)."""
+
+
+def problems(
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    never_quoted: frozenset[str] = frozenset(),
+    quotes: bool = True,
+) -> list[Problem]:
+    """The mistakes that pydantic found, each at its place in the text and in our words.
+
+    Args:
+        error: pydantic's error.
+        model: the class that the text was read as.
+        never_quoted: keys whose values no message repeats.
+        quotes: whether messages repeat any value at all.
+    """
+    found: dict[Where, list[Item]] = {}
+    for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and item["input"]:
+            continue  # pydantic counts only the valid items; the invalid items have their own errors
+        found.setdefault(_where(item), []).append(item)
+    return [
+        Problem(where, _sentence(items, model, quotes=quotes and never_quoted.isdisjoint(where)))
+        for where, items in found.items()
+    ]
+
+
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake in one line, with its place."""
+    return str(problems(error, model)[0])
+
+
+def shown(value: Any) -> str:
+    """A value as a person has written it in YAML, shortened."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case float() if not math.isfinite(value):
+            return f"{value}".replace("inf", ".inf").replace("nan", ".nan")
+        case str():
+            return SHORT.repr(value.encode("utf-8", "replace").decode())
+        case int() | float():
+            return SHORT.repr(value)
+        case dict() | list() | tuple():
+            text = json.dumps(value, ensure_ascii=False, default=str)
+            return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return str(value)[:LONGEST]
+
+
+def _sentence(items: Sequence[Item], model: type[BaseModel], *, quotes: bool) -> str:
+    item = items[0]
+    kinds = list(dict.fromkeys(KINDS[each["type"]] for each in items if each["type"] in KINDS))
+    say = SENTENCES.get(item["type"])
+    if len(items) > 1 and kinds:  # a union: each of its members has refused the value
+        message = f"this has to be {' or '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))}"
+    else:
+        message = _own(item) if say is None else say(item, model)
+    if item["type"] in UNQUOTED or not quotes:
+        return message
+    return f"{message}, not {shown(item['input'])}{_advice(item)}"
+
+
+def _own(item: Item) -> str:
+    """A sentence of our own checks; it stands in the error as it is."""
+    return item["msg"] if item["type"] == "secret" else f"{item['msg'][:1].lower()}{item['msg'][1:]}"
+
+
+def _kind(item: Item, _model: type[BaseModel]) -> str:
+    return f"this has to be {KINDS[item['type']]}"
+
+
+def _bound(item: Item, _model: type[BaseModel]) -> str:
+    name, word = BOUNDS[item["type"]]
+    return f"this has to be {word} {item['ctx'][name]:g}"
+
+
+def _pattern(item: Item, _model: type[BaseModel]) -> str:
+    return f"this has to be {MEANINGS[item['ctx']['pattern']]}"
+
+
+def _choice(item: Item, _model: type[BaseModel]) -> str:
+    known = re.findall(r"'([^']*)'|(-?\d+)", item["ctx"]["expected"])
+    words = [text or number for text, number in known]
+    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    close = nearest(item["input"], words)
+    meant = f" (did you mean {close}?)" if close else ""
+    return f"this has to be {listed}{meant}"
+
+
+def _unknown_key(item: Item, model: type[BaseModel]) -> str:
+    if SECRET.search(str(item["loc"][-1])):
+        return NO_KEYS
+    meant = hint(model, item["loc"])
+    return f"this key is not known here{f'; {meant}' if meant else ''}"
+
+
+def _missing(item: Item, model: type[BaseModel]) -> str:
+    what = first_sentence(model, item["loc"])
+    return f"this key is required{f': {what[0].lower()}{what[1:]}' if what else ''}"
+
+
+def _no_engine(_item: Item, _model: type[BaseModel]) -> str:
+    return "'engine' is required: llamacpp, vllm, openai_http or scripted"
+
+
+def _bad_engine(item: Item, _model: type[BaseModel]) -> str:
+    known = re.findall(r"'([^']*)'", item["ctx"]["expected_tags"])
+    tag = item["ctx"]["tag"]
+    close = ENGINES.get(re.sub(r"[^a-z]", "", tag.casefold())) or nearest(tag, known)
+    meant = f"; did you mean {close}?" if close else ""
+    return f"{SHORT.repr(tag)} is not an engine; there are {', '.join(known)}{meant}"
+
+
+def _empty(item: Item, _model: type[BaseModel]) -> str:
+    return "at least one is needed here" if item["ctx"]["min_length"] == 1 else _fewest(item, _model)
+
+
+def _fewest(item: Item, _model: type[BaseModel]) -> str:
+    return f"at least {item['ctx']['min_length']} are needed here"
+
+
+def _most(item: Item, _model: type[BaseModel]) -> str:
+    return f"at most {item['ctx']['max_length']} are allowed here"
+
+
+def _no_text(item: Item, _model: type[BaseModel]) -> str:
+    least = item["ctx"]["min_length"]
+    return "this must not be empty" if least == 1 else f"this needs at least {least} characters"
+
+
+def _long_text(item: Item, _model: type[BaseModel]) -> str:
+    return f"this may have at most {item['ctx']['max_length']} characters"
+
+
+def _tuple_length(_item: Item, _model: type[BaseModel]) -> str:
+    return "this list has too many or too few items"
+
+
+SENTENCES: Mapping[str, Callable[[Item, type[BaseModel]], str]] = {
+    **dict.fromkeys(KINDS, _kind),
+    **dict.fromkeys(BOUNDS, _bound),
+    "string_pattern_mismatch": _pattern,
+    "literal_error": _choice,
+    "extra_forbidden": _unknown_key,
+    "missing": _missing,
+    "union_tag_not_found": _no_engine,
+    "union_tag_invalid": _bad_engine,
+    "too_short": _empty,
+    "too_long": _most,
+    "string_too_short": _no_text,
+    "string_too_long": _long_text,
+}
+"""A sentence for each kind of mistake that pydantic may find in a recipe."""
+UNQUOTED = frozenset(
+    {
+        "extra_forbidden",
+        "missing",
+        "secret",
+        "too_long",
+        "too_short",
+        "union_tag_invalid",
+        "union_tag_not_found",
+    }
+)
+"""Kinds of mistakes after which the value is not shown."""
+ENGINES = {
+    "gguf": "llamacpp",
+    "llama": "llamacpp",
+    "llamacpppython": "llamacpp",
+    "ollama": "openai_http",
+    "openai": "openai_http",
+    "api": "openai_http",
+    "http": "openai_http",
+    "transformers": "vllm",
+    "hf": "vllm",
+}
+"""Names that people give to engines, and the engine that takes their models."""
+
+
+def _advice(item: Item) -> str:
+    """What to change, where a value is only written the wrong way."""
+    value, kind = item["input"], item["type"]
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f" (quotes make it text: '{shown(value)}')"
+    if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str):
+        plain = value.strip().replace("_", "")
+        if re.fullmatch(r"-?\d+(\.\d+)?|true|false", plain) and (
+            kind != "int_type" or "." not in plain
+        ):
+            return f" (leave out the quotes: {plain})"
+    if kind in ("tuple_type", "list_type") and value is not None:
+        return f" (write [{value}])" if isinstance(value, str | int) else ""
+    return ""
+
+
+TAGS = frozenset({"str", "bool", "int", "float", "list[any]", "dict[str,any]"})
+"""How pydantic names the kinds of values of `template` in an error's path."""
+
+
+def _where(item: Item) -> Where:
+    """The path in the YAML text for a location that pydantic gives.
+
+    Pydantic adds the chosen member of a union, and a mark for keys:
+    models, NAME, engine, weights, 0, kind of source, key -> models, NAME, weights, 0, key
+    """
+    loc = tuple(item["loc"])
+    if loc[:1] == ("models",):
+        loc = (*loc[:2], *loc[3:])
+        kind = next((n + 1 for n, key in enumerate(loc) if isinstance(key, int)), len(loc))
+        loc = (*loc[:kind], *loc[kind + 1 :])
+    if "template" in loc[:-1] and loc[-1] in TAGS:
+        loc = loc[:-1]
+    where = tuple(key for key in loc if key != "[key]")
+    return (*where, "engine") if item["type"] == "union_tag_invalid" else where
