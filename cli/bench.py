@@ -25,7 +25,7 @@ from cli.bench_options import (
     no_device,
     submit_if_address,
 )
-from cli.console import err, exit_on_user_error, fail, load_or_fail, show
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, show
 
 if TYPE_CHECKING:
     from configs.schema import Recipe
@@ -99,7 +99,8 @@ def run(
         loaded = None
         if dataset is not None:
             own = not recipe_temperature
-            loaded = load_set(dataset, limit, column, offset, own_temperatures=own)
+            with busy(f"the set {dataset}"):
+                loaded = load_set(dataset, limit, column, offset, own_temperatures=own)
             if loaded.left_out:
                 err.print(f"{loaded.left_out} conversations without a question are left out")
         also = list(dict.fromkeys(alone or ()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from cli.console import exit_on_user_error, out, show
+from cli.console import busy, exit_on_user_error, out, show
 
 if TYPE_CHECKING:
     from cli.preset_rows import PresetRow
@@ -31,7 +31,7 @@ def presets(
     """
     from cli.preset_rows import named_cards, preset_rows, rows_here
 
-    with exit_on_user_error():
+    with busy("the Hub and the cards of this machine"), exit_on_user_error():
         named = named_cards(card or [], ram)
         rows = preset_rows(named, engines=False) if named else rows_here(with_remarks=True)
     if as_json:

@@ -30,6 +30,8 @@ LIMIT_S = 8.0
 """Longest time, in seconds, from a signal to the end of a command, unless the command asks for more."""
 REPEAT_S = 0.5
 """A second Ctrl-C within so many seconds is the first one again: some programs send signals twice."""
+CATCH_UP_S = 1.0
+"""Longest time, in seconds, that the main thread waits for the thread that watches."""
 CLEAN_LINE = "\r\x1b[K\x1b[?25h"
 """Removes a spinner from a terminal's line, and shows the cursor again."""
 
@@ -54,6 +56,7 @@ class _Stopping:
         self._since = 0.0
         self._has_raised = False
         self._ending = threading.Lock()
+        self._has_caught_up = threading.Event()
         self._wake = -1
 
     def watch(self) -> None:
@@ -77,6 +80,15 @@ class _Stopping:
             with suppress(BlockingIOError):
                 os.write(self._wake, b"\0")
 
+    def catch_up(self) -> None:
+        """Return once the thread that watches has taken note of all signals so far."""
+        if not self.is_watching:
+            return
+        self._has_caught_up.clear()
+        with suppress(BlockingIOError):
+            os.write(self._wake, b"\0")
+            self._has_caught_up.wait(CATCH_UP_S)
+
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number, self._since = number, time.monotonic()
@@ -98,6 +110,7 @@ class _Stopping:
                 self.end()
             for number in os.read(read, 64):
                 self._note(number)
+            self._has_caught_up.set()
 
     def _note(self, number: int) -> None:
         if number not in SIGNALS or (number == signal.SIGINT and self.takes_interrupts):
@@ -135,13 +148,17 @@ def run(command: Callable[[], None]) -> None:
     """
     _state.watch()
     try:
-        command()
-    except (KeyboardInterrupt, Terminated):
-        leave()
-    except SystemExit:
-        if _state.number is not None:
+        try:
+            command()
+        except SystemExit:
+            _state.catch_up()
+            if _state.number is None:
+                raise
             leave()
-        raise
+        except (KeyboardInterrupt, Terminated):
+            leave()
+    except (KeyboardInterrupt, Terminated):  # another signal came in the midst of that
+        leave()
 
 
 def leave(line: str | None = None) -> NoReturn:
@@ -155,8 +172,11 @@ def leave(line: str | None = None) -> NoReturn:
     """
     if not _state.is_watching:
         raise SystemExit(130)
+    for number in SIGNALS:
+        signal.signal(number, _ignore)
     if line is not None:
         _state.line = line
+    _state.catch_up()
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     _state.end()
@@ -169,11 +189,16 @@ def in_order(seconds: float, line: str) -> None:
         seconds: longest time from the signal to the end of the process.
         line: what is printed now, in place of a line at the end.
     """
-    signal.signal(signal.SIGINT, lambda *_: None)  # a second Ctrl-C must not interrupt the end: (3)
+    _state.catch_up()
+    signal.signal(signal.SIGINT, _ignore)  # a second Ctrl-C must not interrupt the end: (3)
     with suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
     _state.line = ""
     _state.allow(seconds)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing in the main thread. Unlike SIG_IGN, it leaves signals to the thread that watches."""
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def _of_ray_start(named_by: str) -> ClusterAddress:
     )
 
 
-def ask_cluster(address: ClusterAddress, within_s: float = ANSWER_S) -> None:
+def ask_cluster(address: ClusterAddress, within_s: float = ANSWER_S, *, as_driver: bool = True) -> None:
     """Make sure that this process can join a cluster, and use the user's token if it is wanted.
 
     1. Its head has to accept a connection.
@@ -96,11 +96,12 @@ def ask_cluster(address: ClusterAddress, within_s: float = ANSWER_S) -> None:
     Args:
         address: where the head listens.
         within_s: longest time of each step, in seconds.
+        as_driver: whether this process is to be a driver. Without that, (4) is left out.
 
     Raises:
         NoCluster: this process cannot join.
     """
-    target = _reach(address, within_s)  # 1
+    target = reach(address, within_s)  # 1
     import grpc
     import ray
     from ray.core.generated import gcs_service_pb2_grpc
@@ -128,7 +129,9 @@ def ask_cluster(address: ClusterAddress, within_s: float = ANSWER_S) -> None:
                 f"{address.named_by}: the cluster at {address} runs Ray {alive.ray_version}, and this "
                 f"is Ray {ray.__version__}"
             )
-        return _require_node(address, (node.node_id.hex() for node in nodes.node_info_list))  # 4
+        if as_driver:
+            _require_node(address, (node.node_id.hex() for node in nodes.node_info_list))  # 4
+        return
     what = "another token than this user's" if token else "a token, and this user has none"
     raise NoCluster(
         f"{address.named_by}: the cluster at {address} wants {what}; RAY_AUTH_TOKEN_PATH names a file "
@@ -145,13 +148,17 @@ def _channel(target: str) -> Any:
         return grpc.insecure_channel(target, options=options)
     from ray._common.tls_utils import load_certs_from_env
 
-    chain, key, root = load_certs_from_env()
+    chain, key, root = load_certs_from_env()  # type: ignore[no-untyped-call]
     credentials = grpc.ssl_channel_credentials(root, key, chain)
     return grpc.secure_channel(target, credentials, options=options)
 
 
-def _reach(address: ClusterAddress, within_s: float) -> str:
-    """Connect to a head; returns the address in the form that gRPC takes."""
+def reach(address: ClusterAddress, within_s: float = ANSWER_S) -> str:
+    """Connect to a head; return its address by number, in the form that gRPC takes.
+
+    Raises:
+        NoCluster: nothing accepts a connection there.
+    """
     try:
         with socket.create_connection((address.host, address.port), within_s) as sock:
             host, port = sock.getpeername()[:2]

@@ -7,6 +7,7 @@ at import time and takes seconds to load.
 import io
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -126,7 +127,7 @@ def connect(
     if not verbose:
         os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     known = None if address is None else find_address(address, named_by)
-    _thread.run(partial(_connect, known, within_s, verbose=verbose))
+    _thread.run(partial(_connect, known, within_s, verbose=verbose), _keep_handlers)
 
 
 def _connect(address: ClusterAddress | None, within_s: float, *, verbose: bool) -> None:
@@ -150,6 +151,14 @@ def _connect(address: ClusterAddress | None, within_s: float, *, verbose: bool) 
             logging_level=level,
             **(local if address is None else {}),
         )
+
+
+def _keep_handlers() -> None:
+    """Put SIGTERM's handler in its place again: Ray puts one before it that prints a stack trace."""
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if callable(handler):
+            signal.signal(signal.SIGTERM, handler)
 
 
 def environment_address() -> str | None:

@@ -9,10 +9,14 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+MEANWHILE_S = 0.02
+"""Seconds between two calls of what a caller does meanwhile."""
 
 
 class RayThread:
@@ -32,10 +36,14 @@ class RayThread:
         """Whether work is under way, because its caller was interrupted and has left."""
         return self._last is not None and not self._last.done()
 
-    def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T], meanwhile: Callable[[], None] | None = None) -> T:
         """Run `work` in the thread, wait for its end, and return or raise what it does.
 
         If a signal's handler raises in the caller meanwhile, the work goes on in the thread.
+
+        Args:
+            work: what to run.
+            meanwhile: is called again and again by the caller's thread while it waits.
         """
         if threading.current_thread() is self._thread:
             return work()
@@ -52,6 +60,10 @@ class RayThread:
                 done.set_exception(error)
 
         self._work.put(task)
+        while meanwhile is not None and not done.done():
+            with suppress(TimeoutError):
+                done.exception(MEANWHILE_S)
+            meanwhile()
         return done.result()
 
     def _loop(self) -> None:

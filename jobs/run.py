@@ -23,8 +23,12 @@ from jobs.model_app import open_model_app
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
 from jobs.store import Store, StoreError
-from jobs.stored_calls import StoredCalls
+from jobs.stored_calls import CallPatience, StoredCalls
 from jobs.variants import Variant, alone, mixture
+
+SHORTEST_STALL_S = 30.0
+"""Shortest time, in seconds, after which a call counts as hung if degraded answers are allowed; else it
+is the recipe's `limits.deadline_s`."""
 
 
 class RunError(UserError):
@@ -54,7 +58,9 @@ class RunTask:
     """Most answers in work at once."""
 
     allow_degraded: bool = False
-    """Also store answers that lack a proposal because an engine failed."""
+    """Also store answers that lack a proposal because an engine failed. A call that hangs counts as
+    failed then: one that has not ended within the recipe's `limits.deadline_s`, in which no other call
+    has ended either."""
 
     verbose: bool = False
     """Show the logs of all processes."""
@@ -178,11 +184,15 @@ class RunModels:
     def calls(self, store: Store) -> StoredCalls:
         """Calls to the models; the store keeps their results."""
         own = [n for n in self._recipe.names if has_own_defaults(self._recipe.settings(n))]
+        # Whoever wants no poorer answers waits for a call that hangs, because it may only be slow.
+        stall_s = max(SHORTEST_STALL_S, self._recipe.limits.deadline_s)
+        patience = CallPatience(stall_s=stall_s) if self._task.allow_degraded else None
         return StoredCalls(
             store,
             self._app.models,
             self.identities,
             self._app.call_limits,
+            patience,
             own_defaults=own,
             say=self._say,
         )

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -51,6 +52,10 @@ class CallPatience:
     """Seconds that the server of a remote model may be out of reach as long as no call has reached it:
     nobody has started it then, or its address is wrong."""
 
+    stall_s: float = math.inf
+    """Seconds after which a call counts as failed, if no call of any model has ended meanwhile. A call
+    may wait for hours behind others; if nothing ends at all, its engine hangs."""
+
     first_s: float = 0.25
     """Longest wait in seconds before the second attempt; doubled before each further attempt."""
 
@@ -73,6 +78,9 @@ class CallCounts:
 
     tokens: int = 0
     """Tokens that engines wrote."""
+
+    in_work: Counter[str] = field(default_factory=Counter)
+    """Calls that engines work on, or that wait at a model, by the model's name."""
 
 
 @dataclass(slots=True)
@@ -123,6 +131,7 @@ class StoredCalls:
         self._patience = patience or CallPatience()
         self._teller = WaitTeller(say)
         self._has_reached = False
+        self._last_end = -math.inf
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,11 +176,40 @@ class StoredCalls:
         self, key: bytes, model: str, messages: Sequence[Message], sampling: Sampling
     ) -> Delta:
         async with self._limits[model].free:
-            whole = await self.retry(model, lambda: self.models.complete(model, messages, sampling))
+            self.counts.in_work[model] += 1
+            try:
+                whole = await self.retry(model, lambda: self._attempt(model, messages, sampling))
+            finally:
+                self.counts.in_work[model] -= 1
         self.counts.made += 1
         self.counts.tokens += whole.completion_tokens
         await self._store.keep_call(StoredCall(key, model, sampling.seed, whole))
         return whole
+
+    async def _attempt(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        """One call of an engine.
+
+        Raises:
+            EngineError: the call has hung for `CallPatience.stall_s`, or failed.
+            RequestError: any other error of the call.
+        """
+        if self._patience.stall_s == math.inf:
+            return await self.models.complete(model, messages, sampling)
+        loop = asyncio.get_running_loop()
+        call = asyncio.ensure_future(self.models.complete(model, messages, sampling))
+        began = loop.time()
+        try:
+            while (left_s := max(began, self._last_end) + self._patience.stall_s - loop.time()) > 0:
+                if (await asyncio.wait([call], timeout=left_s))[0]:
+                    return await call
+            raise EngineError(
+                f"no answer within {self._patience.stall_s:g} s, in which no other call ended either",
+                model=model,
+            )
+        finally:
+            self._last_end = loop.time()
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
 
     async def retry(self, model: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of `attempt`, which is called again after an error as `CallPatience` allows.

@@ -6,6 +6,7 @@ first byte. So this module keeps the part that has arrived and asks for the rest
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import threading
@@ -23,7 +24,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documen
     disable_progress_bars,
 )
 
+from cluster.waiting import tell_waiting
 from configs.errors import WeightsError
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 20
 """How much of a file is copied or hashed at a time."""
@@ -73,7 +77,7 @@ class Meter:
     """
 
     def __init__(self, what: str, total_bytes: int, report: Report) -> None:
-        self._what = what
+        self.what = what
         self._total_bytes = total_bytes
         self._report = report
         self._done_bytes = 0
@@ -90,7 +94,7 @@ class Meter:
             if self._stopped:
                 raise WeightsError("the download was stopped")
             self._done_bytes += count
-            self._report(DownloadProgress(self._what, self._done_bytes, self._total_bytes))
+            self._report(DownloadProgress(self.what, self._done_bytes, self._total_bytes))
 
     def stop(self) -> None:
         """End all downloads that this object counts, at their next bytes."""
@@ -209,11 +213,12 @@ def locked(path: Path, meter: Meter) -> Iterator[None]:
         WeightsError: the download was stopped while it waited.
     """
     with ExitStack() as held:
-        while True:
-            with suppress(Timeout):
-                held.enter_context(WeakFileLock(path, timeout=LOCK_LOOK_S))
-                break
-            meter.add(0)
+        with tell_waiting(f"another process that downloads {meter.what}", logger.warning):
+            while True:
+                with suppress(Timeout):
+                    held.enter_context(WeakFileLock(path, timeout=LOCK_LOOK_S))
+                    break
+                meter.add(0)
         yield
 
 

@@ -139,7 +139,9 @@ def test_a_server_of_the_recipe_on_this_machine_is_used_and_stays(job: Job) -> N
     ]
 
 
-OTHER_RECIPE = {"models": {name: {"engine": "scripted", "tokens": 99} for name in "abcyz"}}
+OTHER_RECIPE: dict[str, Any] = {
+    "models": {name: {"engine": "scripted", "tokens": 99} for name in "abcyz"}
+}
 
 
 @pytest.mark.parametrize(
