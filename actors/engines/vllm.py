@@ -31,7 +31,7 @@ from actors.engines.vllm_arguments import (
     environment,
     sampling_arguments,
 )
-from actors.engines.vllm_chat import Answer, Chat
+from actors.engines.vllm_chat import FORM, Answer, Chat
 from actors.engines.vllm_processes import Processes, child_processes, end_processes
 from actors.engines.vllm_text import logprob_objects, token_ends
 from actors.text.turns import TakenForm, refusal
@@ -56,7 +56,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.renderers import ChatParams
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -171,10 +171,6 @@ class VllmEngine:
         llm = self._alive()
         prompt = await self._render(messages, sampling.template_arguments)
         arguments = sampling_arguments(sampling) | self._chat.sampling_arguments(sampling)
-        if (structure := arguments.get("structured_outputs")) is not None:
-            from vllm.sampling_params import StructuredOutputsParams
-
-            arguments["structured_outputs"] = StructuredOutputsParams(**structure)
         answer = self._chat.answer(llm.get_tokenizer(), prompt, sampling)
         held: list[Delta] = []
         now = asyncio.get_running_loop().time
@@ -203,24 +199,19 @@ class VllmEngine:
     async def _calls_for(
         self, answer: Answer, prompt: Any, arguments: dict[str, Any], adapter: str | None
     ) -> AsyncGenerator[Any, None]:
-        """Yield vLLM's outputs of one answer, which needs a second call if the model ends its message
-        within a bounded thought."""
-        written: list[int] = []
+        """Yield vLLM's outputs of one answer, which may take a second call (`AnswerReader`)."""
+        asked = answer.first_call(arguments)
         for _ in range(2):
-            llm = self._alive()
-            params = SamplingParams(
-                **arguments,
-                output_kind=RequestOutputKind.DELTA,
-                skip_clone=True,
-            )
-            async with aclosing(self._outputs(llm, prompt, params, adapter)) as outputs:
+            async with aclosing(
+                self._outputs(self._alive(), prompt, _params(asked), adapter)
+            ) as outputs:
                 async for output in outputs:
-                    written += _written(output.outputs[0])
                     yield output
+                    if answer.is_unanswered:
+                        break
             if not answer.is_unanswered:
                 return
-            tokens = [*prompt["prompt_token_ids"], *written]
-            tokens, arguments = answer.second_call(llm.get_tokenizer(), tokens, arguments)
+            tokens, asked = answer.second_call(self._alive().get_tokenizer(), arguments)
             prompt = {**prompt, "prompt_token_ids": tokens}
 
     async def _outputs(
@@ -378,6 +369,14 @@ class VllmEngine:
         prompt = await self._render(PROBE)
         async with aclosing(self._outputs(self._alive(), prompt, params)) as outputs:
             return [token async for output in outputs for token in output.outputs[0].token_ids]
+
+
+def _params(arguments: dict[str, Any]) -> SamplingParams:
+    """vLLM's parameters of one streamed call."""
+    form = arguments.get(FORM)
+    if form is not None:
+        arguments = arguments | {FORM: StructuredOutputsParams(**form)}
+    return SamplingParams(**arguments, output_kind=RequestOutputKind.DELTA, skip_clone=True)
 
 
 def _written(part: Any) -> list[int]:
