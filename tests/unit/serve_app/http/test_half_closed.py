@@ -181,13 +181,13 @@ async def test_behind_the_end_of_a_stream_nothing_is_written() -> None:
         kind = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": kind})
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
-        exchange.write_harmless()
 
     transport, conn = Mock(asyncio.Transport), h11.Connection(h11.SERVER)
     conn.receive_data(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     scope = asgi_scope(cast("h11.Request", conn.next_event()), transport)
     exchange = Exchange(scope, conn, Flow(transport), lambda: False, lambda: None)
     await exchange.run(stream)
+    exchange.write_harmless()
     written = b"".join(call.args[0] for call in transport.write.call_args_list)
     assert written.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert exchange.ended
