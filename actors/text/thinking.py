@@ -20,6 +20,7 @@ class _Marks:
         self.all = sorted(marks, key=lambda mark: (-len(mark), mark))
         self._pattern = re.compile("|".join(map(re.escape, self.all)) if self.all else r"(?!)")
         self._prefixes = frozenset(m[:n] for m in self.all for n in range(1, len(m)))
+        self._firsts = frozenset(mark[0] for mark in self.all)
         self._longest = max(map(len, self.all), default=0)
 
     def find(self, text: str, start: int = 0) -> re.Match[str] | None:
@@ -30,6 +31,10 @@ class _Marks:
         """The mark with which the text begins; "" if there is none."""
         found = self._pattern.match(text)
         return found[0] if found else ""
+
+    def are_absent(self, text: str) -> bool:
+        """Whether no mark can begin in the text. False may be wrong."""
+        return self._firsts.isdisjoint(text)
 
     def may_begin(self, text: str) -> bool:
         """Whether the text is the beginning of a mark, or empty."""
@@ -112,6 +117,8 @@ class Splitter:
 
     def feed(self, piece: str) -> tuple[str, str]:
         """Split the next piece of the answer into text and thought. Either may lag behind."""
+        if not self._held and self._step == self._text and self._within.are_absent(piece):
+            return piece, ""  # nearly all pieces of an answer
         texts: list[str] = []
         thoughts: list[str] = []
         for start in range(0, len(piece), STEP_CHARACTERS):
