@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
+import pytest_asyncio
 
 from actors.engine import NONE, Delta, Message, Share, collect_answer, merge
 from actors.engines.llamacpp import LlamaCppEngine
@@ -22,7 +23,7 @@ from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDelta, ProposalDone, ProposalDropped
 from tests.e2e.gguf_edit import CONTROL, USER_DEFINED, edited
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.asyncio(loop_scope="module")]
 
 SMOLLM = load("tiny_cpu").models["smollm2-135m"]
 TEMPLATE = (
@@ -49,7 +50,7 @@ def make(thinker: Path, **settings: Any) -> LlamaCppEngine:
     return LlamaCppEngine("thinker", LlamaCppModel.model_validate(usual | settings), Share(threads=2))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(thinker: Path) -> AsyncIterator[LlamaCppEngine]:
     engine = make(thinker)
     await engine.start()
