@@ -123,7 +123,7 @@ async def test_an_answer_that_is_there_takes_one_call(make: Make) -> None:
 
 
 async def test_blanks_behind_a_thought_are_no_answer(make: Make) -> None:
-    engine, server = make(call("hm", "</think>", "\n\n", " "), call("Yes", prompt=13))
+    engine, _ = make(call("hm", "</think>", "\n\n", " "), call("Yes", prompt=13))
     whole = await answer(engine, **BOUNDED)
     assert (whole.text, whole.reasoning, whole.completion_tokens) == ("Yes", "hm", 5 + 1 + 2)
 
