@@ -117,7 +117,7 @@ def test_an_answer_without_text_takes_a_second_call(
     ],
 )
 def test_other_answers_end_with_their_call(
-    prompt: str, sampling: dict[str, Any], pieces: list[Piece], expected: tuple[str, str, FinishReason]
+    prompt: str, sampling: dict[str, Any], pieces: list[Piece], expected: tuple[str, str, str]
 ) -> None:
     reader = THINK.reader(Sampling(**sampling), prompt)
     assert reads(reader, *pieces) == expected
