@@ -32,6 +32,10 @@ IGNORED = frozenset(
 STATEFUL = frozenset({"conversation", "previous_response_id", "prompt"})
 """Parameters that name something which the server would have to have kept."""
 NOT_KEPT = "this server keeps no responses: send the whole conversation in `input`"
+HOW_TO_SEND_ALL = "clients that send references send the whole texts once you set `store` to false"
+REASONING_ID = "rs_"
+"""How IDs of reasoning begin. A reference to reasoning needs nothing that was kept, because models do
+not see earlier reasoning."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {"background": (False,), "top_logprobs": (0,)}
 """Parameters of features that are not here, with the values that do not need the feature."""
 RENAMED = {
@@ -144,8 +148,11 @@ def _add(messages: list[Any], item: Any, where: str) -> None:
             if not isinstance(output, str | list):
                 output = json.dumps(output)
             messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": output})
+        case "item_reference" if str(item.get("id")).startswith(REASONING_ID):
+            pass
         case "item_reference":
-            raise BadRequest(f"{where}: item_reference: {NOT_KEPT}", param=where)
+            message = f"{where}: item_reference: {NOT_KEPT}; {HOW_TO_SEND_ALL}"
+            raise BadRequest(message, param=where)
         case _:
             message = f"{where}.type: items of the type {kind!r:.80} cannot be read here"
             raise BadRequest(message, param=f"{where}.type")

@@ -17,25 +17,89 @@ import pytest
 from platformdirs import user_cache_path
 
 from configs.schema import Recipe
+from serve_app.access.api_keys import generate_key, key_line
 from tests.conftest import Endpoint, Serving
 
 HERE = Path(__file__).parent
-MODELS = ["quick", "broken", "writer"]
-RECIPE: dict[str, Any] = {
-    "name": "mix",
-    "models": {
-        "quick": {"engine": "scripted", "tokens": 8},
-        "broken": {"engine": "scripted", "fail_share": 1},
-        "writer": {"engine": "scripted", "tokens": 20, "token_s": 0.005},
-    },
-    "layers": [{"proposers": [{"model": "quick", "samples": 2}]}],
-    "aggregator": {"model": "writer", "sampling": {"max_tokens": 64}},
-}
+MODELS = ["quick", "small", "broken", "slow", "silent", "writer"]
+KEY, ALONE = generate_key(), generate_key()
+"""A key without limits, and a key that may ask for one answer at a time."""
+SCRIPTED: dict[str, Any] = {"engine": "scripted", "first_token_s": 0.01}
+
+
+def recipe_of(keys_file: Path) -> dict[str, Any]:
+    """A recipe in which the request decides what happens to it.
+
+    1. `mix` answers whole. If the conversation has more than 300 words, `small` cannot read it and
+       drops out: the answer is degraded. No model reads more than 4,096 words.
+    2. `broken` fails before its first word.
+    3. `slow` writes until the deadline, unless the client leaves.
+    4. `silent` writes nothing, and the deadline ends its stream with an error.
+    5. Streams of `mix` begin with signs of life.
+    """
+    return {
+        "name": "mix",
+        "models": {
+            "quick": SCRIPTED | {"tokens": 8, "first_token_s": 0.03},
+            "small": SCRIPTED | {"tokens": 8, "context_tokens": 300},
+            "broken": SCRIPTED | {"fail_share": 1},
+            "slow": SCRIPTED | {"tokens": 3000, "token_s": 0.01},
+            "silent": SCRIPTED | {"hang_share": 1},
+            "writer": SCRIPTED | {"tokens": 20, "token_s": 0.002},
+        },
+        "layers": [
+            {
+                "proposers": [
+                    {"model": "quick", "samples": 2},
+                    {"model": "small", "sampling": {"max_tokens": 32}},
+                ]
+            }
+        ],
+        "aggregator": {"model": "writer", "sampling": {"max_tokens": 64}},
+        "limits": {"quorum": 2, "deadline_s": 4, "layer_deadline_s": 3, "keepalive_s": 0.01},
+        "access": {"keys_file": str(keys_file)},
+    }
+
+
+def said(*texts: str) -> list[dict[str, str]]:
+    """A conversation: the user's message, the assistant's, and so on."""
+    roles = ("user", "assistant")
+    return [{"role": roles[n % 2], "content": text} for n, text in enumerate(texts)]
+
+
+def cases(url: str, *, silent: bool) -> dict[str, Any]:
+    """What every program asks, and by which names and keys.
+
+    Args:
+        url: the API's.
+        silent: whether to wait for the deadline of a stream, which takes 4 seconds.
+    """
+    talk = [{"role": "system", "content": "Be short."}, *said("hello", "hi", "and now?")]
+    talk[-1] = {"role": "user", "content": [{"type": "text", "text": "and now?"}]}
+    return {
+        "url": url,
+        "key": KEY,
+        "alone": ALONE,
+        "model": "mix",
+        "hello": said("hello"),
+        "talk": talk,
+        "long": said("word " * 400),
+        "overflow": said("word " * 9000),
+        "silent": silent,
+    }
+
+
+def write_keys(path: Path) -> Path:
+    """A file with the keys, as `slimmoa keys new` writes its lines."""
+    digest = key_line("alone", ALONE).removeprefix("alone: ")
+    path.write_text(f"{key_line('anna', KEY)}\nalone: {{key: '{digest}', concurrency: 1}}\n")
+    return path
 
 
 @pytest.fixture(scope="session")
-def endpoint(serving: Serving) -> Iterator[Endpoint]:
-    with serving(Recipe.model_validate(RECIPE)) as served:
+def endpoint(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    keys_file = write_keys(tmp_path_factory.mktemp("keys") / "keys.yaml")
+    with serving(Recipe.model_validate(recipe_of(keys_file))) as served:
         yield served
 
 
