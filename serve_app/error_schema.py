@@ -39,15 +39,16 @@ class ErrorReply(Described):
 def error_words(error: RequestError) -> str:
     """The message of an error, in words by which clients know an overflow of the context.
 
-    LiteLLM and agents look for OpenAI's sentence. LangChain looks for the code in the text of the error,
-    and OpenAI's Python client puts nothing but the message into that text since version 3.
+    LiteLLM and agents look for OpenAI's older sentence. LangChain looks for the code in the text of the
+    error, where OpenAI's Python client puts nothing but the message since version 3, and for OpenAI's
+    newer words in an error that ends a stream.
     """
     message = error.message
     if not isinstance(error, ContextTooLong):
         return message
     if "maximum context length is" not in message:  # an engine says it in its own words
         message = f"The conversation is longer than the model's context length: {message}"
-    return message if error.code in message else f"{message} ({error.code})"
+    return f"{message.rstrip('.')}. The request exceeds the context window ({error.code})."
 
 
 def error_body(error: RequestError) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from serve_app.http.pacing import with_keepalives
 from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
 from serve_app.http.responses_reply import ResponsesReply
-from serve_app.http.responses_request import parse_responses, sent_name
+from serve_app.http.responses_request import as_sent, parse_responses
 from serve_app.http.served_models import ServedModels
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
@@ -91,8 +91,7 @@ class ChatEndpoint:
             asked = parse_responses(body)
             return await self._answer(http, asked.chat, ResponsesReply(asked))
         except BadRequest as error:
-            error.param = sent_name(error.param)
-            raise
+            raise as_sent(error) from None
 
     async def _answer(self, http: Request, request: ChatRequest, reply: Reply) -> Response:
         key: Key = http.scope[KEY]

@@ -80,6 +80,17 @@ def sent_name(param: str | None) -> str | None:
     return RENAMED.get(param, param)
 
 
+def as_sent(error: BadRequest) -> BadRequest:
+    """The refusal of a chat completion in the names that its parameters have in the Responses API."""
+    renamed, words = sent_name(error.param), error.message
+    if renamed is not None and words.startswith(f"{error.param!r} "):
+        words = words.replace(repr(error.param), repr(renamed), 1)
+    if type(error) is BadRequest:
+        return BadRequest(words, param=renamed, model=error.model)
+    error.param = renamed
+    return error
+
+
 def _to_chat(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of the same chat completion."""
     chat = {name: value for name, value in fields.items() if name not in IGNORED}  # 4

@@ -73,8 +73,8 @@ const report = {
   streamed_reasoning: streamed.reasoning.join(""),
   events: streamed.events,
   degraded: [long.response.body?.moa?.degraded ?? null, long.response.body?.system_fingerprint ?? null],
-  again: await refusal(async () => { await ask({ messages: later(streamed.messages) }); }),
-  again_unstored: (await ask({ messages: later(streamed.messages), ...options({ store: false }) })).text,
+  second: await refusal(() => ask({ messages: later(streamed.messages) })),
+  again: (await ask({ messages: later(streamed.messages), ...options({ store: false }) })).text,
   busy: await busy(),
   tools: await refusal(() => ask({ tools: { weather } })),
   errors: {

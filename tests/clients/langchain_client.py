@@ -82,7 +82,8 @@ def main() -> None:
         gathered += chunk
     report = {
         "client": " ".join(
-            f"{name} {importlib.metadata.version(name)}" for name in ("langchain-openai", "langchain-core")
+            f"{name} {importlib.metadata.version(name)}"
+            for name in ("langchain-openai", "langchain-core")
         ),
         "chain": chain.invoke({"said": "hello"}),
         "whole": whole.content,
@@ -90,10 +91,8 @@ def main() -> None:
         "pieces": [chunk.content for chunk in streamed if chunk.content],
         "tokens": [whole.usage_metadata["total_tokens"], sum(usages)],
         "talk": chat().invoke(CASES["talk"]).content,
-        "again": chat()
-        .invoke([*convert_to_messages(HELLO), whole, HumanMessage("and now?")])
-        .content,
-        "shows moa": "moa" in str(long),
+        "again": chat().invoke([*convert_to_messages(HELLO), whole, HumanMessage("and now?")]).content,
+        "shows moa": "missing" in str(long),
         "degraded": [
             long.response_metadata.get("system_fingerprint"),
             gathered.response_metadata.get("system_fingerprint"),

@@ -17,13 +17,16 @@ import openai
 
 CASES: dict[str, Any] = json.loads(os.environ["CASES"])
 HELLO = CASES["hello"]
+TOOL = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
 
 
 def access(model: str = CASES["model"], key: str = CASES["key"]) -> dict[str, Any]:
     return {"model": f"openai/{model}", "api_base": CASES["url"], "api_key": key}
 
 
-def ask(messages: Any = HELLO, model: str = CASES["model"], key: str = CASES["key"], **more: Any) -> Any:
+def ask(
+    messages: Any = HELLO, model: str = CASES["model"], key: str = CASES["key"], **more: Any
+) -> Any:
     more = {"max_retries": 0, "num_retries": 0} | more
     return litellm.completion(messages=messages, **access(model, key), **more)
 
@@ -68,7 +71,9 @@ async def leave() -> int:
 
 def busy() -> dict[str, Any]:
     """A key for one answer at a time: refused while another is written, and let in behind it."""
-    holder = threading.Thread(target=ask, kwargs={"model": "slow", "key": CASES["alone"], "max_tokens": 60})
+    holder = threading.Thread(
+        target=ask, kwargs={"model": "slow", "key": CASES["alone"], "max_tokens": 60}
+    )
     holder.start()
     time.sleep(0.2)
     refused = refusal(lambda: ask(key=CASES["alone"]))
@@ -114,7 +119,7 @@ def main() -> None:
             "overflow": refusal(lambda: ask(CASES["overflow"])),
             "streamed overflow": refusal(lambda: list(ask(CASES["overflow"], stream=True))),
             "parameter": refusal(lambda: ask(n=2)),
-            "tools": refusal(lambda: ask(tools=[], tool_choice="required")),
+            "tools": refusal(lambda: ask(tools=[TOOL], tool_choice="required")),
             "form": refusal(lambda: ask(response_format={"type": "json_object"})),
             "stream": refusal(lambda: CASES["silent"] and list(ask(model="silent", stream=True))),
         },

@@ -15,8 +15,15 @@ HOME = tempfile.TemporaryDirectory()
 LLM = [str(Path(sys.executable).parent / "llm")]
 """The command of the environment that runs this program."""
 MODELS = [
-    {"model_id": name + suffix, "model_name": name, "api_base": CASES["url"], "api_key_name": "slimmoa",
-     "supports_schema": True, "supports_tools": True, **more}
+    {
+        "model_id": name + suffix,
+        "model_name": name,
+        "api_base": CASES["url"],
+        "api_key_name": "slimmoa",
+        "supports_schema": True,
+        "supports_tools": True,
+        **more,
+    }
     for name in ("mix", "nobody", "broken", "slow", "silent")
     for suffix, more in (("", {}), ("-responses", {"responses": True}))
 ]
@@ -26,7 +33,12 @@ def run(*words: str, key: str = CASES["key"], text: str | None = None) -> list[A
     """What a command printed, and how it ended."""
     env = os.environ | {"LLM_USER_PATH": HOME.name}
     done = subprocess.run(
-        [*LLM, *words, "--key", key], env=env, input=text or "", capture_output=True, text=True, timeout=60
+        [*LLM, *words, "--key", key],
+        env=env,
+        input=text or "",
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return [done.returncode, done.stdout.strip(), done.stderr.strip().splitlines()[-1:]]
 
@@ -35,7 +47,9 @@ def leave() -> list[Any]:
     """End the command in the middle of an answer, as Ctrl+C does."""
     env = os.environ | {"LLM_USER_PATH": HOME.name}
     command = [*LLM, "-m", "slow", "hello", "--key", CASES["alone"]]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
+    with subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as writer:
         assert writer.stdout is not None
         read = writer.stdout.read(10)
         refused = run("-m", "mix", "hello", key=CASES["alone"])

@@ -96,7 +96,7 @@ console.log(
       broken: await refusal(() => ask(hello, { model: "broken" })),
       key: await refusal(() => client("wrong").models.list()),
       overflow: await refusal(() => ask(cases.overflow)),
-      "streamed overflow": await refusal(() => ask(cases.overflow, { stream: true })),
+      "streamed overflow": await refusal(() => all(ask(cases.overflow, { stream: true }))),
       parameter: await refusal(() => ask(hello, { n: 2 })),
       tools: await refusal(() => ask(hello, { tool_choice: "required" })),
       form: await refusal(() => ask(hello, { response_format: { type: "json_object" } })),

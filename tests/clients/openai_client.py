@@ -57,7 +57,9 @@ def busy() -> dict[str, Any]:
     """A key for one answer at a time: refused while another is written, and let in behind it."""
     stream = client(CASES["alone"]).chat.completions.create(model="slow", messages=HELLO, stream=True)
     read = [next(stream) for _ in range(3)]
-    refused = refusal(lambda: client(CASES["alone"]).chat.completions.create(model=MODEL, messages=HELLO))
+    refused = refusal(
+        lambda: client(CASES["alone"]).chat.completions.create(model=MODEL, messages=HELLO)
+    )
     threading.Timer(0.2, stream.close).start()
     again = client(CASES["alone"], 3).chat.completions.create(model=MODEL, messages=HELLO)
     return {"read": len(read), "refused": refused, "again": again.choices[0].message.content}
@@ -79,9 +81,9 @@ def main() -> None:
         "pieces": asyncio.run(pieces()),
         "tokens": [whole.usage.total_tokens, streamed[-1].usage.total_tokens],
         "talk": ask(CASES["talk"]).choices[0].message.content,
-        "again": ask(
-            [*HELLO, whole.choices[0].message, {"role": "user", "content": "and now?"}]
-        ).choices[0].message.content,
+        "again": ask([*HELLO, whole.choices[0].message, {"role": "user", "content": "and now?"}])
+        .choices[0]
+        .message.content,
         "proposals": [proposal["text"] for proposal in shown.moa["proposals"]],
         "events": [chunk.moa["type"] for chunk in streamed if hasattr(chunk, "moa")],
         "degraded": [
@@ -91,13 +93,13 @@ def main() -> None:
             longer[-1].system_fingerprint,
         ],
         "responses": responses(),
-        "busy": busy(),
+        "busy": busy() if CASES["alone"] else None,
         "errors": {
             "unknown": refusal(lambda: ask(model="nobody")),
             "broken": refusal(lambda: ask(model="broken")),
             "key": refusal(lambda: client("wrong").models.list()),
             "overflow": refusal(lambda: ask(CASES["overflow"])),
-            "streamed overflow": refusal(lambda: ask(CASES["overflow"], stream=True)),
+            "streamed overflow": refusal(lambda: list(ask(CASES["overflow"], stream=True))),
             "parameter": refusal(lambda: ask(n=2)),
             "tools": refusal(lambda: ask(tool_choice="required")),
             "form": refusal(lambda: ask(response_format={"type": "json_object"})),

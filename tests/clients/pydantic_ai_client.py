@@ -1,5 +1,5 @@
 """A user's program with pydantic-ai, by chat completions and by the Responses API, which is its default
-for OpenAI's models; and with instructor. Prints what it got as JSON."""
+for OpenAI's models. Prints what it got as JSON."""
 
 import asyncio
 import importlib.metadata
@@ -8,7 +8,6 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import instructor
 import openai
 from pydantic import BaseModel
 from pydantic_ai import Agent
@@ -68,8 +67,7 @@ class Client:
             "whole": whole.output,
             "finish": response.finish_reason,
             "pieces": pieces,
-            "tokens": [(whole.usage() if callable(whole.usage) else whole.usage).total_tokens,
-                       (usage() if callable(usage) else usage).total_tokens],
+            "tokens": [whole.usage.total_tokens, usage.total_tokens],
             "again": (await self.agent().run("and now?", message_history=talk)).output,
             "thinking": [part.content for part in response.parts if part.part_kind == "thinking"],
             "degraded": ["degraded" in str(long), str(long.provider_details)],
@@ -81,33 +79,18 @@ class Client:
                 "overflow": await self.refusal(lambda: self.agent().run(OVERFLOW)),
                 "streamed overflow": await self.refusal(lambda: self.stream("mix", OVERFLOW)),
                 "tools": await self.refusal(lambda: self.agent(output_type=Weather).run("hello")),
-                "stream": CASES["silent"] and await self.refusal(lambda: self.stream("silent", "hello")),
+                "stream": CASES["silent"]
+                and await self.refusal(lambda: self.stream("silent", "hello")),
             },
         }
 
 
-def structured(mode: instructor.Mode) -> list[Any]:
-    """What instructor says of an answer in a form."""
-    client = instructor.from_openai(
-        openai.OpenAI(base_url=CASES["url"], api_key=CASES["key"], max_retries=0), mode=mode
-    )
-    try:
-        client.create(model="mix", messages=CASES["hello"], response_model=Weather, max_retries=0)
-    except Exception as error:  # noqa: BLE001  # the report shows which it was
-        return [type(error).__name__, str(error)]
-    return []
-
-
 async def main() -> None:
-    modes = (instructor.Mode.TOOLS, instructor.Mode.JSON, instructor.Mode.JSON_SCHEMA, instructor.Mode.MD_JSON)
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in ("pydantic-ai-slim", "openai"))
     report = {
-        "client": " ".join(
-            f"{name} {importlib.metadata.version(name)}"
-            for name in ("pydantic-ai-slim", "instructor", "openai")
-        ),
+        "client": " ".join(versions),
         "chat": await Client(OpenAIChatModel).report(),
         "responses": await Client(OpenAIResponsesModel).report(),
-        "instructor": {mode.name: structured(mode) for mode in modes},
     }
     print(json.dumps(report))
 

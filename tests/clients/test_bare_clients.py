@@ -67,7 +67,7 @@ def requests(url: str) -> Requests:
         post("unknown", chat(model="nobody")),
         post("broken", chat(model="broken", stream=True)),
         post("key", chat(), "wrong"),
-        post("overflow", chat("overflow", stream=True)),
+        post("overflow", chat("overflow")),
         post("parameter", chat(n=2)),
         post("held", chat(model="slow", stream=True), ALONE, "hold"),
         post("busy", chat(), ALONE),

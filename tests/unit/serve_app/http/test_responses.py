@@ -261,7 +261,11 @@ def test_what_changes_nothing_is_taken(name: str) -> None:
         ({"previous_response_id": "resp_1"}, "previous_response_id", "keeps no responses"),
         ({"conversation": "conv_1"}, "conversation", "keeps no responses"),
         ({"background": True}, "background", "is not supported here"),
-        ({"text": {"format": {"type": "json_object"}}}, "text.format", "is not supported here"),
+        (
+            {"text": {"format": {"type": "json_object"}}},
+            "text.format",
+            "'text.format' is not supported",
+        ),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0", "keeps no responses"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0", "set `store` to false"),
         ({"input": [{"id": "x"}]}, "input.0", "keeps no responses"),
