@@ -81,9 +81,9 @@ class ResponsesReply:
     def error(self, error: RequestError) -> str:
         """The end of a stream that fails after it began: the error, then the failed response.
 
-        Most clients (OpenAI's, pydantic-ai) raise an exception at an event with an `error` object, which
-        OpenAI's servers send before `response.failed`; OpenAI's reference has the same fields beside the
-        event's type. Without that event a failed response looks to them like an empty answer.
+        OpenAI's clients raise an exception at an event with an `error` object. Without one, pydantic-ai
+        takes a failed response for an empty answer and asks again. OpenAI's reference has the same
+        fields beside the event's type.
         """
         told = error_body(error)["error"]
         flat = {name: told[name] for name in ("code", "message", "param")}

@@ -1,7 +1,7 @@
 """A served mixture for the clients that users bring, and an environment with these clients.
 
-The clients are installed once into the user's cache, in fixed versions: they bring versions of their own
-of much that we have too. Those that CI runs take 0.4 GB, and all of them 3 GB.
+The clients are installed once into the user's cache, in fixed versions, because they bring versions of
+their own of much that we have too. Those that CI runs take 0.4 GB, and all of them 3 GB.
 """
 
 import hashlib
@@ -74,8 +74,8 @@ def cases(url: str, *, silent: bool) -> dict[str, Any]:
         url: the API's.
         silent: whether to wait for the deadline of a stream, which takes 8 seconds.
     """
-    talk = [{"role": "system", "content": "Be short."}, *said("hello", "hi", "and now?")]
-    talk[-1] = {"role": "user", "content": [{"type": "text", "text": "and now?"}]}
+    now = {"role": "user", "content": [{"type": "text", "text": "and now?"}]}
+    talk = [{"role": "system", "content": "Be short."}, *said("hello", "hi"), now]
     return {
         "url": url,
         "key": KEY,
@@ -127,7 +127,7 @@ def python_with(requirements: str) -> str:
 
 
 def node_folder(name: str) -> Path:
-    """A folder with the packages of `NAME.json`, installed into the user's cache, for a script in it."""
+    """A folder of the user's cache with the packages of `NAME.json` installed, for a script in it."""
     if shutil.which("npm") is None:
         pytest.skip("JavaScript's clients need node and npm")
     package, lock = HERE / f"{name}.json", HERE / f"{name}-lock.json"

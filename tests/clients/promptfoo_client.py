@@ -37,7 +37,16 @@ def evaluated(*providers: dict[str, Any], said: str = "hello") -> dict[str, Any]
     }
     path, found = Path(HOME.name, "config.json"), Path(HOME.name, "found.json")
     path.write_text(json.dumps(config))
-    command = [*sys.argv[1:], "eval", "-c", path, "-o", found, "--no-cache", "--no-progress-bar"]
+    command: list[str | Path] = [
+        *sys.argv[1:],
+        "eval",
+        "-c",
+        path,
+        "-o",
+        found,
+        "--no-cache",
+        "--no-progress-bar",
+    ]
     subprocess.run(command, env=os.environ | QUIET, stdout=subprocess.DEVNULL, timeout=100, check=False)
     results = json.loads(found.read_text())["results"]["results"]
     return {result["provider"]["label"]: _told(result) for result in results}

@@ -37,7 +37,7 @@ class Client:
     async def refusal(self, act: Callable[[], Awaitable[Any]]) -> list[Any]:
         try:
             await act()
-        except Exception as error:  # noqa: BLE001  # the report shows which it was
+        except Exception as error:  # the report shows which it was
             return [type(error).__name__, getattr(error, "status_code", None), None, None, str(error)]
         return []
 

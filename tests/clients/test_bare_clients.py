@@ -1,5 +1,5 @@
-"""HTTP clients without any knowledge of OpenAI's API, with their own defaults: curl, and those of the JDK
-and of Go, which read events as OpenAI's clients for their languages do."""
+"""HTTP clients without any knowledge of OpenAI's API, with their own defaults: curl, and those of the
+JDK and of Go, which read events as OpenAI's clients for their languages do."""
 
 import base64
 import json

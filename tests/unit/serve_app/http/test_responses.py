@@ -178,8 +178,7 @@ async def test_openais_client_raises_such_a_failure(
     for model in ("one", "two"):
         (await puppets.call(model)).fail(EngineError("it broke", model=model))
     with pytest.raises(openai.APIError, match="it broke") as failure:
-        async for event in stream:
-            assert event.type in ("response.created", "response.in_progress")
+        [event async for event in stream]
     assert failure.value.code == "quorum_not_met"
 
 
