@@ -27,7 +27,7 @@ from serve_app.http.responses_request import REASONING_ID, ResponsesRequest
 from serve_app.http.sse import COMMENT, in_one_line
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDone, Summary
 
-ECHOED = ("instructions", "max_output_tokens", "metadata", "reasoning", "temperature", "top_p", "user")
+ECHOED = ("instructions", "max_output_tokens", "temperature", "top_p")
 """Parameters of the request that the response repeats."""
 
 UNFINISHED = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -225,6 +225,9 @@ class ResponsesReply:
             "truncation": "disabled",
             "usage": None,
             **{name: fields.get(name) for name in ECHOED},
+            "metadata": _texts(fields.get("metadata")),
+            "reasoning": {"effort": self._request.chat.reasoning_effort, "summary": None},
+            "user": user if isinstance(user := fields.get("user"), str) else None,
             **changes,
         }
 
@@ -232,6 +235,13 @@ class ResponsesReply:
         event = {"type": name, "sequence_number": self._sequence, **fields}
         self._sequence += 1
         return f"event: {name}\ndata: {in_one_line(to_json(event).decode())}\n\n"
+
+
+def _texts(metadata: Any) -> dict[str, str] | None:
+    """The metadata of a request, which nobody has read, as far as a response can have them."""
+    if not isinstance(metadata, dict):
+        return None
+    return {name: value for name, value in metadata.items() if isinstance(value, str)}
 
 
 def _status(summary: Summary) -> str:

@@ -38,6 +38,19 @@ async def refusal(http: httpx.AsyncClient, content: bytes, status: int = 400) ->
     return error
 
 
+async def test_a_field_that_is_nested_too_deeply_is_named(http: httpx.AsyncClient) -> None:
+    deep: Any = "x"
+    for _ in range(300):
+        deep = [{"a": deep}]
+    for fields, param in (
+        ({"chat_template_kwargs": deep}, "chat_template_kwargs"),
+        ({"stop": deep}, "stop"),
+    ):
+        error = await refusal(http, body(**fields))
+        assert (error["param"], error["message"]) == (param, f"{param!r} is nested too deeply")
+    assert (await http.post(CHAT, json=MIXTURE | {"metadata": deep})).status_code == 200  # never read
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
