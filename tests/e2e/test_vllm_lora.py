@@ -170,7 +170,7 @@ class TestAdapters:
         """The tensors of the engine, by their shapes, as its own process tells them."""
         from cluster.plan.lora import joined, read_adapter
 
-        (found,) = await engine._llm.collective_rpc(reserved_for_adapters)
+        (found,) = await engine._runner.llm.collective_rpc(reserved_for_adapters)
         planned = joined([read_adapter(folder) for folder in folders.values()]).on("cpu")
         print(f"reserved {found} bytes, planned {planned.reserved_bytes}")
         assert found == planned.reserved_bytes

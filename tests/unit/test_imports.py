@@ -83,7 +83,7 @@ HOMES = {
     },
     "ray": CLUSTER,
     "transformers": {"cluster.plan.class_defaults"},
-    "vllm": {"actors.engines.vllm"},
+    "vllm": {"actors.engines.vllm_library"},
     "fastapi": HTTP,
     "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,
