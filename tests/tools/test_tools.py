@@ -1,6 +1,7 @@
 """Evaluation tools and load generators of others, unmodified, against the default recipe.
 
-Not a part of `make test`: `make test-tools` installs 2 GB once, and takes some minutes.
+Not a part of `make test`: `make test-tools` installs 2.5 GB once, and takes some minutes. With the
+environment variable TOOLS_URL, the tools ask the server of `slimmoa serve tiny_cpu` that runs there.
 """
 
 import json
@@ -59,7 +60,8 @@ def test_alpaca_eval_answers_and_judges(run: Run, endpoint: Endpoint, tmp_path: 
     for name, model in (("model", MIXTURE), ("reference", JUDGE), ("judge", JUDGE)):
         text = (HERE / ("judge.yaml" if name == "judge" else "model.yaml")).read_text()
         (tmp_path / name).mkdir()
-        written = text.replace("NAME", model).replace("PROMPT", str(prompt))
+        asked = str(HERE / "judge.txt") if name == "judge" else str(prompt)
+        written = text.replace("NAME", model).replace("PROMPT", asked)
         (tmp_path / name / "configs.yaml").write_text(written)
     own = [{"instruction": r["question"], "output": r["answer"], "generator": "x"} for r in ROWS]
     (tmp_path / "set.json").write_text(json.dumps(own))
