@@ -1,5 +1,7 @@
 """Which answers take a second call, and what that call reads."""
 
+from typing import Any
+
 import pytest
 
 from actors.engine import FinishReason
@@ -89,7 +91,7 @@ BOUNDED = {"max_tokens": 20, "thinking_tokens": 10}
     ],
 )
 def test_an_answer_without_text_takes_a_second_call(
-    prompt: str, sampling: dict, pieces: list[Piece], between: str, room: int
+    prompt: str, sampling: dict[str, Any], pieces: list[Piece], between: str, room: int
 ) -> None:
     reader = THINK.reader(Sampling(**sampling), prompt)
     text, _, finish = reads(reader, *pieces)
@@ -115,7 +117,7 @@ def test_an_answer_without_text_takes_a_second_call(
     ],
 )
 def test_other_answers_end_with_their_call(
-    prompt: str, sampling: dict, pieces: list[Piece], expected: tuple
+    prompt: str, sampling: dict[str, Any], pieces: list[Piece], expected: tuple[str, str, str]
 ) -> None:
     reader = THINK.reader(Sampling(**sampling), prompt)
     assert reads(reader, *pieces) == expected
