@@ -187,7 +187,8 @@ async def test_an_error_of_the_second_call_is_the_answers(make: Make) -> None:
 
 def test_the_grammar_of_the_second_call_begins_with_text() -> None:
     grammar = with_text(["<|im_end|>", "[INST]", "◁think▷"])
-    assert grammar.startswith("root ::= [^\\U00000009") and grammar.endswith("] [^\\x00]*")
+    assert grammar.startswith("root ::= [^\\U00000009")
+    assert grammar.endswith("] [^\\x00]*")
     for first in "\n <[◁\u3000":
         assert f"\\U{ord(first):08X}" in grammar
     assert f"\\U{ord('a'):08X}" not in grammar
