@@ -86,7 +86,9 @@ class Chat:
             return Answer(AnswerReader((), sampling), (), [])
         tokens = list(prompt["prompt_token_ids"])
         tail = tokenizer.decode(tokens[-TAIL_TOKENS:], skip_special_tokens=False)
-        return Answer(self._marks.reader(sampling, tail), family.begins, tokens)
+        # Where a family ends a thought by more than its end mark, that mark may end the answer too.
+        marks = family.begins if family.close else (*family.begins, family.end)
+        return Answer(self._marks.reader(sampling, tail), marks, tokens)
 
 
 class Answer:
@@ -94,13 +96,13 @@ class Answer:
 
     Args:
         reader: tells reasoning from text.
-        begins: the marks that begin a thought.
+        marks: the marks of thoughts, which the answer behind a thought must not have.
         prompt: the tokens of the prompt.
     """
 
-    def __init__(self, reader: AnswerReader, begins: Sequence[str], prompt: Sequence[int]) -> None:
+    def __init__(self, reader: AnswerReader, marks: Sequence[str], prompt: Sequence[int]) -> None:
         self._reader = reader
-        self._begins = begins
+        self._marks = marks
         self._prompt = prompt
         self._written = 0
 
@@ -138,7 +140,8 @@ class Answer:
     ) -> tuple[list[int], dict[str, Any]]:
         """The prompt and the arguments with which the model answers behind its thought.
 
-        The answer does not begin with a blank, unless it has a form of its own, and begins no thought.
+        The answer does not begin with a blank, unless it has a form of its own, and has no mark of
+        a thought.
 
         Args:
             tokenizer: vLLM's tokenizer of the model.
@@ -152,7 +155,7 @@ class Answer:
         self._written = reader.written
         least = min(max(1, arguments.get("min_tokens", 0)), most)  # the message must not end at once
         answer = {"thinking_token_budget": None, "max_tokens": most, "min_tokens": least}
-        answer |= {"bad_words": [*arguments.get("bad_words", ()), *self._begins]}
+        answer |= {"bad_words": [*arguments.get("bad_words", ()), *self._marks]}
         return [*self._prompt, *thought], {FORM: WITH_TEXT, **arguments, **answer}
 
 

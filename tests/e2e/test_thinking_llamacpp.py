@@ -8,9 +8,9 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
 import pytest
+import pytest_asyncio
 
 from actors.engine import NONE, Delta, Message, Share, collect_answer, merge
 from actors.engines.llamacpp import LlamaCppEngine
@@ -22,7 +22,7 @@ from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDelta, ProposalDone, ProposalDropped
 from tests.e2e.gguf_edit import CONTROL, USER_DEFINED, edited
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.asyncio(loop_scope="module")]
 
 SMOLLM = load("tiny_cpu").models["smollm2-135m"]
 TEMPLATE = (
@@ -32,6 +32,8 @@ TEMPLATE = (
 )
 QUESTION: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
 ON = {"template": {"enable_thinking": True}}
+AT_ONCE = {"extra": {"logit_bias": {"2": 100}}}
+"""Ends every message at once: 2 is SmolLM2's `<|im_end|>`."""
 
 
 @pytest.fixture(scope="module", params=[CONTROL, USER_DEFINED], ids=["control", "user-defined"])
@@ -49,7 +51,7 @@ def make(thinker: Path, **settings: Any) -> LlamaCppEngine:
     return LlamaCppEngine("thinker", LlamaCppModel.model_validate(usual | settings), Share(threads=2))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(thinker: Path) -> AsyncIterator[LlamaCppEngine]:
     engine = make(thinker)
     await engine.start()
@@ -95,37 +97,19 @@ async def test_a_thought_ends_at_its_limit_and_the_answer_has_its_own(engine: Ll
     assert none.reasoning == ""
 
 
-async def token(engine: LlamaCppEngine, text: str) -> str:
-    """The number of the token that stands for a text."""
-    body = {"content": text, "parse_special": True}
-    (number,) = (await engine._alive().ask("/tokenize", body))["tokens"]
-    return str(number)
-
-
 async def test_a_message_that_ends_without_an_answer_is_answered_in_a_second_call(
     engine: LlamaCppEngine,
 ) -> None:
-    ends, breaks = await token(engine, "<|im_end|>"), await token(engine, "\n")
-    at_once = {"extra": {"logit_bias": {ends: 100, breaks: 60}}}  # else the model would write breaks
-    behind = {"extra": {"logit_bias": {await token(engine, "</think>"): 100, ends: 80}}}
     prompt = len(await engine.token_ends(QUESTION, {"enable_thinking": True}))
-    bounded = ON | {"max_tokens": 6, "thinking_tokens": 32}
-    for case, sampling, first in (
-        ("within", bounded | at_once, 1),
-        ("behind", bounded | behind, 2),
-        ("unbounded", ON | at_once, 1),
-        ("a stop text", bounded | {"stop": ["France"], "seed": 1}, None),
-        ("drawn", bounded | at_once | {"temperature": 1.0, "seed": 7}, 1),
-        ("with log-probabilities", bounded | at_once | {"top_logprobs": 1}, 1),
-    ):
-        whole = await answer(engine, **sampling)
-        assert (whole.finish_reason, whole.prompt_tokens) == ("stop" if first else ANY, prompt), case
-        assert whole.text.strip() == whole.text.lstrip() != "", case
-        assert "think" not in whole.text + whole.reasoning, case
-        if first:  # a thought's end, the mark with its line breaks, one word and the answer's end
-            assert whole.completion_tokens == first + 3 + 2, case
-        if "top_logprobs" in sampling:
-            assert "".join(each["token"] for each in whole.logprobs) == whole.text
+    mark = await engine._alive().mark_tokens("\n</think>\n\n")
+    sampling = ON | {"max_tokens": 6} | AT_ONCE
+    for more in ({"thinking_tokens": 32}, {}, {"thinking_tokens": 9, "temperature": 1.0, "seed": 7}):
+        whole = await answer(engine, **sampling, **more)
+        assert (whole.finish_reason, whole.prompt_tokens) == ("stop", prompt)
+        assert whole.text == whole.text.lstrip() != ""
+        assert "think" not in whole.text + whole.reasoning
+        # The thought's end, the mark with its line breaks, one word and the answer's end.
+        assert whole.completion_tokens == 1 + mark + 2
 
 
 @pytest.mark.parametrize("limit", [{}, {"thinking_tokens": 6}], ids=["unbounded", "bounded"])
@@ -134,8 +118,10 @@ async def test_a_form_holds_for_the_answer_and_not_for_the_thought(
 ) -> None:
     schema = {"type": "object", "properties": {"city": {"const": "Paris"}}, "required": ["city"]}
     structure = {"json_schema": schema | {"additionalProperties": False}}
-    ends = {await token(engine, "</think>"): 12}  # this model was never taught to end a thought
-    extra = {"structure": structure, "logit_bias": ends}
+    body = {"content": "</think>", "parse_special": True}
+    (end,) = (await engine._alive().ask("/tokenize", body))["tokens"]
+    # This model was never taught to end a thought.
+    extra = {"structure": structure} | ({} if limit else {"logit_bias": {str(end): 100}})
     whole = await answer(engine, **ON, **limit, extra=extra, max_tokens=48)
     assert json.loads(whole.text) == {"city": "Paris"}
     assert "{" not in whole.reasoning
@@ -183,11 +169,12 @@ class Alone:
     ("thinking", "causes"),
     [
         ({"thinking_tokens": 6}, []),
+        ({"thinking_tokens": 6} | AT_ONCE, []),
         # Without a thought, this small model would end its answer at once.
         ({"template": {"enable_thinking": False}, "extra": {"ignore_eos": True}}, []),
         ({}, ["only_reasoning"] * 2),  # nothing holds the thought back, and it uses up all tokens
     ],
-    ids=["bounded", "off", "unbounded"],
+    ids=["bounded", "bounded-and-ends-at-once", "off", "unbounded"],
 )
 async def test_a_mixture_of_a_model_that_thinks(
     engine: LlamaCppEngine, thinking: dict[str, Any], causes: list[str]

@@ -96,7 +96,6 @@ class TestThinking:
         self, engine: Any, budget: int
     ) -> None:
         free = await answer(engine, **ON, max_tokens=24)
-        assert free.text == ""
         bounded = await answer(engine, **ON, max_tokens=5, thinking_tokens=budget)
         print(f"{budget}: {bounded}")
         assert free.reasoning.startswith(bounded.reasoning.strip())
@@ -146,10 +145,11 @@ class TestThinking:
         )
         bias = {
             "end": {ends: 100, breaks: 60},  # else the model would write breaks
-            "blank": {breaks: 100, ends: 120},
+            "blank": {breaks: 100, ends: 90},
             "thought": {closes: 100, ends: 80},
         }[favoured]
-        for limit in ({"thinking_tokens": 32}, {}):
+        # Without a limit of its own, a thought that does not end would use up all tokens.
+        for limit in ({"thinking_tokens": 32}, {}) if favoured == "end" else ({"thinking_tokens": 32},):
             settings = ON | limit | {"max_tokens": 6, "extra": {"logit_bias": bias}}
             whole = await answer(engine, **settings, top_logprobs=0)
             print(f"{favoured}, {limit}: {whole}")

@@ -185,7 +185,7 @@ def test_a_message_that_ends_within_a_bounded_thought_is_answered_in_a_second_ca
         "max_tokens": 2,
         "min_tokens": 2,
         "thinking_token_budget": None,
-        "bad_words": ["<think>"],
+        "bad_words": ["<think>", "</think>"],
         "structured_outputs": WITH_TEXT,
     }
     assert not answer.is_unanswered
@@ -205,7 +205,7 @@ def test_the_form_of_an_answer_waits_for_the_end_of_the_thought(tmp_path: Path) 
     _, second = answer.second_call(mark, form)
     assert (second["structured_outputs"], second["bad_words"]) == (
         {"json_object": True},
-        ["x", "<think>"],
+        ["x", "<think>", "</think>"],
     )
     closed = Mark("<think>\n\n</think>\n\n")  # the model cannot think: one call is enough
     assert made.answer(closed, {"prompt_token_ids": [1]}, sampling).first_call(form) == form
