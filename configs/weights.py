@@ -171,10 +171,10 @@ WeightsSource = Annotated[
     Discriminator(
         _source_kind,
         custom_error_type="weights_source",
-       
-       
-        custom_error_message="a weights source needs one
-        of the keys 'path', 'hub' or 'wheels', such as " "{path: model.gguf} or {hub: owner/name, file: model.gguf}",
+        custom_error_message=(
+            "a weights source needs one of the keys 'path', 'hub' or 'wheels', such as "
+            "{path: model.gguf} or {hub: owner/name, file: model.gguf}"
+        ),
     ),
 ]
 

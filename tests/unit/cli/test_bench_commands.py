@@ -229,6 +229,6 @@ def test_a_judge_that_is_no_model_of_the_recipe_needs_a_url(run: Path) -> None:
 
 
 def test_an_address_that_is_no_url_is_refused(run: Path) -> None:
-    result = bench(f"grade {run} --judge m --judge-url localhost")
+    result = bench(f"grade {run} --judge m --judge-url ftp://localhost")
     assert result.exit_code == 1
-    assert "base_url" in result.stderr
+    assert "--judge-url: 'ftp://localhost' is not the URL of an API" in result.stderr

@@ -18,7 +18,7 @@ from cluster.plan.planner import CannotRun, plan
 from cluster.plan.quantization import quantization_refusal, refusal, settings_refusal, settings_remark
 from cluster.plan.runnable import recipe_obstacles
 from cluster.plan.task import PlanningTask
-from configs.schema import Recipe
+from configs.schema import Recipe, VllmModel
 
 LLAMA = {
     "model_type": "llama",
