@@ -1,5 +1,18 @@
-"""`python -m cli`: the command `slimmoa` by a module's name, as Ray jobs call it."""
+"""The command `slimmoa`, as the installed script, `python -m cli` and Ray jobs call it."""
 
-from cli.main import main
+from cli import stopping
 
-main()
+
+def main() -> None:
+    """Run the command line, and end with the exit code of a signal if one comes."""
+    stopping.run(_command)
+
+
+def _command() -> None:
+    from cli.main import app  # only now: the imports take long enough for a Ctrl-C
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

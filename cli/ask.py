@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from cli import stopping
 from cli.console import err, exit_on_user_error, fail, out
 from cli.options import LOCAL_URL, KeyOption, ModelOption, ProposalsOption, SystemOption, UrlOption
 
@@ -59,7 +60,8 @@ def chat(
         client = _client(url, api_key)
         name = model or client.mixture()
         err.print(Text(f"{name} at {url}   /reset   /exit", style="dim"))
-        client.chat(name, _system(system), proposals=proposals)
+        with stopping.own_interrupts():
+            client.chat(name, _system(system), proposals=proposals)
 
 
 def _text(question: str) -> str:

@@ -25,7 +25,7 @@ from cli.bench_options import (
     no_device,
     submit_if_address,
 )
-from cli.console import err, exit_on_user_error, fail, load_or_fail, show
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, show
 
 if TYPE_CHECKING:
     from configs.schema import Recipe
@@ -43,15 +43,31 @@ def run(
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; made, or gone on with.")],
     dataset: Annotated[
         str | None,
-        typer.Option("--set", help="alpaca_eval, mt_bench, arena_hard, or a file of prompts."),
+        typer.Option(
+            "--set", help="alpaca_eval, mt_bench, arena_hard, arena_hard_v2.0, or a file of prompts."
+        ),
     ] = None,
     config: Annotated[str | None, typer.Option(help="Recipe file, or the name of a preset.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, max=MOST_ROWS, help="Only the set's first rows.")
     ] = None,
+    offset: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MOST_ROWS, help="Leave out so many rows first; the others keep their numbers."
+        ),
+    ] = 0,
     column: Annotated[
-        str | None, typer.Option(help="The file's column with the prompts, if several could be.")
+        str | None,
+        typer.Option(help="The file's column with the prompts, if its name is not a usual one."),
     ] = None,
+    recipe_temperature: Annotated[
+        bool,
+        typer.Option(
+            "--recipe-temperature",
+            help="Answer at the recipe's temperature, also where the benchmark gives one (MT-Bench).",
+        ),
+    ] = False,
     members: Annotated[
         bool, typer.Option("--members", help="Also answer with each model of the mixture alone.")
     ] = False,
@@ -80,8 +96,14 @@ def run(
 
     recipe = None if config is None else load_or_fail(config)
     with exit_on_user_error():
-        loaded = None if dataset is None else load_set(dataset, limit, column)
-        also = list(alone or ())
+        loaded = None
+        if dataset is not None:
+            own = not recipe_temperature
+            with busy(f"the set {dataset}"):
+                loaded = load_set(dataset, limit, column, offset, own_temperatures=own)
+            if loaded.left_out:
+                err.print(f"{loaded.left_out} conversations without a question are left out")
+        also = list(dict.fromkeys(alone or ()))
         if members:
             also += sorted(mixture(recipe or _recipe_of(folder)).models - set(also))
         task = RunTask(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
@@ -110,21 +132,40 @@ def status(folder: RunArgument, as_json: JsonOption = False) -> None:
 @bench.command("import")
 def import_(
     folder: RunArgument,
-    file: Annotated[Path, typer.Argument(help="Outputs: instruction or index, and output.")],
+    file: Annotated[
+        Path, typer.Argument(help="Outputs of AlpacaEval, FastChat, Arena-Hard, ..., or a table.")
+    ],
     name: Annotated[str, typer.Option(help="What the generator is called in this run.")],
+    column: Annotated[
+        str | None, typer.Option(help="The column with the prompts, or with ids or positions of rows.")
+    ] = None,
+    output_column: Annotated[str | None, typer.Option(help="The column with the outputs.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--set", help="Make the run, over this set: no model and no recipe is needed."),
+    ] = None,
 ) -> None:
-    """Add a file of outputs as a generator: a baseline, or somebody else's model."""
+    """Add a file of outputs as a generator: a baseline, or somebody else's model.
+
+    Rows without an output are counted; no figure counts them as lost.
+    """
     from jobs.folder_lock import lock_folder
+    from jobs.sets import load_set
+    from jobs.sets.output_shapes import OutputColumns
     from jobs.sets.outputs import import_outputs
     from jobs.store import Store
 
     with exit_on_user_error():
-        must_be_run(folder)
+        if dataset is None:
+            must_be_run(folder)
+        loaded = None if dataset is None else load_set(dataset)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
-            unused = import_outputs(store, file, name)
-            count = store.answered_count(name)
-    more = f"; {unused} outputs are of no row" if unused else ""
-    err.print(f"{count} answers of {name}{more}", highlight=False)
+            if loaded is not None:
+                from jobs.run import add_set
+
+                add_set(store, loaded, store.about())
+            done = import_outputs(store, file, name, OutputColumns(column, output_column))
+    err.print(f"{name}: {done}", highlight=False)
 
 
 @bench.command()
@@ -133,7 +174,11 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     generator: Annotated[str | None, typer.Option(help="Whose answers; the mixture's.")] = None,
     form: Annotated[
-        str, typer.Option(help="alpaca_eval (model_outputs.json), jsonl or parquet.")
+        str,
+        typer.Option(
+            help="alpaca_eval (model_outputs.json), fastchat, arena_hard, arena_hard_turns, jsonl or "
+            "parquet."
+        ),
     ] = "alpaca_eval",
     allow_partial: Annotated[bool, typer.Option(help="Leave out rows without an answer.")] = False,
 ) -> None:
@@ -144,7 +189,8 @@ def export(
     with exit_on_user_error(), Store.open(folder, read_only=True) as store:
         name = generator or _mixture_of(store)
         done = write(store, name, output, form, allow_partial=allow_partial)
-    err.print(f"{done.rows} answers of {name}: {output}", highlight=False)
+    less = f", without {done.left_out} rows that have no answer" if done.left_out else ""
+    err.print(f"{done.rows} answers of {name}{less}: {output}", highlight=False)
 
 
 bench.command()(judge)

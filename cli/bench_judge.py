@@ -1,6 +1,7 @@
 """The commands of `slimmoa bench` that ask a judge: judge, grade and ablate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,16 +59,24 @@ def grade(
         list[str] | None, typer.Option(help="Whose answers; all of them by default. Repeatable.")
     ] = None,
     prompt: PromptOption = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="Reference answers, such as FastChat's reference_answer/gpt-4.jsonl."),
+    ] = None,
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
     in_flight: InFlightOption = 256,
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns."""
+    """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns.
+
+    MT-Bench's judge sees reference answers for math, reasoning and coding only.
+    """
     submit_if_address(address)
     where = (judge_url, judge_key_env, prompt, in_flight)
-    _judge_and_show(_task(folder, judge, None, generator, *where, verbose=verbose))
+    task = _task(folder, judge, None, generator, *where, verbose=verbose)
+    _judge_and_show(replace(task, references=references))
 
 
 def ablate(
@@ -139,7 +148,9 @@ def _task(
         root = api_root(url, "--judge-url", adds_version=False)
         remote = RemoteJudge(judge, root, key_env)
     names = tuple(generators or ())
-    return EvaluationTask(folder, judge, baseline, names, remote, prompt, in_flight, verbose)
+    return EvaluationTask(
+        folder, judge, baseline, names, remote, prompt, in_flight=in_flight, verbose=verbose
+    )
 
 
 def _judge_and_show(task: "EvaluationTask") -> None:

@@ -4,6 +4,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from openai import (
@@ -13,14 +14,18 @@ from openai import (
     APITimeoutError,
     DefaultHttpxClient,
     OpenAI,
+    Timeout,
 )
 from rich.console import Console
 from rich.text import Text
 
 from cli.answer_view import AnswerView
+from cluster.waiting import tell_waiting
 from configs.errors import UserError
 from configs.urls import api_root, is_this_machine
 
+CONNECT_S = 10.0
+"""Longest time, in seconds, in which an endpoint has to accept a connection."""
 LONGEST = 400
 """Most characters of a server's message that are shown."""
 NO_API = "what answers at {url} is not an OpenAI-compatible API: {why}; look at --url"
@@ -50,7 +55,11 @@ class Client:
         if not (key.isascii() and key.isprintable()):
             raise Unusable("--api-key: a key has only letters, digits and signs of ASCII, and no space")
         self._openai = OpenAI(
-            base_url=self.url, api_key=key, max_retries=0, timeout=None, http_client=_http(self.url)
+            base_url=self.url,
+            api_key=key,
+            max_retries=0,
+            timeout=Timeout(None, connect=CONNECT_S),
+            http_client=_http(self.url),
         )
         self._console = console
         self._out = out
@@ -62,7 +71,7 @@ class Client:
             openai.APIError: the endpoint reports an error or does not answer.
             Unusable: what answers has no list of models.
         """
-        with self._as_an_api():
+        with self._as_an_api(), self._telling("its list of models"):
             for model in self._openai.models.list():
                 return str(model.id)
         raise Unusable(NO_API.format(url=self.url, why="its list of models is empty"))
@@ -88,7 +97,8 @@ class Client:
         """
         completions: Any = self._openai.chat.completions  # its overloads want literal arguments
         with self._as_an_api():
-            response = completions.create(**request, extra_body={"moa": {"events": True}})
+            with self._telling("the answer"):
+                response = completions.create(**request, extra_body={"moa": {"events": True}})
             return str(response.model_dump_json(indent=2))
 
     def show(self, request: dict[str, Any], *, proposals: bool) -> str:
@@ -100,13 +110,17 @@ class Client:
         """
         completions: Any = self._openai.chat.completions
         usage, events = {"include_usage": True}, {"moa": {"events": True}}
-        with (
-            self._as_an_api(),
-            completions.create(
-                **request, stream=True, stream_options=usage, extra_body=events
-            ) as chunks,
-        ):
+        with self._as_an_api(), self._telling("an answer"):
+            stream = completions.create(**request, stream=True, stream_options=usage, extra_body=events)
+        with self._as_an_api(), stream as chunks:
             return AnswerView(self._console, self._out, proposals=proposals).show(chunks)
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Say that the endpoint is waited for, while a block lasts."""
+        say = partial(self._console.print, highlight=False, markup=False)
+        with tell_waiting(f"{self.url} and {what}", say):
+            yield
 
     def chat(self, model: str, system: list[dict[str, str]], *, proposals: bool) -> None:
         """Read questions from standard input and show the answers until the user leaves.

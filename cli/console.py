@@ -20,6 +20,7 @@ from cli.system_errors import (
     refused_values,
     unicode_words,
 )
+from cluster.waiting import tell_waiting
 from configs.errors import RequestError, UserError
 from configs.load import read
 from configs.schema import Recipe
@@ -40,7 +41,7 @@ def show(table: Any) -> None:
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn an error that a user can mend into one message and exit code 1; Ctrl-C into exit code 130.
+    """Turn an error that a user can mend into one message and exit code 1.
 
     Such errors are `UserError`, `RequestError`, values that pydantic refuses, errors of an endpoint,
     text that is not UTF-8, and errors of the operating system about a port, a file or a cluster.
@@ -52,8 +53,6 @@ def exit_on_user_error() -> Iterator[None]:
     except BrokenPipeError:
         discard_output()
         raise typer.Exit(128 + signal.SIGPIPE) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
     except Exception as error:
         if (message := _message(error)) is None:
             raise
@@ -99,6 +98,31 @@ def _endpoint_message(error: Exception) -> str | None:
 
 def _root(path: str) -> str:
     return path.removesuffix("/models").removesuffix("/chat/completions")
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Say that the command waits, while the block lasts: with a spinner at a terminal, and elsewhere
+    with lines once the wait gets long.
+
+    Args:
+        what: what the command waits for, as it stands after "waiting for".
+    """
+    if not err.is_terminal:
+        with tell_waiting(what, lambda line: err.print(line, highlight=False, markup=False)):
+            yield
+        return
+    with (
+        err.status(Text(f"waiting for {what}")) as status,
+        tell_waiting(what, lambda line: status.update(Text(line))),
+    ):
+        yield
+
+
+def show_remarks(remarks: Iterable[str]) -> None:
+    """Print what a person should know of the cards that were found, a line each."""
+    for remark in dict.fromkeys(remarks):
+        err.print(remark, markup=False, highlight=False, soft_wrap=True)
 
 
 def load_or_fail(config: str) -> Recipe:

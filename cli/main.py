@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import ask, new, presets, recipes, serve
+from cli import ask, new, presets, recipes, serve, stopping
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 from cli.system_errors import option_words
@@ -75,5 +75,5 @@ def new_key(
 
 
 def main() -> None:
-    """Run the command line. The installed script `slimmoa` calls this function."""
-    app()
+    """Run the command line, for an installed script that is older than `cli/__main__.py`'s `main`."""
+    stopping.run(app)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cli.console import err, exit_on_user_error, fail
+from cli.console import busy, err, exit_on_user_error, fail, show_remarks
 from configs.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _find_models(asked: Sequence[str]) -> "dict[str, NamedModel]":
 
     found = {}
     for name in dict.fromkeys(asked):
-        with err.status(f"looking up {name}"):
+        with busy(f"the Hub, for {name},"):
             found[name] = find_model(name)
     return found
 
@@ -93,6 +93,7 @@ def _draft(
     from configs.new_recipe import Choices, NewModel, against_thinking, model_name
 
     cards = [card_by_name(name, n) for n, name in enumerate(card)] or detect_cards()
+    show_remarks(remark for each in cards for remark in each.remarks)
     counts = Counter(proposers or list(found))
     if len(counts) == 1 and len(found) == 1 and samples is None:
         samples = SELF_SAMPLES

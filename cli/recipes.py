@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.console import err, exit_on_user_error, load_or_fail, out, show, warn, write_file
+from cli.console import (
+    err,
+    exit_on_user_error,
+    load_or_fail,
+    out,
+    show,
+    show_remarks,
+    warn,
+    write_file,
+)
 from cli.options import ConfigArgument
 from cli.serve import download_missing_weights
 from cli.shown_sampling import shown_samplings
@@ -32,6 +41,9 @@ def check(
     from cluster.plan.runnable import recipe_obstacles, setting_remarks
 
     failed = False
+    with exit_on_user_error():
+        cards = detect_cards()
+    show_remarks(remark for card in cards for remark in card.remarks)
     for config in configs:
         try:
             loaded = read(config)
@@ -44,13 +56,13 @@ def check(
             shape = " + ".join(map(str, recipe.samples))
             aggregator = recipe.aggregator.model
             print(f"{config}: {recipe.name}: {shape} proposals, aggregated by {aggregator}")
-            for line in _absent_weights(recipe):
+            for line in _weights_remarks(recipe):
                 print(f"  {line}")
             with exit_on_user_error():
                 for line in shown_samplings(recipe):
                     print(f"  {line}")
-                warn(setting_remarks(recipe, detect_cards()))
-                for line in recipe_obstacles(recipe, detect_cards(), find_here):
+                warn(setting_remarks(recipe, cards))
+                for line in recipe_obstacles(recipe, cards, find_here):
                     err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
                     failed = True
     if failed:
@@ -120,7 +132,7 @@ def plan(
     show(plan_show.table(placement, prediction))
     show(plan_show.memory_map(placement))
     out.print(plan_show.summary(placement, prediction), highlight=False)
-    for line in _absent_weights(recipe):
+    for line in _weights_remarks(recipe):
         out.print(line, highlight=False)
     _show_samplings(recipe)
 
@@ -149,10 +161,11 @@ def _where(model: Model) -> str:
     return getattr(model, "base_url", "none needed") if state is None else str(state)
 
 
-def _absent_weights(recipe: Recipe) -> Iterator[str]:
-    """Lines about the weights that are not on this machine; none if all are here."""
+def _weights_remarks(recipe: Recipe) -> Iterator[str]:
+    """Lines about the weights that are not on this machine or have no chat template; else none."""
+    from actors.weights.chat_templates import missing_templates
     from actors.weights.download import gigabytes
-    from actors.weights.lookup import weights_states
+    from actors.weights.lookup import weights_states, why_not_here
 
     absent = {name: state for name, state in weights_states(recipe).items() if not state.here}
     to_fetch = [
@@ -160,11 +173,16 @@ def _absent_weights(recipe: Recipe) -> Iterator[str]:
         for name, state in absent.items()
         if state.can_fetch
     ]
-    lost = [name for name, state in absent.items() if not state.can_fetch]
+    lost = [
+        f"{name} ({why_not_here(recipe.models[name])})"
+        for name, state in absent.items()
+        if not state.can_fetch
+    ]
     if to_fetch:
         yield f"not here yet, fetched by `slimmoa models --fetch` and `serve`: {', '.join(to_fetch)}"
     if lost:
         yield f"not here, and the recipe names only paths: {', '.join(lost)}"
+    yield from missing_templates(recipe)
 
 
 def _also(recipe: Recipe) -> dict[str, Any]:

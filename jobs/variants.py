@@ -6,13 +6,15 @@ reach is lowered. So most calls of a variant are calls of the base, which are st
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from configs.errors import UserError
-from configs.schema import Layer, Proposer, Recipe, Sampling
+from configs.schema import Aggregator, Layer, Proposer, Recipe, Sampling
+
+P = TypeVar("P", Proposer, Aggregator)
 
 
 class VariantError(UserError):
@@ -161,6 +163,23 @@ def self_moa(recipe: Recipe, model: str) -> Variant:
 def proposer_models(recipe: Recipe) -> tuple[str, ...]:
     """The models that propose, each once, in the order in which they first appear."""
     return tuple(dict.fromkeys(proposer.model for proposer in recipe.proposers()))
+
+
+def at_temperature(variant: Variant, temperature: float) -> Variant:
+    """The variant with one temperature for all of its proposers and its aggregator."""
+
+    def sampled(part: P) -> P:
+        return part.model_copy(
+            update={"sampling": part.sampling.model_copy(update={"temperature": temperature})}
+        )
+
+    recipe = variant.recipe
+    layers = tuple(
+        layer.model_copy(update={"proposers": tuple(map(sampled, layer.proposers))})
+        for layer in recipe.layers
+    )
+    changes = {"layers": layers, "aggregator": sampled(recipe.aggregator)}
+    return replace(variant, recipe=recipe.model_copy(update=changes))
 
 
 def _like_first(layer: Layer, model: str) -> Proposer:

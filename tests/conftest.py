@@ -1,5 +1,6 @@
 """One real Ray and Serve for all tests that need them; each module serves its own recipe on it."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,6 +15,13 @@ from cluster import ray_runtime
 from configs.schema import Recipe
 
 HOST = "127.0.0.1"
+
+
+def user_environment(**more: str) -> dict[str, str]:
+    """The environment of a user's shell, for commands under test: without what Ray has set in this
+    process when it was started here, which commands would inherit."""
+    own = ("RAY_", "PYTEST", "SLIMMOA_API")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)} | more
 
 
 def free_port() -> int:

@@ -81,6 +81,9 @@ def _sums(task: PlanningTask) -> Iterator[str]:
         limit = host_limit(task.recipe, card)
         host = "" if limit == math.inf else f", and {gib(limit)} of host RAM for its engines"
         yield f"  {card.name}: {gib(usable_bytes(task.recipe, card))} of {gib(card.total_bytes)}{host}"
+    yield from (
+        f"  {remark}" for remark in dict.fromkeys(r for card in task.cards for r in card.remarks)
+    )
 
 
 def _while_loading(needs: Footprint) -> str:

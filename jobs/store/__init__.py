@@ -88,7 +88,8 @@ class Store:
         self._write_now(lambda c: c.executemany(queries.SET_ABOUT, pairs))
 
     def add_rows(self, rows: Iterable[Row]) -> None:
-        """Add a set's rows, streamed. Adding a row that is stored already changes nothing.
+        """Add a set's rows, streamed. Adding a row that is stored already changes nothing, but for an
+        id and a temperature that the stored row lacks.
 
         Raises:
             StoreError: a row with other content is stored under the same index. The pages of rows
@@ -114,6 +115,10 @@ class Store:
 
     def row_count(self) -> int:
         return int(self._reader.read("SELECT count(*) FROM rows")[0][0])
+
+    def has_temperatures(self) -> bool:
+        """Whether the set gives a row a temperature of its own."""
+        return bool(self._reader.read(queries.HAS_TEMPERATURES)[0][0])
 
     def pending_rows(self, generator: str) -> Iterator[Row]:
         """The rows that have a turn without an answer of `generator`, in the order of the set.

@@ -2,7 +2,6 @@
 engines themselves."""
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -10,14 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import ray
 import yaml
 
+from cluster import ray_runtime
 from configs.schema import Recipe
 from jobs.judges.pairwise import is_switched
-from tests.conftest import Endpoint, Serving
+from serve_app.local_servers import Announcement, LocalServer
+from tests.conftest import HOST, Endpoint, Serving, user_environment
 
 ROWS = 24
 QUICK = {"engine": "scripted", "tokens": 12, "first_token_s": 0.005, "token_s": 0.0005}
@@ -44,12 +45,16 @@ class Bench:
         file.write_text(yaml.safe_dump(recipe), "utf-8")
         return str(file)
 
-    def slimmoa(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def slimmoa(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command in a user's shell. Other tests may have a Ray of their own on this machine, too."""
         command = [sys.executable, "-m", "cli", "bench", *arguments]
-        # Other tests may have a Ray of their own on this machine, which the command is not to use.
-        environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=100, check=False, env=environment
+            command,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env=user_environment(**environment),
         )
 
     def run(self, config: str, *more: str) -> Counter[str]:
@@ -78,7 +83,12 @@ def bench(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     layers = [{"proposers": [{"model": "a"}]}]
     recipe = {"name": "any", "models": models, "layers": layers, "aggregator": {"model": "w"}}
     with serving(Recipe.model_validate(recipe)) as endpoint:
+        # As `slimmoa serve` does, so that commands find the application by themselves.
+        announcement = Announcement(HOST, urlsplit(endpoint.base_url).port or 0)
+        cluster = ray_runtime.this_cluster()
+        announcement.ready(LocalServer(endpoint.recipe, ray_runtime.APP_NAME, cluster))
         yield Bench(folder, models, journal, endpoint)
+        announcement.remove()
 
 
 def test_a_run_costs_only_what_no_run_before_has_paid_for(bench: Bench) -> None:
@@ -95,9 +105,10 @@ def test_a_run_costs_only_what_no_run_before_has_paid_for(bench: Bench) -> None:
     assert [(name[:4], n) for name, n in answered.items()] == [("mix-", ROWS), ("mix-", ROWS)]
 
 
-def test_a_running_application_with_another_model_is_refused(bench: Bench) -> None:
+def test_a_named_application_with_another_model_is_refused(bench: Bench) -> None:
     other = bench.recipe("a", "b", b={**bench.models["b"], "tokens": 99})
-    done = bench.slimmoa("run", "--config", other, "--out", str(bench.folder / "run"))
+    run, here = str(bench.folder / "run"), ray_runtime.this_cluster()
+    done = bench.slimmoa("run", "--config", other, "--out", run, RAY_ADDRESS=here)
     assert done.returncode == 1
     assert "has another model 'b' than the recipe" in done.stderr
     with bench.endpoint.client() as client:
