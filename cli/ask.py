@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from cli import stopping
-from cli.console import err, exit_on_user_error, out
+from cli.console import err, exit_on_user_error, fail, out
 from cli.options import LOCAL_URL, KeyOption, ModelOption, ProposalsOption, SystemOption, UrlOption
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def ask(
 
     Where the output is no terminal, only the answer is printed.
     """
-    text = sys.stdin.read() if question == "-" else question
+    text = _text(question)
     sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     options = {name: value for name, value in sampling.items() if value is not None}
     messages = [*_system(system), {"role": "user", "content": text}]
@@ -62,6 +62,20 @@ def chat(
         err.print(Text(f"{name} at {url}   /reset   /exit", style="dim"))
         with stopping.own_interrupts():
             client.chat(name, _system(system), proposals=proposals)
+
+
+def _text(question: str) -> str:
+    """The text of the question, from standard input for `-`."""
+    if question == "-" and sys.stdin is None:
+        fail("standard input is closed; give the question as an argument")
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        fail('the question is empty; ask one: slimmoa ask "Why is the sky blue?"')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        fail("the question is not UTF-8 text")
+    return text
 
 
 def _client(url: str, api_key: str) -> "Client":

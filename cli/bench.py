@@ -101,7 +101,9 @@ def run(
             own = not recipe_temperature
             with busy(f"the set {dataset}"):
                 loaded = load_set(dataset, limit, column, offset, own_temperatures=own)
-        also = list(alone or ())
+            if loaded.left_out:
+                err.print(f"{loaded.left_out} conversations without a question are left out")
+        also = list(dict.fromkeys(alone or ()))
         if members:
             also += sorted(mixture(recipe or _recipe_of(folder)).models - set(also))
         task = RunTask(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
@@ -138,19 +140,30 @@ def import_(
         str | None, typer.Option(help="The column with the prompts, or with ids or positions of rows.")
     ] = None,
     output_column: Annotated[str | None, typer.Option(help="The column with the outputs.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--set", help="Make the run, over this set: no model and no recipe is needed."),
+    ] = None,
 ) -> None:
     """Add a file of outputs as a generator: a baseline, or somebody else's model.
 
     Rows without an output are counted; no figure counts them as lost.
     """
     from jobs.folder_lock import lock_folder
+    from jobs.sets import load_set
     from jobs.sets.output_shapes import OutputColumns
     from jobs.sets.outputs import import_outputs
     from jobs.store import Store
 
     with exit_on_user_error():
-        must_be_run(folder)
+        if dataset is None:
+            must_be_run(folder)
+        loaded = None if dataset is None else load_set(dataset)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
+            if loaded is not None:
+                from jobs.run import add_set
+
+                add_set(store, loaded, store.about())
             done = import_outputs(store, file, name, OutputColumns(column, output_column))
     err.print(f"{name}: {done}", highlight=False)
 

@@ -1,11 +1,12 @@
 """Talks with a running endpoint on behalf of a person at a terminal."""
 
+import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import httpx
 from openai import (
     APIConnectionError,
     APIError,
@@ -173,7 +174,7 @@ def _first_line(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
-def _http(url: str) -> httpx.Client:
+def _http(url: str) -> Any:
     """The HTTP client for an endpoint. To this machine it never takes a proxy.
 
     Raises:
@@ -181,16 +182,19 @@ def _http(url: str) -> httpx.Client:
     """
     if is_this_machine(url):
         # Certificates still come from the environment.
-        return DefaultHttpxClient(trust_env=False, verify=httpx.create_ssl_context())
+        verify: Any = ssl.create_default_context() if url.startswith("https") else True
+        return DefaultHttpxClient(trust_env=False, verify=verify)
     try:
         return DefaultHttpxClient()
-    except (ValueError, ImportError, httpx.InvalidURL) as error:
+    except Exception as error:  # the client raises several classes, depending on its version
         names = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY"
         raise Unusable(f"the environment's proxy cannot be used ({names}): {error}") from error
 
 
 def _read_message() -> str | None:
-    """Read a line from the user; None if the user wants to leave."""
+    """Read a line from the user; None if the user wants to leave, or there is no standard input."""
+    if sys.stdin is None:
+        return None
     try:
         text = input("> ").strip()
     except (EOFError, KeyboardInterrupt):

@@ -48,32 +48,37 @@ def exit_on_user_error() -> Iterator[None]:
     Everything else is a defect and keeps its traceback. If nobody reads the output any more (`| head`),
     the command ends in silence, as if by SIGPIPE.
     """
-    from pydantic import ValidationError
-
     try:
         yield
-    except RequestError as error:
-        fail(error.message)
-    except UserError as error:
-        fail(str(error))
-    except ValidationError as error:
-        fail(refused_values(error))
     except BrokenPipeError:
         discard_output()
         raise typer.Exit(128 + signal.SIGPIPE) from None
-    except OSError as error:
-        message = os_error_words(error)
-        if error.errno == errno.ENOSPC and error.filename is None:
+    except Exception as error:
+        if (message := _message(error)) is None:
+            raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
             discard_output()
         fail(message)
-    except UnicodeError as error:
-        fail(unicode_words(error))
-    except MemoryError:
-        fail("this takes more memory than this machine has")
-    except Exception as error:
-        if (message := _endpoint_message(error)) is None:
-            raise
-        fail(message)
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell the user about an error; None for a defect of this program."""
+    from pydantic import ValidationError
+
+    match error:
+        case RequestError():
+            return error.message
+        case UserError():
+            return str(error)
+        case ValidationError():
+            return refused_values(error)
+        case OSError():
+            return os_error_words(error)
+        case UnicodeError():
+            return unicode_words(error)
+        case MemoryError():
+            return "this takes more memory than this machine has"
+    return _endpoint_message(error)
 
 
 def _endpoint_message(error: Exception) -> str | None:
@@ -121,8 +126,8 @@ def show_remarks(remarks: Iterable[str]) -> None:
 
 
 def load_or_fail(config: str) -> Recipe:
-    """Load a recipe from its file or by a preset's name, and print its cautions. A missing recipe or its
-    mistakes end the command."""
+    """Load a recipe from its file or by a preset's name, and print its cautions. A missing recipe or
+    its mistakes end the command."""
     with exit_on_user_error():
         loaded = read(config)
     warn(loaded.cautions)

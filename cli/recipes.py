@@ -14,7 +14,7 @@ from cli.serve import download_missing_weights
 from cli.shown_sampling import shown_samplings
 from configs.errors import WeightsError
 from configs.load import RecipeError, read
-from configs.schema import Model, Recipe
+from configs.schema import Cards, Model, Recipe
 
 
 def check(
@@ -29,7 +29,7 @@ def check(
     """
     from actors.weights.lookup import find_here
     from cluster.cards.detect import detect_cards
-    from cluster.plan.runnable import recipe_obstacles
+    from cluster.plan.runnable import recipe_obstacles, setting_remarks
 
     failed = False
     with exit_on_user_error():
@@ -52,6 +52,7 @@ def check(
             with exit_on_user_error():
                 for line in shown_samplings(recipe):
                     print(f"  {line}")
+                warn(setting_remarks(recipe, cards))
                 for line in recipe_obstacles(recipe, cards, find_here):
                     err.print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
                     failed = True
@@ -101,12 +102,15 @@ def plan(
     from cluster.plan import show as plan_show
     from cluster.plan.planner import plan as place
     from cluster.plan.predict import predict, too_slow
+    from cluster.plan.runnable import setting_remarks
     from cluster.plan.task import choose_cards, planning_task
 
     recipe = load_or_fail(config)
     with exit_on_user_error():
         named = [card_by_name(name, n) for n, name in enumerate(card or [])]
-        task = planning_task(recipe, named or choose_cards(recipe, detect_cards()), find_weights)
+        cards = named or choose_cards(recipe, detect_cards())
+        task = planning_task(recipe, cards, find_weights)
+        warn(setting_remarks(recipe.model_copy(update={"cards": Cards()}), cards))
         placement = place(task)
         prediction = predict(task, placement)
         if svg is not None:

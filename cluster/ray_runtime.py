@@ -199,15 +199,29 @@ def cluster_cards() -> list[Card]:
 
     Raises:
         GetTimeoutError: of Ray, if a node has not answered within DETECT_S.
+        UserError: a node's GPUs cannot be used; the message names the node.
     """
     import ray
 
     resources = {node["NodeID"]: node["Resources"] for node in alive_nodes()}
     here = ray.get_runtime_context().get_node_id()
     asked = {node: detect_on_node(node) for node in resources if node != here}
-    found = dict(zip(asked, ray.get(list(asked.values()), timeout=DETECT_S), strict=True))
+    found = {node: _answer_of_node(node, answer) for node, answer in asked.items()}
     found[here] = detect_cards()
     return [card for node, has in resources.items() for card in _offered_cards(node, has, found[node])]
+
+
+def _answer_of_node(node: str, answer: Any) -> list[Card]:
+    """The cards that a node has told. Ray's own error would be a traceback of the other machine."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    try:
+        return list(ray.get(answer, timeout=DETECT_S))
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(f"node {node} of the cluster: {error.cause}") from error
+        raise
 
 
 def detect_on_node(node: str) -> Any:

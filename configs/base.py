@@ -7,6 +7,13 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from configs.shown import shown
+
+NO_KEYS = (
+    "API keys never stand in a recipe: put the key into an environment variable and name that "
+    "variable in api_key_env"
+)
+"""What is said of a key that stands in a recipe."""
 MEANINGS: dict[str, str] = {}
 """What each pattern of a setting allows, in words for people, by the pattern."""
 
@@ -71,9 +78,9 @@ def template_problem(arguments: dict[str, Any]) -> str | None:
         if name in RESERVED_ARGUMENTS:
             return f"{name!r} is set by the engine; leave it out"
         if not _is_json(value):
-            return f"{name!r} is no text, number, true, false, list or mapping: {value!r:.80}"
+            return f"{name!r} is no text, number, true, false, list or mapping: {shown(value)}"
         if name in ("enable_thinking", "thinking") and not isinstance(value, bool):
-            return f"{name!r} has to be true or false, not {value!r:.80}"
+            return f"{name!r} has to be true or false, not {shown(value)}"
     return None
 
 
@@ -96,13 +103,15 @@ Name = Annotated[
     str,
     Field(
         pattern=meant(
-            r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-            "letters, digits, '.', '_' and '-', with a letter or a digit at the start",
+            r"^[A-Za-z0-9][A-Za-z0-9._-]*([/:][A-Za-z0-9_][A-Za-z0-9._-]*)*$",
+            "letters, digits, '.', '_' and '-', with a letter or a digit at the start; / and : may "
+            "join parts (Qwen/Qwen3-8B, llama3:8b)",
         ),
-        max_length=64,
+        max_length=128,
     ),
 ]
-"""A name of a model, a mixture or a card: safe in URLs, file names and actor names."""
+"""A name of a model or a mixture. It may be in URLs; names of actors and files have another form of it
+(`serve_app/deployment_names.py`)."""
 Sha256 = Annotated[
     str,
     Field(pattern=meant(r"^[0-9a-f]{64}$", "64 digits from 0-9 and a-f, as `sha256sum FILE` prints")),

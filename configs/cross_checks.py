@@ -5,31 +5,14 @@ and an unknown model in one go. The schema checks the shape.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
 from configs.extra_parameters import KNOWN, ExtraParameters
+from configs.problem import Problem, Where
 from configs.sampling import DEFAULTS
 
 ANY = frozenset(ExtraParameters.model_fields)
-Where = tuple[str | int, ...]
-"""The path to a setting: keys of mappings and numbers of items, from 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with a recipe."""
-
-    where: Where
-    """The setting at fault; empty for the whole file."""
-    message: str
-    line: int | None = None
-    """In the file, from 1; None where it is not known."""
-
-    def __str__(self) -> str:
-        path = ".".join(map(str, self.where))
-        return f"{path}: {self.message}" if path else self.message
 
 
 def inconsistencies(recipe: Any) -> list[Problem]:

@@ -87,6 +87,12 @@ def nearest(word: Any, known: Sequence[str], cutoff: float = 0.6) -> str | None:
     return plain[found[0]] if found else None
 
 
+def nearest_words(word: str, known: Sequence[str], most: int) -> list[str]:
+    """The known words that are most like a word, the most similar first."""
+    plain = {_plain(each): each for each in known}
+    return [plain[found] for found in get_close_matches(_plain(word)[:LONGEST_WORD], plain, most, 0.5)]
+
+
 def _plain(word: str) -> str:
     return "".join(c for c in word.casefold() if c.isalnum())
 
@@ -141,7 +147,8 @@ def _place(model: type[BaseModel], key: str, start: tuple[str | int, ...]) -> st
     places = [path[:-1] for path in _paths(model, start) if path[-1] == key]
     if not places:
         return None
-    return ".".join(min(places, key=len)) or "the recipe itself"
+    shortest = min(places, key=len)
+    return ".".join(shortest) or "the recipe itself"
 
 
 @cache

@@ -1,26 +1,24 @@
 """Checks that the limits of a recipe leave one answer room: queues, deadlines, contexts and rates.
 
 `contradictions` are refused: with them no answer could ever be what the recipe asks for. `cautions` are
-only warned of: some answers would be poorer than the recipe asks for. A recipe without either degrades no
-answer on an idle server, as far as the recipe alone can tell. How fast engines are, only a plan can tell
-(`cluster/plan/predict.py`). `void_settings.py` warns of settings that have no effect.
+only warned of: some answers would be poorer than the recipe asks for. A recipe without either degrades
+no answer on an idle server, as far as the recipe alone can tell. How fast engines are, only a plan can
+tell (`cluster/plan/predict.py`). `void_settings.py` warns of settings that have no effect.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from configs.cross_checks import Problem, Where
 from configs.extra_parameters import STRUCTURES, can_honour
 from configs.models import LlamaCppModel, ScriptedModel, VllmModel
+from configs.problem import Problem, Where
 from configs.sampling import Sampling
+from configs.schema import Recipe
 from configs.scripted_times import layer_times, seconds, words
 
-if TYPE_CHECKING:
-    from configs.schema import Recipe
-
 LEAST_REFERENCE_TOKENS = 32
-"""Tokens that a conversation must leave free for each reference. Otherwise the request is refused before
-any model works on it."""
+"""Tokens that a conversation must leave free for each reference. Otherwise the request is refused
+before any model works on it."""
 SHORT_REFERENCE_TOKENS = 256
 """A reference that is cut to fewer tokens is worth a warning."""
 CHARACTERS_PER_TOKEN = 4
@@ -29,7 +27,7 @@ FRAME_TOKENS = 128
 """Tokens of a short question, with the marks of a chat template around two messages."""
 
 
-def contradictions(recipe: "Recipe") -> list[Problem]:
+def contradictions(recipe: Recipe) -> list[Problem]:
     """What one answer can never do with this recipe."""
     return [
         *_queues_below_one_answer(recipe),
@@ -38,7 +36,7 @@ def contradictions(recipe: "Recipe") -> list[Problem]:
     ]
 
 
-def cautions(recipe: "Recipe") -> list[Problem]:
+def cautions(recipe: Recipe) -> list[Problem]:
     """What makes answers poorer than the recipe asks for."""
     rules = (
         _queues_of_turns,
@@ -54,7 +52,7 @@ def cautions(recipe: "Recipe") -> list[Problem]:
     return [problem for rule in rules for problem in rule(recipe)]
 
 
-def samplings(recipe: "Recipe") -> Iterator[tuple[Where, str, Sampling]]:
+def samplings(recipe: Recipe) -> Iterator[tuple[Where, str, Sampling]]:
     """The path to each sampling, the model that is asked with it, and the sampling."""
     for n, layer in enumerate(recipe.layers):
         for m, proposer in enumerate(layer.proposers):
@@ -74,7 +72,7 @@ def may_take_turns(model: Any) -> bool:
     return takes_card(model) and model.residency != "resident"
 
 
-def _queues_below_one_answer(recipe: "Recipe") -> Iterator[Problem]:
+def _queues_below_one_answer(recipe: Recipe) -> Iterator[Problem]:
     queue = recipe.limits.queue
     for name, calls in recipe.calls_at_once(recipe.name).items():
         model = recipe.models[name]
@@ -88,7 +86,7 @@ def _queues_below_one_answer(recipe: "Recipe") -> Iterator[Problem]:
             )
 
 
-def _queues_of_turns(recipe: "Recipe") -> Iterator[Problem]:
+def _queues_of_turns(recipe: Recipe) -> Iterator[Problem]:
     queue = recipe.limits.queue
     for name, calls in recipe.calls_at_once(recipe.name).items():
         model = recipe.models[name]
@@ -101,7 +99,7 @@ def _queues_of_turns(recipe: "Recipe") -> Iterator[Problem]:
             )
 
 
-def _reading_stages(recipe: "Recipe") -> Iterator[tuple[Where, str, Sampling, int, int]]:
+def _reading_stages(recipe: Recipe) -> Iterator[tuple[Where, str, Sampling, int, int]]:
     """All uses that read references: where, the model, its sampling, the number of references, and the
     most tokens of the longest of them."""
     before = None
@@ -118,7 +116,7 @@ def _reading_stages(recipe: "Recipe") -> Iterator[tuple[Where, str, Sampling, in
         yield ("aggregator",), name, recipe.aggregator.sampling, before.samples, longest
 
 
-def _contexts_without_references(recipe: "Recipe") -> Iterator[Problem]:
+def _contexts_without_references(recipe: Recipe) -> Iterator[Problem]:
     for where, name, sampling, count, _ in _reading_stages(recipe):
         if where == ("aggregator",) and name != recipe.aggregator.model:
             continue  # the aggregator may hold what a fallback cannot
@@ -127,27 +125,29 @@ def _contexts_without_references(recipe: "Recipe") -> Iterator[Problem]:
         if 0 < room <= least:
             yield Problem(
                 where,
-                f"model {name!r} holds {context} tokens (context_tokens), and {sampling.most_tokens} of "
+                f"model {name!r} holds {context} tokens (context_tokens), and {sampling.most_tokens} "
+                "of "
                 f"answer and reasoning leave {room} for {count} references, which take "
                 f"{LEAST_REFERENCE_TOKENS} each at least; give context_tokens above "
                 f"{sampling.most_tokens + least}, or a smaller max_tokens",
             )
 
 
-def _short_prompts(recipe: "Recipe") -> Iterator[Problem]:
+def _short_prompts(recipe: Recipe) -> Iterator[Problem]:
     for m, proposer in enumerate(recipe.layers[0].proposers):
         context = recipe.settings(proposer.model).context_tokens
         room = context - proposer.sampling.most_tokens
         if room < FRAME_TOKENS:
             yield Problem(
                 ("layers", 0, "proposers", m),
-                f"model {proposer.model!r} holds {context} tokens (context_tokens), and max_tokens leaves "
+                f"model {proposer.model!r} holds {context} tokens (context_tokens), and max_tokens "
+                "leaves "
                 f"{room} for the question: longer ones get no proposal from it; give context_tokens of "
                 f"{proposer.sampling.most_tokens + 4 * FRAME_TOKENS} or more, or a smaller max_tokens",
             )
 
 
-def _short_references(recipe: "Recipe") -> Iterator[Problem]:
+def _short_references(recipe: Recipe) -> Iterator[Problem]:
     frame = FRAME_TOKENS + len(recipe.references.prompt) // CHARACTERS_PER_TOKEN
     for where, name, sampling, count, longest in _reading_stages(recipe):
         context = recipe.settings(name).context_tokens
@@ -158,12 +158,13 @@ def _short_references(recipe: "Recipe") -> Iterator[Problem]:
                 where,
                 f"model {name!r} holds {context} tokens (context_tokens); the answer and the "
                 f"instructions leave {max(0, room) // count} for each of {count} references, which may "
-                f"have {longest} (max_tokens of the proposers), so they are cut; give context_tokens of "
+                f"have {longest} (max_tokens of the proposers), so they are cut; give context_tokens "
+                "of "
                 f"{sampling.most_tokens + frame + wanted * count} or more",
             )
 
 
-def _impossible_extra(recipe: "Recipe") -> Iterator[Problem]:
+def _impossible_extra(recipe: Recipe) -> Iterator[Problem]:
     for where, name, sampling in samplings(recipe):
         fewest = sampling.extra.get("min_tokens") or 0
         if fewest > sampling.most_tokens:
@@ -176,7 +177,7 @@ def _impossible_extra(recipe: "Recipe") -> Iterator[Problem]:
             yield Problem((*where, "extra", "structure"), f"{message} (it can: {known})")
 
 
-def _late_samples(recipe: "Recipe") -> Iterator[Problem]:
+def _late_samples(recipe: Recipe) -> Iterator[Problem]:
     limits = recipe.limits
     for n, layer in enumerate(recipe.layers):
         times = layer_times(recipe, layer)
@@ -204,7 +205,7 @@ def _late_samples(recipe: "Recipe") -> Iterator[Problem]:
             )
 
 
-def _late_answer(recipe: "Recipe") -> Iterator[Problem]:
+def _late_answer(recipe: Recipe) -> Iterator[Problem]:
     model, aggregator = recipe.models.get(recipe.aggregator.model), recipe.aggregator
     if not isinstance(model, ScriptedModel):
         return
@@ -212,7 +213,8 @@ def _late_answer(recipe: "Recipe") -> Iterator[Problem]:
     if most is not None and model.first_token_s >= most:
         yield Problem(
             ("aggregator", "first_token_timeout_s"),
-            f"{most:g} s may be over before the first token of model {aggregator.model!r}, which comes after "
+            f"{most:g} s may be over before the first token of model {aggregator.model!r}, which "
+            f"comes after "
             f"{model.first_token_s:g} s (first_token_s); give more than that",
         )
     layers = [min(layer_times(recipe, n)[-1].end_s, limits.layer_deadline_s) for n in recipe.layers]
@@ -220,12 +222,13 @@ def _late_answer(recipe: "Recipe") -> Iterator[Problem]:
     if whole >= limits.deadline_s:
         yield Problem(
             ("limits", "deadline_s"),
-            f"{limits.deadline_s:g} s end an answer before it is complete, because it takes {whole:g} s; "
+            f"{limits.deadline_s:g} s end an answer before it is complete, because it takes "
+            f"{whole:g} s; "
             "give more than that",
         )
 
 
-def _empty_and_faulty_scripts(recipe: "Recipe") -> Iterator[Problem]:
+def _empty_and_faulty_scripts(recipe: Recipe) -> Iterator[Problem]:
     used = {}
     for where, name, sampling in samplings(recipe):
         model = recipe.models.get(name)
@@ -245,19 +248,20 @@ def _empty_and_faulty_scripts(recipe: "Recipe") -> Iterator[Problem]:
                 yield Problem(("models", name, setting), message)
 
 
-def _most_tokens_of_one_answer(recipe: "Recipe") -> int:
+def _most_tokens_of_one_answer(recipe: Recipe) -> int:
     """Most tokens that all calls of one answer write together."""
     proposals = sum(p.samples * p.sampling.most_tokens for p in recipe.proposers())
     return proposals + recipe.aggregator.sampling.most_tokens
 
 
-def _rates_below_one_answer(recipe: "Recipe") -> Iterator[Problem]:
+def _rates_below_one_answer(recipe: Recipe) -> Iterator[Problem]:
     allowance = recipe.access.allowance
     most, rate = _most_tokens_of_one_answer(recipe), allowance.tokens_per_minute
     if rate is not None and rate < most:
         yield Problem(
             ("access", "allowance", "tokens_per_minute"),
-            f"{rate} is below one answer, whose calls write up to {most} tokens together: after it, the "
+            f"{rate} is below one answer, whose calls write up to {most} tokens together: after it, "
+            "the "
             f"key has to wait up to {most / rate:.1f} minutes; give {most} or more",
         )
     answer, limit = recipe.aggregator.sampling.answer_tokens, allowance.max_tokens
@@ -270,7 +274,7 @@ def _rates_below_one_answer(recipe: "Recipe") -> Iterator[Problem]:
         )
 
 
-def _answers_beyond_capacity(recipe: "Recipe") -> Iterator[Problem]:
+def _answers_beyond_capacity(recipe: Recipe) -> Iterator[Problem]:
     wanted = recipe.access.allowance.concurrency
     if wanted is None:
         return
@@ -286,7 +290,7 @@ def _answers_beyond_capacity(recipe: "Recipe") -> Iterator[Problem]:
             )
 
 
-def _bodies_below_context(recipe: "Recipe") -> Iterator[Problem]:
+def _bodies_below_context(recipe: Recipe) -> Iterator[Problem]:
     limits = recipe.limits
     most, room = limits.max_body_bytes, recipe.settings(recipe.aggregator.model).context_tokens
     if "max_body_bytes" in limits.model_fields_set and most < room * CHARACTERS_PER_TOKEN:

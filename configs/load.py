@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs import sentences
-from configs.cross_checks import Problem, inconsistencies
+from configs.cross_checks import inconsistencies
 from configs.errors import UserError
 from configs.known_keys import nearest
-from configs.limit_checks import cautions
+from configs.limit_checks import cautions, contradictions
+from configs.problem import Problem
 from configs.schema import Recipe
 from configs.void_settings import void_settings
 from configs.yaml_lines import MOST_CHARACTERS, BadDocument, Document
@@ -24,7 +25,10 @@ NEVER_QUOTED = frozenset({"base_url", "api_key_env"})
 NO_TEXT = (
     "not UTF-8: save the file as UTF-8 text; a file of weights is no recipe, but can be named in one"
 )
-NO_MAPPING = "a recipe is a mapping of keys to values (name, models, layers, aggregator); `slimmoa new` writes one"
+NO_MAPPING = (
+    "a recipe is a mapping of keys to values (name, models, layers, aggregator); `slimmoa new` "
+    "writes one"
+)
 
 
 class RecipeError(UserError):
@@ -104,6 +108,7 @@ def read_text(text: str, *, folder: Path, name: str = "recipe") -> Loaded:
     problems = [*document.duplicates, *_resolve_files(data, folder)]
     try:
         recipe = Recipe.model_validate(data)
+        problems += contradictions(recipe)
     except ValidationError as error:
         problems += _pydantic_problems(error, data)
     if problems:

@@ -13,7 +13,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from configs.base import REASONING_FORMATS, Many, Name, Seconds, Strict, TemplateArguments, meant
+from configs.base import (
+    NO_KEYS,
+    REASONING_FORMATS,
+    Many,
+    Name,
+    Seconds,
+    Strict,
+    TemplateArguments,
+    meant,
+)
 from configs.llamacpp import GpuLayers, KvTypes, KvTypesSetting, SpeculationSetting, Switch
 from configs.remote_call import ExtraBody, Headers, Omitted
 from configs.sampling import AnyModelSampling, ModelSampling
@@ -25,11 +34,6 @@ WORD = meant(
 )
 """Names of environment variables and of parameters."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-NO_KEYS = (
-    "API keys never stand in a recipe: put the key into an environment variable and name that "
-    "variable in api_key_env"
-)
 
 MOST_REPLICAS = 64
 """Most replicas of one model that a recipe may ask for; a larger number is taken for a mistake."""

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from configs.base import Many, meant
+from configs.shown import shown
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A reference to an environment variable in the value of a header."""
@@ -93,7 +94,7 @@ def _require_body(fields: dict[str, Any]) -> dict[str, Any]:
         try:
             text = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            raise _problem(f"{name!r} has to be JSON, not {value!r:.80}") from None
+            raise _problem(f"{name!r} has to be JSON, not {shown(value)}") from None
         if (isinstance(value, str) and SECRET_FIELD.search(name)) or SECRET_VALUE.search(text):
             raise _secret(name)
     return fields

@@ -16,7 +16,6 @@ from pydantic_core import PydanticCustomError
 from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
-from configs.limit_checks import contradictions
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
 from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampling
 
@@ -139,11 +138,15 @@ class Limits(Strict):
     with an error (503). New requests are refused meanwhile."""
 
 
+CardName = Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class Cards(Strict):
     """The cards that models are placed on, and how they are shared."""
 
-    names: Many[Name] = ()
-    """Names of cards (`A100-80GB`), to plan for another machine. By default this machine's cards."""
+    names: Many[CardName] = ()
+    """Names of cards (`RTX 3090`, `A100-80GB`), to plan for another machine. By default this machine's
+    cards."""
     memory_bytes: int | None = Field(None, ge=1)
     """Most bytes to use of each GPU, or of the RAM on a CPU. By default all bytes but a reserve."""
     host_memory_bytes: int | None = Field(None, ge=1)
@@ -299,7 +302,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        problems = inconsistencies(self.model_dump()) or contradictions(self)
+        problems = inconsistencies(self.model_dump())
         if problems:
             text = "; ".join(f"{'.'.join(map(str, p.where))}: {p.message}" for p in problems)
             raise PydanticCustomError("inconsistent", "{text}", {"text": text, "problems": problems})

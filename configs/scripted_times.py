@@ -1,21 +1,18 @@
 """How long scripted models take for one answer, when nothing else is asked. Pure.
 
-A scripted model says exactly when each word comes, so a check can tell whether a recipe's deadlines leave
-its models enough time. Of every other engine the plan predicts the speed (`cluster/plan/predict.py`);
-here it takes no time.
+A scripted model says exactly when each word comes, so a check can tell whether a recipe's deadlines
+leave its models enough time. Of every other engine the plan predicts the speed
+(`cluster/plan/predict.py`); here it takes no time.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heapreplace
-from typing import TYPE_CHECKING
 
 from configs.models import ScriptedModel
 from configs.sampling import Sampling
-
-if TYPE_CHECKING:
-    from configs.schema import Layer, Recipe
+from configs.schema import Layer, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +45,11 @@ def seconds(model: ScriptedModel, sampling: Sampling) -> float:
     return model.first_token_s + (count - 1) * model.token_s if count else 0.0
 
 
-def layer_times(recipe: "Recipe", layer: "Layer") -> list[SampleTime]:
+def layer_times(recipe: Recipe, layer: Layer) -> list[SampleTime]:
     """When each sample of a layer is there, the earliest first.
 
-    A replica runs `concurrency` calls at a time and the others in their order. Several replicas count as
-    one that gets its even share of the calls, rounded up.
+    A replica runs `concurrency` calls at a time and the others in their order. Several replicas count
+    as one that gets its even share of the calls, rounded up.
     """
     queues: defaultdict[str, list[tuple[int, Sampling]]] = defaultdict(list)
     for number, proposer in enumerate(layer.proposers):
@@ -61,9 +58,7 @@ def layer_times(recipe: "Recipe", layer: "Layer") -> list[SampleTime]:
     return sorted(times, key=lambda time: time.end_s)
 
 
-def _queue_times(
-    recipe: "Recipe", host: str, calls: list[tuple[int, Sampling]]
-) -> Iterator[SampleTime]:
+def _queue_times(recipe: Recipe, host: str, calls: list[tuple[int, Sampling]]) -> Iterator[SampleTime]:
     model = recipe.models[host]
     places = [0.0] * model.concurrency * model.replicas.min
     for number, sampling in calls:

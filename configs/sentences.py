@@ -5,29 +5,19 @@ of its kinds of mistakes has a sentence of our own: what has to stand there, wha
 may have been meant. Mistakes that our own checks find have their sentences already.
 """
 
-import json
-import math
 import re
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from configs.base import MEANINGS
-from configs.cross_checks import Problem, Where
+from configs.base import MEANINGS, NO_KEYS
 from configs.known_keys import first_sentence, hint, nearest
-from configs.models import NO_KEYS
+from configs.problem import Problem, Where
+from configs.shown import shown
 
 SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
 """Unknown keys that look as if their value were an API key."""
-SHORT = reprlib.Repr()
-"""Shortens the texts in messages."""
-SHORT.maxstring = 80
-SHORT.maxother = 80
-SHORT.maxlong = 80
-LONGEST = 80
-"""Most characters that a message shows of a list or a mapping."""
 LIST, MAPPING = "a list (lines that begin with `- `)", "a mapping (lines of `key: value`)"
 TEXT, WHOLE, NUMBER = "text", "a whole number", "a number"
 KINDS: Mapping[str, str] = {
@@ -88,25 +78,6 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     return str(problems(error, model)[0])
 
 
-def shown(value: Any) -> str:
-    """A value as a person has written it in YAML, shortened."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case float() if not math.isfinite(value):
-            return f"{value}".replace("inf", ".inf").replace("nan", ".nan")
-        case str():
-            return SHORT.repr(value.encode("utf-8", "replace").decode())
-        case int() | float():
-            return SHORT.repr(value)
-        case dict() | list() | tuple():
-            text = json.dumps(value, ensure_ascii=False, default=str)
-            return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-    return str(value)[:LONGEST]
-
-
 def _sentence(items: Sequence[Item], model: type[BaseModel], *, quotes: bool) -> str:
     item = items[0]
     kinds = list(dict.fromkeys(KINDS[each["type"]] for each in items if each["type"] in KINDS))
@@ -115,7 +86,8 @@ def _sentence(items: Sequence[Item], model: type[BaseModel], *, quotes: bool) ->
         message = f"this has to be {' or '.join(filter(None, [', '.join(kinds[:-1]), kinds[-1]]))}"
     else:
         message = _own(item) if say is None else say(item, model)
-    if item["type"] in UNQUOTED or not quotes:
+    # Sentences of our own checks have the value already, unless they say what "this" has to be.
+    if item["type"] in UNQUOTED or not quotes or not message.startswith("this "):
         return message
     return f"{message}, not {shown(item['input'])}{_advice(item)}"
 
@@ -165,10 +137,10 @@ def _no_engine(_item: Item, _model: type[BaseModel]) -> str:
 
 def _bad_engine(item: Item, _model: type[BaseModel]) -> str:
     known = re.findall(r"'([^']*)'", item["ctx"]["expected_tags"])
-    tag = item["ctx"]["tag"]
-    close = ENGINES.get(re.sub(r"[^a-z]", "", tag.casefold())) or nearest(tag, known)
+    tag = item["input"].get("engine") if isinstance(item["input"], dict) else item["ctx"]["tag"]
+    close = ENGINES.get(re.sub(r"[^a-z]", "", str(tag).casefold())) or nearest(tag, known)
     meant = f"; did you mean {close}?" if close else ""
-    return f"{SHORT.repr(tag)} is not an engine; there are {', '.join(known)}{meant}"
+    return f"{shown(tag)} is not an engine; there are {', '.join(known)}{meant}"
 
 
 def _empty(item: Item, _model: type[BaseModel]) -> str:
@@ -249,7 +221,7 @@ def _advice(item: Item) -> str:
         ):
             return f" (leave out the quotes: {plain})"
     if kind in ("tuple_type", "list_type") and value is not None:
-        return f" (write [{value}])" if isinstance(value, str | int) else ""
+        return f" (write [{value}])" if isinstance(value, str) and 0 < len(value) < 40 else ""
     return ""
 
 

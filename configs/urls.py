@@ -1,7 +1,7 @@
 """The URL of an API's root, in the forms in which people write it.
 
-`127.0.0.1:8000`, `localhost`, `http://host:8000/`, `https://host/prefix/v1/chat/completions` and `::1` all
-name an API. What cannot be one is refused with an example.
+`127.0.0.1:8000`, `localhost`, `http://host:8000/`, `https://host/prefix/v1/chat/completions` and `::1`
+all name an API. What cannot be one is refused with an example.
 """
 
 import re
@@ -47,7 +47,8 @@ def api_root(text: str, option: str, *, adds_version: bool = True) -> str:
         adds_version: whether the path of the API is known to end with its version, as that of ours.
 
     Raises:
-        BadUrl: this cannot be the URL of an API; the message has an example. It never repeats a password.
+        BadUrl: this cannot be the URL of an API; the message has an example. It never repeats a
+        password.
     """
     url = text.strip().strip("'\"<>").strip()
     if not url:
@@ -81,9 +82,8 @@ def _split(url: str, option: str) -> SplitResult:
             rest = f"{authority.rstrip(':')}:{DEFAULT_PORT}{rest[len(authority) :]}"
     scheme = scheme.lower()
     if scheme not in ("http", "https"):
-        raise BadUrl(
-            f"{wrong}: it begins with {scheme[:20]}://, and only http:// and https:// are known"
-        )
+        why = f"it begins with {scheme[:20]}://, and only http:// and https:// are known"
+        raise BadUrl(f"{wrong}: {why}; give one {EXAMPLE}")
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         host, port = parts.hostname, parts.port

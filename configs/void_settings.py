@@ -2,21 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from configs.cross_checks import Problem, Where
 from configs.limit_checks import may_take_turns, samplings, takes_card
 from configs.models import ChatModel, OpenAIHttpModel, ScriptedModel, VllmModel
+from configs.problem import Problem, Where
 from configs.sampling import DRAWING
-
-if TYPE_CHECKING:
-    from configs.schema import Recipe
+from configs.schema import Recipe
 
 GREEDY = (("temperature", 0), ("top_k", 1))
 """Values with which every sample of a prompt is the same text."""
 
 
-def void_settings(recipe: "Recipe") -> list[Problem]:
+def void_settings(recipe: Recipe) -> list[Problem]:
     """Settings of the recipe that have no effect, or not the one that they are there for."""
     rules = (
         _copies,
@@ -32,7 +30,7 @@ def void_settings(recipe: "Recipe") -> list[Problem]:
     return [problem for rule in rules for problem in rule(recipe)]
 
 
-def _copies(recipe: "Recipe") -> Iterator[Problem]:
+def _copies(recipe: Recipe) -> Iterator[Problem]:
     for n, layer in enumerate(recipe.layers):
         drawn = Counter[tuple[str, int]]()
         for m, proposer in enumerate(layer.proposers):
@@ -57,7 +55,7 @@ def _copies(recipe: "Recipe") -> Iterator[Problem]:
                 drawn.update(seeds)
 
 
-def _pointless_grace(recipe: "Recipe") -> Iterator[Problem]:
+def _pointless_grace(recipe: Recipe) -> Iterator[Problem]:
     limits = recipe.limits
     if limits.grace_s is None:
         return
@@ -76,7 +74,7 @@ def _is_scripted(model: Any) -> bool:
     return isinstance(model, ScriptedModel)
 
 
-def _limits_never_reached(recipe: "Recipe") -> Iterator[Problem]:
+def _limits_never_reached(recipe: Recipe) -> Iterator[Problem]:
     limits, aggregator = recipe.limits, recipe.aggregator
     whole = ("deadline_s", limits.deadline_s)
     layer = ("layer_deadline_s", limits.layer_deadline_s)
@@ -96,7 +94,7 @@ def _limits_never_reached(recipe: "Recipe") -> Iterator[Problem]:
             yield Problem(where, f"{message}; give less")
 
 
-def _patience_beyond_deadline(recipe: "Recipe") -> Iterator[Problem]:
+def _patience_beyond_deadline(recipe: Recipe) -> Iterator[Problem]:
     patience, limits = recipe.cards.patience_s, recipe.limits
     limit = min(limits.layer_deadline_s, limits.deadline_s)
     if patience >= limit and any(map(may_take_turns, recipe.models.values())):
@@ -108,7 +106,7 @@ def _patience_beyond_deadline(recipe: "Recipe") -> Iterator[Problem]:
         )
 
 
-def _thinking_twice(recipe: "Recipe") -> Iterator[Problem]:
+def _thinking_twice(recipe: Recipe) -> Iterator[Problem]:
     for where, name, sampling in samplings(recipe):
         model = recipe.settings(name)
         own = model.template if isinstance(model, ChatModel) else {}
@@ -134,7 +132,7 @@ def _thinking_twice(recipe: "Recipe") -> Iterator[Problem]:
                 yield Problem((*where, "reasoning_effort"), f"{message}; {hint}")
 
 
-def _values_never_sent(recipe: "Recipe") -> Iterator[Problem]:
+def _values_never_sent(recipe: Recipe) -> Iterator[Problem]:
     for where, name, sampling in samplings(recipe):
         model = recipe.settings(name)
         if not isinstance(model, OpenAIHttpModel):
@@ -152,7 +150,7 @@ def _values_never_sent(recipe: "Recipe") -> Iterator[Problem]:
             yield Problem(("models", name, "omit"), message)
 
 
-def _small_caches(recipe: "Recipe") -> Iterator[Problem]:
+def _small_caches(recipe: Recipe) -> Iterator[Problem]:
     for name, model in recipe.models.items():
         if isinstance(model, VllmModel) and model.kv_tokens and model.kv_tokens < model.context_tokens:
             message = f"{model.kv_tokens} are less than one context, {model.context_tokens} tokens"
@@ -160,7 +158,7 @@ def _small_caches(recipe: "Recipe") -> Iterator[Problem]:
             yield Problem(("models", name, "kv_tokens"), f"{message}; {hint}")
 
 
-def _turns_without_card(recipe: "Recipe") -> Iterator[Problem]:
+def _turns_without_card(recipe: Recipe) -> Iterator[Problem]:
     for name, model in recipe.models.items():
         if model.residency == "turns" and not takes_card(model):
             message = "has no effect: models of this engine take no card"
@@ -168,7 +166,7 @@ def _turns_without_card(recipe: "Recipe") -> Iterator[Problem]:
             yield Problem(("models", name, "residency"), f"{message}{hint}; leave it out")
 
 
-def _open_with_keys(recipe: "Recipe") -> Iterator[Problem]:
+def _open_with_keys(recipe: Recipe) -> Iterator[Problem]:
     if recipe.access.open and recipe.access.keys_file is not None:
         message = "has no effect, because keys_file names API keys, and then every request needs one"
         yield Problem(("access", "open"), f"{message}; leave one of the two out")

@@ -3,13 +3,22 @@
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from configs.base import Many, PathBelow, Sha256, Strict, meant
 
 PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 """The name of a part of a split GGUF file (`llama_split_path` in llama.cpp's include/llama.h)."""
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+"""A repository of the Hub."""
+HUB_NAME = re.compile(
+    r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)?(?:models/)?"
+    r"(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)"
+    r"(?::(?P<quantization>[\w.-]+))?(?:@(?P<revision>[\w.-]+))?"
+    r"(?:/(?:(?:blob|resolve|tree)/[^/]+/?)?(?P<file>[^?#]*))?"
+)
+"""What people write in place of the id: addresses, quantizations as llama.cpp takes them, revisions."""
 MOST_PARTS = 1024
 """Most parts of a split file. A name with a larger number is not taken for that of a part."""
 
@@ -40,13 +49,35 @@ def _require_checksum_per_part(
         raise PydanticCustomError("checksums", message, ctx)
 
 
+def _require_id(value: Any) -> Any:
+    """Refuse other names of a repository than its id, with words for those that people write."""
+    if not isinstance(value, str) or HUB_ID.fullmatch(value):
+        return value
+    found = HUB_NAME.match(value.strip())
+    if found is None:
+        return value  # the pattern refuses it
+    hub = f"{found['owner']}/{found['name']}"
+    before = []
+    if found["quantization"]:
+        asked = f"{hub}:{found['quantization']}"
+        before.append(f"`slimmoa new {asked}` finds the file of this quantization, and its checksum")
+    if found["file"]:
+        before.append(f"`file: {found['file']}` says the file")
+    if found["revision"]:
+        before.append(f"`revision: {found['revision']}` says the revision")
+    message = "{before}this has to be owner/name, here {hub}"
+    ctx = {"before": "".join(f"{each}; " for each in before), "hub": hub}
+    raise PydanticCustomError("hub_id", message, ctx)
+
+
 Repository = Annotated[
     PathBelow,
     Field(
         pattern=meant(
-            r"^[\w.-]+/[\w.-]+$", "owner/name, such as Qwen/Qwen3-8B, without the address of the Hub"
+            HUB_ID.pattern, "owner/name, such as Qwen/Qwen3-8B, without the address of the Hub"
         )
     ),
+    BeforeValidator(_require_id),
 ]
 """A repository of the Hub."""
 
@@ -86,8 +117,8 @@ class HubFile(Strict):
     hub: Repository
     """Repository, `owner/name`."""
     file: PathBelow
-    """Path of the file in the repository. Of a split file (`name-00001-of-00003.gguf`), the path of any
-    part; all parts are fetched."""
+    """Path of the file in the repository, which `slimmoa new owner/name:Q4_K_M` finds. Of a split file
+    (`name-00001-of-00003.gguf`), the path of any part; all parts are fetched."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""
     sha256: Sha256 | None = None

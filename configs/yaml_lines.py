@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import yaml
 
-from configs.cross_checks import Problem, Where
+from configs.problem import Problem, Where
 
 MOST_CHARACTERS = 1_000_000
 """A recipe has a few thousand characters. A text this long is another kind of file."""

@@ -13,6 +13,7 @@ from cluster.ray_runtime import APP_NAME, SERVED
 from configs.errors import UserError
 from configs.schema import Model, Recipe, VllmModel
 from jobs.identity import adapter_identity, model_identity
+from serve_app.deployment_names import deployment_name
 
 JOB_APP = "slimmoa-job-"
 """How the name of every job's own application begins."""
@@ -64,7 +65,7 @@ def suits(wanted: Recipe, served: Recipe) -> bool:
 
 def require_models(recipe: Recipe, name: str, deployments: Collection[str]) -> None:
     """Raise ModelAppMismatch if the application `name` has no deployment for a model of the recipe."""
-    missing = [model for model in recipe.models if f"model-{model}" not in deployments]
+    missing = [model for model in recipe.models if deployment_name(model) not in deployments]
     if missing:
         raise ModelAppMismatch(f"the running application {name} has no model {', '.join(missing)}")
 

@@ -12,8 +12,8 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write into. When the block ends without an error, the file replaces `path`.
 
     Readers see the earlier file, if any, or the whole new one, also after a crash or a power cut. If
-    the block raises, the earlier file stays. A link stays a link: the file behind it is replaced. What is
-    no file, such as a pipe or /dev/null, is written as it is and never replaced.
+    the block raises, the earlier file stays. A link stays a link: the file behind it is replaced. What
+    is no file, such as a pipe or /dev/null, is written as it is and never replaced.
 
     Raises:
         OSError: the file cannot be written or moved.

@@ -101,10 +101,12 @@ def judge_answers(task: EvaluationTask, command: str, console: Console) -> dict[
         Exception: the models cannot be started or used; see `open_model_app`.
     """
     with lock_folder(task.folder, command), Store.open(task.folder) as store:
-        recipe, _ = prepare_run(store, task.run_task)
         names = choose_generators(store, task)
-        require_judge(recipe, task)
-        with nullcontext() if task.remote else RunModels(task.run_task, recipe, console) as models:
+        # A run of imported answers alone has no recipe, and a judge elsewhere needs none.
+        recipe = None if task.remote else prepare_run(store, task.run_task)[0]
+        if recipe is not None:
+            require_judge(recipe, task)
+        with nullcontext() if recipe is None else RunModels(task.run_task, recipe, console) as models:
             judge = _Judge(task, store, models, console)
             return asyncio.run(judge.judge_generators(names))
 
@@ -177,8 +179,10 @@ class _Judge:
         # The generator and the callback are filled in for each generator.
         self._template = _verdicts_task(task, identity, store)
         if task.references is not None:
-            given = store.about().get("references", {})
-            store.set_about(references=given | {self.name: task.references.name})
+            known = store.about().get("references", {})
+            rows = sorted(getattr(self._template, "references", None) or ())
+            given = {"file": task.references.name, "rows": rows}
+            store.set_about(references=known | {self.name: given})
 
     @property
     def name(self) -> str:

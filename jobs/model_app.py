@@ -23,6 +23,7 @@ from jobs.app_choice import (
     require_same,
     suits,
 )
+from serve_app.deployment_names import deployment_name
 from serve_app.local_servers import find_servers
 from serve_app.mixture.models import Models
 
@@ -242,7 +243,7 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
         # Half of a shared application's queue stays free, so that people can still ask.
         queue = running.queue // 2 if shared else running.queue
         capacity = running.model.concurrency + queue
-        call_limits[model] = max(1, replicas[f"model-{model}"]) * capacity
+        call_limits[model] = max(1, replicas[deployment_name(model)]) * capacity
     # The adapters of a model share its replicas' queues.
     for model in recipe.models:
         own = [model, *(name for name, host in recipe.adapters.items() if host == model)]

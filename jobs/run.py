@@ -107,7 +107,7 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
         recipe = Recipe.model_validate(about["recipe"])
     seed = int(about.get("seed", 0)) if task.seed is None else task.seed
     if task.loaded is not None:
-        _add_set(store, task.loaded, about)
+        add_set(store, task.loaded, about)
     elif "set" not in about:
         raise RunError(f"{task.folder} is a new run: give --set, what is to be answered")
     if "began" not in about:
@@ -115,7 +115,7 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
     return recipe, seed
 
 
-def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
+def add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
     """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows
     may be any further part of the set.
 

@@ -201,7 +201,9 @@ def _dump_layers(layers: Sequence[Sequence[Proposer]]) -> list[dict[str, Any]]:
 def _make_variant(recipe: Recipe, name: str, **parts: Any) -> Variant:
     """The recipe with another name and other parts, validated like a recipe from a file."""
     try:
-        return Variant(name, Recipe.model_validate(recipe.model_dump() | {"name": name} | parts))
+        # Without `access`, which may name the mixture by its own name.
+        settings = recipe.model_dump() | {"name": name, "access": {}} | parts
+        return Variant(name, Recipe.model_validate(settings))
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
         raise VariantError(f"{name!r}: {'; '.join(problems)}") from error

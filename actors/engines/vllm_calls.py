@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.engine import NONE, FinishReason, Message
 from actors.engines.vllm_arguments import sampling_arguments
-from actors.engines.vllm_chat import Answer
+from actors.engines.vllm_chat import FORM, Answer
 from actors.engines.vllm_library import (
     ChatParams,
     EngineDeadError,
@@ -85,15 +85,12 @@ class Calls:
         """Keyword arguments of `vllm.SamplingParams` for a call that is sampled so."""
         arguments: dict[str, Any] = sampling_arguments(sampling)
         arguments |= self._runner.chat.sampling_arguments(sampling)
-        if (structure := arguments.get("structured_outputs")) is not None:
-            arguments["structured_outputs"] = StructuredOutputsParams(**structure)
         return arguments
 
     async def of_answer(
         self, answer: Answer, prompt: Any, arguments: dict[str, Any], adapter: str | None
     ) -> AsyncGenerator[Any, None]:
-        """Yield vLLM's outputs of one answer, which needs a second call if the model ends its message
-        within a bounded thought.
+        """Yield vLLM's outputs of one answer, which may take a second call (`AnswerReader`).
 
         Args:
             answer: reads the answer meanwhile, and says whether a second call is needed.
@@ -101,18 +98,17 @@ class Calls:
             arguments: keyword arguments of `vllm.SamplingParams`.
             adapter: the adapter that answers; None for the model itself.
         """
-        written: list[int] = []
+        streamed = {"output_kind": RequestOutputKind.DELTA, "skip_clone": True}
+        asked = answer.first_call(arguments)
         for _ in range(2):
-            llm = self._runner.alive()
-            params = {**arguments, "output_kind": RequestOutputKind.DELTA, "skip_clone": True}
-            async with aclosing(self.outputs(prompt, params, adapter)) as outputs:
+            async with aclosing(self.outputs(prompt, asked | streamed, adapter)) as outputs:
                 async for output in outputs:
-                    written += written_tokens(output.outputs[0])
                     yield output
+                    if answer.is_unanswered:
+                        break
             if not answer.is_unanswered:
                 return
-            tokens = [*prompt["prompt_token_ids"], *written]
-            tokens, arguments = answer.second_call(llm.get_tokenizer(), tokens, arguments)
+            tokens, asked = answer.second_call(self._runner.alive().get_tokenizer(), arguments)
             prompt = {**prompt, "prompt_token_ids": tokens}
 
     async def outputs(
@@ -120,6 +116,8 @@ class Calls:
     ) -> AsyncGenerator[Any, None]:
         """Yield vLLM's outputs of one call and raise our errors for vLLM's. Closing aborts the call."""
         llm = self._runner.alive()
+        if (form := arguments.get(FORM)) is not None:
+            arguments = arguments | {FORM: StructuredOutputsParams(**form)}
         call = uuid.uuid4().hex
         self.in_flight.add(call)
         request = self._runner.adapters[adapter] if adapter else None

@@ -248,30 +248,6 @@ def without_leading_thought(
     return [shown(message) for message in messages]
 
 
-class AnswerLimit:
-    """Counts the tokens of an answer apart from those of the thought before the answer.
-
-    Args:
-        max_tokens: most tokens of the answer; None for no limit of its own.
-    """
-
-    def __init__(self, max_tokens: int | None) -> None:
-        self._max_tokens = max_tokens
-        self._thought = 0
-
-    def is_reached(self, written: int, *, is_thinking: bool) -> bool:
-        """Whether the answer has all of its tokens.
-
-        Args:
-            written: tokens that the call has written so far.
-            is_thinking: whether the answer has not begun yet with these tokens.
-        """
-        if is_thinking:
-            self._thought = written
-            return False
-        return self._max_tokens is not None and written - self._thought >= self._max_tokens
-
-
 _TAGS = [family for family in FAMILIES if not family.is_repeated and not family.is_prose]
 _BEGIN = {begin.lower() for family in _TAGS for begin in family.begins}
 _ANY = "|".join(re.escape(m) for f in _TAGS for m in (*f.begins, f.end))

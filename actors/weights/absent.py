@@ -67,6 +67,8 @@ def _why_nothing(path: Path) -> str | None:
     except OSError:
         if path.is_symlink():
             return f"it is a link to {os.readlink(path)}, and there is nothing"
+        if "$" in str(path):
+            return "there is nothing; variables such as $HOME are not read in a path, but ~ is"
     return None
 
 

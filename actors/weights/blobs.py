@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # documented there
 
-from actors.weights.download import Meter, download, locked, writing_to
+from actors.weights.download import Meter, arrived_bytes, download, locked, writing_to
 from configs.weights import HubFile, HubFolder
 
 
@@ -40,7 +40,7 @@ def fetch_blob(source: HubFolder | HubFile, url: str, size: int, sha256: str, me
         Exception: errors of the Hub's client.
     """
     target, lock = blob_path(source, sha256), _lock_path(source, sha256)
-    with writing_to(target.parent, "HF_HOME"):
+    with writing_to(target.parent, "HF_HOME", lambda: size - arrived_bytes(target)):
         for folder in (target.parent, lock.parent):
             folder.mkdir(parents=True, exist_ok=True)
         with locked(lock, meter):  # the Hub's client takes the same lock

@@ -35,7 +35,7 @@ def missing_templates(recipe: Recipe) -> Iterator[str]:
             )
             own = "" if isinstance(model, LlamaCppModel) else f", or put a {TEMPLATE_FILE} beside it"
             yield (
-                f"model {name!r} has no chat template, being a base model, perhaps: {does}; take "
+                f"model {name!r} has no chat template and may be a base model: {does}; take "
                 f"the version of the model that is made for chat (-Instruct, -it, -chat){own}"
             )
 

@@ -161,12 +161,13 @@ def require_space(needed_bytes: int, folder: Path, variable: str) -> None:
 
 
 @contextmanager
-def writing_to(folder: Path, variable: str) -> Iterator[None]:
+def writing_to(folder: Path, variable: str, missing: Callable[[], int] | None = None) -> Iterator[None]:
     """Turn errors of a block that writes into `folder` into what to do about them.
 
     Args:
         folder: the folder.
         variable: the environment variable that names another folder.
+        missing: tells how many bytes are still to be written, if that is known.
 
     Raises:
         WeightsError: the disk is full, or may not be written.
@@ -174,19 +175,22 @@ def writing_to(folder: Path, variable: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if (cause := write_error(error, folder, variable)) is None:
+        if (cause := write_error(error, folder, variable, missing)) is None:
             raise
         raise WeightsError(cause) from error
 
 
-def write_error(error: Exception, folder: Path, variable: str) -> str | None:
+def write_error(
+    error: Exception, folder: Path, variable: str, missing: Callable[[], int] | None = None
+) -> str | None:
     """What to do about an error of a write; None for other errors. Arguments: as of `writing_to`."""
     number = getattr(error, "errno", None)
     cause = WRITE_ERRORS.get(number) if isinstance(error, OSError) and number else None
     if cause is None:
         return None
     if number in FULL:
-        cause += f" ({gigabytes(free_bytes(folder))} free)"
+        needed = "" if missing is None else f", {gigabytes(max(0, missing()))} still to come"
+        cause += f" ({gigabytes(free_bytes(folder))} free{needed})"
     room = "make room, or " if number in FULL else ""
     return f"{folder} {cause}: {room}set {variable} to a folder on another disk"
 

@@ -20,11 +20,12 @@ from actors.weights.chat_templates import (
     template_in_json,
 )
 from actors.weights.choice import weights_here
+from actors.weights.folders import folder_here
 from actors.weights.gguf_headers import GGUF_TEMPLATE, fetch_gguf, fetch_header
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.hub import HTTP_ERROR, Repository, ask_hub, saved_repository
 from actors.weights.hub_names import HubName, choose_gguf, nearest, parse_hub_name
-from actors.weights.repository import FolderDownload, small_file
+from actors.weights.repository import FolderDownload, repository_here, small_file
 from cluster.plan.checkpoint import Checkpoint, from_folder, from_gguf, from_shapes, shapes
 from cluster.plan.gguf import read_header
 from configs.errors import WeightsError
@@ -116,7 +117,7 @@ def _at_hub(asked: str, name: HubName) -> NamedModel:
     try:
         if _means_gguf(name, repository):
             return _hub_file(asked, name, repository)
-        return _hub_folder(asked, HubFolder(hub=name.hub, revision=repository.commit))
+        return _hub_folder(asked, HubFolder(hub=name.hub, revision=repository.commit), repository)
     except WeightsError as error:
         raise _in_words(error, asked, name.hub) from error
 
@@ -146,9 +147,12 @@ def _hub_file(asked: str, name: HubName, repository: Repository) -> NamedModel:
     return NamedModel(asked, name.hub.split("/")[1], source, checkpoint, _text(template))
 
 
-def _hub_folder(asked: str, source: HubFolder) -> NamedModel:
-    checkpoint = headers_here(source) or fetch_headers(source)
-    repository = saved_repository(source) or ask_hub(source)
+def _hub_folder(asked: str, source: HubFolder, repository: Repository) -> NamedModel:
+    here = folder_here([source])
+    checkpoint = headers_here(source) if here is None else from_folder(here)
+    if checkpoint is None:
+        checkpoint = fetch_headers(source)
+        repository = saved_repository(source) or repository
     found = FolderDownload(source, repository, (), ())
     return NamedModel(asked, source.hub.split("/")[1], source, checkpoint, _hub_template(found))
 
@@ -164,13 +168,15 @@ def _hub_template(found: FolderDownload) -> str:
 
 
 def _repository(source: HubFolder) -> Repository:
-    """The files of a repository: as the Hub says, or as it said the last time if it does not answer."""
+    """The files of a repository: as the Hub says; if it does not answer, as it said the last time, or
+    those that the cache of its client has."""
     try:
         return ask_hub(source)
     except WeightsError as error:
-        if _is_unreachable(error) and (saved := saved_repository(source)) is not None:
-            return saved
-        raise
+        known = saved_repository(source) or repository_here(source) if _is_unreachable(error) else None
+        if known is None:
+            raise
+        return known
 
 
 def _text(value: Any) -> str:

@@ -95,7 +95,7 @@ def _repeat(random: Random, holder: Any, key: Any) -> None:
 
 
 def _nest(random: Random, holder: Any, key: Any) -> None:
-    for _ in range(random.choice((1, 5, 100, 250))):  # json.dumps itself fails at a thousand
+    for _ in range(random.choice((1, 5, 50, 200))):  # json.dumps itself fails at a thousand
         holder[key] = [holder[key]] if random.random() < 0.5 else {"content": holder[key]}
 
 

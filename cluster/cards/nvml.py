@@ -4,7 +4,7 @@ NVML numbers GPUs by PCI bus. CUDA does so only if CUDA_DEVICE_ORDER is PCI_BUS_
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,7 +61,7 @@ def open_nvml() -> Iterator[Any]:
     """NVML's Python module, ready for calls; None without a driver or without the module.
 
     Raises:
-        NvmlFailed: there is a driver, and NVML does not start.
+        NvmlFailed: there is a driver, and NVML does not start, or fails in the block.
     """
     try:
         import pynvml as nvml
@@ -77,8 +77,11 @@ def open_nvml() -> Iterator[Any]:
         return
     try:
         yield nvml
+    except nvml.NVMLError as error:
+        raise NvmlFailed(in_words(error), is_loaded=True) from error
     finally:
-        nvml.nvmlShutdown()
+        with suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
 
 
 def error_number(error: Exception) -> int:
@@ -117,9 +120,9 @@ def read_memory(nvml: Any, device: Any) -> GpuMemory | None:
     Raises:
         NVMLError: of NVML, if it cannot read the memory.
     """
-    memory = ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2))
-    if memory is not None and memory.total > 0:
-        return GpuMemory(memory.total - memory.reserved, memory.free)
+    newer = ask(nvml, lambda: _read_version_2(nvml, device))
+    if newer is not None and newer.total > 0:
+        return newer
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(device)
     except nvml.NVMLError as error:
@@ -129,3 +132,8 @@ def read_memory(nvml: Any, device: Any) -> GpuMemory | None:
     if memory.total <= 0:
         return None
     return GpuMemory(int(memory.total * (1 - V1_RESERVE)), memory.free)
+
+
+def _read_version_2(nvml: Any, device: Any) -> GpuMemory:
+    memory = nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2)
+    return GpuMemory(memory.total - memory.reserved, memory.free)

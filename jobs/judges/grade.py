@@ -74,6 +74,9 @@ def _read_jsonl(path: Path) -> GradePrompts:
         text = judge_prompt.read_text(path)
         lines = [json.loads(line) for line in text.splitlines() if line.strip()]
         found = {line["name"]: line for line in lines}
+        names = [line["name"] for line in lines]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise PromptError(f"prompt file {str(path)!r} has several prompts {doubled!r}")
         wanted = {
             name: (found[name]["system_prompt"], found[name]["prompt_template"]) for name in PROMPTS
         }

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.judges.grade import TURNS, shown_references
 from jobs.records import Generator, Row, Verdict
@@ -15,6 +15,8 @@ from jobs.store import Store
 
 JUDGE_PREFIX = "gpt-4:judge_prompts-"
 """How the name of MT-Bench's judge begins: GPT-4 with FastChat's `judge_prompts.jsonl`."""
+REFERENCES = "gpt-4.jsonl"
+"""Name of MT-Bench's file of reference answers."""
 ROWS = 80
 """Questions of MT-Bench."""
 NOT_COMPARABLE = "not comparable with MT-Bench's figures"
@@ -50,11 +52,31 @@ class Grades:
         return asdict(self) | {"turns": turns, "comparable": not self.reasons, "note": self.note}
 
 
+class _Asked(NamedTuple):
+    """What counts of a row, without its texts."""
+
+    number: int
+    """Index of the row."""
+    category: str
+    turns: int
+    is_known: bool
+    """Whether the row is one of MT-Bench's questions."""
+    has_references: bool
+    """Whether the set has reference answers that the judge sees."""
+    has_temperature: bool
+    """Whether the row is answered at a temperature of its own."""
+
+
+def _to_asked(row: Row) -> _Asked:
+    is_known = known_set("mt_bench").position(row) is not None
+    has_references, has_temperature = bool(shown_references(row)), row.temperature is not None
+    return _Asked(row.index, row.category, len(row.turns), is_known, has_references, has_temperature)
+
+
 def grades_from_store(store: Store, judge: str) -> list[Grades]:
     """Compute the mean grades of each generator that the judge graded."""
-    rows = list(store.rows())
-    given = judge in store.about().get("references", {})
-    shared = tuple(_reasons(rows, judge, references_given=given))
+    rows = list(map(_to_asked, store.rows()))
+    shared = tuple(_reasons(rows, judge, store.about().get("references", {}).get(judge)))
     kinds = {generator.name: generator for generator in store.generators()}
     verdicts = groupby(store.verdicts(judge=judge, kind="grade"), key=lambda verdict: verdict.generator)
     return [
@@ -63,38 +85,49 @@ def grades_from_store(store: Store, judge: str) -> list[Grades]:
     ]
 
 
-def _reasons(rows: Sequence[Row], judge: str, *, references_given: bool) -> Iterator[str]:
-    """Why no grades over these rows by this judge are MT-Bench's."""
+def _reasons(rows: Sequence[_Asked], judge: str, given: Mapping[str, Any] | None) -> Iterator[str]:
+    """Why no grades over these rows by this judge are MT-Bench's.
+
+    Args:
+        rows: The rows of the run.
+        judge: The judge's name in verdicts.
+        given: The file of reference answers that the judge saw, and the rows that it has answers to;
+            None if the judge saw those of the set.
+    """
     if not judge.startswith(JUDGE_PREFIX):
         yield f"judge: {judge}, not gpt-4 with FastChat's prompts"
-    known = known_set("mt_bench")
-    found = sum(known.position(row) is not None for row in rows)
+    found = sum(row.is_known for row in rows)
     if found < len(rows):
         yield f"set: {len(rows) - found} of {len(rows)} rows are not MT-Bench's"
         return
     if found < ROWS:
         yield f"{found} of MT-Bench's {ROWS} questions"
-    if not references_given:
-        needs = [row for row in rows if row.category in MT_BENCH_WITH_REFERENCE]
-        without = sum(not shown_references(row) for row in needs)
-        lacking = f", {without} questions without any" if without else ""
-        yield f"reference answers: the questions' own, not GPT-4's{lacking}"
+    needs = [row for row in rows if row.category in MT_BENCH_WITH_REFERENCE]
+    if given is None:
+        without = sum(not row.has_references for row in needs)
+        whose = "the questions' own, not GPT-4's"
+    else:
+        answered = set(given["rows"])
+        without = sum(row.number not in answered for row in needs)
+        whose = "" if given["file"] == REFERENCES else f"those of {given['file']}, not of {REFERENCES}"
+    lacking = f"{without} questions without any" if without else ""
+    if said := ", ".join(filter(None, (whose, lacking))):
+        yield f"reference answers: {said}"
 
 
-def _own_reasons(rows: Sequence[Row], generator: Generator | None) -> Iterator[str]:
+def _own_reasons(rows: Sequence[_Asked], generator: Generator | None) -> Iterator[str]:
     """Why the grades of one generator are not MT-Bench's. How imported answers were drawn is
     unknown."""
     if generator is None or generator.kind == "file":
         return
-    known = known_set("mt_bench")
-    if any(row.temperature is None and known.position(row) is not None for row in rows):
+    if any(row.is_known and not row.has_temperature for row in rows):
         yield "answered at the recipe's temperature, not at MT-Bench's for each category"
 
 
 def _grades(
     generator: str,
     judge: str,
-    rows: Sequence[Row],
+    rows: Sequence[_Asked],
     verdicts: Iterable[Verdict],
     reasons: tuple[str, ...],
 ) -> Grades:
@@ -105,7 +138,7 @@ def _grades(
     every = [value for values in by_turn.values() for value in values]
     means = {turn: (len(by_turn[turn]), statistics.fmean(by_turn[turn])) for turn in sorted(by_turn)}
     mean = statistics.fmean(every) if every else None
-    turns = sum(min(len(row.turns), TURNS) for row in rows)
+    turns = sum(min(row.turns, TURNS) for row in rows)
     n = len(every)
     more = (f"{n} graded answers of {turns}",) if n < turns else ()
     return Grades(generator, judge, today(), n, turns - n, mean, means, (*reasons, *more))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from jobs.records import Row, Verdict
 from jobs.scores.columns import PreferencesError
@@ -42,25 +43,41 @@ def preferences_from_store(store: Store, judge: str, baseline: str) -> Iterator[
     Raises:
         PreferencesError: a verdict has a value, but one of the judged answers is missing.
     """
+    asked: list[_Asked] = []
     prompts: dict[int, str] = {}
     reasons: tuple[str, ...] = ()
     ours: Lengths = {}
     verdicts = store.verdicts(judge=judge, kind="pairwise", baseline=baseline)
     for generator, group in groupby(verdicts, key=lambda verdict: verdict.generator):
-        if not prompts:
+        if not asked:
             ours = _lengths(store, baseline)
-            rows = list(store.rows())
-            prompts = {row.index: "" if row.before else fingerprint(row.turns[0]) for row in rows}
-            reasons = tuple(_reasons(rows, baseline, ours))
+            asked = list(map(_to_asked, store.rows()))
+            prompts = {each.row: each.prompt for each in asked}
+            reasons = tuple(_reasons(asked, baseline, ours))
         yield _columns(list(group), ours, _lengths(store, generator), prompts, reasons)
 
 
-def _reasons(rows: Sequence[Row], baseline: str, lengths: Lengths) -> Iterator[str]:
+class _Asked(NamedTuple):
+    """What counts of a row, without its texts."""
+
+    row: int
+    prompt: str
+    """The fingerprint of the prompt."""
+    position: int | None
+    """The position in AlpacaEval; None for a row of another set."""
+    turns: int
+
+
+def _to_asked(row: Row) -> _Asked:
+    prompt = fingerprint(row.turns[0]) if not row.before else ""
+    return _Asked(row.index, prompt, known_set("alpaca_eval").positions.get(prompt), len(row.turns))
+
+
+def _reasons(asked: Sequence[_Asked], baseline: str, lengths: Lengths) -> Iterator[str]:
     """Why figures over these rows are not the leaderboard's."""
-    known = known_set("alpaca_eval")
-    ours = [lengths.get((row.index, 0)) for row in rows]
-    yield from set_reasons([known.position(row) for row in rows], ours, baseline)
-    if turns := sum(len(row.turns) > 1 for row in rows):
+    ours = [lengths.get((each.row, 0)) for each in asked]
+    yield from set_reasons([each.position for each in asked], ours, baseline)
+    if turns := sum(each.turns > 1 for each in asked):
         yield f"only the first turn of {turns} rows with several turns"
 
 

@@ -16,6 +16,7 @@ from jobs.records import Row
 from jobs.sets.files import FileEntry, read_entries
 from jobs.sets.opened import SetError, inner_name
 from jobs.sets.prompt_rows import COLUMNS, OWN_IDS, plain_entry, to_row
+from jobs.sets.shapes import NothingToAsk
 
 __all__ = ["PUBLIC_SETS", "LoadedSet", "SetError", "load_set"]
 
@@ -75,11 +76,13 @@ class SetRows:
         entries = enumerate(_different_entries(self.path))
         end = None if self.limit is None else self.offset + self.limit
         for index, entry in islice(entries, self.offset, end):
-            yield to_row(index, self.column, entry, own_temperature=self.own_temperatures)
+            if entry is not None:
+                yield to_row(index, self.column, entry, own_temperature=self.own_temperatures)
 
 
-def _different_entries(path: Path) -> Iterator[FileEntry]:
-    """The entries of a file in their plain form.
+def _different_entries(path: Path) -> Iterator[FileEntry | None]:
+    """The entries of a file in their plain form; None for a conversation in which the user says
+    nothing.
 
     lm-eval writes a sample once for each of the task's filters; only the first one counts.
 
@@ -87,7 +90,12 @@ def _different_entries(path: Path) -> Iterator[FileEntry]:
         SetError: two entries have one id.
     """
     seen: dict[tuple[str, Any], FileEntry] = {}
-    for entry in map(plain_entry, read_entries(path)):
+    for raw in read_entries(path):
+        try:
+            entry = plain_entry(raw)
+        except NothingToAsk:
+            yield None
+            continue
         name = next((name for name in OWN_IDS if entry.fields.get(name) is not None), None)
         if name is not None:
             key = (name, str(entry.fields[name]))
@@ -121,6 +129,9 @@ class LoadedSet:
     count: int
     """Number of rows."""
 
+    left_out: int = 0
+    """Number of conversations that were left out, because the user says nothing in them."""
+
 
 def load_set(
     name_or_path: str | Path,
@@ -152,16 +163,17 @@ def load_set(
         raise SetError(f"no set {str(name_or_path)!r}: it is not one of {names}, and no such file")
     rows = SetRows(path, _choose_column(path, column), limit, offset, own_temperatures)
     digest = hashlib.sha256()
-    count = 0
+    count, last = 0, offset - 1
     for row in rows:
-        count += 1
+        count, last = count + 1, row.index
         digest.update(json.dumps(_content(row), sort_keys=True).encode())
     if not count:
         raise SetError(f"{path} has no rows from --offset {offset} on")
     if hub_set is not None and limit is None and not offset and count != hub_set.count:
         raise SetError(f"{path} has {count} rows, {name_or_path} has {hub_set.count}")
     name = inner_name(path).stem if known is None else known
-    return LoadedSet(name, rows, digest.hexdigest(), rows.column, count)
+    left_out = last - offset + 1 - count
+    return LoadedSet(name, rows, digest.hexdigest(), rows.column, count, left_out)
 
 
 def _public_name(name: str) -> str | None:
@@ -198,10 +210,10 @@ def _fetch(name: str, hub: HubSet) -> Path:
 
 def _choose_column(path: Path, wanted: str | None) -> str:
     """The column with the prompts, chosen by the file's first entry."""
-    first = next(read_entries(path), None)
+    first = next((entry for entry in _different_entries(path) if entry is not None), None)
     if first is None:
         raise SetError(f"{path} has no rows")
-    fields = plain_entry(first).fields
+    fields = first.fields
     if wanted is not None and wanted in fields:
         return wanted
     fitting = [] if wanted is not None else [name for name in COLUMNS if name in fields]

@@ -81,10 +81,23 @@ def _list_of(found: Any, name: str) -> list[Any]:
         raise SetError(f"{name} holds one {type(found).__name__}; a list of objects is needed")
     lists = [each for each in found.values() if isinstance(each, list) and each]
     lists = [each for each in lists if all(isinstance(value, dict) for value in each)]
+    if not lists and (rows := _from_columns(found)):
+        return rows
     if len(lists) != 1:
         keys = ", ".join(map(repr, [*found][:SHOWN_KEYS])) or "no keys"
         raise SetError(f"{name} holds one dict ({keys}); a list of objects is needed")
     return lists[0]
+
+
+def _from_columns(found: dict[str, Any]) -> list[Any]:
+    """The rows of a table that pandas has written column by column; empty for any other object."""
+    columns = list(found.values())
+    if not columns or not all(isinstance(each, dict) and each for each in columns):
+        return []
+    rows = list(columns[0])
+    if any(list(each) != rows for each in columns):
+        return []
+    return [{name: column[row] for name, column in found.items()} for row in rows]
 
 
 def _read_jsonl(file: IO[bytes], name: str) -> Iterator[FileEntry]:

@@ -95,6 +95,7 @@ def to_output(entry: FileEntry, columns: OutputColumns) -> Output:
     """The output in an entry.
 
     Raises:
+        NothingToAsk: the entry is a conversation in which the user says nothing.
         SetError: the entry tells no row, or has no text where one must be.
     """
     position, fields = entry
@@ -186,7 +187,7 @@ def _from_lm_eval(position: str, resps: Any) -> tuple[str, ...]:
 def _chat(position: str, fields: Fields) -> list[Any] | None:
     """The messages of a chat in an entry; None if it has none."""
     names = ("messages", *CONVERSATIONS) if is_conversation(fields) else ("messages",)
-    name = next((each for each in names if fields.get(each)), None)
+    name = next((each for each in names if isinstance(fields.get(each), list | str)), None)
     if name is None:
         return None
     said = parse_list(f"{position}, field {name!r}", fields[name])

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from jobs.sets.files import read_entries
 from jobs.sets.known_sets import fingerprint
 from jobs.sets.opened import SetError
 from jobs.sets.output_shapes import Output, OutputColumns, to_output
+from jobs.sets.shapes import NothingToAsk
 from jobs.store import Store
 
 SHOWN_ROWS = 10
@@ -61,7 +63,11 @@ def load_outputs(path: str | Path, columns: OutputColumns | None = None) -> list
         SetError: the file cannot be read, or an entry lacks the fields that are needed.
     """
     chosen = columns or OutputColumns()
-    return [to_output(entry, chosen) for entry in read_entries(Path(path))]
+    found = []
+    for entry in read_entries(Path(path)):
+        with suppress(NothingToAsk):  # answers no row
+            found.append(to_output(entry, chosen))
+    return found
 
 
 def import_outputs(
@@ -132,9 +138,13 @@ class _Matched:
         """Why no row has an answer, with the first output and the first row side by side."""
         if not self.outputs:
             return f"{path} has no outputs"
+        if all(output.texts is None for output in self.outputs):
+            return f"{path} has {len(self.outputs)} outputs, and none of them has a text"
         first, row = self.outputs[0], self.rows[0]
         turns = f" and {len(row.turns)} turns" if len(row.turns) > 1 else ""
         own = f" and the id {row.id!r}" if row.id is not None else " and no id"
+        if first.own_id is not None and row.id is None:
+            own += " (an older run gets ids when `slimmoa bench run` is given its set once more)"
         return (
             f"{path} has no output for any of the {len(self.rows)} rows: the first output is for "
             f"{first.described}, the first row has the prompt {row.turns[0][:60]!r}{own}{turns}"

@@ -159,6 +159,12 @@ def _require_whole_characters(where: str, text: str) -> None:
         raise SetError(f"{where} has {half!r}, half of a character, at {error.start}") from error
 
 
+def _number_as_text(value: Any) -> Any:
+    """A value, a number as its text: some sets have numbers as right answers."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
 def _label(fields: Fields, name: str) -> str:
     value = fields.get(name)
     return "" if value is None else str(value)
@@ -167,7 +173,7 @@ def _label(fields: Fields, name: str) -> str:
 def _references(position: str, fields: Fields, turns: int) -> tuple[str, ...]:
     name = "references" if "references" in fields else "reference"
     value = fields.get(name) or []
-    found = value if isinstance(value, list) else [value]
+    found = [_number_as_text(each) for each in (value if isinstance(value, list) else [value])]
     if not all(isinstance(text, str) for text in found):
         raise SetError(f"{position}, field {name!r} must be a text or a list of texts; it is {value!r}")
     if len(found) not in (0, turns):

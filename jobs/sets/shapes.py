@@ -14,6 +14,11 @@ from jobs.sets.opened import SetError
 Fields = Mapping[str, Any]
 """The fields of an entry, by name."""
 
+
+class NothingToAsk(SetError):
+    """A conversation in which the user says nothing; such entries of a set are left out and counted."""
+
+
 SPEAKERS = {
     "human": "user",
     "user": "user",
@@ -42,6 +47,8 @@ def as_prompt(position: str, fields: Fields) -> Fields:
     Raises:
         SetError: an entry of a known shape has no prompt that a model could be asked.
     """
+    if "row_idx" in fields and isinstance(fields.get("row"), dict):  # the Hub's viewer of data sets
+        fields = fields["row"]
     for is_shape, plain in (
         (is_batch_request, _from_batch_request),
         (is_lm_eval, _from_lm_eval),
@@ -70,7 +77,7 @@ def is_lm_eval(fields: Fields) -> bool:
 
 def is_conversation(fields: Fields) -> bool:
     """Whether an entry has a conversation as ShareGPT has it."""
-    return any(isinstance(fields.get(name), list | str) and fields[name] for name in CONVERSATIONS)
+    return any(isinstance(fields.get(name), list | str) for name in CONVERSATIONS)
 
 
 def _from_batch_request(position: str, fields: Fields) -> Fields:
@@ -123,11 +130,14 @@ def _messages_of(prompt: Any) -> list[Any] | None:
 
 
 def _from_conversation(position: str, fields: Fields) -> Fields:
-    name = next(name for name in CONVERSATIONS if fields.get(name))
+    name = next(name for name in CONVERSATIONS if isinstance(fields.get(name), list | str))
     where = f"{position}, field {name!r}"
     said = parse_list(where, fields[name])
     rest = {key: value for key, value in fields.items() if key not in CONVERSATIONS}
-    return rest | {"messages": [to_message(where, each) for each in said]}
+    messages = [to_message(where, each) for each in said]
+    if not any(each["role"] == "user" for each in messages):
+        raise NothingToAsk(f"{where} has no message of the user")
+    return rest | {"messages": messages}
 
 
 def to_message(where: str, said: Any) -> dict[str, Any]:

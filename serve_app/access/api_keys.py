@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from configs import sentences
 from configs.access import Allowance
-from configs.cross_checks import Problem
 from configs.errors import UserError
+from configs.problem import Problem
 from configs.yaml_lines import MOST_CHARACTERS, BadDocument, Document
 
 VARIABLE = "SLIMMOA_API_KEYS"

@@ -19,10 +19,11 @@ from pydantic_core import to_json
 
 from actors.engine import Delta, merge
 from configs.errors import Overloaded, RequestError
+from serve_app.error_schema import error_body
 from serve_app.http.answer_schema import CompletionUsage
 from serve_app.http.moa_object import moa_summary
 from serve_app.http.response import count_usage, fingerprint
-from serve_app.http.responses_request import ResponsesRequest
+from serve_app.http.responses_request import REASONING_ID, ResponsesRequest
 from serve_app.http.sse import COMMENT, in_one_line
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDone, Summary
 
@@ -38,7 +39,7 @@ class _Item:
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
-        self.id = f"{'msg' if kind == 'message' else 'rs'}_{uuid.uuid4().hex}"
+        self.id = ("msg_" if kind == "message" else REASONING_ID) + uuid.uuid4().hex
         self.index = index
         self.texts: list[str] = []
 
@@ -78,10 +79,19 @@ class ResponsesReply:
         return "".join(map(self._event, batch))
 
     def error(self, error: RequestError) -> str:
-        """The end of a stream that fails after it began."""
+        """The end of a stream that fails after it began: the error, then the failed response.
+
+        OpenAI's clients raise an exception at an event with an `error` object. Without one, pydantic-ai
+        takes a failed response for an empty answer and asks again. OpenAI's reference has the same
+        fields beside the event's type.
+        """
+        told = error_body(error)["error"]
+        flat = {name: told[name] for name in ("code", "message", "param")}
         code = "rate_limit_exceeded" if isinstance(error, Overloaded) else "server_error"
-        failure = {"code": code, "message": error.message}
-        return self._state("response.failed", status="failed", error=failure)
+        failure = {"code": code, "message": told["message"]}
+        return self._sse("error", **flat, error=told) + self._state(
+            "response.failed", status="failed", error=failure
+        )
 
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece, as JSON."""
@@ -91,7 +101,7 @@ class ResponsesReply:
         deltas = [event.delta for event in events if isinstance(event, AnswerDelta)]
         answer = merge(deltas or [Delta()])
         if answer.reasoning:
-            self._output.append(_reasoning(f"rs_{uuid.uuid4().hex}", answer.reasoning))
+            self._output.append(_reasoning(f"{REASONING_ID}{uuid.uuid4().hex}", answer.reasoning))
         self._output.append(_message(f"msg_{uuid.uuid4().hex}", answer.text, _status(summary)))
         return in_one_line(to_json(self._ended(summary)).decode())
 
@@ -239,9 +249,10 @@ def _status(summary: Summary) -> str:
 
 
 def _proposal(event: ProposalDone) -> dict[str, Any]:
-    text = f"**Proposal of {event.model}**\n\n{event.text}"
+    # Clients that show all summaries as one text (LangChain, Vercel's AI SDK) put nothing between them.
+    text = f"**Proposal of {event.model}**\n\n{event.text}\n\n"
     return {
-        "id": f"rs_{uuid.uuid4().hex}",
+        "id": f"{REASONING_ID}{uuid.uuid4().hex}",
         "type": "reasoning",
         "summary": [{"type": "summary_text", "text": text}],
         "status": "completed",

@@ -35,6 +35,10 @@ IGNORED = frozenset(
 STATEFUL = frozenset({"conversation", "previous_response_id", "prompt"})
 """Parameters that name something which the server would have to have kept."""
 NOT_KEPT = "this server keeps no responses: send the whole conversation in `input`"
+HOW_TO_SEND_ALL = "clients that send references send the whole texts once you set `store` to false"
+REASONING_ID = "rs_"
+"""How IDs of reasoning begin. A reference to reasoning needs nothing that was kept, because models do
+not see earlier reasoning."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {"background": (False,), "top_logprobs": (0,)}
 """Parameters of features that are not here, with the values that do not need the feature."""
 RENAMED = {
@@ -191,7 +195,9 @@ class _History:
         if kind == "message":
             self._put({name: value for name, value in item.items() if name != "type"}, where)
         elif kind == "item_reference":
-            raise BadRequest(f"{where}: item_reference: {NOT_KEPT}", param=where)
+            if not str(item.get("id")).startswith(REASONING_ID):
+                message = f"{where}: item_reference: {NOT_KEPT}; {HOW_TO_SEND_ALL}"
+                raise BadRequest(message, param=where)
         elif not isinstance(kind, str) or not self._add_tool(kind, item, where):
             message = f"{where}.type: items of the type {kind!r:.80} cannot be read here"
             raise BadRequest(message, param=f"{where}.type")

@@ -22,7 +22,7 @@ from configs.errors import ContextTooLong, EngineUnavailable
 from configs.load import load
 from configs.schema import Recipe, Sampling, VllmModel
 from tests.conftest import Endpoint, Serving
-from tests.e2e import processes
+from tests.e2e import processes, vllm_folders
 
 pytestmark = [
     pytest.mark.vllm,
@@ -38,13 +38,9 @@ CONTEXT_TOKENS = 512
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
     """The preset, with its checkpoints made."""
-    from benchmarks.real_cards.quantize import quantize_model
-
     recipe = load("vllm_cpu")
-    for name, model in recipe.models.items():
-        folder = Path(model.weights[0].path)  # type: ignore[union-attr]
-        if not (folder / "config.json").is_file():
-            quantize_model(name, "tiny_cpu", folder)
+    for name in recipe.models:
+        vllm_folders.four_bits(name)
     return recipe
 
 

@@ -80,7 +80,7 @@ HOMES = {
     "xllamacpp": {"actors.engines.llamacpp_params", "actors.engines.llamacpp_sampling"},
     "aiohttp": {
         "actors.engines.http_events",
-        "actors.engines.llamacpp",
+        "actors.engines.llamacpp_socket",
         "actors.engines.openai_http",
     },
     "ray": CLUSTER,
@@ -279,7 +279,7 @@ def test_an_import_that_breaks_a_rule_is_found(
         "serve_app/http/api.py": "",
         "serve_app/error_response.py": "",
         "actors/engine.py": "",
-        "actors/engines/llamacpp.py": "import aiohttp\n",
+        "actors/engines/openai_http.py": "import aiohttp\n",
         "cluster/ray_runtime.py": "import ray\n",
         "configs/schema.py": "import json\n",
     }

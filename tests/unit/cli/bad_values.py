@@ -1,4 +1,5 @@
-"""Values that people give by mistake, and commands that would work with all other values as they are."""
+"""Values that people give by mistake, and commands that would work with all other values as they
+are."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

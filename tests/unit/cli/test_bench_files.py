@@ -117,6 +117,22 @@ def test_import_counts_what_is_missing(run: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "o.jsonl").read_text())["choices"] == choices
 
 
+def test_import_can_make_a_run_without_a_recipe(tmp_path: Path) -> None:
+    folder, questions, answers = (tmp_path / name for name in ("new", "s.ndjson", "o.csv"))
+    questions.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    answers.write_text("prompt,output\na,A\n")
+    result = bench(f"import {folder} {answers} --name x --set {questions}")
+    assert (result.exit_code, result.stderr) == (0, "x: 1 answers; 1 of 2 rows have none (1)\n")
+    assert bench(f"import {folder} {answers} --name y").exit_code == 0
+    assert "2 rows of s" in bench(f"status {folder}").stdout
+    assert bench(f"score {folder}").stdout.startswith("no verdicts yet")
+    assert bench(f"report {folder}").exit_code == 0
+    other = tmp_path / "other.csv"
+    other.write_text("prompt\nc\nd\n")
+    refused = bench(f"import {folder} {answers} --name z --set {other}")
+    assert (refused.exit_code, "the run's set is 's', not 'other'" in refused.stderr) == (1, True)
+
+
 def test_import_takes_columns_of_any_name(tmp_path: Path) -> None:
     table = tmp_path / "answers.csv"
     table.write_text("frage;antwort\nq0;A\n")

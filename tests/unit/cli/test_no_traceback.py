@@ -1,9 +1,12 @@
 """No command can end in a traceback, whatever a person gives it: every command of the tree, with bad
-values for each of its parameters. Nothing is started here: a command that would start Ray has passed."""
+values for each of its parameters. Nothing is started here: a command that would start Ray has
+passed."""
 
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +22,7 @@ from serve_app.access.api_keys import generate_key, key_line
 from tests.unit.cli.bad_values import Case, cases, commands
 from tests.unit.jobs.report.report_run import InventedRun, begin, recipe
 
+ROOT = Path(__file__).parents[3]
 ROWS = 2
 RECIPE = """
 name: mix
@@ -119,7 +123,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("actors.weights.named_models.known_ids", lambda: ["Qwen/Qwen3-8B"])
 
 
-def _no_network(host: Any, *_: object, **__: object) -> list[Any]:
+def _no_network(*_: object, **__: object) -> list[Any]:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
@@ -140,6 +144,25 @@ def check(case: Case) -> str:
 
 def everything() -> Iterator[str]:
     return (" ".join(path) for path, _ in commands())
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        ("> /dev/full", 1, "error: cannot write the output: the disk is full"),
+        ("2> /dev/full", 0, ""),
+        (">&-", 0, ""),
+        ("| true", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_told_in_a_line_or_not_at_all(
+    folder: Path, redirected: str, code: int, said: str
+) -> None:
+    command = f"{sys.executable} -m cli check {folder / 'mix.yaml'} {redirected}"
+    ran = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stderr.strip()) == (code, said)
 
 
 @pytest.mark.parametrize("command", sorted(everything()))

@@ -97,7 +97,8 @@ def test_a_good_recipe_is_read() -> None:
         (
             "llamacpp",
             "vllmm",
-            "4: models.a.engine: 'vllmm' is not an engine; there are llamacpp, openai_http, scripted, vllm; did you mean vllm?",
+            "4: models.a.engine: 'vllmm' is not an engine; there are llamacpp, openai_http, "
+            "scripted, vllm; did you mean vllm?",
         ),
         ("    engine: llamacpp\n", "", "3: models.a: 'engine' is required"),
         ("hub: o/n", "hub: own", "7: models.a.weights.1.hub: this has to be owner/name"),

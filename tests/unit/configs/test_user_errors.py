@@ -24,8 +24,10 @@ CAUGHT_INSIDE = {
     "Fault": "the HTTP engine gives the error that its status and words stand for",
     "FaultyAnswer": "jobs/generate.py stores the row as failed",
     "NativeFailure": "the llama.cpp engine gives an EngineError",
+    "NoGpu": "cluster/cards/detect.py takes the CPU, with a remark",
     "NotGguf": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
     "NotSafetensors": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
+    "NvmlFailed": "cluster/cards/detect.py gives an UnusableGpu",
     "RequestError": "the base of the other tree",
     "UserError": "the base",
 }

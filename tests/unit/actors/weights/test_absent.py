@@ -52,6 +52,11 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     assert why_no_folder(tmp_path / "w") == "it is a link to gone, and there is nothing"
 
 
+def test_variables_in_a_path_are_not_read() -> None:
+    for why in (why_no_file(Path("/r/$HOME/w.gguf")), why_no_folder(Path("/r/${MODELS}/m"))):
+        assert why == "there is nothing; variables such as $HOME are not read in a path, but ~ is"
+
+
 def test_what_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_self: Path, **_: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied")
@@ -95,7 +100,8 @@ def test_every_way_to_a_path_says_why(tmp_path: Path) -> None:
         find_weights("m", model)
     assert why_not_here(model).endswith("not finished: w.gguf.part")
     folder = VllmModel(engine="vllm", weights=(LocalFolder(path=str(tmp_path / "none")),))
-    for call in (lambda: fetch_folder("m", folder.weights), lambda: find_weights("m", folder)):
-        with pytest.raises(WeightsError, match="/none: there is no such folder"):
-            call()
+    with pytest.raises(WeightsError, match="/none: there is no such folder"):
+        fetch_folder("m", folder.weights)
+    with pytest.raises(WeightsError, match="/none: there is no such folder"):
+        find_weights("m", folder)
     assert why_not_here(folder).endswith("/none: there is no such folder")

@@ -47,7 +47,7 @@ def test_a_gguf_file_without_a_template_is_named(tmp_path: Path) -> None:
     (tmp_path / "w.gguf").write_bytes(gguf_file())
     model = llamacpp(tmp_path / "w.gguf")
     assert said(model) == [
-        "model 'm' has no chat template, being a base model, perhaps: llama.cpp frames its messages "
+        "model 'm' has no chat template and may be a base model: llama.cpp frames its messages "
         "as ChatML; take the version of the model that is made for chat (-Instruct, -it, -chat)"
     ]
     (tmp_path / "w.gguf").write_bytes(with_template(b"{{ messages }}"))

@@ -3,20 +3,23 @@
 import errno
 import hashlib
 import os
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants, hf_hub_download
 
-from actors.weights.cache import cache_folder
+from actors.weights.cache import cache_folder, cache_root
 from actors.weights.files import cached, fetch, here
+from actors.weights.folders import fetch_folder
 from actors.weights.lookup import advised_here, find_here, find_weights, needs_fetch, weights_state
+from actors.weights.named_models import find_model
 from actors.weights.obtainable import require_obtainable
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Recipe
-from configs.weights import HubFile, part_names
-from tests.unit.fake_hub import FakeHub, FakeRepo, gguf_file
+from configs.weights import HubFile, HubFolder, part_names
+from tests.unit.fake_hub import FakeHub, FakeRepo, checkpoint, gguf_file
 
 FILE = gguf_file()
 SHA = hashlib.sha256(FILE).hexdigest()
@@ -148,8 +151,11 @@ def test_two_at_a_time_fetch_a_file_once(hub: FakeHub) -> None:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, r"/blobs is on a disk that is full \(.* free\): make room, or set HF_HOME to"),
-        (errno.EDQUOT, r"this user may not take more room \(quota\) \(.* free\): make room"),
+        (
+            errno.ENOSPC,
+            r"/blobs is on a disk that is full \(.* free, 0\.0 MB still to come\): make room, or",
+        ),
+        (errno.EDQUOT, r"this user may not take more room \(quota\) \(.* free, .*\): make room"),
         (errno.EFBIG, r"/blobs is on a disk that takes no files of this size: set HF_HOME"),
     ],
 )
@@ -200,4 +206,32 @@ def test_files_that_are_here_unchecked_need_no_hub(
         }
     )
     require_obtainable(recipe)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("asked", ["o/n:Q4_K_M", "o/n", "o/n/w-Q4_K_M.gguf"])
+def test_a_file_is_named_offline_if_it_is_here(
+    hub: FakeHub, repository: FakeRepo, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    repository.files = {"w-Q4_K_M.gguf": FILE, "w-Q8_0.gguf": FILE + b"8"}
+    theirs = hf_hub_download("o/n", "w-Q4_K_M.gguf")
+    go_offline(hub, monkeypatch)
+    found = find_model(asked)
+    assert found.source == HubFile(
+        hub="o/n", file="w-Q4_K_M.gguf", revision=repository.commit, sha256=SHA
+    )
+    assert here([found.source]) == Path(theirs)
+    with pytest.raises(WeightsError, match=r"o/n has no Q8_0 \(it has Q4_K_M\)"):
+        find_model("o/n:Q8_0")
+    assert hub.requests == []
+
+
+def test_a_folder_is_named_offline_if_it_is_here(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repos["o/v"] = FakeRepo(checkpoint())
+    fetch_folder("m", [HubFolder(hub="o/v")])
+    shutil.rmtree(cache_root())  # what the Hub said is forgotten
+    go_offline(hub, monkeypatch)
+    found = find_model("o/v")
+    assert (found.is_gguf, found.checkpoint.weight_bytes) == (False, 2 * (4096 + 64))
+    assert found.template == "{{ messages }}"
     assert hub.requests == []

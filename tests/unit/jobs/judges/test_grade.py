@@ -242,6 +242,7 @@ class TestPromptFile:
         [
             ("Rate {answer}!", "is not JSON lines"),
             ("[1]\n", "is not JSON lines"),
+            ('{"name": "pair-v2"}\n{"name": "pair-v2"}', "has several prompts 'pair-v2'"),
             ('{"name": "single-v1"}', "lacks 'system_prompt'; it needs the prompts single-v1, "),
             (None, r"'judge_prompts' lacks \{answer\}; it needs \{question\}, \{answer\}"),
         ],

@@ -1,5 +1,6 @@
 """Grades say where they are not MT-Bench's."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,18 +30,23 @@ def mt_bench(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def graded(
-    folder: Path, rows: list[Row], judge: str = JUDGE, *, references: bool = True, kind: str = "model"
+    folder: Path,
+    rows: list[Row],
+    judge: str = JUDGE,
+    *,
+    references: str | None = "gpt-4.jsonl",
+    kind: str = "model",
 ) -> tuple[str, ...]:
     """The reasons of a generator whose answers to all these rows have a grade."""
     with Store.open(folder) as store:
         store.add_rows(rows)
         store.add_generator(Generator("one", kind, "1"))  # type: ignore[arg-type]
-        for row in rows:
-            store.add_answers(Answer("one", row.index, turn, "x") for turn in (0, 1))
-            for turn in (0, 1):
-                await store.keep_verdict(Verdict(judge, "grade", "one", "", row.index, turn, 7.0))
+        store.add_answers(Answer("one", row.index, turn, "x") for row in rows for turn in (0, 1))
+        verdicts = (Verdict(judge, "grade", "one", "", r.index, t, 7.0) for r in rows for t in (0, 1))
+        await asyncio.gather(*map(store.keep_verdict, verdicts))
         if references:
-            store.set_about(references={judge: "gpt-4.jsonl"})
+            answered = [row.index for row in rows if row.references]
+            store.set_about(references={judge: {"file": references, "rows": answered}})
         (found,) = grades_from_store(store, judge)
     assert (found.n, found.missing, found.mean) == (2 * len(rows), 0, 7)
     return found.reasons
@@ -59,8 +65,9 @@ async def test_what_is_not_mt_benchs_says_so(tmp_path: Path) -> None:
         "judge": await graded(tmp_path / "judge", ROWS, "m:grade-0123abcd"),
         "part": await graded(tmp_path / "part", ROWS[:10]),
         "other": await graded(tmp_path / "other", other),
-        "references": await graded(tmp_path / "references", ROWS, references=False),
-        "bare": await graded(tmp_path / "bare", bare, references=False),
+        "references": await graded(tmp_path / "references", ROWS, references=None),
+        "few": await graded(tmp_path / "few", bare, references="mine.jsonl"),
+        "bare": await graded(tmp_path / "bare", bare, references=None),
         "cold": await graded(tmp_path / "cold", cold),
         "imported": await graded(tmp_path / "imported", cold, kind="file"),
     }
@@ -69,6 +76,7 @@ async def test_what_is_not_mt_benchs_says_so(tmp_path: Path) -> None:
         "part": ("10 of MT-Bench's 80 questions",),
         "other": ("set: 1 of 80 rows are not MT-Bench's",),
         "references": (own,),
+        "few": ("reference answers: those of mine.jsonl, not of gpt-4.jsonl, 1 questions without any",),
         "bare": (f"{own}, 1 questions without any",),
         "cold": ("answered at the recipe's temperature, not at MT-Bench's for each category",),
         "imported": (),

@@ -32,6 +32,9 @@ def test_a_set_reads_alike_whatever_its_file_is(tmp_path: Path) -> None:
         "windows.jsonl": LINES.replace("\n", "\r\n"),
         "lines.json": LINES,
         "list.jsonl": json.dumps([json.loads(line) for line in LINES.splitlines()], indent=1),
+        "pandas.json": json.dumps(
+            {"prompt": {r.index: r.turns[0] for r in ROWS}, "id": {0: "1", 1: "2"}}
+        ),
         "wrapped.json": json.dumps({"version": 1, "data": [json.loads(x) for x in LINES.splitlines()]}),
         "commas.csv": table(","),
         "semicolons.csv": table(";", "\r\n"),

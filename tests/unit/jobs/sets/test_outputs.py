@@ -64,7 +64,7 @@ def test_outputs_become_answers_of_a_generator(
             "line 1: the field 'output' must be a text, it is 3",
         ),
         ('{"instruction": "a"}', "line 1: the field 'output' must be a text, it is missing"),
-        ('{"instruction": "a", "output": null}', "no output for any of the 2 rows"),
+        ('{"instruction": "a", "output": null}', "has 1 outputs, and none of them has a text"),
         ('{"index": 0.5, "output": "A"}', "the field 'index' must be a whole number, it is 0.5"),
         ("", "o.jsonl has no outputs"),
         ('{"output": "A"}', "line 1: the field 'instruction' or 'index' is needed"),

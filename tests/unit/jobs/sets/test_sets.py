@@ -163,7 +163,7 @@ def test_earlier_messages_come_before_the_turn(tmp_path: Path) -> None:
         ("s.json", '[{"messages": [{"role": "bot", "content": "a"}]}]', "field 'messages': a message"),
         ("s.json", '[{"messages": []}]', "field 'messages' must be a list"),
         ("s.json", '[{"prompt": "a", "reference": ["x", "y"]}]', "has 2 answers for 1 turn"),
-        ("s.json", '[{"prompt": "a", "reference": {}, "references": 1}]', "field 'references' must"),
+        ("s.json", '[{"prompt": "a", "references": [null]}]', "field 'references' must"),
         ("s.csv", "prompt,id\na,1\nb\n", "s.csv, line 3 has not as many fields"),
         ("s.csv", 'prompt\n"a\n', "is not CSV"),
         ("s.csv", "turns\na\n", "line 2, field 'turns' must be a list, in CSV as JSON"),

@@ -111,6 +111,10 @@ SHARE_GPT_BEFORE = (Message(role="user", content="h1"), Message(role="assistant"
             [Row(0, ("tune",), references=("answer",))],
         ),
         (
+            [{"row_idx": 7, "row": {"prompt": "viewed", "reference": 12}, "truncated_cells": []}],
+            [Row(0, ("viewed",), references=("12",))],
+        ),
+        (
             [sample(0, "Q0", "A", "strict"), sample(0, "Q0", "A", "loose"), sample(1, "Q1", "B")],
             [Row(n, (f"Q{n}",), references=("right",), id=n) for n in (0, 1)],
         ),
@@ -124,6 +128,7 @@ SHARE_GPT_BEFORE = (Message(role="user", content="h1"), Message(role="assistant"
         "sharegpt",
         "wildchat",
         "fine-tuning",
+        "viewer",
         "lm_eval",
         "lm_eval_chat",
     ],
@@ -131,6 +136,18 @@ SHARE_GPT_BEFORE = (Message(role="user", content="h1"), Message(role="assistant"
 def test_a_set_can_be_asked(tmp_path: Path, entries: Entries, rows: list[Row]) -> None:
     path = write_file(tmp_path, "s.jsonl", "\n".join(map(json.dumps, entries)))
     assert list(load_set(path).rows) == rows
+
+
+def test_conversations_without_a_question_are_left_out_and_counted(tmp_path: Path) -> None:
+    said: list[list[tuple[str, str]]] = [[], [("human", "a"), ("gpt", "b")], [("gpt", "alone")]]
+    said.append([("human", "c")])
+    lines = [{"conversations": [{"from": w, "value": v} for w, v in each]} for each in said]
+    loaded = load_set(write_file(tmp_path, "s.jsonl", "\n".join(map(json.dumps, lines))))
+    assert [(row.index, row.turns) for row in loaded.rows] == [(1, ("a",)), (3, ("c",))]
+    assert (loaded.count, loaded.left_out) == (2, 2)
+    with Store.open(tmp_path / "run") as store:
+        store.add_rows(loaded.rows)
+        assert import_outputs(store, tmp_path / "s.jsonl", "g") == ImportSummary(2, 1, (3,), 0, 1)
 
 
 MULTIPLE_CHOICE = {

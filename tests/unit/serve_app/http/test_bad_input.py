@@ -227,7 +227,8 @@ async def test_a_conversation_that_does_not_fit_is_refused_with_the_sums(
     error = await refusal(http, body(**fields))
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert error["model"] == {"mix": "writer"}.get(model, model)
-    # The words by which LiteLLM and agents know an overflow, with OpenAI's sums.
+    # The words by which LiteLLM, LangChain and agents know an overflow, with OpenAI's sums.
+    assert error["message"].endswith(" exceeds the context window (context_length_exceeded).")
     assert error["message"].startswith(
         "This model's maximum context length is 4096 tokens. However, you"
     )

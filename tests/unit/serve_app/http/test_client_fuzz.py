@@ -90,11 +90,7 @@ def test_a_reply_that_is_no_good_is_noticed(reply: Reply) -> None:
 
 
 def test_an_error_that_names_what_was_not_sent_is_noticed() -> None:
-    body: dict[str, Any] = {
-        "messages": [{"role": "user", "content": "x"}],
-        "stop": 1,
-        "a.b": {"c": [1]},
-    }
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}], "a.b": {"c": [1]}}
     mend(body, "messages.0.content")
     mend(body, "a.b.c.0")
     assert body == {"messages": [{"role": "user"}], "a.b": {"c": []}}

@@ -90,6 +90,7 @@ async def test_each_proposal_is_an_item_of_reasoning(http: httpx.AsyncClient) ->
         "**Proposal of two**",
     ]
     assert all(len(text.split("\n\n")[1].split()) == 6 for text in shown)
+    assert all(text.endswith("\n\n") for text in shown)  # many a client joins them without a space
     hidden = (await http.post(PATH, json=ASKED | {"moa": {"events": False}})).json()
     assert [item["type"] for item in hidden["output"]] == ["message"]
 
@@ -168,7 +169,7 @@ def test_the_reasoning_of_the_answer_is_an_item_of_its_own() -> None:
         "in_progress",  # a sign of life
     ]
     assert [event.output_index for event in seen[2:-1]] == [0] * 7 + [1] * 3
-    failed = events(reply.error(EngineError("it broke")))[0]
+    failed = events(reply.error(EngineError("it broke")))[-1]
     assert failed.response.error.to_dict() == {"code": "server_error", "message": "it broke"}
 
 
@@ -180,9 +181,24 @@ async def test_a_failure_after_the_beginning_is_an_event(puppets: Puppets, ask: 
     raw = ""
     while "response.failed" not in raw:
         raw += (await exchange.body()).decode()
-    failed = events(raw)[-1].response
-    assert failed.status == "failed"
-    assert "it broke" in failed.error.message
+    error, failed = events(raw)[-2:]
+    assert (error.type, error.code, error.param) == ("error", "quorum_not_met", None)
+    assert error.error["code"] == "quorum_not_met"  # what OpenAI's servers send, and its clients raise
+    assert failed.response.status == "failed"
+    for message in (error.message, error.error["message"], failed.response.error.message):
+        assert "it broke" in message
+
+
+async def test_openais_client_raises_such_a_failure(
+    puppets: Puppets, listen: Callable[..., Any]
+) -> None:
+    client = await listen(create_api(recipe(), puppets))
+    stream = await client.responses.create(**ASKED, stream=True)
+    for model in ("one", "two"):
+        (await puppets.call(model)).fail(EngineError("it broke", model=model))
+    with pytest.raises(openai.APIError, match="it broke") as failure:
+        [event async for event in stream]
+    assert failure.value.code == "quorum_not_met"
 
 
 @pytest.mark.parametrize(
@@ -195,6 +211,7 @@ async def test_a_failure_after_the_beginning_is_an_event(puppets: Puppets, ask: 
                 {"type": "message", "role": "developer", "content": "Be brief."},
                 {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
                 {"type": "reasoning", "id": "rs_1", "summary": []},
+                {"type": "item_reference", "id": "rs_2"},
                 {
                     "type": "message",
                     "id": "msg_1",
@@ -286,8 +303,13 @@ def test_what_changes_nothing_is_taken(name: str) -> None:
         ({"previous_response_id": "resp_1"}, "previous_response_id", "keeps no responses"),
         ({"conversation": "conv_1"}, "conversation", "keeps no responses"),
         ({"background": True}, "background", "is not supported here"),
-        ({"text": {"format": {"type": "json_object"}}}, "text.format", "is not supported here"),
+        (
+            {"text": {"format": {"type": "json_object"}}},
+            "text.format",
+            "'text.format' is not supported",
+        ),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0", "keeps no responses"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0", "set `store` to false"),
         ({"input": [{"id": "x"}]}, "input.0", "keeps no responses"),
         ({"input": [{"type": "computer_call"}]}, "input.0.type", "'computer_call' cannot be read here"),
         ({"input": 7}, "input", "has to be a text or an array"),

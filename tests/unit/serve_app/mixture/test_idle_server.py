@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from actors.engine import NONE, Delta, Message, collect_answer
 from actors.replica import Replica
-from configs.cross_checks import Problem
 from configs.errors import RequestError
-from configs.limit_checks import cautions
+from configs.limit_checks import cautions, contradictions
+from configs.problem import Problem
 from configs.schema import Recipe, Sampling
 from configs.void_settings import void_settings
 from serve_app.mixture import moa
@@ -159,10 +159,12 @@ RECIPES = st.fixed_dictionaries(
 
 def read(data: dict[str, Any]) -> Recipe | None:
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        assert error.errors()[0]["type"] == "inconsistent", error
+        if error.errors()[0]["type"] != "inconsistent":
+            raise
         return None
+    return None if contradictions(recipe) else recipe
 
 
 def test_a_recipe_without_a_warning_degrades_no_answer() -> None:
