@@ -210,5 +210,5 @@ def test_a_machine_that_is_no_node_and_a_port_of_something_else_are_refused(
 ) -> None:
     with pytest.raises(NoCluster, match="this machine is no node of the cluster at head:6379; `ray"):
         ask(Head(nodes=("bb",)), Machine())
-    with pytest.raises(NoCluster, match="^--address: no Ray cluster answers at head:6379$"):
+    with pytest.raises(NoCluster, match=r"^--address: no Ray cluster answers at head:6379$"):
         ask(Head(hangs=True), Machine())
