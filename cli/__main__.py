@@ -1,10 +1,14 @@
 """The command `slimmoa`, as the installed script, `python -m cli` and Ray jobs call it."""
 
-from cli import stopping
+import signal
 
 
 def main() -> None:
     """Run the command line, and end with the exit code of a signal if one comes."""
+    # Until `stopping` watches, a Ctrl-C ends the process without Python's traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cli import stopping
+
     stopping.run(_command)
 
 

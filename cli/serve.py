@@ -58,7 +58,9 @@ def serve(
         with exit_on_user_error():
             # The replicas of a cluster fetch folders on their own nodes.
             download_missing_weights(recipe, folders=address is None)
-        _serve(recipe, host, port, address, announcement, verbose=verbose, offer=not auto and config)
+        _serve(
+            recipe, host, port, address, announcement, verbose=verbose, offer=None if auto else config
+        )
     finally:
         announcement.remove()
 
@@ -71,7 +73,7 @@ def _serve(
     announcement: "Announcement",
     *,
     verbose: bool,
-    offer: str | bool,
+    offer: str | None,
 ) -> None:
     """Serve until a signal comes."""
     from cluster import ray_runtime
@@ -89,7 +91,7 @@ def _serve(
         is_up = True
         announcement.ready(LocalServer(recipe, app, ray_runtime.this_cluster()))
         _say_ready(recipe, host, port)
-        if local and isinstance(offer, str):
+        if local and offer is not None:
             offer_better(offer)
         while True:
             signal.pause()

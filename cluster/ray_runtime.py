@@ -302,10 +302,6 @@ def deploy(app: "Application", name: str) -> None:
     Raises:
         RuntimeError: a replica cannot start; the message has its error.
     """
-    _thread.run(partial(_deploy, app, name))
-
-
-def _deploy(app: "Application", name: str) -> None:
     from ray import serve
 
     serve.start(proxy_location="Disabled")

@@ -74,11 +74,17 @@ def serving(http_port: int) -> Serving:
         from ray import serve
 
         from serve_app.app import BuildArgs, build
+        from serve_app.local_servers import Announcement, LocalServer
 
         with ExitStack() as stack:
+            # As `slimmoa serve` does, so that `slimmoa bench` finds the application by itself.
+            announcement = Announcement(HOST, http_port)
+            stack.callback(announcement.remove)
             graph = build(BuildArgs(recipe=recipe, follow_nodes=False, host=HOST, port=http_port))
             ray_runtime.deploy(graph, ray_runtime.APP_NAME)
             stack.callback(serve.delete, ray_runtime.APP_NAME)
+            cluster = ray_runtime.this_cluster()
+            announcement.ready(LocalServer(recipe, ray_runtime.APP_NAME, cluster))
             yield Endpoint(recipe, f"http://{HOST}:{http_port}")
 
     return serve_recipe

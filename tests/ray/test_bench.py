@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -17,8 +16,7 @@ import yaml
 from cluster import ray_runtime
 from configs.schema import Recipe
 from jobs.judges.pairwise import is_switched
-from serve_app.local_servers import Announcement, LocalServer
-from tests.conftest import HOST, Endpoint, Serving, user_environment
+from tests.conftest import Endpoint, Serving, user_environment
 
 ROWS = 24
 QUICK = {"engine": "scripted", "tokens": 12, "first_token_s": 0.005, "token_s": 0.0005}
@@ -83,12 +81,7 @@ def bench(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     layers = [{"proposers": [{"model": "a"}]}]
     recipe = {"name": "any", "models": models, "layers": layers, "aggregator": {"model": "w"}}
     with serving(Recipe.model_validate(recipe)) as endpoint:
-        # As `slimmoa serve` does, so that commands find the application by themselves.
-        announcement = Announcement(HOST, urlsplit(endpoint.base_url).port or 0)
-        cluster = ray_runtime.this_cluster()
-        announcement.ready(LocalServer(endpoint.recipe, ray_runtime.APP_NAME, cluster))
         yield Bench(folder, models, journal, endpoint)
-        announcement.remove()
 
 
 def test_a_run_costs_only_what_no_run_before_has_paid_for(bench: Bench) -> None:
