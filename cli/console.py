@@ -169,6 +169,19 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
     return recipe.model_copy(update={"access": access})
 
 
+def write_file(path: Path, text: str) -> None:
+    """Write a text into a file that a person has named.
+
+    Raises:
+        OSError: it cannot be written; the error names the file.
+    """
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def warn(lines: Iterable[str]) -> None:
     """Print a warning for each line."""
     for line in lines:

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.console import err, exit_on_user_error, load_or_fail, out, show, show_remarks, warn
+from cli.console import (
+    err,
+    exit_on_user_error,
+    load_or_fail,
+    out,
+    show,
+    show_remarks,
+    warn,
+    write_file,
+)
 from cli.options import ConfigArgument
 from cli.serve import download_missing_weights
 from cli.shown_sampling import shown_samplings
@@ -114,7 +123,7 @@ def plan(
         placement = place(task)
         prediction = predict(task, placement)
         if svg is not None:
-            svg.write_text(plan_show.svg(placement), "utf-8")
+            write_file(svg, plan_show.svg(placement))
     warn(too_slow(recipe, prediction) if prediction is not None else ())
     if as_json:
         document = plan_show.to_json(placement, prediction)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cli import stopping
 from cli.best_preset import offer_better
-from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access, write_file
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
 from configs.schema import Recipe, VllmModel
 
@@ -224,7 +224,7 @@ def export(
         print(text, end="")
     else:
         with exit_on_user_error():
-            output.write_text(text, "utf-8")
+            write_file(output, text)
 
 
 def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:

@@ -24,7 +24,8 @@ def meant(pattern: str, meaning: str) -> str:
     return pattern
 
 
-def _require_below(path: str) -> str:
+def require_below(path: str) -> str:
+    """Refuse a path that could lead out of an archive or a repository."""
     steps = path.replace("\\", "/").split("/")
     if any(step in ("", ".", "..") for step in steps) or not path.isprintable():
         message = "this has to be a relative path of plain names, without '.' and '..'"
@@ -119,7 +120,7 @@ Sha256 = Annotated[
 """A SHA-256 in lower-case hexadecimal digits."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 """A time above 0 s and of at most a day."""
-PathBelow = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_require_below)]
+PathBelow = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(require_below)]
 """A relative path inside an archive or a repository. The path cannot lead out of it."""
 REASONING_FORMATS = (
     "think",

@@ -9,6 +9,7 @@ from string import Formatter
 from typing import Any
 
 from configs.extra_parameters import KNOWN, ExtraParameters
+from configs.known_keys import nearest
 from configs.problem import Problem, Where
 from configs.sampling import DEFAULTS
 
@@ -88,7 +89,9 @@ def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
     for where, name, _, _ in _uses(recipe):
         if isinstance(name, str) and name not in models:
             known = ", ".join(map(str, models)) or "none"
-            yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known})")
+            close = nearest(name, [each for each in models if isinstance(each, str)])
+            hint = f"; did you mean {close}?" if close else "; add it to models, or name one of these"
+            yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known}){hint}")
 
 
 def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:

@@ -109,7 +109,7 @@ def hint(model: type[BaseModel], loc: Sequence[str | int]) -> str:
     here = keys_at(model, around)
     meant = SYNONYMS.get(key.casefold(), key)
     if meant in here:
-        return f"the key is {meant} here"
+        return f"it is called {meant} here"
     it = "it" if meant == key else meant
     if place := _place(model, meant, around):
         return f"{it} is a key of {place}"

@@ -126,9 +126,17 @@ def _find_file(path: Path) -> Path:
         return Path(str(resources.files("configs").joinpath(f"{preset}.yaml")))
     if os.path.isdir(path):
         raise RecipeError(f"{str(path)!r} is a folder; name the recipe's file in it")
-    close = nearest(preset, presets())
+    close = nearest(preset, presets()) or nearest(path.name, _recipes_beside(path))
     meant = f" (did you mean {close}?)" if close else ""
     raise RecipeError(f"no recipe {str(path)!r}{meant}; presets are: {', '.join(presets())}")
+
+
+def _recipes_beside(path: Path) -> list[str]:
+    """The names of YAML files in a path's folder."""
+    try:
+        return [name for name in os.listdir(path.parent) if name.endswith((".yaml", ".yml"))][:200]
+    except (OSError, ValueError):
+        return []
 
 
 def _recipe_error(name: str, problems: list[Problem]) -> RecipeError:

@@ -29,10 +29,8 @@ from configs.sampling import AnyModelSampling, ModelSampling
 from configs.vllm import MOST_ADAPTERS, Adapter, VllmSpeculationSetting
 from configs.weights import FolderSource, WeightsSource
 
-WORD = meant(
-    r"^[A-Za-z_][A-Za-z0-9_]*$", "letters, digits and _, without a digit at the start and without $"
-)
-"""Names of environment variables and of parameters."""
+WORD = meant(r"^[A-Za-z_][A-Za-z0-9_]*$", "letters, digits and _, without a digit at the start")
+"""Names of parameters."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 MOST_REPLICAS = 64
@@ -166,13 +164,19 @@ class OpenAIHttpModel(ChatModel):
     base_url: str = Field(
         pattern=meant(
             r"^https?://[^\s?#]+$",
-            "the root of an API, such as http://127.0.0.1:8000/v1, without spaces, ? and #",
+            "the root of an API with its scheme, such as http://127.0.0.1:8000/v1, and without ? and #",
         )
     )
     """The server's API root, usually ending in /v1."""
     model: str = Field(min_length=1)
     """The model's name on that server."""
-    api_key_env: str | None = Field(None, pattern=WORD)
+    api_key_env: str | None = Field(
+        None,
+        pattern=meant(
+            r"^[A-Za-z_][0-9A-Za-z_]*$",
+            "the name of an environment variable that holds the key, such as MY_API_KEY, without $",
+        ),
+    )
     """Environment variable that holds the API key. A recipe never contains keys."""
     output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The request parameter by which that server limits the tokens of an answer."""

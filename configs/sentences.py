@@ -89,6 +89,8 @@ def _sentence(items: Sequence[Item], model: type[BaseModel], *, quotes: bool) ->
     # Sentences of our own checks have the value already, unless they say what "this" has to be.
     if item["type"] in UNQUOTED or not quotes or not message.startswith("this "):
         return message
+    if item["input"] is None:
+        return f"{message}, and nothing stands here"
     return f"{message}, not {shown(item['input'])}{_advice(item)}"
 
 
@@ -210,19 +212,48 @@ ENGINES = {
 
 
 def _advice(item: Item) -> str:
-    """What to change, where a value is only written the wrong way."""
+    """What to write, where it is plain what a person meant; else ""."""
     value, kind = item["input"], item["type"]
     if kind == "string_type" and isinstance(value, bool | int | float):
         return f" (quotes make it text: '{shown(value)}')"
-    if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str):
-        plain = value.strip().replace("_", "")
-        if re.fullmatch(r"-?\d+(\.\d+)?|true|false", plain) and (
-            kind != "int_type" or "." not in plain
-        ):
-            return f" (leave out the quotes: {plain})"
-    if kind in ("tuple_type", "list_type") and value is not None:
-        return f" (write [{value}])" if isinstance(value, str) and 0 < len(value) < 40 else ""
+    if not isinstance(value, str):
+        return ""
+    if kind in ("int_type", "float_type"):
+        meant = _number(value)
+        return f" (write {meant})" if meant and (kind == "float_type" or "." not in meant) else ""
+    if kind == "bool_type" and value.casefold() in SWITCHES:
+        return f" (write {SWITCHES[value.casefold()]}, without quotes)"
+    if kind in ("tuple_type", "list_type") and 0 < len(value) < 40:
+        is_file = item["loc"][-1] in ("weights", "draft")
+        return f" (write [{{path: {value}}}])" if is_file else f" (write [{value}])"
+    if kind == "string_pattern_mismatch" and len(value) < 200:
+        if found := HUB_ADDRESS.search(value):
+            return f" (write {found[1]})" if "owner/name" in MEANINGS[item["ctx"]["pattern"]] else ""
+        plain = re.sub(r"[^A-Za-z0-9._/:-]+", "-", value).strip("-./:")
+        is_name = plain and "/ and : may join" in MEANINGS[item["ctx"]["pattern"]]
+        return f" (write {plain})" if is_name else ""
     return ""
+
+
+def _number(text: str) -> str:
+    """The number that a text means, such as 8192 for `8k` and `8,192`; "" if it means none."""
+    plain = re.sub(r"(?<=\d)[,_ ](?=\d{3}\b)", "", text.strip())
+    if found := re.fullmatch(r"(\d+)([kKmM])", plain):
+        return str(int(found[1]) * (1024 if found[2] in "kK" else 1_048_576))
+    return plain if re.fullmatch(r"-?\d+(\.\d+)?", plain) else ""
+
+
+SWITCHES = {
+    "yes": "true",
+    "no": "false",
+    "on": "true",
+    "off": "false",
+    "true": "true",
+    "false": "false",
+}
+"""Words that mean true or false."""
+HUB_ADDRESS = re.compile(r"(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
+"""The address of a repository of the Hub."""
 
 
 TAGS = frozenset({"str", "bool", "int", "float", "list[any]", "dict[str,any]"})

@@ -97,7 +97,7 @@ def _split(url: str, option: str) -> SplitResult:
     if parts.query or parts.fragment:
         raise BadUrl(f"{wrong}: it has a ? or a #; give only the root, {EXAMPLE}")
     if parts.username or parts.password:
-        raise BadUrl(f"{option}: a URL with a user or password; give the key by --api-key instead")
+        raise BadUrl(f"{option}: leave user and password out of the URL; give the key by --api-key")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # 4
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     return parts._replace(netloc=netloc)

@@ -3,10 +3,10 @@
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from configs.base import Many, PathBelow, Sha256, Strict, meant
+from configs.base import Many, PathBelow, Sha256, Strict, meant, require_below
 
 PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 """The name of a part of a split GGUF file (`llama_split_path` in llama.cpp's include/llama.h)."""
@@ -71,12 +71,13 @@ def _require_id(value: Any) -> Any:
 
 
 Repository = Annotated[
-    PathBelow,
+    str,
     Field(
         pattern=meant(
             HUB_ID.pattern, "owner/name, such as Qwen/Qwen3-8B, without the address of the Hub"
         )
     ),
+    AfterValidator(require_below),
     BeforeValidator(_require_id),
 ]
 """A repository of the Hub."""
@@ -201,7 +202,10 @@ WeightsSource = Annotated[
     Discriminator(
         _source_kind,
         custom_error_type="weights_source",
-        custom_error_message="a weights source needs one of the keys 'path', 'hub' or 'wheels'",
+        custom_error_message=(
+            "a weights source needs one of the keys 'path', 'hub' or 'wheels', such as "
+            "{path: model.gguf} or {hub: owner/name, file: model.gguf}"
+        ),
     ),
 ]
 
@@ -211,6 +215,7 @@ FolderSource = Annotated[
     Discriminator(
         _source_kind,
         custom_error_type="weights_source",
-        custom_error_message="a weights folder needs one of the keys 'path' or 'hub'",
+        custom_error_message="a weights folder needs one of the keys 'path' or 'hub', such as "
+        "{path: folder} or {hub: owner/name}",
     ),
 ]

@@ -25,6 +25,20 @@ TEXT = "tag:yaml.org,2002:str"
 """YAML's tag of a text."""
 
 
+HINTS = {
+    "'\\t'": "indent with spaces, not with tabs",
+    "<block end>": "the lines of one mapping or list begin in the same column",
+    "',' or ']'": "a [ above is not closed by ]",
+    "',' or '}'": "a { above is not closed by }",
+    "expected ':'": "a key is followed by a colon and a space",
+    "mapping values are not allowed": "a text with a colon and a space in it needs quotes",
+    "<stream end>": "something above is not closed: a bracket or a quotation mark",
+    "end of stream": "a quotation mark above is not closed",
+    "expected a single document": "a recipe is one document: leave out the --- between them",
+}
+"""What to look for, by a part of PyYAML's message."""
+
+
 class BadDocument(ValueError):
     """The text cannot be read at all; `problem` says why, and in which line."""
 
@@ -118,7 +132,9 @@ class _Loader(yaml.SafeLoader):
                 key.tag = TEXT
             if key.value in seen:
                 where, line = (*self._where, key.value), key.start_mark.line + 1
-                self.duplicates.append(Problem(where, "this key stands here twice", line))
+                self.duplicates.append(
+                    Problem(where, "this key stands here twice; leave one out", line)
+                )
             seen.add(key.value)
         return mapping
 
@@ -146,4 +162,5 @@ def _problem(error: yaml.YAMLError, text: str) -> Problem:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         what = getattr(error, "problem", None) or str(error)
+        what += next((f"; {hint}" for part, hint in HINTS.items() if part in what), "")
     return Problem((), f"unreadable YAML: {what}", line)

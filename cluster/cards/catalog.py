@@ -97,7 +97,7 @@ def card_by_name(name: str, index: int = 0) -> Card:
         return _as_gpu(card, index)
     if count := re.match(r"\s*(\d+)\s*[xX*]\s*(?=[A-Za-z])", name):
         rest = name[count.end() :].strip()
-        raise UnknownCard(f"{name!r} names several cards; name each: {', '.join([rest, rest, '...'])}")
+        raise UnknownCard(f"{name!r} names several cards; name the card once for each: {rest}, {rest}")
     for pattern, why in ELSEWHERE:
         if re.fullmatch(pattern, _plain(name)):
             raise UnknownCard(f"{name!r} {why}")

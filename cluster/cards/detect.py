@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.cards.card import GIB, Card, this_machine
-from cluster.cards.catalog import card_by_name, find_similar
+from cluster.cards.catalog import UNIFIED_SHARE, card_by_name, find_similar
 from cluster.cards.gpu_state import is_exclusive, remarks, require_usable
 from cluster.cards.limits import available_memory
 from cluster.cards.nvml import NvmlFailed, as_text, ask, in_words, open_nvml, read_memory
@@ -29,9 +29,6 @@ ORDER = "CUDA_DEVICE_ORDER"
 PCI_ORDER = "PCI_BUS_ID"
 """The value of CUDA_DEVICE_ORDER with which CUDA numbers GPUs as NVML and nvidia-smi do. By default
 CUDA puts the fastest GPU first."""
-UNIFIED_SHARE = 0.75
-"""Share of the RAM that counts as the memory of a GPU without memory of its own. The rest is for the
-engines' processes and for the weights of models that sleep, which the plan counts as host RAM."""
 USE_CPU = f"Set {VISIBLE}= (empty) to use the CPU."
 """What to do if no GPU can be used."""
 DEVICES = Path("/dev")

@@ -51,14 +51,14 @@ class Store:
         """
         path = folder / FILE
         if read_only and not path.is_file():
-            raise StoreError(f"no run in {folder}: there is no {FILE}")
+            raise StoreError(f"no run in {folder}: there is no {FILE} (slimmoa bench run makes one)")
         try:
             # First the writer's: it creates a missing file.
             writing = None if read_only else database.open_for_writing(path)
             reader = Reader(database.open_for_reading(path), path)
             return cls(path, reader, None if writing is None else Writer(writing, path))
         except sqlite3.Error as error:
-            raise StoreError(f"cannot open {path}: {error}") from error
+            raise StoreError(f"cannot open {path}: {error}; is it the folder of a run?") from error
 
     def __enter__(self) -> Self:
         return self

@@ -238,7 +238,9 @@ def _read(path: Path) -> tuple[Key, ...]:
                 raise KeysError(f"{path}: everybody on this machine may write it; chmod o-w")
             text = file.read(MOST_CHARACTERS + 1)
     except OSError as error:
-        raise KeysError(f"cannot read the file of keys {str(path)!r}: {error.strerror}") from None
+        hint = " (`slimmoa keys new --name NAME >> FILE` makes one)" if not path.exists() else ""
+        why = f"{error.strerror}{hint}"
+        raise KeysError(f"cannot read the file of keys {str(path)!r}: {why}") from None
     except UnicodeDecodeError:
         raise KeysError(f"{path}: not UTF-8") from None
     return parse_keys(text, str(path))
@@ -253,7 +255,13 @@ def _parse_entry(name: str, value: Any) -> Key:
     hashed = HASHED.fullmatch(entry.key)
     if hashed is None:
         raise _BadEntry(
-            [Problem((name,), "only the key's hash stands here: sha256: and 64 hex digits")]
+            [
+                Problem(
+                    (name,),
+                    "only the key's hash stands here: sha256: and 64 hex digits, as `slimmoa keys "
+                    "new` makes it",
+                )
+            ]
         )
     allowance = Allowance.model_validate(entry.model_dump(exclude={"key"}))
     return Key(name, bytes.fromhex(hashed[1]), allowance)

@@ -65,7 +65,7 @@ def test_a_good_recipe_is_read() -> None:
         (
             "  quorum: 1",
             "  quorum: '1'",
-            "24: limits.quorum: this has to be a whole number, not '1' (leave out the quotes: 1)",
+            "24: limits.quorum: this has to be a whole number, not '1' (write 1)",
         ),
         ("  quorum: 1", "  quorum: 0", "24: limits.quorum: this has to be at least 1, not 0"),
         (
@@ -201,7 +201,8 @@ def test_an_api_key_is_refused_and_never_repeated(line: str) -> None:
         ),
         (
             "a: 1\nb: [\n",
-            "r.yaml:3: unreadable YAML: expected the node content, but found '<stream end>'",
+            "r.yaml:3: unreadable YAML: expected the node content, but found '<stream end>'; "
+            "something above is not closed: a bracket or a quotation mark",
         ),
     ],
 )

@@ -69,9 +69,3 @@ def test_a_command_prints_the_message_and_exits_with_1(
 def test_a_defect_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError
-
-
-def test_ctrl_c_exits_with_130() -> None:
-    with pytest.raises(typer.Exit) as ended, exit_on_user_error():
-        raise KeyboardInterrupt
-    assert ended.value.exit_code == 130

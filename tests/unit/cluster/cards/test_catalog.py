@@ -175,7 +175,7 @@ def test_cards_are_found_by_the_names_that_people_write(written: str, name: str)
         ("GTX 1080 Ti", "is older than what vLLM is built for"),
         ("P40", "is older than what vLLM is built for"),
         ("cpu", "is no GPU: leave the card out to plan for this machine"),
-        ("2x RTX 3090", "names several cards; name each: RTX 3090, RTX 3090, ..."),
+        ("2x RTX 3090", "names several cards; name the card once for each: RTX 3090, RTX 3090"),
         ("RTX 309", "no card 'RTX 309' in the catalog; similar are RTX-3090, RTX-3090-Ti"),
         ("A1000", "no card 'A1000' in the catalog; similar are A100-80GB, A100-40GB"),
         ("rtx 4095", "similar are RTX-4090"),
