@@ -64,14 +64,14 @@ class _Stopping:
         read, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        # A shell starts what it puts into the background deaf to Ctrl-C; a server has to end all the
-        # same.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, self._terminate)
         threading.Thread(target=self._look, args=[read], daemon=True, name="signals").start()
         self.is_watching = True
+        # A shell starts what it puts into the background deaf to Ctrl-C; a server has to end all the
+        # same. This comes last, because from here on Ctrl-C raises.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def allow(self, seconds: float) -> None:
         """Let the end take so many seconds after the first signal."""
@@ -146,9 +146,9 @@ def run(command: Callable[[], None]) -> None:
 
     To be called once, by the main thread.
     """
-    _state.watch()
     try:
         try:
+            _state.watch()
             command()
         except SystemExit:
             _state.catch_up()

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,25 +18,37 @@ LOOK_S = 0.02
 
 
 def end_children() -> None:
-    """Kill all processes below this one, and return once they are gone, after END_S at the latest.
+    """Kill all processes below this one. The caller has to exit at once.
 
-    A process that is started meanwhile, or whose parent is killed first, is killed too.
+    1. Kill all but Ray's raylets, and wait until they are gone, for END_S at most. What is started
+       meanwhile, or loses its parent, is killed too.
+    2. Kill the raylets. As soon as Ray notices that, it ends this process with an exit code of its own.
     """
     # Otherwise the children of a process that is killed would belong to init, and nobody would find
     # them.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    limit = time.monotonic() + END_S
-    while (found := children_below(os.getpid())) and time.monotonic() < limit:
-        for process in found:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
-        _reap()
+    me, limit = os.getpid(), time.monotonic() + END_S
+    while time.monotonic() < limit:  # 1
+        found = [process for process in children_below(me) if not _is_raylet(process)]
+        if not found:
+            break
+        _send(found, signal.SIGKILL)
         time.sleep(LOOK_S)
+    _send(children_below(me), signal.SIGKILL)  # 2
 
 
 def children_below(top: int) -> list[int]:
     """The ids of all processes below `top` that have not ended, parents before their children."""
+    children = _children()
+    family = [top]
+    for process in family:
+        family += children[process]
+    return family[1:]
+
+
+def _children() -> dict[int, list[int]]:
+    """The ids of all processes that have not ended, by their parents' ids."""
     children = defaultdict(list)
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -43,14 +56,16 @@ def children_below(top: int) -> list[int]:
                 state, parent = (folder / "stat").read_text().rsplit(") ", 1)[1].split()[:2]
                 if state not in "ZX":
                     children[int(parent)].append(int(folder.name))
-    family = [top]
-    for process in family:
-        family += children[process]
-    return family[1:]
+    return children
 
 
-def _reap() -> None:
-    """Take note of the children that have ended, so that the system forgets them."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def _is_raylet(process: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip() == "raylet"
+    return False
+
+
+def _send(processes: Iterable[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(process, number)

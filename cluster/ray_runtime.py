@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.cards.card import Card
 from cluster.cards.detect import detect_cards
-from cluster.own_processes import end_children
 from cluster.ray_address import ANSWER_S, VARIABLE, ClusterAddress, ask_cluster, find_address
 from cluster.ray_applications import end_application, kill_application
 from cluster.ray_processes import fewer_processes
@@ -346,16 +345,14 @@ def _disconnect(name: str | None, *, local: bool) -> None:
 
 def leave_at_once(name: str | None, *, local: bool) -> None:
     """Leave the cluster within seconds, whatever this process is doing with it. The process has to end
-    after that.
+    after that, with all processes below it (`own_processes`).
 
     Args:
         name: name of an application of a joined cluster that is to end, or None to end none. Its
             answers in work are not waited for.
-        local: whether `connect` was to start the cluster. Then all processes of it are killed.
+        local: whether `connect` was to start the cluster. Then it ends with this process.
     """
-    if local:
-        end_children()
-    elif name is not None:
+    if not local and name is not None:
         # A thread of its own: the other one may wait for the deployment of this very application.
         ending = threading.Thread(target=kill_application, args=[name], daemon=True)
         ending.start()
