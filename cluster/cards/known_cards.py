@@ -13,7 +13,8 @@ Where the figures stand, as looked up on 2026-11-30 in stored copies of public p
   F60884835998; H20 F16063499930; A10G F67234836605; RTX 5090 D F15200043148. H800, RTX A4500, RTX
   4090 D and laptops are taken from other cards of the same chip.
 - Bandwidth of GeForce cards and laptops: CYBIRD-D/How-to-Choose-your-LLM-Model-for-translation,
-  Nvidia_GPU_Specification.md. That of RTX 2080 Ti and RTX 5090 D is not looked up, but from memory.
+  Nvidia_GPU_Specification.md; RTX 2080 Ti F67130371294. RTX 5090 D: the 5090's, because they
+  differ in tensor operations only (inkl.com, which says so of the first 5090 D, not of the V2).
 - Operations are dense bf16 with fp32 accumulation, or fp16 where a card has no bf16. Those of GeForce
   cards are by arithmetic, twice the 32-bit rate (the factor is in hmc-tech.com's comparisons), and the
   rate is in huggingface/huggingface.js, packages/tasks/src/hardware-nvidia.ts; that of the RTX 3080 of
@@ -89,7 +90,7 @@ CARDS = {
         # (F67123457542). H100 NVL: 1,671 TFLOPS with sparsity, so halved (F68455290723), 3,938 GB/s
         # (F65910594837, from NVIDIA's product brief), and CUDA 93.00 GiB
         # (github.com/ali-vilab/VACE/issues/56). H200 NVL: nvidia-smi as the H200 (F62079185943), so its
-        # memory; bandwidth and operations not looked up, taken from the H200 and the H100 NVL. H20:
+        # memory; bandwidth F54905713437; operations not looked up, taken from the H100 NVL. H20:
         # zangshuxian.com; CUDA 97,285 MiB (F16063499930). GH200: CUDA 94.5 GiB (F53207416324) and the
         # link (spheron.network); bandwidth not looked up, operations taken from the H100.
         _card("H100-PCIe-80GB", 79.1, 2000, 756, link=PCIE5, capability="9.0"),
@@ -133,8 +134,8 @@ CARDS = {
         _card("RTX-6000-Ada", 44.4, 960, 364, link=PCIE4, capability="8.9"),
         # A4000: a copy of the data sheet at ecer.com, and CUDA 15.61 GiB
         # (github.com/DengKaiCQ/VGGT-Long/issues/6). A4500: 640 GB/s (cputronic.com); no log was found,
-        # so its memory is not looked up. 4000 Ada: bandwidth and memory not looked up; with ECC on,
-        # nvidia-smi shows 19,195 MiB (F67195880991), less than stands here.
+        # so its memory is not looked up. 4000 Ada: bandwidth F54622054597, memory not looked up; with
+        # ECC on, nvidia-smi shows 19,195 MiB (F67195880991), less than stands here.
         _card("RTX-A4000", 15.6, 448, 76.7, link=PCIE4, capability="8.6"),
         _card("RTX-A4500", 19.6, 640, 94.6, link=PCIE4, capability="8.6"),
         _card("RTX-4000-Ada", 19.5, 360, 106.9, link=PCIE4, capability="8.9"),
