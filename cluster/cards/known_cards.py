@@ -13,7 +13,7 @@ Where the figures stand, as looked up on 2026-11-30 in stored copies of public p
   H20, A10G and RTX 5090 D by files without a name. H800, RTX A4500, RTX 4090 D and laptops are taken
   from other cards of the same chip.
 - Bandwidth of GeForce cards and laptops: CYBIRD-D/How-to-Choose-your-LLM-Model-for-translation,
-  Nvidia_GPU_Specification.md; RTX 2080 Ti by a file without a name. RTX 5090 D: as the 5090, because they
+  Nvidia_GPU_Specification.md; RTX 2080 Ti by a file without a name. RTX 5090 D: the 5090, since they
   differ in tensor operations only (inkl.com, which says so of the first 5090 D, not of the V2).
 - Operations are dense bf16 with fp32 accumulation, or fp16 where a card has no bf16. Those of GeForce
   cards are by arithmetic, twice the 32-bit rate (the factor is in hmc-tech.com's comparisons), and the
