@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from jobs.sets.opened import SetError, as_text
 
@@ -29,7 +29,11 @@ def read_delimited(file: IO[bytes], name: str) -> Iterator[tuple[str, dict[str, 
             columns have one name.
     """
     csv.field_size_limit(sys.maxsize)  # the default is 131,072 characters; a prompt may be longer
-    lines = as_text(file)
+    with as_text(file) as lines:
+        yield from _read_rows(lines, name)
+
+
+def _read_rows(lines: TextIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     first, before = lines.readline(), 0
     delimiter = None
     if first.lower().startswith(DECLARATION):

@@ -60,7 +60,8 @@ def read_entries(path: Path) -> Iterator[FileEntry]:
 
 
 def _read_json(file: IO[bytes], name: str) -> Iterator[FileEntry]:
-    text = as_text(file).read()
+    with as_text(file) as lines:
+        text = lines.read()
     try:
         found = _loads(name, text)
     except json.JSONDecodeError as error:
@@ -101,23 +102,24 @@ def _from_columns(found: dict[str, Any]) -> list[Any]:
 
 
 def _read_jsonl(file: IO[bytes], name: str) -> Iterator[FileEntry]:
-    lines = iter(as_text(file))
-    blank: list[str] = []
-    for first in lines:
-        if not first.strip():
-            blank.append(first)
-        elif first.lstrip().startswith("["):  # a list, in spite of the name
-            text = "".join([first, *lines])
-            try:
-                found = _loads(name, text)
-            except json.JSONDecodeError as error:
-                raise SetError(f"{name} is not JSON, neither a list nor lines: {error}") from error
-            for number, value in enumerate(_list_of(found, name), 1):
-                yield _require_object(f"{name}, row {number}", value)
-            return
-        else:
-            yield from _read_lines(chain(blank, [first], lines), name)
-            return
+    with as_text(file) as lines:
+        blank: list[str] = []
+        for first in lines:
+            if not first.strip():
+                blank.append(first)
+            elif first.lstrip().startswith("["):  # a list, in spite of the name
+                yield from _read_list("".join([first, *lines]), name)
+            else:
+                yield from _read_lines(chain(blank, [first], lines), name)
+
+
+def _read_list(text: str, name: str) -> Iterator[FileEntry]:
+    try:
+        found = _loads(name, text)
+    except json.JSONDecodeError as error:
+        raise SetError(f"{name} is not JSON, neither a list nor lines: {error}") from error
+    for number, value in enumerate(_list_of(found, name), 1):
+        yield _require_object(f"{name}, row {number}", value)
 
 
 def _read_lines(lines: Iterator[str], name: str) -> Iterator[FileEntry]:

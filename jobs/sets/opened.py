@@ -5,7 +5,8 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -75,12 +76,18 @@ def inner_name(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in PACKED else path
 
 
-def as_text(file: IO[bytes]) -> io.TextIOWrapper:
-    """The text of a file. The line ends are as they are in the file.
+@contextmanager
+def as_text(file: IO[bytes]) -> Iterator[io.TextIOWrapper]:
+    """The text of a file, within a `with` block. The line ends are as they are in the file. Whoever has
+    opened the file closes it.
 
     A byte order mark tells the encoding; without one, zero bytes among the first four tell UTF-16 and
     UTF-32, since data files begin with ASCII characters. Everything else is UTF-8.
     """
     buffered = cast("io.BufferedReader", file)
     encoding = json.detect_encoding(buffered.peek(4)[:4])
-    return io.TextIOWrapper(buffered, encoding, newline="")
+    text = io.TextIOWrapper(buffered, encoding, newline="")
+    try:
+        yield text
+    finally:
+        text.detach()

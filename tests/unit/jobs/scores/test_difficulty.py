@@ -232,11 +232,13 @@ def test_a_difficulty_that_cannot_be_is_named(tmp_path: Path, text: str, message
 @needs_data
 def test_the_fingerprints_are_those_of_the_data() -> None:
     known = known_set("alpaca_eval")
-    prompts = [json.loads(line) for line in (DATA / "alpaca_eval_805.jsonl").open()]
+    prompts = [
+        json.loads(line) for line in (DATA / "alpaca_eval_805.jsonl").read_text("utf-8").splitlines()
+    ]
     assert [known.position_of(each["instruction"]) for each in prompts] == list(range(805))
     with gzip.open(DATA / "baseline_gpt4_1106_preview.jsonl.gz", "rt") as file:
         assert [len(json.loads(line)["output"]) for line in file] == known.baseline_lengths
-    questions = [json.loads(line) for line in (DATA / "mt_bench.jsonl").open()]
+    questions = [json.loads(line) for line in (DATA / "mt_bench.jsonl").read_text("utf-8").splitlines()]
     mt_bench = known_set("mt_bench")
     assert [mt_bench.position_of(each["turns"][0]) for each in questions] == list(range(80))
 
