@@ -397,6 +397,7 @@ def main(
 ) -> None:
     """Send signals to commands and print how each of them ends."""
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no trial is left behind
     done = {(r["command"], r["moment"], r["signal"]) for r in _rows(json)}
     is_good = True
     for each in ("ask", "serve", "bench") if command == "all" else (command,):
