@@ -35,8 +35,9 @@ app = typer.Typer(
     name="slimmoa",
     cls=Commands,
     help="A self-hosted Mixture-of-Agents server: several open models, the proposers, answer a "
-    "question, and another model, the aggregator, writes one answer from theirs. It runs on one GPU, or on "
-    "none. A recipe is a YAML file that names the models; start with `slimmoa presets` or `slimmoa serve`.",
+    "question, and another model, the aggregator, writes one answer from theirs. It runs on one "
+    "GPU, or on none. A recipe is a YAML file that names the models; start with "
+    "`slimmoa presets` or `slimmoa serve`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

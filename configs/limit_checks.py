@@ -98,9 +98,9 @@ def _queues_of_turns(recipe: Recipe) -> Iterator[Problem]:
         if queue is not None and may_take_turns(model) and queue < each <= model.concurrency + queue:
             yield Problem(
                 ("limits", "queue"),
-                f"model {name!r} may take turns with others: while it is not on the card, all {each} calls "
-                f"that an answer makes of it{_of_replica(model)} wait, and only {queue} may (queue); set "
-                f"queue to {each} or more",
+                f"model {name!r} may take turns with others: while it is not on the card, "
+                f"all {each} calls that an answer makes of it{_of_replica(model)} wait, and only "
+                f"{queue} may (queue); set queue to {each} or more",
             )
 
 

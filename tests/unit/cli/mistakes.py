@@ -298,7 +298,7 @@ HEAD = """\
 # A hundred mistakes
 
 What `slimmoa` says to mistakes in recipes, files, options and URLs, as `tests/unit/cli/mistakes.py`
-prints it. Recipes are checked with `slimmoa check mine.yaml`. Long lists are cut here.
+prints it. Recipes are checked with `slimmoa check mine.yaml`. Long messages are shortened here.
 """
 LONGEST, MOST_LINES = 420, 6
 

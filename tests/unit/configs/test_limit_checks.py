@@ -181,7 +181,7 @@ CAUTIONS: list[tuple[list[Change], str, str, list[Change]]] = [
     (
         [(f"{PROPOSER}.sampling", {"temperature": 0})],
         f"{PROPOSER}.samples",
-        "3 samples at temperature 0 are copies of one another; set samples to 1, or a temperature above 0",
+        "3 samples at temperature 0 are copies of one another; set samples to 1, or a",
         [(f"{PROPOSER}.sampling", {"temperature": 0.1})],
     ),
     (
