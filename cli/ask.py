@@ -28,9 +28,10 @@ def ask(
         bool, typer.Option("--json", help="Print the whole response as JSON instead.")
     ] = False,
 ) -> None:
-    """Ask a running endpoint one question; proposals and answer appear as they are written.
+    """Ask a running server one question.
 
-    Where the output is no terminal, only the answer is printed.
+    Proposals and answer appear as they are written. Where the output is no terminal, only the
+    answer is printed.
     """
     text = _text(question)
     sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
@@ -52,7 +53,7 @@ def chat(
     system: SystemOption = None,
     proposals: ProposalsOption = True,
 ) -> None:
-    """Talk with a running endpoint over several turns.
+    """Talk with a running server over several turns.
 
     Ctrl-C stops an answer, /reset forgets the conversation, /exit or Ctrl-D ends it.
     """

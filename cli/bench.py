@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from jobs.store import Store
 
 bench = typer.Typer(
-    help="Benchmark sets: answer, judge, score, ablate, report. All of a run is in one folder.",
+    help="Measure a mixture on a set of prompts. It answers them, a judge compares or grades the "
+    "answers, and scores and a report say how good they are. All "
+    "of a run is in one folder.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -40,21 +42,27 @@ bench = typer.Typer(
 
 @bench.command()
 def run(
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the run; made, or gone on with.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the run: a new one, or one to continue.")
+    ],
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--set", help="alpaca_eval, mt_bench, arena_hard, arena_hard_v2.0, or a file of prompts."
+            "--set", help="The prompts: alpaca_eval, mt_bench, arena_hard, arena_hard_v2.0, or a file."
         ),
     ] = None,
-    config: Annotated[str | None, typer.Option(help="Recipe file, or the name of a preset.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Recipe file, or a preset of `slimmoa presets`.")
+    ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=MOST_ROWS, help="Only the set's first rows.")
+        int | None, typer.Option(min=1, max=MOST_ROWS, help="Answer only this many rows of the set.")
     ] = None,
     offset: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST_ROWS, help="Leave out so many rows first; the others keep their numbers."
+            min=0,
+            max=MOST_ROWS,
+            help="Leave out this many rows at the beginning; the others keep their numbers.",
         ),
     ] = 0,
     column: Annotated[
@@ -76,18 +84,19 @@ def run(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=-(2**63), max=2**63 - 1, help="Of all sampling; 0 by default."),
+        typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of all sampling; by default 0."),
     ] = None,
     in_flight: InFlightOption = 1024,
     allow_degraded: Annotated[
-        bool, typer.Option(help="Also keep answers that faults of engines made poorer.")
+        bool, typer.Option(help="Also keep answers that lack a model because it failed.")
     ] = False,
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Answer a set with a mixture. Interrupted, the same command goes on; nothing is computed twice.
+    """Answer a set of prompts with a mixture.
 
-    Uses the models of a running `slimmoa serve`, or else starts them and takes them down.
+    If it is interrupted, the same command continues the run and computes nothing twice. It uses the
+    models of a running `slimmoa serve`; if there is none, it starts them, and stops them at the end.
     """
     submit_if_address(address)
     from jobs.run import RunTask, answer_set
@@ -118,7 +127,7 @@ def run(
 
 @bench.command()
 def status(folder: RunArgument, as_json: JsonOption = False) -> None:
-    """Show how far a run is; also while it runs."""
+    """Show how far a run is, also while it goes on."""
     from cli.bench_status import status as look
 
     with exit_on_user_error():
@@ -145,8 +154,9 @@ def import_(
         typer.Option("--set", help="Make the run, over this set: no model and no recipe is needed."),
     ] = None,
 ) -> None:
-    """Add a file of outputs as a generator: a baseline, or somebody else's model.
+    """Add answers from a file: a baseline's, or another model's.
 
+    In the run, whoever wrote them is called a generator, as each model and mixture is.
     Rows without an output are counted; no figure counts them as lost.
     """
     from jobs.folder_lock import lock_folder
@@ -182,7 +192,7 @@ def export(
     ] = "alpaca_eval",
     allow_partial: Annotated[bool, typer.Option(help="Leave out rows without an answer.")] = False,
 ) -> None:
-    """Write a generator's answers into a file."""
+    """Write the answers of a mixture or model into a file."""
     from jobs.export import export as write
     from jobs.store import Store
 
@@ -212,7 +222,10 @@ def score(
     baseline: Annotated[str | None, typer.Option(help="Only those against this baseline.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Win rates with their standard errors, length-controlled win rates, and mean grades."""
+    """Show win rates and mean grades.
+
+    Win rates come with their standard errors, and length-controlled too.
+    """
     from jobs.scores.scoring import score_file, score_run
 
     if (folder is None) == (preferences is None):
@@ -239,7 +252,10 @@ def report(
     difficulty: DifficultyOption = None,
     gamed: GamedOption = None,
 ) -> None:
-    """Write report.html, one page that needs no network, and report.md into the run's folder."""
+    """Write report.html and report.md into the run's folder.
+
+    The page report.html needs no network.
+    """
     from jobs.report import read_report
     from jobs.report.page import write
     from jobs.scores.scoring import read_length_control_files

@@ -34,7 +34,8 @@ def judge(
     judge: JudgeOption,
     baseline: BaselineOption,
     generator: Annotated[
-        list[str] | None, typer.Option(help="Whose answers; all others' by default. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Judge only this generator's answers, not all; may be repeated."),
     ] = None,
     prompt: PromptOption = None,
     judge_url: JudgeUrlOption = None,
@@ -43,7 +44,9 @@ def judge(
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Have a judge prefer each answer or the baseline's, as AlpacaEval 2 does.
+    """Have a judge compare each answer with a baseline's.
+
+    It is asked as AlpacaEval 2 asks: which of the two is better?
 
     Verdicts that are there are not asked for again. A judge must give log-probabilities.
     """
@@ -56,7 +59,8 @@ def grade(
     folder: RunArgument,
     judge: JudgeOption,
     generator: Annotated[
-        list[str] | None, typer.Option(help="Whose answers; all of them by default. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Grade only this generator's answers, not all; may be repeated."),
     ] = None,
     prompt: PromptOption = None,
     references: Annotated[
@@ -69,7 +73,9 @@ def grade(
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns.
+    """Have a judge grade each answer from 1 to 10.
+
+    It grades as MT-Bench does, up to two turns.
 
     MT-Bench's judge sees reference answers for math, reasoning and coding only.
     """
@@ -105,9 +111,10 @@ def ablate(
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """What each proposer, aggregator and the mixture itself add, with paired bootstrap intervals.
+    """Measure what each part of a mixture adds to its answers.
 
-    Variants are answered and judged on the run's rows; what is stored is not computed again.
+    The parts are each proposer, each aggregator and the mixture itself; intervals are of a paired
+    bootstrap. Variants are answered and judged on the run's rows; what is stored is not computed again.
     """
     submit_if_address(address)
     from jobs.judging import AblationOptions, run_ablation
@@ -167,5 +174,5 @@ def _judge_and_show(task: "EvaluationTask") -> None:
 def _pair(text: str) -> tuple[str, str]:
     quantized, sign, unquantized = text.partition("=")
     if not (sign and quantized and unquantized):
-        fail(f"--unquantized: {text!r} is not QUANTIZED=UNQUANTIZED, two models of the recipe")
+        fail(f"--unquantized: {text!r} does not name two models of the recipe as QUANTIZED=UNQUANTIZED")
     return quantized, unquantized

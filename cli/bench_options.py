@@ -53,11 +53,12 @@ GamedOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 InFlightOption = Annotated[
-    int, typer.Option(min=1, max=MOST_IN_FLIGHT, help="Most answers in flight at once.")
+    int,
+    typer.Option(min=1, max=MOST_IN_FLIGHT, help="How many answers are worked on at once, at most."),
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(help="Submit as a Ray job: http://HOST:8265 of the cluster, or `auto`."),
+    typer.Option(help="Run as a job of this Ray cluster: http://HOST:8265, or `auto`."),
 ]
 VerboseOption = Annotated[bool, typer.Option(help="Show the logs of all processes.")]
 
@@ -88,7 +89,7 @@ def submit_if_address(address: str | None) -> None:
 
 def must_be_run(folder: Path) -> None:
     """End the command if the folder holds no run, so that a misspelt name does not make a new run."""
-    from jobs.store import FILE
+    from jobs.store import FILE, no_run
 
     if not (folder / FILE).is_file():
-        fail(f"no run in {folder}: there is no {FILE} (slimmoa bench run makes one)")
+        fail(no_run(folder))

@@ -159,7 +159,10 @@ def endpoint_words(error: Exception, url: str) -> str:
     if isinstance(error, APIConnectionError):
         cause = error.__cause__
         name = "" if cause is None else f" ({_first_line(str(cause))})"
-        return f"nothing answers at {url}{name}; start it with `slimmoa serve`, or give --url"
+        return (
+            f"nothing answers at {url}{name}; start a server with `slimmoa serve`, "
+            "or give another --url"
+        )
     if isinstance(error, APIStatusError):
         said = _first_line(error.message)
         if error.status_code == 404 and "model" not in said.casefold():

@@ -160,7 +160,10 @@ def with_access(recipe: Recipe, host: str, keys: Path | None, *, no_keys: bool) 
         if access.keys_file is not None:
             KeyFile(Path(access.keys_file), access.reload_s)
     if no_keys and has_keys:
-        fail(f"--no-keys, and there are keys: by --keys, access.keys_file or {VARIABLE}; choose one")
+        fail(
+            "--no-keys serves everybody, but there are API keys too, from --keys, access.keys_file or "
+            f"{VARIABLE}; leave out one of the two"
+        )
     if not (has_keys or access.open or is_loopback(host)):
         fail(
             f"{host} can be reached by others, and there are no API keys: give a file with --keys "

@@ -34,14 +34,17 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="slimmoa",
     cls=Commands,
-    help="A self-hosted Mixture-of-Agents runtime scaled down to one GPU.",
+    help="A self-hosted Mixture-of-Agents server: several open models, the proposers, answer a "
+    "question, and another model, the aggregator, writes one answer from theirs. It runs on one "
+    "GPU, or on none. A recipe is a YAML file that names the models; start with "
+    "`slimmoa presets` or `slimmoa serve`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
 )
 
-keys = typer.Typer(help="API keys of an endpoint.", no_args_is_help=True)
+keys = typer.Typer(help="Make the API keys that a server asks for.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(bench, name="bench")
 for command in (

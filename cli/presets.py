@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 def presets(
     card: Annotated[
         list[str] | None,
-        typer.Option(help="Look at this card, not at those that are here; once for each card."),
+        typer.Option(help="Look at this card, such as L4, instead of this machine's; repeatable."),
     ] = None,
     ram: Annotated[
         float | None,
-        typer.Option(min=0.5, max=100_000, help="GB of RAM. Without --card: a machine without a GPU."),
+        typer.Option(
+            min=0.5,
+            max=100_000,
+            help="Look at a machine with this many GB of RAM; without --card, it has no GPU.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the recipes that come with SlimMoA, the best for this machine first.
+    """List the recipes of SlimMoA, the best for this machine first.
 
     The seconds of an answer are predicted by arithmetic, not measured. `slimmoa serve --auto` takes
     the first recipe that answers within three minutes and whose weights are here or can be fetched.

@@ -29,9 +29,10 @@ from configs.schema import Cards, Model, Recipe
 def check(
     configs: Annotated[list[str], typer.Argument(help="Recipe files, or names of presets.")],
 ) -> None:
-    """Check recipes: prints every error at once, each with its line. Exit code 1 if there are any.
+    """Check recipes, and print every mistake with its line.
 
-    Warns of settings that contradict each other where answers are still possible.
+    The exit code is 1 if there are any. It warns of settings that contradict each other where answers
+    are still possible.
 
     Of weights it says what is not here. Those that this machine knows are held against what vLLM can
     run on the recipe's cards, or else on this machine's. `slimmoa plan` asks the Hub for the others.
@@ -73,8 +74,10 @@ def models(
     config: ConfigArgument = "tiny_cpu",
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the missing weights now.")] = False,
 ) -> None:
-    """List a recipe's models: what each does, and whether its weights are on this machine or how much
-    is to be fetched."""
+    """List a recipe's models, and which weights are on this machine.
+
+    It shows what each model does, and how much is to be fetched.
+    """
     recipe = load_or_fail(config)
     if fetch:
         with exit_on_user_error():
@@ -95,15 +98,17 @@ def plan(
     config: ConfigArgument = "tiny_cpu",
     card: Annotated[
         list[str] | None,
-        typer.Option(help="Plan for this card, not for those that are here; once for each card."),
+        typer.Option(help="Plan for this card, such as L4, instead of this machine's; repeatable."),
     ] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw the memory map into this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """Show what lives where: slots, who is resident and who takes turns, bytes, and predicted speed.
+    """Show whether a recipe fits on the cards, and how fast it is.
 
-    Exit code 1, with the sums and what would fit, if the models do not fit. SLIMMOA_CARDS names cards
-    (A100-80GB,A100-80GB) that take the place of those of a machine, in `serve` too.
+    It shows which model lives on which card, which stay there and which take turns, their bytes, and
+    the predicted speed. If the models do not fit, it prints the sums and what would fit, and the exit
+    code is 1. The variable SLIMMOA_CARDS names cards (A100-80GB,A100-80GB) that take
+    the place of those of a machine, in `serve` too.
     """
     from actors.weights.lookup import find_weights
     from cluster.cards.catalog import card_by_name

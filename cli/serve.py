@@ -30,20 +30,21 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     auto: Annotated[
-        bool, typer.Option("--auto", help="Take the best preset for this machine (`slimmoa presets`).")
+        bool, typer.Option("--auto", help="Serve the preset that suits this machine best.")
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option(help="A running Ray cluster (`auto` or host:port); by default one is started."),
+        typer.Option(help="Serve on this running Ray cluster (`auto` or HOST:PORT)."),
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
 ) -> None:
-    """Serve a recipe behind an OpenAI-compatible endpoint until Ctrl-C.
+    """Serve a recipe as an OpenAI-compatible API until Ctrl-C.
 
-    Fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
-    also come from SLIMMOA_API_KEYS, separated by commas. Without keys it serves this machine only.
+    It fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
+    come from --keys, or from the variable SLIMMOA_API_KEYS, separated by commas. Without keys, only
+    this machine can ask.
     """
     from cluster import ray_runtime
     from serve_app.local_servers import Announcement
@@ -141,7 +142,7 @@ def _choose(config: str, address: str | None) -> str:
     from cli.best_preset import choose_preset
 
     if config != DEFAULT:
-        fail(f"--auto chooses a recipe, and {config!r} is one: give one of the two")
+        fail(f"--auto chooses a recipe itself, and {config!r} names one: leave out one of the two")
     if address is not None:
         fail("--auto looks at this machine alone: with --address, name a recipe")
     with exit_on_user_error(), busy("the Hub, for the best preset,"):
@@ -211,7 +212,9 @@ def export(
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
 ) -> None:
-    """Write a recipe as a Ray Serve config file, for `serve run FILE` and `serve deploy FILE`.
+    """Write a recipe as a config file of Ray Serve.
+
+    The file is for `serve run FILE` and `serve deploy FILE`.
 
     It holds no keys: the file of keys, or SLIMMOA_API_KEYS, has to be where it is deployed.
     """

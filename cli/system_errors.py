@@ -26,7 +26,7 @@ WORDS = {
     errno.ELOOP: "its links lead in a circle",
     errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",
     errno.ENFILE: "too many files are open on this machine",
-    errno.EIO: "the disk or device fails to read or write",
+    errno.EIO: "the disk or device reports an error; look at it with `dmesg`, or give another path",
     errno.EINVAL: "the system cannot read or write this",
     errno.ENODEV: "the system cannot read or write this",
     errno.ETXTBSY: "a program is running from this file",
@@ -41,6 +41,9 @@ def os_error_words(error: OSError) -> str:
     if error.errno is None:
         return str(error)
     words = WORDS.get(error.errno, (error.strerror or os.strerror(error.errno)).lower())
+    folder = os.path.dirname(_own_name(error.filename)) if error.errno == errno.ENOENT else ""
+    if folder and not os.path.lexists(folder):
+        words = f"there is no folder {folder}"
     if error.filename is None:
         return "cannot write the output: the disk is full" if error.errno == errno.ENOSPC else words
     return f"{_own_name(error.filename)}: {words}"

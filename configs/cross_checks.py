@@ -80,7 +80,9 @@ def _clashing_adapters(recipe: dict[Any, Any]) -> Iterator[Problem]:
     for name, model in _adapters(recipe):
         if name in taken:
             where: Where = ("models", model, "adapters", name)
-            yield Problem(where, f"{name!r} is also another name; the API needs a name for each")
+            yield Problem(
+                where, f"another model or adapter is called {name!r}; give this one another name"
+            )
         taken.append(name)
 
 
@@ -99,7 +101,7 @@ def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
     allowance = _mapping(_mapping(recipe.get("access")).get("allowance"))
     for n, name in enumerate(_sequence(allowance.get("models"))):
         if isinstance(name, str) and name not in known:
-            message = f"{name!r} is no model here (there are: {', '.join(map(str, known))})"
+            message = f"this recipe serves no model {name!r}; it serves {', '.join(map(str, known))}"
             yield Problem(("access", "allowance", "models", n), message)
 
 
@@ -116,9 +118,9 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
             most, of = most + thinking, "answer and reasoning"
         if isinstance(context, int) and isinstance(most, int) and most >= context:
             message = f"{most} tokens of {of} leave a prompt no room in model {name!r}, which holds"
-            hint = f"{context} (context_tokens); give max_tokens of about {max(1, context // 4)}"
+            hint = f"{context} (context_tokens); set max_tokens to about {max(1, context // 4)}"
             yield Problem(
-                (*where, "max_tokens"), f"{message} {hint}, or context_tokens of {4 * most} or more"
+                (*where, "max_tokens"), f"{message} {hint}, or context_tokens to {4 * most} or more"
             )
 
 
@@ -149,7 +151,7 @@ def _quantized_values_without_flash_attention(recipe: dict[Any, Any]) -> Iterato
 def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:
     name = recipe.get("name")
     if isinstance(name, str) and name in _mapping(recipe.get("models")):
-        yield Problem(("name",), f"{name!r} is also the name of a model; the API needs two names")
+        yield Problem(("name",), f"{name!r} is also the name of a model; give the mixture another name")
     aggregator = _mapping(recipe.get("aggregator"))
     seen = [aggregator.get("model")]
     for n, fallback in enumerate(_sequence(aggregator.get("fallbacks"))):
@@ -174,11 +176,11 @@ def _deadlines_without_rest(recipe: dict[Any, Any]) -> Iterator[Problem]:
     limits, layers = _mapping(recipe.get("limits")), len(_sequence(recipe.get("layers")))
     whole, part = limits.get("deadline_s"), limits.get("layer_deadline_s")
     if isinstance(whole, int | float) and isinstance(part, int | float) and part * layers >= whole:
-        message = (
-            f"{layers} layer(s) of {part:g} s leave the aggregator nothing of deadline_s, {whole:g}"
-        )
-        hint = f"give layer_deadline_s of about {whole / (2 * layers):.3g}, or a longer deadline_s"
-        yield Problem(("limits", "layer_deadline_s"), f"{message} s; {hint}")
+        take = f"{layers} layers may take {part:g} s each"
+        message = take if layers > 1 else f"the layer may take {part:g} s"
+        message = f"{message}, so nothing of deadline_s ({whole:g} s) is left for the aggregator"
+        hint = f"set layer_deadline_s to about {whole / (2 * layers):.3g}, or raise deadline_s"
+        yield Problem(("limits", "layer_deadline_s"), f"{message}; {hint}")
 
 
 def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:
@@ -198,4 +200,8 @@ def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:
     if any(part not in (("number", "", None), ("text", "", None)) for part in parts):
         yield Problem(("references", "item"), "only {number} and {text} may stand in braces")
     if all(name != "text" for name, _, _ in parts):
-        yield Problem(("references", "item"), "{text} is missing, so no reference would be read")
+        yield Problem(
+            ("references", "item"),
+            "{text} is missing: the text of a proposal stands there, and without it the aggregator "
+            "would read no proposal",
+        )

@@ -112,11 +112,11 @@ def hint(model: type[BaseModel], loc: Sequence[str | int]) -> str:
         return f"it is called {meant} here"
     it = "it" if meant == key else meant
     if place := _place(model, meant, around):
-        return f"{it} is a key of {place}"
+        return f"{it} belongs under {place}"
     if close := nearest(key, here, ALIKE):
         return f"did you mean {close}?"
     if place := _place(model, meant, ()):
-        return f"{it} is a key of {place}"
+        return f"{it} belongs under {place}"
     if close := nearest(key, here):
         return f"did you mean {close}?"
     for start in (around, ()):
@@ -124,7 +124,7 @@ def hint(model: type[BaseModel], loc: Sequence[str | int]) -> str:
         if (close := nearest(key, list(dict.fromkeys(names)))) and (
             place := _place(model, close, start)
         ):
-            return f"did you mean {close}, a key of {place}?"
+            return f"did you mean {close}, which belongs under {place}?"
     return ""
 
 

@@ -80,10 +80,14 @@ def _queues_below_one_answer(recipe: Recipe) -> Iterator[Problem]:
         if queue is not None and each > model.concurrency + queue:
             yield Problem(
                 ("limits", "queue"),
-                f"{queue} calls may wait, and one answer makes {calls} calls of model {name!r} at the "
-                f"same time, of which {model.concurrency} run (concurrency); give {each} or more, or "
-                "leave queue out",
+                f"an answer makes {each} calls of model {name!r} at once{_of_replica(model)}, of which "
+                f"{model.concurrency} run (concurrency) and {queue} wait (queue), so the others would "
+                f"be refused; set queue to {each} or more, or leave it out",
             )
+
+
+def _of_replica(model: Any) -> str:
+    return " per replica" if model.replicas.min > 1 else ""
 
 
 def _queues_of_turns(recipe: Recipe) -> Iterator[Problem]:
@@ -94,8 +98,9 @@ def _queues_of_turns(recipe: Recipe) -> Iterator[Problem]:
         if queue is not None and may_take_turns(model) and queue < each <= model.concurrency + queue:
             yield Problem(
                 ("limits", "queue"),
-                f"{queue} calls may wait, and model {name!r} may take turns with others: while it is "
-                f"away, all {calls} calls that an answer makes of it wait; give {each} or more",
+                f"model {name!r} may take turns with others: while it is not on the card, "
+                f"all {each} calls that an answer makes of it{_of_replica(model)} wait, and only "
+                f"{queue} may (queue); set queue to {each} or more",
             )
 
 
@@ -199,9 +204,9 @@ def _late_samples(recipe: Recipe) -> Iterator[Problem]:
             how = "is always" if time.end_s > limit else "may be"
             yield Problem(
                 ("limits", "grace_s"),
-                f"{limits.grace_s:g} s after {quorum} of {len(times)} proposals (quorum) layer {n + 1} "
-                f"ends, and the proposal of {time.model!r} (proposer {m + 1}) {how} left out; give "
-                f"grace_s above {time.end_s - times[quorum - 1].end_s:g}, or a higher quorum",
+                f"layer {n + 1} ends {limits.grace_s:g} s after it has {quorum} of {len(times)} "
+                f"proposals (quorum), so the proposal of {time.model!r} (proposer {m + 1}) {how} left "
+                f"out; set grace_s above {time.end_s - times[quorum - 1].end_s:g}, or raise quorum",
             )
 
 

@@ -22,8 +22,9 @@ from configs.yaml_lines import MOST_CHARACTERS, BadDocument, Document
 NEVER_QUOTED = frozenset({"base_url", "api_key_env"})
 """Settings whose value no message repeats, because it may be an API key by mistake."""
 
-NO_TEXT = (
-    "not UTF-8: save the file as UTF-8 text; a file of weights is no recipe, but can be named in one"
+NO_TEXT = "not UTF-8: save the file as UTF-8 text"
+IS_WEIGHTS = (
+    "this is a file of weights, not a recipe; `slimmoa new mine.yaml {}` writes a recipe for it"
 )
 NO_MAPPING = (
     "a recipe is a mapping of keys to values (name, models, layers, aggregator); `slimmoa new` "
@@ -71,6 +72,8 @@ def read(path: str | Path) -> Loaded:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
+        if content.startswith(b"GGUF") or file.suffix in (".gguf", ".safetensors"):
+            raise RecipeError(f"{path}: {IS_WEIGHTS.format(path)}") from error
         line = content.count(b"\n", 0, error.start) + 1
         raise _recipe_error(str(path), [Problem((), NO_TEXT, line)]) from error
     return read_text(text, folder=file.parent.resolve(), name=str(path))
@@ -127,8 +130,8 @@ def _find_file(path: Path) -> Path:
     if os.path.isdir(path):
         raise RecipeError(f"{str(path)!r} is a folder; name the recipe's file in it")
     close = nearest(preset, presets()) or nearest(path.name, _recipes_beside(path))
-    meant = f" (did you mean {close}?)" if close else ""
-    raise RecipeError(f"no recipe {str(path)!r}{meant}; presets are: {', '.join(presets())}")
+    known = f"did you mean {close}?" if close else f"the presets are: {', '.join(presets())}"
+    raise RecipeError(f"no recipe {str(path)!r}: there is no such file, and no such preset; {known}")
 
 
 def _recipes_beside(path: Path) -> list[str]:

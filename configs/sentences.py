@@ -90,8 +90,19 @@ def _sentence(items: Sequence[Item], model: type[BaseModel], *, quotes: bool) ->
     if item["type"] in UNQUOTED or not quotes or not message.startswith("this "):
         return message
     if item["input"] is None:
-        return f"{message}, and nothing stands here"
+        return f"{message}, but it has no value"
+    if len(kinds) == 1 and (form := _other_form(kinds[0], item["input"])):
+        return f"{message}, not {form}"
     return f"{message}, not {shown(item['input'])}{_advice(item)}"
+
+
+def _other_form(kind: str, value: Any) -> str:
+    """What to change where a list stands for a mapping, or a mapping for a list; else ""."""
+    if kind == LIST and isinstance(value, dict) and value:
+        return f"a mapping; write `- ` before its first key, {shown(next(iter(value)))}"
+    if kind == MAPPING and isinstance(value, list) and value and isinstance(value[0], dict):
+        return "a list; leave out the `- ` before its keys"
+    return ""
 
 
 def _own(item: Item) -> str:
@@ -134,7 +145,7 @@ def _missing(item: Item, model: type[BaseModel]) -> str:
 
 
 def _no_engine(_item: Item, _model: type[BaseModel]) -> str:
-    return "'engine' is required: llamacpp, vllm, openai_http or scripted"
+    return "the key 'engine' is required: llamacpp, vllm, openai_http or scripted"
 
 
 def _bad_engine(item: Item, _model: type[BaseModel]) -> str:

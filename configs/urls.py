@@ -89,15 +89,17 @@ def _split(url: str, option: str) -> SplitResult:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         is_address = rest.partition("/")[0].count(":") > 1 or "ort" not in str(error)
-        why = _ADDRESS if is_address else "the port is a number from 1 to 65535"
-        raise BadUrl(f"{wrong}: {why}; give one {EXAMPLE}") from None
+        why = "the port is a number from 1 to 65535"
+        raise BadUrl(f"{wrong}: {_ADDRESS if is_address else f'{why}; give one {EXAMPLE}'}") from None
     if not host or not re.fullmatch(r"[\w.:%-]+", host) or host.startswith(("-", ".")) or port == 0:
         why = "the port is a number from 1 to 65535" if port == 0 else "it has no host"
         raise BadUrl(f"{wrong}: {why}; give one {EXAMPLE}")
     if parts.query or parts.fragment:
         raise BadUrl(f"{wrong}: it has a ? or a #; give only the root, {EXAMPLE}")
     if parts.username or parts.password:
-        raise BadUrl(f"{option}: leave user and password out of the URL; give the key by --api-key")
+        raise BadUrl(
+            f"{option}: leave user and password out of the URL; give the API key with --api-key"
+        )
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # 4
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     return parts._replace(netloc=netloc)

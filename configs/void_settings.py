@@ -41,7 +41,9 @@ def _copies(recipe: Recipe) -> Iterator[Problem]:
             greedy = next((f"{k} {said[k]:g}" for k, v in GREEDY if said.get(k) == v), None)
             if proposer.samples > 1 and greedy:
                 message = f"{proposer.samples} samples at {greedy} are copies of one another"
-                yield Problem((*where, "samples"), f"{message}; give 1, or a temperature above 0")
+                yield Problem(
+                    (*where, "samples"), f"{message}; set samples to 1, or a temperature above 0"
+                )
             if sampling.seed is not None and not greedy:
                 seeds = [(proposer.model, sampling.seed + k) for k in range(proposer.samples)]
                 if twice := next((seed for seed in seeds if drawn[seed]), None):
@@ -65,8 +67,9 @@ def _pointless_grace(recipe: Recipe) -> Iterator[Problem]:
     elif limits.grace_s == 0 and not all(map(_is_scripted, recipe.models.values())):
         yield Problem(
             ("limits", "grace_s"),
-            f"0 ends a layer at its quorum, {limits.quorum} of {max(recipe.samples)} proposals, so the "
-            "slower proposers are always left out; give them seconds, or a higher quorum",
+            f"with 0, a layer ends as soon as it has {limits.quorum} of {max(recipe.samples)} "
+            "proposals (quorum), so the slower proposers are always left out; give them some seconds, "
+            "or raise quorum",
         )
 
 
@@ -90,8 +93,8 @@ def _limits_never_reached(recipe: Recipe) -> Iterator[Problem]:
                 given.append((("models", name, setting), getattr(model, setting), whole))
     for where, value, (other, limit) in given:
         if value is not None and value >= limit:
-            message = f"{value:g} s are never reached, because {other}, {limit:g} s, ends first"
-            yield Problem(where, f"{message}; give less")
+            message = f"{value:g} s have no effect, because {other} ends first, after {limit:g} s"
+            yield Problem(where, f"{message}; give less than {limit:g}, or leave this key out")
 
 
 def _patience_beyond_deadline(recipe: Recipe) -> Iterator[Problem]:

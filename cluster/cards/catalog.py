@@ -43,9 +43,8 @@ SHOWN = 5
 ELSEWHERE = (
     (
         r"(amd)?(radeon|instinct)?(pro)?(mi\d{2,3}\w*|rx\d{4}\w*|w\d{4}|strix\w*|ryzen\w*)|amd\w*|radeon\w*",
-        "is made by AMD, and models run on NVIDIA's cards here, or on a CPU: vLLM and llama.cpp are "
-        "used as "
-        "they are built for CUDA. Models of AMD's cards can be used behind a server (engine: "
+        "is made by AMD, and models run on NVIDIA's cards here, or on a CPU. To use an AMD card, run "
+        "a server such as llama-server on it yourself, and name that server in the recipe (engine: "
         "openai_http)",
     ),
     (
@@ -56,17 +55,18 @@ ELSEWHERE = (
     ),
     (
         r"(intel)?arc\w*|b5[78]0|a7[57]0|gaudi\d*|intel\w*|xpu|habana",
-        "is made by Intel, and models run on NVIDIA's cards here, or on a CPU: leave the card out",
+        "is made by Intel, and models run on NVIDIA's cards here, or on a CPU. To plan for the CPU, "
+        "leave the card out; to use the card, run a server on it yourself, and name that server in "
+        "the recipe (engine: openai_http)",
     ),
     (
         r"tpu\w*|trainium\d*|inferentia\d*|groq\w*|cerebras\w*",
-        "is no GPU of NVIDIA, and only those run here",
+        "is no GPU of NVIDIA, and only those run models here",
     ),
     (
         r"(p|k|m)(4|6|10|40|60|80|100|2000|4000|6000)|gtx?\d{3,4}\w*|titan\w*|1[06][3-8]0(ti)?",
-        "is older than what vLLM is built for (compute capability 7.5), and the catalog does not "
-        "have it; "
-        "llama.cpp can use it where it is in the machine",
+        "is older than what vLLM is built for (compute capability 7.5), so the catalog does not have "
+        "it. llama.cpp can use it: run this on the machine that has the card, and leave --card out",
     ),
     (
         r"cpu|none|ram|host",
@@ -89,9 +89,8 @@ def card_by_name(name: str, index: int = 0) -> Card:
     first of the catalog is meant.
 
     Raises:
-        UnknownCard: the catalog has no such card; the message says why, or lists what is similar and
-        all
-            names.
+        UnknownCard: the catalog has no such card; the message says why, or names what is similar,
+            or all cards.
     """
     if (card := _aliases().get(_plain(name))) is not None:
         return _as_gpu(card, index)
@@ -102,8 +101,8 @@ def card_by_name(name: str, index: int = 0) -> Card:
         if re.fullmatch(pattern, _plain(name)):
             raise UnknownCard(f"{name!r} {why}")
     similar = nearest_words(name, tuple(CARDS), SHOWN)
-    close = f"; similar are {', '.join(similar)}" if similar else ""
-    raise UnknownCard(f"no card {name!r:.80} in the catalog{close}; it has: {', '.join(CARDS)}")
+    known = f"similar are {', '.join(similar)}" if similar else f"it has: {', '.join(CARDS)}"
+    raise UnknownCard(f"no card {name!r:.80} in the catalog; {known}")
 
 
 def _as_gpu(card: Card, index: int) -> Card:

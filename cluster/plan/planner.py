@@ -67,7 +67,7 @@ def plan_recipe(
 
 def _sums(task: PlanningTask) -> Iterator[str]:
     """A line for each model with the bytes that it needs, and for each card with those that it has."""
-    yield f"The models of {task.recipe.name!r} do not fit, not even taking turns."
+    yield f"The models of {task.recipe.name!r} do not fit, not even if they take turns."
     for name in task.checkpoints:
         needs = task.footprint(name)
         runtime = needs.activations + needs.residue

@@ -160,7 +160,9 @@ def load_set(
     path = Path(name_or_path) if hub_set is None else _fetch(str(known), hub_set)
     if not path.is_file():
         names = ", ".join(PUBLIC_SETS)
-        raise SetError(f"no set {str(name_or_path)!r}: it is not one of {names}, and no such file")
+        raise SetError(
+            f"no set {str(name_or_path)!r}: there is no such file, and the public sets are {names}"
+        )
     rows = SetRows(path, _choose_column(path, column), limit, offset, own_temperatures)
     digest = hashlib.sha256()
     count, last = 0, offset - 1

@@ -56,7 +56,13 @@ def read_entries(path: Path) -> Iterator[FileEntry]:
             "to convert it: iconv -f WINDOWS-1252 -t UTF-8"
         ) from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise SetError(f"cannot read {path}: {error}") from error
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else _cause(error)
+        raise SetError(f"cannot read {path}: {why}") from error
+
+
+def _cause(error: Exception) -> str:
+    """An error's words, without the number and the path that an OSError adds."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _read_json(file: IO[bytes], name: str) -> Iterator[FileEntry]:

@@ -108,7 +108,7 @@ def test_a_taken_port_is_said_before_anything_is_started() -> None:
 def test_without_an_endpoint_the_error_says_how_to_start_one() -> None:
     asked = slimmoa("ask", "Hello", "--url", f"http://{HOST}:{free_port()}/v1")
     assert asked.returncode == 1
-    assert "start it with `slimmoa serve`" in asked.stderr
+    assert "start a server with `slimmoa serve`" in asked.stderr
 
 
 def test_weights_that_no_engine_can_load_end_the_start_with_the_cause(tmp_path: Path) -> None:

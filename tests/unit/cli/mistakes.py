@@ -97,8 +97,9 @@ RECIPES = [
     _in_recipe("yes for a switch", "limits:", "access: {open: 'yes'}\nlimits:"),
     _in_recipe(
         "a text in place of a list",
-        "  - proposers:\n      - {model: fake, samples: 2}",
-        "  - proposers: fake\n  - proposers:\n      - {model: fake, samples: 2}",
+        "  - proposers:\n      - {model: fake, samples: 2}\n"
+        "      - {model: hosted, sampling: {temperature: 0.7, max_tokens: 512}}",
+        "  - proposers: fake",
     ),
     _in_recipe("layers without hyphens", "layers:\n  - proposers:", "layers:\n    proposers:"),
     _in_recipe(
@@ -297,21 +298,19 @@ HEAD = """\
 # A hundred mistakes
 
 What `slimmoa` says to mistakes in recipes, files, options and URLs, as `tests/unit/cli/mistakes.py`
-prints it. Recipes are checked with `slimmoa check mine.yaml`. Long lists are cut here.
+prints it. Recipes are checked with `slimmoa check mine.yaml`. Long messages are shortened here.
 """
-LONGEST = 420
+LONGEST, MOST_LINES = 420, 6
 
 
 def _cell(text: str) -> str:
-    """Text for a cell of a table: what matters of it, in one line."""
-    lines = [
-        line
-        for line in text.splitlines()
-        if re.search(r"error|warning|mine\.yaml:\d|Error|\w+\.\w+:\d", line)
-    ]
-    kept = " ".join(lines or text.splitlines()[:3])
-    kept = kept if len(kept) <= LONGEST else f"{kept[:LONGEST]} ..."
-    return re.sub(r"([|<>*_`])", r"\\\1", kept)
+    """Text for a cell of a table: the message's lines, of which a long one's middle is left out."""
+    lines = [line.strip() for line in text.splitlines() if not re.match(r"Usage: |Try '|$", line)]
+    lines = [line for line in lines if line.startswith("warning: ")] or lines
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:2], "...", *lines[-2:]]
+    lines = [line if len(line) <= LONGEST else f"{line[:LONGEST]} ..." for line in lines]
+    return "<br>".join(re.sub(r"([|<>*_`])", r"\\\1", line) for line in lines)
 
 
 def table(folder: Path) -> str:

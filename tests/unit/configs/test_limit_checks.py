@@ -62,7 +62,7 @@ SECOND_MODEL = f"{SECOND}.model"
 @pytest.mark.parametrize(
     ("change", "at", "words", "fine"),
     [
-        (("limits.queue", 0), "limits.queue", "0 calls may wait, and one answer makes 3 calls of", 1),
+        (("limits.queue", 0), "limits.queue", "an answer makes 3 calls of model 'a' at once", 1),
         (
             ("models.a.context_tokens", 512),
             "layers.0.proposers.0.sampling.max_tokens",
@@ -78,7 +78,7 @@ SECOND_MODEL = f"{SECOND}.model"
         (
             ("limits.layer_deadline_s", 100),
             "limits.layer_deadline_s",
-            "give layer_deadline_s of about 50, or a longer deadline_s",
+            "set layer_deadline_s to about 50, or raise deadline_s",
             99,
         ),
         (("limits.quorum", 5), "limits.quorum", "which gives 4; give 4 at most", 4),
@@ -108,7 +108,7 @@ CAUTIONS: list[tuple[list[Change], str, str, list[Change]]] = [
     (
         [("layers.0.proposers.0.model", "l"), ("limits.queue", 1), ("models.l.concurrency", 2)],
         "limits.queue",
-        "while it is away, all 3 calls that an answer makes of it wait; give 3 or more",
+        "all 3 calls that an answer makes of it wait, and only 1 may (queue); set queue to 3 or more",
         [("layers.0.proposers.0.model", "l"), ("limits.queue", 3)],
     ),
     (
@@ -132,7 +132,7 @@ CAUTIONS: list[tuple[list[Change], str, str, list[Change]]] = [
     (
         [("limits.grace_s", 0.5), ("models.a.first_token_s", 1)],
         "limits.grace_s",
-        "the proposal of 'a' (proposer 1) is always left out; give grace_s above",
+        "the proposal of 'a' (proposer 1) is always left out; set grace_s above",
         [("limits.grace_s", 3), ("models.a.first_token_s", 1)],
     ),
     (
@@ -181,7 +181,7 @@ CAUTIONS: list[tuple[list[Change], str, str, list[Change]]] = [
     (
         [(f"{PROPOSER}.sampling", {"temperature": 0})],
         f"{PROPOSER}.samples",
-        "3 samples at temperature 0 are copies of one another; give 1, or a temperature above 0",
+        "3 samples at temperature 0 are copies of one another; set samples to 1, or a",
         [(f"{PROPOSER}.sampling", {"temperature": 0.1})],
     ),
     (
@@ -204,17 +204,17 @@ CAUTIONS: list[tuple[list[Change], str, str, list[Change]]] = [
         "has no effect: the quorum, 4, is all proposals of each layer",
         [("limits.grace_s", 5), ("limits.quorum", 3)],
     ),
-    ([("limits.grace_s", 0)], "limits.grace_s", "0 ends a layer at its quorum, 1 of 4 proposals", []),
+    ([("limits.grace_s", 0)], "limits.grace_s", "with 0, a layer ends as soon as it has 1 of 4", []),
     (
         [("limits.grace_s", 40)],
         "limits.grace_s",
-        "40 s are never reached, because layer_deadline_s, 40 s, ends first",
+        "40 s have no effect, because layer_deadline_s ends first, after 40 s",
         [("limits.grace_s", 39)],
     ),
     (
         [("models.r.read_timeout_s", 100)],
         "models.r.read_timeout_s",
-        "100 s are never reached, because deadline_s, 100 s, ends first",
+        "100 s have no effect, because deadline_s ends first, after 100 s",
         [("models.r.read_timeout_s", 99)],
     ),
     (

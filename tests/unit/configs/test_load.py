@@ -100,15 +100,15 @@ def test_a_good_recipe_is_read() -> None:
             "4: models.a.engine: 'vllmm' is not an engine; there are llamacpp, openai_http, "
             "scripted, vllm; did you mean vllm?",
         ),
-        ("    engine: llamacpp\n", "", "3: models.a: 'engine' is required"),
+        ("    engine: llamacpp\n", "", "3: models.a: the key 'engine' is required"),
         ("hub: o/n", "hub: own", "7: models.a.weights.1.hub: this has to be owner/name"),
         ("file: a.gguf", "sha256: x", "8: models.a.weights.1.sha256: this has to be 64 digits"),
         (
             "- path: a.gguf",
             "- {}",
-            "6: models.a.weights.0: a weights source needs one of the keys 'path'",
+            "6: models.a.weights.0: one of the keys 'path'",
         ),
-        ("- path: a.gguf", "- a.gguf", "6: models.a.weights.0: a weights source needs one of the keys"),
+        ("- path: a.gguf", "- a.gguf", "6: models.a.weights.0: one of the keys"),
         (
             "- path: a.gguf",
             "- path: ''",
@@ -201,8 +201,7 @@ def test_an_api_key_is_refused_and_never_repeated(line: str) -> None:
         ),
         (
             "a: 1\nb: [\n",
-            "r.yaml:3: unreadable YAML: expected the node content, but found '<stream end>'; "
-            "something above is not closed: a bracket or a quotation mark",
+            "r.yaml:3: unreadable YAML: something above is not closed: a bracket or a quotation mark",
         ),
     ],
 )
@@ -321,7 +320,9 @@ def test_a_recipe_that_does_not_exist_names_the_presets(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     known = ", ".join(presets())
-    with pytest.raises(RecipeError, match=rf"no recipe .*; presets are: {known}$"):
+    with pytest.raises(
+        RecipeError, match=rf"no recipe .*; (the presets are: {known}|did you mean .*)$"
+    ):
         load(path)
 
 
@@ -352,6 +353,6 @@ def test_a_folder_is_no_recipe(path: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_preset_that_is_misspelt_is_named() -> None:
     with pytest.raises(
-        RecipeError, match=r"no recipe 'tinycpu' \(did you mean tiny_cpu\?\); presets are"
+        RecipeError, match=r"no recipe 'tinycpu': there is no such .*; did you mean tiny_cpu\?$"
     ):
         load("tinycpu")

@@ -61,8 +61,12 @@ def test_a_recipe_with_adapters_survives_being_written() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("coder: {weights: [{hub", "base: {weights: [{hub", "'base' is also another name"),
-        ("coder: {weights: [{hub", "mix: {weights: [{hub", "'mix' is also another name"),
+        (
+            "coder: {weights: [{hub",
+            "base: {weights: [{hub",
+            "another model or adapter is called 'base'",
+        ),
+        ("coder: {weights: [{hub", "mix: {weights: [{hub", "another model or adapter is called 'mix'"),
         ("{model: coder}", "{model: coda}", "'coda' is not a model of this recipe"),
         ("aggregator: {model: base}", "aggregator: {model: poem}", "it has: poet, coder, base"),
         ("[{hub: maker/coder}]", "[]", "at least one is needed here"),

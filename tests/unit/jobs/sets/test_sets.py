@@ -201,7 +201,8 @@ def test_a_limit_takes_the_first_rows_and_does_not_read_on(tmp_path: Path) -> No
 
 def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
-        SetError, match="no set 'alpaca': it is not one of alpaca_eval, mt_bench, arena"
+        SetError,
+        match="no set 'alpaca': there is no such file, and the public sets are alpaca_eval, mt_bench",
     ):
         load_set("alpaca")
 
