@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import ask, new, presets, recipes, serve, stopping
+from cli import ask, new, presets, recipes, serve
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 from cli.system_errors import option_words
@@ -75,8 +75,3 @@ def new_key(
         line = key_line(name, key)
     err.print(f"the key, for its owner; it is kept nowhere:\n{key}", highlight=False, markup=False)
     print(line)
-
-
-def main() -> None:
-    """Run the command line, for an installed script that is older than `cli/__main__.py`'s `main`."""
-    stopping.run(app)
