@@ -158,6 +158,10 @@ def load_set(
     known = _public_name(str(name_or_path))
     hub_set = None if known is None else PUBLIC_SETS[known]
     path = Path(name_or_path) if hub_set is None else _fetch(str(known), hub_set)
+    if path.exists() and not path.is_file():
+        raise SetError(
+            f"{path} is no file that can be read twice, as a set is: save it as a file first"
+        )
     if not path.is_file():
         names = ", ".join(PUBLIC_SETS)
         raise SetError(

@@ -1,6 +1,7 @@
 """Sets from files of every kind, and what an invalid file is refused with."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -197,6 +198,13 @@ def test_a_limit_takes_the_first_rows_and_does_not_read_on(tmp_path: Path) -> No
     assert loaded.count == 2
     assert list(loaded.rows) == list(loaded.rows) == [Row(0, ("a",)), Row(1, ("b",))]
     assert loaded.identity != load_set(path, 1).identity
+
+
+def test_a_pipe_or_a_folder_is_told_to_be_no_set(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(SetError, match="can be read twice, as a set is: save it as a file first"):
+            load_set(path)
 
 
 def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
