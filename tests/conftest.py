@@ -68,18 +68,30 @@ def http_port() -> Iterator[int]:
 @pytest.fixture(scope="session")
 def serving(http_port: int) -> Serving:
     """A context manager that serves a recipe, one at a time."""
+    from serve_app.local_servers import Announcement
+
+    announced: list[Announcement] = []
 
     @contextmanager
     def serve_recipe(recipe: Recipe) -> Iterator[Endpoint]:
         from ray import serve
 
         from serve_app.app import BuildArgs, build
-        from serve_app.local_servers import Announcement, LocalServer
+        from serve_app.local_servers import LocalServer
 
         with ExitStack() as stack:
-            # As `slimmoa serve` does, so that `slimmoa bench` finds the application by itself.
+            # As `slimmoa serve` does, so that `slimmoa bench` finds the application by itself. A recipe
+            # that is served within the block of another one takes its place.
+            if announced:
+                announced.pop().remove()
             announcement = Announcement(HOST, http_port)
-            stack.callback(announcement.remove)
+            announced.append(announcement)
+
+            def withdraw() -> None:
+                if announcement in announced:
+                    announced.pop().remove()
+
+            stack.callback(withdraw)
             graph = build(BuildArgs(recipe=recipe, follow_nodes=False, host=HOST, port=http_port))
             ray_runtime.deploy(graph, ray_runtime.APP_NAME)
             stack.callback(serve.delete, ray_runtime.APP_NAME)

@@ -6,7 +6,7 @@ this machine, and `tensor_parallel.py` joins GPUs into wider cards.
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster.cards.limits import core_limit, memory_limit
@@ -15,6 +15,8 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 Kind = Literal["gpu", "cpu"]
+OTHERS = "programs that run now have the rest"
+"""The words of the remark about memory that is taken."""
 
 CPU_BANDWIDTH = 20e9
 """Bytes per second that a CPU reads from RAM, for predictions only: two channels of DDR4-2666 at half
@@ -54,8 +56,9 @@ class Card:
     """RAM, in bytes, of the machine that has the card."""
     is_exclusive: bool = False
     """Whether the card lets only one process use it at a time (compute mode Exclusive)."""
-    remarks: tuple[str, ...] = ()
-    """What a person should know of how the card was found, a sentence each without its full stop."""
+    remarks: tuple[str, ...] = field(default=(), compare=False)
+    """What a person should know of how the card was found, a sentence each without its full stop. Cards
+    are equal whatever is said of them."""
 
 
 def this_machine() -> Card:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from cluster.cards.card import GIB
+from cluster.cards.card import GIB, OTHERS
 from cluster.cards.nvml import GpuMemory, as_text, ask
 from cluster.cards.visible import VISIBLE, UnusableGpu
 
@@ -62,8 +62,8 @@ def remarks(nvml: Any, device: Any, number: int, memory: GpuMemory) -> Iterator[
     taken = memory.total - memory.free
     if taken >= IN_USE_BYTES:
         yield (
-            f"GPU {number} has {memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free; programs "
-            f"that run now have the rest{_programs(nvml, device)}"
+            f"GPU {number} has {memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free; {OTHERS}"
+            f"{_programs(nvml, device)}"
         )
 
 

@@ -9,7 +9,7 @@ members hold by the plan.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cluster.cards.card import Card
+from cluster.cards.card import OTHERS, Card
 
 TOLERANCE = 0.05
 """An engine's real bytes may differ from its planned bytes by this share of the planned bytes. A
@@ -46,11 +46,14 @@ def _without_own(card: Card, uses: Sequence[OwnUse]) -> Card:
     mine = [u for u in uses if u.node == card.node and set(u.gpus) & set(card.indices)]
     if card.kind != "gpu" or card.free_bytes is None or not mine:
         return card
+    free = card.free_bytes
     known = [use.most_bytes for use in mine if use.most_bytes is not None]
-    least = card.free_bytes + sum(use.least_bytes // len(use.gpus) for use in mine)
+    # A part of what NVML takes for other programs are these engines.
+    card = replace(card, remarks=tuple(each for each in card.remarks if OTHERS not in each))
+    least = free + sum(use.least_bytes // len(use.gpus) for use in mine)
     most = card.total_bytes
     if len(known) == len(mine):
-        most = min(most, card.free_bytes + sum((u.most_bytes or 0) // len(u.gpus) for u in mine))
+        most = min(most, free + sum((u.most_bytes or 0) // len(u.gpus) for u in mine))
     spare = TOLERANCE * sum(known)
     for use in mine:
         planned = None if use.planned_free is None else use.planned_free // len(use.gpus)

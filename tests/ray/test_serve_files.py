@@ -2,6 +2,8 @@
 what the graph makes of a cluster, without one."""
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -129,15 +131,24 @@ def test_a_model_of_which_no_replica_runs_is_missing_at_once(monkeypatch: pytest
 
 
 def test_a_plan_waits_for_the_nodes_that_bring_its_gpus(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     head, one, two = ({"Resources": {"CPU": 4.0} | more} for more in ({}, {"GPU": 1.0}, {"GPU": 2.0}))
     seen = iter([[head], [head], [head, one], [head, one, two]])
     monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: next(seen))
     monkeypatch.setattr(ray_runtime, "JOIN_POLL_S", 0)
+    said: list[str] = []
+
+    @contextmanager
+    def tell(what: Callable[[], str], _say: Callable[[str], None]) -> Iterator[None]:
+        said.append(what())
+        yield
+        said.append(what())
+
+    monkeypatch.setattr(ray_runtime, "tell_waiting", tell)
     ray_runtime.await_gpus(2)
     assert next(seen, None) is None
-    assert [record.args for record in caplog.records] == [(0, 2), (1, 2)]  # each number once
+    assert said == [f"nodes to join, which offer {found} of 2 GPUs," for found in (0, 3)]
 
 
 def test_the_launcher_keeps_every_worker_that_its_file_names() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.cards.card import GIB, Card
+from cluster.cards.card import GIB, OTHERS, Card
 from cluster.cards.catalog import card_by_name
 from cluster.cards.own_memory import TOLERANCE, OwnUse, without_own
 from cluster.plan.planner import plan_recipe
@@ -86,3 +86,11 @@ def test_a_recipe_that_runs_is_planned_as_on_the_idle_card(
     found = without_own([running], [OwnUse("n", (0,), least, most, idle.free_bytes)])
     assert found == [idle]
     assert plan_recipe(recipe, found) == before
+
+
+def test_own_engines_are_not_called_programs_of_others() -> None:
+    words = (f"GPU 0 has 8.0 of 40.0 GiB free; {OTHERS}: python (30.0 GiB)", "GPU 0 is old")
+    card = replace(CARD, remarks=words)
+    assert without_own([card], [])[0].remarks == words
+    assert without_own([card], [use(30)])[0].remarks == words[1:]
+    assert card == CARD, "what is said of a card makes it no other card, and no other plan"
