@@ -98,7 +98,7 @@ async def test_its_server_listens_on_a_private_keyed_socket_and_on_no_port() -> 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "is not a GGUF file"), (b"<html>", "is not a GGUF file"), (b"GGUF", "cannot load")],
+    [(b"", "it is empty"), (b"<html>", "it is a web page"), (b"GGUF", "cannot load")],
 )
 async def test_a_file_that_holds_no_model_is_refused_by_name(
     tmp_path: Path, content: bytes, said: str

@@ -79,7 +79,16 @@ async def test_a_mixture_over_llama_cpp_a_slimmoa_and_a_fake(llama: str) -> None
                     "moa": far(f"{moa_url}/v1", model="mix"),
                     "fake": far(str(fake.make_url("/v1"))),
                 },
-                "layers": [{"proposers": [{"model": name} for name in ("llama", "moa", "fake")]}],
+                # Without a limit, a model this small may write until its context is full, so that no
+                # aggregator could read what it wrote.
+                "layers": [
+                    {
+                        "proposers": [
+                            {"model": name, "sampling": {"max_tokens": 32}}
+                            for name in ("llama", "moa", "fake")
+                        ]
+                    }
+                ],
                 "aggregator": {"model": "llama", "sampling": {"max_tokens": 16}},
             }
         )
