@@ -15,7 +15,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 Kind = Literal["gpu", "cpu"]
-OTHERS = "programs that run now have the rest"
+OTHERS = "GiB free; programs that run now have the rest"
 """The words of the remark about memory that is taken."""
 
 CPU_BANDWIDTH = 20e9

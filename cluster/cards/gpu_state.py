@@ -62,7 +62,7 @@ def remarks(nvml: Any, device: Any, number: int, memory: GpuMemory) -> Iterator[
     taken = memory.total - memory.free
     if taken >= IN_USE_BYTES:
         yield (
-            f"GPU {number} has {memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free; {OTHERS}"
+            f"GPU {number} has {memory.free / GIB:.1f} of {memory.total / GIB:.1f} {OTHERS}"
             f"{_programs(nvml, device)}"
         )
 

@@ -89,7 +89,7 @@ def test_a_recipe_that_runs_is_planned_as_on_the_idle_card(
 
 
 def test_own_engines_are_not_called_programs_of_others() -> None:
-    words = (f"GPU 0 has 8.0 of 40.0 GiB free; {OTHERS}: python (30.0 GiB)", "GPU 0 is old")
+    words = (f"GPU 0 has 8.0 of 40.0 {OTHERS}: python (30.0 GiB)", "GPU 0 is old")
     card = replace(CARD, remarks=words)
     assert without_own([card], [])[0].remarks == words
     assert without_own([card], [use(30)])[0].remarks == words[1:]
