@@ -167,7 +167,7 @@ def _where(model: Model) -> str:
 
 
 def _weights_remarks(recipe: Recipe) -> Iterator[str]:
-    """Lines about the weights that are not on this machine or have no chat template; else none."""
+    """A line for each model whose weights are not on this machine or have no chat template."""
     from actors.weights.chat_templates import missing_templates
     from actors.weights.download import gigabytes
     from actors.weights.lookup import weights_states, why_not_here

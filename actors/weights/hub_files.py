@@ -47,7 +47,7 @@ def download_hub_file(source: HubFile, what: str, report: Report) -> Path:
         report: is called with the progress.
 
     Returns:
-        The file. Its checksum is that of the Hub.
+        The path of the file, whose checksum is the one that the Hub tells.
 
     Raises:
         WeightsError: the Hub cannot be reached, refuses or has another file, or the disk has no room.

@@ -49,7 +49,7 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 """Values that stand where another type belongs."""
 ODD_NAMES = ("", "extra", "cache_control", "__proto__", "type", "role", "a.b", "0", "\u2028", "x" * 200)
-"""Names of fields that nobody asked for."""
+"""Names of fields that a mutation adds to a body."""
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:

@@ -83,7 +83,8 @@ def available_memory() -> int | None:
 
 
 def _groups(kind: str) -> Iterator[tuple[Path, bool]]:
-    """The folders of the groups of this process that limit `kind`, and whether each is of version 2."""
+    """The folders of the control groups that this process is in and that limit `kind`. With each folder
+    comes whether its groups are of version 2."""
     paths = _paths()
     for mount in _mounts():
         is_v2 = not mount.kinds

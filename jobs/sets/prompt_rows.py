@@ -160,7 +160,7 @@ def _require_whole_characters(where: str, text: str) -> None:
 
 
 def _number_as_text(value: Any) -> Any:
-    """A value, a number as its text: some sets have numbers as right answers."""
+    """The value; if it is a number, its text. Some sets give right answers as numbers."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else value
 

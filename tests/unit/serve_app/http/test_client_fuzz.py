@@ -44,7 +44,7 @@ async def test_no_request_of_a_client_ends_in_a_defect(found: Found) -> None:
     assert found.failures == []
     assert found.slowest_s < CASE_S
     assert found.cases == CASES
-    # Each refused body was answered in the end, without what the errors named.
+    # The server answered each refused body in the end, once the fields that its errors named were gone.
     assert found.requests > 2 * CASES
     firsts = {(path, status) for path, _, status in found.statuses}
     assert firsts >= {(path, status) for path in (CHAT, RESPONSES) for status in (200, 400)}
