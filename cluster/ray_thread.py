@@ -18,6 +18,13 @@ T = TypeVar("T")
 MEANWHILE_S = 0.02
 """Seconds between two calls of what a caller does meanwhile."""
 
+WAKE_S = 0.2
+"""Seconds after which a caller with nothing else to do wakes up and waits again.
+
+A signal can arrive after Python has looked for signals and before the thread sleeps. Such a signal
+interrupts no sleep, and its handler would run only at the end of the work.
+"""
+
 
 class RayThread:
     """A thread that runs one piece of work after the other, and never ends before the process.
@@ -60,10 +67,11 @@ class RayThread:
                 done.set_exception(error)
 
         self._work.put(task)
-        while meanwhile is not None and not done.done():
+        while not done.done():
             with suppress(TimeoutError):
-                done.exception(MEANWHILE_S)
-            meanwhile()
+                done.exception(WAKE_S if meanwhile is None else MEANWHILE_S)
+            if meanwhile is not None:
+                meanwhile()
         return done.result()
 
     def _loop(self) -> None:
