@@ -2,7 +2,6 @@
 
 import pytest
 
-from actors.keeper import ray_keeper
 from actors.keeper.card_report import card_report
 from actors.keeper.kept_card import KeptCard, MemberBytes
 from actors.keeper.ray_keeper import RayKeeper
@@ -45,7 +44,7 @@ async def test_a_keeper_reports_its_card(monkeypatch: pytest.MonkeyPatch) -> Non
     class Context:
         was_current_actor_reconstructed = False
 
-    monkeypatch.setattr(ray_keeper.ray, "get_runtime_context", Context)
+    monkeypatch.setattr("ray.get_runtime_context", Context)
     keeper = RayKeeper(CARD.slots, card=CARD)
     report = await keeper.card_report()
     assert report is not None
