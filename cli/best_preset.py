@@ -23,22 +23,23 @@ class Choice(NamedTuple):
 
 
 def choose_preset() -> Choice:
-    """The best preset for this machine whose weights are here or can be fetched.
+    """The best preset for this machine that answers soon enough (`PATIENCE_S`), and whose weights are
+    here or can be fetched. If none answers soon enough, it is the quickest one.
 
     Without a Hub, that is one whose weights are here or come from a package registry.
 
     Raises:
         UserError: no preset can be served here.
     """
-    from cli.preset_rows import rows_here
+    from cli.preset_rows import choices, rows_here, stronger
 
+    rows = rows_here()
     passed: list[tuple[str, str]] = []
-    for row in rows_here():
-        if not row.is_choice:
-            continue
+    for row in choices(rows):
         cause = _why_not(row)
         if cause is None:
-            return Choice(row.name, f"--auto takes {row.name}: {_about(row)}{_passed_over(passed)}")
+            why = f"{_about(row)}{_passed_over(passed)}{stronger(rows, row)}"
+            return Choice(row.name, f"--auto takes {row.name}: {why}")
         passed.append((row.name, cause))
     raise UserError(
         f"no preset can be served on this machine{_passed_over(passed)}; `slimmoa presets` lists them"
@@ -48,23 +49,23 @@ def choose_preset() -> Choice:
 def offer_better(served: str) -> None:
     """Look in the background for a better preset than the small one that is served, and say so.
 
-    Says nothing if another recipe is served, or if the Hub does not answer within seconds.
+    Says nothing if another recipe is served, or if no better one can be had within seconds.
     """
     if use_of(served).kind == "fallback":
         threading.Thread(target=_offer, args=[served], daemon=True).start()
 
 
 def _offer(served: str) -> None:
-    from cli.preset_rows import rows_here
+    from cli.preset_rows import choices, rows_here, stronger
 
     with suppress(Exception):  # an offer is no reason to disturb who serves
-        for row in rows_here():
-            if row.name == served:
-                return
-            if row.is_choice and use_of(row.name).kind != "fallback" and _why_not(row) is None:
-                hub = "" if row.here else "the Hub answers: "
+        rows = rows_here()
+        better = {row.name for row in rows[: [row.name for row in rows].index(served)]}
+        for row in choices(rows):
+            if row.name in better and _why_not(row) is None:
+                hub = "" if row.here or row.use.kind == "fallback" else "the Hub answers: "
                 offer = f"{hub}`slimmoa serve {row.name}` would give better answers ({_about(row)})"
-                err.print(Text(f"  {offer}"))
+                err.print(Text(f"  {offer}{stronger(rows, row)}"))
                 return
 
 

@@ -11,7 +11,7 @@ from cluster.cards.card import CPU_BANDWIDTH, GIB, Card, this_machine
 from cluster.cards.catalog import card_by_name
 from cluster.cards.detect import detect_cards
 from cluster.plan.task import choose_cards
-from cluster.plan.verdict import Fit, Verdict, judge
+from cluster.plan.verdict import Fit, Verdict, duration, judge
 from configs.load import load, presets
 from configs.preset_uses import PresetUse, use_of
 from configs.schema import Recipe, VllmModel
@@ -20,6 +20,10 @@ SHOWN_RAM = 0.95
 """Share of the RAM that a machine is sold with which its programs see."""
 ORDER = {"gpu": 0, "cpu": 0, "fallback": 1, "experiment": 2, "form": 3}
 """Kinds of use, those first that answer everyday questions best."""
+
+PATIENCE_S = 180.0
+"""Longest predicted answer, in seconds, of a recipe that `slimmoa serve --auto` takes by itself. People
+who talk with a model do not wait for longer. A stronger recipe that is slower is named instead."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +50,11 @@ class PresetRow:
     def is_choice(self) -> bool:
         """Whether `slimmoa serve --auto` may take it: it can run, and it is for everyday questions."""
         return self.can_run and self.use.kind in ("gpu", "cpu", "fallback")
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether an answer takes no longer than PATIENCE_S, as far as that is predicted."""
+        return (self.verdict.answer_s or 0.0) <= PATIENCE_S
 
     @property
     def words(self) -> str:
@@ -120,6 +129,33 @@ def preset_rows(cards: Sequence[Card], *, engines: bool) -> list[PresetRow]:
     """
     rows = [_row(name, cards, engines=engines) for name in presets()]
     return sorted(rows, key=lambda row: _rank(row, cards))
+
+
+def choices(rows: Sequence[PresetRow]) -> list[PresetRow]:
+    """The rows that `slimmoa serve --auto` may take, in the order in which it tries them: the best of
+    those that answer within PATIENCE_S first, then the others, the quickest first.
+
+    Args:
+        rows: the recipes, the best first.
+    """
+    may = [row for row in rows if row.is_choice]
+    slow = [row for row in may if not row.is_quick]
+    return [row for row in may if row.is_quick] + sorted(slow, key=lambda r: r.verdict.answer_s or 0.0)
+
+
+def stronger(rows: Sequence[PresetRow], chosen: PresetRow) -> str:
+    """The best recipe, in words that follow a sentence, if it is not the one that is taken because it
+    answers too slowly; else "".
+
+    Args:
+        rows: the recipes, the best first.
+        chosen: the recipe that is taken.
+    """
+    best = next(row for row in rows if row.is_choice)
+    if best.is_quick or best is chosen:
+        return ""
+    seconds = duration(best.verdict.answer_s or 0.0)
+    return f"; stronger, {seconds} an answer: `slimmoa serve {best.name}`"
 
 
 def _row(name: str, cards: Sequence[Card], *, engines: bool) -> PresetRow:

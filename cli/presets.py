@@ -26,10 +26,10 @@ def presets(
 ) -> None:
     """List the recipes that come with SlimMoA, the best for this machine first.
 
-    The seconds of an answer are predicted by arithmetic, not measured. The first recipe is what
-    `slimmoa serve --auto` takes, if its weights are here or can be fetched.
+    The seconds of an answer are predicted by arithmetic, not measured. `slimmoa serve --auto` takes
+    the first recipe that answers within three minutes and whose weights are here or can be fetched.
     """
-    from cli.preset_rows import named_cards, preset_rows, rows_here
+    from cli.preset_rows import choices, named_cards, preset_rows, rows_here, stronger
 
     with exit_on_user_error():
         named = named_cards(card or [], ram)
@@ -41,17 +41,18 @@ def presets(
     for row in rows:
         table.add_row(row.name, row.words, row.weights)
     show(table)
-    if choices := [row for row in rows if row.is_choice]:
+    if may := choices(rows):
         takes = "takes" if not named else "would take"
-        out.print(f"`slimmoa serve --auto` {takes} {_choice(choices)}", highlight=False)
+        words = f"`slimmoa serve --auto` {takes} {_choice(may)}{stronger(rows, may[0])}"
+        out.print(words, highlight=False)
 
 
 def _choice(choices: "Sequence[PresetRow]") -> str:
     """The preset that `--auto` takes, and the one in its place where the Hub does not answer."""
     best = choices[0]
-    if best.here:
+    if best.here or best.use.kind == "fallback":
         return best.name
     other = next((row for row in choices if row.here or row.use.kind == "fallback"), None)
-    if other is None or other is best:
+    if other is None:
         return best.name
     return f"{best.name} if the Hub answers, else {other.name}"

@@ -36,13 +36,28 @@ class ErrorReply(Described):
     """What went wrong."""
 
 
+def error_words(error: RequestError) -> str:
+    """The message of an error, in words by which clients know an overflow of the context.
+
+    LiteLLM and agents look for OpenAI's older sentence. LangChain looks for the code in the text of the
+    error, where OpenAI's Python client puts nothing but the message since version 3, and for OpenAI's
+    newer words in an error that ends a stream.
+    """
+    message = error.message
+    if not isinstance(error, ContextTooLong):
+        return message
+    if "maximum context length is" not in message:  # an engine says it in its own words
+        message = f"The conversation is longer than the model's context length: {message}"
+    return f"{message.rstrip('.')}. The request exceeds the context window ({error.code})."
+
+
 def error_body(error: RequestError) -> dict[str, Any]:
     """An ErrorReply as a dictionary, ready for JSON."""
-    message = error.message
-    if isinstance(error, ContextTooLong) and "maximum context length is" not in message:
-        # An engine says it in its own words. LiteLLM and agents know an overflow by these.
-        message = f"The conversation is longer than the model's context length: {message}"
     envelope = ErrorObject(
-        message=message, type=error.kind, param=error.param, code=error.code, model=error.model
+        message=error_words(error),
+        type=error.kind,
+        param=error.param,
+        code=error.code,
+        model=error.model,
     )
     return ErrorReply(error=envelope).model_dump()

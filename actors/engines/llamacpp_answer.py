@@ -4,25 +4,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.engine import Delta, FinishReason, merge
-from actors.text.thinking import AnswerLimit, Splitter
+from actors.text.answer_reader import AnswerReader
 from configs.schema import Sampling
 
 
 class Answer:
-    """Reads the chunks of one call.
+    """Reads the chunks of one answer, which may take two calls.
 
     Args:
-        splitter: tells the answer's reasoning from its text.
+        reader: tells the answer's reasoning from its text.
         sampling: how the answer is sampled.
     """
 
-    def __init__(self, splitter: Splitter, sampling: Sampling) -> None:
-        self._splitter = splitter
+    def __init__(self, reader: AnswerReader, sampling: Sampling) -> None:
+        self._reader = reader
         self._sampling = sampling
-        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.answer_tokens)
         self._is_flushed = False
+        self._prompt_tokens = 0
+        """Tokens of the first call's prompt."""
+        self._earlier = 0
+        """Tokens that were written before this call."""
         self.has_ended = False
-        """Whether the answer has all of its tokens, so that the call can be ended."""
+        """Whether nothing of this call is of use any more, so that the call can be ended."""
 
     def add(self, chunks: Sequence[dict[str, Any]]) -> Delta:
         """What the next chunks add to the answer."""
@@ -33,42 +36,58 @@ class Answer:
         return merge(deltas or [Delta()])
 
     def end(self) -> Delta:
-        """What was held back, at the end of the call."""
-        text, reasoning = self._flush()
+        """What was held back, at the end of the last call."""
+        if self._is_flushed:
+            return Delta()
+        text, reasoning = self._reader.end()
         return Delta(text=text, reasoning=reasoning)
 
-    def _flush(self) -> tuple[str, str]:
-        if self._is_flushed:
-            return "", ""
-        self._is_flushed = True
-        return self._splitter.end()
+    def begin_second(self, closing_tokens: int) -> None:
+        """Go on with the second call.
+
+        Args:
+            closing_tokens: the tokens of its prompt that close the thought.
+        """
+        self._reader.begin_second(closing_tokens)
+        self._earlier = self._reader.written
+        self.has_ended = False
 
     def _delta(self, chunk: dict[str, Any]) -> Delta:
-        usage = chunk.get("usage") or {}
+        usage, timings = chunk.get("usage") or {}, chunk.get("timings") or {}
         choice = (chunk.get("choices") or [{}])[0]
         part = choice.get("delta") or {}
-        text, reasoning = self._splitter.feed(part.get("content") or choice.get("text") or "")
         finish: FinishReason | None = choice.get("finish_reason")
-        prompt_tokens = usage.get("prompt_tokens", 0)
-        completion_tokens = usage.get("completion_tokens", 0)
-        timings = chunk.get("timings") or {}
-        written = timings.get("predicted_n", 0)
-        if finish is None and self._limit.is_reached(written, is_thinking=self._splitter.is_thinking):
-            self.has_ended, finish = True, "length"
-            prompt_tokens = timings.get("prompt_n", 0) + timings.get("cache_n", 0)
-            completion_tokens = written
-        if finish is not None:
-            rest = self._flush()
-            text, reasoning = text + rest[0], reasoning + rest[1]
-        most = self._sampling.top_logprobs
-        return Delta(
-            text=text,
-            reasoning=reasoning,
-            finish_reason=finish,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            logprobs=tuple(
-                token | {"top_logprobs": token["top_logprobs"][:most]}
-                for token in (choice.get("logprobs") or {}).get("content") or ()
-            ),
+        written = usage.get("completion_tokens") or timings.get("predicted_n", 0)
+        if self._is_flushed or self._reader.is_unanswered:  # only the counts are still to come
+            self._reader.written = max(self._reader.written, self._earlier + written)
+            return self._counts(usage)
+        read = self._reader.read(
+            part.get("content") or choice.get("text") or "", self._earlier + written, finish
         )
+        is_unanswered = self._reader.is_unanswered
+        self._is_flushed = read.finish is not None
+        if finish is None and (is_unanswered or read.finish is not None):
+            self.has_ended = True
+            usage = {"prompt_tokens": timings.get("prompt_n", 0) + timings.get("cache_n", 0)}
+            usage["completion_tokens"] = written
+        counts = self._counts(usage)
+        most = self._sampling.top_logprobs
+        tokens = () if is_unanswered else (choice.get("logprobs") or {}).get("content") or ()
+        return Delta(
+            text=read.text,
+            reasoning=read.reasoning,
+            finish_reason=read.finish,
+            prompt_tokens=counts.prompt_tokens,
+            completion_tokens=counts.completion_tokens,
+            logprobs=tuple(t | {"top_logprobs": t["top_logprobs"][:most]} for t in tokens),
+        )
+
+    def _counts(self, usage: dict[str, Any]) -> Delta:
+        """The tokens of the whole answer, in a delta, if its last call tells them now."""
+        if not usage:
+            return Delta()
+        self._prompt_tokens = self._prompt_tokens or usage.get("prompt_tokens", 0)
+        if self._reader.is_unanswered:
+            return Delta()
+        written = self._earlier + usage.get("completion_tokens", 0)
+        return Delta(prompt_tokens=self._prompt_tokens, completion_tokens=written)

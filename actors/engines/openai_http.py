@@ -13,7 +13,7 @@ OpenAI's client".
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -180,8 +180,16 @@ class OpenAIHttpEngine:
             if not answer.ended:
                 raise self._connection_error(error, started) from error
 
-    def _deltas(self, events: list[bytes], answer: StreamedAnswer, streamed: bool) -> Iterator[Delta]:
+    def _deltas(self, events: list[bytes], answer: StreamedAnswer, streamed: bool) -> Iterable[Delta]:
         """What the events add to the answer: a delta for each, or one for all if not `streamed`."""
+        if len(events) == 1:  # nearly always while somebody watches
+            delta = self._delta(events[0], answer)
+            return () if delta == NOTHING else (delta,)
+        return self._of_several(events, answer, streamed)
+
+    def _of_several(
+        self, events: list[bytes], answer: StreamedAnswer, streamed: bool
+    ) -> Iterator[Delta]:
         together: list[Delta] = []
         for data in events:
             delta = self._delta(data, answer)

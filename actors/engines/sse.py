@@ -5,7 +5,7 @@ The format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsi
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from actors.engines.openai_errors import ErrorData
 
@@ -39,15 +39,18 @@ class EventStream:
         self._data: list[bytes] = []
         self._is_error = False
 
-    def feed(self, received: bytes) -> Iterator[bytes]:
-        """Yield the data of each event that `received` completes; that of an error as `ErrorData`.
+    def feed(self, received: bytes) -> Iterable[bytes]:
+        """The data of each event that `received` completes; that of an error as `ErrorData`.
 
         Raises:
-            EventTooLong: the event that `received` leaves incomplete is longer than MOST_BYTES.
+            EventTooLong: while the events are read: the event that `received` leaves incomplete is
+                longer than MOST_BYTES.
         """
         if not self._rest and not self._data and _is_one_line_event(received) and not self._is_error:
-            yield received[6:-2]
-            return
+            return (received[6:-2],)
+        return self._events(received)
+
+    def _events(self, received: bytes) -> Iterator[bytes]:
         received = self._rest + received
         # Few servers send a CR, and a plain split costs a third of the expression.
         parts = LINE_END.split(received) if b"\r" in received else received.split(b"\n")

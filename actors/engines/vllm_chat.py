@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Delta, FinishReason, Message
-from actors.text.control_tokens import Defuser, from_folder
-from actors.text.thinking import AnswerLimit, Splitter, without_leading_thought
+from actors.text.answer_reader import NOT_BLANK, AnswerReader
+from actors.text.chat_marks import ChatMarks
+from actors.text.control_tokens import from_folder
 from actors.text.thinking_marks import families_of
 from configs.schema import Sampling, VllmModel
 
 TAIL_TOKENS = 24
 """How many of a prompt's last tokens are looked at to find out whether the prompt begins a thought."""
+WITH_TEXT = {"regex": NOT_BLANK + r"[\s\S]*"}
+"""The form of a text that does not begin with a blank, and so is not blank."""
+FORM = "structured_outputs"
+"""vLLM's argument for the form that an answer is held to."""
 
 
 class Chat:
@@ -28,28 +33,27 @@ class Chat:
     def __init__(self, model: VllmModel, folder: Path) -> None:
         self._model = model
         control, template = from_folder(folder)
-        self._families = families_of(model.reasoning_format, template)
-        self._defuser = Defuser(control)
+        self._marks = ChatMarks(families_of(model.reasoning_format, template), control, control)
 
     def note_tokenizer(self, tokenizer: Any) -> None:
         """Take in the control tokens that vLLM's tokenizer names beyond those of the folder's files."""
-        self._defuser = Defuser(self._defuser.marks | {str(t) for t in _special(tokenizer)})
+        control = self._marks.control | {str(token) for token in _special(tokenizer)}
+        self._marks = ChatMarks(self._marks.families, control, control)
 
     @property
     def reasoning_config(self) -> dict[str, str] | None:
         """Arguments of vLLM's `ReasoningConfig`; None for a model that does not think."""
-        if not self._families:
+        if (family := self._marks.family) is None:
             return None
-        family = self._families[0]
         return {"reasoning_start_str": family.begins[0], "reasoning_end_str": family.closing}
 
     def harmless(self, messages: Sequence[Message]) -> list[Message]:
         """The messages as the model may read them: no control tokens, no thoughts of old answers."""
-        return self._defuser.harmless(without_leading_thought(messages, self._families))
+        return self._marks.harmless(messages)
 
     def defuse(self, text: str) -> str:
         """A text with its control tokens made harmless."""
-        return self._defuser.defuse(text)
+        return self._marks.defuse(text)
 
     def arguments(self, template: Mapping[str, Any], turns: Sequence[Message]) -> dict[str, Any]:
         """Arguments of the chat template; those of `template` win over those of the model. If the last
@@ -62,18 +66,12 @@ class Chat:
     def sampling_arguments(self, sampling: Sampling) -> dict[str, Any]:
         """Keyword arguments of `vllm.SamplingParams` that are about reasoning."""
         arguments: dict[str, Any] = {"max_tokens": sampling.most_tokens}
-        if self._families:
+        if self._marks.families:
             if sampling.thinking_tokens is not None:
                 arguments["thinking_token_budget"] = sampling.thinking_tokens
-            if self._writes_control:
+            if self._marks.writes_control:
                 arguments["skip_special_tokens"] = False
         return arguments
-
-    @property
-    def _writes_control(self) -> bool:
-        """Whether vLLM has to write control tokens out, because they mark the model's reasoning."""
-        marks = [mark for family in self._families for mark in family.marks]
-        return any(token in mark for token in self._defuser.marks for mark in marks)
 
     def answer(self, tokenizer: Any, prompt: Any, sampling: Sampling) -> "Answer":
         """The reader of one answer.
@@ -83,35 +81,35 @@ class Chat:
             prompt: the rendered prompt, which has `prompt_token_ids`.
             sampling: how the answer is sampled.
         """
-        if not self._families:
-            return Answer(Splitter(()), sampling, "")
-        tokens = list(prompt["prompt_token_ids"])[-TAIL_TOKENS:]
-        tail = tokenizer.decode(tokens, skip_special_tokens=False)
-        hidden = self._defuser.marks if self._writes_control else ()
-        is_open = self._families[0].opens(tail)
-        splitter = Splitter(self._families, is_open=is_open, hidden=hidden)
-        return Answer(splitter, sampling, f"\n{self._families[0].closing}\n")
+        family = self._marks.family
+        if family is None:
+            return Answer(AnswerReader((), sampling), (), [])
+        tokens = list(prompt["prompt_token_ids"])
+        tail = tokenizer.decode(tokens[-TAIL_TOKENS:], skip_special_tokens=False)
+        # Where a family ends a thought by more than its end mark, that mark may end the answer too.
+        marks = family.begins if family.close else (*family.begins, family.end)
+        return Answer(self._marks.reader(sampling, tail), marks, tokens)
 
 
 class Answer:
-    """Reads one answer: tells reasoning from text, and counts the answer's tokens.
+    """Reads the calls of one answer: tells reasoning from text, and counts the answer's tokens.
 
     Args:
-        splitter: tells the answer's reasoning from its text.
-        sampling: how the answer is sampled.
-        closing: the text that ends a thought by force.
+        reader: tells reasoning from text.
+        marks: the marks of thoughts, which the answer behind a thought must not have.
+        prompt: the tokens of the prompt.
     """
 
-    def __init__(self, splitter: Splitter, sampling: Sampling, closing: str) -> None:
-        self._splitter = splitter
-        self._sampling = sampling
-        self._limit = AnswerLimit(None if sampling.thinking_tokens is None else sampling.answer_tokens)
+    def __init__(self, reader: AnswerReader, marks: Sequence[str], prompt: Sequence[int]) -> None:
+        self._reader = reader
+        self._marks = marks
+        self._prompt = prompt
         self._written = 0
-        self._closing = closing
-        self._has_closed = False
-        self.is_unanswered = False
-        """Whether the model has ended its message within a bounded thought, or right behind it. The
-        engine then has to ask for the answer with `second_call`."""
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the engine has to end its call and ask for the answer with `second_call`."""
+        return self._reader.is_unanswered
 
     def add(self, text: str, tokens: int, finish: FinishReason | None) -> Delta:
         """What vLLM's next output adds, with the tokens of the whole answer if it ends here.
@@ -124,42 +122,41 @@ class Answer:
                 `is_unanswered`.
         """
         self._written += tokens
-        shown, reasoning = self._splitter.feed(text)
-        is_bounded = self._sampling.thinking_tokens is not None and not self._has_closed
-        if finish == "stop" and is_bounded and self._splitter.is_thinking:
-            self.is_unanswered = self._has_closed = True
-            if not self._splitter.is_within_thought:  # vLLM has ended the thought
-                self._closing = ""
-            closed = self._splitter.feed(self._closing)
-            return Delta(shown + closed[0], reasoning + closed[1])
-        if finish is None and self._limit.is_reached(
-            self._written, is_thinking=self._splitter.is_thinking
-        ):
-            finish = "length"
-        if finish is not None:
-            rest = self._splitter.end()
-            shown, reasoning = shown + rest[0], reasoning + rest[1]
-        written = self._written if finish else 0
-        return Delta(shown, reasoning, finish_reason=finish, completion_tokens=written)
+        read = self._reader.read(text, self._written, finish)
+        written = self._written if read.finish else 0
+        return Delta(read.text, read.reasoning, finish_reason=read.finish, completion_tokens=written)
+
+    def first_call(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the first call: without the form of the answer while the model may think.
+
+        Args:
+            arguments: all arguments of `vllm.SamplingParams`.
+        """
+        is_left_out = self._reader.is_form_later
+        return {n: value for n, value in arguments.items() if not (is_left_out and n == FORM)}
 
     def second_call(
-        self, tokenizer: Any, tokens: Sequence[int], arguments: Mapping[str, Any]
+        self, tokenizer: Any, arguments: Mapping[str, Any]
     ) -> tuple[list[int], dict[str, Any]]:
-        """The prompt and the arguments with which the model answers after its thought.
+        """The prompt and the arguments with which the model answers behind its thought.
+
+        The answer does not begin with a blank, unless it has a form of its own, and has no mark of
+        a thought.
 
         Args:
             tokenizer: vLLM's tokenizer of the model.
-            tokens: the prompt, and what the model has written of its thought.
-            arguments: the first call's arguments of `vllm.SamplingParams`.
+            arguments: all arguments of `vllm.SamplingParams`.
         """
-        mark = tokenizer.encode(self._closing, add_special_tokens=False) if self._closing else []
-        self.is_unanswered = False
-        self._written += len(mark)
-        self._limit.is_reached(self._written, is_thinking=True)
-        most = self._sampling.answer_tokens
+        reader = self._reader
+        thought = tokenizer.encode(reader.before_answer, add_special_tokens=False)
+        mark = tokenizer.encode(reader.closing, add_special_tokens=False) if thought else []
+        most = reader.room
+        reader.begin_second(len(mark))
+        self._written = reader.written
         least = min(max(1, arguments.get("min_tokens", 0)), most)  # the message must not end at once
         answer = {"thinking_token_budget": None, "max_tokens": most, "min_tokens": least}
-        return [*tokens, *mark], {**arguments, **answer}
+        answer |= {"bad_words": [*arguments.get("bad_words", ()), *self._marks]}
+        return [*self._prompt, *thought], {FORM: WITH_TEXT, **arguments, **answer}
 
 
 def _special(tokenizer: Any) -> Iterable[Any]:

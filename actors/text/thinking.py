@@ -20,6 +20,7 @@ class _Marks:
         self.all = sorted(marks, key=lambda mark: (-len(mark), mark))
         self._pattern = re.compile("|".join(map(re.escape, self.all)) if self.all else r"(?!)")
         self._prefixes = frozenset(m[:n] for m in self.all for n in range(1, len(m)))
+        self._firsts = frozenset(mark[0] for mark in self.all)
         self._longest = max(map(len, self.all), default=0)
 
     def find(self, text: str, start: int = 0) -> re.Match[str] | None:
@@ -30,6 +31,10 @@ class _Marks:
         """The mark with which the text begins; "" if there is none."""
         found = self._pattern.match(text)
         return found[0] if found else ""
+
+    def are_absent(self, text: str) -> bool:
+        """Whether no mark can begin in the text. False may be wrong."""
+        return self._firsts.isdisjoint(text)
 
     def may_begin(self, text: str) -> bool:
         """Whether the text is the beginning of a mark, or empty."""
@@ -112,6 +117,8 @@ class Splitter:
 
     def feed(self, piece: str) -> tuple[str, str]:
         """Split the next piece of the answer into text and thought. Either may lag behind."""
+        if not self._held and self._step == self._text and self._within.are_absent(piece):
+            return piece, ""  # nearly all pieces of an answer
         texts: list[str] = []
         thoughts: list[str] = []
         for start in range(0, len(piece), STEP_CHARACTERS):
@@ -239,30 +246,6 @@ def without_leading_thought(
         return Message(role="assistant", content=split(content, families)[0])
 
     return [shown(message) for message in messages]
-
-
-class AnswerLimit:
-    """Counts the tokens of an answer apart from those of the thought before the answer.
-
-    Args:
-        max_tokens: most tokens of the answer; None for no limit of its own.
-    """
-
-    def __init__(self, max_tokens: int | None) -> None:
-        self._max_tokens = max_tokens
-        self._thought = 0
-
-    def is_reached(self, written: int, *, is_thinking: bool) -> bool:
-        """Whether the answer has all of its tokens.
-
-        Args:
-            written: tokens that the call has written so far.
-            is_thinking: whether the answer has not begun yet with these tokens.
-        """
-        if is_thinking:
-            self._thought = written
-            return False
-        return self._max_tokens is not None and written - self._thought >= self._max_tokens
 
 
 _TAGS = [family for family in FAMILIES if not family.is_repeated and not family.is_prose]

@@ -46,6 +46,10 @@ class Family:
         """Whether a prompt ends within a thought, because the chat template has begun the thought."""
         return any(prompt.rstrip().endswith(begin.rstrip()) for begin in self.begins)
 
+    def closes(self, prompt: str) -> bool:
+        """Whether a prompt ends behind a thought, because the chat template has left thinking out."""
+        return prompt.rstrip().endswith((self.end, self.closing))
+
 
 HARMONY_FINAL = "<|channel|>final<|message|>"
 """The header of the answer in gpt-oss's format."""

@@ -192,11 +192,15 @@ def refusal(error: str, model: str) -> TemplateRefused:
 def fold_system(messages: Sequence[Message]) -> list[Message]:
     """Move system messages into the next user message, for chat templates without a system role.
 
-    System messages that no user message follows become a user message at the end.
+    System messages that no user message follows become a user message at the end, or before the
+    assistant's message that ends the conversation: the answer continues that message.
     """
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
     folded: list[Message] = []
     held: list[str] = []
-    for message in messages:
+    for message in messages[:end]:
         if message["role"] == "system":
             held.append(message["content"])
         elif message["role"] == "user" and held:
@@ -204,7 +208,9 @@ def fold_system(messages: Sequence[Message]) -> list[Message]:
             held = []
         else:
             folded.append(message)
-    return [*folded, {"role": "user", "content": "\n\n".join(held)}] if held else folded
+    if held:
+        folded.append({"role": "user", "content": "\n\n".join(held)})
+    return [*folded, *messages[end:]]
 
 
 def _leading_system(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:

@@ -1,23 +1,31 @@
-"""Property-based fuzzing of the HTTP API from its own OpenAPI description.
+"""Fuzzing of the HTTP API from its own OpenAPI description, and from the types of its clients.
 
     python -m benchmarks.faults.fuzz [--cases 5000] [--seed 1] [--url URL] [--json FILE]
+    python -m benchmarks.faults.fuzz --clients [--bodies FILE] ...
 
-Schemathesis makes requests that the description allows, requests that it forbids, and of the former
-some that are mended to keep the rules which a JSON schema cannot tell. Each is sent to a scripted
-mixture on a real Ray Serve of its own, or to the server at `--url`. A case fails if the answer is a
-500, is not what the description says of its status, is an error of another shape than OpenAI's, is a
-stream with something else than chunks or without its end, takes longer than CASE_S, or serves what the
-description forbids.
+With `--clients`, requests, messages and items are made from the types of clients' packages: of those
+that are installed here, or wherever `benchmarks.faults.client_bodies` has written FILE.
+`client_fuzz.py` says what has to hold. At the end the server has to answer two plain requests.
+
+Without, Schemathesis makes requests that the description allows, requests that it forbids, and of the
+former some that are mended to keep the rules which a JSON schema cannot tell. A case fails if the
+answer is a 500, is not what the description says of its status, is an error of another shape than
+OpenAI's, is a stream with something else than chunks or without its end, takes longer than CASE_S, or
+serves what the description forbids.
+
+The server is a scripted mixture on a real Ray Serve of its own, or the one at `--url`.
 """
 
+import asyncio
 import json as jsonlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -39,6 +47,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from benchmarks.faults import client_bodies, client_fuzz
 from benchmarks.shared.harness import Limit, report, run, serving
 from configs.schema import Recipe
 from serve_app.error_schema import ErrorReply
@@ -46,6 +55,8 @@ from serve_app.error_schema import ErrorReply
 Case = AnyCase[Any]
 CASE_S = 10.0
 CHAT = "/v1/chat/completions"
+AT_ONCE = 16
+"""Cases made from clients' types that are on their way at a time."""
 CHAT_SHARE = 0.9  # of the cases; the other paths have few different requests
 KINDS = ("allowed", "mended", "forbidden")
 LIMITS = ("max_tokens", "max_completion_tokens", "thinking_token_budget")
@@ -225,22 +236,56 @@ def main(
     cases: Annotated[int, typer.Option(min=10, help="How many, about.")] = 5000,
     seed: Annotated[int, typer.Option(help="The same cases for the same number.")] = 1,
     url: Annotated[str, typer.Option(help="A running server, instead of one of its own.")] = "",
+    clients: Annotated[bool, typer.Option(help="Cases made from the types of clients.")] = False,
+    bodies: Annotated[Path | None, typer.Option(help="Cases of `client_bodies`.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
     """Fuzz the HTTP API of a real server; about a minute for 1,000 cases."""
+    if clients or bodies is not None:
+        drawn = _drawn(cases, seed) if bodies is None else _stored(bodies, cases)
+        with nullcontext(url) if url else serving(RECIPE) as base:
+            found = asyncio.run(_sent(base, drawn, seed))
+        for failure in found.failures[:SHOWN]:
+            print(failure, end="\n\n")
+        title = f"{found.cases} cases made from clients' types, {found.requests} requests"
+        report(title, _rows(found.statuses), _limits(found.failures, found.slowest_s), json)
+        return
     with nullcontext(url) if url else serving(RECIPE) as base:
         outcome = fuzz(schemathesis.openapi.from_url(f"{base}/openapi.json"), cases, seed)
     for failure in outcome.failures[:SHOWN]:
         print(failure, end="\n\n")
-    rows = [
+    title = f"{outcome.cases} cases made from the OpenAPI description"
+    report(title, _rows(outcome.statuses), _limits(outcome.failures, outcome.slowest_s), json)
+
+
+def _drawn(cases: int, seed: int) -> Iterator[client_fuzz.Case]:
+    return client_bodies.cases(client_bodies.Bodies(seed, (RECIPE.name, *RECIPE.models)), cases)
+
+
+def _stored(bodies: Path, cases: int) -> Iterator[client_fuzz.Case]:
+    with bodies.open(encoding="utf-8") as lines:
+        for line in islice(lines, cases):
+            path, kind, body = jsonlib.loads(line)
+            yield path, kind, body
+
+
+async def _sent(url: str, drawn: Iterator[client_fuzz.Case], seed: int) -> client_fuzz.Found:
+    async with client_fuzz.over_http(url) as send:
+        return await client_fuzz.fuzz(drawn, send, seed, at_once=AT_ONCE, faulty=True)
+
+
+def _rows(statuses: Counter[tuple[str, str, int]]) -> list[dict[str, Any]]:
+    return [
         {"request": label, "kind": kind, "status": status, "cases": count}
-        for (label, kind, status), count in sorted(outcome.statuses.items())
+        for (label, kind, status), count in sorted(statuses.items())
     ]
-    limits = [
-        Limit("failed cases", len(outcome.failures), 0),
-        Limit("seconds of a case, max", outcome.slowest_s, CASE_S),
+
+
+def _limits(failures: list[str], slowest_s: float) -> list[Limit]:
+    return [
+        Limit("failed cases", len(failures), 0),
+        Limit("seconds of a case, max", slowest_s, CASE_S),
     ]
-    report(f"{outcome.cases} cases made from the OpenAPI description", rows, limits, json)
 
 
 if __name__ == "__main__":

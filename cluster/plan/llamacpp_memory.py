@@ -114,6 +114,19 @@ def _cache_bytes(model: LlamaCppModel, block: GgufBlock, values: int | None = No
     return model.concurrency * (cells * token + state)
 
 
+def sequence_bytes(model: LlamaCppModel, checkpoint: Checkpoint, tokens: int) -> int:
+    """Bytes of the keys and values of one sequence that has so many tokens, in the recipe's types.
+
+    They are fewer than `divide` counts, because that has room for the whole context.
+    """
+    types: KvTypes = model.kv_cache_type
+    return sum(
+        (min(tokens, block.window_tokens) if block.window_tokens else tokens)
+        * (row_bytes(block.keys, types.k) + row_bytes(block.values, types.v))
+        for block in (checkpoint.gguf or _even_layout(checkpoint)).blocks
+    )
+
+
 def row_bytes(values: int, kind: str) -> int:
     """Bytes of that many values in a number type of ggml."""
     block, size = BLOCKS[kind]

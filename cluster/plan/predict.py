@@ -9,12 +9,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cluster.cards.card import Kind
 from cluster.plan.checkpoint import Checkpoint
-from cluster.plan.footprint import kv_bytes, kv_cache_tokens
+from cluster.plan.footprint import kv_bytes, kv_cache_tokens, value_bytes
+from cluster.plan.llamacpp_memory import sequence_bytes
 from cluster.plan.placement import PlacedReplica, Placement
 from cluster.plan.speed import OPERATIONS, STOP_S, as_engine_reads, decode_rate, wake_s
 from cluster.plan.task import PlanningTask
-from configs.schema import Recipe, Sampling
+from configs.schema import LlamaCppModel, Model, Recipe, Sampling, VllmModel
 
 PROMPTS = 805
 """Number of prompts in AlpacaEval. The lengths below are means, in tokens of cl100k."""
@@ -26,6 +28,9 @@ ANSWER_TOKENS = 423
 """Tokens of an answer of Shopee-SlimMoA-v1."""
 INSTRUCTION_TOKENS = 150
 """Tokens of the aggregation prompt and the marks around all references together, as an estimate."""
+
+USUAL_VALUE_BYTES = 2
+"""Bytes of a value in the KV cache of an engine that has no setting for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +156,17 @@ def _batch_size(recipe: Recipe, model: str, tokens: int) -> int:
     return max(1, min(settings.concurrency, kv_cache_tokens(settings) // max(1, tokens)))
 
 
-def _cache_bytes(checkpoint: Checkpoint, tokens: int, sequences: int) -> float:
+def _cache_bytes(
+    model: Model, checkpoint: Checkpoint, kind: Kind, tokens: int, sequences: int
+) -> float:
     """Bytes that a step reads and writes for sequences of `tokens`. A state is read and written."""
-    return (kv_bytes(checkpoint, tokens, 0, 2) + 2 * checkpoint.state_bytes) * sequences
+    if isinstance(model, LlamaCppModel):
+        cache = sequence_bytes(model, checkpoint, tokens)
+    elif isinstance(model, VllmModel):
+        cache = kv_bytes(checkpoint, tokens, 0, value_bytes(model, checkpoint, kind))
+    else:
+        cache = kv_bytes(checkpoint, tokens, 0, USUAL_VALUE_BYTES)
+    return float((cache + 2 * checkpoint.state_bytes) * sequences)
 
 
 def _serving_s(
@@ -165,7 +178,8 @@ def _serving_s(
     assert card.flops is not None
     most = _batch_size(task.recipe, load.model, load.tokens_in + load.tokens_out)
     sequences = min(most, math.ceil(calls))
-    cache = _cache_bytes(checkpoint, load.tokens_in + load.tokens_out // 2, sequences)
+    tokens = load.tokens_in + load.tokens_out // 2
+    cache = _cache_bytes(model, checkpoint, card.kind, tokens, sequences)
     prefill_s = 2 * checkpoint.active_parameters * load.tokens_in / (OPERATIONS * card.flops)
     return calls * (prefill_s + load.tokens_out / decode_rate(checkpoint, card, sequences, cache))
 
@@ -176,7 +190,7 @@ def _speed(task: PlanningTask, placement: Placement, replica: PlacedReplica) -> 
     tokens = QUESTION_TOKENS + PROPOSAL_TOKENS
     sequences = _batch_size(task.recipe, replica.model, tokens)
     single, batch = (
-        decode_rate(checkpoint, card, n, _cache_bytes(checkpoint, tokens // 2, n))
+        decode_rate(checkpoint, card, n, _cache_bytes(model, checkpoint, card.kind, tokens // 2, n))
         for n in (1, sequences)
     )
     wake_s = _return_s(placement, replica) if placement.slot(replica).takes_turns else 0.0

@@ -239,6 +239,11 @@ class MoaSummary(Described):
     """Names of what the request has and no model sees: parameters that list tools, parameters of other
     servers that change nothing here, and fields of messages that the server does not know
     (`messages.NAME`). Absent if there are none."""
+    unheld: list[str] = []  # noqa: RUF012  # as above
+    """Names of the request's constraints that the answer may not keep, because a fallback or a proposal
+    took over that could not be held to them: `response_format` (also for other names of it, such as
+    `guided_json`), `logit_bias`, `stop_token_ids`, `allowed_token_ids`, `bad_words`. Absent if there
+    are none."""
     proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
     """The complete proposals; only in answers in one piece to requests with `moa.events`."""
 

@@ -22,7 +22,7 @@ from serve_app.http.pacing import with_keepalives
 from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
 from serve_app.http.responses_reply import ResponsesReply
-from serve_app.http.responses_request import parse_responses, sent_name
+from serve_app.http.responses_request import parse_responses, rename
 from serve_app.http.served_models import ServedModels
 from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
@@ -100,11 +100,11 @@ class ChatEndpoint:
         require_readable(http)
         limits = self._recipe.limits
         body = await read_body(http, limits.max_body_bytes, limits.read_timeout_s)
+        asked = parse_responses(body)
         try:
-            asked = parse_responses(body)
             return await self._answer(http, asked.chat, ResponsesReply(asked))
         except BadRequest as error:
-            error.param = sent_name(error.param)
+            rename(error, asked.names)
             raise
 
     async def _answer(self, http: Request, request: ChatRequest, reply: Reply) -> Response:
@@ -226,11 +226,11 @@ class ChatEndpoint:
         """
         async with aclosing(with_keepalives(events, self._recipe.limits.keepalive_s)) as waiting:
             first = await anext(waiting)  # 1
-            opening = reply.chunks(first)
+            opening = reply.role() + reply.chunks(first)
             if request.model != self._recipe.name and len(first) == 1:  # 2
                 opening += reply.chunks(await anext(waiting))
             yield ""
-            yield reply.role() + opening
+            yield opening
             try:
                 async for batch in waiting:
                     if chunks := reply.chunks(batch):

@@ -159,7 +159,10 @@ class Exchange:
 
     def write_harmless(self) -> None:
         """Write bytes that mean nothing to the client yet: the beginning of a response, or a comment.
-        An interim response (100) would mean nothing either, but many clients do not expect one."""
+        An interim response (100) would mean nothing either, but many clients do not expect one. Behind
+        the end of the response nothing is written."""
+        if self.ended:
+            return
         if not self.started:
             if not self._written_ahead:
                 self._written_ahead = STATUS_BEGINS

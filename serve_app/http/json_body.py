@@ -71,6 +71,22 @@ def bad_request(error: ValidationError, sent: Mapping[str, str] | None = None) -
     return BadRequest(f"{where or 'body'}: {worst['msg']}{value}", param=where or None)
 
 
+def too_deep(fields: Mapping[str, Any], sent: Mapping[str, str] | None = None) -> BadRequest:
+    """The refusal of a body with too many levels of objects and lists, naming the deepest field."""
+    name = max(fields, key=lambda field: _levels(fields[field]))
+    name = (sent or {}).get(name, name)
+    return BadRequest(f"{name!r:.80} is nested too deeply", param=name[:LONGEST_PARAM])
+
+
+def _levels(value: Any) -> int:
+    """How many levels of objects and lists a value has."""
+    levels, inner = 0, [value]
+    while inner := [v for v in inner if isinstance(v, dict | list)]:
+        inner = [v for each in inner for v in (each.values() if isinstance(each, dict) else each)]
+        levels += 1
+    return levels
+
+
 def _is_union_tag(step: str | int) -> bool:
     """Whether a step of an error's path names an alternative of a union rather than a field."""
     return isinstance(step, str) and (step in UNION_TAGS or "[" in step)

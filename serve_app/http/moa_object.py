@@ -118,6 +118,8 @@ def moa_summary(
         seed=summary.seed,
     )
     # Only fields that are set reach the JSON.
+    if answered.unheld:
+        moa.unheld = ["response_format" if n == "structure" else n for n in answered.unheld]
     if ignored:
         moa.ignored = list(ignored)
     if proposals is not None:

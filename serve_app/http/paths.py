@@ -1,10 +1,11 @@
 """What a request gets whose path or method is none of the API's, and paths that mean one of them.
 
-`Paths` lets two other ways of asking reach a route:
+`Paths` lets three other ways of asking reach a route:
 
 1. A path with slashes too many (`//v1/models`, `/v1/models/`) means the path without them. Base URLs
    that end with a slash make such paths. A redirect would make many clients repeat a POST as a GET.
 2. HEAD is answered as GET is, without the body (RFC 9110, 9.3.2).
+3. The names that other servers have for `/readyz`: benchmarks look there before they begin.
 """
 
 import re
@@ -15,6 +16,8 @@ CHAT = "/v1/chat/completions"
 SLASHES = re.compile("/{2,}")
 ONLY_CHAT = f"this server answers conversations: POST {CHAT} with `messages`"
 NOT_KEPT = "this server keeps no answers; send the whole conversation with each request"
+OTHER_NAMES = dict.fromkeys(("/health", "/v1/health", "/health/ready", "/ping"), "/readyz")
+"""Paths by which vLLM, llama.cpp, SGLang and TGI say whether they can answer, and our path."""
 HINTS = (
     (r"/v1/completions", f"there are no text completions here; {ONLY_CHAT}"),
     (r".*/(embeddings?|embed)", f"there are no embeddings here; {ONLY_CHAT}"),
@@ -40,7 +43,7 @@ class Paths:
             root = scope.get("root_path", "")
             path = SLASHES.sub("/", scope["path"].removeprefix(root))  # 1
             path = path.rstrip("/") or "/"
-            scope = {**scope, "path": root + path}
+            scope = {**scope, "path": root + OTHER_NAMES.get(path, path)}  # 3
             if scope["method"] == "HEAD":  # 2
                 scope["method"] = "GET"
                 send = _without_body(send)

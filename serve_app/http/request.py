@@ -17,6 +17,7 @@ the same as no parameter.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -27,7 +28,7 @@ from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
 from configs.schema import ReasoningEffort, Sampling
 from serve_app.http.aliases import Translated, with_our_names
-from serve_app.http.json_body import bad_request, read_object
+from serve_app.http.json_body import bad_request, read_object, too_deep
 from serve_app.http.messages import ChatMessage, conversation, ignored_fields
 from serve_app.http.parameters import (
     IGNORED,
@@ -169,6 +170,10 @@ class ChatRequest(ExtraParameters):
         servers, and fields of messages that nobody here knows."""
         return self._ignored
 
+    def note_ignored(self, names: Iterable[str]) -> None:
+        """Add to `ignored`."""
+        self._ignored = (*self._ignored, *names)
+
     @property
     def limit_param(self) -> str | None:
         """The parameter by which the request limits the tokens of the answer; None if it gives none."""
@@ -277,9 +282,11 @@ def parse_fields(given: dict[str, Any]) -> ChatRequest:
         # otherwise clients would read of Python's dictionaries and lists.
         request = ChatRequest.model_validate_json(json.dumps(honoured))
     except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":  # our own JSON is valid, but may be too deep
+            raise too_deep(honoured, fields.sent) from error
         raise bad_request(error, fields.sent) from error
     except RecursionError as error:
-        raise BadRequest("the body is nested too deeply") from error
+        raise too_deep(given) from error
     in_messages = ignored_fields(request.messages)
     request._conversation = conversation(request.messages)
     request._sent = fields.sent

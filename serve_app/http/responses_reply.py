@@ -19,14 +19,15 @@ from pydantic_core import to_json
 
 from actors.engine import Delta, merge
 from configs.errors import Overloaded, RequestError
+from serve_app.error_schema import error_body
 from serve_app.http.answer_schema import CompletionUsage
 from serve_app.http.moa_object import moa_summary
 from serve_app.http.response import count_usage, fingerprint
-from serve_app.http.responses_request import ResponsesRequest
+from serve_app.http.responses_request import REASONING_ID, ResponsesRequest
 from serve_app.http.sse import COMMENT, in_one_line
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDone, Summary
 
-ECHOED = ("instructions", "max_output_tokens", "metadata", "reasoning", "temperature", "top_p", "user")
+ECHOED = ("instructions", "max_output_tokens", "temperature", "top_p")
 """Parameters of the request that the response repeats."""
 
 UNFINISHED = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -38,7 +39,7 @@ class _Item:
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
-        self.id = f"{'msg' if kind == 'message' else 'rs'}_{uuid.uuid4().hex}"
+        self.id = ("msg_" if kind == "message" else REASONING_ID) + uuid.uuid4().hex
         self.index = index
         self.texts: list[str] = []
 
@@ -79,10 +80,19 @@ class ResponsesReply:
         return "".join(map(self._event, batch))
 
     def error(self, error: RequestError) -> str:
-        """The end of a stream that fails after it began."""
+        """The end of a stream that fails after it began: the error, then the failed response.
+
+        OpenAI's clients raise an exception at an event with an `error` object. Without one, pydantic-ai
+        takes a failed response for an empty answer and asks again. OpenAI's reference has the same
+        fields beside the event's type.
+        """
+        told = error_body(error)["error"]
+        flat = {name: told[name] for name in ("code", "message", "param")}
         code = "rate_limit_exceeded" if isinstance(error, Overloaded) else "server_error"
-        failure = {"code": code, "message": error.message}
-        return self._state("response.failed", status="failed", error=failure)
+        failure = {"code": code, "message": told["message"]}
+        return self._sse("error", **flat, error=told) + self._state(
+            "response.failed", status="failed", error=failure
+        )
 
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece, as JSON."""
@@ -92,7 +102,7 @@ class ResponsesReply:
         deltas = [event.delta for event in events if isinstance(event, AnswerDelta)]
         answer = merge(deltas or [Delta()])
         if answer.reasoning:
-            self._output.append(_reasoning(f"rs_{uuid.uuid4().hex}", answer.reasoning))
+            self._output.append(_reasoning(f"{REASONING_ID}{uuid.uuid4().hex}", answer.reasoning))
         self._output.append(_message(f"msg_{uuid.uuid4().hex}", answer.text, _status(summary)))
         return in_one_line(to_json(self._ended(summary)).decode())
 
@@ -216,6 +226,9 @@ class ResponsesReply:
             "truncation": "disabled",
             "usage": None,
             **{name: fields.get(name) for name in ECHOED},
+            "metadata": _texts(fields.get("metadata")),
+            "reasoning": {"effort": self._request.chat.reasoning_effort, "summary": None},
+            "user": user if isinstance(user := fields.get("user"), str) else None,
             **changes,
         }
 
@@ -225,14 +238,22 @@ class ResponsesReply:
         return f"event: {name}\ndata: {in_one_line(to_json(event).decode())}\n\n"
 
 
+def _texts(metadata: Any) -> dict[str, str] | None:
+    """The metadata of a request, which nobody has read, as far as a response can have them."""
+    if not isinstance(metadata, dict):
+        return None
+    return {name: value for name, value in metadata.items() if isinstance(value, str)}
+
+
 def _status(summary: Summary) -> str:
     return "incomplete" if summary.answered.finish_reason in UNFINISHED else "completed"
 
 
 def _proposal(event: ProposalDone) -> dict[str, Any]:
-    text = f"**Proposal of {event.model}**\n\n{event.text}"
+    # Clients that show all summaries as one text (LangChain, Vercel's AI SDK) put nothing between them.
+    text = f"**Proposal of {event.model}**\n\n{event.text}\n\n"
     return {
-        "id": f"rs_{uuid.uuid4().hex}",
+        "id": f"{REASONING_ID}{uuid.uuid4().hex}",
         "type": "reasoning",
         "summary": [{"type": "summary_text", "text": text}],
         "status": "completed",

@@ -17,6 +17,7 @@ from configs.errors import (
     RequestError,
 )
 from configs.schema import Recipe, Sampling
+from serve_app.mixture.answer_form import not_held, of_fallback
 from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
 from serve_app.mixture.events import (
     FILTERED,
@@ -103,7 +104,8 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
     yield AnswerDelta(Delta(text=text))
     written, most = task.best.call.completion_tokens, task.sampling.max_tokens
     tokens = written if most is None else min(written, most)
-    yield Answered(task.best.model, reason, fallback="reference", tokens=tokens)
+    unheld = not_held(task.sampling, text, None)
+    yield Answered(task.best.model, reason, fallback="reference", tokens=tokens, unheld=unheld)
 
 
 def _to_request_error(error: Exception, model: str) -> RequestError:
@@ -136,6 +138,7 @@ class _Writer:
         self._models = models
         self._model = model
         self._is_fallback = is_fallback
+        self._sampling = of_fallback(task.sampling) if is_fallback else task.sampling
         self._retries = Retries(models, model)
         self._began = asyncio.get_running_loop().time()
         self._first_s: float | None = None
@@ -181,16 +184,17 @@ class _Writer:
     def _end(self, whole: Delta, unsent: Delta, *, cut: bool) -> Iterator[Event]:
         task, call = self._task, None
         if not cut:
-            call = Call.from_delta(self._model, task.role, whole, task.sampling.seed)
+            call = Call.from_delta(self._model, task.role, whole, self._sampling.seed)
             if not self._has_text and task.best is not None:  # 4
                 yield Spent(call)
                 if whole.finish_reason == "content_filter":
                     raise ContentFiltered(f"model {self._model!r} {FILTERED}", model=self._model)
                 if whole.reasoning:
-                    raise OnlyReasoning(only_reasoning(whole, task.sampling), model=self._model)
+                    raise OnlyReasoning(only_reasoning(whole, self._sampling), model=self._model)
                 raise EmptyAnswer(f"model {self._model!r} wrote nothing", model=self._model)
         if unsent.text or unsent.reasoning:
             yield AnswerDelta(unsent)
+        engine = task.recipe.settings(self._model).engine
         yield Answered(
             model=self._model,
             finish_reason="length" if cut else whole.finish_reason or "stop",
@@ -199,6 +203,7 @@ class _Writer:
             first_s=self._first_s,
             call=call,
             tokens=0 if call is None else call.completion_tokens,
+            unheld=not_held(task.sampling, whole.text, engine) if self._is_fallback else (),
         )
 
     def _note(self, came: Delta) -> None:
@@ -222,7 +227,7 @@ class _Writer:
                     if prompt.tokens_removed:
                         yield Trimmed(0, self._model, prompt.tokens_removed)
                 stream = self._models.stream(
-                    self._model, prompt.messages, self._task.sampling, self._task.streamed
+                    self._model, prompt.messages, self._sampling, self._task.streamed
                 )
                 async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                     while (delta := await self._next(deltas)) is not None:
@@ -249,8 +254,8 @@ class _Writer:
             model=self._model,
             messages=task.messages,
             references=task.references,
-            reserve_tokens=task.sampling.most_tokens,
-            template=task.sampling.template_arguments,
+            reserve_tokens=self._sampling.most_tokens,
+            template=self._sampling.template_arguments,
         )
         async with _until(self._limit):
             return await fit(prompt, self._models)

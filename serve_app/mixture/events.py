@@ -218,6 +218,9 @@ class Answered:
     tokens: int = 0
     """Tokens that the model wrote for the answer, reasoning included; 0 if the deadline cut the
     answer."""
+    unheld: tuple[str, ...] = ()
+    """Constraints of the request (`configs.extra_parameters.CONSTRAINTS`) that a fallback or a proposal
+    may not keep, because the answer was not held to them."""
 
 
 @dataclass(frozen=True, slots=True)

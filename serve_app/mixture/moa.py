@@ -15,6 +15,7 @@ from actors.engine import Message
 from configs.errors import EngineError, EngineUnavailable, TemplateRefused
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.mixture.aggregate import AggregationTask, aggregate
+from serve_app.mixture.answer_form import most_fitting
 from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.context_budget import PromptTask, check_conversation
 from serve_app.mixture.events import (
@@ -51,7 +52,8 @@ async def answer(
           `ProposalDone` came before), and the next stage gets the same references as this layer.
     3. The aggregator answers. If the aggregator fails before its first text, the first fallback
        answers, and so on. If all fail, the best reference is the answer: the first of the
-       references in the recipe's order of proposers.
+       references in the recipe's order of proposers, or the first that may have the form that the
+       request asks for. What such an answer was not held to is in `Answered.unheld`.
 
     Once the deadline has passed, no call starts any more, and the calls in flight end. If the answer
     has begun, it ends there, with `Answered.cut`. If not, the best reference is the answer, because a
@@ -111,7 +113,7 @@ async def answer(
         messages=messages,
         models=recipe.aggregators,
         references=[proposal.text for proposal in read],
-        best=references[0],
+        best=most_fitting(references, sampling),
         sampling=sampling,
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from actors.engine import Message
 from configs.schema import References
+from serve_app.mixture.begun_answer import without_begun_answer
 
 TAG = re.compile(r"<(\w+)")
 """Finds the name of the delimiter in a recipe's form of a reference, such as `response`."""
@@ -30,7 +31,7 @@ def with_references(
 
     Style `system` appends the references to the system message at the start of the conversation, style
     `tail` to the last user message. If there is no such message, a message with the references is added
-    there.
+    there, and before an answer that the conversation begins.
     """
     conversation = [Message(role=m["role"], content=m["content"]) for m in messages]
     if not references:
@@ -42,7 +43,8 @@ def with_references(
         conversation[:0] = [] if where else [Message(role="system", content=block)]
     else:
         where = [n for n, m in enumerate(conversation) if m["role"] == "user"]
-        conversation += [] if where else [Message(role="user", content=block)]
+        end = len(without_begun_answer(conversation))
+        conversation[end:end] = [] if where else [Message(role="user", content=block)]
     for n in where[-1:]:
         target = conversation[n]
         conversation[n] = Message(role=target["role"], content=f"{target['content']}\n\n{block}")

@@ -1,45 +1,34 @@
 """llama.cpp's own HTTP server as an upstream, and a mixture over that server, SlimMoA and a fake."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import xllamacpp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from actors.engine import Delta, Message, merge
 from actors.engines.openai_http import OpenAIHttpEngine
-from actors.weights.files import fetch
 from configs.errors import ContextTooLong
-from configs.load import load
-from configs.schema import LlamaCppModel, OpenAIHttpModel, Recipe, Sampling
+from configs.schema import OpenAIHttpModel, Recipe, Sampling
 from serve_app.http.api import create_api
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDelta, AnswerDone, ProposalDone
-from tests.conftest import HOST, free_port
+from tests.e2e import upstream_servers
 from tests.unit.actors.engines.families import WORDS, reply_of
 from tests.unit.serve_app.conftest import Scripted, listening, recipe
 
 pytestmark = pytest.mark.weights
 
-SMOLLM = load("tiny_cpu").models["smollm2-135m"]
 QUESTION: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture(scope="module")
-def llama() -> Any:
-    """The URL of a server of llama.cpp."""
-    assert isinstance(SMOLLM, LlamaCppModel)
-    params = xllamacpp.CommonParams()
-    params.model.path = str(fetch("smollm", SMOLLM.weights))
-    params.n_ctx, params.n_parallel, params.cache_ram_mib, params.verbosity = 4096, 2, 0, -1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
-    params.hostnames, params.port = [HOST], (port := free_port())
-    server = xllamacpp.Server(params)
-    yield f"http://{HOST}:{port}/v1"
-    del server
+def llama() -> Iterator[str]:
+    """The base URL of a server of llama.cpp."""
+    with upstream_servers.llama_server(2) as url:
+        yield url
 
 
 def far(url: str, **more: Any) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from configs.errors import ContextTooLong, EngineUnavailable
 from configs.load import load
 from configs.schema import Recipe, Sampling, VllmModel
 from tests.conftest import Endpoint, Serving
-from tests.e2e import processes
+from tests.e2e import processes, vllm_folders
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.timeout(900),  # the first test makes the checkpoints: three minutes on 2 free cores
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: see docs/vllm.md"),
 ]
 
@@ -37,13 +38,9 @@ CONTEXT_TOKENS = 512
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
     """The preset, with its checkpoints made."""
-    from benchmarks.real_cards.quantize import quantize_model
-
     recipe = load("vllm_cpu")
-    for name, model in recipe.models.items():
-        folder = Path(model.weights[0].path)  # type: ignore[union-attr]
-        if not (folder / "config.json").is_file():
-            quantize_model(name, "tiny_cpu", folder)
+    for name in recipe.models:
+        vllm_folders.four_bits(name)
     return recipe
 
 
@@ -122,9 +119,9 @@ class TestEngine:
     async def test_closing_ends_the_work_in_the_engine_within_a_second(self, engine: Any) -> None:
         async with aclosing(engine.stream(SKY, Sampling(max_tokens=400))) as deltas:
             await anext(deltas)
-            assert engine._llm.get_num_unfinished_requests() == 1
+            assert engine._runner.llm.get_num_unfinished_requests() == 1
         async with asyncio.timeout(1):
-            while engine._llm.get_num_unfinished_requests():  # noqa: ASYNC110  # another process
+            while engine._runner.llm.get_num_unfinished_requests():  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.01)
 
     async def test_a_conversation_that_does_not_fit_is_refused(self, engine: Any) -> None:
@@ -174,7 +171,7 @@ class TestEngine:
         before = text(await answer(engine))
         running = asyncio.create_task(answer(engine, max_tokens=400))
         async with asyncio.timeout(10):
-            while not engine._llm.get_num_unfinished_requests():  # noqa: ASYNC110  # as above
+            while not engine._runner.llm.get_num_unfinished_requests():  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.01)
         children = psutil.Process().children(recursive=True)
         (core,) = [child for child in children if "EngineCore" in child.name()]
@@ -192,7 +189,7 @@ class TestEngine:
     async def test_stopping_ends_the_calls_at_work(self, engine: Any) -> None:
         running = asyncio.create_task(answer(engine, max_tokens=400, temperature=1))
         async with asyncio.timeout(10):
-            while not engine._llm.get_num_unfinished_requests():  # noqa: ASYNC110  # as above
+            while not engine._runner.llm.get_num_unfinished_requests():  # noqa: ASYNC110  # as above
                 await asyncio.sleep(0.01)
         await engine.stop()
         with pytest.raises(EngineUnavailable, match="stopped"):

@@ -49,12 +49,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def model(folders: dict[str, Path]) -> VllmModel:
-    """The model with these adapters."""
+def model(folders: dict[str, Path], base: Path | None = None) -> VllmModel:
+    """The model with these adapters.
+
+    Args:
+        folders: the adapters' folders by their names.
+        base: the model's checkpoint; None for the one in bf16.
+    """
     return VllmModel.model_validate(
         {
             "engine": "vllm",
-            "weights": [{"path": str(vllm_folders.checkpoint(BASE))}],
+            "weights": [{"path": str(base or vllm_folders.checkpoint(BASE))}],
             "dtype": "bfloat16",
             "context_tokens": 1024,
             "eager": True,
@@ -170,7 +175,7 @@ class TestAdapters:
         """The tensors of the engine, by their shapes, as its own process tells them."""
         from cluster.plan.lora import joined, read_adapter
 
-        (found,) = await engine._llm.collective_rpc(reserved_for_adapters)
+        (found,) = await engine._runner.llm.collective_rpc(reserved_for_adapters)
         planned = joined([read_adapter(folder) for folder in folders.values()]).on("cpu")
         print(f"reserved {found} bytes, planned {planned.reserved_bytes}")
         assert found == planned.reserved_bytes
@@ -181,6 +186,26 @@ class TestAdapters:
         await engine.sleep()
         await engine.wake()
         assert await text(writer) == before
+
+
+async def test_over_four_bit_weights_each_adapter_has_its_own_numbers_too(
+    folders: dict[str, Path],
+) -> None:
+    from actors.engines.vllm import create
+
+    engine = create(BASE, model(folders, vllm_folders.four_bits(BASE)), Share(threads=2))
+    await engine.start()
+    try:
+        writers = {BASE: engine, **{name: engine.with_adapter(name) for name in folders}}
+        alone = {name: await numbers(writer) for name, writer in writers.items()}
+        found = await asyncio.gather(*(numbers(writer) for writer in writers.values()))
+        for name, together in zip(writers, found, strict=True):
+            distances = {other: round(distance(together, alone[other]), 3) for other in writers}
+            print(f"{name} in a batch, from each alone: {distances}")
+            own = distances.pop(name)
+            assert own < min(distances.values()) / 4
+    finally:
+        await engine.stop()
 
 
 MEASURED: dict[str, float] = {}

@@ -28,6 +28,16 @@ def checkpoint(name: str) -> Path:
     return folder.resolve()
 
 
+def four_bits(name: str) -> Path:
+    """The folder of a model of `vllm_cpu`, which is made from the GGUF file if it is not there."""
+    from benchmarks.real_cards.quantize import quantize_model
+
+    folder = FOLDERS / name
+    if not (folder / "config.json").is_file():
+        quantize_model(name, "tiny_cpu", folder)
+    return folder.resolve()
+
+
 def thinker(source: Path, target: Path, template: str, tokens: Mapping[str, str]) -> Path:
     """Copy a checkpoint, with another chat template and other texts of some tokens.
 

@@ -79,12 +79,12 @@ HOMES = {
     "xllamacpp": {"actors.engines.llamacpp_params", "actors.engines.llamacpp_sampling"},
     "aiohttp": {
         "actors.engines.http_events",
-        "actors.engines.llamacpp",
+        "actors.engines.llamacpp_socket",
         "actors.engines.openai_http",
     },
     "ray": CLUSTER,
     "transformers": {"cluster.plan.class_defaults"},
-    "vllm": {"actors.engines.vllm"},
+    "vllm": {"actors.engines.vllm_library"},
     "fastapi": HTTP,
     "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,
@@ -278,7 +278,7 @@ def test_an_import_that_breaks_a_rule_is_found(
         "serve_app/http/api.py": "",
         "serve_app/error_response.py": "",
         "actors/engine.py": "",
-        "actors/engines/llamacpp.py": "import aiohttp\n",
+        "actors/engines/openai_http.py": "import aiohttp\n",
         "cluster/ray_runtime.py": "import ray\n",
         "configs/schema.py": "import json\n",
     }

@@ -77,6 +77,16 @@ def test_proposals_can_be_left_out() -> None:
     assert "degraded: slow is missing (late)" in screen
 
 
+def test_what_an_answer_was_not_held_to_is_said() -> None:
+    screen = io.StringIO()
+    view = AnswerView(Console(file=screen, width=120), Console(file=io.StringIO()), proposals=False)
+    summary = SUMMARY | {"fallback": "reference", "missing": [], "unheld": ["response_format"]}
+    view.show([text("prose"), text("", moa=summary)])
+    assert screen.getvalue() == (
+        "degraded: writer stood in for the aggregator; the answer may not keep response_format\n"
+    )
+
+
 def test_a_pipe_gets_the_answer_alone_and_the_note_that_it_is_degraded() -> None:
     _, screen, answer = shown(terminal=False, proposals=True)
     assert answer == "Light scatters.\n"

@@ -196,7 +196,9 @@ async def test_a_system_message_that_is_refused_goes_into_the_users(
     assert sent(server) == [("u", "s0\n\nu1")]
     assert await read(engine, "suas") == "Hello"
     assert sent(server) == [("u", "s0\n\nu1"), ("a", "a2"), ("u", "s3")]
-    assert len(server.bodies) == 3  # the form is remembered
+    assert await read(engine, "usa") == "Hello"  # the answer goes on behind the last message
+    assert sent(server) == [("u", "u0"), ("u", "s1"), ("a", "a2")]
+    assert len(server.bodies) == 4  # the form is remembered
 
 
 @pytest.mark.parametrize("words", ALTERNATING, ids=range(len(ALTERNATING)))

@@ -1,6 +1,7 @@
 """What vLLM is told of a chat, without vLLM."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.engine import Delta, Message
-from actors.engines.vllm_chat import Chat
+from actors.engines.vllm_chat import WITH_TEXT, Chat
 from configs.schema import Sampling, VllmModel
 
 THINK = "{{ '<|im_start|>' }}{% if not enable_thinking %}{{ '<think>\\n\\n</think>' }}{% endif %}"
@@ -150,66 +151,66 @@ def test_the_recipe_can_name_the_format_or_turn_it_off(tmp_path: Path) -> None:
 
 
 class Mark:
-    """Encodes the text that ends a thought."""
+    """Encodes the text between the prompt and the answer: a token for each word."""
+
+    def __init__(self, tail: str = "<|im_start|>assistant\n<think>\n") -> None:
+        self.tail = tail
+        self.encoded: list[str] = []
 
     def decode(self, _: list[int], *, skip_special_tokens: bool) -> str:
         assert not skip_special_tokens
-        return "<|im_start|>assistant\n<think>\n"
+        return self.tail
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        assert (text, add_special_tokens) == ("\n</think>\n", False)
-        return [7, 8, 9]
+        assert not add_special_tokens
+        self.encoded.append(text)
+        return [100 + n for n in range(len(text.split()))]
 
 
 def test_a_message_that_ends_within_a_bounded_thought_is_answered_in_a_second_call(
     tmp_path: Path,
 ) -> None:
-    made = chat(tmp_path)
+    made, mark = chat(tmp_path), Mark()
     sampling = Sampling(max_tokens=2, thinking_tokens=10)
-    answer = made.answer(Mark(), {"prompt_token_ids": [1]}, sampling)
-    assert answer.add("Paris is", 2, None) == Delta("", "Paris is")
-    assert answer.add("", 1, "stop") == Delta("", "\n")  # no end: the answer is to come
-    assert answer.is_unanswered
+    answer = made.answer(mark, {"prompt_token_ids": [1, 2, 3]}, sampling)
     arguments = made.sampling_arguments(sampling) | {"temperature": 0.5, "min_tokens": 5}
-    prompt, arguments = answer.second_call(Mark(), [1, 2, 3], arguments)
-    assert prompt == [1, 2, 3, 7, 8, 9]
-    said = {name: arguments[name] for name in ("max_tokens", "min_tokens", "thinking_token_budget")}
-    assert said == {"max_tokens": 2, "min_tokens": 2, "thinking_token_budget": None}
-    assert arguments["temperature"] == 0.5
+    assert answer.first_call(arguments) == arguments
+    assert answer.add("Paris is", 2, None) == Delta("", "Paris is")
+    assert answer.add("", 1, "stop") == Delta()  # no end: the answer is to come
+    assert answer.is_unanswered
+    prompt, second = answer.second_call(mark, arguments)
+    assert mark.encoded[0] == "Paris is\n</think>\n\n"
+    assert prompt == [1, 2, 3, 100, 101, 102]
+    assert second == arguments | {
+        "max_tokens": 2,
+        "min_tokens": 2,
+        "thinking_token_budget": None,
+        "bad_words": ["<think>", "</think>"],
+        "structured_outputs": WITH_TEXT,
+    }
     assert not answer.is_unanswered
     # Both tokens of the answer have room, and all tokens count: thought, end, mark, answer.
     assert answer.add("It is", 1, None) == Delta("It is")
-    assert answer.add(" Paris", 1, None) == Delta(" Paris", "", "length", completion_tokens=8)
+    assert answer.add(" Paris", 1, None) == Delta(" Paris", "", "length", completion_tokens=6)
 
 
-@pytest.mark.parametrize(
-    ("finish", "limit"),
-    [("length", 10), ("stop", None)],
-    ids=["no-room", "no-limit"],
-)
-def test_other_messages_that_end_within_a_thought_have_ended(
-    tmp_path: Path, finish: Any, limit: int | None
-) -> None:
-    sampling = Sampling(max_tokens=2, thinking_tokens=limit)
-    answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
-    assert answer.add("Paris", 2, finish) == Delta("", "Paris", finish, completion_tokens=2)
-    assert not answer.is_unanswered
-
-
-def test_a_message_that_ends_right_behind_its_bounded_thought_is_continued(tmp_path: Path) -> None:
-    sampling = Sampling(max_tokens=2, thinking_tokens=1)
-    answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
-    assert answer.add("a</think>", 2, None) == Delta("", "a")
-    assert answer.add("", 1, "stop") == Delta()
+def test_the_form_of_an_answer_waits_for_the_end_of_the_thought(tmp_path: Path) -> None:
+    form = {"structured_outputs": {"json_object": True}, "bad_words": ["x"]}
+    sampling = Sampling(extra={"structure": {"json_object": True}})
+    made, mark = chat(tmp_path), Mark()
+    answer = made.answer(mark, {"prompt_token_ids": [1]}, sampling)
+    assert answer.first_call(form) == {"bad_words": ["x"]}
+    answer.add("hm</think>", 2, None)
     assert answer.is_unanswered
-    assert answer.second_call(Mark(), [1, 2, 3], {})[0] == [1, 2, 3]
-    assert answer.add("Paris", 1, "stop") == Delta("Paris", "", "stop", completion_tokens=4)
+    _, second = answer.second_call(mark, form)
+    assert (second["structured_outputs"], second["bad_words"]) == (
+        {"json_object": True},
+        ["x", "<think>", "</think>"],
+    )
+    closed = Mark("<think>\n\n</think>\n\n")  # the model cannot think: one call is enough
+    assert made.answer(closed, {"prompt_token_ids": [1]}, sampling).first_call(form) == form
 
 
-def test_a_second_message_within_a_thought_is_the_last(tmp_path: Path) -> None:
-    sampling = Sampling(max_tokens=9, thinking_tokens=10)
-    answer = chat(tmp_path).answer(Mark(), {"prompt_token_ids": [1]}, sampling)
-    answer.add("a", 2, "stop")
-    answer.second_call(Mark(), [1], {})
-    assert answer.add("<think>b", 2, "stop") == Delta("", "b", "stop", completion_tokens=7)
-    assert not answer.is_unanswered
+def test_the_first_character_of_an_answer_is_not_blank() -> None:
+    for text, fits in (("a", True), ("a\n b", True), (" a", False), ("\u3000a", False), ("", False)):
+        assert bool(re.fullmatch(WITH_TEXT["regex"], text)) is fits

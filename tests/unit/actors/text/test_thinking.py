@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from actors.engine import Message
 from actors.text.thinking import (
-    AnswerLimit,
     Splitter,
     split,
     without_leading_thought,
@@ -178,13 +177,6 @@ def test_old_thoughts_are_not_shown_to_the_model_again() -> None:
     shown = without_leading_thought(said, (BY_NAME["think"],))
     assert [m["content"] for m in shown] == ["<think>mine</think>", "answer", "it is <think>"]
     assert without_leading_thought(said, ()) == said
-
-
-def test_only_the_answer_counts_towards_its_limit() -> None:
-    limit = AnswerLimit(3)
-    assert not any(limit.is_reached(n, is_thinking=True) for n in (1, 50, 51))
-    assert [limit.is_reached(n, is_thinking=False) for n in (52, 53, 54)] == [False, False, True]
-    assert not AnswerLimit(None).is_reached(10**6, is_thinking=False)
 
 
 @pytest.mark.parametrize(

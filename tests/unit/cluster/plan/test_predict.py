@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,35 @@ def test_a_state_of_fixed_size_is_read_and_written_in_each_step(
         times.append(1 / found.speeds[0].single)
     assert card.bandwidth
     assert times[1] - times[0] == pytest.approx(2 * 8 * GIB / (speed.READS * card.bandwidth))
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "cache_bytes"),
+    [
+        # 32 layers, and 215 tokens with 1024 keys and 1024 values each: half of 36 + 395 tokens.
+        ("llamacpp", {}, 32 * 215 * 2048 * 2),
+        ("llamacpp", {"kv_cache_type": "q8_0"}, 32 * 215 * 2 * 32 * 34),  # 32 values in 34 bytes
+        ("llamacpp", {"kv_cache_type": {"k": "q4_0"}}, 32 * 215 * (32 * 18 + 1024 * 2)),
+        ("llamacpp", {"kv_cache_type": "f32"}, 32 * 215 * 2048 * 4),
+        ("vllm", {}, 32 * 215 * 2048 * 2),
+        ("vllm", {"kv_cache_dtype": "fp8"}, 32 * 215 * 2048),
+    ],
+    ids=str,
+)
+def test_a_step_reads_the_cache_in_its_own_number_type(
+    make_recipe: MakeRecipe,
+    make_checkpoint: MakeCheckpoint,
+    engine: str,
+    settings: dict[str, Any],
+    cache_bytes: int,
+) -> None:
+    card = Card("cpu", 32 * GIB, cores=4, bandwidth=2e10, flops=1e15)
+    recipe = make_recipe("a", aggregator="a", engine=engine, a=settings)
+    task = PlanningTask(recipe, {"a": make_checkpoint(4)}, [card])
+    found = predict(task, plan(task))
+    assert found is not None
+    read = speed.READS_CPU * 2e10 / found.speeds[0].single
+    assert read - task.checkpoints["a"].read_bytes(1) == pytest.approx(cache_bytes, rel=1e-6)
 
 
 def test_a_benchmark_takes_one_turn_per_model_not_per_prompt() -> None:

@@ -38,6 +38,19 @@ async def refusal(http: httpx.AsyncClient, content: bytes, status: int = 400) ->
     return error
 
 
+async def test_a_field_that_is_nested_too_deeply_is_named(http: httpx.AsyncClient) -> None:
+    deep: Any = "x"
+    for _ in range(300):
+        deep = [{"a": deep}]
+    for fields, param in (
+        ({"chat_template_kwargs": deep}, "chat_template_kwargs"),
+        ({"stop": deep}, "stop"),
+    ):
+        error = await refusal(http, body(**fields))
+        assert (error["param"], error["message"]) == (param, f"{param!r} is nested too deeply")
+    assert (await http.post(CHAT, json=MIXTURE | {"metadata": deep})).status_code == 200  # never read
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -214,7 +227,8 @@ async def test_a_conversation_that_does_not_fit_is_refused_with_the_sums(
     error = await refusal(http, body(**fields))
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
     assert error["model"] == {"mix": "writer"}.get(model, model)
-    # The words by which LiteLLM and agents know an overflow, with OpenAI's sums.
+    # The words by which LiteLLM, LangChain and agents know an overflow, with OpenAI's sums.
+    assert error["message"].endswith(" exceeds the context window (context_length_exceeded).")
     assert error["message"].startswith(
         "This model's maximum context length is 4096 tokens. However, you"
     )

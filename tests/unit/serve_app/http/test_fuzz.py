@@ -38,17 +38,17 @@ def outcome() -> Outcome:
             }
         await api(scope, receive, send)
 
-    return fuzz(schemathesis.openapi.from_asgi("/openapi.json", from_here), cases=300, seed=5)
+    return fuzz(schemathesis.openapi.from_asgi("/openapi.json", from_here), cases=200, seed=5)
 
 
 def test_no_case_fails(outcome: Outcome) -> None:
     assert outcome.failures == []
     assert outcome.slowest_s < CASE_S
-    assert outcome.cases > 240
+    assert outcome.cases > 160
 
 
 def test_the_description_is_good_enough_to_reach_the_models(outcome: Outcome) -> None:
     mended = {status: n for (_, kind, status), n in outcome.statuses.items() if kind == "mended"}
     assert mended[200] > sum(mended.values()) / 2
     assert outcome.statuses[POST, "forbidden", 200] == 0
-    assert outcome.statuses[POST, "forbidden", 400] > 60
+    assert outcome.statuses[POST, "forbidden", 400] > 40

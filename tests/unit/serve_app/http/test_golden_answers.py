@@ -79,7 +79,9 @@ EVENTS: list[Event] = [
     AnswerDone(
         Summary(
             seed=7,
-            answered=Answered("writer", "length", "aggregator", cut=True, tokens=2),
+            answered=Answered(
+                "writer", "length", "aggregator", cut=True, tokens=2, unheld=("structure",)
+            ),
             missing=(LATE, FAILED),
             trimmed=(TRIMMED,),
             retried=(RETRIED,),

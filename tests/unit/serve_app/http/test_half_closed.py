@@ -5,12 +5,16 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
+import h11
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from serve_app.http import half_closed
 from serve_app.http.api import create_api
+from serve_app.http.exchange import Exchange, Flow, asgi_scope
 from serve_app.http.half_closed import QUICK_S
 from tests.unit.serve_app.conftest import CHAT, MIXTURE, Puppets, Scripted, listening, recipe
 
@@ -168,6 +172,25 @@ async def test_where_the_system_tells_nothing_a_fin_ends_the_work(
     connection.writer.write_eof()
     for call in calls:
         await call.closed.wait()
+
+
+async def test_behind_the_end_of_a_stream_nothing_is_written() -> None:
+    """As when the sign is due in the same step of the event loop in which the answer ends."""
+
+    async def stream(_scope: Scope, _receive: Receive, send: Send) -> None:
+        kind = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": kind})
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    transport, conn = Mock(asyncio.Transport), h11.Connection(h11.SERVER)
+    conn.receive_data(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    scope = asgi_scope(cast("h11.Request", conn.next_event()), transport)
+    exchange = Exchange(scope, conn, Flow(transport), lambda: False, lambda: None)
+    await exchange.run(stream)
+    exchange.write_harmless()
+    written = b"".join(call.args[0] for call in transport.write.call_args_list)
+    assert written.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert exchange.ended
 
 
 def test_a_client_that_left_is_noticed_within_50_ms() -> None:

@@ -65,9 +65,18 @@ async def test_slashes_open_no_path_without_a_key(scripted: Scripted) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.get("http://localhost//healthz")).status_code == 401
         assert (await client.get("http://localhost/healthz/")).status_code == 401
+        assert (await client.get("http://localhost/health")).status_code == 401
         assert (await client.get("http://localhost/healthz")).status_code == 200
         assert (await client.head("http://localhost/healthz")).status_code == 200
         assert (await client.head("http://localhost/v1/models")).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/health", "/health/ready", "/ping"])
+async def test_other_servers_names_of_readiness_are_ours(http: httpx.AsyncClient, path: str) -> None:
+    asked = await http.get(path)
+    assert (asked.status_code, asked.json()) == (200, (await http.get("/readyz")).json())
+    assert asked.json()["ready"] is True
+    assert (await http.post(path)).status_code == 405
 
 
 @pytest.mark.parametrize(

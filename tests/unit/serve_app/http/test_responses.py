@@ -18,7 +18,7 @@ from actors.engine import Delta
 from configs.errors import BadRequest, EngineError
 from serve_app.http.api import create_api
 from serve_app.http.responses_reply import ResponsesReply
-from serve_app.http.responses_request import IGNORED, STATEFUL, parse_responses, sent_name
+from serve_app.http.responses_request import IGNORED, STATEFUL, parse_responses
 from serve_app.mixture.events import AnswerDelta
 from tests.unit.serve_app.conftest import HELLO, Exchange, Puppets, Scripted, recipe
 
@@ -43,7 +43,7 @@ def refused_for(fields: dict[str, Any]) -> str | None:
     try:
         parse_responses(json.dumps(ASKED | fields).encode())
     except BadRequest as error:
-        return (sent_name(error.param) or "").partition(".")[0]
+        return (error.param or "").partition(".")[0]
     return None
 
 
@@ -90,6 +90,7 @@ async def test_each_proposal_is_an_item_of_reasoning(http: httpx.AsyncClient) ->
         "**Proposal of two**",
     ]
     assert all(len(text.split("\n\n")[1].split()) == 6 for text in shown)
+    assert all(text.endswith("\n\n") for text in shown)  # many a client joins them without a space
     hidden = (await http.post(PATH, json=ASKED | {"moa": {"events": False}})).json()
     assert [item["type"] for item in hidden["output"]] == ["message"]
 
@@ -117,6 +118,25 @@ async def test_a_stream_is_openais_events_in_order(http: httpx.AsyncClient) -> N
     items = [event.item.to_dict() for event in seen if event.type == "response.output_item.done"]
     assert items == [item.to_dict() for item in last.output]
     assert last.usage.total_tokens == 8
+
+
+async def test_a_stream_of_one_model_numbers_its_events_in_their_order(http: httpx.AsyncClient) -> None:
+    raw = (await http.post(PATH, json=ASKED | {"stream": True, "model": "one"})).text
+    numbers = [event.sequence_number for event in events(raw)]
+    assert numbers == list(range(len(numbers)))
+
+
+async def test_parameters_that_nobody_reads_are_repeated_as_far_as_a_response_has_them(
+    http: httpx.AsyncClient,
+) -> None:
+    odd = {"metadata": {"a": "b", "c": 1}, "user": ["x"], "reasoning": {"effort": "auto", "summary": 7}}
+    raw = (await http.post(PATH, json=ASKED | odd)).content
+    response = Response.model_validate_json(raw, strict=True)
+    assert (response.metadata, response.user) == ({"a": "b"}, None)
+    assert response.reasoning is not None
+    assert response.reasoning.effort is None
+    raw = (await http.post(PATH, json=ASKED | {"metadata": "text"})).content
+    assert Response.model_validate_json(raw, strict=True).metadata is None
 
 
 async def test_an_answer_cut_by_its_limit_is_incomplete(http: httpx.AsyncClient) -> None:
@@ -149,7 +169,7 @@ def test_the_reasoning_of_the_answer_is_an_item_of_its_own() -> None:
         "in_progress",  # a sign of life
     ]
     assert [event.output_index for event in seen[2:-1]] == [0] * 7 + [1] * 3
-    failed = events(reply.error(EngineError("it broke")))[0]
+    failed = events(reply.error(EngineError("it broke")))[-1]
     assert failed.response.error.to_dict() == {"code": "server_error", "message": "it broke"}
 
 
@@ -161,9 +181,24 @@ async def test_a_failure_after_the_beginning_is_an_event(puppets: Puppets, ask: 
     raw = ""
     while "response.failed" not in raw:
         raw += (await exchange.body()).decode()
-    failed = events(raw)[-1].response
-    assert failed.status == "failed"
-    assert "it broke" in failed.error.message
+    error, failed = events(raw)[-2:]
+    assert (error.type, error.code, error.param) == ("error", "quorum_not_met", None)
+    assert error.error["code"] == "quorum_not_met"  # what OpenAI's servers send, and its clients raise
+    assert failed.response.status == "failed"
+    for message in (error.message, error.error["message"], failed.response.error.message):
+        assert "it broke" in message
+
+
+async def test_openais_client_raises_such_a_failure(
+    puppets: Puppets, listen: Callable[..., Any]
+) -> None:
+    client = await listen(create_api(recipe(), puppets))
+    stream = await client.responses.create(**ASKED, stream=True)
+    for model in ("one", "two"):
+        (await puppets.call(model)).fail(EngineError("it broke", model=model))
+    with pytest.raises(openai.APIError, match="it broke") as failure:
+        [event async for event in stream]
+    assert failure.value.code == "quorum_not_met"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +211,7 @@ async def test_a_failure_after_the_beginning_is_an_event(puppets: Puppets, ask: 
                 {"type": "message", "role": "developer", "content": "Be brief."},
                 {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
                 {"type": "reasoning", "id": "rs_1", "summary": []},
+                {"type": "item_reference", "id": "rs_2"},
                 {
                     "type": "message",
                     "id": "msg_1",
@@ -215,6 +251,30 @@ def test_the_input_is_read_as_a_conversation(given: Any, conversation: list[tupl
     assert read(given, instructions="Be kind.") == [("system", "Be kind."), *conversation]
 
 
+async def test_what_another_server_did_by_itself_is_left_out_and_named(http: httpx.AsyncClient) -> None:
+    items = [
+        {"role": "user", "content": "hi"},
+        {"type": "web_search_call", "id": "ws", "status": "completed", "action": {"type": "search"}},
+        {"type": "mcp_list_tools", "id": "m", "server_label": "x", "tools": []},
+        {"type": "message", "role": "assistant", "content": "It is noon."},
+        {"type": "message", "role": "assistant", "content": "Or one.", "tool_calls": "odd"},
+        {"type": "shell_call", "call_id": "s", "status": "completed", "action": {"commands": ["ls"]}},
+        {"type": "shell_call_output", "call_id": "s", "output": [{"stdout": "a"}]},
+    ]
+    asked = ASKED | {"input": items[:4] + items[5:]}
+    response = Response.model_validate((await http.post(PATH, json=asked)).json())
+    assert (response.model_extra or {})["moa"]["ignored"] == [
+        "input.mcp_list_tools",
+        "input.web_search_call",
+    ]
+    assert read(items) == [
+        ("user", "hi"),
+        ("assistant", "It is noon."),
+        ("assistant", 'Or one.\n\nI call the tool shell with: {"action": {"commands": ["ls"]}}'),
+        ("user", 'The tool shell returned:\n[{"stdout": "a"}]'),
+    ]
+
+
 def test_what_an_answer_was_can_be_sent_back() -> None:
     reply = ResponsesReply(parse_responses(json.dumps(ASKED).encode()))
     reply.chunks([AnswerDelta(Delta(reasoning="Hm")), AnswerDelta(Delta(text="Hello"))])
@@ -243,20 +303,32 @@ def test_what_changes_nothing_is_taken(name: str) -> None:
         ({"previous_response_id": "resp_1"}, "previous_response_id", "keeps no responses"),
         ({"conversation": "conv_1"}, "conversation", "keeps no responses"),
         ({"background": True}, "background", "is not supported here"),
-        ({"text": {"format": {"type": "json_object"}}}, "text.format", "is not supported here"),
+        (
+            {"text": {"format": {"type": "json_object"}}},
+            "text.format",
+            "'text.format' is not supported",
+        ),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0", "keeps no responses"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0", "set `store` to false"),
         ({"input": [{"id": "x"}]}, "input.0", "keeps no responses"),
         ({"input": [{"type": "computer_call"}]}, "input.0.type", "'computer_call' cannot be read here"),
         ({"input": 7}, "input", "has to be a text or an array"),
-        ({"input": []}, "input", "at least 1 item"),
+        ({"input": []}, "input", "nothing that could be answered"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
-            "input",
+            "input.0.content.0.type",
             "models here read text",
+        ),
+        (
+            {"instructions": "Be kind.", "input": [{"type": "reasoning"}, {"role": "user"}]},
+            "input.1.content",
+            "input.1.content: Field required",
         ),
         ({"reasoning": "high"}, "reasoning", "has to be an object"),
         ({"instructions": ["x"]}, "instructions", "has to be a text"),
-        ({"max_output_tokens": 0}, "max_output_tokens", "greater than or equal to 1"),
+        ({"max_output_tokens": 0}, "max_output_tokens", "max_output_tokens: Input should be greater"),
+        ({"max_output_tokens": 9000}, "max_output_tokens", "max_output_tokens is too large"),
+        ({"reasoning": {"effort": 1}}, "reasoning.effort", "reasoning.effort: Input should be"),
         ({"tool_choice": "required"}, "tool_choice", "is not supported here"),
         ({"temprature": 1}, "temprature", "not a parameter that this server knows"),
     ],

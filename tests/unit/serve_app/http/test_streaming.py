@@ -206,7 +206,7 @@ async def test_a_text_that_cannot_be_sent_ends_the_stream_with_an_error(
     exchange, call = await open_until_aggregator(puppets, ask)
     call.say("a lone surrogate: \ud800")
     failed, done = await exchange.rest()
-    assert failed["error"]["message"] == "internal error (PydanticSerializationError)"
+    assert failed["error"]["message"] == "internal error (UnicodeEncodeError)"
     assert done == "[DONE]"
 
 

@@ -41,7 +41,7 @@ def user(content: str) -> Message:
             [USER, ASSISTANT, USER, ASSISTANT],
             [USER, ASSISTANT, user(f"Hello\n\n{BLOCK}"), ASSISTANT],
         ),
-        ("tail", [SYSTEM, ASSISTANT], [SYSTEM, ASSISTANT, user(BLOCK)]),
+        ("tail", [SYSTEM, ASSISTANT], [SYSTEM, user(BLOCK), ASSISTANT]),
         ("tail", [], [user(BLOCK)]),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from actors.engine import Delta
 from configs.errors import ContentFiltered, EngineError, EngineUnavailable, TemplateRefused
 from configs.schema import Sampling
+from serve_app.mixture.answer_form import not_held, of_fallback
 from serve_app.mixture.events import Answered
 from tests.unit.serve_app.mixture.conftest import Mixture, Outcome
 
@@ -67,6 +68,57 @@ async def test_past_the_deadline_nothing_is_counted(mixture: Mixture) -> None:
     outcome = await mixture.answer(recipe, sampling=Sampling(max_tokens=5))
     assert outcome.seconds == 20
     assert (outcome.text, outcome.summary.answered.finish_reason) == (TEN[: len(TEN) // 2], "length")
+
+
+JSON = {"structure": {"json_object": True}}
+SCHEMA = {"structure": {"json_schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("extra", "proposals", "text", "unheld"),
+    [
+        (JSON, ["prose", "{}"], "{}", ()),
+        (JSON, ["prose", "[1]"], "prose", ("structure",)),
+        (SCHEMA, ["prose", '{"a": 1}'], '{"a": 1}', ("structure",)),  # nobody has run the schema
+        ({"structure": {"choice": ["yes", "no"]}}, ["yes, I think", "no"], "no", ()),
+        ({"structure": {"regex": "(a*)*b"}}, ["x", "y"], "x", ("structure",)),
+        ({"bad_words": ["pros"]}, ["prose", "{}"], "prose", ("bad_words",)),
+        ({"bad_words": ["verse"], "logit_bias": {"7": 1}}, ["prose", "{}"], "prose", ("logit_bias",)),
+        ({"min_tokens": 3}, ["prose", "{}"], "prose", ()),  # no constraint
+    ],
+    ids=str,
+)
+async def test_a_proposal_that_stands_in_has_the_form_or_says_that_it_may_not(
+    mixture: Mixture, extra: dict[str, Any], proposals: list[str], text: str, unheld: tuple[str, ...]
+) -> None:
+    mixture.models.scripts |= {"a": [proposals[0]], "b": [proposals[1]], "z": [EngineError("boom")]}
+    outcome = await mixture.answer(sampling=Sampling(extra=extra))
+    answered = outcome.summary.answered
+    assert (outcome.text, answered.fallback, answered.unheld) == (text, "reference", unheld)
+    assert outcome.summary.degraded
+
+
+async def test_a_fallback_says_what_its_engine_could_not_hold_it_to(mixture: Mixture) -> None:
+    mixture.models.scripts |= {"y": ["not JSON"], "z": [EngineError("boom")]}
+    recipe = mixture.recipe(aggregator={"fallbacks": ["y"]})
+    outcome = await mixture.answer(recipe, sampling=Sampling(extra=JSON | {"logit_bias": {"7": 1}}))
+    answered = outcome.summary.answered
+    assert (answered.model, answered.fallback) == ("y", "aggregator")
+    assert answered.unheld == ("structure", "logit_bias")
+
+
+async def test_an_aggregator_that_answers_itself_is_held_to_everything(mixture: Mixture) -> None:
+    outcome = await mixture.answer(sampling=Sampling(extra=JSON))
+    assert outcome.summary.answered.unheld == ()
+
+
+def test_a_fallback_gets_no_numbers_of_another_models_tokens() -> None:
+    extra = JSON | {"logit_bias": {"7": 1}, "stop_token_ids": [1], "allowed_token_ids": [2]}
+    assert of_fallback(Sampling(extra=extra)) == Sampling(extra=JSON)
+    vllm, llamacpp = ("vllm", ("logit_bias",)), ("llamacpp", ("structure", "logit_bias"))
+    asked = Sampling(extra={"structure": {"regex": "a"}, "logit_bias": {"7": 1}})
+    for engine, unheld in (vllm, llamacpp):
+        assert not_held(asked, "b", engine) == unheld
 
 
 FILTERED = Delta(finish_reason="content_filter")
