@@ -1,4 +1,4 @@
-"""A folder for a Unix socket that only this user can enter.
+"""A folder that only this user can enter: for a Unix socket, or for what a process says of itself.
 
 If a process leaves its folder behind, the next process that creates such a folder removes it.
 """
@@ -13,7 +13,7 @@ PARENT = Path("/tmp")
 """Where the folders are created. TMPDIR may be too long: a Unix socket's path is limited to about 100
 bytes."""
 PREFIX = "slimmoa-socket-"
-"""How the folders' names begin. Every unlocked folder of this user with such a name is removed."""
+"""How the names of folders for sockets begin."""
 TRIES = 100
 """Attempts to create a folder before `PrivateFolder` gives up."""
 
@@ -27,16 +27,20 @@ class PrivateFolder:
     ends, for whatever reason. A file with the process id would not do: the system uses ids again, and
     in another container the same id means another process.
 
+    Args:
+        parent: where the folder is created.
+        prefix: how its name begins. Every unlocked folder of this user with such a name is removed.
+
     Raises:
         OSError: no folder could be created and locked.
     """
 
-    def __init__(self, parent: Path = PARENT) -> None:
-        for abandoned in parent.glob(PREFIX + "*"):
+    def __init__(self, parent: Path = PARENT, prefix: str = PREFIX) -> None:
+        for abandoned in parent.glob(prefix + "*"):
             if (lock := _lock(abandoned)) is not None:
                 shutil.rmtree(abandoned, ignore_errors=True)
                 os.close(lock)
-        self.path, self._lock = _create_locked(parent)
+        self.path, self._lock = _create_locked(parent, prefix)
 
     def remove(self) -> None:
         """Remove the folder and everything in it. Must be called only once."""
@@ -44,10 +48,26 @@ class PrivateFolder:
         os.close(self._lock)
 
 
-def _create_locked(parent: Path) -> tuple[Path, int]:
+def folders_in_use(parent: Path, prefix: str) -> list[Path]:
+    """The folders of this user with such names whose processes are alive, sorted by name."""
+    found = []
+    for folder in sorted(parent.glob(prefix + "*")):
+        try:
+            is_own = not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+        except OSError:  # it has just been removed
+            continue
+        if is_own and folder.is_dir():
+            if (lock := _lock(folder)) is None:
+                found.append(folder)
+            else:
+                os.close(lock)
+    return found
+
+
+def _create_locked(parent: Path, prefix: str) -> tuple[Path, int]:
     """Create a folder; return its path and the file descriptor that holds the lock on it."""
     for _ in range(TRIES):
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         lock = _lock(path)
         if lock is not None:
             if path.exists():

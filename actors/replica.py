@@ -27,8 +27,10 @@ from actors.engine import (
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
 from actors.model_sampling import SamplingOfModel
+from cluster.cards.card import GIB
 from cluster.cards.memory import CardFull, CardMemory, MemoryMeter, NvmlMeter, wait_for_memory
 from cluster.residency.state import State
+from cluster.waiting import tell_waiting
 from configs.errors import EngineUnavailable, Overloaded, UnknownModel
 from configs.schema import Model, Sampling
 
@@ -307,7 +309,10 @@ class _Steps:
     async def start(self) -> None:
         if self._memory is not None:
             await self._wait_for_memory(self._memory.gpus, self._memory.start_bytes)
-        await self._engine.start()
+        with tell_waiting(
+            f"the engine of model {self._model!r}, which reads its weights,", logger.warning
+        ):
+            await self._engine.start()
 
     async def stop(self) -> None:
         await self._engine.stop()
@@ -328,6 +333,8 @@ class _Steps:
 
     async def _wait_for_memory(self, gpus: Sequence[int], needed: int) -> None:
         try:
-            await wait_for_memory(self._meter, gpus, needed)
+            what = f"{needed / GIB:.2f} GiB of each GPU's memory for model {self._model!r}"
+            with tell_waiting(what, logger.warning):
+                await wait_for_memory(self._meter, gpus, needed)
         except CardFull as full:
             raise EngineUnavailable(str(full), model=self._model) from full

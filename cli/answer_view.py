@@ -3,8 +3,11 @@
 The progress bars of downloads are here too.
 """
 
+import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from openai.types.chat import ChatCompletionChunk
@@ -23,7 +26,8 @@ from rich.progress import (
 from rich.spinner import Spinner
 from rich.text import Text
 
-from actors.weights.download import DownloadProgress
+from actors.weights.download import DownloadProgress, gigabytes
+from cluster.waiting import next_line_s, tell_waiting, waiting_line
 
 TAIL_CHARACTERS = 200
 """How many characters of a growing proposal are shown; its end is shown."""
@@ -58,6 +62,7 @@ class AnswerView:
         self._console = console
         self._out = out
         self._moving = console.is_terminal
+        self._waits = ExitStack()
         self._with_proposals = proposals and console.is_terminal
         self._layer: dict[int, _Proposal] = {}
         self._live: Live | None = None
@@ -68,7 +73,7 @@ class AnswerView:
         """Show the chunks as they arrive, and return the answer's text."""
         answer: list[str] = []
         try:
-            self._wait("waiting for the models")
+            self._wait("the models")
             for chunk in chunks:
                 if moa := (chunk.model_extra or {}).get("moa"):
                     self._note(moa)
@@ -119,11 +124,16 @@ class AnswerView:
             for _, proposal in sorted(self._layer.items()):
                 self._console.print(_panel(stage, proposal))
         self._layer = {}
-        self._wait("the next stage reads the proposals")
+        self._wait("the next stage, which reads the proposals,")
 
     def _wait(self, what: str) -> None:
-        if self._moving:
-            self._live = Live(Spinner("dots", what), console=self._console, transient=True)
+        if not self._moving:
+            say = partial(self._console.print, highlight=False, markup=False)
+            self._waits.enter_context(tell_waiting(what, say))
+        else:
+            self._live = Live(
+                Spinner("dots", f"waiting for {what}"), console=self._console, transient=True
+            )
             self._live.start()
 
     def _refresh(self) -> None:
@@ -131,6 +141,7 @@ class AnswerView:
             self._live.update(Group(*(_progress(p) for _, p in sorted(self._layer.items()))))
 
     def _stop(self) -> None:
+        self._waits.close()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -188,6 +199,9 @@ class DownloadBars:
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._console = console
+        self._due: dict[str, tuple[float, float]] = {}
+        """Where no terminal shows bars: when each download began, and when its next line is due."""
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -202,3 +216,14 @@ class DownloadBars:
             self._tasks[progress.what] = self._bars.add_task(progress.what)
         total = progress.total_bytes or None
         self._bars.update(self._tasks[progress.what], completed=progress.done_bytes, total=total)
+        if not self._console.is_terminal:
+            self._say(progress)
+
+    def _say(self, progress: DownloadProgress) -> None:
+        now = time.monotonic()
+        began, due = self._due.setdefault(progress.what, (now, now + next_line_s(0)))
+        if now >= due:
+            self._due[progress.what] = began, began + next_line_s(now - began)
+            size = f" of {gigabytes(progress.total_bytes)}" if progress.total_bytes else ""
+            done = f"{progress.what}, {gigabytes(progress.done_bytes)}{size},"
+            self._console.print(waiting_line(done, now - began), highlight=False, markup=False)

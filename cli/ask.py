@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cli.console import err, exit_on_user_error, out
+from cli import stopping
+from cli.console import err, exit_on_user_error, fail, out
 from cli.options import LOCAL_URL, KeyOption, ModelOption, ProposalsOption, SystemOption, UrlOption
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ def ask(
         bool, typer.Option("--json", help="Print the whole response as JSON instead.")
     ] = False,
 ) -> None:
-    """Ask a running endpoint one question; proposals and answer appear as they are written.
+    """Ask a running server one question.
 
-    Where the output is no terminal, only the answer is printed.
+    Proposals and answer appear as they are written. Where the output is no terminal, only the
+    answer is printed.
     """
-    text = sys.stdin.read() if question == "-" else question
+    text = _text(question)
     sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     options = {name: value for name, value in sampling.items() if value is not None}
     messages = [*_system(system), {"role": "user", "content": text}]
@@ -51,7 +53,7 @@ def chat(
     system: SystemOption = None,
     proposals: ProposalsOption = True,
 ) -> None:
-    """Talk with a running endpoint over several turns.
+    """Talk with a running server over several turns.
 
     Ctrl-C stops an answer, /reset forgets the conversation, /exit or Ctrl-D ends it.
     """
@@ -59,7 +61,22 @@ def chat(
         client = _client(url, api_key)
         name = model or client.mixture()
         err.print(Text(f"{name} at {url}   /reset   /exit", style="dim"))
-        client.chat(name, _system(system), proposals=proposals)
+        with stopping.own_interrupts():
+            client.chat(name, _system(system), proposals=proposals)
+
+
+def _text(question: str) -> str:
+    """The text of the question, from standard input for `-`."""
+    if question == "-" and sys.stdin is None:
+        fail("standard input is closed; give the question as an argument")
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        fail('the question is empty; ask one: slimmoa ask "Why is the sky blue?"')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        fail("the question is not UTF-8 text")
+    return text
 
 
 def _client(url: str, api_key: str) -> "Client":

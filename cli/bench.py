@@ -12,6 +12,7 @@ import typer
 
 from cli.bench_judge import ablate, grade, judge
 from cli.bench_options import (
+    MOST_ROWS,
     AddressOption,
     DifficultyOption,
     GamedOption,
@@ -21,16 +22,19 @@ from cli.bench_options import (
     VerboseOption,
     command_line,
     must_be_run,
+    no_device,
     submit_if_address,
 )
-from cli.console import err, exit_on_user_error, fail, load_or_fail, show
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, show
 
 if TYPE_CHECKING:
     from configs.schema import Recipe
     from jobs.store import Store
 
 bench = typer.Typer(
-    help="Benchmark sets: answer, judge, score, ablate, report. All of a run is in one folder.",
+    help="Measure a mixture on a set of prompts. It answers them, a judge compares or grades the "
+    "answers, and scores and a report say how good they are. All "
+    "of a run is in one folder.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -38,33 +42,61 @@ bench = typer.Typer(
 
 @bench.command()
 def run(
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the run; made, or gone on with.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the run: a new one, or one to continue.")
+    ],
     dataset: Annotated[
         str | None,
-        typer.Option("--set", help="alpaca_eval, mt_bench, arena_hard, or a file of prompts."),
+        typer.Option(
+            "--set", help="The prompts: alpaca_eval, mt_bench, arena_hard, arena_hard_v2.0, or a file."
+        ),
     ] = None,
-    config: Annotated[str | None, typer.Option(help="Recipe file, or the name of a preset.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the set's first rows.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Recipe file, or a preset of `slimmoa presets`.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_ROWS, help="Answer only this many rows of the set.")
+    ] = None,
+    offset: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_ROWS,
+            help="Leave out this many rows at the beginning; the others keep their numbers.",
+        ),
+    ] = 0,
     column: Annotated[
-        str | None, typer.Option(help="The file's column with the prompts, if several could be.")
+        str | None,
+        typer.Option(help="The file's column with the prompts, if its name is not a usual one."),
     ] = None,
+    recipe_temperature: Annotated[
+        bool,
+        typer.Option(
+            "--recipe-temperature",
+            help="Answer at the recipe's temperature, also where the benchmark gives one (MT-Bench).",
+        ),
+    ] = False,
     members: Annotated[
         bool, typer.Option("--members", help="Also answer with each model of the mixture alone.")
     ] = False,
     alone: Annotated[
         list[str] | None, typer.Option(help="Also answer with this model alone; may be repeated.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all sampling; 0 by default.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of all sampling; by default 0."),
+    ] = None,
     in_flight: InFlightOption = 1024,
     allow_degraded: Annotated[
-        bool, typer.Option(help="Also keep answers that faults of engines made poorer.")
+        bool, typer.Option(help="Also keep answers that lack a model because it failed.")
     ] = False,
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Answer a set with a mixture. Interrupted, the same command goes on; nothing is computed twice.
+    """Answer a set of prompts with a mixture.
 
-    Uses the models of a running `slimmoa serve`, or else starts them and takes them down.
+    If it is interrupted, the same command continues the run and computes nothing twice. It uses the
+    models of a running `slimmoa serve`; if there is none, it starts them, and stops them at the end.
     """
     submit_if_address(address)
     from jobs.run import RunTask, answer_set
@@ -73,8 +105,14 @@ def run(
 
     recipe = None if config is None else load_or_fail(config)
     with exit_on_user_error():
-        loaded = None if dataset is None else load_set(dataset, limit, column)
-        also = list(alone or ())
+        loaded = None
+        if dataset is not None:
+            own = not recipe_temperature
+            with busy(f"the set {dataset}"):
+                loaded = load_set(dataset, limit, column, offset, own_temperatures=own)
+            if loaded.left_out:
+                err.print(f"{loaded.left_out} conversations without a question are left out")
+        also = list(dict.fromkeys(alone or ()))
         if members:
             also += sorted(mixture(recipe or _recipe_of(folder)).models - set(also))
         task = RunTask(folder, recipe, loaded, also, seed, in_flight, allow_degraded, verbose)
@@ -89,7 +127,7 @@ def run(
 
 @bench.command()
 def status(folder: RunArgument, as_json: JsonOption = False) -> None:
-    """Show how far a run is; also while it runs."""
+    """Show how far a run is, also while it goes on."""
     from cli.bench_status import status as look
 
     with exit_on_user_error():
@@ -103,21 +141,41 @@ def status(folder: RunArgument, as_json: JsonOption = False) -> None:
 @bench.command("import")
 def import_(
     folder: RunArgument,
-    file: Annotated[Path, typer.Argument(help="Outputs: instruction or index, and output.")],
+    file: Annotated[
+        Path, typer.Argument(help="Outputs of AlpacaEval, FastChat, Arena-Hard, ..., or a table.")
+    ],
     name: Annotated[str, typer.Option(help="What the generator is called in this run.")],
+    column: Annotated[
+        str | None, typer.Option(help="The column with the prompts, or with ids or positions of rows.")
+    ] = None,
+    output_column: Annotated[str | None, typer.Option(help="The column with the outputs.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--set", help="Make the run, over this set: no model and no recipe is needed."),
+    ] = None,
 ) -> None:
-    """Add a file of outputs as a generator: a baseline, or somebody else's model."""
+    """Add answers from a file: a baseline's, or another model's.
+
+    In the run, whoever wrote them is called a generator, as each model and mixture is.
+    Rows without an output are counted; no figure counts them as lost.
+    """
     from jobs.folder_lock import lock_folder
+    from jobs.sets import load_set
+    from jobs.sets.output_shapes import OutputColumns
     from jobs.sets.outputs import import_outputs
     from jobs.store import Store
 
     with exit_on_user_error():
-        must_be_run(folder)
+        if dataset is None:
+            must_be_run(folder)
+        loaded = None if dataset is None else load_set(dataset)
         with lock_folder(folder, command_line()), Store.open(folder) as store:
-            unused = import_outputs(store, file, name)
-            count = store.answered_count(name)
-    more = f"; {unused} outputs are of no row" if unused else ""
-    err.print(f"{count} answers of {name}{more}", highlight=False)
+            if loaded is not None:
+                from jobs.run import add_set
+
+                add_set(store, loaded, store.about())
+            done = import_outputs(store, file, name, OutputColumns(column, output_column))
+    err.print(f"{name}: {done}", highlight=False)
 
 
 @bench.command()
@@ -126,18 +184,23 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     generator: Annotated[str | None, typer.Option(help="Whose answers; the mixture's.")] = None,
     form: Annotated[
-        str, typer.Option(help="alpaca_eval (model_outputs.json), jsonl or parquet.")
+        str,
+        typer.Option(
+            help="alpaca_eval (model_outputs.json), fastchat, arena_hard, arena_hard_turns, jsonl or "
+            "parquet."
+        ),
     ] = "alpaca_eval",
     allow_partial: Annotated[bool, typer.Option(help="Leave out rows without an answer.")] = False,
 ) -> None:
-    """Write a generator's answers into a file."""
+    """Write the answers of a mixture or model into a file."""
     from jobs.export import export as write
     from jobs.store import Store
 
     with exit_on_user_error(), Store.open(folder, read_only=True) as store:
         name = generator or _mixture_of(store)
         done = write(store, name, output, form, allow_partial=allow_partial)
-    err.print(f"{done.rows} answers of {name}: {output}", highlight=False)
+    less = f", without {done.left_out} rows that have no answer" if done.left_out else ""
+    err.print(f"{done.rows} answers of {name}{less}: {output}", highlight=False)
 
 
 bench.command()(judge)
@@ -150,7 +213,8 @@ def score(
         Path | None, typer.Argument(help="Folder of a run; none with --preferences.")
     ] = None,
     preferences: Annotated[
-        Path | None, typer.Option(help="Published judgements (CSV), instead of a run's.")
+        Path | None,
+        typer.Option(help="Published judgements (CSV), instead of a run's.", callback=no_device),
     ] = None,
     difficulty: DifficultyOption = None,
     gamed: GamedOption = None,
@@ -158,7 +222,10 @@ def score(
     baseline: Annotated[str | None, typer.Option(help="Only those against this baseline.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Win rates with their standard errors, length-controlled win rates, and mean grades."""
+    """Show win rates and mean grades.
+
+    Win rates come with their standard errors, and length-controlled too.
+    """
     from jobs.scores.scoring import score_file, score_run
 
     if (folder is None) == (preferences is None):
@@ -185,7 +252,10 @@ def report(
     difficulty: DifficultyOption = None,
     gamed: GamedOption = None,
 ) -> None:
-    """Write report.html, one page that needs no network, and report.md into the run's folder."""
+    """Write report.html and report.md into the run's folder.
+
+    The page report.html needs no network.
+    """
     from jobs.report import read_report
     from jobs.report.page import write
     from jobs.scores.scoring import read_length_control_files

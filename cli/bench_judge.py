@@ -1,6 +1,7 @@
 """The commands of `slimmoa bench` that ask a judge: judge, grade and ablate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from cli.bench_options import (
     submit_if_address,
 )
 from cli.console import err, exit_on_user_error, fail, show
+from configs.urls import api_root
 
 if TYPE_CHECKING:
     from jobs.judging import EvaluationTask
@@ -32,7 +34,8 @@ def judge(
     judge: JudgeOption,
     baseline: BaselineOption,
     generator: Annotated[
-        list[str] | None, typer.Option(help="Whose answers; all others' by default. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Judge only this generator's answers, not all; may be repeated."),
     ] = None,
     prompt: PromptOption = None,
     judge_url: JudgeUrlOption = None,
@@ -41,7 +44,9 @@ def judge(
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Have a judge prefer each answer or the baseline's, as AlpacaEval 2 does.
+    """Have a judge compare each answer with a baseline's.
+
+    It is asked as AlpacaEval 2 asks: which of the two is better?
 
     Verdicts that are there are not asked for again. A judge must give log-probabilities.
     """
@@ -54,19 +59,30 @@ def grade(
     folder: RunArgument,
     judge: JudgeOption,
     generator: Annotated[
-        list[str] | None, typer.Option(help="Whose answers; all of them by default. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Grade only this generator's answers, not all; may be repeated."),
     ] = None,
     prompt: PromptOption = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(help="Reference answers, such as FastChat's reference_answer/gpt-4.jsonl."),
+    ] = None,
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
     in_flight: InFlightOption = 256,
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Have a judge grade each answer from 1 to 10, as MT-Bench does, up to two turns."""
+    """Have a judge grade each answer from 1 to 10.
+
+    It grades as MT-Bench does, up to two turns.
+
+    MT-Bench's judge sees reference answers for math, reasoning and coding only.
+    """
     submit_if_address(address)
     where = (judge_url, judge_key_env, prompt, in_flight)
-    _judge_and_show(_task(folder, judge, None, generator, *where, verbose=verbose))
+    task = _task(folder, judge, None, generator, *where, verbose=verbose)
+    _judge_and_show(replace(task, references=references))
 
 
 def ablate(
@@ -95,9 +111,10 @@ def ablate(
     address: AddressOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """What each proposer, aggregator and the mixture itself add, with paired bootstrap intervals.
+    """Measure what each part of a mixture adds to its answers.
 
-    Variants are answered and judged on the run's rows; what is stored is not computed again.
+    The parts are each proposer, each aggregator and the mixture itself; intervals are of a paired
+    bootstrap. Variants are answered and judged on the run's rows; what is stored is not computed again.
     """
     submit_if_address(address)
     from jobs.judging import AblationOptions, run_ablation
@@ -133,9 +150,14 @@ def _task(
     from jobs.judging import EvaluationTask
 
     must_be_run(folder)
-    remote = None if url is None else RemoteJudge(judge, url, key_env)
+    remote = None
+    if url is not None:
+        root = api_root(url, "--judge-url", adds_version=False)
+        remote = RemoteJudge(judge, root, key_env)
     names = tuple(generators or ())
-    return EvaluationTask(folder, judge, baseline, names, remote, prompt, in_flight, verbose)
+    return EvaluationTask(
+        folder, judge, baseline, names, remote, prompt, in_flight=in_flight, verbose=verbose
+    )
 
 
 def _judge_and_show(task: "EvaluationTask") -> None:
@@ -152,5 +174,5 @@ def _judge_and_show(task: "EvaluationTask") -> None:
 def _pair(text: str) -> tuple[str, str]:
     quantized, sign, unquantized = text.partition("=")
     if not (sign and quantized and unquantized):
-        fail(f"--unquantized: {text!r} is not QUANTIZED=UNQUANTIZED, two models of the recipe")
+        fail(f"--unquantized: {text!r} does not name two models of the recipe as QUANTIZED=UNQUANTIZED")
     return quantized, unquantized

@@ -1,7 +1,9 @@
 """Options that several commands of `slimmoa bench` share, and the first steps of these commands."""
 
 import shlex
+import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,19 @@ import typer
 
 from cli.console import exit_on_user_error, fail
 
+
+def no_device(path: Path | None) -> Path | None:
+    """Refuse a device, such as /dev/zero, whose content never ends. A pipe is fine."""
+    with suppress(OSError):
+        if path is not None and stat.S_ISCHR(path.stat().st_mode):
+            raise typer.BadParameter(f"{path} is a device, and a file is needed")
+    return path
+
+
+MOST_ROWS = 1_000_000_000
+"""Most rows that may be asked for."""
+MOST_IN_FLIGHT = 1_000_000
+"""Most answers that may be in flight."""
 RunArgument = Annotated[Path, typer.Argument(help="Folder of the run.")]
 JudgeOption = Annotated[
     str, typer.Option(help="A model of the run's recipe, or with --judge-url one of that server.")
@@ -23,19 +38,27 @@ JudgeKeyOption = Annotated[
     str | None, typer.Option(help="Environment variable that holds that server's API key.")
 ]
 PromptOption = Annotated[
-    Path | None, typer.Option(help="The judge's prompt from a file, instead of ours.")
+    Path | None,
+    typer.Option(help="The judge's prompt from a file, instead of ours.", callback=no_device),
 ]
 DifficultyOption = Annotated[
-    Path | None, typer.Option(help="instruction_difficulty.csv, for length-controlled win rates.")
+    Path | None,
+    typer.Option(
+        help="instruction_difficulty.csv, for length-controlled win rates.", callback=no_device
+    ),
 ]
 GamedOption = Annotated[
-    Path | None, typer.Option(help="df_gamed.csv, which length control is regularised with.")
+    Path | None,
+    typer.Option(help="df_gamed.csv, which length control is regularised with.", callback=no_device),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-InFlightOption = Annotated[int, typer.Option(min=1, help="Most answers in flight at once.")]
+InFlightOption = Annotated[
+    int,
+    typer.Option(min=1, max=MOST_IN_FLIGHT, help="How many answers are worked on at once, at most."),
+]
 AddressOption = Annotated[
     str | None,
-    typer.Option(help="Submit as a Ray job: http://HOST:8265 of the cluster, or `auto`."),
+    typer.Option(help="Run as a job of this Ray cluster: http://HOST:8265, or `auto`."),
 ]
 VerboseOption = Annotated[bool, typer.Option(help="Show the logs of all processes.")]
 
@@ -66,7 +89,7 @@ def submit_if_address(address: str | None) -> None:
 
 def must_be_run(folder: Path) -> None:
     """End the command if the folder holds no run, so that a misspelt name does not make a new run."""
-    from jobs.store import FILE
+    from jobs.store import FILE, no_run
 
     if not (folder / FILE).is_file():
-        fail(f"no run in {folder}: there is no {FILE} (slimmoa bench run makes one)")
+        fail(no_run(folder))

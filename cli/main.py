@@ -4,24 +4,47 @@ A command reads its arguments, calls the part of the project that does the work,
 one message (`console.py`). Each command imports heavy libraries itself, so that the others start fast.
 """
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cli import ask, new, presets, recipes, serve
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
+from cli.system_errors import option_words
+
+
+class Commands(TyperGroup):
+    """All commands. Whatever a person can mend ends any of them with one message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with exit_on_user_error():
+            try:
+                result = super().invoke(ctx)
+            except typer.BadParameter as error:
+                error.message = option_words(error.message)
+                raise
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, a full disk or a closed pipe can still be told
+            return result
+
 
 app = typer.Typer(
     name="slimmoa",
-    help="A self-hosted Mixture-of-Agents runtime scaled down to one GPU.",
+    cls=Commands,
+    help="A self-hosted Mixture-of-Agents server: several open models, the proposers, answer a "
+    "question, and another model, the aggregator, writes one answer from theirs. It runs on one "
+    "GPU, or on none. A recipe is a YAML file that names the models; start with "
+    "`slimmoa presets` or `slimmoa serve`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
 )
 
-keys = typer.Typer(help="API keys of an endpoint.", no_args_is_help=True)
+keys = typer.Typer(help="Make the API keys that a server asks for.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(bench, name="bench")
 for command in (
@@ -52,8 +75,3 @@ def new_key(
         line = key_line(name, key)
     err.print(f"the key, for its owner; it is kept nowhere:\n{key}", highlight=False, markup=False)
     print(line)
-
-
-def main() -> None:
-    """Run the command line. The installed script `slimmoa` calls this function."""
-    app()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cli.console import err, exit_on_user_error, fail
+from cli.console import busy, err, exit_on_user_error, fail, show_remarks
 from configs.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,35 +27,44 @@ SELF_SAMPLES = 3
 
 def new(
     names: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="[FILE] MODEL...",
             help="The file to write (it ends in .yaml; by default mixture.yaml), then the proposers: "
-            "owner/name, owner/name:Q4_K_M or owner/name/file.gguf of the Hub, or a path.",
+            "owner/name, owner/name:Q4_K_M or owner/name/file.gguf of the Hugging Face Hub, or a path.",
         ),
-    ],
+    ] = None,
     aggregator: Annotated[
         str | None,
         typer.Option(
-            "--aggregator", "-a", help="The model that writes the answer; by default the last."
+            "--aggregator",
+            "-a",
+            help="The model that writes the final answer; by default the last one named.",
         ),
     ] = None,
     card: Annotated[
         list[str] | None,
-        typer.Option(help="Plan for this card, not for those that are here; once for each card."),
+        typer.Option(help="Plan for this card, such as L4, instead of this machine's; repeatable."),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, max=32, help="Proposals of each model; by default 1.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=32,
+            help="How many proposals each model writes; by default 1, or 3 of a single model.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a recipe from models that you name, with comments, checked and planned.
+    """Write a recipe of models that you name.
 
-    Folders of safetensors run in vLLM, GGUF files in llama.cpp. Only headers are fetched. A model that
-    is named twice gives two proposals. A file is never replaced without --force, and nothing is written
+    The recipe has comments, and is checked and planned for this machine. Folders of safetensors run in
+    vLLM, GGUF files in llama.cpp. Of the weights, only the headers are fetched now. A model that is
+    named twice writes two proposals. A file is never replaced without --force, and nothing is written
     if the models do not fit.
     """
-    is_file = names[0].casefold().endswith((".yaml", ".yml"))
+    names = names or []
+    is_file = bool(names) and names[0].casefold().endswith((".yaml", ".yml"))
     file, asked = (Path(names[0]), names[1:]) if is_file else (Path(DEFAULT_FILE), names)
     if not asked and aggregator is None:
         fail(f"name at least one model: slimmoa new {file} owner/name other/name")
@@ -73,7 +82,7 @@ def _find_models(asked: Sequence[str]) -> "dict[str, NamedModel]":
 
     found = {}
     for name in dict.fromkeys(asked):
-        with err.status(f"looking up {name}"):
+        with busy(f"the Hub, for {name},"):
             found[name] = find_model(name)
     return found
 
@@ -93,6 +102,7 @@ def _draft(
     from configs.new_recipe import Choices, NewModel, against_thinking, model_name
 
     cards = [card_by_name(name, n) for n, name in enumerate(card)] or detect_cards()
+    show_remarks(remark for each in cards for remark in each.remarks)
     counts = Counter(proposers or list(found))
     if len(counts) == 1 and len(found) == 1 and samples is None:
         samples = SELF_SAMPLES
@@ -136,7 +146,7 @@ def _require_writable(file: Path, *, force: bool) -> None:
         if not file.is_file():
             raise UserError(f"{file} exists and is no file: give another name")
         if not force:
-            raise UserError(f"{file} exists: give another name, or --force")
+            raise UserError(f"{file} exists: give another name, or --force to replace it")
     if not file.absolute().parent.is_dir():
         raise UserError(f"cannot write {file}: there is no folder {file.absolute().parent}")
 

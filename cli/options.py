@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-ConfigArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a preset.")]
-UrlOption = Annotated[str, typer.Option(envvar="SLIMMOA_URL", help="API root of a running endpoint.")]
+ConfigArgument = Annotated[str, typer.Argument(help="Recipe file, or a preset of `slimmoa presets`.")]
+UrlOption = Annotated[str, typer.Option(envvar="SLIMMOA_URL", help="API root of a running server.")]
 KeyOption = Annotated[
-    str, typer.Option(envvar="SLIMMOA_API_KEY", help="API key, if the endpoint wants one.")
+    str, typer.Option(envvar="SLIMMOA_API_KEY", help="API key, if the server wants one.")
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="A model by name; by default the mixture.")
@@ -24,7 +24,7 @@ KeysOption = Annotated[
 NoKeysOption = Annotated[
     bool, typer.Option("--no-keys", help="Answer everybody who reaches the port, without a key.")
 ]
-HostOption = Annotated[str, typer.Option(help="Interface to listen on.")]
+HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 PortOption = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
 LOCAL_URL = "http://127.0.0.1:8000/v1"
 """The API root of `slimmoa serve` with its default host and port."""

@@ -7,6 +7,7 @@ from typing import Any
 from actors.engines.installed import missing_engines
 from actors.weights.download import gigabytes
 from actors.weights.lookup import WeightsState, find_here, weights_states
+from cli.console import show_remarks
 from cluster.cards.card import CPU_BANDWIDTH, GIB, Card, this_machine
 from cluster.cards.catalog import card_by_name
 from cluster.cards.detect import detect_cards
@@ -104,17 +105,30 @@ def named_cards(names: Sequence[str], ram_gb: float | None) -> list[Card]:
         return [dataclasses.replace(card, host_bytes=shown) for card in cards]
     cpu = this_machine()
     return [
-        dataclasses.replace(cpu, total_bytes=shown, host_bytes=shown, bandwidth=CPU_BANDWIDTH, node="")
+        dataclasses.replace(
+            cpu,
+            total_bytes=shown,
+            host_bytes=shown,
+            bandwidth=CPU_BANDWIDTH,
+            node="",
+            remarks=(),
+        )
     ]
 
 
-def rows_here() -> list[PresetRow]:
+def rows_here(*, with_remarks: bool = False) -> list[PresetRow]:
     """The package's recipes on this machine, the best first.
+
+    Args:
+        with_remarks: whether to print what a person should know of the machine's cards.
 
     Raises:
         UserError: the cards of this machine cannot be told or used.
     """
-    return preset_rows(detect_cards(), engines=True)
+    cards = detect_cards()
+    if with_remarks:
+        show_remarks(remark for card in cards for remark in card.remarks)
+    return preset_rows(cards, engines=True)
 
 
 def preset_rows(cards: Sequence[Card], *, engines: bool) -> list[PresetRow]:

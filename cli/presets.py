@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from cli.console import exit_on_user_error, out, show
+from cli.console import busy, exit_on_user_error, out, show
 
 if TYPE_CHECKING:
     from cli.preset_rows import PresetRow
@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 def presets(
     card: Annotated[
         list[str] | None,
-        typer.Option(help="Look at this card, not at those that are here; once for each card."),
+        typer.Option(help="Look at this card, such as L4, instead of this machine's; repeatable."),
     ] = None,
     ram: Annotated[
         float | None,
-        typer.Option(min=0.5, help="GB of RAM. Without --card: a machine without a GPU."),
+        typer.Option(
+            min=0.5,
+            max=100_000,
+            help="Look at a machine with this many GB of RAM; without --card, it has no GPU.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the recipes that come with SlimMoA, the best for this machine first.
+    """List the recipes of SlimMoA, the best for this machine first.
 
     The seconds of an answer are predicted by arithmetic, not measured. `slimmoa serve --auto` takes
     the first recipe that answers within three minutes and whose weights are here or can be fetched.
     """
     from cli.preset_rows import choices, named_cards, preset_rows, rows_here, stronger
 
-    with exit_on_user_error():
+    with busy("the Hub and the cards of this machine"), exit_on_user_error():
         named = named_cards(card or [], ram)
-        rows = preset_rows(named, engines=False) if named else rows_here()
+        rows = preset_rows(named, engines=False) if named else rows_here(with_remarks=True)
     if as_json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
         return

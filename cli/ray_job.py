@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from rich.text import Text
-
+from cli import stopping
 from cli.console import err
+from cluster.ray_address import ClusterAddress, NoCluster, ask_cluster, find_address, reach
+from configs.urls import is_this_machine
 
 OPTION = "--address"
 """The option that asks for a Ray job. The job's own command must not have this option."""
@@ -21,7 +23,7 @@ def submit(address: str, arguments: Sequence[str]) -> int:
     """Run `slimmoa ARGUMENTS` as a job of a cluster, print its log, and return its exit code.
 
     The job runs in the present folder, which has to exist on the cluster's head node too. Ctrl-C
-    leaves the job running, and 130 is returned.
+    leaves the job running, and ends this process.
 
     Args:
         address: The cluster: http://HOST:8265, or `auto`.
@@ -31,12 +33,14 @@ def submit(address: str, arguments: Sequence[str]) -> int:
         ConnectionError: no cluster takes the job.
     """
     _use_token()
+    _keep_from_proxies(address)
     logging.getLogger("ray").setLevel(logging.ERROR)
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
+    reachable = _reachable(address)
     try:
-        client = JobSubmissionClient(address)
+        client = JobSubmissionClient(reachable)
         job = client.submit_job(entrypoint=entrypoint(arguments))
     except (RuntimeError, ConnectionError, RayError) as error:
         raise ConnectionError(f"--address: cannot submit a job to {address}: {error}") from error
@@ -44,11 +48,31 @@ def submit(address: str, arguments: Sequence[str]) -> int:
     try:
         asyncio.run(_follow(client, job))
     except KeyboardInterrupt:
-        err.print(Text(f"job {job} goes on"))
-        return 130
+        stopping.leave(f"job {job} goes on")
     done = client.get_job_info(job)
     err.print(f"job {job}: {str(done.status).lower()}", highlight=False)
     return done.driver_exit_code or (0 if str(done.status) == "SUCCEEDED" else 1)
+
+
+def _reachable(address: str) -> str:
+    """The address in the form that Ray takes, once something answers there. Ray itself tries longer.
+
+    Raises:
+        NoCluster: nothing answers there, or the address cannot be one.
+    """
+    if "://" not in address:
+        found = find_address(address, OPTION)
+        ask_cluster(found, as_driver=False)
+        return str(found)
+    parts = urlsplit(address)
+    try:
+        port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:
+        port = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port:
+        raise NoCluster(f"{OPTION}: {address!r} takes no jobs; give http://HOST:8265, or auto")
+    reach(ClusterAddress(parts.hostname, port, OPTION))
+    return address
 
 
 def _use_token() -> None:
@@ -59,6 +83,14 @@ def _use_token() -> None:
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if "RAY_AUTH_TOKEN" in os.environ or token.is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _keep_from_proxies(address: str) -> None:
+    """Have Ray's client ask a cluster on this machine without the environment's proxy."""
+    if address == "auto" or is_this_machine(address):
+        for name in ("no_proxy", "NO_PROXY"):
+            known = os.environ.get(name)
+            os.environ[name] = ",".join(filter(None, [known, "localhost", "127.0.0.1", "::1"]))
 
 
 def entrypoint(arguments: Sequence[str]) -> str:

@@ -4,19 +4,25 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 from rich.text import Text
 
+from cli import stopping
 from cli.best_preset import offer_better
-from cli.console import err, exit_on_user_error, fail, load_or_fail, with_access
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access, write_file
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
 from configs.schema import Recipe, VllmModel
 
+if TYPE_CHECKING:
+    from serve_app.local_servers import Announcement
+
 DEFAULT = "tiny_cpu"
 """The preset that is served if no recipe is named."""
+END_S = 20.0
+"""Longest time, in seconds, that the processes get to end once no answer is in work any longer."""
 
 
 def serve(
@@ -24,48 +30,111 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     auto: Annotated[
-        bool, typer.Option("--auto", help="Take the best preset for this machine (`slimmoa presets`).")
+        bool, typer.Option("--auto", help="Serve the preset that suits this machine best.")
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option(help="A running Ray cluster (`auto` or host:port); by default one is started."),
+        typer.Option(help="Serve on this running Ray cluster (`auto` or HOST:PORT)."),
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
 ) -> None:
-    """Serve a recipe behind an OpenAI-compatible endpoint until Ctrl-C.
+    """Serve a recipe as an OpenAI-compatible API until Ctrl-C.
 
-    Fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
-    also come from SLIMMOA_API_KEYS, separated by commas. Without keys it serves this machine only.
+    It fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
+    come from --keys, or from the variable SLIMMOA_API_KEYS, separated by commas. Without keys, only
+    this machine can ask.
     """
     from cluster import ray_runtime
+    from serve_app.local_servers import Announcement
 
     if auto:
         config = _choose(config, address)
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     with exit_on_user_error():
         ray_runtime.check_port(host, port)
-        # The replicas of a cluster fetch folders on their own nodes.
-        download_missing_weights(recipe, folders=address is None)
+        announcement = Announcement(host, port)
     try:
-        with err.status("starting Ray"), exit_on_user_error():
+        with exit_on_user_error():
+            # The replicas of a cluster fetch folders on their own nodes.
+            download_missing_weights(recipe, folders=address is None)
+        _serve(
+            recipe, host, port, address, announcement, verbose=verbose, offer=None if auto else config
+        )
+    finally:
+        announcement.remove()
+
+
+def _serve(
+    recipe: Recipe,
+    host: str,
+    port: int,
+    address: str | None,
+    announcement: "Announcement",
+    *,
+    verbose: bool,
+    offer: str | None,
+) -> None:
+    """Serve until a signal comes."""
+    from cluster import ray_runtime
+    from serve_app.local_servers import LocalServer
+
+    app, local = _app_name(recipe, port, address), address is None
+    is_up = is_ours = False
+    try:
+        cluster = "Ray to start" if local else f"the Ray cluster at {address}"
+        with busy(cluster), exit_on_user_error():
             ray_runtime.connect(address, verbose=verbose)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
-        _deploy(recipe, host, port, follow_nodes=address is not None, verbose=verbose)
-        if address is None and not auto:
-            offer_better(config)
+            _require_free(app)
+        is_ours = True
+        _deploy(recipe, host, port, app, follow_nodes=not local, verbose=verbose)
+        is_up = True
+        announcement.ready(LocalServer(recipe, app, ray_runtime.this_cluster()))
+        _say_ready(recipe, host, port)
+        if local and offer is not None:
+            offer_better(offer)
         while True:
             signal.pause()
-    except KeyboardInterrupt:
-        wait = f"answers in work have {recipe.limits.drain_s:g} s to end"
-        err.print(f"stopping: {wait}; Ctrl-C again ends them now", highlight=False)
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the children be stopped in peace
-        try:
-            ray_runtime.disconnect(ray_runtime.APP_NAME, local=address is None)
-        except KeyboardInterrupt:
-            ray_runtime.abandon()
+    except (KeyboardInterrupt, stopping.Terminated):
+        if not is_up:
+            ray_runtime.leave_at_once(app if is_ours else None, local=local)
+            raise
+        drain_s = recipe.limits.drain_s
+        stopping.in_order(
+            drain_s + END_S,
+            f"stopping: answers in work have {drain_s:g} s to end; Ctrl-C again ends them now",
+        )
+        ray_runtime.disconnect(app, local=local)
+        raise
+    except BaseException:
+        ray_runtime.disconnect(app if is_ours else None, local=local)
+        raise
+
+
+def _app_name(recipe: Recipe, port: int, address: str | None) -> str:
+    """The name of the Serve application. Each server that joins a cluster has one of its own."""
+    from cluster.ray_runtime import APP_NAME, SERVED
+
+    if address is None:
+        return APP_NAME
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "-" for c in recipe.name)
+    return f"{SERVED}{name}-{port}"
+
+
+def _require_free(app: str) -> None:
+    """Raise an error if the cluster runs an application of this name: it would be replaced.
+
+    Raises:
+        AppTaken: the cluster runs it.
+    """
+    from cluster import ray_runtime
+
+    if app in ray_runtime.run(ray_runtime.applications):
+        raise ray_runtime.AppTaken(
+            f"the cluster runs the application {app} already, for another `slimmoa serve` of this "
+            "recipe on this port; end it, or take another --port"
+        )
 
 
 def _choose(config: str, address: str | None) -> str:
@@ -73,33 +142,55 @@ def _choose(config: str, address: str | None) -> str:
     from cli.best_preset import choose_preset
 
     if config != DEFAULT:
-        fail(f"--auto chooses a recipe, and {config!r} is one: give one of the two")
+        fail(f"--auto chooses a recipe itself, and {config!r} names one: leave out one of the two")
     if address is not None:
         fail("--auto looks at this machine alone: with --address, name a recipe")
-    with exit_on_user_error(), err.status("looking for the best preset"):
+    with exit_on_user_error(), busy("the Hub, for the best preset,"):
         chosen = choose_preset()
     err.print(Text(chosen.why))
     return chosen.name
 
 
-def _deploy(recipe: Recipe, host: str, port: int, *, follow_nodes: bool, verbose: bool) -> None:
+def _deploy(
+    recipe: Recipe, host: str, port: int, app: str, *, follow_nodes: bool, verbose: bool
+) -> None:
+    """Start the models, and make sure that the endpoint answers."""
     from cluster import ray_runtime
     from serve_app.app import BuildArgs, build
+    from serve_app.local_servers import own_url_failure
+
+    def deploy() -> None:
+        args = BuildArgs(
+            recipe=recipe,
+            app=app,
+            follow_nodes=follow_nodes,
+            host=host,
+            port=port,
+            ingress_node=ray_runtime.this_node(),
+        )
+        ray_runtime.deploy(build(args), app)
 
     names = ", ".join(recipe.names)
-    with err.status(f"starting the models: {names}"):
-        with exit_on_user_error():
-            here = ray_runtime.this_node()
-            args = BuildArgs(
-                recipe=recipe, follow_nodes=follow_nodes, host=host, port=port, ingress_node=here
-            )
-            graph = build(args)
+    with busy(f"the models to start: {names},"), exit_on_user_error():
         try:
-            ray_runtime.deploy(graph, ray_runtime.APP_NAME)
+            ray_runtime.run(deploy)
         except RuntimeError as error:
             hint = "" if verbose else f"\n(the logs are in {ray_runtime.log_folder()})"
             fail(f"{error}{hint}")
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    with busy("the endpoint to answer"):
+        failure = own_url_failure(host, port)
+    if failure is not None:
+        fail(f"the models are up, and nothing answers at {_root(host, port)}: {failure}")
+
+
+def _root(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
+def _say_ready(recipe: Recipe, host: str, port: int) -> None:
+    from cluster import ray_runtime
+
+    url = _root(host, port)
     option = "" if url == LOCAL_URL else f" --url {url}"
     err.print(Text(f"ready: {recipe.name} answers at {url}", style="green"))
     me = "slimmoa" if shutil.which("slimmoa") else sys.argv[0]
@@ -121,7 +212,9 @@ def export(
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
 ) -> None:
-    """Write a recipe as a Ray Serve config file, for `serve run FILE` and `serve deploy FILE`.
+    """Write a recipe as a config file of Ray Serve.
+
+    The file is for `serve run FILE` and `serve deploy FILE`.
 
     It holds no keys: the file of keys, or SLIMMOA_API_KEYS, has to be where it is deployed.
     """
@@ -134,7 +227,7 @@ def export(
         print(text, end="")
     else:
         with exit_on_user_error():
-            output.write_text(text, "utf-8")
+            write_file(output, text)
 
 
 def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
@@ -149,6 +242,7 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
     Raises:
         WeightsError: weights cannot be found, fetched or verified.
     """
+    from actors.weights.chat_templates import missing_templates
     from actors.weights.lookup import bring_here, is_whole, needs_fetch
     from cli.answer_view import DownloadBars
 
@@ -164,6 +258,8 @@ def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:
         with DownloadBars(err) as bars:
             for name in missing:
                 bring_here(name, recipe.models[name], bars.report)
+    for line in missing_templates(recipe):
+        err.print(line, markup=False, highlight=False)
 
 
 def _announce_folders(recipe: Recipe) -> list[str]:

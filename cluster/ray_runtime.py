@@ -7,24 +7,38 @@ at import time and takes seconds to load.
 import io
 import logging
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.cards.card import Card
 from cluster.cards.detect import detect_cards
+from cluster.ray_address import ANSWER_S, VARIABLE, ClusterAddress, ask_cluster, find_address
+from cluster.ray_applications import end_application, kill_application
 from cluster.ray_processes import fewer_processes
+from cluster.ray_thread import RayThread
+from cluster.waiting import tell_waiting
 from configs.errors import UserError
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
+T = TypeVar("T")
+
 APP_NAME = "slimmoa"
-"""The Serve application that `slimmoa serve` runs."""
+"""The Serve application of a cluster that serves one recipe only: that of `slimmoa serve` on the Ray
+that it starts, and that of an exported config file."""
+
+SERVED = "slimmoa-serve-"
+"""How the names of the applications of `slimmoa serve` begin on a cluster that it joins. The recipe's
+name and the port follow, because several servers may join a cluster."""
 
 OBJECT_STORE_BYTES = 256 << 20
 """Size of Ray's object store. Our objects are short texts; Ray's default would take 30% of the RAM."""
@@ -75,39 +89,55 @@ HEAD_RESOURCE = "node:__internal_head__"
 """Ray's name of a resource that only the head node has."""
 DETECT_S = 60.0
 """Most seconds that nodes may take to detect their cards."""
-END_POLL_S = 0.1
-"""Seconds between two looks whether an application has ended: Serve has no call that waits for that as
-long as it takes."""
 JOIN_POLL_S = 1.0
 """Seconds between two counts of the nodes that have joined: Ray has no call that waits for a node."""
+LEAVE_S = 5.0
+"""Longest time, in seconds, that `leave_at_once` gives an application of a joined cluster to end."""
 
 logger = logging.getLogger(__name__)
+_thread = RayThread()
+"""Starts Ray, deploys and leaves, so that signals never interrupt Ray's code."""
 
 
 class PortTakenError(UserError):
     """The endpoint cannot listen on its port; mostly another program listens there."""
 
 
-def connect(address: str | None, *, verbose: bool) -> None:
+class AppTaken(UserError):
+    """The cluster runs an application of the same name, which would be replaced."""
+
+
+def connect(
+    address: str | None, *, verbose: bool, named_by: str = "--address", within_s: float = ANSWER_S
+) -> None:
     """Join the Ray cluster at `address`, or start one on this machine.
 
     Args:
-        address: Ray's address of a cluster, or None to start one.
+        address: address of a cluster, as `find_address` takes it, or None to start one.
         verbose: whether this terminal shows the logs of all processes. Ray's session folder always has
             them.
+        named_by: who gave the address, as messages say it.
+        within_s: longest time, in seconds, in which the cluster has to answer.
 
     Raises:
-        ConnectionError: there is no cluster at `address`.
+        NoCluster: this process cannot join a cluster at `address`.
     """
     set_environment()
     if not verbose:
         os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    known = None if address is None else find_address(address, named_by)
+    _thread.run(partial(_connect, known, within_s, verbose=verbose), _keep_handlers)
+
+
+def _connect(address: ClusterAddress | None, within_s: float, *, verbose: bool) -> None:
     # The variables may be set already, because Ray starts this process itself if it is a job's driver.
     for_replicas = {n: os.environ.pop(n, value) for n, value in REPLICA_ENVIRONMENT.items()}
     import ray
     import ray.serve
 
     os.environ.update(for_replicas)
+    if address is not None:
+        ask_cluster(address, within_s)
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     level = logging.INFO if verbose else logging.ERROR
     # Ray warns at every start that its token authentication is on, as it should be.
@@ -115,11 +145,32 @@ def connect(address: str | None, *, verbose: bool) -> None:
         logging.getLogger(quiet).setLevel(level)
     with fewer_processes(logs=verbose):
         ray.init(
-            address=address or "local",
+            address="local" if address is None else str(address),
             log_to_driver=verbose,
             logging_level=level,
-            **({} if address else local),
+            **(local if address is None else {}),
         )
+
+
+def _keep_handlers() -> None:
+    """Put SIGTERM's handler in its place again: Ray puts one before it that prints a stack trace."""
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if callable(handler):
+            signal.signal(signal.SIGTERM, handler)
+
+
+def environment_address() -> str | None:
+    """The cluster that $RAY_ADDRESS names, as in a Ray job; None if the variable is not set."""
+    return os.environ.get(VARIABLE) or None
+
+
+def run(work: Callable[[], T]) -> T:
+    """Run what calls Ray for long, such as a deployment, and return or raise what it does.
+
+    A signal's handler that raises meanwhile interrupts only the caller's wait (`ray_thread`).
+    """
+    return _thread.run(work)
 
 
 def set_environment() -> None:
@@ -128,23 +179,16 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def local_clusters() -> list[str]:
-    """Addresses of all Ray clusters that run on this machine, those of this project included."""
-    set_environment()
-    # Ray's public `auto` only finds clusters of `ray start`.
-    from ray._private.services import find_gcs_addresses
-
-    return sorted(find_gcs_addresses())  # type: ignore[no-untyped-call]
-
-
 def await_gpus(count: int) -> None:
     """Wait until the nodes of this process's cluster offer `count` GPUs in all."""
-    logged = -1
-    while (found := sum(int(n["Resources"].get("GPU", 0)) for n in alive_nodes())) < count:
-        if found != logged:
-            logged = found
-            logger.warning("waiting for nodes to join: the cluster has %d of %d GPUs", found, count)
-        time.sleep(JOIN_POLL_S)
+    found = 0
+
+    def what() -> str:
+        return f"nodes to join, which offer {found} of {count} GPUs,"
+
+    with tell_waiting(what, logger.warning):
+        while (found := sum(int(n["Resources"].get("GPU", 0)) for n in alive_nodes())) < count:
+            time.sleep(JOIN_POLL_S)
 
 
 def cluster_cards() -> list[Card]:
@@ -154,15 +198,29 @@ def cluster_cards() -> list[Card]:
 
     Raises:
         GetTimeoutError: of Ray, if a node has not answered within DETECT_S.
+        UserError: a node's GPUs cannot be used; the message names the node.
     """
     import ray
 
     resources = {node["NodeID"]: node["Resources"] for node in alive_nodes()}
     here = ray.get_runtime_context().get_node_id()
     asked = {node: detect_on_node(node) for node in resources if node != here}
-    found = dict(zip(asked, ray.get(list(asked.values()), timeout=DETECT_S), strict=True))
+    found = {node: _answer_of_node(node, answer) for node, answer in asked.items()}
     found[here] = detect_cards()
     return [card for node, has in resources.items() for card in _offered_cards(node, has, found[node])]
+
+
+def _answer_of_node(node: str, answer: Any) -> list[Card]:
+    """The cards that a node has told. Ray's own error would be a traceback of the other machine."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    try:
+        return list(ray.get(answer, timeout=DETECT_S))
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(f"node {node} of the cluster: {error.cause}") from error
+        raise
 
 
 def detect_on_node(node: str) -> Any:
@@ -210,6 +268,13 @@ def _offered_cards(node: str, resources: Mapping[str, float], cards: Sequence[Ca
             yield replace(card, node=node, cores=min(card.cores, cores))
 
 
+def this_cluster() -> str:
+    """The address at which other processes of this machine join the cluster of this process."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def applications() -> list[str]:
     """Names of the Serve applications that run on the cluster or are being started."""
     from ray import serve
@@ -254,47 +319,44 @@ def _cause(message: str) -> str:
 
 
 def disconnect(name: str | None, *, local: bool) -> None:
-    """Leave the cluster.
+    """Leave the cluster in order. If this process has joined or started none, nothing happens.
 
     Args:
         name: name of an application to end, or None to end none.
         local: whether `connect` has started the cluster. Then the cluster ends, with all applications.
     """
+    _thread.run(partial(_disconnect, name, local=local))
+
+
+def _disconnect(name: str | None, *, local: bool) -> None:
     import ray
     from ray import serve
 
+    if not ray.is_initialized():  # a call of Serve would start a Ray
+        return
     # Serve ends its controller while calls to it are open, and Ray prints that it will retry them.
     with redirect_stdout(io.StringIO()):
         if name is not None:
-            _end_application(name)
+            end_application(name)
         if local:
             serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 
-def _end_application(name: str) -> None:
-    """End an application once its answers in work have ended, as far as the recipe gives them time.
+def leave_at_once(name: str | None, *, local: bool) -> None:
+    """Leave the cluster within seconds, whatever this process is doing with it. The process has to end
+    after that, with all processes below it (`own_processes`).
 
-    Serve's own waits end after 30 or 60 s, whatever the recipe says. So this function waits itself.
+    Args:
+        name: name of an application of a joined cluster that is to end, or None to end none. Its
+            answers in work are not waited for.
+        local: whether `connect` was to start the cluster. Then it ends with this process.
     """
-    from ray import serve
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
-
-    try:
-        serve.delete(name, _blocking=False)
-        while name in serve.status().applications:
-            time.sleep(END_POLL_S)
-    except (RayError, RayServeException) as error:
-        logger.warning("application %s was not ended in order: %s", name, error)
-
-
-def abandon() -> None:
-    """Leave the cluster at once. A cluster that `connect` has started ends with all that runs on it;
-    on any other cluster, applications that are being ended go on ending."""
-    import ray
-
-    ray.shutdown()
+    if not local and name is not None:
+        # A thread of its own: the other one may wait for the deployment of this very application.
+        ending = threading.Thread(target=kill_application, args=[name], daemon=True)
+        ending.start()
+        ending.join(LEAVE_S)
 
 
 def check_port(host: str, port: int) -> None:

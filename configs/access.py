@@ -8,10 +8,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from configs.base import Many, Name, Seconds, Strict
+from configs.base import Many, Name, Seconds, Strict, meant
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Origin = Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.\[\]:-]+)$")]
+Origin = Annotated[
+    str,
+    Field(
+        pattern=meant(
+            r"^(\*|https?://[A-Za-z0-9.\[\]:-]+)$",
+            "* or a scheme and a host, such as https://chat.example.org, without a path",
+        )
+    ),
+]
 
 
 class Allowance(Strict):

@@ -5,31 +5,15 @@ and an unknown model in one go. The schema checks the shape.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
 from configs.extra_parameters import KNOWN, ExtraParameters
+from configs.known_keys import nearest
+from configs.problem import Problem, Where
 from configs.sampling import DEFAULTS
 
 ANY = frozenset(ExtraParameters.model_fields)
-Where = tuple[str | int, ...]
-"""The path to a setting: keys of mappings and numbers of items, from 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with a recipe."""
-
-    where: Where
-    """The setting at fault; empty for the whole file."""
-    message: str
-    line: int | None = None
-    """In the file, from 1; None where it is not known."""
-
-    def __str__(self) -> str:
-        path = ".".join(map(str, self.where))
-        return f"{path}: {self.message}" if path else self.message
 
 
 def inconsistencies(recipe: Any) -> list[Problem]:
@@ -96,7 +80,9 @@ def _clashing_adapters(recipe: dict[Any, Any]) -> Iterator[Problem]:
     for name, model in _adapters(recipe):
         if name in taken:
             where: Where = ("models", model, "adapters", name)
-            yield Problem(where, f"{name!r} is also another name; the API needs a name for each")
+            yield Problem(
+                where, f"another model or adapter is called {name!r}; give this one another name"
+            )
         taken.append(name)
 
 
@@ -105,7 +91,9 @@ def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
     for where, name, _, _ in _uses(recipe):
         if isinstance(name, str) and name not in models:
             known = ", ".join(map(str, models)) or "none"
-            yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known})")
+            close = nearest(name, [each for each in models if isinstance(each, str)])
+            hint = f"; did you mean {close}?" if close else "; add it to models, or name one of these"
+            yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known}){hint}")
 
 
 def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
@@ -113,7 +101,7 @@ def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
     allowance = _mapping(_mapping(recipe.get("access")).get("allowance"))
     for n, name in enumerate(_sequence(allowance.get("models"))):
         if isinstance(name, str) and name not in known:
-            message = f"{name!r} is no model here (there are: {', '.join(map(str, known))})"
+            message = f"this recipe serves no model {name!r}; it serves {', '.join(map(str, known))}"
             yield Problem(("access", "allowance", "models", n), message)
 
 
@@ -130,7 +118,10 @@ def _answers_without_room(recipe: dict[Any, Any]) -> Iterator[Problem]:
             most, of = most + thinking, "answer and reasoning"
         if isinstance(context, int) and isinstance(most, int) and most >= context:
             message = f"{most} tokens of {of} leave a prompt no room in model {name!r}, which holds"
-            yield Problem((*where, "max_tokens"), f"{message} {context} (context_tokens)")
+            hint = f"{context} (context_tokens); set max_tokens to about {max(1, context // 4)}"
+            yield Problem(
+                (*where, "max_tokens"), f"{message} {hint}, or context_tokens to {4 * most} or more"
+            )
 
 
 def _unknown_extra(recipe: dict[Any, Any]) -> Iterator[Problem]:
@@ -160,7 +151,7 @@ def _quantized_values_without_flash_attention(recipe: dict[Any, Any]) -> Iterato
 def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:
     name = recipe.get("name")
     if isinstance(name, str) and name in _mapping(recipe.get("models")):
-        yield Problem(("name",), f"{name!r} is also the name of a model; the API needs two names")
+        yield Problem(("name",), f"{name!r} is also the name of a model; give the mixture another name")
     aggregator = _mapping(recipe.get("aggregator"))
     seen = [aggregator.get("model")]
     for n, fallback in enumerate(_sequence(aggregator.get("fallbacks"))):
@@ -177,15 +168,19 @@ def _impossible_quorum(recipe: dict[Any, Any]) -> Iterator[Problem]:
             continue
         if quorum > sum(samples):
             message = f"{quorum} proposals can never come from layer {n + 1}, which gives"
-            yield Problem(("limits", "quorum"), f"{message} {sum(samples)}")
+            hint = f"{sum(samples)}; give {sum(samples)} at most"
+            yield Problem(("limits", "quorum"), f"{message} {hint}")
 
 
 def _deadlines_without_rest(recipe: dict[Any, Any]) -> Iterator[Problem]:
     limits, layers = _mapping(recipe.get("limits")), len(_sequence(recipe.get("layers")))
     whole, part = limits.get("deadline_s"), limits.get("layer_deadline_s")
     if isinstance(whole, int | float) and isinstance(part, int | float) and part * layers >= whole:
-        message = f"{layers} layer(s) of {part:g} s leave the aggregator nothing of"
-        yield Problem(("limits", "layer_deadline_s"), f"{message} deadline_s, {whole:g} s")
+        take = f"{layers} layers may take {part:g} s each"
+        message = take if layers > 1 else f"the layer may take {part:g} s"
+        message = f"{message}, so nothing of deadline_s ({whole:g} s) is left for the aggregator"
+        hint = f"set layer_deadline_s to about {whole / (2 * layers):.3g}, or raise deadline_s"
+        yield Problem(("limits", "layer_deadline_s"), f"{message}; {hint}")
 
 
 def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:
@@ -205,4 +200,8 @@ def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:
     if any(part not in (("number", "", None), ("text", "", None)) for part in parts):
         yield Problem(("references", "item"), "only {number} and {text} may stand in braces")
     if all(name != "text" for name, _, _ in parts):
-        yield Problem(("references", "item"), "{text} is missing, so no reference would be read")
+        yield Problem(
+            ("references", "item"),
+            "{text} is missing: the text of a proposal stands there, and without it the aggregator "
+            "would read no proposal",
+        )

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
+from configs.sentences import first_problem
 
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1024)]
 Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)]
@@ -165,10 +166,9 @@ def can_honour(engine: str, name: str, value: Any) -> bool:
 
 def extra_problem(extra: dict[str, Any]) -> str | None:
     """What is wrong with extra parameters, whichever engine gets them; None if nothing is."""
+
     try:
         ExtraParameters.model_validate(extra)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        return f"{where}: {first['msg']}, not {first['input']!r:.80}"
+        return first_problem(error, ExtraParameters)
     return None

@@ -1,30 +1,35 @@
 """A YAML file -> a Recipe that needs no other file: prompts are read in, paths are made absolute."""
 
 import os
-import re
-import reprlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from configs.cross_checks import Problem, Where, inconsistencies
+from configs import sentences
+from configs.cross_checks import inconsistencies
 from configs.errors import UserError
-from configs.models import NO_KEYS
+from configs.known_keys import nearest
+from configs.limit_checks import cautions, contradictions
+from configs.problem import Problem
 from configs.schema import Recipe
-from configs.yaml_lines import BadDocument, Document
+from configs.void_settings import void_settings
+from configs.yaml_lines import MOST_CHARACTERS, BadDocument, Document
 
-SECRET = re.compile(r"api.?key|secret|password|authorization|^(auth.?|access.?)?token$", re.IGNORECASE)
-"""Unknown keys of a recipe that look as if their value were an API key."""
 NEVER_QUOTED = frozenset({"base_url", "api_key_env"})
 """Settings whose value no message repeats, because it may be an API key by mistake."""
-SHORT = reprlib.Repr()
-"""Shortens the values in messages."""
-SHORT.maxstring = 80
-SHORT.maxother = 80
-SHORT.maxlong = 80
+
+NO_TEXT = "not UTF-8: save the file as UTF-8 text"
+IS_WEIGHTS = (
+    "this is a file of weights, not a recipe; `slimmoa new mine.yaml {}` writes a recipe for it"
+)
+NO_MAPPING = (
+    "a recipe is a mapping of keys to values (name, models, layers, aggregator); `slimmoa new` "
+    "writes one"
+)
 
 
 class RecipeError(UserError):
@@ -35,7 +40,21 @@ class RecipeError(UserError):
         self.problems = problems
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A recipe that can be used, and what is odd about it."""
+
+    recipe: Recipe
+    cautions: tuple[str, ...]
+    """Warnings for a person, each with the recipe's name and the line."""
+
+
 def load(path: str | Path) -> Recipe:
+    """Reads a recipe file, as `read` does, without its cautions."""
+    return read(path).recipe
+
+
+def read(path: str | Path) -> Loaded:
     """Reads a recipe file.
 
     A path that does not exist is looked up among the presets, so that `tiny_cpu` and
@@ -46,15 +65,18 @@ def load(path: str | Path) -> Recipe:
     """
     file = _find_file(Path(path))
     try:
-        content = file.read_bytes()
+        with file.open("rb") as stream:  # some devices, such as /dev/zero, never end
+            content = stream.read(4 * MOST_CHARACTERS + 1)
     except OSError as error:
-        raise RecipeError(f"cannot read {str(path)!r}: {error}") from error
+        raise RecipeError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
+        if content.startswith(b"GGUF") or file.suffix in (".gguf", ".safetensors"):
+            raise RecipeError(f"{path}: {IS_WEIGHTS.format(path)}") from error
         line = content.count(b"\n", 0, error.start) + 1
-        raise _recipe_error(str(path), [Problem((), f"not UTF-8: {error.reason}", line)]) from error
-    return parse(text, folder=file.parent.resolve(), name=str(path))
+        raise _recipe_error(str(path), [Problem((), NO_TEXT, line)]) from error
+    return read_text(text, folder=file.parent.resolve(), name=str(path))
 
 
 def presets() -> list[str]:
@@ -64,6 +86,11 @@ def presets() -> list[str]:
 
 
 def parse(text: str, *, folder: Path, name: str = "recipe") -> Recipe:
+    """Turns YAML text into a Recipe, as `read_text` does, without its cautions."""
+    return read_text(text, folder=folder, name=name).recipe
+
+
+def read_text(text: str, *, folder: Path, name: str = "recipe") -> Loaded:
     """Turns YAML text into a Recipe.
 
     Args:
@@ -80,15 +107,17 @@ def parse(text: str, *, folder: Path, name: str = "recipe") -> Recipe:
         raise _recipe_error(name, [error.problem]) from error
     data = document.data
     if not isinstance(data, dict):
-        raise _recipe_error(name, [Problem((), "a recipe is a mapping of keys to values", 1)])
+        raise _recipe_error(name, [Problem((), NO_MAPPING, 1)])
     problems = [*document.duplicates, *_resolve_files(data, folder)]
     try:
         recipe = Recipe.model_validate(data)
+        problems += contradictions(recipe)
     except ValidationError as error:
         problems += _pydantic_problems(error, data)
     if problems:
         raise _recipe_error(name, [_with_line(p, document) for p in problems])
-    return recipe
+    odd = [_with_line(p, document) for p in (*cautions(recipe), *void_settings(recipe))]
+    return Loaded(recipe, tuple(dict.fromkeys(_lines(name, odd))))
 
 
 def _find_file(path: Path) -> Path:
@@ -98,13 +127,31 @@ def _find_file(path: Path) -> Path:
     preset = path.name.removesuffix(".yaml")
     if str(path.parent) in (".", "configs") and preset in presets():
         return Path(str(resources.files("configs").joinpath(f"{preset}.yaml")))
-    raise RecipeError(f"no recipe {str(path)!r}; presets are: {', '.join(presets())}")
+    if os.path.isdir(path):
+        raise RecipeError(f"{str(path)!r} is a folder; name the recipe's file in it")
+    close = nearest(preset, presets()) or nearest(path.name, _recipes_beside(path))
+    known = f"did you mean {close}?" if close else f"the presets are: {', '.join(presets())}"
+    raise RecipeError(f"no recipe {str(path)!r}: there is no such file, and no such preset; {known}")
+
+
+def _recipes_beside(path: Path) -> list[str]:
+    """The names of YAML files in a path's folder."""
+    try:
+        return [name for name in os.listdir(path.parent) if name.endswith((".yaml", ".yml"))][:200]
+    except (OSError, ValueError):
+        return []
 
 
 def _recipe_error(name: str, problems: list[Problem]) -> RecipeError:
-    ordered = tuple(sorted(problems, key=lambda p: p.line or 0))
-    lines = [f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in ordered]
-    return RecipeError("\n".join(lines), problems=ordered)
+    return RecipeError("\n".join(_lines(name, problems)), problems=tuple(_in_order(problems)))
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(dict.fromkeys(problems), key=lambda p: p.line or 0)
+
+
+def _lines(name: str, problems: list[Problem]) -> list[str]:
+    return [f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in _in_order(problems)]
 
 
 def _with_line(problem: Problem, document: Document) -> Problem:
@@ -157,7 +204,8 @@ def _read_prompt(references: dict[str, Any], folder: Path) -> Iterator[Problem]:
     try:
         prompt = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        yield Problem(where, f"cannot read it: {error}")
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        yield Problem(where, f"cannot read it: {why}")
         return
     if prompt.strip():
         references["prompt"] = prompt
@@ -173,46 +221,8 @@ def _is_below(file: Path, folder: Path) -> bool:
 
 
 def _pydantic_problems(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
-    problems: list[Problem] = []
     for item in error.errors(include_url=False):
         if item["type"] == "inconsistent":
             return list(item["ctx"]["problems"])
-        if item["type"] == "too_short" and item["input"]:
-            continue  # pydantic counts only the valid items; the invalid items have their own errors
-        where = _without_tags(item["loc"])
-        if item["type"] == "union_tag_invalid":
-            where = (*where, "engine")
-        problems.append(Problem(where, _message(item)))
-    return [*problems, *inconsistencies(data)]
-
-
-def _message(item: Any) -> str:
-    """One error of pydantic in this project's words."""
-    key = str(item["loc"][-1])
-    match item["type"]:
-        case "extra_forbidden":
-            return NO_KEYS if SECRET.search(key) else "this key is not known here"
-        case "missing":
-            return "this key is required"
-        case "union_tag_not_found":
-            return "'engine' is required"
-        case "union_tag_invalid":
-            ctx = item["ctx"]
-            return f"{ctx['tag']!r:.80} is not an engine; there are {ctx['expected_tags']}"
-        case "secret":
-            return NO_KEYS
-    message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
-    return message if key in NEVER_QUOTED else f"{message}, not {SHORT.repr(item['input'])}"
-
-
-def _without_tags(loc: tuple[str | int, ...]) -> Where:
-    """The path in the YAML text for a location that pydantic gives.
-
-    Pydantic adds the chosen member of a union, and a mark for keys:
-    models, NAME, engine, weights, 0, kind of source, key -> models, NAME, weights, 0, key
-    """
-    if loc[0] == "models":
-        loc = (*loc[:2], *loc[3:])
-        kind = next((n + 1 for n, key in enumerate(loc) if isinstance(key, int)), len(loc))
-        loc = (*loc[:kind], *loc[kind + 1 :])
-    return tuple(key for key in loc if key != "[key]")
+    found = sentences.problems(error, Recipe, never_quoted=NEVER_QUOTED)
+    return [*found, *inconsistencies(data)]

@@ -13,19 +13,25 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from configs.base import REASONING_FORMATS, Many, Name, Seconds, Strict, TemplateArguments
+from configs.base import (
+    NO_KEYS,
+    REASONING_FORMATS,
+    Many,
+    Name,
+    Seconds,
+    Strict,
+    TemplateArguments,
+    meant,
+)
 from configs.llamacpp import GpuLayers, KvTypes, KvTypesSetting, SpeculationSetting, Switch
 from configs.remote_call import ExtraBody, Headers, Omitted
 from configs.sampling import AnyModelSampling, ModelSampling
 from configs.vllm import MOST_ADAPTERS, Adapter, VllmSpeculationSetting
 from configs.weights import FolderSource, WeightsSource
 
+WORD = meant(r"^[A-Za-z_][A-Za-z0-9_]*$", "letters, digits and _, without a digit at the start")
+"""Names of parameters."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-NO_KEYS = (
-    "API keys never stand in a recipe: put the key into an environment variable and name that "
-    "variable in api_key_env"
-)
 
 MOST_REPLICAS = 64
 """Most replicas of one model that a recipe may ask for; a larger number is taken for a mistake."""
@@ -155,15 +161,26 @@ class OpenAIHttpModel(ChatModel):
 
     engine: Literal["openai_http"]
     """OpenAI's API over HTTP, with streaming."""
-    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    base_url: str = Field(
+        pattern=meant(
+            r"^https?://[^\s?#]+$",
+            "the root of an API with its scheme, such as http://127.0.0.1:8000/v1, and without ? and #",
+        )
+    )
     """The server's API root, usually ending in /v1."""
     model: str = Field(min_length=1)
     """The model's name on that server."""
-    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    api_key_env: str | None = Field(
+        None,
+        pattern=meant(
+            r"^[A-Za-z_][0-9A-Za-z_]*$",
+            "the name of an environment variable that holds the key, such as MY_API_KEY, without $",
+        ),
+    )
     """Environment variable that holds the API key. A recipe never contains keys."""
     output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The request parameter by which that server limits the tokens of an answer."""
-    thinking_limit: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    thinking_limit: str | None = Field(None, pattern=WORD)
     """The request parameter by which that server limits the tokens of reasoning
     (`thinking_token_budget` of vLLM, `thinking_budget_tokens` of llama.cpp). Without the name,
     `sampling.thinking_tokens` only makes room beside the answer, and the server may think longer."""
@@ -232,7 +249,7 @@ class ScriptedModel(ModelBase):
     weight_bytes: int | None = Field(None, ge=1, le=1 << 50)
     """Bytes that the model pretends to need of a card, so that it is planned like any model. By default
     none: the model takes no card."""
-    journal: str | None = Field(None, pattern=r"\.jsonl$")
+    journal: str | None = Field(None, pattern=meant(r"\.jsonl$", "a path that ends in .jsonl"))
     """A file (.jsonl) to which each call writes a line when it starts: the model, the messages, the
     sampling and the process ID."""
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from configs.base import Many
+from configs.base import Many, meant
+from configs.shown import shown
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A reference to an environment variable in the value of a header."""
@@ -93,7 +94,7 @@ def _require_body(fields: dict[str, Any]) -> dict[str, Any]:
         try:
             text = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            raise _problem(f"{name!r} has to be JSON, not {value!r:.80}") from None
+            raise _problem(f"{name!r} has to be JSON, not {shown(value)}") from None
         if (isinstance(value, str) and SECRET_FIELD.search(name)) or SECRET_VALUE.search(text):
             raise _secret(name)
     return fields
@@ -123,7 +124,14 @@ def is_header_value(value: str) -> bool:
     )
 
 
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
+HeaderName = Annotated[
+    str,
+    Field(
+        pattern=meant(
+            r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$", "the name of a header, such as X-Title, without :"
+        )
+    ),
+]
 Headers = Annotated[
     dict[HeaderName, Annotated[str, Field(max_length=4096)]],
     Field(max_length=32),
@@ -132,6 +140,14 @@ Headers = Annotated[
 """Headers by name. `${NAME}` in a value stands for an environment variable."""
 ExtraBody = Annotated[dict[str, Any], Field(max_length=64), AfterValidator(_require_body)]
 """Further fields of a request's body."""
-FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
+FieldName = Annotated[
+    str,
+    Field(
+        pattern=meant(
+            r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$",
+            "the name of a field of the request's body, such as temperature",
+        )
+    ),
+]
 Omitted = Annotated[Many[FieldName], Field(max_length=64), AfterValidator(_require_omitted)]
 """Names of fields that are left out of a request's body."""

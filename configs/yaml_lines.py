@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import yaml
 
-from configs.cross_checks import Problem, Where
+from configs.problem import Problem, Where
 
 MOST_CHARACTERS = 1_000_000
 """A recipe has a few thousand characters. A text this long is another kind of file."""
@@ -23,6 +23,29 @@ MERGE = "tag:yaml.org,2002:merge"
 """YAML's tag of the key `<<`, which merges another mapping into this mapping."""
 TEXT = "tag:yaml.org,2002:str"
 """YAML's tag of a text."""
+
+
+HINTS = {
+    "'\\t'": "indent with spaces, not with tabs",
+    "cannot start any token": "a text that begins with @, ` or % needs quotes",
+    "alphabetic or numeric character": "a text that begins with * or & needs quotes",
+    "undefined alias": "a text that begins with * needs quotes",
+    "constructor for the tag": "a text that begins with ! needs quotes",
+    "unhashable key": "a key is one text, and not a list or a mapping",
+    "<block end>, but found '<scalar>'": "a text follows a quotation mark that closes another; a text "
+    "with quotation marks in it stands as a whole between those of the other kind",
+    "<block end>": "the lines of one mapping or list begin in the same column, and either all of them "
+    "or none with `- `",
+    "',' or ']'": "a [ above is not closed by ]",
+    "',' or '}'": "a { above is not closed by }",
+    "expected ':'": "a key is followed by a colon and a space",
+    "mapping values are not allowed": "a text with a colon and a space in it needs quotes; if this is "
+    "a key, it begins in the same column as the key above",
+    "<stream end>": "something above is not closed: a bracket or a quotation mark",
+    "end of stream": "a quotation mark above is not closed",
+    "another document": "a recipe is one document: leave out the --- between them",
+}
+"""What a person has to change, by a part of PyYAML's message, whose words are for programmers."""
 
 
 class BadDocument(ValueError):
@@ -118,7 +141,9 @@ class _Loader(yaml.SafeLoader):
                 key.tag = TEXT
             if key.value in seen:
                 where, line = (*self._where, key.value), key.start_mark.line + 1
-                self.duplicates.append(Problem(where, "this key stands here twice", line))
+                self.duplicates.append(
+                    Problem(where, "this key stands here twice; leave one out", line)
+                )
             seen.add(key.value)
         return mapping
 
@@ -146,4 +171,5 @@ def _problem(error: yaml.YAMLError, text: str) -> Problem:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         what = getattr(error, "problem", None) or str(error)
+        what = next((hint for part, hint in HINTS.items() if part in what), what)
     return Problem((), f"unreadable YAML: {what}", line)

@@ -1,26 +1,24 @@
-"""Writes a generator's answers to a file: AlpacaEval's `model_outputs.json`, JSONL or Parquet.
+"""Writes a generator's answers to a file: AlpacaEval's `model_outputs.json`, the answers of FastChat
+and of Arena-Hard, JSONL or Parquet.
 
 A file appears whole or not at all. Rows are streamed.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any
 
-from configs.errors import UserError
+from jobs import export_answers
 from jobs.atomic_file import write_atomically
+from jobs.export_answers import ExportError
 from jobs.records import Answer, Row
 from jobs.store import Store
 
 BATCH_ROWS = 500
 """Rows of a Parquet file that are in memory at once."""
-
-
-class ExportError(UserError):
-    """Answers cannot be exported as asked; the message says why. Nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,8 @@ class _AnsweredRow:
     answers: tuple[Answer, ...]
 
 
+_ToLine = Callable[[Row, Sequence[Answer]], dict[str, Any]]
+"""Makes the line of a row and its answers."""
 _Write = Callable[[Store, Iterator[_AnsweredRow], IO[bytes]], int]
 """Writes rows into a file in one form, and returns how many there were."""
 
@@ -55,8 +55,9 @@ def export(
         store: The store of the run.
         generator: Name of the generator.
         path: The file to write; an earlier file is replaced.
-        form: `alpaca_eval` (a JSON list of instruction, output, generator, dataset), `jsonl` (per line
-            a row with all its answers and proposals) or `parquet` (the same columns).
+        form: `alpaca_eval` (a JSON list of instruction, output, generator, dataset), one of the forms
+            in `export_answers`, `jsonl` (per line a row with all its answers and proposals) or
+            `parquet` (the same columns).
         allow_partial: Leave out rows with an unanswered turn instead of raising an error.
 
     Raises:
@@ -140,6 +141,7 @@ def _columns(store: Store, answered: _AnsweredRow) -> dict[str, Any]:
     row, answers = answered.row, answered.answers
     return {
         "row": row.index,
+        "id": row.id,
         "generator": answers[0].generator,
         "dataset": row.dataset,
         "category": row.category,
@@ -168,9 +170,11 @@ def _proposals(store: Store, answer: Answer) -> Iterator[dict[str, Any]]:
 
 
 def _flat(columns: dict[str, Any]) -> dict[str, Any]:
-    """The columns with each entry of `missing` as JSON text: its fields vary, a schema's do not."""
+    """The columns with each entry of `missing` as JSON text, because its fields vary and a schema's do
+    not, and with the id as text, because some sets have numbers."""
     missing = [json.dumps(each, ensure_ascii=False) for each in columns["missing"]]
-    return {**columns, "missing": missing}
+    own_id = None if columns["id"] is None else str(columns["id"])
+    return {**columns, "id": own_id, "missing": missing}
 
 
 def _schema(pyarrow: Any) -> Any:
@@ -178,15 +182,32 @@ def _schema(pyarrow: Any) -> Any:
     text, number = pyarrow.string(), pyarrow.int64()
     proposal = {"turn": number, "layer": number, "place": number}
     proposal |= {"model": text, "text": text, "tokens": number}
-    columns = {"row": number, "generator": text, "dataset": text, "category": text}
+    columns = {"row": number, "id": text, "generator": text, "dataset": text, "category": text}
     columns["before"] = pyarrow.list_(pyarrow.struct({"role": text, "content": text}))
     columns |= dict.fromkeys(("turns", "answers", "finish_reasons"), pyarrow.list_(text))
     columns |= {"proposals": pyarrow.list_(pyarrow.struct(proposal)), "missing": pyarrow.list_(text)}
     return pyarrow.schema(columns)
 
 
+def _write_answers(line: _ToLine) -> _Write:
+    """What writes each row as one JSON line in a form of `export_answers`."""
+
+    def write(_store: Store, rows: Iterator[_AnsweredRow], file: IO[bytes]) -> int:
+        count = 0
+        for answered in rows:
+            text = json.dumps(line(answered.row, answered.answers), ensure_ascii=False)
+            file.write(text.encode() + b"\n")
+            count += 1
+        return count
+
+    return write
+
+
 _FORMS: dict[str, _Write] = {
     "alpaca_eval": _write_alpaca_eval,
+    "fastchat": _write_answers(export_answers.fastchat),
+    "arena_hard": _write_answers(export_answers.arena_hard),
+    "arena_hard_turns": _write_answers(export_answers.arena_hard_turns),
     "jsonl": _write_jsonl,
     "parquet": _write_parquet,
 }

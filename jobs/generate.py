@@ -19,7 +19,7 @@ from jobs.answer_events import AnswerEvents, FaultyAnswer
 from jobs.records import Answer, Failure, Row
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls, StoredModels
-from jobs.variants import Variant, sampling_alone
+from jobs.variants import Variant, at_temperature, sampling_alone
 from jobs.worker_pool import work_on_all
 from serve_app.mixture.events import Event, StageDone
 from serve_app.mixture.moa import answer, direct, sample_seed
@@ -125,6 +125,8 @@ class _RowAnswerer:
 
     async def _answer_row(self, pending: tuple[Variant, Row]) -> None:
         variant, row = pending
+        if row.temperature is not None:
+            variant = at_temperature(variant, row.temperature)
         degraded = False
         try:
             for turn in range(len(row.turns)):

@@ -142,7 +142,9 @@ def has_own_defaults(model: Model) -> bool:
     return isinstance(model, OpenAIHttpModel) or model.sampling != ModelSampling()
 
 
-def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> Generator:
+def to_generator(
+    variant: Variant, identities: Mapping[str, str], seed: int, *, row_temperatures: bool = False
+) -> Generator:
     """A variant as a generator of a store, with a hash of everything that determines its answers.
 
     Limits, cards and description of the recipe do not count: they change how a run goes, not what the
@@ -152,17 +154,19 @@ def to_generator(variant: Variant, identities: Mapping[str, str], seed: int) -> 
         variant: a mixture, or one model alone.
         identities: the identities (`model_identity`) of the recipe's models, by name of the model.
         seed: the run's seed.
+        row_temperatures: whether rows of the set have temperatures of their own, which take the place
+            of the recipe's.
     """
     recipe = variant.recipe
+    tempered = ["row temperatures"] if row_temperatures else []
     about = recipe.model_dump(mode="json", exclude_defaults=True)
     if variant.model is None:
         used = {name: identities[name] for name in sorted(variant.models)}
-        return Generator(
-            variant.name, "mixture", short_hash([_asked(recipe), used, seed]), {"recipe": about}
-        )
+        identity = short_hash([_asked(recipe), used, seed, *tempered])
+        return Generator(variant.name, "mixture", identity, {"recipe": about})
     own_defaults = has_own_defaults(recipe.settings(variant.model))
     sampling = _settings(sampling_alone(recipe, variant.model), own_defaults=own_defaults)
-    identity = short_hash([variant.model, identities[variant.model], sampling, seed])
+    identity = short_hash([variant.model, identities[variant.model], sampling, seed, *tempered])
     return Generator(
         variant.name, "model", identity, {"model": about["models"][recipe.host(variant.model)]}
     )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from jobs.judges.remote import RemoteJudge, open_remote_calls
 from jobs.judges.verdicts import JudgeSummary
 from jobs.progress import verdict_progress
 from jobs.run import RunError, RunModels, RunTask, prepare_run
+from jobs.sets.outputs import read_references
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls
 from jobs.variants import Variant
@@ -47,6 +49,9 @@ class EvaluationTask:
 
     prompt: Path | None = None
     """File with the judge's prompt; by default SlimMoA's own prompt."""
+
+    references: Path | None = None
+    """File with reference answers in place of the set's own; only for grades."""
 
     in_flight: int = 256
     """Most answers in work at once, and most verdicts in work at once."""
@@ -90,15 +95,18 @@ def judge_answers(task: EvaluationTask, command: str, console: Console) -> dict[
         RunTaken: another job works on the folder.
         RunError: the run has no recipe or no set, or a generator or the judge is unknown.
         PromptError: the prompt cannot be used.
-        JudgeRefused: the judge gives no log-probabilities.
+        SetError: the file of reference answers cannot be used.
+        JudgeRefused: the judge thinks before it answers, or gives no log-probabilities.
         StoreError: the store cannot be read or written.
         Exception: the models cannot be started or used; see `open_model_app`.
     """
     with lock_folder(task.folder, command), Store.open(task.folder) as store:
-        recipe, _ = prepare_run(store, task.run_task)
         names = choose_generators(store, task)
-        require_judge(recipe, task)
-        with nullcontext() if task.remote else RunModels(task.run_task, recipe, console) as models:
+        # A run of imported answers alone has no recipe, and a judge elsewhere needs none.
+        recipe = None if task.remote else prepare_run(store, task.run_task)[0]
+        if recipe is not None:
+            require_judge(recipe, task)
+        with nullcontext() if recipe is None else RunModels(task.run_task, recipe, console) as models:
             judge = _Judge(task, store, models, console)
             return asyncio.run(judge.judge_generators(names))
 
@@ -169,7 +177,12 @@ class _Judge:
             assert models is not None
             identity = models.identities[task.judge]
         # The generator and the callback are filled in for each generator.
-        self._template = _verdicts_task(task, identity)
+        self._template = _verdicts_task(task, identity, store)
+        if task.references is not None:
+            known = store.about().get("references", {})
+            rows = sorted(getattr(self._template, "references", None) or ())
+            given = {"file": task.references.name, "rows": rows}
+            store.set_about(references=known | {self.name: given})
 
     @property
     def name(self) -> str:
@@ -191,7 +204,8 @@ class _Judge:
     @asynccontextmanager
     async def _calls(self) -> AsyncIterator[StoredCalls]:
         if (remote := self._task.remote) is not None:
-            async with open_remote_calls(remote, self._store, self._task.in_flight) as calls:
+            say = partial(self._console.print, highlight=False, soft_wrap=True)
+            async with open_remote_calls(remote, self._store, self._task.in_flight, say) as calls:
                 yield calls
         else:
             assert self._models is not None
@@ -199,7 +213,9 @@ class _Judge:
                 yield calls
 
 
-def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.PairwiseTask | grade.GradeTask:
+def _verdicts_task(
+    task: EvaluationTask, identity: str, store: Store
+) -> pairwise.PairwiseTask | grade.GradeTask:
     """The task of the pairwise judge, or without a baseline of the grading judge. The task names no
     generator yet."""
     if task.baseline is None:
@@ -208,6 +224,7 @@ def _verdicts_task(task: EvaluationTask, identity: str) -> pairwise.PairwiseTask
             generator="",
             prompts=grade.load_prompts(task.prompt),
             identity=identity,
+            references=None if task.references is None else read_references(store, task.references),
             in_flight=task.in_flight,
         )
     return pairwise.PairwiseTask(

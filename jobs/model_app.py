@@ -2,9 +2,8 @@
 
 import asyncio
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,20 +11,28 @@ from typing import Any
 
 from actors.keeper.protocol import CONTACT_S
 from cluster import ray_runtime
+from cluster.ray_address import NoCluster
+from cluster.ray_applications import kill_application
 from cluster.residency.messages import BRINGS_BACK
+from cluster.waiting import tell_waiting
 from configs.schema import Recipe
 from jobs.app_choice import (
-    ModelAppMismatch,
     app_name,
     choose_app,
-    is_app_replica,
     require_models,
     require_same,
+    suits,
 )
+from serve_app.deployment_names import deployment_name
+from serve_app.local_servers import find_servers
 from serve_app.mixture.models import Models
 
 LONGEST_QUEUE = 100_000
 """Most calls that may wait at one replica of a job's own application."""
+
+
+NEIGHBOUR_S = 2.0
+"""Longest time, in seconds, in which the cluster of a server on this machine has to answer."""
 
 
 class SwapCounter:
@@ -88,9 +95,9 @@ def open_model_app(
 ) -> Iterator[ModelApp]:
     """Find or start the models of a recipe. At the end of the block, end the models that were started.
 
-    $RAY_ADDRESS names the cluster, as in a Ray job. If the variable is not set, an application that
-    runs on this machine is used. If there is no such application, a cluster is started for the time of
-    the block.
+    $RAY_ADDRESS names the cluster, as in a Ray job. If the variable is not set, a `slimmoa serve` of
+    this user on this machine is used if it serves the recipe's models. If there is no such server, a
+    cluster is started for the time of the block.
 
     Args:
         recipe: whose models are needed.
@@ -101,37 +108,53 @@ def open_model_app(
         say: called at each step with a line for people.
 
     Raises:
-        ModelAppMismatch: the running application has other models than the recipe, or the cluster
-            runs another job's application.
-        ConnectionError: there is no cluster at $RAY_ADDRESS.
+        ModelAppMismatch: the application at $RAY_ADDRESS has other models than the recipe, or the
+            cluster runs another job's application.
+        NoCluster: no cluster at $RAY_ADDRESS can be joined.
         RuntimeError: the models cannot start.
         RecipeError, DoesNotFit, WeightsError: see `serve_app.app.build`.
     """
     own = app_name(folder)
-    local, found = _connect(own, verbose=verbose)
-    shared = found not in (None, own)
+    local = ray_runtime.environment_address() is None
+    shared, ends = False, None
     try:
+        with tell_waiting("Ray", say):
+            local, found = _connect(recipe, own, verbose=verbose)
+        shared = found not in (None, own)
         if not shared:
+            ends = own
             if found is not None:
                 say("ending the models that an earlier job of this run has left")
                 _end_app(own)
             say(f"starting the models: {', '.join(recipe.names)}")
-            _deploy(recipe, own, in_flight, follow_nodes=not local)
+            with tell_waiting("the models to start", say):
+                _deploy(recipe, own, in_flight, follow_nodes=not local)
         else:
             say(f"using the running application {found}")
-        yield asyncio.run(_find_models(recipe, found or own, shared=shared))
-    finally:
-        ray_runtime.disconnect(None if shared else own, local=local)
+        with tell_waiting("the models to answer", say):
+            app = asyncio.run(_find_models(recipe, found or own, shared=shared))
+        yield app
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a signal: nobody waits for answers any longer
+            ray_runtime.leave_at_once(ends, local=local)
+            raise
+        ray_runtime.disconnect(ends, local=local)
+        raise
+    else:
+        with tell_waiting("the models to end", say):
+            ray_runtime.disconnect(ends, local=local)
 
 
-def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
+def _connect(recipe: Recipe, own: str, *, verbose: bool) -> tuple[bool, str | None]:
     """Connect to the cluster on which the job's models run. The first case that holds decides:
 
     1. $RAY_ADDRESS is set: the cluster at that address.
-    2. A cluster on this machine runs an application to use or to end: that cluster.
+    2. A `slimmoa serve` of this user on this machine serves the recipe's models: its cluster. A server
+       of another recipe, or one that cannot be reached, is passed over.
     3. Otherwise: a new cluster.
 
     Args:
+        recipe: whose models are needed.
         own: name of the job's own application.
         verbose: whether to show the logs of all processes.
 
@@ -141,20 +164,24 @@ def _connect(own: str, *, verbose: bool) -> tuple[bool, str | None]:
 
     Raises:
         ModelAppMismatch: another job's application runs at $RAY_ADDRESS.
-        ConnectionError: there is no cluster at $RAY_ADDRESS.
+        NoCluster: no cluster at $RAY_ADDRESS can be joined.
     """
-    address = os.environ.get("RAY_ADDRESS")
-    for known in [address] if address else ray_runtime.local_clusters():
-        ray_runtime.connect(known, verbose=verbose)
+    servers = [server for server in find_servers() if suits(recipe, server.recipe)]
+    if address := ray_runtime.environment_address():  # 1
+        ray_runtime.connect(address, verbose=verbose, named_by="RAY_ADDRESS")
+        running = ray_runtime.run(ray_runtime.applications)
+        here = ray_runtime.this_cluster()
+        apps = [server.app for server in servers if server.cluster == here and server.app in running]
+        return False, next(iter(apps), None) or choose_app(running, own)
+    for server in servers:  # 2
         try:
-            found = choose_app(ray_runtime.applications(), own, must_use_cluster=bool(address))
-        except ModelAppMismatch:
-            ray_runtime.disconnect(None, local=False)
-            raise
-        if found is not None or address:
-            return False, found
+            ray_runtime.connect(server.cluster, verbose=verbose, within_s=NEIGHBOUR_S)
+        except NoCluster:
+            continue
+        if server.app in ray_runtime.run(ray_runtime.applications):
+            return False, server.app
         ray_runtime.disconnect(None, local=False)
-    ray_runtime.connect(None, verbose=verbose)
+    ray_runtime.connect(None, verbose=verbose)  # 3
     return True, None
 
 
@@ -162,20 +189,9 @@ def _end_app(own: str) -> None:
     """End the application that a killed job has left, in whatever state the application is.
 
     The calls of the killed job have ended with its connections, so nothing here has to end in its own
-    time, as Serve would let it. So the actors are killed first.
+    time, as Serve would let it.
     """
-    import ray
-    from ray import serve
-
-    from actors.keeper.ray_keeper import keepers
-
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if is_app_replica(own, actor["name"]):
-            with suppress(ValueError):  # the actor has just ended
-                ray.kill(ray.get_actor(**actor))
-    for keeper in keepers(own).values():
-        ray.kill(keeper)
-    serve.delete(own)
+    ray_runtime.run(partial(kill_application, own))
 
 
 def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) -> None:
@@ -185,7 +201,8 @@ def _deploy(recipe: Recipe, name: str, in_flight: int, *, follow_nodes: bool) ->
     queue = min(LONGEST_QUEUE, max(most, *map(recipe.queue_limit, recipe.models)))
     limits = recipe.limits.model_copy(update={"queue": queue})
     longer = recipe.model_copy(update={"limits": limits})
-    ray_runtime.deploy(build(BuildArgs(recipe=longer, app=name, follow_nodes=follow_nodes)), name)
+    args = BuildArgs(recipe=longer, app=name, follow_nodes=follow_nodes)
+    ray_runtime.run(lambda: ray_runtime.deploy(build(args), name))
 
 
 async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
@@ -226,7 +243,7 @@ async def _find_models(recipe: Recipe, name: str, *, shared: bool) -> ModelApp:
         # Half of a shared application's queue stays free, so that people can still ask.
         queue = running.queue // 2 if shared else running.queue
         capacity = running.model.concurrency + queue
-        call_limits[model] = max(1, replicas[f"model-{model}"]) * capacity
+        call_limits[model] = max(1, replicas[deployment_name(model)]) * capacity
     # The adapters of a model share its replicas' queues.
     for model in recipe.models:
         own = [model, *(name for name, host in recipe.adapters.items() if host == model)]

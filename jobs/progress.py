@@ -21,6 +21,9 @@ from jobs.stored_calls import CallCounts
 LOG_INTERVAL_S = 10.0
 """Time between two lines of a log."""
 
+STALL_S = 5.0
+"""Seconds without the end of a call after which the progress says for which models the run waits."""
+
 LOOK_INTERVAL_S = 0.5
 """Time between two looks at the figures."""
 
@@ -113,6 +116,9 @@ class Reporter:
         self._swaps_before = 0
         self._swaps = 0
         self._bar: tuple[Progress, TaskID] | None = None
+        self._ended_calls = 0
+        self._ended_at = self._began
+        """When the number of calls that have ended was seen to grow for the last time."""
 
     def update(self, progress: GenerateProgress) -> None:
         """Take over the new progress; to be called after each row that was answered or failed."""
@@ -171,6 +177,7 @@ class Reporter:
         parts = [f"{progress.failed} failed"] * bool(progress.failed)
         parts += [f"{speed.tokens_per_s:.0f} tokens/s", f"{self._swaps} swaps"]
         parts += [f"{format_duration(speed.left_s)} left"] if speed.left_s is not None else []
+        parts += self._stall(now, counts.made + counts.reused)
         note = ", ".join(parts)
         if self._bar is not None:
             bar, task = self._bar
@@ -178,6 +185,15 @@ class Reporter:
         else:
             line = f"{progress.answered}/{progress.rows} rows, {note}"
             self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _stall(self, now: float, ended: int) -> list[str]:
+        """For which models the run waits, if no call has ended for long."""
+        if ended != self._ended_calls:
+            self._ended_calls, self._ended_at = ended, now
+        waits = [f"{model} ({count})" for model, count in sorted(self._counts.in_work.items()) if count]
+        if not waits or now - self._ended_at < STALL_S:
+            return []
+        return [f"waiting for {', '.join(waits)} since {now - self._ended_at:.0f} s"]
 
 
 def format_duration(seconds: float) -> str:

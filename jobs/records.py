@@ -37,6 +37,12 @@ class Row:
     references: tuple[str, ...] = ()
     """Reference answers, one per turn; empty if the set has none."""
 
+    id: int | str | None = None
+    """The set's own name for the prompt, such as FastChat's `question_id`; None if the set has none."""
+
+    temperature: float | None = None
+    """The temperature at which the benchmark has the prompt answered; None leaves it to the recipe."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:

@@ -4,7 +4,6 @@ The store in the folder holds the run's set and recipe. So a command that contin
 """
 
 import asyncio
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,8 +23,12 @@ from jobs.model_app import open_model_app
 from jobs.progress import Reporter
 from jobs.sets import LoadedSet
 from jobs.store import Store, StoreError
-from jobs.stored_calls import StoredCalls
+from jobs.stored_calls import CallPatience, StoredCalls
 from jobs.variants import Variant, alone, mixture
+
+SHORTEST_STALL_S = 30.0
+"""Shortest time, in seconds, after which a call counts as hung if degraded answers are allowed; else it
+is the recipe's `limits.deadline_s`."""
 
 
 class RunError(UserError):
@@ -55,7 +58,9 @@ class RunTask:
     """Most answers in work at once."""
 
     allow_degraded: bool = False
-    """Also store answers that lack a proposal because an engine failed."""
+    """Also store answers that lack a proposal because an engine failed. A call that hangs counts as
+    failed then: one that has not ended within the recipe's `limits.deadline_s`, in which no other call
+    has ended either."""
 
     verbose: bool = False
     """Show the logs of all processes."""
@@ -102,7 +107,7 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
         recipe = Recipe.model_validate(about["recipe"])
     seed = int(about.get("seed", 0)) if task.seed is None else task.seed
     if task.loaded is not None:
-        _add_set(store, task.loaded, about)
+        add_set(store, task.loaded, about)
     elif "set" not in about:
         raise RunError(f"{task.folder} is a new run: give --set, what is to be answered")
     if "began" not in about:
@@ -110,14 +115,15 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
     return recipe, seed
 
 
-def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
-    """Store a set as the run's set, or add rows to the set that the run has.
+def add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
+    """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows
+    may be any further part of the set.
 
     Raises:
         RunError: the run has another set, or has more rows than the set that is given.
     """
     if (known := about.get("set")) is not None:
-        if loaded.count < known["count"]:
+        if loaded.count < known["count"] and not loaded.rows.offset:
             raise RunError(
                 f"the run has {known['count']} rows of {known['name']!r} and the set that is given has "
                 f"{loaded.count}: leave --set and --limit out, or give no fewer rows"
@@ -133,7 +139,7 @@ def _add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
             "name": loaded.name,
             "identity": loaded.identity,
             "column": loaded.column,
-            "count": loaded.count,
+            "count": store.row_count(),
         }
     )
 
@@ -162,8 +168,6 @@ class RunModels:
                     say=self._say,
                 )
             )
-            # Ray's own handler would end this process in the midst of a write.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             # Only now: the identity of local weights needs the files, which are there by now.
             self.identities = recipe_identities(self._recipe)
             self._open = stack.pop_all()
@@ -180,8 +184,17 @@ class RunModels:
     def calls(self, store: Store) -> StoredCalls:
         """Calls to the models; the store keeps their results."""
         own = [n for n in self._recipe.names if has_own_defaults(self._recipe.settings(n))]
+        # Whoever wants no poorer answers waits for a call that hangs, because it may only be slow.
+        stall_s = max(SHORTEST_STALL_S, self._recipe.limits.deadline_s)
+        patience = CallPatience(stall_s=stall_s) if self._task.allow_degraded else None
         return StoredCalls(
-            store, self._app.models, self.identities, self._app.call_limits, own_defaults=own
+            store,
+            self._app.models,
+            self.identities,
+            self._app.call_limits,
+            patience,
+            own_defaults=own,
+            say=self._say,
         )
 
     def add_mixture(self, store: Store, recipe: Recipe, seed: int) -> Recipe:
@@ -195,11 +208,12 @@ class RunModels:
         Another generator may have the variant's name already, for example the same recipe with another
         aggregator. Then a few digits of the variant's identity are added to its name.
         """
-        generator = to_generator(variant, self.identities, seed)
+        tempered = store.has_temperatures()
+        generator = to_generator(variant, self.identities, seed, row_temperatures=tempered)
         known = store.generator(generator.name)
         if known is not None and known.identity != generator.identity:
             variant = replace(variant, name=f"{variant.name}-{generator.identity[:4]}")
-        store.add_generator(to_generator(variant, self.identities, seed))
+        store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         return variant
 
     async def answer_rows(
@@ -211,8 +225,9 @@ class RunModels:
             StoreError: a variant's name belongs to another generator, or an answer cannot be stored.
             RunStopped: too many rows failed one after another.
         """
+        tempered = store.has_temperatures()
         for variant in variants:
-            store.add_generator(to_generator(variant, self.identities, seed))
+            store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
         task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
         calls_expected = sum(
             variant.calls_per_answer() * (store.row_count() - store.answered_count(variant.name))

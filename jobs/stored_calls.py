@@ -5,14 +5,24 @@ survives the restart of a model, and a queue that other clients have filled.
 """
 
 import asyncio
+import logging
+import math
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from actors.engine import NONE, Delta, Message
-from configs.errors import EngineError, EngineUnavailable, Overloaded
+from cluster.waiting import WaitTeller
+from configs.errors import (
+    EngineError,
+    EngineUnavailable,
+    Overloaded,
+    ServerUnreachable,
+    UserError,
+)
 from configs.schema import Sampling
 from jobs.identity import call_key
 from jobs.records import CallResult, StoredCall
@@ -20,6 +30,12 @@ from jobs.store import Store
 from serve_app.mixture.models import Models
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class ModelNotThere(UserError):
+    """A model has been out of reach from the beginning; the message names it and the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,14 @@ class CallPatience:
 
     unavailable_s: float = 600.0
     """Seconds that the model may be away."""
+
+    first_contact_s: float = math.inf
+    """Seconds that the server of a remote model may be out of reach as long as no call has reached it:
+    nobody has started it then, or its address is wrong."""
+
+    stall_s: float = math.inf
+    """Seconds after which a call counts as failed, if no call of any model has ended meanwhile. A call
+    may wait for hours behind others; if nothing ends at all, its engine hangs."""
 
     first_s: float = 0.25
     """Longest wait in seconds before the second attempt; doubled before each further attempt."""
@@ -54,6 +78,9 @@ class CallCounts:
 
     tokens: int = 0
     """Tokens that engines wrote."""
+
+    in_work: Counter[str] = field(default_factory=Counter)
+    """Calls that engines work on, or that wait at a model, by the model's name."""
 
 
 @dataclass(slots=True)
@@ -81,6 +108,7 @@ class StoredCalls:
         call_limits: Mapping[str, int],
         patience: CallPatience | None = None,
         own_defaults: Collection[str] = (),
+        say: Callable[[str], None] = logger.warning,
     ) -> None:
         """Calls over an open store.
 
@@ -92,6 +120,7 @@ class StoredCalls:
             patience: how often and how long a call is tried.
             own_defaults: names of the models that decide what holds where a call's sampling says
                 nothing (`identity.has_own_defaults`).
+            say: gets a line for people while calls wait long for a model that is away.
         """
         self.models = models
         self.counts = CallCounts()
@@ -100,6 +129,9 @@ class StoredCalls:
         self._limits = {name: _CallLimit(asyncio.Semaphore(n)) for name, n in call_limits.items()}
         self._own_defaults = frozenset(own_defaults)
         self._patience = patience or CallPatience()
+        self._teller = WaitTeller(say)
+        self._has_reached = False
+        self._last_end = -math.inf
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,14 +176,45 @@ class StoredCalls:
         self, key: bytes, model: str, messages: Sequence[Message], sampling: Sampling
     ) -> Delta:
         async with self._limits[model].free:
-            whole = await self.retry(lambda: self.models.complete(model, messages, sampling))
+            self.counts.in_work[model] += 1
+            try:
+                whole = await self.retry(model, lambda: self._attempt(model, messages, sampling))
+            finally:
+                self.counts.in_work[model] -= 1
         self.counts.made += 1
         self.counts.tokens += whole.completion_tokens
         await self._store.keep_call(StoredCall(key, model, sampling.seed, whole))
         return whole
 
-    async def retry(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _attempt(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        """One call of an engine.
+
+        Raises:
+            EngineError: the call has hung for `CallPatience.stall_s`, or failed.
+            RequestError: any other error of the call.
+        """
+        if self._patience.stall_s == math.inf:
+            return await self.models.complete(model, messages, sampling)
+        loop = asyncio.get_running_loop()
+        call = asyncio.ensure_future(self.models.complete(model, messages, sampling))
+        began = loop.time()
+        try:
+            while (left_s := max(began, self._last_end) + self._patience.stall_s - loop.time()) > 0:
+                if (await asyncio.wait([call], timeout=left_s))[0]:
+                    return await call
+            raise EngineError(
+                f"no answer within {self._patience.stall_s:g} s, in which no other call ended either",
+                model=model,
+            )
+        finally:
+            self._last_end = loop.time()
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+
+    async def retry(self, model: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of `attempt`, which is called again after an error as `CallPatience` allows.
+
+        While `model` is away for long, a line says so.
 
         1. The model's queue is full: try again, however long it takes.
         2. The model is away: try again until it has been away for `unavailable_s`.
@@ -160,6 +223,7 @@ class StoredCalls:
 
         Raises:
             RequestError: the error of the last attempt.
+            ModelNotThere: no call has reached the model yet (`CallPatience.first_contact_s`).
         """
         loop = asyncio.get_running_loop()
         away_since = None
@@ -167,22 +231,38 @@ class StoredCalls:
         failures = 0
         while True:
             try:
-                return await attempt()
+                result = await attempt()
             except Overloaded:  # 1
                 away_since = None
-            except EngineUnavailable:  # 2
+            except EngineUnavailable as error:  # 2
                 # Counted from the first such error. The call may have waited hours for a turn before.
                 away_since = loop.time() if away_since is None else away_since
                 if loop.time() - away_since >= self._patience.unavailable_s:
                     raise
+                self._wait_for(model, error, loop.time(), away_since)
             except EngineError:  # 3
                 away_since = None
                 failures += 1
                 if failures >= self._patience.attempts:
                     raise
+            else:
+                self._has_reached = True
+                self._teller.ends(f"model {model!r}")
+                return result
             self.counts.retried += 1
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))
             wait_s = min(2 * wait_s, self._patience.longest_s)
+
+    def _wait_for(self, model: str, error: EngineUnavailable, now: float, away_since: float) -> None:
+        """Say that calls wait for a model.
+
+        Raises:
+            ModelNotThere: see `retry`.
+        """
+        is_unknown = isinstance(error, ServerUnreachable) and not self._has_reached
+        if is_unknown and now - away_since >= self._patience.first_contact_s:
+            raise ModelNotThere(f"model {model!r} cannot be reached: {error.message}") from error
+        self._teller.waits(f"model {model!r}", now, error.message)
 
 
 class StoredModels:
@@ -218,8 +298,8 @@ class StoredModels:
         self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
     ) -> int:
         return await self._calls.retry(
-            lambda: self._calls.models.count_tokens(model, messages, template)
+            model, lambda: self._calls.models.count_tokens(model, messages, template)
         )
 
     async def token_ends(self, model: str, texts: Sequence[str]) -> list[list[int]]:
-        return await self._calls.retry(lambda: self._calls.models.token_ends(model, texts))
+        return await self._calls.retry(model, lambda: self._calls.models.token_ends(model, texts))

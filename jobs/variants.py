@@ -6,13 +6,15 @@ reach is lowered. So most calls of a variant are calls of the base, which are st
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from configs.errors import UserError
-from configs.schema import Layer, Proposer, Recipe, Sampling
+from configs.schema import Aggregator, Layer, Proposer, Recipe, Sampling
+
+P = TypeVar("P", Proposer, Aggregator)
 
 
 class VariantError(UserError):
@@ -163,6 +165,23 @@ def proposer_models(recipe: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(proposer.model for proposer in recipe.proposers()))
 
 
+def at_temperature(variant: Variant, temperature: float) -> Variant:
+    """The variant with one temperature for all of its proposers and its aggregator."""
+
+    def sampled(part: P) -> P:
+        return part.model_copy(
+            update={"sampling": part.sampling.model_copy(update={"temperature": temperature})}
+        )
+
+    recipe = variant.recipe
+    layers = tuple(
+        layer.model_copy(update={"proposers": tuple(map(sampled, layer.proposers))})
+        for layer in recipe.layers
+    )
+    changes = {"layers": layers, "aggregator": sampled(recipe.aggregator)}
+    return replace(variant, recipe=recipe.model_copy(update=changes))
+
+
 def _like_first(layer: Layer, model: str) -> Proposer:
     # Without the seed: with the first proposer's seed the same model would only repeat its text.
     sampling = layer.proposers[0].sampling.model_copy(update={"seed": None})
@@ -182,7 +201,9 @@ def _dump_layers(layers: Sequence[Sequence[Proposer]]) -> list[dict[str, Any]]:
 def _make_variant(recipe: Recipe, name: str, **parts: Any) -> Variant:
     """The recipe with another name and other parts, validated like a recipe from a file."""
     try:
-        return Variant(name, Recipe.model_validate(recipe.model_dump() | {"name": name} | parts))
+        # Without `access`, which may name the mixture by its own name.
+        settings = recipe.model_dump() | {"name": name, "access": {}} | parts
+        return Variant(name, Recipe.model_validate(settings))
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
         raise VariantError(f"{name!r}: {'; '.join(problems)}") from error

@@ -5,6 +5,7 @@ options in `options.py`. There is no `from __future__ import annotations` here, 
 annotation of the builder's argument.
 """
 
+import logging
 from typing import Any, cast
 
 import ray
@@ -29,6 +30,8 @@ from serve_app.assignment import ModelAssignments
 from serve_app.deployment_names import INGRESS, deployment_name
 from serve_app.deployments import AFTER_INGRESS_S, Ingress, ModelReplica
 from serve_app.options import END_S, ingress_options, model_options, replica_queue
+
+logger = logging.getLogger(__name__)
 
 
 class BuildArgs(BaseModel):
@@ -83,7 +86,10 @@ def build(args: BuildArgs) -> Application:
     recipe = args.recipe or load(args.config or "")
     if args.min_gpus:
         ray_runtime.await_gpus(args.min_gpus)
-    plan = plan_recipe(recipe, choose_cards(recipe, _find_cards(args.app)), fetch_weights)
+    cards = choose_cards(recipe, _find_cards(args.app))
+    for remark in dict.fromkeys(remark for card in cards for remark in card.remarks):
+        logger.warning("%s", remark)
+    plan = plan_recipe(recipe, cards, fetch_weights)
     nodes = ray_runtime.alive_nodes() if ray.is_initialized() else []
     across_nodes = args.follow_nodes or len(nodes) > 1
     models = {

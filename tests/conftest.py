@@ -1,5 +1,6 @@
 """One real Ray and Serve for all tests that need them; each module serves its own recipe on it."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,6 +15,13 @@ from cluster import ray_runtime
 from configs.schema import Recipe
 
 HOST = "127.0.0.1"
+
+
+def user_environment(**more: str) -> dict[str, str]:
+    """The environment of a user's shell, for commands under test: without what Ray has set in this
+    process when it was started here, which commands would inherit."""
+    own = ("RAY_", "PYTEST", "SLIMMOA_API")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)} | more
 
 
 def free_port() -> int:
@@ -66,11 +74,17 @@ def serving(http_port: int) -> Serving:
         from ray import serve
 
         from serve_app.app import BuildArgs, build
+        from serve_app.local_servers import Announcement, LocalServer
 
         with ExitStack() as stack:
+            # As `slimmoa serve` does, so that `slimmoa bench` finds the application by itself.
+            announcement = Announcement(HOST, http_port)
+            stack.callback(announcement.remove)
             graph = build(BuildArgs(recipe=recipe, follow_nodes=False, host=HOST, port=http_port))
             ray_runtime.deploy(graph, ray_runtime.APP_NAME)
             stack.callback(serve.delete, ray_runtime.APP_NAME)
+            cluster = ray_runtime.this_cluster()
+            announcement.ready(LocalServer(recipe, ray_runtime.APP_NAME, cluster))
             yield Endpoint(recipe, f"http://{HOST}:{http_port}")
 
     return serve_recipe

@@ -173,7 +173,7 @@ class LlamaCppEngine:
             return
         prompt, closed = await self._render(messages, template), reader.before_answer
         answer.begin_second(await self._alive().mark_tokens(reader.closing) if closed else 0)
-        request = second_request(prompt + closed, sampling, family, reader)
+        request = second_request(prompt + closed, sampling, family, reader, self._marks.control)
         async with aclosing(self._call(request, answer, stopping, streamed)) as deltas:
             async for delta in deltas:
                 yield delta

@@ -9,6 +9,7 @@ import xllamacpp
 from actors.engine import Share
 from actors.engines.llamacpp_log import SILENT, load_log
 from cluster.plan.gguf import read_header
+from cluster.plan.gguf_kind import why_no_text
 from cluster.plan.llamacpp_memory import batch_tokens
 from configs.llamacpp import Speculation
 from configs.models import LlamaCppModel
@@ -17,8 +18,6 @@ ALL_LAYERS = -1
 """llama.cpp's number for all layers."""
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 """llama.cpp's numbers (`llama_flash_attn_type`)."""
-POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
-"""How models of embeddings and rerankers join the states of tokens (`llama_pooling_type`)."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +44,10 @@ def require_chat_model(path: Path) -> None:
     """Raise an error if the file cannot be a model that writes text.
 
     Raises:
-        ValueError: the file is no GGUF file, or a model of embeddings or a reranker.
+        ValueError: the file is no whole GGUF file, or holds what writes no text.
     """
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ValueError("it is not a GGUF file")
-    metadata = read_header(path).metadata
-    pooling = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", 0)
-    if pooling in POOLINGS:
-        raise ValueError(f"it is a model of embeddings or a reranker ({POOLINGS[pooling]} pooling)")
+    if (why := why_no_text(read_header(path))) is not None:
+        raise ValueError(why)
 
 
 def native_params(model: LlamaCppModel, share: Share, path: Path, draft: Path | None) -> Any:

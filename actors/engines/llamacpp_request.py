@@ -1,16 +1,13 @@
 """The requests to llama.cpp's server that make it answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from actors.engine import Message
 from actors.engines.llamacpp_sampling import sampling_fields
-from actors.text.answer_reader import NOT_BLANK, AnswerReader
+from actors.text.answer_reader import BLANK, AnswerReader
 from actors.text.thinking_marks import Family
 from configs.schema import Sampling
-
-WITH_TEXT = f"root ::= {NOT_BLANK} [^\\x00]*"
-"""The grammar of a text that does not begin with a blank, and so is not blank."""
 
 
 def is_begun(messages: Sequence[Message]) -> bool:
@@ -60,18 +57,34 @@ def continuing_request(prompt: str, sampling: Sampling) -> dict[str, Any]:
     return request
 
 
+def with_text(control: Collection[str]) -> str:
+    """The grammar of a text that begins neither with a blank nor with a control token.
+
+    llama.cpp reads control tokens in grammars as their texts, so that a text of control tokens alone
+    would do, of which nothing is left. So the text cannot begin with their first characters.
+    """
+    firsts = {*BLANK, *(token[0] for token in control)}
+    escaped = "".join(f"\\U{ord(first):08X}" for first in sorted(firsts))
+    return f"root ::= [^{escaped}] [^\\x00]*"
+
+
 def second_request(
-    prompt: str, sampling: Sampling, family: Family, reader: AnswerReader
+    prompt: str,
+    sampling: Sampling,
+    family: Family,
+    reader: AnswerReader,
+    control: Collection[str],
 ) -> dict[str, Any]:
     """The request for the answer behind a thought (`AnswerReader`).
 
-    The answer does not begin with a blank, unless it has a form of its own. A further thought is ended
-    at once.
+    The answer has text (`with_text`), unless it has a form of its own. A further thought is ended at
+    once.
 
     Args:
         prompt: the whole prompt, which ends with the closed thought.
+        control: the texts of the model's control tokens.
     """
-    request = {"grammar": WITH_TEXT} | continuing_request(prompt, sampling)
+    request = {"grammar": with_text(control)} | continuing_request(prompt, sampling)
     request |= {"max_tokens": max(1, reader.room), "timings_per_token": True}
     return request | _thinking_limit(family, 1)
 

@@ -44,6 +44,7 @@ from configs.errors import (
     TemplateRefused,
 )
 from configs.schema import OpenAIHttpModel, Sampling
+from configs.urls import is_this_machine
 
 MOST_BACKOFF_S = 30.0
 """Longest wait before another attempt, in seconds, even if the server's Retry-After asks for more."""
@@ -325,6 +326,9 @@ def _proxy(server: URL) -> str | None:
     """The URL of the environment's proxy for the server; None if the server needs no proxy.
 
     aiohttp's `trust_env` does the same, but it also reads ~/.netrc at each call, and it refuses a call
-    with an Authorization header to a host that has an entry there.
+    with an Authorization header to a host that has an entry there. A server on this machine is never
+    asked through a proxy, whatever the environment says.
     """
+    if is_this_machine(str(server)):
+        return None
     return None if proxy_bypass(server.host or "") else getproxies().get(server.scheme)

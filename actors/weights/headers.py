@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 
 from actors.weights.hub import checkpoint_path, explained, saved_repository
 from actors.weights.repository import FolderDownload, download_of, small_file
-from cluster.plan.checkpoint import Checkpoint, from_metadata
+from cluster.plan.checkpoint import MODULES, Checkpoint, from_metadata
 from configs.errors import WeightsError
 from configs.weights import HubFolder
 
@@ -37,7 +37,7 @@ def headers_here(source: HubFolder) -> Checkpoint | None:
         return None
     with suppress(OSError, ValueError):
         facts = json.loads(_file(source, repository.commit).read_text("utf-8"))
-        if isinstance(facts, dict) and facts.keys() == {"config", "quantization", "tensors"}:
+        if isinstance(facts, dict) and facts.keys() == {"config", "quantization", "modules", "tensors"}:
             return _checkpoint(source, facts)
     return None
 
@@ -53,6 +53,7 @@ def fetch_headers(source: HubFolder) -> Checkpoint:
     facts = {
         "config": _json_file(found, CONFIG),
         "quantization": _json_file(found, QUANTIZATION),
+        "modules": _json_file(found, MODULES),
         "tensors": _tensor_bytes(found),
     }
     file = _file(source, found.repository.commit)
@@ -64,8 +65,8 @@ def fetch_headers(source: HubFolder) -> Checkpoint:
 
 
 def _checkpoint(source: HubFolder, facts: dict[str, Any]) -> Checkpoint:
-    tensors, config, quantization = facts["tensors"], facts["config"], facts["quantization"]
-    return from_metadata(config, tensors, quantization, name=source.hub)
+    beside = facts["quantization"], facts["modules"]
+    return from_metadata(facts["config"], facts["tensors"], *beside, name=source.hub)
 
 
 def _file(source: HubFolder, commit: str) -> Path:

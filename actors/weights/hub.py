@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import HfApi, constants, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 )
 
 from actors.weights.cache import cache_root
+from actors.weights.download import write_error
 from configs.errors import WeightsError
 from configs.weights import HubFile, HubFolder
 
@@ -116,6 +117,11 @@ def _keep(source: HubFolder, repository: Repository) -> None:
         os.replace(partial, file)
 
 
+def file_url(source: HubFile) -> str:
+    """Where the Hub has a file."""
+    return hf_hub_url(source.hub, source.file, revision=source.revision)
+
+
 def checkpoint_path(source: HubFolder, version: str) -> Path:
     """Where this machine keeps what it knows of a repository, without an ending.
 
@@ -191,7 +197,7 @@ def explain(error: Exception, source: HubFolder | HubFile) -> str:
         return f"the Hub ({endpoint}) cannot be reached: {_first_line(error)}"
     if isinstance(error, ValueError):
         return f"{endpoint} does not answer like the Hub: {_first_line(error)}"
-    return _first_line(error)
+    return write_error(error, Path(constants.HF_HUB_CACHE), "HF_HOME") or _first_line(error)
 
 
 def _explain_gate(page: str) -> str:

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.weights.absent import why_no_file
 from actors.weights.adapters import adapter_here, fetch_adapter
+from actors.weights.allowed_folders import is_allowed
 from actors.weights.choice import weights_here
 from actors.weights.download import Report, gigabytes, silent
-from actors.weights.files import cached, fetch
+from actors.weights.files import cached, fetch, here
 from actors.weights.folders import fetch_folder, find_download, folder_here, require_here
 from actors.weights.gguf_headers import fetch_gguf, gguf_known
 from actors.weights.headers import fetch_headers, headers_here
@@ -20,7 +22,7 @@ from cluster.plan.task import bundled_shape
 from configs.errors import WeightsError
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from configs.vllm import Adapter
-from configs.weights import HubFile, HubFolder, LocalFile
+from configs.weights import HubFile, HubFolder, LocalFile, LocalFolder
 
 
 def known_weights(model: VllmModel) -> Path | Checkpoint | None:
@@ -52,7 +54,7 @@ def find_here(_name: str, model: Model | Adapter) -> Path | Checkpoint | None:
     if isinstance(model, Adapter):
         return adapter_here(model.weights)
     if isinstance(model, LlamaCppModel):
-        return cached(model.weights) or gguf_known(model.weights)
+        return here(model.weights) or gguf_known(model.weights)
     return known_weights(model) if isinstance(model, VllmModel) else None
 
 
@@ -161,7 +163,7 @@ def advised_here(model: Model) -> dict[str, Any] | None:
     """
     weights: Path | None = None
     if isinstance(model, LlamaCppModel):
-        weights = cached(model.weights)
+        weights = here(model.weights)
     elif isinstance(model, VllmModel):
         weights = folder_here(model.weights, weights=False)
     return None if weights is None else advised_sampling(weights)
@@ -216,6 +218,27 @@ def learn_size(name: str, model: Model) -> None:
         find_download(name, model.weights, **_wanted(model))
 
 
+def why_not_here(model: Model) -> str:
+    """Why the paths of a model are not its weights; "" for a model that names none."""
+    sources = model.weights if isinstance(model, LlamaCppModel | VllmModel) else ()
+    causes = []
+    for source in sources:
+        if isinstance(source, LocalFolder):
+            causes.append(f"{source.path}: {_why_no_folder(source)}")
+        elif isinstance(source, LocalFile):
+            absent = [Path(p.path) for p in source.pieces if not Path(p.path).is_file()]
+            causes += [f"{path}: {why_no_file(path)}" for path in absent]
+    return "; ".join(causes)
+
+
+def _why_no_folder(source: LocalFolder) -> str:
+    try:
+        require_here(source)
+    except (WeightsError, OSError) as error:
+        return str(error)
+    return "something of it is missing"
+
+
 def weights_states(recipe: Recipe) -> dict[str, WeightsState]:
     """`weights_state` of each model that has weights."""
     states = {name: weights_state(model) for name, model in recipe.models.items()}
@@ -245,7 +268,7 @@ def weights_state(model: Model) -> WeightsState | None:
 
 def _state_of_files(models: list[LlamaCppModel]) -> WeightsState:
     """Whether the files of all these models are here, and their bytes if all of them are known."""
-    paths = [cached(model.weights) for model in models]
+    paths = [here(model.weights) for model in models]
     sizes = [_bytes_of_file(model, path) for path, model in zip(paths, models, strict=True)]
     can_fetch = all(
         path is not None or not all(isinstance(source, LocalFile) for source in model.weights)
@@ -307,13 +330,12 @@ def _ask_header(name: str, model: LlamaCppModel) -> Checkpoint | None:
 
 
 def _find_file(name: str, model: LlamaCppModel) -> Path | None:
-    if (file := cached(model.weights)) is not None:
+    if (file := here(model.weights)) is not None:
         return file
     local = [source for source in model.weights if isinstance(source, LocalFile)]
-    absent = [
-        [piece.path for piece in source.pieces if not Path(piece.path).is_file()] for source in local
-    ]
-    if len(local) < len(model.weights) or not all(absent):
+    if len(local) < len(model.weights):
         return None
-    causes = "; ".join(f"{path}: there is no such file" for paths in absent for path in paths)
+    paths = [Path(piece.path) for source in local for piece in source.pieces]
+    absent = [path for path in paths if not (path.is_file() and is_allowed(path))]
+    causes = "; ".join(f"{path}: {why_no_file(path)}" for path in absent)
     raise WeightsError(f"how large model {name!r} is cannot be told: {causes}", model=name)

@@ -4,10 +4,8 @@ A name is a path of this machine, or one that `hub_names.py` takes apart. Nothin
 files is fetched.
 """
 
-import json
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,19 @@ from typing import Any
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from actors.weights.cache import cache_root
+from actors.weights.chat_templates import (
+    TEMPLATE_FILE,
+    TEMPLATE_FILES,
+    folder_template,
+    template_in_json,
+)
 from actors.weights.choice import weights_here
-from actors.weights.gguf_headers import fetch_gguf, fetch_header
+from actors.weights.folders import folder_here
+from actors.weights.gguf_headers import GGUF_TEMPLATE, fetch_gguf, fetch_header
 from actors.weights.headers import fetch_headers, headers_here
 from actors.weights.hub import HTTP_ERROR, Repository, ask_hub, saved_repository
 from actors.weights.hub_names import HubName, choose_gguf, nearest, parse_hub_name
-from actors.weights.repository import FolderDownload, small_file
+from actors.weights.repository import FolderDownload, repository_here, small_file
 from cluster.plan.checkpoint import Checkpoint, from_folder, from_gguf, from_shapes, shapes
 from cluster.plan.gguf import read_header
 from configs.errors import WeightsError
@@ -36,9 +41,6 @@ from configs.weights import (
     part_names,
 )
 
-TEMPLATE_FILE = "chat_template.jinja"
-TOKENIZER_FILE = "tokenizer_config.json"
-GGUF_TEMPLATE = "tokenizer.chat_template"
 HASH = re.compile("[0-9a-f]{32,}")
 """The name of a file in a cache, which tells nothing."""
 
@@ -95,21 +97,13 @@ def _local(asked: str, path: Path) -> NamedModel:
         path = path / choose_gguf(names, HubName(str(path)))
     if path.is_dir():
         weights_here(path)
-        template = _folder_template(path)
+        template = folder_template(path)
         return NamedModel(asked, path.name, LocalFolder(path=str(path)), from_folder(path), template)
     checkpoint = from_gguf(path)
     metadata = read_header(path).metadata
     label = _text(metadata.get("general.name")) if HASH.fullmatch(path.stem) else path.stem
     template = _text(metadata.get(GGUF_TEMPLATE))
     return NamedModel(asked, label or path.stem, LocalFile(path=str(path)), checkpoint, template)
-
-
-def _folder_template(folder: Path) -> str:
-    if (folder / TEMPLATE_FILE).is_file():
-        return (folder / TEMPLATE_FILE).read_text("utf-8", "replace")
-    if (folder / TOKENIZER_FILE).is_file():
-        return _of_tokenizer((folder / TOKENIZER_FILE).read_text("utf-8", "replace"))
-    return ""
 
 
 def _at_hub(asked: str, name: HubName) -> NamedModel:
@@ -123,7 +117,7 @@ def _at_hub(asked: str, name: HubName) -> NamedModel:
     try:
         if _means_gguf(name, repository):
             return _hub_file(asked, name, repository)
-        return _hub_folder(asked, HubFolder(hub=name.hub, revision=repository.commit))
+        return _hub_folder(asked, HubFolder(hub=name.hub, revision=repository.commit), repository)
     except WeightsError as error:
         raise _in_words(error, asked, name.hub) from error
 
@@ -153,42 +147,36 @@ def _hub_file(asked: str, name: HubName, repository: Repository) -> NamedModel:
     return NamedModel(asked, name.hub.split("/")[1], source, checkpoint, _text(template))
 
 
-def _hub_folder(asked: str, source: HubFolder) -> NamedModel:
-    checkpoint = headers_here(source) or fetch_headers(source)
-    repository = saved_repository(source) or ask_hub(source)
+def _hub_folder(asked: str, source: HubFolder, repository: Repository) -> NamedModel:
+    here = folder_here([source])
+    checkpoint = headers_here(source) if here is None else from_folder(here)
+    if checkpoint is None:
+        checkpoint = fetch_headers(source)
+        repository = saved_repository(source) or repository
     found = FolderDownload(source, repository, (), ())
     return NamedModel(asked, source.hub.split("/")[1], source, checkpoint, _hub_template(found))
 
 
 def _hub_template(found: FolderDownload) -> str:
-    for file in (TEMPLATE_FILE, TOKENIZER_FILE):
+    for file in TEMPLATE_FILES:
         if file in found.repository.files:
             text = small_file(found.source, found.repository, file).read_text("utf-8", "replace")
-            template = text if file == TEMPLATE_FILE else _of_tokenizer(text)
+            template = text if file == TEMPLATE_FILE else template_in_json(text)
             if template:
                 return template
     return ""
 
 
 def _repository(source: HubFolder) -> Repository:
-    """The files of a repository: as the Hub says, or as it said the last time if it does not answer."""
+    """The files of a repository: as the Hub says; if it does not answer, as it said the last time, or
+    those that the cache of its client has."""
     try:
         return ask_hub(source)
     except WeightsError as error:
-        if _is_unreachable(error) and (saved := saved_repository(source)) is not None:
-            return saved
-        raise
-
-
-def _of_tokenizer(text: str) -> str:
-    """The chat template in a tokenizer's configuration; the default one if there are several."""
-    with suppress(ValueError, AttributeError):
-        template: Any = json.loads(text).get("chat_template", "")
-        if isinstance(template, list):
-            named = {each.get("name"): each.get("template") for each in template}
-            template = named.get("default", "")
-        return _text(template)
-    return ""
+        known = saved_repository(source) or repository_here(source) if _is_unreachable(error) else None
+        if known is None:
+            raise
+        return known
 
 
 def _text(value: Any) -> str:

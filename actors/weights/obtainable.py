@@ -4,8 +4,9 @@ from pathlib import Path
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
+from actors.weights.absent import why_no_file
 from actors.weights.download import require_space
-from actors.weights.files import cached
+from actors.weights.files import here
 from actors.weights.hub import HUB_PROBE_S, first_answer
 from actors.weights.lookup import find_downloads, weights_states
 from configs.errors import WeightsError
@@ -27,9 +28,9 @@ def require_obtainable(recipe: Recipe) -> None:
         return
     needed = 0
     for name, model in recipe.models.items():
-        if isinstance(model, LlamaCppModel) and cached(model.weights) is None:
+        if isinstance(model, LlamaCppModel) and here(model.weights) is None:
             needed += _file_bytes(name, model)
-    require_space(needed, Path(constants.HF_HUB_CACHE), "SLIMMOA_CACHE")
+    require_space(needed, Path(constants.HF_HUB_CACHE), "HF_HOME")
     find_downloads(recipe)
 
 
@@ -64,5 +65,6 @@ def _file_bytes(name: str, model: LlamaCppModel) -> int:
 
 
 def _require_file(source: LocalFile) -> None:
-    if not Path(source.path).is_file():
-        raise WeightsError(f"{source.path}: there is no such file")
+    for piece in source.pieces:
+        if not Path(piece.path).is_file():
+            raise WeightsError(f"{piece.path}: {why_no_file(Path(piece.path))}")

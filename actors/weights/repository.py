@@ -4,12 +4,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 
+from actors.weights.blobs import blob_path, repository_folder
 from actors.weights.choice import index_files, small_files, weight_files
 from actors.weights.download import arrived_bytes, require_space
-from actors.weights.hub import Repository, ask_hub, explained, saved_repository
+from actors.weights.hub import (
+    SHA256,
+    HubEntry,
+    Repository,
+    ask_hub,
+    explained,
+    saved_repository,
+)
 from cluster.plan.safetensors import INDEX
 from configs.errors import WeightsError
 from configs.weights import HubFolder
@@ -78,6 +85,23 @@ def _indexed(source: HubFolder, repository: Repository) -> frozenset[str] | None
     return index_files(small_file(source, repository, INDEX).read_text("utf-8"))
 
 
+def repository_here(source: HubFolder) -> Repository | None:
+    """The files of a repository that are in the cache of the Hub's client; None if there are none."""
+    try:
+        found = snapshot_download(
+            source.hub, revision=source.revision, allow_patterns=[], local_files_only=True
+        )
+    except (OSError, ValueError):  # as the client says that it has no snapshot of this revision
+        return None
+    folder, files = Path(found), {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            name = file.resolve().name
+            sha256 = name if SHA256.fullmatch(name) else None
+            files[file.relative_to(folder).as_posix()] = HubEntry(file.stat().st_size, sha256)
+    return Repository(folder.name, files) if files else None
+
+
 def small_file(source: HubFolder, repository: Repository, name: str) -> Path:
     """Fetch one small file of a repository into the cache, where a later download finds it.
 
@@ -86,17 +110,6 @@ def small_file(source: HubFolder, repository: Repository, name: str) -> Path:
     """
     commit = repository.commit
     return Path(explained(source, lambda: hf_hub_download(source.hub, name, revision=commit)))
-
-
-def blob_path(source: HubFolder, sha256: str) -> Path:
-    """Where the Hub's client keeps a large file: below its checksum ("Understand caching" in the docs
-    of huggingface_hub). A snapshot of the repository has links to such files."""
-    return repository_folder(source) / "blobs" / sha256
-
-
-def repository_folder(source: HubFolder) -> Path:
-    """Where the Hub's client keeps all of a repository."""
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=source.hub, repo_type="model")
 
 
 def require_space_for(downloads: Collection[FolderDownload]) -> None:

@@ -1,4 +1,4 @@
-"""Split GGUF files in the cache, where files have no names: links give the parts their names again.
+"""Split GGUF files whose parts do not lie side by side under their own names: links give them these.
 
 llama.cpp is given the first part, and looks for the others beside it by their names
 (`llama_split_path` in its include/llama.h).
@@ -38,16 +38,19 @@ def link_parts(source: WeightsSource, files: Sequence[Path]) -> Path:
             link.parent.mkdir(parents=True, exist_ok=True)
             fresh = link.with_name(f"{link.name}.{os.getpid()}")
             fresh.unlink(missing_ok=True)
-            fresh.symlink_to(Path("..", file.name))
+            fresh.symlink_to(file.absolute())
             os.replace(fresh, link)
     return _links(source, files)[0]
 
 
 def _links(source: WeightsSource, files: Sequence[Path]) -> list[Path]:
-    """The paths by which an engine reads the pieces. Only parts from the Hub need links."""
+    """The paths by which an engine reads the pieces. Parts that lie side by side under their own names,
+    as in a folder of this machine or a snapshot of the Hub, need no links."""
     if not isinstance(source, HubFile) or len(files) == 1:
         return list(files)
-    names = "\n".join(file.name for file in files)
-    folder = cache_folder() / (hashlib.sha256(names.encode()).hexdigest()[:32] + SUFFIX)
-    pieces = source.pieces
-    return [folder / Path(piece.file).name for piece in pieces]
+    names = [Path(piece.file).name for piece in source.pieces]
+    if [file.name for file in files] == names and len({file.parent for file in files}) == 1:
+        return list(files)
+    text = "\n".join(str(file) for file in files)
+    folder = cache_folder() / (hashlib.sha256(text.encode()).hexdigest()[:32] + SUFFIX)
+    return [folder / name for name in names]

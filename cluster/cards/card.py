@@ -7,13 +7,12 @@ this machine, and `tensor_parallel.py` joins GPUs into wider cards.
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
+
+from cluster.cards.limits import core_limit, memory_limit
 
 MIB = 1 << 20
 GIB = 1 << 30
-CGROUP = Path("/sys/fs/cgroup")
-"""Folder with the limits of a container (control groups, version 2)."""
 
 Kind = Literal["gpu", "cpu"]
 
@@ -53,35 +52,42 @@ class Card:
     """Numbers, on that machine, of the GPUs that form the card."""
     host_bytes: int | None = None
     """RAM, in bytes, of the machine that has the card."""
+    is_exclusive: bool = False
+    """Whether the card lets only one process use it at a time (compute mode Exclusive)."""
+    remarks: tuple[str, ...] = ()
+    """What a person should know of how the card was found, a sentence each without its full stop."""
 
 
 def this_machine() -> Card:
     """The CPU of this machine as a card: the cores and the RAM that this process may use."""
-    cores = [len(_usable_cores())]
-    match _limits("cpu.max"):
-        case [int(quota), int(period)]:
-            cores.append(max(1, quota // period))
-    memory = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits("memory.max")]
+    cores, memory, remarks = len(_usable_cores()), physical_memory(), []
+    if (fewer := core_limit()) is not None and fewer.value < cores:
+        remarks.append(f"{fewer.value} of {cores} cores may be used: the limit in {fewer.file}")
+        cores = fewer.value
+    if (less := memory_limit()) is not None and less.value < memory:
+        remarks.append(
+            f"{less.value / GIB:.1f} of {memory / GIB:.1f} GiB of RAM may be used: the limit in "
+            f"{less.file}"
+        )
+        memory = less.value
     return Card(
         name="cpu",
-        total_bytes=min(memory),
-        cores=min(cores),
+        total_bytes=memory,
+        cores=cores,
         bandwidth=CPU_BANDWIDTH,
-        flops=min(cores) * CPU_FLOPS_PER_CORE,
+        flops=cores * CPU_FLOPS_PER_CORE,
         node=socket.gethostname(),
-        host_bytes=min(memory),
+        host_bytes=memory,
+        remarks=tuple(remarks),
     )
+
+
+def physical_memory() -> int:
+    """Bytes of RAM of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _usable_cores() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))  # macOS has no affinity
-
-
-def _limits(file: str) -> list[int]:
-    """The numbers in a cgroup file. Empty if the file says "max" (no limit) or does not exist."""
-    try:
-        return [int(word) for word in (CGROUP / file).read_text("ascii").split()]
-    except (OSError, ValueError):
-        return []

@@ -1,119 +1,144 @@
-"""Cards by name, so that a plan can be made for cards that are not here: `--card A100-80GB`.
+"""Finds a card by its name: as people write it, or as a driver gives it.
 
-A card's memory here is the total that CUDA reports, because plans have to fit into that: the lowest
-figure in error messages and start-up logs of public issue threads, rounded down. A card with ECC on has
-less memory than with ECC off. Bandwidths and dense bf16 operations (fp32 accumulation, no sparsity)
-are from NVIDIA's data sheets and architecture white papers; a GeForce card has twice its 32-bit rate.
-
-The catalog has no cards older than Ampere: vLLM 0.33 is not built for Volta, and Turing has no bf16. It
-has no GB10 (DGX Spark) either, because sleeping frees nothing in a memory that the host shares.
+`RTX 3090`, `rtx3090`, `3090`, `A100 80GB`, `a100-80` and `NVIDIA GeForce RTX 4060 Ti` all name a card
+of `known_cards.py`, so that a plan can be made for cards that are not here: `--card "RTX 3090"`.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 from cluster.cards.card import GIB, Card
+from cluster.cards.known_cards import CARDS, UNIFIED
 from configs.errors import UserError
+from configs.known_keys import nearest_words
 
-PCIE4 = 31.5e9
-"""Bytes per second of PCIe 4 x16 in one direction."""
-PCIE4_X8 = PCIE4 / 2
-"""The same with eight lanes."""
-PCIE5 = 63e9
-"""Bytes per second of PCIe 5 x16 in one direction."""
-NVLINK_C2C = 450e9
-"""Bytes per second from a Grace CPU's RAM to its GPU, in one direction (GH200 data sheet)."""
-NEUTRAL = {"nvidia", "geforce", "generation", "blackwell", "workstation", "edition", "hbm3", "ac"}
+__all__ = ["CARDS", "UnknownCard", "card_by_name", "find_similar"]
+
+NEUTRAL = {
+    *("nvidia", "geforce", "generation", "blackwell", "workstation", "edition", "hbm3", "ac"),
+    *("tesla", "gpu"),
+}
 """Words in a driver's name of a card that do not tell one kind of card from another."""
+NOISE = re.compile(
+    r"nvidia|geforce|tesla|graphics|gpu|generation|edition|workstation|blackwell|lovelace|ampere|hopper"
+    r"|sxm\d?|hbm\d\w?|gddr\d\w?"
+)
+"""Words that people add to a card's name."""
+GLUED = re.compile(r"nvidia|geforce|tesla")
+"""Those that they also write without a space (`GeForceRTX3090`)."""
+PRODUCTS = {"dgxspark": "GB10", "spark": "GB10"}
+"""Names of machines that have one card."""
+SIZES = (6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 80, 94, 96, 128, 141, 192, 288)
+"""GB of memory that cards are sold with."""
 SAME_MEMORY = 0.9
 """Two cards of one name are alike if the smaller memory is at least this share of the larger. ECC takes
 7 % of it; the RTX 3060 of 8 GB, which is slower, has two thirds of the memory of the one of 12 GB."""
+UNIFIED_SHARE = 0.75
+"""Share of a memory that GPU and CPU have in common which counts as the GPU's. The rest is for the
+engines' processes and for the weights of models that sleep, which the plan counts as host RAM."""
+SHOWN = 5
+"""Most similar names that a message has."""
+ELSEWHERE = (
+    (
+        r"(amd)?(radeon|instinct)?(pro)?(mi\d{2,3}\w*|rx\d{4}\w*|w\d{4}|strix\w*|ryzen\w*)|amd\w*|radeon\w*",
+        "is made by AMD, and models run on NVIDIA's cards here, or on a CPU. To use an AMD card, run "
+        "a server such as llama-server on it yourself, and name that server in the recipe (engine: "
+        "openai_http)",
+    ),
+    (
+        r"(apple)?m[1-5](pro|max|ultra)?\d*(gb)?|apple\w*|mac\w*|metal|mps",
+        "is made by Apple, and models of llama.cpp run on a Mac's CPU here: leave the card out, or "
+        "give its "
+        "RAM with `slimmoa presets --ram`",
+    ),
+    (
+        r"(intel)?arc\w*|b5[78]0|a7[57]0|gaudi\d*|intel\w*|xpu|habana",
+        "is made by Intel, and models run on NVIDIA's cards here, or on a CPU. To plan for the CPU, "
+        "leave the card out; to use the card, run a server on it yourself, and name that server in "
+        "the recipe (engine: openai_http)",
+    ),
+    (
+        r"tpu\w*|trainium\d*|inferentia\d*|groq\w*|cerebras\w*",
+        "is no GPU of NVIDIA, and only those run models here",
+    ),
+    (
+        r"(p|k|m)(4|6|10|40|60|80|100|2000|4000|6000)|gtx?\d{3,4}\w*|titan\w*|1[06][3-8]0(ti)?",
+        "is older than what vLLM is built for (compute capability 7.5), so the catalog does not have "
+        "it. llama.cpp can use it: run this on the machine that has the card, and leave --card out",
+    ),
+    (
+        r"cpu|none|ram|host",
+        "is no GPU: leave the card out to plan for this machine; `slimmoa presets --ram GB` looks at "
+        "another",
+    ),
+)
+"""Cards that cannot be planned for, by a pattern of their names, and why."""
 
 
 class UnknownCard(UserError):
     """The catalog has no card of this name."""
 
 
-def _card(
-    name: str, gib: float, gigabytes_s: float, teraflops: float, *, link: float, capability: str
-) -> Card:
-    return Card(
-        name=name,
-        total_bytes=int(gib * GIB),
-        kind="gpu",
-        bandwidth=gigabytes_s * 1e9,
-        flops=teraflops * 1e12,
-        link=link,
-        capability=capability,
-    )
-
-
-CARDS = {
-    card.name: card
-    for card in (
-        # A100 data sheet (2021): 1,555 and 2,039 GB/s (SXM; PCIe 1,935), 312 TFLOPS.
-        # CUDA: 39.45; 79.14.
-        _card("A100-40GB", 39.4, 1555, 312, link=PCIE4, capability="8.0"),
-        _card("A100-80GB", 79.1, 2039, 312, link=PCIE4, capability="8.0"),
-        # H100 and H200 data sheets, SXM: 3.35 and 4.8 TB/s, 989 TFLOPS. CUDA: 79.19; 139.72.
-        _card("H100-80GB", 79.1, 3350, 989, link=PCIE5, capability="9.0"),
-        _card("H200-141GB", 139.7, 4800, 989, link=PCIE5, capability="9.0"),
-        # The same data sheets, PCIe and NVL. H20: press. GH200 data sheet, HBM3. CUDA: 79.19; 93.00
-        # (VACE#56); the H200 NVL as the H200, for no log was found; 95.00; 94.50.
-        _card("H100-PCIe-80GB", 79.1, 2000, 756, link=PCIE5, capability="9.0"),
-        _card("H100-NVL-94GB", 92.9, 3938, 835, link=PCIE5, capability="9.0"),
-        _card("H200-NVL-141GB", 139.7, 4800, 835, link=PCIE5, capability="9.0"),
-        _card("H20-96GB", 94.9, 4000, 148, link=PCIE5, capability="9.0"),
-        _card("GH200-96GB", 94.4, 4000, 989, link=NVLINK_C2C, capability="9.0"),
-        # Blackwell architecture brief: 8 TB/s, 2.25 PFLOPS; 180 GB of memory for programs. B300: the
-        # same bandwidth and, in bf16, the same operations (HGX data sheet). CUDA: 178; 267.69.
-        _card("B200-180GB", 178.0, 8000, 2250, link=PCIE5, capability="10.0"),
-        _card("B300-288GB", 267.6, 8000, 2250, link=PCIE5, capability="10.3"),
-        # L40S, L40, L4, A40, A30, A10 data sheets. CUDA: 44.34 to 44.67 for 48 GB with ECC, which the
-        # A40 has as well (44.34 in a log of vLLM); 23.50; 22.18.
-        _card("L40S", 44.3, 864, 362, link=PCIE4, capability="8.9"),
-        _card("L40", 44.3, 864, 181, link=PCIE4, capability="8.9"),
-        _card("L4", 22.0, 300, 121, link=PCIE4, capability="8.9"),
-        _card("A40", 44.3, 696, 149.7, link=PCIE4, capability="8.6"),
-        _card("A30", 23.5, 933, 165, link=PCIE4, capability="8.0"),
-        _card("A10", 22.1, 600, 125, link=PCIE4, capability="8.6"),
-        # A10G is Amazon's: 600 GB/s and 70 TFLOPS (EC2 G5 documentation), not the A10's 125.
-        _card("A10G", 22.0, 600, 70, link=PCIE4, capability="8.6"),
-        # RTX A6000, A5000, 6000 Ada and PRO 6000 data sheets. With ECC on: 46,068 MiB in nvidia-smi and
-        # 44.43 in CUDA (MTVCrafter#21); with ECC off 47.4. A5000: no log was found, as the A10.
-        _card("RTX-A6000", 44.4, 768, 154.8, link=PCIE4, capability="8.6"),
-        _card("RTX-A5000", 22.1, 768, 111, link=PCIE4, capability="8.6"),
-        _card("RTX-6000-Ada", 44.4, 960, 364, link=PCIE4, capability="8.9"),
-        # The three editions have 94.96 to 95.01 in CUDA; Max-Q and Server run at lower clocks.
-        _card("RTX-PRO-6000", 94.9, 1792, 503, link=PCIE5, capability="12.0"),
-        _card("RTX-PRO-6000-Max-Q", 94.9, 1792, 440, link=PCIE5, capability="12.0"),
-        _card("RTX-PRO-6000-Server", 94.9, 1597, 480, link=PCIE5, capability="12.0"),
-        # GeForce: Ampere, Ada and Blackwell white papers. CUDA: 11.63; 23.53; 15.57 to 15.60 (Ada of
-        # 16 GB); 23.58; 15.46 (Blackwell of 16 GB); 31.37. An RTX 4060 Ti has eight lanes of PCIe.
-        _card("RTX-3060-12GB", 11.6, 360, 25.5, link=PCIE4, capability="8.6"),
-        _card("RTX-3090", 23.5, 936, 71, link=PCIE4, capability="8.6"),
-        _card("RTX-4060-Ti-16GB", 15.5, 288, 44.1, link=PCIE4_X8, capability="8.9"),
-        _card("RTX-4070-Ti-SUPER", 15.5, 672, 88.2, link=PCIE4, capability="8.9"),
-        _card("RTX-4080", 15.5, 717, 97.5, link=PCIE4, capability="8.9"),
-        _card("RTX-4080-SUPER", 15.5, 736, 104.4, link=PCIE4, capability="8.9"),
-        _card("RTX-4090", 23.5, 1008, 165.2, link=PCIE4, capability="8.9"),
-        _card("RTX-5070-Ti", 15.4, 896, 87.9, link=PCIE5, capability="12.0"),
-        _card("RTX-5080", 15.4, 960, 112.6, link=PCIE5, capability="12.0"),
-        _card("RTX-5090", 31.3, 1792, 209.5, link=PCIE5, capability="12.0"),
-    )
-}
-
-
 def card_by_name(name: str, index: int = 0) -> Card:
-    """The catalog's card of that name (in upper or lower case), as GPU number `index` of a machine.
+    """The card that a person means by a name, as GPU number `index` of a machine.
+
+    Case, spaces, hyphens and NOISE do not matter; `RTX 4060 Ti 16GB`, `4060ti-16` and
+    `rtx_4060_ti_16g` are one card. Where a name has several sizes of memory, and none is said, the
+    first of the catalog is meant.
 
     Raises:
-        UnknownCard: the catalog has no such card; the message lists all names.
+        UnknownCard: the catalog has no such card; the message says why, or names what is similar,
+            or all cards.
     """
-    for known, card in CARDS.items():
-        if known.casefold() == name.casefold():
-            return replace(card, indices=(index,))
-    raise UnknownCard(f"no card {name!r} in the catalog; it has: {', '.join(CARDS)}")
+    if (card := _aliases().get(_plain(name))) is not None:
+        return _as_gpu(card, index)
+    if count := re.match(r"\s*(\d+)\s*[xX*]\s*(?=[A-Za-z])", name):
+        rest = name[count.end() :].strip()
+        raise UnknownCard(f"{name!r} names several cards; name the card once for each: {rest}, {rest}")
+    for pattern, why in ELSEWHERE:
+        if re.fullmatch(pattern, _plain(name)):
+            raise UnknownCard(f"{name!r} {why}")
+    similar = nearest_words(name, tuple(CARDS), SHOWN)
+    known = f"similar are {', '.join(similar)}" if similar else f"it has: {', '.join(CARDS)}"
+    raise UnknownCard(f"no card {name!r:.80} in the catalog; {known}")
+
+
+def _as_gpu(card: Card, index: int) -> Card:
+    if card.name not in UNIFIED:
+        return replace(card, indices=(index,))
+    share = int(UNIFIED_SHARE * card.total_bytes)
+    host = card.total_bytes - share
+    return replace(card, indices=(index,), total_bytes=share, host_bytes=host)
+
+
+@cache
+def _aliases() -> dict[str, Card]:
+    """The cards by all of their names. A card's own name comes before another card's short form, and of
+    equal short forms the first card of the catalog has it."""
+    found = {_plain(card.name): card for card in CARDS.values()}
+    found |= {name: CARDS[card] for name, card in PRODUCTS.items()}
+    for card in CARDS.values():
+        base = _plain(re.sub(r"-\d+GB", "", card.name))
+        for size in ("", *_sizes(card)):
+            for form in (base + size, (base + size).removeprefix("rtx")):
+                found.setdefault(form, card)
+    return found
+
+
+def _sizes(card: Card) -> Iterator[str]:
+    """The memory of a card as people write it: the number in its name, or that of its sellers."""
+    named = re.search(r"-(\d+)GB", card.name)
+    sold = next(size for size in SIZES if size >= card.total_bytes / GIB)
+    for size in {int(named[1]) if named else sold, sold}:
+        yield from (f"{size}", f"{size}g", f"{size}gb", f"{size}gib")
+
+
+def _plain(name: str) -> str:
+    """A name's letters and digits alone, without the words that people add."""
+    words = re.split(r"[^a-z0-9]+", name.casefold())
+    return GLUED.sub("", "".join(word for word in words if not NOISE.fullmatch(word)))
 
 
 def find_similar(driver_name: str, total_bytes: int) -> Card | None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from cluster.cards.card import GIB
 from cluster.cards.detect import VARIABLE
-from cluster.cards.nvml import open_nvml, read_memory
+from cluster.cards.nvml import NvmlFailed, open_nvml, read_memory
 
 LONGEST_S = 60.0
 """Most seconds to wait for memory. A process that has tens of gigabytes to free takes some seconds."""
@@ -51,13 +51,17 @@ class NvmlMeter:
 
 
 def _read_free(gpus: Sequence[int]) -> list[int] | None:
-    with open_nvml() as nvml:
-        if nvml is None:
-            return None
-        try:
-            return [read_memory(nvml, nvml.nvmlDeviceGetHandleByIndex(n)).free for n in gpus]
-        except nvml.NVMLError:
-            return None  # the engine's own start or wake will say what is wrong with the GPU
+    try:
+        with open_nvml() as nvml:
+            if nvml is None:
+                return None
+            try:
+                found = [read_memory(nvml, nvml.nvmlDeviceGetHandleByIndex(n)) for n in gpus]
+            except nvml.NVMLError:
+                return None  # the engine's own start or wake will say what is wrong with the GPU
+    except NvmlFailed:
+        return None
+    return None if None in found else [memory.free for memory in found if memory is not None]
 
 
 class CardFull(Exception):

@@ -48,6 +48,8 @@ def _join_group(group: Sequence[Card]) -> Card:
         flops=first.flops and width * first.flops,
         link=first.link and width * first.link,
         indices=tuple(n for card in group for n in card.indices),
+        is_exclusive=any(card.is_exclusive for card in group),
+        remarks=tuple(dict.fromkeys(remark for card in group for remark in card.remarks)),
     )
 
 

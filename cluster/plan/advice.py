@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.cards.card import Card
-from cluster.cards.catalog import CARDS
+from cluster.cards.known_cards import CARDS, is_advised
 from cluster.plan.checkpoint import Checkpoint
 from cluster.plan.footprint import kv_cache_tokens
 from cluster.plan.task import PlanningTask
@@ -90,6 +90,7 @@ def _other_cards(task: PlanningTask) -> Iterator[Advice]:
     catalog = [
         replace(card, node=largest.node, host_bytes=largest.host_bytes)
         for card in sorted(CARDS.values(), key=lambda card: card.total_bytes)
+        if is_advised(card)
     ]
     more = _first_that_fits(task, [largest], WIDTHS[1:])
     one = _first_that_fits(task, catalog, WIDTHS[:1])

@@ -88,12 +88,16 @@ class CardFill:
 
     def can_hold_resident(self, replica: ReplicaToPlace) -> bool:
         """Whether the card is of the replica's kind and has room for the replica as a resident."""
-        return replica.kind == self.card.kind and self.free_bytes(self.turns) >= replica.needs.peak
+        return self._takes(replica) and self.free_bytes(self.turns) >= replica.needs.peak
 
     def can_hold_in_turns(self, replica: ReplicaToPlace) -> bool:
         """Whether the card is of the replica's kind and its slot of turns has room for the replica."""
         turns = [*self.turns, self.as_member(replica)]
-        return replica.kind == self.card.kind and self.free_bytes(turns) >= 0
+        return self._takes(replica) and self.free_bytes(turns) >= 0
+
+    def _takes(self, replica: ReplicaToPlace) -> bool:
+        """Whether the card is of the replica's kind, and lets one more process use it."""
+        return replica.kind == self.card.kind and not (self.card.is_exclusive and self.replicas)
 
     def as_member(self, replica: ReplicaToPlace) -> ReplicaToPlace:
         """The replica as a member of the slot of turns.

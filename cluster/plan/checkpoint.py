@@ -13,7 +13,9 @@ from typing import Any
 
 from cluster.plan.checkpoint_facts import Attention, Checkpoint
 from cluster.plan.config_keys import BadConfig
+from cluster.plan.config_kind import why_no_chat
 from cluster.plan.config_shape import config_checkpoint
+from cluster.plan.file_kind import START_BYTES, foreign
 from cluster.plan.gguf import NotGguf, read_whole_header
 from cluster.plan.gguf_shape import gguf_checkpoint
 from cluster.plan.safetensors import folder_tensors
@@ -36,6 +38,10 @@ CONFIG = "config.json"
 """The file in which a checkpoint tells its shape."""
 QUANT_CONFIG = "hf_quant_config.json"
 """The file in which checkpoints of modelopt tell how they are quantized."""
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+"""Files of a tokenizer, which git-lfs keeps elsewhere as it does weights."""
+MODULES = "modules.json"
+"""The file in which a model of embeddings tells its parts."""
 LONGEST_JSON = 64 * 2**20
 """Bytes of the longest configuration that is read. Those on the Hub have less than 1 MB."""
 OUTPUTS = ("lm_head", "embed_out", "output_layer.weight")
@@ -57,14 +63,24 @@ def from_folder(folder: Path) -> Checkpoint:
     try:
         config = _read_json(folder / CONFIG)
         beside = _read_json(folder / QUANT_CONFIG) if (folder / QUANT_CONFIG).is_file() else None
+        modules = _read_json(folder / MODULES) if (folder / MODULES).is_file() else None
         tensors = folder_tensors(folder)
+        for name in TOKENIZERS:
+            if (file := folder / name).is_file():
+                with file.open("rb") as data:
+                    _require_no_stand_in(name, data.read(START_BYTES), file.stat().st_size)
     except (OSError, ValueError, RecursionError) as error:
         raise UnknownCheckpoint(f"cannot understand the model in {folder.name!r}: {error}") from error
-    return from_metadata(config, tensors, beside, name=folder.name)
+    return from_metadata(config, tensors, beside, modules, name=folder.name)
 
 
 def from_metadata(
-    config: Any, tensors: Mapping[str, int], quant_config: Any = None, *, name: str = CONFIG
+    config: Any,
+    tensors: Mapping[str, int],
+    quant_config: Any = None,
+    modules: Any = None,
+    *,
+    name: str = CONFIG,
 ) -> Checkpoint:
     """Make a checkpoint from a config.json and the bytes of each tensor, without a folder.
 
@@ -72,6 +88,7 @@ def from_metadata(
         config: the parsed config.json.
         tensors: bytes of each tensor by its name, as the headers of the safetensors files tell.
         quant_config: the parsed hf_quant_config.json; None if there is none.
+        modules: the parsed modules.json; None if there is none.
         name: the model's name, for errors.
 
     Raises:
@@ -86,6 +103,8 @@ def from_metadata(
     try:
         if sum(tensors.values()) <= 0:
             raise BadConfig("its tensors have no bytes")
+        if (why := why_no_chat(config, modules)) is not None:
+            raise BadConfig(why)
         return config_checkpoint(
             config, sum(tensors.values()), lookup, quant_config, tuple(tensors.values())
         )
@@ -153,4 +172,13 @@ def _read_json(file: Path) -> Any:
     size = file.stat().st_size
     if size > LONGEST_JSON:
         raise ValueError(f"{file.name!r} has {size} bytes, too many for a configuration")
-    return json.loads(file.read_bytes())
+    text = file.read_bytes()
+    _require_no_stand_in(file.name, text, size)
+    return json.loads(text)
+
+
+def _require_no_stand_in(name: str, start: bytes, size: int) -> None:
+    """Raise ValueError if a small file is empty, a pointer of git-lfs, or a web page."""
+    what = foreign(start[:START_BYTES], size)
+    if what is not None and start.lstrip()[:1] not in (b"{", b"["):
+        raise ValueError(f"{name!r}: {what}")

@@ -13,8 +13,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from cluster.plan.file_kind import START_BYTES, foreign
+from cluster.plan.gguf_types import least_bytes
 from configs.weights import part_names
 
+MAGIC = b"GGUF"
+"""How a file begins."""
+ARIA = ".aria2"
+"""Ends the name of the file that aria2 keeps beside a download that it has not finished. The download
+itself has its full length from the beginning."""
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Types of metadata values by their number in the file, as codes of `struct`."""
 STRING = 8
@@ -54,13 +61,31 @@ def read_header(path: Path) -> Header:
     """Read the header of the file at `path`.
 
     Raises:
-        NotGguf: the file is not GGUF of version 2 or 3, or ends within its header.
+        NotGguf: the file is not GGUF of version 2 or 3, or is cut; the message says what it is.
+        OSError: the file cannot be read.
     """
+    require_known(path)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _header(_Reader(data))
         except (struct.error, KeyError, UnicodeDecodeError, RecursionError) as error:
-            raise NotGguf(f"{path.name!r} has a broken GGUF header: {error}") from error
+            raise NotGguf(f"it has a broken GGUF header, or is cut within it: {error}") from error
+
+
+def require_known(path: Path) -> None:
+    """Raise an error if the file begins as no GGUF file does.
+
+    Raises:
+        NotGguf: the message says what the file is, and what to do.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(START_BYTES)
+    if not start.startswith(MAGIC):
+        what = foreign(start, path.stat().st_size)
+        raise NotGguf(what or f"it is not a GGUF file (it begins with {start[:4]!r})")
+    if path.with_name(f"{path.name}{ARIA}").exists():
+        raise NotGguf(f"its download is not finished: aria2 has its {ARIA} file beside it")
 
 
 def read_whole_header(path: Path) -> Header:
@@ -123,22 +148,36 @@ def parse_header(start: bytes, total_bytes: int) -> Header:
     try:
         return _header(_Reader(start), total_bytes)
     except (struct.error, KeyError, UnicodeDecodeError, RecursionError) as error:
-        raise NotGguf(f"broken GGUF header: {error}") from error
+        raise NotGguf(f"it has a broken GGUF header: {error}") from error
 
 
 def _header(reader: "_Reader", total_bytes: int | None = None) -> Header:
     magic, version = reader.bytes(4), reader.scalar("I")
-    if magic != b"GGUF" or version not in (2, 3):
-        raise NotGguf(f"not a GGUF file of version 2 or 3 (it begins with {magic!r}, {version})")
+    if magic != MAGIC:
+        raise NotGguf(f"it is not a GGUF file (it begins with {magic!r})")
+    if version & 0xFFFF == 0:
+        raise NotGguf("it is for machines that put the highest byte first (big-endian)")
+    if version not in (2, 3):
+        raise NotGguf(f"it is GGUF of version {version}, and llama.cpp reads 2 and 3: fetch a new one")
     tensor_count, key_count = reader.scalar("Q"), reader.scalar("Q")
     metadata = {reader.string(): reader.value(reader.scalar("I")) for _ in range(key_count)}
-    infos = [reader.tensor() for _ in range(tensor_count)]
+    infos, least = [], 0
+    for _ in range(tensor_count):
+        name, shape, kind, at = reader.tensor()
+        infos.append((name, shape, at))
+        least = max(least, at + least_bytes(kind, shape))
     alignment = metadata.get("general.alignment", 32)
     if isinstance(alignment, bool) or not isinstance(alignment, int) or alignment < 1:
         raise NotGguf(f"its general.alignment is {alignment!r}, and must be a whole number from 1 on")
     start = -(-reader.at // alignment) * alignment
     # A tensor ends where the next one begins. So the sizes of quantization types need not be known.
-    ends = [*sorted(offset for _, _, offset in infos), (total_bytes or len(reader.data)) - start]
+    total = total_bytes or len(reader.data)
+    if infos and total < start + least:
+        raise NotGguf(
+            f"the file is cut: it has {total} bytes and needs {start + least}; the download or copy is "
+            "not finished"
+        )
+    ends = [*sorted(offset for _, _, offset in infos), total - start]
     following = dict(pairwise(ends))
     tensors = [Tensor(name, shape, following[at] - at) for name, shape, at in infos]
     if any(tensor.stored_bytes < 0 for tensor in tensors):
@@ -182,8 +221,8 @@ class _Reader:
             self.bytes(count * struct.calcsize(f"<{SCALARS[inner]}"))
         return count
 
-    def tensor(self) -> tuple[str, tuple[int, ...], int]:
+    def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
+        """Name, shape, type of numbers, and where the tensor begins."""
         name, rank = self.string(), self.scalar("I")
         shape = tuple(self.scalar("Q") for _ in range(rank))
-        self.scalar("I")  # the quantization type
-        return name, shape, self.scalar("Q")
+        return name, shape, self.scalar("I"), self.scalar("Q")

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.plan.checkpoint_facts import Attention, Checkpoint, GgufBlock, GgufLayout
 from cluster.plan.config_keys import MOST_LAYERS, BadConfig, Keys, bad, whole
 from cluster.plan.gguf import Header
+from cluster.plan.gguf_kind import why_no_text
 
 PERIODS = {
     "gemma2": 2,
@@ -44,6 +45,8 @@ def gguf_checkpoint(header: Header) -> Checkpoint:
     Raises:
         BadConfig: the header lacks a key that every language model has, or a value cannot be right.
     """
+    if (why := why_no_text(header)) is not None:
+        raise BadConfig(why)
     family = header.metadata.get("general.architecture")
     if not isinstance(family, str):
         raise bad("general.architecture", family, "the name of a family of models")

@@ -67,7 +67,7 @@ def plan_recipe(
 
 def _sums(task: PlanningTask) -> Iterator[str]:
     """A line for each model with the bytes that it needs, and for each card with those that it has."""
-    yield f"The models of {task.recipe.name!r} do not fit, not even taking turns."
+    yield f"The models of {task.recipe.name!r} do not fit, not even if they take turns."
     for name in task.checkpoints:
         needs = task.footprint(name)
         runtime = needs.activations + needs.residue
@@ -81,6 +81,9 @@ def _sums(task: PlanningTask) -> Iterator[str]:
         limit = host_limit(task.recipe, card)
         host = "" if limit == math.inf else f", and {gib(limit)} of host RAM for its engines"
         yield f"  {card.name}: {gib(usable_bytes(task.recipe, card))} of {gib(card.total_bytes)}{host}"
+    yield from (
+        f"  {remark}" for remark in dict.fromkeys(r for card in task.cards for r in card.remarks)
+    )
 
 
 def _while_loading(needs: Footprint) -> str:

@@ -62,6 +62,8 @@ class Prediction:
     """How many turns begin in these hours."""
     answer_s: float
     """Seconds of one answer from its question to its last token, if nothing else is asked meanwhile."""
+    stages_s: tuple[float, ...] = ()
+    """Seconds of each of its stages: the layers, then the aggregator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,42 @@ def predict(task: PlanningTask, placement: Placement) -> Prediction | None:
     if placement.elsewhere or not all(card.bandwidth and card.flops for card in cards):
         return None
     speeds = tuple(_speed(task, placement, replica) for replica in placement.replicas())
-    seconds, swaps = _busy_s(task, placement, PROMPTS)
-    return Prediction(speeds, seconds / 3600, swaps, _busy_s(task, placement, 1)[0])
+    stages_s, swaps = _busy_s(task, placement, PROMPTS)
+    one_s, _ = _busy_s(task, placement, 1)
+    return Prediction(speeds, sum(stages_s) / 3600, swaps, sum(one_s), tuple(one_s))
 
 
-def _busy_s(task: PlanningTask, placement: Placement, questions: int) -> tuple[float, int]:
-    """Seconds until so many questions, asked together, are answered, and how many turns begin."""
-    seconds, swaps = 0.0, 0
+def too_slow(recipe: Recipe, prediction: Prediction) -> Iterator[str]:
+    """Deadlines of the recipe that are shorter than what is predicted for them, each as a warning."""
+    limits = recipe.limits
+    for number, seconds in enumerate(prediction.stages_s[:-1], 1):
+        if seconds > limits.layer_deadline_s:
+            yield (
+                f"limits.layer_deadline_s: {limits.layer_deadline_s:g} s, and layer {number} is "
+                "predicted "
+                f"to take {seconds:.0f} s here, so proposals are late; give about {2 * seconds:.0f} "
+                f"s, or "
+                "smaller models"
+            )
+    if prediction.answer_s > limits.deadline_s:
+        yield (
+            f"limits.deadline_s: {limits.deadline_s:g} s, and an answer is predicted to take "
+            f"{prediction.answer_s:.0f} s here; give about {2 * prediction.answer_s:.0f} s"
+        )
+    first_s = recipe.aggregator.first_token_timeout_s
+    wakes_s = [s.wake_s for s in prediction.speeds if s.model == recipe.host(recipe.aggregator.model)]
+    if first_s is not None and wakes_s and min(wakes_s) > first_s:
+        yield (
+            f"aggregator.first_token_timeout_s: {first_s:g} s, and {recipe.aggregator.model!r} is "
+            f"predicted to come back for its turn in {min(wakes_s):.0f} s; give more than that"
+        )
+
+
+def _busy_s(task: PlanningTask, placement: Placement, questions: int) -> tuple[list[float], int]:
+    """Seconds of each stage until so many questions, asked together, are answered, and how many turns
+    begin."""
+    stages_s: list[float] = []
+    swaps = 0
     for loads in _stages(task.recipe, questions):
         busy_s = [0.0] * len(placement.cards)
         for replica in placement.replicas():
@@ -103,8 +134,8 @@ def _busy_s(task: PlanningTask, placement: Placement, questions: int) -> tuple[f
                 if placement.slot(replica).takes_turns:
                     busy_s[replica.card] += _swap_s(placement, replica)
                     swaps += 1
-        seconds += max(busy_s)
-    return seconds, swaps
+        stages_s.append(max(busy_s))
+    return stages_s, swaps
 
 
 def _share(calls: int, replica: PlacedReplica, placement: Placement) -> float:

@@ -9,9 +9,21 @@ unpacks such weights in its Marlin kernels and computes in 16 bits, so both run 
 import re
 
 from cluster.plan.checkpoint_facts import Checkpoint
+from configs.schema import VllmModel
 
 VERSION = "0.33"
 """The version of vLLM that this table follows."""
+BUILT_FOR = 7.5
+"""The least compute capability that vLLM's own kernels are built for (CUDA_SUPPORTED_ARCHS in its
+CMakeLists.txt, with CUDA 13)."""
+BF16 = 8.0
+"""The least capability that computes in bfloat16 (platforms/cuda.py:258, 639)."""
+FP8_CACHE = 8.0
+"""The least capability at which vLLM reads a KV cache in 8-bit floats: FlashInfer's
+(v1/attention/backends/flashinfer.py:696)."""
+FP8_CACHE_ANYWHERE = 8.9
+"""From here on, Triton's kernels read such a cache too (v1/attention/backends/triton_attn.py:514), and
+FlashAttention does from 9.0 on."""
 LEAST = {
     "awq": 7.5,  # auto_awq.py:233
     "auto_awq": 7.5,
@@ -89,6 +101,45 @@ def refusal(checkpoint: Checkpoint, capability: str | None) -> str | None:
     ):
         return (
             f"its sparse attention needs compute capability {SPARSE_ATTENTION}, and this GPU has {here}"
+        )
+    return None
+
+
+def settings_refusal(model: VllmModel, capability: str | None) -> str | None:
+    """The reason why vLLM cannot run a model with these settings on a GPU, whatever its weights are;
+    None if it can.
+
+    Args:
+        model: the model's settings.
+        capability: the GPU's compute capability, such as "8.0"; None if it is unknown.
+    """
+    here = _number(capability)
+    if here is None:
+        return None
+    has = f"and this GPU has {here}"
+    if here < BUILT_FOR:
+        return (
+            f"vLLM {VERSION} is built for compute capability {BUILT_FOR} and later, {has}; llama.cpp "
+            f"runs "
+            "models in GGUF files on it"
+        )
+    if model.dtype == "bfloat16" and here < BF16:
+        return f"dtype bfloat16 needs compute capability {BF16}, {has}; give auto or float16"
+    if model.kv_cache_dtype == "fp8" and here < FP8_CACHE:
+        return f"kv_cache_dtype fp8 needs compute capability {FP8_CACHE}, {has}; leave it out"
+    return None
+
+
+def settings_remark(model: VllmModel, capability: str | None) -> str | None:
+    """What a person should know of these settings on a GPU that takes them; None if that is nothing."""
+    here = _number(capability)
+    if model.kv_cache_dtype == "fp8" and here is not None and FP8_CACHE <= here < FP8_CACHE_ANYWHERE:
+        return (
+            f"kv_cache_dtype fp8: below compute capability {FP8_CACHE_ANYWHERE} only FlashInfer "
+            f"reads such "
+            f"a cache, and this GPU has {here}; without FlashInfer (pip install flashinfer-python) and "
+            "CUDA's compiler the engine does not start, and models with attention sinks (gpt-oss) "
+            "never do"
         )
     return None
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from cluster.cards.card import Card
 from cluster.plan.checkpoint import UnknownCheckpoint
 from cluster.plan.lora import BadAdapter
-from cluster.plan.quantization import refusal
+from cluster.plan.quantization import refusal, settings_refusal, settings_remark
 from cluster.plan.task import FindWeights, PlanningTask, choose_cards, read_checkpoints
 from cluster.plan.vllm_extras import AbsentAdapter, CannotSpeculate
 from configs.schema import Model, Recipe, VllmModel
@@ -41,6 +41,8 @@ def recipe_obstacles(recipe: Recipe, found: Sequence[Card], find: FindWeights) -
     lines: list[str] = []
     for name, model in recipe.models.items():
         alone = recipe.model_copy(update={"models": {name: model}})
+        refused = _settings(name, model, cards)
+        lines += refused
         try:
             task = PlanningTask(alone, read_checkpoints(alone, find), cards)
         except AbsentAdapter:
@@ -52,8 +54,30 @@ def recipe_obstacles(recipe: Recipe, found: Sequence[Card], find: FindWeights) -
             if _is_known(find, name, model):  # else its files are not here yet
                 lines.append(f"model {name!r}: {error}")
             continue
-        lines += obstacles(task) if cards else _methods(task, model)
+        if not refused:
+            lines += obstacles(task) if cards else _methods(task, model)
     return lines
+
+
+def _settings(name: str, model: Model, cards: Sequence[Card]) -> list[str]:
+    """Why none of the cards can run a model with its settings; empty if one of them can."""
+    if not isinstance(model, VllmModel):
+        return []
+    reasons = {card.name: settings_refusal(model, card.capability) for card in cards}
+    if not reasons or not all(reasons.values()):
+        return []
+    return [f"model {name!r} cannot run on {card}: {reason}" for card, reason in reasons.items()]
+
+
+def setting_remarks(recipe: Recipe, cards: Sequence[Card]) -> Iterator[str]:
+    """What a person should know of settings of models on the cards that the recipe would have."""
+    gpus = {card.name: card for card in choose_cards(recipe, cards) if card.kind == "gpu"}
+    for name, model in recipe.models.items():
+        for card in gpus.values():
+            if isinstance(model, VllmModel):
+                remark = settings_remark(model, card.capability)
+                if remark is not None:
+                    yield f"model {name!r} on {card.name}: {remark}"
 
 
 def _is_known(find: FindWeights, name: str, model: Model) -> bool:
@@ -79,8 +103,9 @@ def _reasons(task: PlanningTask, card: Card) -> list[str]:
         return []
     found = []
     for name, checkpoint in task.checkpoints.items():
-        if isinstance(task.recipe.models[name], VllmModel):
-            reason = refusal(checkpoint, card.capability)
+        model = task.recipe.models[name]
+        if isinstance(model, VllmModel):
+            reason = settings_refusal(model, card.capability) or refusal(checkpoint, card.capability)
             if reason is not None:
                 found.append(f"model {name!r} cannot run on {card.name}: {reason}")
     return found

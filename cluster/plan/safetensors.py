@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.plan.file_kind import SAFETENSORS, START_BYTES, foreign
+
 INDEX = "model.safetensors.index.json"
 """The file that says which file holds which tensor, where a checkpoint has several files."""
 OTHER_FORMAT = "consolidated"
@@ -75,7 +77,11 @@ def _entries(file: Path) -> dict[str, tuple[int, int, Mapping[str, Any]]]:
     """Where each tensor begins and ends, and its whole entry in the header."""
     total = file.stat().st_size
     with file.open("rb") as data:
-        start = data.read(8)
+        start = data.read(START_BYTES)
+        if (what := foreign(start, total)) is not None and what != SAFETENSORS:
+            raise NotSafetensors(f"{file.name!r} is no safetensors file: {what}")
+        start = start[:8]
+        data.seek(8)
         if len(start) < 8:
             raise NotSafetensors(f"{file.name!r} has {total} bytes and is no safetensors file")
         (length,) = struct.unpack("<Q", start)

@@ -117,7 +117,7 @@ def _card_sets(cards: Sequence[Card]) -> Iterator[list[int]]:
     order = sorted(range(len(cards)), key=lambda n: (-cards[n].total_bytes, n))
     alike: dict[Card, list[int]] = {}
     for n in order:
-        alike.setdefault(replace(cards[n], indices=()), []).append(n)
+        alike.setdefault(replace(cards[n], indices=(), remarks=()), []).append(n)
     groups = list(alike.values())
     if math.prod(len(group) + 1 for group in groups) > MOST_CARD_SETS:
         yield from (order[:count] for count in range(len(order), -1, -1))

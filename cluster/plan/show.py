@@ -88,9 +88,11 @@ def table(placement: Placement, prediction: Prediction | None = None) -> Table:
 
 
 def summary(placement: Placement, prediction: Prediction | None = None) -> str:
-    """What the table does not say, a line each: stopped models, host RAM, unused cards, models on no
-    card, seconds and hours."""
-    lines = [
+    """What the table does not say, a line each: remarks about cards, stopped models, host RAM, unused
+    cards, models on no card, seconds and hours."""
+    cards = (*(placed.card for placed in placement.cards), *placement.left_out)
+    lines = list(dict.fromkeys(remark for card in cards for remark in card.remarks))
+    lines += [
         f"{_name(replica)} is stopped between its turns, because there is too little RAM; "
         f"a start takes about {replica.start_s:.0f} s (predicted)"
         for replica in placement.stoppers

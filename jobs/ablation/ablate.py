@@ -20,7 +20,8 @@ from jobs.ablation.effects import Wins, against_best, contrast, correlation
 from jobs.ablation.families import source
 from jobs.ablation.findings import AggregatorComparison, Findings, Gain, MemberComparison
 from jobs.ablation.plan import PARTS, AblationError, AblationTask, Part, Plan, plan
-from jobs.scores.score import preferences_from_store, score
+from jobs.scores.score import score
+from jobs.scores.stored import preferences_from_store
 from jobs.store import Store
 from jobs.variants import Variant, proposer_models
 

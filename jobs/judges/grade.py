@@ -7,17 +7,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from actors.engine import Delta, Message
+from actors.text.thinking import split, without_reasoning
+from actors.text.thinking_marks import FAMILIES
 from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
 from jobs.judges.prompt import JudgePrompt, PromptError, first_question
 from jobs.judges.verdicts import Case, JudgeCalls, JudgeSummary, OnProgress, VerdictCollector
 from jobs.records import Row, Verdict
+from jobs.sets.known_sets import MT_BENCH_WITH_REFERENCE, is_mt_bench
 from jobs.store import Store
 
 TURNS = 2
 """The first so many turns of a row are graded; MT-Bench has prompts for two."""
 RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 """Forms of a rating in the judge's answer, in the order in which FastChat looks for them."""
+LEADING_BLOCK = re.compile(
+    r"\A\s*<(reason|reasoning|analysis|reflection|scratchpad|thoughts)>.*?</\1>",
+    re.DOTALL | re.IGNORECASE,
+)
+"""A block of reasoning at the beginning of an answer, in tags that no family of models has of itself
+but that prompts ask for."""
+READING = "after reasoning, references by category"
+"""How a rating is read and a prompt is chosen. The text counts in a judge's name: grades that an
+earlier version stored, and that may be numbers of the judge's reasoning, are those of another judge."""
 LEAST = 1
 """The lowest grade."""
 MOST = 10
@@ -62,6 +74,9 @@ def _read_jsonl(path: Path) -> GradePrompts:
         text = judge_prompt.read_text(path)
         lines = [json.loads(line) for line in text.splitlines() if line.strip()]
         found = {line["name"]: line for line in lines}
+        names = [line["name"] for line in lines]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise PromptError(f"prompt file {str(path)!r} has several prompts {doubled!r}")
         wanted = {
             name: (found[name]["system_prompt"], found[name]["prompt_template"]) for name in PROMPTS
         }
@@ -90,6 +105,9 @@ class GradeTask:
     """The judge's prompts."""
     identity: str = ""
     """The judging model's `identity.model_identity`; empty if the name alone identifies the model."""
+    references: Mapping[int, tuple[str, ...]] | None = None
+    """Reference answers in place of the set's own, one per turn, by the row's index; None takes those
+    of the set."""
     max_tokens: int = 2048
     """Most tokens of the judge's answer, which gives reasons; 2048 as in FastChat."""
     in_flight: int = 256
@@ -99,9 +117,12 @@ class GradeTask:
 
     @property
     def judge_name(self) -> str:
-        """The judge's name in verdicts, with a hash of the prompts, `identity` and `max_tokens`."""
+        """The judge's name in verdicts, with a hash of the prompts, the references that were given,
+        `identity` and `max_tokens`."""
         prompts = [self.prompts[name] for name in PROMPTS]
-        return judge_prompt.name_with_hash(self.model, prompts, self.identity, self.max_tokens)
+        given = "" if self.references is None else json.dumps(sorted(self.references.items()))
+        settings = (self.identity, self.max_tokens, READING, given)
+        return judge_prompt.name_with_hash(self.model, prompts, *settings)
 
 
 async def grade_answers(task: GradeTask, store: Store, calls: JudgeCalls) -> JudgeSummary:
@@ -110,22 +131,43 @@ async def grade_answers(task: GradeTask, store: Store, calls: JudgeCalls) -> Jud
     A verdict without a value, which an unusable answer of the judge gave, is not made again either.
 
     The judge of a second turn sees the first turn too, and sees the reference answers of the row if
-    there are any.
+    there are any. Of MT-Bench's questions, only those of MT_BENCH_WITH_REFERENCE are graded with
+    references, as in FastChat.
     """
     judge = _GradeJudge(task, store, calls)
     collector = VerdictCollector(task.judge_name, store, judge.grade, task.on_progress)
     return await collector.collect(judge.cases(), task.in_flight)
 
 
+def shown_references(row: Row, given: Mapping[int, tuple[str, ...]] | None = None) -> tuple[str, ...]:
+    """The reference answers of a row that the judge sees.
+
+    Args:
+        row: The row.
+        given: Reference answers in place of the set's own, by the row's index; None takes the set's.
+    """
+    if is_mt_bench(row) and row.category not in MT_BENCH_WITH_REFERENCE:
+        return ()
+    return row.references if given is None else given.get(row.index, ())
+
+
 def find_rating(text: str) -> float | None:
-    """The first number in double square brackets, or else the first number in single brackets.
+    """The first number in double square brackets, or else the first number in single brackets, as in
+    FastChat. What the judge thought before its answer does not count.
 
     The number may lie outside of the range of grades. Without such a number the result is None.
     """
+    answer = _after_reasoning(text)
     for pattern in RATINGS:
-        if found := pattern.search(text):
+        if found := pattern.search(answer):
             return float(found[1])
     return None
+
+
+def _after_reasoning(text: str) -> str:
+    """The judge's answer without its reasoning, in whichever marks, sentences or tags that stands."""
+    answer, _ = split(text, FAMILIES)
+    return LEADING_BLOCK.sub("", without_reasoning(answer))
 
 
 class _GradeJudge:
@@ -161,8 +203,9 @@ class _GradeJudge:
         turn = len(answers)
         questions = [first_question(row), *row.turns[1:turn]]
         shown = {"question": questions[0], "answer": answers[0]}
-        has_reference = len(row.references) >= turn and row.references[turn - 1] != ""
-        kinds = {"question": questions, "answer": answers, "ref_answer": row.references[:turn]}
+        references = shown_references(row, self._task.references)
+        has_reference = len(references) >= turn and references[turn - 1] != ""
+        kinds = {"question": questions, "answer": answers, "ref_answer": references[:turn]}
         for kind, texts in kinds.items():
             shown |= {f"{kind}_{n}": text for n, text in enumerate(texts, 1)}
         name = ("single-math-v1" if has_reference else "single-v1") + "-multi-turn" * (turn == TURNS)
@@ -173,8 +216,10 @@ def _read_grade(whole: Delta) -> tuple[float | None, str]:
     """The grade in the judge's answer and an empty text; or None and the reason."""
     value = find_rating(whole.text)
     if value is None:
+        thought = bool(whole.reasoning) or _after_reasoning(whole.text) != whole.text.strip()
+        after = " after its reasoning" if thought else ""
         cut = " before max_tokens" if whole.finish_reason == "length" else ""
-        return None, f"no rating of the form [[5]]{cut}"
+        return None, f"no rating of the form [[5]]{after}{cut}"
     if not LEAST <= value <= MOST:
         return None, f"rating {value:g} is not from {LEAST} to {MOST}"
     return value, ""

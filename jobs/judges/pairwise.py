@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Delta
+from actors.text.thinking_marks import FAMILIES
 from configs.errors import RequestError
 from configs.schema import Sampling
 from jobs.judges import prompt as judge_prompt
@@ -37,6 +38,8 @@ SAMPLING = Sampling(temperature=0, max_tokens=1, top_logprobs=5)
 """How the judge is sampled: one token, with the probabilities of the five likeliest ones."""
 SPACES = ("", " ", "▁")
 """What a tokenizer may put before a word; the last one is SentencePiece's space."""
+THOUGHT_MARKS = frozenset(mark for family in FAMILIES for mark in family.begins)
+"""Marks that begin a thought."""
 CERTAIN = 0.999
 """A judge that gives a token this probability or more need not list other tokens."""
 
@@ -152,7 +155,7 @@ class _PairJudge:
         shown = (candidate.text, base.text) if switched else (base.text, candidate.text)
         await self._require_log_probabilities()
         result = await self._ask(instruction, *shown)
-        p = first_wins(_top(result.whole))
+        p = None if _thinks(result.whole) else first_wins(_top(result.whole))
         if p is None:
             cause = _why_unusable(result.whole)
             return replace(case, cause=cause, switched=switched, call=result.key)
@@ -176,6 +179,11 @@ class _PairJudge:
             whole = (await self._ask(f"Write the word {word}.", word, "No.")).whole
         except RequestError as error:
             raise self._refusal(f"failed at a trial call: {error.message}") from error
+        if _thinks(whole):
+            raise JudgeRefused(
+                f"judge {self._task.model!r} thinks before it answers, and its first token tells "
+                "nothing: turn its thinking off (docs/thinking.md), or have it grade (bench grade)"
+            )
         top = _top(whole)
         if not top:
             raise self._refusal(f"returned no top_logprobs with its answer {whole.text!r}")
@@ -196,7 +204,16 @@ def _top(whole: Delta) -> Sequence[Mapping[str, Any]]:
     ]
 
 
+def _thinks(whole: Delta) -> bool:
+    """Whether an answer of the judge begins with a thought."""
+    first = next((token.get("token") for token in whole.logprobs), "")
+    begins = isinstance(first, str) and first.strip() in THOUGHT_MARKS
+    return begins or bool(whole.reasoning.strip()) or whole.text.strip() in THOUGHT_MARKS
+
+
 def _why_unusable(whole: Delta) -> str:
     """Say why an answer of the judge is no verdict."""
+    if _thinks(whole):
+        return "the judge thought before it answered"
     tokens = ", ".join(repr(t["token"]) for t in _top(whole))
     return f"neither m nor M among {tokens}" if tokens else "no log-probabilities"

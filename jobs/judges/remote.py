@@ -1,6 +1,6 @@
 """A judge behind any OpenAI-compatible server, instead of a model of the run's recipe."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,7 +10,7 @@ from actors.engine import NONE, Delta, Engine, Message, Share, collect_answer
 from configs.schema import OpenAIHttpModel, Sampling
 from jobs.identity import model_identity
 from jobs.store import Store
-from jobs.stored_calls import StoredCalls
+from jobs.stored_calls import CallPatience, StoredCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,17 @@ class RemoteJudge:
 
 @asynccontextmanager
 async def open_remote_calls(
-    judge: RemoteJudge, store: Store, in_flight: int
+    judge: RemoteJudge, store: Store, in_flight: int, say: Callable[[str], None]
 ) -> AsyncIterator[StoredCalls]:
     """Calls to a remote judge; the store keeps their results.
+
+    A judge that is not there at the first call ends the job. Later, calls wait for it.
 
     Args:
         judge: The judge.
         store: Where the results of calls are kept.
         in_flight: How many calls may be under way at once.
+        say: Gets a line for people while calls wait for the judge.
 
     Raises:
         EngineUnavailable: the environment variable for the API key is not set.
@@ -61,7 +64,10 @@ async def open_remote_calls(
     await engine.start()
     try:
         identities, capacity = {judge.name: judge.identity}, {judge.name: in_flight}
-        async with StoredCalls(store, OneEngine(engine), identities, capacity) as calls:
+        patience = CallPatience(first_contact_s=0)  # the engine itself has tried again already
+        async with StoredCalls(
+            store, OneEngine(engine), identities, capacity, patience, say=say
+        ) as calls:
             yield calls
     finally:
         await engine.stop()

@@ -19,8 +19,11 @@ from jobs.report import facts as report_facts
 from jobs.report.answer import Conclusion, from_grades, from_pairs
 from jobs.report.facts import FailureCount, GeneratorSummary, MixtureModel, SampleRow
 from jobs.report.work import WorkOverTime, work_over_time
+from jobs.scores.difficulty import Difficulties
+from jobs.scores.grades import NOT_COMPARABLE, Grades, grades_from_store
 from jobs.scores.preferences import Gamed
-from jobs.scores.score import Grades, Score, grades_from_store, preferences_from_store, score
+from jobs.scores.score import Score, score
+from jobs.scores.stored import preferences_from_store
 from jobs.store import Store
 
 MixtureAndMembers = tuple[str, Sequence[str]]
@@ -60,6 +63,15 @@ class GradeResults:
     """Mean grades of the generators, the highest first."""
     conclusion: Conclusion | None
     """Whether the mixture beat its best member; None if the mixture has no grade."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Why grades are not comparable with MT-Bench's figures: what holds for all of them, and then
+        what holds for single generators."""
+        shared = [r for r in self.grades[0].reasons if all(r in each.reasons for each in self.grades)]
+        own = [(each.generator, [r for r in each.reasons if r not in shared]) for each in self.grades]
+        whole = [f"{NOT_COMPARABLE} ({'; '.join(shared)})"] if shared else []
+        return whole + [f"{name}: {'; '.join(reasons)}" for name, reasons in own if reasons]
 
     @property
     def turns(self) -> list[int]:
@@ -111,7 +123,7 @@ def read_report(
     store: Store,
     folder: Path,
     *,
-    difficulty: Mapping[int, float] | None = None,
+    difficulty: Difficulties | None = None,
     gamed: Gamed | None = None,
 ) -> Report:
     """Read everything that a report shows.
@@ -119,8 +131,8 @@ def read_report(
     Args:
         store: The store of the run.
         folder: The folder of the run.
-        difficulty: The difficulty of each instruction, by its row; None for a report without
-            length-controlled win rates.
+        difficulty: The difficulties of instructions; None for a report without length-controlled win
+            rates.
         gamed: AlpacaEval's gamed rows for length control, see `Gamed`; None if they are not there.
 
     Raises:
@@ -190,13 +202,14 @@ def _pairwise_results(
     store: Store,
     pairs: Iterable[tuple[str, str]],
     compared: MixtureAndMembers | None,
-    difficulty: Mapping[int, float] | None,
+    difficulty: Difficulties | None,
     gamed: Gamed | None,
 ) -> Iterator[PairwiseResults]:
     for judge, baseline in pairs:
         scores, kept = {}, {}
         for each in preferences_from_store(store, judge, baseline):
-            scores[each.generator] = score(each, difficulty, gamed)
+            hard = None if difficulty is None else difficulty.of(each)
+            scores[each.generator] = score(each, hard, gamed)
             if compared and each.generator in (compared[0], *compared[1]):
                 kept[each.generator] = each
         conclusion = from_pairs(*compared, kept, scores, store.row_count()) if compared else None

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from jobs.scores.columns import PreferencesError
 from jobs.scores.folds import leaderboard_folds
-from jobs.scores.preferences import Gamed, Preferences, PreferencesError
+from jobs.scores.preferences import Gamed, Preferences
 
 FOLDS = 5
 """Folds of the cross-validation."""

@@ -1,31 +1,23 @@
-"""Computes win rates, length-controlled win rates and mean grades from verdicts.
+"""Computes win rates and length-controlled win rates from verdicts.
 
 Each figure carries what it depends on (judge, baseline, date, number of rows, gamed rows, chosen C).
 A score that is not comparable with AlpacaEval 2's leaderboard says why.
 """
 
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any
 
-from jobs.records import Verdict
-from jobs.scores.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
-from jobs.store import Store
+from jobs.scores.preferences import OFFICIAL_BASELINE, OFFICIAL_GAMED, Gamed, Preferences
 
 OFFICIAL_JUDGES = ("gpt-4-1106-preview", "weighted_alpaca_eval_gpt4_turbo")
 """Names of the leaderboard's judge: the model, and AlpacaEval's settings for the model. A judge with
 another prompt has another name."""
-OFFICIAL_BASELINE = "gpt4_1106_preview"
 OFFICIAL_ROWS = 805
 """Rows of AlpacaEval 2."""
 NOT_COMPARABLE = "not comparable with the leaderboard"
-
-Lengths = Mapping[tuple[int, int], int]
-"""Characters of each answer, by row and turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +86,7 @@ def score(
         generator=preferences.generator,
         judge=preferences.judge,
         baseline=preferences.baseline,
-        date=_today(),
+        date=today(),
         n=len(wins),
         missing=len(preferences.preferences) - len(wins) + preferences.unjudged,
         win_rate=100 * statistics.fmean(wins) if wins else None,
@@ -123,6 +115,7 @@ def _reasons(preferences: Preferences, n: int, gamed: Gamed | None, *, has_lc: b
         yield f"judge: {preferences.judge}, not {OFFICIAL_JUDGES[0]}"
     if preferences.baseline != OFFICIAL_BASELINE:
         yield f"baseline: {preferences.baseline}, not {OFFICIAL_BASELINE}"
+    yield from preferences.reasons
     if n != OFFICIAL_ROWS:
         yield f"{n} judged rows, not {OFFICIAL_ROWS}"
     if has_lc and gamed is None:
@@ -137,103 +130,6 @@ def not_comparable(reasons: Sequence[str]) -> str:
     return f"{NOT_COMPARABLE} ({'; '.join(reasons)})" if reasons else ""
 
 
-def _today() -> str:
+def today() -> str:
+    """The day, YYYY-MM-DD, in UTC."""
     return datetime.now(UTC).date().isoformat()
-
-
-def scores_from_store(
-    store: Store,
-    judge: str,
-    baseline: str,
-    difficulty: Mapping[int, float] | None = None,
-    gamed: Gamed | None = None,
-) -> list[Score]:
-    """Score each generator that has verdicts of this judge against this baseline.
-
-    Raises:
-        PreferencesError: a verdict has a value, but one of the judged answers is missing; or a row has
-            no difficulty.
-    """
-    found = preferences_from_store(store, judge, baseline)
-    return [score(preferences, difficulty, gamed) for preferences in found]
-
-
-def preferences_from_store(store: Store, judge: str, baseline: str) -> Iterator[Preferences]:
-    """Yield a judge's pairwise verdicts, one `Preferences` for each generator.
-
-    Rows without a verdict or without both answers are only counted, in `unjudged`.
-
-    Raises:
-        PreferencesError: a verdict has a value, but one of the judged answers is missing.
-    """
-    ours: Lengths | None = None
-    verdicts = store.verdicts(judge=judge, kind="pairwise", baseline=baseline)
-    for generator, group in groupby(verdicts, key=lambda verdict: verdict.generator):
-        ours = _lengths(store, baseline) if ours is None else ours
-        yield _columns(list(group), ours, _lengths(store, generator), store.row_count())
-
-
-def _lengths(store: Store, generator: str) -> Lengths:
-    return {(answer.row, answer.turn): len(answer.text) for answer in store.answers(generator)}
-
-
-def _columns(verdicts: Sequence[Verdict], ours: Lengths, theirs: Lengths, rows: int) -> Preferences:
-    first = verdicts[0]
-    answered = ours.keys() & theirs.keys()
-    whole = [v for v in verdicts if (v.row, v.turn) in answered]
-    for v in verdicts:
-        if v.value is not None and (v.row, v.turn) not in answered:
-            raise PreferencesError(
-                f"{v.judge!r} judged row {v.row}, turn {v.turn}, but the answer of {v.generator!r} or "
-                f"of {v.baseline!r} is not there"
-            )
-    return Preferences(
-        first.generator,
-        tuple(v.row for v in whole),
-        tuple(v.value for v in whole),
-        tuple(ours[v.row, v.turn] for v in whole),
-        tuple(theirs[v.row, v.turn] for v in whole),
-        first.judge,
-        first.baseline,
-        unjudged=len(verdicts) - len(whole) + rows - len({v.row for v in verdicts}),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Grades:
-    """A generator's mean grades, from 1 to 10."""
-
-    generator: str
-    judge: str
-    date: str
-    """The day of the computation, YYYY-MM-DD, in UTC."""
-    n: int
-    """Number of graded answers."""
-    missing: int
-    """Number of turns in the set whose grade is missing or unusable; no mean counts these turns."""
-    mean: float | None
-    """Mean grade of all graded answers; None without graded answers."""
-    turns: Mapping[int, tuple[int, float]]
-    """By turn, from 0: the number of graded answers and their mean grade."""
-
-    def to_json(self) -> dict[str, Any]:
-        turns = [{"turn": turn, "n": n, "mean": mean} for turn, (n, mean) in self.turns.items()]
-        return asdict(self) | {"turns": turns}
-
-
-def grades_from_store(store: Store, judge: str) -> list[Grades]:
-    """Compute the mean grades of each generator that the judge graded."""
-    turns = sum(len(row.turns) for row in store.rows())
-    verdicts = groupby(store.verdicts(judge=judge, kind="grade"), key=lambda verdict: verdict.generator)
-    return [_grades(generator, judge, turns, group) for generator, group in verdicts]
-
-
-def _grades(generator: str, judge: str, turns: int, verdicts: Iterable[Verdict]) -> Grades:
-    by_turn: dict[int, list[float]] = defaultdict(list)
-    for verdict in verdicts:
-        if verdict.value is not None:
-            by_turn[verdict.turn].append(verdict.value)
-    every = [value for values in by_turn.values() for value in values]
-    means = {turn: (len(by_turn[turn]), statistics.fmean(by_turn[turn])) for turn in sorted(by_turn)}
-    mean = statistics.fmean(every) if every else None
-    return Grades(generator, judge, _today(), len(every), turns - len(every), mean, means)

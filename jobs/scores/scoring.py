@@ -1,22 +1,25 @@
 """Scores a run or a file of published judgements, as tables or JSON."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from jobs.scores.preferences import (
-    NOT_NAMED,
-    Gamed,
-    read_difficulty,
-    read_gamed,
-    read_preferences,
-)
-from jobs.scores.score import Grades, Score, grades_from_store, score, scores_from_store
+from jobs.scores.columns import PreferencesError
+from jobs.scores.difficulty import Difficulties, read_difficulties
+from jobs.scores.grades import Grades, grades_from_store
+from jobs.scores.preferences import NOT_NAMED, Gamed, Preferences, read_gamed, read_preferences
+from jobs.scores.score import Score, score
+from jobs.scores.stored import scores_from_store
 from jobs.scores.table import grade_table, table
 from jobs.store import Store
+
+VERDICT_NAME = re.compile(r"(?P<model>.+):(?P<label>[^:]*)-[0-9a-f]{8}")
+"""The name of a judge in verdicts; see `judges.prompt.name_with_hash`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,13 @@ class Scored:
 
 def read_length_control_files(
     difficulty: Path | None, gamed: Path | None
-) -> tuple[Mapping[int, float] | None, Gamed | None]:
+) -> tuple[Difficulties | None, Gamed | None]:
     """Read the difficulties and the gamed rows for length control; None for a file that was not given.
 
     Raises:
         PreferencesError: a file cannot be read.
     """
-    hard = None if difficulty is None else read_difficulty(difficulty)
+    hard = None if difficulty is None else read_difficulties(difficulty)
     return hard, None if gamed is None else read_gamed(gamed)
 
 
@@ -67,16 +70,31 @@ def score_file(
         preferences: The file of judgements.
         difficulty: The file of difficulties, for length control.
         gamed: The file of gamed rows, for length control.
-        judge: What to call the judge, which the file does not name.
-        baseline: What to call the baseline, which the file does not name.
+        judge: What to call the judge if the file does not name it; otherwise, only this judge's.
+        baseline: What to call the baseline if the file does not name it; otherwise, only those against
+            this baseline.
 
     Raises:
-        PreferencesError: a file cannot be read, or a row has no difficulty.
+        PreferencesError: a file cannot be read, the file has no judgements of the judge or against the
+            baseline, or a row has no difficulty.
     """
     hard, gamed_rows = read_length_control_files(difficulty, gamed)
     named = {"judge": judge or NOT_NAMED, "baseline": baseline or NOT_NAMED}
-    found = read_preferences(preferences, **named).values()
-    return Scored((tuple(score(each, hard, gamed_rows) for each in found),))
+    groups: dict[tuple[str, str], list[Preferences]] = defaultdict(list)
+    for each in read_preferences(preferences, **named):
+        groups[each.judge, each.baseline].append(each)
+    chosen = [pair for pair in groups if _is_judge(judge, pair[0]) and _is_name(baseline, pair[1])]
+    if not chosen:
+        raise PreferencesError(_why_none(str(preferences), judge, baseline, groups))
+    return Scored(
+        tuple(
+            tuple(
+                score(each, None if hard is None else hard.of(each), gamed_rows)
+                for each in groups[pair]
+            )
+            for pair in chosen
+        )
+    )
 
 
 def score_run(
@@ -92,20 +110,54 @@ def score_run(
         folder: The folder of the run.
         difficulty: The file of difficulties, for length control.
         gamed: The file of gamed rows, for length control.
-        judge: Only the verdicts of this judge; None takes all.
+        judge: Only the verdicts of this judge, by its name in verdicts or by its model's name; None
+            takes all.
         baseline: Only the verdicts against this baseline, so no grades; None takes all.
 
     Raises:
         StoreError: the folder holds no run.
-        PreferencesError: a file cannot be read; a verdict has a value, but one of the judged answers is
-            missing; or a row has no difficulty.
+        PreferencesError: a file cannot be read; the run has no verdicts of the judge or against the
+            baseline; a verdict has a value, but one of the judged answers is missing; or a row has no
+            difficulty.
     """
     hard, gamed_rows = read_length_control_files(difficulty, gamed)
     with Store.open(folder, read_only=True) as store:
         kinds: dict[str, list[tuple[str, str]]] = {"pairwise": [], "grade": []}
-        for by, kind, against in store.judgements():
-            if judge in (None, by) and baseline in (None, against):
+        judgements = store.judgements()
+        for by, kind, against in judgements:
+            if _is_judge(judge, by) and _is_name(baseline, against):
                 kinds[kind].append((by, against))
+        if (judge or baseline) and not any(kinds.values()):
+            known = {(by, against) for by, _, against in judgements}
+            raise PreferencesError(_why_none(str(folder), judge, baseline, known))
         pairs = (scores_from_store(store, *pair, hard, gamed_rows) for pair in kinds["pairwise"])
         grades = (grades_from_store(store, by) for by, _ in kinds["grade"])
         return Scored(tuple(map(tuple, pairs)), tuple(map(tuple, grades)))
+
+
+def _is_judge(wanted: str | None, judge: str) -> bool:
+    """Whether a judge is the one that is wanted: by its name in verdicts (`MODEL:PROMPT-HASH`), by the
+    name without the hash, or by the model's name alone."""
+    if wanted is None or (parts := VERDICT_NAME.fullmatch(judge)) is None:
+        return wanted in (None, judge)
+    return wanted in (judge, parts["model"], f"{parts['model']}:{parts['label']}")
+
+
+def _is_name(wanted: str | None, name: str) -> bool:
+    return wanted in (None, name)
+
+
+def _why_none(
+    where: str, judge: str | None, baseline: str | None, known: Collection[tuple[str, str]]
+) -> str:
+    """Why there is nothing to score, with the names that there are."""
+    asked = [f"--judge {judge!r}"] * bool(judge) + [f"--baseline {baseline!r}"] * bool(baseline)
+    judges, baselines = (sorted({pair[n] for pair in known} - {""}) for n in (0, 1))
+    return (
+        f"{where} has no verdicts for {' and '.join(asked)}; judges: {_list(judges)}; baselines: "
+        f"{_list(baselines)}"
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

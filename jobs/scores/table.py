@@ -6,7 +6,8 @@ from rich import box
 from rich.table import Table
 
 from jobs.judges.verdicts import JudgeSummary
-from jobs.scores.score import Grades, Score, not_comparable
+from jobs.scores.grades import NOT_COMPARABLE, Grades
+from jobs.scores.score import Score, not_comparable
 
 
 def table(scores: Sequence[Score]) -> Table:
@@ -31,14 +32,21 @@ def table(scores: Sequence[Score]) -> Table:
 
 
 def grade_table(grades: Sequence[Grades]) -> Table:
-    """A table of mean grades, with a column for each turn."""
+    """A table of mean grades, with a column for each turn.
+
+    If all grades share a reason for not being comparable, the reason stands once, below the table.
+    """
+    shared = [r for r in (grades[0].reasons if grades else ()) if all(r in g.reasons for g in grades)]
     turns = sorted({turn for each in grades for turn in each.turns})
     names = [f"turn {turn + 1}" for turn in turns]
     shown = _empty_table("generator", "n", "mean", *names, "judge", "notes")
     shown.title = _each((each.date,) for each in grades)
+    shown.caption = f"{NOT_COMPARABLE} ({'; '.join(shared)})" if shared else None
     for each in grades:
         means = [format_number(each.turns.get(turn, (0, None))[1]) for turn in turns]
-        notes = f"{each.missing} missing" if each.missing else ""
+        # That some grades are missing is said once, by their number.
+        own = [r for r in each.reasons if r not in shared and not r.startswith(f"{each.n} graded")]
+        notes = "; ".join([f"{each.missing} missing"] * bool(each.missing) + own)
         shown.add_row(each.generator, str(each.n), format_number(each.mean), *means, each.judge, notes)
     return shown
 

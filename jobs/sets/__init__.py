@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jobs.records import Row
-from jobs.sets.files import SetError, read_entries
-from jobs.sets.prompt_rows import COLUMNS, to_row
+from jobs.sets.files import FileEntry, read_entries
+from jobs.sets.opened import SetError, inner_name
+from jobs.sets.prompt_rows import COLUMNS, OWN_IDS, plain_entry, to_row
+from jobs.sets.shapes import NothingToAsk
 
 __all__ = ["PUBLIC_SETS", "LoadedSet", "SetError", "load_set"]
 
@@ -39,12 +41,17 @@ class HubSet:
     """Kind of the Hub repository."""
 
 
+ARENA_HARD = "lmarena-ai/arena-hard-auto"
 PUBLIC_SETS = {
     "alpaca_eval": HubSet("tatsu-lab/alpaca_eval", "alpaca_eval.json", 805),
     "mt_bench": HubSet("lmsys/mt-bench", "data/mt_bench/question.jsonl", 80, "space"),
-    "arena_hard": HubSet("lmarena-ai/arena-hard-auto", "data/arena-hard-v0.1/question.jsonl", 500),
+    "arena_hard": HubSet(ARENA_HARD, "data/arena-hard-v0.1/question.jsonl", 500),
+    "arena_hard_v2.0": HubSet(ARENA_HARD, "data/arena-hard-v2.0/question.jsonl", 750),
 }
 """The sets that are known by name."""
+
+OTHER_NAMES = {"arena_hard_v0.1": "arena_hard", "arena_hard_v2": "arena_hard_v2.0"}
+"""Further names of public sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,51 @@ class SetRows:
     """The column with the prompts."""
 
     limit: int | None
-    """Only so many rows are read, the first ones; None reads all."""
+    """Only so many rows are read, the first ones from `offset`; None reads all."""
+
+    offset: int = 0
+    """So many rows are left out at the beginning. The others keep their positions in the set."""
+
+    own_temperatures: bool = True
+    """Whether rows keep the temperatures that their benchmark gives them."""
 
     def __iter__(self) -> Iterator[Row]:
-        entries = islice(read_entries(self.path), self.limit)
-        return (to_row(index, self.column, entry) for index, entry in enumerate(entries))
+        entries = enumerate(_different_entries(self.path))
+        end = None if self.limit is None else self.offset + self.limit
+        for index, entry in islice(entries, self.offset, end):
+            if entry is not None:
+                yield to_row(index, self.column, entry, own_temperature=self.own_temperatures)
+
+
+def _different_entries(path: Path) -> Iterator[FileEntry | None]:
+    """The entries of a file in their plain form; None for a conversation in which the user says
+    nothing.
+
+    lm-eval writes a sample once for each of the task's filters; only the first one counts.
+
+    Raises:
+        SetError: two entries have one id.
+    """
+    seen: dict[tuple[str, Any], FileEntry] = {}
+    for raw in read_entries(path):
+        try:
+            entry = plain_entry(raw)
+        except NothingToAsk:
+            yield None
+            continue
+        name = next((name for name in OWN_IDS if entry.fields.get(name) is not None), None)
+        if name is not None:
+            key = (name, str(entry.fields[name]))
+            if (earlier := seen.get(key)) is None:
+                seen[key] = FileEntry(entry.position, {"filter": entry.fields.get("filter")})
+            elif earlier.fields["filter"] != entry.fields.get("filter"):
+                continue
+            else:
+                raise SetError(
+                    f"{entry.position}, field {name!r}: {entry.fields[name]!r} is the id of "
+                    f"{earlier.position} too; each prompt needs an id of its own"
+                )
+        yield entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +129,66 @@ class LoadedSet:
     count: int
     """Number of rows."""
 
+    left_out: int = 0
+    """Number of conversations that were left out, because the user says nothing in them."""
+
 
 def load_set(
-    name_or_path: str | Path, limit: int | None = None, column: str | None = None
+    name_or_path: str | Path,
+    limit: int | None = None,
+    column: str | None = None,
+    offset: int = 0,
+    *,
+    own_temperatures: bool = True,
 ) -> LoadedSet:
     """Load a public set or a file.
 
     Args:
         name_or_path: a name in PUBLIC_SETS, or the path of a file.
-        limit: load only so many rows, the first ones; None loads all.
-        column: the column with the prompts; needed if several columns of the file may hold the prompts.
+        limit: load only so many rows, the first ones from `offset`; None loads all.
+        column: the column with the prompts; needed if several columns of the file may hold the prompts,
+            or if the column has a name that is not known.
+        offset: leave out so many rows at the beginning; the others keep their positions.
+        own_temperatures: whether rows keep the temperatures that their benchmark gives them.
 
     Raises:
         SetError: there is no such set, it cannot be fetched or read, or a row is invalid; the message
             names file, row and field.
     """
-    hub_set = PUBLIC_SETS.get(str(name_or_path))
-    path = Path(name_or_path) if hub_set is None else _fetch(str(name_or_path), hub_set)
+    known = _public_name(str(name_or_path))
+    hub_set = None if known is None else PUBLIC_SETS[known]
+    path = Path(name_or_path) if hub_set is None else _fetch(str(known), hub_set)
     if not path.is_file():
         names = ", ".join(PUBLIC_SETS)
-        raise SetError(f"no set {str(name_or_path)!r}: it is not one of {names}, and no such file")
-    rows = SetRows(path, _choose_column(path, column), limit)
+        raise SetError(
+            f"no set {str(name_or_path)!r}: there is no such file, and the public sets are {names}"
+        )
+    rows = SetRows(path, _choose_column(path, column), limit, offset, own_temperatures)
     digest = hashlib.sha256()
-    count = 0
+    count, last = 0, offset - 1
     for row in rows:
-        count += 1
-        digest.update(json.dumps(asdict(row), sort_keys=True).encode())
-    if hub_set is not None and limit is None and count != hub_set.count:
+        count, last = count + 1, row.index
+        digest.update(json.dumps(_content(row), sort_keys=True).encode())
+    if not count:
+        raise SetError(f"{path} has no rows from --offset {offset} on")
+    if hub_set is not None and limit is None and not offset and count != hub_set.count:
         raise SetError(f"{path} has {count} rows, {name_or_path} has {hub_set.count}")
-    name = Path(path.name.removesuffix(".gz")).stem if hub_set is None else str(name_or_path)
-    return LoadedSet(name, rows, digest.hexdigest(), rows.column, count)
+    name = inner_name(path).stem if known is None else known
+    left_out = last - offset + 1 - count
+    return LoadedSet(name, rows, digest.hexdigest(), rows.column, count, left_out)
+
+
+def _public_name(name: str) -> str | None:
+    """The name of a public set, also in the spelling of its authors (`arena-hard-v2.0`)."""
+    spelled = name.lower().replace("-", "_")
+    spelled = OTHER_NAMES.get(spelled, spelled)
+    return spelled if spelled in PUBLIC_SETS and not Path(name).is_file() else None
+
+
+def _content(row: Row) -> dict[str, Any]:
+    """What the identity of a set covers. Fields that were added later count only if they are there."""
+    later = ("id", "temperature")
+    return {key: value for key, value in asdict(row).items() if key not in later or value is not None}
 
 
 def _fetch(name: str, hub: HubSet) -> Path:
@@ -135,14 +212,18 @@ def _fetch(name: str, hub: HubSet) -> Path:
 
 def _choose_column(path: Path, wanted: str | None) -> str:
     """The column with the prompts, chosen by the file's first entry."""
-    first = next(read_entries(path), None)
+    first = next((entry for entry in _different_entries(path) if entry is not None), None)
     if first is None:
         raise SetError(f"{path} has no rows")
-    allowed = COLUMNS if wanted is None else (wanted,)
-    fitting = [name for name in allowed if name in COLUMNS and name in first.fields]
+    fields = first.fields
+    if wanted is not None and wanted in fields:
+        return wanted
+    fitting = [] if wanted is not None else [name for name in COLUMNS if name in fields]
     if len(fitting) != 1:
         many = f"{' and '.join(fitting)} may all hold the prompts, choose one by --column"
-        none = f"one of {', '.join(COLUMNS)} is needed"
-        columns = ", ".join(map(repr, first.fields))
-        raise SetError(f"{path} has the columns {columns}: {many if fitting else none}")
+        none = f"one of {', '.join(COLUMNS)} is needed, or the name of another one by --column"
+        missing = f"--column {wanted!r} is not among them"
+        columns = ", ".join(map(repr, fields))
+        why = missing if wanted is not None else many if fitting else none
+        raise SetError(f"{path} has the columns {columns}: {why}")
     return fitting[0]

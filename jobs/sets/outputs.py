@@ -1,102 +1,236 @@
-"""Files of outputs to a set: somebody else's answers, which become a generator of a run."""
+"""Files of outputs to a set: somebody else's answers, which become a generator of a run.
+
+Which files are read, and how an output finds its row, is written in `output_shapes.py` and
+docs/files.md.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from jobs.records import Answer, Generator
-from jobs.sets.files import FileEntry, SetError, read_entries
+from jobs.records import Answer, Generator, Row
+from jobs.sets.files import read_entries
+from jobs.sets.known_sets import fingerprint
+from jobs.sets.opened import SetError
+from jobs.sets.output_shapes import Output, OutputColumns, to_output
+from jobs.sets.shapes import NothingToAsk
 from jobs.store import Store
 
 SHOWN_ROWS = 10
 """A message lists so many rows at most."""
+Key = tuple[str, str]
+"""How an output and a row find each other: by `id`, `text`, `index` or `other id`, and the value."""
 
 
-class Output(NamedTuple):
-    """One output of a file."""
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What an import added."""
 
-    key: int | str
-    """The row that the output answers: the row's index or its instruction."""
+    rows: int
+    """Number of rows of the run."""
 
-    text: str
+    answered: int
+    """Number of rows that got answers to all of their turns."""
 
-    generator: str
-    """Who wrote the output, as the file says; empty if the file does not say."""
+    missing: tuple[int, ...]
+    """The other rows, by index: the file has no output for them, or not one for each turn."""
+
+    unused: int
+    """Number of outputs of the file that belong to no row: a run may be over a part of a set."""
+
+    failed: int
+    """Number of outputs of the file that have no text, for example because a request failed."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.answered} answers"]
+        if self.missing:
+            parts.append(f"{len(self.missing)} of {self.rows} rows have none ({_shown(self.missing)})")
+        if self.failed:
+            parts.append(f"{self.failed} outputs have no text")
+        if self.unused:
+            parts.append(f"{self.unused} outputs are of no row")
+        return "; ".join(parts)
 
 
-def load_outputs(path: str | Path) -> list[Output]:
-    """The outputs of a file.
-
-    The file is AlpacaEval's `model_outputs.json` (with the fields instruction, output and generator),
-    or its entries have the fields index and output.
+def load_outputs(path: str | Path, columns: OutputColumns | None = None) -> list[Output]:
+    """The outputs of a file, in its order.
 
     Raises:
-        SetError: the file cannot be read, or an entry lacks these fields.
+        SetError: the file cannot be read, or an entry lacks the fields that are needed.
     """
-    return [_to_output(entry) for entry in read_entries(Path(path))]
+    chosen = columns or OutputColumns()
+    found = []
+    for entry in read_entries(Path(path)):
+        with suppress(NothingToAsk):  # answers no row
+            found.append(to_output(entry, chosen))
+    return found
 
 
-def import_outputs(store: Store, path: str | Path, name: str) -> int:
-    """Add a file's outputs as the answers of a generator of kind `file`, to all rows of the store.
+def import_outputs(
+    store: Store, path: str | Path, name: str, columns: OutputColumns | None = None
+) -> ImportSummary:
+    """Add a file's outputs as the answers of a generator of kind `file`.
+
+    A row without an output stays without an answer: it is counted, and no figure counts it as lost.
 
     Args:
         store: The store of a run.
         path: The file of outputs.
         name: What to call the generator.
-
-    Returns:
-        How many outputs of the file belong to no row: a run may be over a part of a set.
+        columns: Names of columns, where they are not the usual ones.
 
     Raises:
-        SetError: the file cannot be read; or a row has no output, or several outputs, or more than one
-            turn. Nothing is added then.
+        SetError: the file cannot be read; no output belongs to a row; or several outputs with different
+            texts belong to one row. Nothing is added then.
         StoreError: the name belongs to another generator.
     """
-    outputs = load_outputs(path)
-    answers = list(_match_rows(store, outputs, name, Path(path)))
-    digest = hashlib.sha256(json.dumps(outputs).encode()).hexdigest()
-    about = {"file": Path(path).name, "generators": sorted({output.generator for output in outputs})}
+    path = Path(path)
+    outputs = load_outputs(path, columns)
+    found = _match(list(store.rows()), outputs, path)
+    if not found.answers:
+        raise SetError(found.why_none(path))
+    digest = hashlib.sha256(json.dumps([_content(output) for output in outputs]).encode()).hexdigest()
+    about = {"file": path.name, "generators": sorted({output.generator for output in outputs})}
     store.add_generator(Generator(name, "file", digest, about))
-    store.add_answers(answers)
-    return len(outputs) - len(answers)
+    store.add_answers(
+        Answer(name, index, turn, text)
+        for index, texts in sorted(found.answers.items())
+        for turn, text in enumerate(texts)
+    )
+    return found.summary()
 
 
-def _match_rows(store: Store, outputs: list[Output], name: str, path: Path) -> Iterator[Answer]:
-    """The answer to each row of the store."""
-    texts: dict[int | str, str] = {}
-    for output in outputs:
-        if output.key in texts:
-            raise SetError(f"{path} has several outputs for {_describe(output.key)}")
-        texts[output.key] = output.text
-    without: list[int] = []
-    for row in store.rows():
-        if len(row.turns) != 1:
-            raise SetError(f"row {row.index} has {len(row.turns)} turns; an output answers one")
-        if (text := texts.get(row.turns[0], texts.get(row.index))) is None:
-            without.append(row.index)
-        else:
-            yield Answer(name, row.index, 0, text)
-    if without:
-        more = ", ..." if len(without) > SHOWN_ROWS else ""
-        shown = ", ".join(map(str, without[:SHOWN_ROWS])) + more
-        unused = len(outputs) - (store.row_count() - len(without))
-        raise SetError(
-            f"{path} has no output for {len(without)} of {store.row_count()} rows ({shown}), and "
-            f"{unused} outputs that are of no row"
+def read_references(store: Store, path: Path) -> dict[int, tuple[str, ...]]:
+    """The reference answers of a file, such as FastChat's `reference_answer/gpt-4.jsonl`: one for each
+    turn of a row, by the row's index. Rows may have none.
+
+    Raises:
+        SetError: the file cannot be read, or no answer belongs to a row.
+    """
+    found = _match(list(store.rows()), load_outputs(path), path)
+    if not found.answers:
+        raise SetError(found.why_none(path))
+    return found.answers
+
+
+@dataclass(slots=True)
+class _Matched:
+    """Which outputs belong to which rows."""
+
+    rows: Sequence[Row]
+    outputs: Sequence[Output]
+    answers: dict[int, tuple[str, ...]]
+    """The texts for each row that has one for every turn, by the row's index."""
+    used: int
+    """Number of outputs that belong to a row."""
+
+    def summary(self) -> ImportSummary:
+        missing = tuple(row.index for row in self.rows if row.index not in self.answers)
+        failed = sum(output.texts is None for output in self.outputs)
+        unused = len(self.outputs) - self.used
+        return ImportSummary(len(self.rows), len(self.answers), missing, unused, failed)
+
+    def why_none(self, path: Path) -> str:
+        """Why no row has an answer, with the first output and the first row side by side."""
+        if not self.outputs:
+            return f"{path} has no outputs"
+        if all(output.texts is None for output in self.outputs):
+            return f"{path} has {len(self.outputs)} outputs, and none of them has a text"
+        first, row = self.outputs[0], self.rows[0]
+        turns = f" and {len(row.turns)} turns" if len(row.turns) > 1 else ""
+        own = f" and the id {row.id!r}" if row.id is not None else " and no id"
+        if first.own_id is not None and row.id is None:
+            own += " (an older run gets ids when `slimmoa bench run` is given its set once more)"
+        return (
+            f"{path} has no output for any of the {len(self.rows)} rows: the first output is for "
+            f"{first.described}, the first row has the prompt {row.turns[0][:60]!r}{own}{turns}"
         )
 
 
-def _to_output(entry: FileEntry) -> Output:
-    position, fields = entry
-    key, text = fields.get("instruction", fields.get("index")), fields.get("output")
-    if isinstance(key, bool) or not isinstance(key, int | str):
-        raise SetError(f"{position}: the field 'instruction' or 'index' is needed, a text or a number")
-    if not isinstance(text, str):
-        raise SetError(f"{position}: the field 'output' must be a text, it is {text!r}")
-    return Output(key, text, str(fields.get("generator") or ""))
+def _match(rows: Sequence[Row], outputs: Sequence[Output], path: Path) -> _Matched:
+    by_key: dict[Key, list[int]] = defaultdict(list)
+    places = {row.index: row for row in rows}
+    for row in rows:
+        for key in _row_keys(row):
+            by_key[key].append(row.index)
+    claims: dict[tuple[int, ...], list[Output]] = defaultdict(list)
+    for output in outputs:
+        if indices := next((by_key[key] for key in _keys(output) if key in by_key), None):
+            claims[tuple(indices)].append(output)
+    answers: dict[int, tuple[str, ...]] = {}
+    for places_of, some in claims.items():
+        for index, texts in zip(places_of, _deal(len(places_of), some, path), strict=True):
+            if texts is None or not _fits(places[index], texts, some[0], path):
+                continue
+            if answers.setdefault(index, texts) != texts:
+                raise SetError(f"{path} has several outputs for row {index}, one of {some[0].position}")
+    return _Matched(rows, outputs, answers, sum(map(len, claims.values())))
 
 
-def _describe(key: int | str) -> str:
-    return f"row {key}" if isinstance(key, int) else repr(key[:60])
+def _deal(count: int, outputs: Sequence[Output], path: Path) -> list[tuple[str, ...] | None]:
+    """The texts for each of `count` rows with one prompt, of which the file has these outputs."""
+    if count == len(outputs):
+        return [output.texts for output in outputs]
+    different = list(dict.fromkeys(each.texts for each in outputs if each.texts is not None))
+    if len(different) > 1:
+        raise SetError(
+            f"{path} has several outputs for {outputs[0].described}: {outputs[0].position} and "
+            f"{outputs[1].position}; only one of them can be its answer"
+        )
+    return [different[0] if different else None] * count
+
+
+def _fits(row: Row, texts: Sequence[str], output: Output, path: Path) -> bool:
+    """Whether the texts answer all turns of a row. Further turns would be lost without a word."""
+    if len(texts) > len(row.turns):
+        raise SetError(
+            f"{path.parent / output.position} answers {len(texts)} turns; row {row.index} has "
+            f"{len(row.turns)}: {row.turns[0][:60]!r}"
+        )
+    return len(texts) == len(row.turns)
+
+
+def _keys(output: Output) -> Iterator[Key]:
+    """How an output may find its row: the surest way first.
+
+    1. The id that the benchmark's own tools give each prompt.
+    2. The prompt. If the file has prompts and none of the rows has this one, its index tells nothing:
+       the file is in another order, or of another set.
+    3. The index, or any other id.
+    """
+    if output.own_id is not None:  # 1
+        yield "id", str(output.own_id)
+    if output.prompt is not None:  # 2
+        yield "text", output.prompt
+        yield "words", fingerprint(output.prompt)
+        return
+    if output.index is not None:  # 3
+        yield "index", str(output.index)
+    if output.other_id is not None:
+        yield "id", str(output.other_id)
+
+
+def _row_keys(row: Row) -> Iterator[Key]:
+    yield "index", str(row.index)
+    yield "text", row.turns[0]
+    yield "words", fingerprint(row.turns[0])
+    if row.id is not None:
+        yield "id", str(row.id)
+
+
+def _content(output: Output) -> object:
+    """What the identity of an imported generator covers. Plain outputs have the identity that they had
+    before there were other shapes, so that a file can be imported into an older run again."""
+    if output.own_id is None and output.other_id is None and output.texts is not None:
+        key = output.index if output.prompt is None else output.prompt
+        return [key, *output.texts, output.generator]
+    return {name: value for name, value in asdict(output).items() if name != "position"}
+
+
+def _shown(rows: Sequence[int]) -> str:
+    more = ", ..." if len(rows) > SHOWN_ROWS else ""
+    return ", ".join(map(str, rows[:SHOWN_ROWS])) + more

@@ -1,15 +1,18 @@
 """Turns an entry of a file into a row of a set.
 
-Besides the prompts, these fields are read if the entry has them: `dataset`, `category`, and `reference`
-or `references` with one reference answer per turn.
+Besides the prompts, these fields are read if the entry has them: an id (ID_FIELDS), `dataset`,
+`category`, `reference` or `references` with one reference answer per turn, and `required_temperature`.
 """
 
-import json
+from dataclasses import replace
 from typing import Any
 
 from actors.engine import Message
 from jobs.records import Row
-from jobs.sets.files import FileEntry, SetError
+from jobs.sets.files import FileEntry
+from jobs.sets.known_sets import MT_BENCH_TEMPERATURES, is_mt_bench
+from jobs.sets.opened import SetError
+from jobs.sets.shapes import Fields, as_prompt, parse_list, plain_text
 
 COLUMNS = ("messages", "prompt", "instruction", "question", "turns")
 """Names of the columns that may hold the prompts."""
@@ -20,36 +23,96 @@ LISTS = ("messages", "turns")
 ROLES = ("system", "user", "assistant")
 """Roles that a message may have."""
 
+OWN_IDS = ("question_id", "uid", "custom_id", "doc_id")
+"""Names of the fields by which a benchmark's own tools find a prompt. Each of their values is
+unique."""
 
-def to_row(index: int, column: str, entry: FileEntry) -> Row:
+ID_FIELDS = (*OWN_IDS, "id")
+"""Names of the fields that may hold the id of a prompt; the first one that an entry has counts."""
+
+
+def to_row(index: int, column: str, entry: FileEntry, *, own_temperature: bool = True) -> Row:
     """An entry as the row at `index` of the set, with the prompts from the field `column`.
+
+    Args:
+        index: The row's position in the set, from 0.
+        column: The field with the prompts.
+        entry: The entry, in its plain form (`shapes.as_prompt`).
+        own_temperature: Whether the row keeps the temperature that the benchmark gives it.
 
     Raises:
         SetError: a field is missing or has the wrong form; the message names position and field.
     """
     position, fields = entry
     where = f"{position}, field {column!r}"
-    value = _parse_list(where, fields.get(column)) if column in LISTS else fields.get(column)
-    if column == "messages":
+    value = _value(where, column, fields)
+    before: list[Message] = []
+    if _are_messages(column, value):
         *before, last = _messages(where, value)
         if last["role"] != "user":
             raise SetError(f"{where} must end with a message of the user, not of the {last['role']}")
         turns: tuple[str, ...] = (last["content"],)
     else:
-        before = []
         turns = _turns(where, value)
+    for text in (*turns, *(message["content"] for message in before)):
+        _require_whole_characters(where, text)
     if column == "instruction" and fields.get("input"):
         raise SetError(f"{position}, field 'input' would be lost: join it into the instruction")
-    labels = (_label(fields, "dataset"), _label(fields, "category"))
-    return Row(index, turns, tuple(before), *labels, _references(position, fields, len(turns)))
+    row = Row(
+        index,
+        turns,
+        tuple(before),
+        _label(fields, "dataset"),
+        _label(fields, "category"),
+        _references(position, fields, len(turns)),
+        row_id(fields),
+    )
+    return replace(row, temperature=_temperature(position, fields, row)) if own_temperature else row
 
 
-def _parse_list(where: str, value: Any) -> Any:
-    """A value as a list: CSV has no lists, so a text is read as JSON."""
+def plain_entry(entry: FileEntry) -> FileEntry:
+    """An entry in its plain form, whichever tool of the field wrote the entry."""
+    return FileEntry(entry.position, dict(as_prompt(*entry)))
+
+
+def row_id(fields: Fields) -> int | str | None:
+    """The id of a prompt, from the first of ID_FIELDS that has a text or a whole number."""
+    found = (fields.get(name) for name in ID_FIELDS)
+    return next(
+        (own for own in found if isinstance(own, int | str) and not isinstance(own, bool)), None
+    )
+
+
+def _temperature(position: str, fields: Fields, row: Row) -> float | None:
+    """The temperature that the benchmark gives a row, as FastChat decides it."""
+    wanted = fields.get("required_temperature")
+    if wanted is None:
+        return MT_BENCH_TEMPERATURES.get(row.category) if is_mt_bench(row) else None
     try:
-        return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise SetError(f"{where} must be a list, in CSV as JSON: {error}") from error
+        temperature = float(wanted)
+    except (TypeError, ValueError):
+        temperature = -1.0
+    if not 0 <= temperature <= 2:
+        raise SetError(
+            f"{position}, field 'required_temperature' must be a number from 0 to 2; it is {wanted!r}"
+        )
+    return temperature
+
+
+def _value(where: str, column: str, fields: Fields) -> Any:
+    value = fields.get(column)
+    if column in LISTS:
+        return parse_list(where, value)
+    # Tables of text write a list as JSON, also in a column with a name of the user's own.
+    if column not in COLUMNS and isinstance(value, str) and value.startswith(("[{", '["')):
+        return parse_list(where, value)
+    return value
+
+
+def _are_messages(column: str, value: Any) -> bool:
+    if column in COLUMNS:
+        return column == "messages"
+    return isinstance(value, list) and any(isinstance(m, dict) and "role" in m for m in value)
 
 
 def _turns(where: str, value: Any) -> tuple[str, ...]:
@@ -66,33 +129,51 @@ def _content(where: str, turn: dict[str, Any]) -> Any:
         raise SetError(
             f"{where} holds turns of the user, not of the {turn['role']}: call it 'messages'"
         )
-    return turn.get("content")
+    return plain_text(where, turn.get("content"))
 
 
 def _messages(where: str, value: Any) -> list[Message]:
     if not isinstance(value, list) or not value:
         raise SetError(f"{where} must be a list of messages; it is {value!r}")
+    found = []
     for message in value:
         role, content = (
             message.get(key) if isinstance(message, dict) else None for key in Message.__annotations__
         )
+        role, content = "system" if role == "developer" else role, plain_text(where, content)
         if role not in ROLES or not isinstance(content, str):
             raise SetError(
                 f"{where}: a message has a role ({', '.join(ROLES)}) and a content, a text; "
                 f"it is {message!r}"
             )
-    return [Message(role=message["role"], content=message["content"]) for message in value]
+        found.append(Message(role=role, content=content))
+    return found
 
 
-def _label(fields: dict[str, Any], name: str) -> str:
+def _require_whole_characters(where: str, text: str) -> None:
+    """Raise SetError if a text has half of a character, which no engine and no store takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start : error.end]
+        raise SetError(f"{where} has {half!r}, half of a character, at {error.start}") from error
+
+
+def _number_as_text(value: Any) -> Any:
+    """A value, a number as its text: some sets have numbers as right answers."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+def _label(fields: Fields, name: str) -> str:
     value = fields.get(name)
     return "" if value is None else str(value)
 
 
-def _references(position: str, fields: dict[str, Any], turns: int) -> tuple[str, ...]:
+def _references(position: str, fields: Fields, turns: int) -> tuple[str, ...]:
     name = "references" if "references" in fields else "reference"
     value = fields.get(name) or []
-    found = value if isinstance(value, list) else [value]
+    found = [_number_as_text(each) for each in (value if isinstance(value, list) else [value])]
     if not all(isinstance(text, str) for text in found):
         raise SetError(f"{position}, field {name!r} must be a text or a list of texts; it is {value!r}")
     if len(found) not in (0, turns):

@@ -21,10 +21,19 @@ from jobs.store.reader import Reader
 from jobs.store.tables import SqlRow
 from jobs.store.writer import Action, StoreError, Writer
 
-__all__ = ["FILE", "Store", "StoreError"]
+__all__ = ["FILE", "Store", "StoreError", "no_run"]
 
 FILE = "run.sqlite"
 """Name of the file in the run's folder."""
+
+NAME_RUN = "give a folder that `slimmoa bench run --out` made"
+
+
+def no_run(folder: Path) -> str:
+    """What is said of a folder that holds no run."""
+    return (
+        f"no run in {folder}: there is no {FILE} in it; `slimmoa bench run --out {folder}` makes a run"
+    )
 
 
 class Store:
@@ -51,14 +60,16 @@ class Store:
         """
         path = folder / FILE
         if read_only and not path.is_file():
-            raise StoreError(f"no run in {folder}: there is no {FILE}")
+            raise StoreError(no_run(folder))
         try:
             # First the writer's: it creates a missing file.
             writing = None if read_only else database.open_for_writing(path)
             reader = Reader(database.open_for_reading(path), path)
             return cls(path, reader, None if writing is None else Writer(writing, path))
         except sqlite3.Error as error:
-            raise StoreError(f"cannot open {path}: {error}") from error
+            if "not a database" in str(error):
+                raise StoreError(f"cannot open {path}: it is not a database; {NAME_RUN}") from error
+            raise StoreError(f"cannot open {path}: {error}; is it the file of a run?") from error
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +99,8 @@ class Store:
         self._write_now(lambda c: c.executemany(queries.SET_ABOUT, pairs))
 
     def add_rows(self, rows: Iterable[Row]) -> None:
-        """Add a set's rows, streamed. Adding a row that is stored already changes nothing.
+        """Add a set's rows, streamed. Adding a row that is stored already changes nothing, but for an
+        id and a temperature that the stored row lacks.
 
         Raises:
             StoreError: a row with other content is stored under the same index. The pages of rows
@@ -114,6 +126,10 @@ class Store:
 
     def row_count(self) -> int:
         return int(self._reader.read("SELECT count(*) FROM rows")[0][0])
+
+    def has_temperatures(self) -> bool:
+        """Whether the set gives a row a temperature of its own."""
+        return bool(self._reader.read(queries.HAS_TEMPERATURES)[0][0])
 
     def pending_rows(self, generator: str) -> Iterator[Row]:
         """The rows that have a turn without an answer of `generator`, in the order of the set.

@@ -11,8 +11,12 @@ from pathlib import Path
 
 from jobs.store.writer import StoreError
 
-VERSION = 2
-"""Version of the tables. A file of another version is refused; there are no migrations."""
+VERSION = 3
+"""Version of the tables. A file of another version is refused, except for one of WITHOUT_IDS."""
+
+WITHOUT_IDS = 2
+"""Version of stores whose rows have neither ids nor temperatures. A writing connection adds the
+columns, and a reading connection shows them empty."""
 
 BUSY_S = 30.0
 """Seconds that SQLite waits for a lock that another process holds."""
@@ -32,7 +36,7 @@ SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
     idx INTEGER PRIMARY KEY, turns TEXT NOT NULL, turn_count INTEGER NOT NULL, before TEXT,
-    dataset TEXT NOT NULL, category TEXT NOT NULL, reference_answers TEXT
+    dataset TEXT NOT NULL, category TEXT NOT NULL, reference_answers TEXT, id TEXT, temperature REAL
 );
 CREATE TABLE generators (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, identity TEXT NOT NULL,
@@ -104,6 +108,10 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             for statement in _statements():
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
+        elif _version(connection) == WITHOUT_IDS:
+            connection.execute("ALTER TABLE rows ADD COLUMN id TEXT")
+            connection.execute("ALTER TABLE rows ADD COLUMN temperature REAL")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
         _check_version(connection, path)
     except BaseException:
@@ -126,15 +134,24 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
     connection = sqlite3.connect(uri, BUSY_S, isolation_level=None, check_same_thread=False, uri=True)
     try:
-        _check_version(connection, path)
+        if _version(connection) == WITHOUT_IDS:
+            # A temporary view hides the table of the same name, also where nothing can be written.
+            view = "CREATE TEMP VIEW rows AS SELECT *, NULL AS id, NULL AS temperature FROM main.rows"
+            connection.execute(view)
+        else:
+            _check_version(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    found = _version(connection)
     if found != VERSION:
         raise StoreError(f"{path} is a store of version {found}; this program reads version {VERSION}")
 

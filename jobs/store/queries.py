@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -42,6 +43,8 @@ USED = """SELECT row, turn, layer, place, model, key FROM used
 WHERE generator = ? AND (row, turn) BETWEEN (?, ?) AND (?, ?)"""
 ADD_ROW = f"""INSERT INTO rows ({ROW}, turn_count)
 VALUES ({marks(ROW)}, ?) ON CONFLICT DO NOTHING"""
+COMPLETE_ROW = "UPDATE rows SET id = ?, temperature = ? WHERE idx = ?"
+HAS_TEMPERATURES = "SELECT EXISTS (SELECT 1 FROM rows WHERE temperature IS NOT NULL)"
 ADD_GENERATOR = f"""INSERT INTO generators ({GENERATOR})
 VALUES ({marks(GENERATOR)}) ON CONFLICT DO NOTHING"""
 ONE_GENERATOR = f"SELECT {GENERATOR} FROM generators WHERE name = ?"
@@ -107,15 +110,19 @@ def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
 
 
 def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Add rows. Adding a row that is stored already changes nothing.
+    """Add rows. Adding a row that is stored already changes nothing, but for an id and a temperature
+    that the stored row lacks.
 
     Raises:
         StoreError: a row with other content is stored under the same index.
     """
     for row in rows:
-        if connection.execute(ADD_ROW, (*row_to_sql(row), len(row.turns))).rowcount == 0:
+        sql_row = row_to_sql(row)
+        if connection.execute(ADD_ROW, (*sql_row, len(row.turns))).rowcount == 0:
             stored = row_from_sql(connection.execute(ONE_ROW, (row.index,)).fetchone())
-            if stored != row:
+            if stored == replace(row, id=None, temperature=None):
+                connection.execute(COMPLETE_ROW, (*sql_row[-2:], row.index))
+            elif stored != row:
                 raise StoreError(f"row {row.index} is stored with other content: {stored}, now {row}")
 
 

@@ -14,7 +14,7 @@ from jobs.records import Answer, Failure, Generator, Progress, Row, StoredCall, 
 SqlRow = tuple[Any, ...]
 """One row of an SQL table or query result. (A `Row` is a prompt of a set.)"""
 
-ROW = "idx, turns, before, dataset, category, reference_answers"
+ROW = "idx, turns, before, dataset, category, reference_answers, id, temperature"
 CALL = (
     "key, model, seed, text, reasoning, finish_reason, prompt_tokens, completion_tokens, logprobs, "
     "engine_s"
@@ -43,13 +43,16 @@ def unpack(text: str | None) -> tuple[Any, ...]:
 
 
 def row_to_sql(row: Row) -> SqlRow:
-    references = pack(row.references)
-    return row.index, pack(row.turns), pack(row.before), row.dataset, row.category, references
+    texts = (pack(row.turns), pack(row.before))
+    own_id = None if row.id is None else json.dumps(row.id, ensure_ascii=False)
+    added = (pack(row.references), own_id, row.temperature)
+    return row.index, *texts, row.dataset, row.category, *added
 
 
 def row_from_sql(sql_row: SqlRow) -> Row:
-    index, turns, before, dataset, category, references = sql_row
-    return Row(index, unpack(turns), unpack(before), dataset, category, unpack(references))
+    index, turns, before, dataset, category, references, own_id, temperature = sql_row
+    texts = (unpack(turns), unpack(before), dataset, category, unpack(references))
+    return Row(index, *texts, None if own_id is None else json.loads(own_id), temperature)
 
 
 def call_to_sql(call: StoredCall) -> SqlRow:

@@ -5,6 +5,7 @@ passwords can be found. A slow hash would protect nothing more, and would cost i
 request, even a stranger's.
 """
 
+import errno
 import hashlib
 import hmac
 import logging
@@ -19,10 +20,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from configs import sentences
 from configs.access import Allowance
-from configs.cross_checks import Problem
 from configs.errors import UserError
-from configs.yaml_lines import BadDocument, Document
+from configs.problem import Problem
+from configs.yaml_lines import MOST_CHARACTERS, BadDocument, Document
 
 VARIABLE = "SLIMMOA_API_KEYS"
 """The environment variable that holds keys in plain text, separated by commas."""
@@ -32,6 +34,14 @@ name is refused."""
 HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 KEY_NAME = re.compile(r"(?!sk-)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "a key's name has up to 64 letters, digits, '.', '_' and '-', and does not begin with sk-"
+MAKES_ONE = "`slimmoa keys new --name NAME >> FILE` makes a file of keys"
+UNREADABLE = {
+    errno.ENOENT: f"there is no such file ({MAKES_ONE})",
+    errno.ELOOP: "its links lead in a circle",
+    errno.EISDIR: "it is a folder",
+    errno.EACCES: "you may not read it (look at its permissions with `ls -l`)",
+}
+"""Why a file of keys cannot be read."""
 SHORTEST = 20
 """Fewest characters of a key in the environment variable, where a person may have chosen the key. A
 generated key has 54."""
@@ -148,6 +158,8 @@ def parse_keys(text: str, name: str) -> tuple[Key, ...]:
         raise KeysError(
             f"{name}:1: a file of keys is a mapping, NAME: sha256:HEX ({{}} lets nobody in)"
         )
+    if {"models", "layers"} <= document.data.keys():
+        raise KeysError(f"{name}: this is a recipe, not a file of keys; {MAKES_ONE}")
     keys: list[Key] = []
     # A name that breaks the rule may be a key in the wrong place, so the message has only its line.
     problems = [
@@ -235,11 +247,12 @@ def _read(path: Path) -> tuple[Key, ...]:
         with path.open(encoding="utf-8") as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 raise KeysError(f"{path}: everybody on this machine may write it; chmod o-w")
-            text = file.read()
+            text = file.read(MOST_CHARACTERS + 1)
     except OSError as error:
-        raise KeysError(f"cannot read the file of keys {str(path)!r}: {error.strerror}") from None
+        why = UNREADABLE.get(error.errno or 0, error.strerror)
+        raise KeysError(f"cannot read the file of keys {str(path)!r}: {why}") from None
     except UnicodeDecodeError:
-        raise KeysError(f"{path}: not UTF-8") from None
+        raise KeysError(f"{path}: not UTF-8: save the file as UTF-8 text") from None
     return parse_keys(text, str(path))
 
 
@@ -247,12 +260,18 @@ def _parse_entry(name: str, value: Any) -> Key:
     try:
         entry = _Entry.model_validate({"key": value} if isinstance(value, str) else value)
     except ValidationError as error:
-        items = error.errors(include_url=False, include_input=False)
-        raise _BadEntry([Problem((name, *item["loc"]), item["msg"]) for item in items]) from None
+        found = sentences.problems(error, _Entry, quotes=False)
+        raise _BadEntry([Problem((name, *each.where), each.message) for each in found]) from None
     hashed = HASHED.fullmatch(entry.key)
     if hashed is None:
         raise _BadEntry(
-            [Problem((name,), "only the key's hash stands here: sha256: and 64 hex digits")]
+            [
+                Problem(
+                    (name,),
+                    "this has to be the key's hash, sha256: and 64 hex digits, as `slimmoa keys new` "
+                    "prints it",
+                )
+            ]
         )
     allowance = Allowance.model_validate(entry.model_dump(exclude={"key"}))
     return Key(name, bytes.fromhex(hashed[1]), allowance)

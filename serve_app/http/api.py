@@ -64,7 +64,7 @@ def create_api(
     api.post("/v1/chat/completions")(chat.chat_completions)
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
-    api.get("/v1/models/{model}")(served.get_model)
+    api.get("/v1/models/{model:path}")(served.get_model)
     api.get("/v1/state", response_model=ServerState)(StateEndpoint(recipe, served, watch).state)
     api.get("/healthz")(health.healthz)
     api.get("/readyz")(health.readyz)

@@ -10,19 +10,18 @@ from typing import Any
 
 from actors.engine import Message
 from configs.errors import ContextTooLong
+from configs.limit_checks import CHARACTERS_PER_TOKEN, LEAST_REFERENCE_TOKENS
 from configs.schema import Recipe
 from serve_app.mixture.models import Models
 from serve_app.mixture.references import with_references
 
-LEAST_TOKENS = 32
+LEAST_TOKENS = LEAST_REFERENCE_TOKENS
 """Tokens that a conversation must leave free for each reference. Otherwise the request is refused
 before any model works on it."""
 USEFUL_TOKENS = 24
 """Fewest tokens that a trimmed reference keeps; fewer are not worth reading. The number is below
 LEAST_TOKENS, because a request that passed the check of LEAST_TOKENS must still fit with the references
 in place, and tokens merge differently where texts meet."""
-CHARACTERS_PER_TOKEN = 4
-"""Characters of English in a token, as a rule."""
 TRIM_ATTEMPTS = 4
 """How often references are trimmed and counted before the request is refused."""
 

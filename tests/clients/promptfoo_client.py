@@ -70,7 +70,7 @@ def main() -> None:
     answers = evaluated(
         provider("chat", "chat:mix"),
         provider("responses", "responses:mix"),
-        provider("answer alone", "responses:mix", showThinking=False),
+        provider("answer alone", "responses:mix", passthrough={"moa": {"events": False}}),
     )
     report = {
         "client": f"promptfoo {version.stdout.split()[-1]}",

@@ -15,7 +15,7 @@ import yaml
 from configs.load import load
 from jobs.judges.pairwise import is_switched
 from jobs.store import FILE, Store
-from tests.conftest import Serving
+from tests.conftest import Serving, user_environment
 
 pytestmark = pytest.mark.weights
 
@@ -62,6 +62,7 @@ def bench(serving: Serving, recipe: str) -> Iterator[Command]:
             text=True,
             timeout=200,
             check=False,
+            env=user_environment(),
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

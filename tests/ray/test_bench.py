@@ -2,7 +2,6 @@
 engines themselves."""
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import yaml
 
+from cluster import ray_runtime
 from configs.schema import Recipe
 from jobs.judges.pairwise import is_switched
-from tests.conftest import Endpoint, Serving
+from tests.conftest import Endpoint, Serving, user_environment
 
 ROWS = 24
 QUICK = {"engine": "scripted", "tokens": 12, "first_token_s": 0.005, "token_s": 0.0005}
@@ -44,12 +43,16 @@ class Bench:
         file.write_text(yaml.safe_dump(recipe), "utf-8")
         return str(file)
 
-    def slimmoa(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def slimmoa(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command in a user's shell. Other tests may have a Ray of their own on this machine, too."""
         command = [sys.executable, "-m", "cli", "bench", *arguments]
-        # Other tests may have a Ray of their own on this machine, which the command is not to use.
-        environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=100, check=False, env=environment
+            command,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env=user_environment(**environment),
         )
 
     def run(self, config: str, *more: str) -> Counter[str]:
@@ -95,9 +98,10 @@ def test_a_run_costs_only_what_no_run_before_has_paid_for(bench: Bench) -> None:
     assert [(name[:4], n) for name, n in answered.items()] == [("mix-", ROWS), ("mix-", ROWS)]
 
 
-def test_a_running_application_with_another_model_is_refused(bench: Bench) -> None:
+def test_a_named_application_with_another_model_is_refused(bench: Bench) -> None:
     other = bench.recipe("a", "b", b={**bench.models["b"], "tokens": 99})
-    done = bench.slimmoa("run", "--config", other, "--out", str(bench.folder / "run"))
+    run, here = str(bench.folder / "run"), ray_runtime.this_cluster()
+    done = bench.slimmoa("run", "--config", other, "--out", run, RAY_ADDRESS=here)
     assert done.returncode == 1
     assert "has another model 'b' than the recipe" in done.stderr
     with bench.endpoint.client() as client:

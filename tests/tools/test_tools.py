@@ -14,7 +14,9 @@ from tests.conftest import Endpoint
 from tests.tools.conftest import Run
 
 HERE = Path(__file__).parent
-ROWS: list[dict[str, Any]] = [json.loads(line) for line in (HERE / "rows.jsonl").open()]
+ROWS: list[dict[str, Any]] = [
+    json.loads(line) for line in (HERE / "rows.jsonl").read_text("utf-8").splitlines()
+]
 MIXTURE = "slimmoa-tiny"
 JUDGE = "qwen2.5-coder-0.5b"
 LM_EVAL = "lm-eval[api]==0.4.13"
@@ -42,7 +44,7 @@ def test_lm_evaluation_harness_generates(run: Run, endpoint: Endpoint, tmp_path:
     scores = json.loads(results.read_text())["results"]["slimmoa_generation"]
     assert 0 < scores["exact_match,word"] <= 1  # Qwen knows some of these answers
     (samples,) = tmp_path.rglob("samples_*.jsonl")
-    answers = [json.loads(line)["resps"][0][0] for line in samples.open()]
+    answers = [json.loads(line)["resps"][0][0] for line in samples.read_text("utf-8").splitlines()]
     assert len(answers) == len(ROWS)
     assert all(answers)
 

@@ -4,8 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 from tests.unit.scripts import JumpingLoop
+
+# A busy machine is no defect: hypothesis would fail an example that takes longer than 0.2 s.
+settings.register_profile("unit", deadline=None)
+settings.load_profile("unit")
 
 
 def pytest_asyncio_loop_factories(

@@ -53,7 +53,7 @@ def checkpoint(shards: int = 2, size: int = 4096) -> dict[str, bytes]:
     files = {
         "config.json": json.dumps(CONFIG).encode(),
         "tokenizer.json": b"{}",
-        "tokenizer_config.json": b"{}",
+        "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
         "README.md": b"words",
     }
     weight_map = {}

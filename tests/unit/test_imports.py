@@ -53,6 +53,8 @@ CLUSTER = {
     "serve_app.deployments",
     "serve_app.replica_watch",
     "serve_app.follow_nodes",
+    "cluster.ray_address",
+    "cluster.ray_applications",
     "cluster.ray_processes",
     "cluster.ray_runtime",
     "jobs.model_app",

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from jobs.judges.pairwise import is_switched
+from jobs.records import Answer, Generator, Row
 from jobs.store import Store
 from jobs.variants import alone, mixture
 from tests.unit.jobs.report.report_run import InventedRun, begin, recipe
@@ -109,6 +110,27 @@ def test_grade_has_every_answer_graded_once(run: Path, judge: str) -> None:
     Judge.requests.clear()
     assert table_rows(bench(f"grade {run} {judge}"))["trio"][:5] == ["3", "0", "0", "0", "0"]
     assert Judge.requests == []
+
+
+def test_grade_shows_the_judge_the_references_of_a_file(run: Path, judge: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("index,output\n0,Known to be right.\n")
+    bench(f"grade {run} {judge} --generator trio --references {path}")
+    shown = ["Known to be right." in json.dumps(request) for request in Judge.requests]
+    assert sorted(shown) == [False, False, True]
+    with Store.open(run, read_only=True) as store:
+        assert list(store.about()["references"].values()) == [{"file": "mine.csv", "rows": [0]}]
+    refused = bench(f"grade {run} {judge} --references {tmp_path / 'none.csv'}")
+    assert (refused.exit_code, "none.csv" in refused.stderr) == (1, True)
+
+
+def test_a_judge_elsewhere_needs_no_recipe(tmp_path: Path, judge: str) -> None:
+    folder = tmp_path / "imported"
+    with Store.open(folder) as store:
+        store.add_rows([Row(0, ("a",))])
+        store.add_generator(Generator("x", "file", "1"))
+        store.add_answers([Answer("x", 0, 0, "A")])
+    assert table_rows(bench(f"grade {folder} {judge}"))["x"][:5] == ["1", "0", "0", "0", "0"]
 
 
 def test_grade_takes_only_the_generators_that_are_named(run: Path, judge: str) -> None:
@@ -229,6 +251,6 @@ def test_a_judge_that_is_no_model_of_the_recipe_needs_a_url(run: Path) -> None:
 
 
 def test_an_address_that_is_no_url_is_refused(run: Path) -> None:
-    result = bench(f"grade {run} --judge m --judge-url localhost")
+    result = bench(f"grade {run} --judge m --judge-url ftp://host/v1")
     assert result.exit_code == 1
-    assert "base_url" in result.stderr
+    assert "'ftp://host/v1' is not the URL of an API" in result.stderr

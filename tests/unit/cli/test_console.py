@@ -75,7 +75,7 @@ def test_keys_that_cannot_be_used_end_the_command_before_it_starts_anything(
 
 
 def test_keys_and_no_keys_are_one_too_many(capsys: pytest.CaptureFixture[str], keys_file: Path) -> None:
-    assert "choose one" in refused(capsys, "127.0.0.1", keys_file, no_keys=True)
+    assert "leave out one of the two" in refused(capsys, "127.0.0.1", keys_file, no_keys=True)
 
 
 def test_the_recipes_file_of_keys_counts_from_its_folder(tmp_path: Path) -> None:

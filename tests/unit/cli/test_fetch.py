@@ -196,10 +196,13 @@ def test_check_names_the_key_of_a_checkpoint_that_it_cannot_understand(
 def test_weights_that_nobody_can_fetch_are_said_to_be_lost(hub: FakeHub, tmp_path: Path) -> None:
     lost = tmp_path / "lost.yaml"
     lost.write_text(RECIPE.replace("{hub: o/n}", "{path: /none}").replace("hub: o/gated", "path: /no"))
-    assert "not here, and the recipe names only paths: one, two" in call("check", str(lost)).stdout
+    assert (
+        "not here, and the recipe names only paths: one (/none: there is no such folder), two (/no:"
+        in call("check", str(lost)).stdout
+    )
     refused = call("plan", str(lost), *CARD)
     assert refused.exit_code == 1
-    assert "'one' is cannot be told: /none: there is no config.json" in refused.stderr
+    assert "'one' is cannot be told: /none: there is no such folder" in refused.stderr
     assert (
         "no weights for model 'one': /none: there is no" in call("models", str(lost), "--fetch").stderr
     )

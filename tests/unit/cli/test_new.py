@@ -171,7 +171,9 @@ def test_samples_are_proposals_of_each_model() -> None:
 
 def test_a_file_is_replaced_only_by_force(hub: FakeHub) -> None:
     Path("mixture.yaml").write_text("precious")
-    assert refused("o/thinks", *CARD) == "mixture.yaml exists: give another name, or --force"
+    assert (
+        refused("o/thinks", *CARD) == "mixture.yaml exists: give another name, or --force to replace it"
+    )
     assert hub.requests == []
     assert call("o/thinks", "--force", *CARD).exit_code == 0
     assert load("mixture.yaml").name == "mixture"
@@ -274,7 +276,7 @@ def test_models_that_do_not_fit_are_refused_with_sums_and_advice(hub: FakeHub) -
     found = call("o/big", "--card", "RTX-4060-Ti-16GB")
     assert found.exit_code == 1
     lines = found.stderr.splitlines()
-    assert lines[0] == "error: The models of 'mixture' do not fit, not even taking turns."
+    assert lines[0] == "error: The models of 'mixture' do not fit, not even if they take turns."
     assert "GiB = weights" in lines[1]
     assert lines[-1].startswith("It fits ")
     assert list(Path().iterdir()) == []

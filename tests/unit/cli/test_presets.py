@@ -195,7 +195,7 @@ def test_auto_says_that_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("scripted", "--auto"), "--auto chooses a recipe, and 'scripted' is one: give one of the two"),
+        (("scripted", "--auto"), "--auto chooses a recipe itself, and 'scripted' names one"),
         (("--auto", "--address", "auto"), "--auto looks at this machine alone: with --address, name"),
     ],
 )

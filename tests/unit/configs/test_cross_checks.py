@@ -56,7 +56,12 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
     ),
     (("aggregator", "fallbacks"), ["b", "b"], ("aggregator", "fallbacks", 1), "'b' is already an"),
     (("limits", "quorum"), 3, ("limits", "quorum"), "3 proposals can never come from layer 2, which"),
-    (("limits", "layer_deadline_s"), 5, ("limits", "layer_deadline_s"), "2 layer(s) of 5 s leave the"),
+    (
+        ("limits", "layer_deadline_s"),
+        5,
+        ("limits", "layer_deadline_s"),
+        "2 layers may take 5 s each, so nothing of deadline_s",
+    ),
     (
         (*SECOND, "sampling"),
         {"max_tokens": 1000},
@@ -85,7 +90,7 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("references", "item"),
         "{number}",
         ("references", "item"),
-        "{text} is missing, so no reference would be read",
+        "{text} is missing: ",
     ),
     (("references", "item"), "{{text}}", ("references", "item"), "{text} is missing"),
     (("references", "item"), "{text", ("references", "item"), "not a form: expected '}'"),
@@ -94,7 +99,7 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("access",),
         {"allowance": {"models": ["a", "x"]}},
         ("access", "allowance", "models", 1),
-        "'x' is no model here (there are: ",
+        "this recipe serves no model 'x'; it serves ",
     ),
 ]
 ONLY_NAMES = [
@@ -141,7 +146,7 @@ def test_a_fallback_must_hold_the_aggregators_answer_too() -> None:
     [
         (("limits", "quorum"), 2),
         (("limits", "layer_deadline_s"), 4.9),
-        (("aggregator", "sampling", "max_tokens"), 999),
+        (("aggregator", "sampling", "max_tokens"), 935),
         (("references", "item"), "{{{number}}} {text} {text}"),
         (("references", "item"), "{text}"),
         (("aggregator", "fallbacks"), ["b", "c"]),

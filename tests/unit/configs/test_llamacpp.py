@@ -61,8 +61,8 @@ def test_forms_that_a_recipe_may_have(line: str, shortest: Any) -> None:
         (["gpu_layers: -1"], "gpu_layers: this has to be auto, all, or a whole number"),
         (["gpu_layers: true"], "gpu_layers: this has to be auto, all, or a whole number"),
         (["kv_cache_type: q6_K"], "kv_cache_type: this has to be one of f32, f16, bf16, q8_0, q5_1"),
-        (["kv_cache_type: {v: q9}"], "kv_cache_type.v: input should be 'f32', 'f16'"),
-        (["flash_attention: maybe"], "flash_attention: input should be 'auto', 'on' or 'off'"),
+        (["kv_cache_type: {v: q9}"], "kv_cache_type.v: this has to be f32, f16"),
+        (["flash_attention: maybe"], "flash_attention: this has to be auto, on or off"),
         (
             ["flash_attention: off", "kv_cache_type: q4_0"],
             "flash_attention: cannot be off: the values in q4_0 (kv_cache_type) need flash attention",
@@ -72,14 +72,14 @@ def test_forms_that_a_recipe_may_have(line: str, shortest: Any) -> None:
             "speculation.method: this has to be ngram or draft; the other methods",
         ),
         (["speculation: {method: draft}"], "speculation: method draft needs draft, the weights of a"),
-        (["speculation: {method: ngram, tokens: 65}"], "speculation.tokens: input should be less than"),
+        (["speculation: {method: ngram, tokens: 65}"], "speculation.tokens: this has to be at most 64"),
         (
             ["speculation: {method: ngram, draft: [{path: d.gguf}]}"],
             "speculation: draft is for the method draft, and this is ngram",
         ),
         (
             ["speculation: {method: draft, draft: [{path: 1}]}"],
-            "speculation.draft.0.path: input should be a valid string",
+            "speculation.draft.0.path: this has to be text, not 1",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

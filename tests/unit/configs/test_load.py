@@ -57,17 +57,29 @@ def test_a_good_recipe_is_read() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("  quorum: 1", "  quorom: 1", "24: limits.quorom: this key is not known here"),
-        ("  quorum: 1", "  quorum: '1'", "24: limits.quorum: input should be a valid integer, not '1'"),
-        ("  quorum: 1", "  quorum: 0", "24: limits.quorum: input should be greater than or equal to 1"),
+        (
+            "  quorum: 1",
+            "  quorom: 1",
+            "24: limits.quorom: this key is not known here; did you mean quorum?",
+        ),
+        (
+            "  quorum: 1",
+            "  quorum: '1'",
+            "24: limits.quorum: this has to be a whole number, not '1' (write 1)",
+        ),
+        ("  quorum: 1", "  quorum: 0", "24: limits.quorum: this has to be at least 1, not 0"),
         (
             "  quorum: 1",
             "  quorum: .nan",
-            "24: limits.quorum: input should be a valid integer, not nan",
+            "24: limits.quorum: this has to be a whole number, not .nan",
         ),
         ("  quorum: 1", "  quorum: 9", "24: limits.quorum: 9 proposals can never come from layer 1"),
         ("  quorum: 1", "  quorum: 1\n  quorum: 1", "25: limits.quorum: this key stands here twice"),
-        ("limits:\n  quorum: 1", "limits: 5", "23: limits: input should be a valid dictionary or inst"),
+        (
+            "limits:\n  quorum: 1",
+            "limits: 5",
+            "23: limits: this has to be a mapping (lines of `key: value`), not 5",
+        ),
         ("  model: a\nref", "  models: a\nref", "19: aggregator.model: this key is required"),
         (
             "  model: a\nref",
@@ -75,8 +87,8 @@ def test_a_good_recipe_is_read() -> None:
             "20: aggregator.model: 'x' is not a model of this recipe",
         ),
         ("name: mix\n", "", "1: name: this key is required"),
-        ("name: mix", "name: a b", "1: name: string should match pattern"),
-        ("  a:\n", "  a b:\n", "3: models.a b: string should match pattern"),
+        ("name: mix", "name: a b", "1: name: this has to be letters, digits"),
+        ("  a:\n", "  a b:\n", "3: models.a b: this has to be letters, digits"),
         (
             "  a:\n",
             "  1:\n",
@@ -85,21 +97,22 @@ def test_a_good_recipe_is_read() -> None:
         (
             "llamacpp",
             "vllmm",
-            "4: models.a.engine: 'vllmm' is not an engine; there are 'llamacpp', 'openai_http'",
+            "4: models.a.engine: 'vllmm' is not an engine; there are llamacpp, openai_http, "
+            "scripted, vllm; did you mean vllm?",
         ),
-        ("    engine: llamacpp\n", "", "3: models.a: 'engine' is required"),
-        ("hub: o/n", "hub: own", "7: models.a.weights.1.hub: string should match pattern"),
-        ("file: a.gguf", "sha256: x", "8: models.a.weights.1.sha256: string should match pattern"),
+        ("    engine: llamacpp\n", "", "3: models.a: the key 'engine' is required"),
+        ("hub: o/n", "hub: own", "7: models.a.weights.1.hub: this has to be owner/name"),
+        ("file: a.gguf", "sha256: x", "8: models.a.weights.1.sha256: this has to be 64 digits"),
         (
             "- path: a.gguf",
             "- {}",
-            "6: models.a.weights.0: a weights source needs one of the keys 'path'",
+            "6: models.a.weights.0: one of the keys 'path'",
         ),
-        ("- path: a.gguf", "- a.gguf", "6: models.a.weights.0: a weights source needs one of the keys"),
+        ("- path: a.gguf", "- a.gguf", "6: models.a.weights.0: one of the keys"),
         (
             "- path: a.gguf",
             "- path: ''",
-            "6: models.a.weights.0.path: string should have at least 1 char",
+            "6: models.a.weights.0.path: this must not be empty",
         ),
         ("w==1, file", "w==1, fil", "10: models.a.weights.2.wheels.0.fil: this key is not known here"),
         (
@@ -110,7 +123,7 @@ def test_a_good_recipe_is_read() -> None:
         (
             "style: tail",
             "style: tails",
-            "22: references.style: input should be 'system' or 'tail', not",
+            "22: references.style: this has to be system or tail (did you mean tail?), not",
         ),
         (
             "style: tail",
@@ -171,12 +184,24 @@ def test_an_api_key_is_refused_and_never_repeated(line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "r.yaml:1: a recipe is a mapping of keys to values"),
-        ("# nothing\n", "r.yaml:1: a recipe is a mapping of keys to values"),
-        ("- a\n- b", "r.yaml:1: a recipe is a mapping of keys to values"),
+        (
+            "",
+            "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
+            "`slimmoa new` writes one",
+        ),
+        (
+            "# nothing\n",
+            "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
+            "`slimmoa new` writes one",
+        ),
+        (
+            "- a\n- b",
+            "r.yaml:1: a recipe is a mapping of keys to values (name, models, layers, aggregator); "
+            "`slimmoa new` writes one",
+        ),
         (
             "a: 1\nb: [\n",
-            "r.yaml:3: unreadable YAML: expected the node content, but found '<stream end>'",
+            "r.yaml:3: unreadable YAML: something above is not closed: a bracket or a quotation mark",
         ),
     ],
 )
@@ -251,7 +276,7 @@ def test_a_prompt_file_is_read_in(recipe_file: Path) -> None:
         (
             b"a\xff",
             "p.txt",
-            "22: references.prompt_file: cannot read it: 'utf-8' codec can't decode byte 0xff",
+            "22: references.prompt_file: cannot read it: it is no UTF-8 text",
         ),
         (b"x", ".", "22: references.prompt_file: there is no file '"),
         (b"x", '"p\\0.txt"', "22: references.prompt_file: '.*' is not in the recipe's folder"),
@@ -259,7 +284,7 @@ def test_a_prompt_file_is_read_in(recipe_file: Path) -> None:
         (b"x", "../r/../../p.txt", "22: references.prompt_file: '.*' is not in the recipe's folder"),
         (b"x", "link.txt", "22: references.prompt_file: '.*link.txt' is not in the recipe's folder"),
         (b"x", "~nobody-here/p", "22: references.prompt_file: there is no file '"),
-        (b"x", "5", "22: references.prompt_file: input should be a valid string, not 5"),
+        (b"x", "5", "22: references.prompt_file: this has to be text, not 5 \\(quotes"),
         (b"x", "p.txt\n  prompt: y", "22: references.prompt_file: give either prompt or prompt_file"),
     ],
 )
@@ -289,15 +314,15 @@ def test_a_file_beats_a_preset(recipe_file: Path, monkeypatch: pytest.MonkeyPatc
     assert load("scripted.yaml").name == "mix"
 
 
-@pytest.mark.parametrize(
-    "path", ["", ".", "nothing", "other/tiny_cpu", "../configs/x", "x" * 5000, "a\0b"]
-)
+@pytest.mark.parametrize("path", ["nothing", "other/tiny_cpu", "../configs/x", "x" * 5000, "a\0b"])
 def test_a_recipe_that_does_not_exist_names_the_presets(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     known = ", ".join(presets())
-    with pytest.raises(RecipeError, match=rf"no recipe .*; presets are: {known}$"):
+    with pytest.raises(
+        RecipeError, match=rf"no recipe .*; (the presets are: {known}|did you mean .*)$"
+    ):
         load(path)
 
 
@@ -316,3 +341,18 @@ def test_a_file_that_cannot_be_opened_is_a_recipe_error(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").symlink_to("/proc/self/mem")
     with pytest.raises(RecipeError, match="cannot read"):
         load(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize("path", ["", ".", "configs"])
+def test_a_folder_is_no_recipe(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="is a folder; name the recipe's file in it"):
+        load(path)
+
+
+def test_a_preset_that_is_misspelt_is_named() -> None:
+    with pytest.raises(
+        RecipeError, match=r"no recipe 'tinycpu': there is no such .*; did you mean tiny_cpu\?$"
+    ):
+        load("tinycpu")

@@ -69,7 +69,7 @@ def test_no_other_word_is_a_sampling(word: Any) -> None:
 @pytest.mark.parametrize(
     ("extra", "named"),
     [
-        ({"min_tokens": -1}, "min_tokens: Input should be greater than or equal to 0, not -1"),
+        ({"min_tokens": -1}, "min_tokens: this has to be at least 0, not -1"),
         ({"mirostat": 3}, "mirostat"),
         ({"nonsense": 1}, "nonsense"),
         ({"logit_bias": {"a": 1}}, "token ids"),

@@ -20,7 +20,7 @@ from configs.schema import (
     default_prompt,
     json_schema,
 )
-from configs.weights import HubFile, WheelPart
+from configs.weights import HubFile, HubFolder, WheelPart
 
 FILES = resources.files("configs")
 
@@ -142,6 +142,30 @@ def test_a_wheel_names_one_version_and_cannot_pass_options_to_pip(wheel: str) ->
 def test_a_hub_repository_has_an_owner() -> None:
     with pytest.raises(ValidationError, match="pattern"):
         HubFile(hub="gpt2", file="f")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "o/n:Q4_K_M",
+            "`slimmoa new o/n:Q4_K_M` finds the file of this quantization, and its",
+        ),
+        ("o/n@v2", "`revision: v2` says the revision; "),
+        ("o/n/sub/w.gguf", "`file: sub/w.gguf` says the file; "),
+        ("https://huggingface.co/o/n", ""),
+        ("hf.co/o/n:Q8_0", "`slimmoa new o/n:Q8_0` finds"),
+        ("https://huggingface.co/o/n/blob/main/w.gguf?download=true", "`file: w.gguf` says the file; "),
+        ("https://huggingface.co/o/n/tree/main", ""),
+    ],
+)
+def test_other_names_of_a_repository_are_told_with_what_to_write(name: str, words: str) -> None:
+    for source in (HubFile, HubFolder):
+        with pytest.raises(ValidationError) as raised:
+            source.model_validate({"hub": name, "file": "f"})
+        said = raised.value.errors()[0]["msg"]
+        assert said.startswith(words)
+        assert said.endswith("this has to be owner/name, here o/n")
 
 
 def test_the_default_prompt_is_the_shipped_file() -> None:

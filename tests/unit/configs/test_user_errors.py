@@ -24,8 +24,10 @@ CAUGHT_INSIDE = {
     "Fault": "the HTTP engine gives the error that its status and words stand for",
     "FaultyAnswer": "jobs/generate.py stores the row as failed",
     "NativeFailure": "the llama.cpp engine gives an EngineError",
+    "NoGpu": "cluster/cards/detect.py takes the CPU, with a remark",
     "NotGguf": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
     "NotSafetensors": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
+    "NvmlFailed": "cluster/cards/detect.py gives an UnusableGpu",
     "RequestError": "the base of the other tree",
     "UserError": "the base",
 }
@@ -67,9 +69,3 @@ def test_a_command_prints_the_message_and_exits_with_1(
 def test_a_defect_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError
-
-
-def test_ctrl_c_exits_with_130() -> None:
-    with pytest.raises(typer.Exit) as ended, exit_on_user_error():
-        raise KeyboardInterrupt
-    assert ended.value.exit_code == 130

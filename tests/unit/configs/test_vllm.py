@@ -61,11 +61,15 @@ def test_a_recipe_with_adapters_survives_being_written() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("coder: {weights: [{hub", "base: {weights: [{hub", "'base' is also another name"),
-        ("coder: {weights: [{hub", "mix: {weights: [{hub", "'mix' is also another name"),
+        (
+            "coder: {weights: [{hub",
+            "base: {weights: [{hub",
+            "another model or adapter is called 'base'",
+        ),
+        ("coder: {weights: [{hub", "mix: {weights: [{hub", "another model or adapter is called 'mix'"),
         ("{model: coder}", "{model: coda}", "'coda' is not a model of this recipe"),
         ("aggregator: {model: base}", "aggregator: {model: poem}", "it has: poet, coder, base"),
-        ("[{hub: maker/coder}]", "[]", "at least 1 item"),
+        ("[{hub: maker/coder}]", "[]", "at least one is needed here"),
         ("{weights: [{hub: maker/coder}]}", "{}", "this key is required"),
         ("{weights: [{hub: maker/coder}]}", "x", "coder"),
         ("{path: poet}]", "{path: poet}], rank: 5", "this key is not known here"),
@@ -89,7 +93,7 @@ def test_a_recipe_with_adapters_survives_being_written() -> None:
         (
             "context_tokens: 1024",
             "context_tokens: 1024\n    speculation: {method: ngram, tokens: 0}",
-            "greater than or equal to 1",
+            "this has to be at least 1, not 0",
         ),
         ("context_tokens: 1024", "context_tokens: 1024\n    speculation: [1]", "speculation"),
         ("engine: vllm", "engine: llamacpp", "adapters"),

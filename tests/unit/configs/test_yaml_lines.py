@@ -19,19 +19,19 @@ def refusal(text: str) -> str:
     [
         (
             "a: 1\nb: [\n",
-            "3: expected the node content, but found '<stream end>'",
+            "3: something above is not closed",
         ),
         (
             "a: 1\n\tb: 2",
-            "2: found character '\\t' that cannot start any token",
+            "2: indent with spaces, not with tabs",
         ),
-        ("a: *b", "1: found undefined alias 'b'"),
-        ("a: 1\n---\nb: 2", "2: but found another document"),
+        ("a: *b", "1: a text that begins with * needs quotes"),
+        ("a: 1\n---\nb: 2", "2: a recipe is one document"),
         ("a: 1\nb: \x00", "2: character U+0000 is not allowed"),
-        ("a: 1\n? [b]\n: 2", "2: found unhashable key"),
+        ("a: 1\n? [b]\n: 2", "2: a key is one text"),
         (
             "a: !!python/object/apply:os.system [x]",
-            "1: could not determine a con",
+            "1: a text that begins with ! needs quotes",
         ),
         ("a: 2026-13-45", "1: this cannot be read as timestamp (quotes make it text)"),
         ("a: !!bool so", "1: this cannot be read as bool"),

@@ -5,23 +5,22 @@ from typing import Any
 
 import pytest
 
-from cluster.ray_runtime import APP_NAME
+from cluster.ray_runtime import APP_NAME, SERVED
 from configs.schema import Recipe
 from jobs.app_choice import (
     JOB_APP,
     ModelAppMismatch,
     app_name,
     choose_app,
-    is_app_replica,
     require_models,
     require_same,
+    suits,
 )
 from tests.unit.jobs.answering import recipe
 
 OWN, OTHER = f"{JOB_APP}1111", f"{JOB_APP}2222"
 
 
-@pytest.mark.parametrize("must_use_cluster", [False, True])
 @pytest.mark.parametrize(
     ("running", "chosen"),
     [
@@ -31,20 +30,19 @@ OWN, OTHER = f"{JOB_APP}1111", f"{JOB_APP}2222"
         ([OWN], OWN),
         ([OTHER, OWN], OWN),
         ([OTHER, OWN, APP_NAME], APP_NAME),
+        ([OWN, f"{SERVED}mix-8000"], f"{SERVED}mix-8000"),
+        ([f"{SERVED}mix-8000", APP_NAME], APP_NAME),
     ],
 )
-def test_a_served_application_comes_before_the_jobs_own(
-    running: list[str], chosen: str | None, must_use_cluster: bool
-) -> None:
-    assert choose_app(running, OWN, must_use_cluster=must_use_cluster) == chosen
+def test_a_served_application_comes_before_the_jobs_own(running: list[str], chosen: str | None) -> None:
+    assert choose_app(running, OWN) == chosen
 
 
-def test_a_cluster_with_another_jobs_application_is_left_or_refused() -> None:
-    assert choose_app(["somebody-elses", OTHER], OWN, must_use_cluster=False) is None
+def test_a_cluster_with_another_jobs_application_is_refused() -> None:
     with pytest.raises(
         ModelAppMismatch, match=f"^another job's application, {OTHER}, runs on this cluster$"
     ):
-        choose_app(["somebody-elses", OTHER], OWN, must_use_cluster=True)
+        choose_app(["somebody-elses", OTHER], OWN)
 
 
 def test_every_folder_has_an_application_of_its_own(
@@ -55,21 +53,6 @@ def test_every_folder_has_an_application_of_its_own(
     assert app_name(tmp_path / "other" / ".." / "run") == app_name(tmp_path / "run")
     assert app_name(tmp_path / "run") != app_name(tmp_path / "other")
     assert app_name(tmp_path / "run").startswith(JOB_APP)
-
-
-@pytest.mark.parametrize(
-    ("actor", "belongs"),
-    [
-        (f"SERVE_REPLICA::{OWN}#model-a#x1y2", True),
-        (f"SERVE_REPLICA::{OTHER}#model-a#x1y2", False),
-        (f"SERVE_REPLICA::{OWN}2#model-a#x1y2", False),
-        (f"SERVE_REPLICA::other#model-{OWN}#x1y2", False),
-        (f"keeper:{OWN}:node:card:plan", False),
-        ("SERVE_CONTROLLER_ACTOR", False),
-    ],
-)
-def test_only_replicas_of_the_application_itself_are_its_own(actor: str, belongs: bool) -> None:
-    assert is_app_replica(OWN, actor) is belongs
 
 
 def test_an_application_without_a_model_of_the_recipe_is_refused() -> None:
@@ -102,8 +85,16 @@ def test_an_application_with_another_model_is_refused(other: dict[str, Any], wha
     assert message.startswith("the running application slimmoa has another model 'a' than the recipe")
     assert f"({what}" in message
     assert message.endswith("differ); end it, or give the recipe that it serves")
+    assert not suits(served(), served(**other))
 
 
 @pytest.mark.parametrize("other", [{}, {"concurrency": 9}, {"replicas": 2}, {"token_s": 0.5}])
 def test_what_changes_no_answer_makes_no_other_model(other: dict[str, Any]) -> None:
     require_same(APP_NAME, "a", served().models["a"], served(**other).models["a"])
+    assert suits(served(), served(**other))
+
+
+def test_a_server_suits_if_it_has_all_models_of_the_recipe_and_maybe_more() -> None:
+    more = served().model_copy(update={"models": served().models | {"more": served().models["a"]}})
+    assert suits(served(), more)
+    assert not suits(more, served())

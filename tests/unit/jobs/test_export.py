@@ -10,7 +10,8 @@ import pytest
 
 from actors.engine import Delta, Message
 from jobs import export as exporting
-from jobs.export import ExportError, ExportSummary, export
+from jobs.export import ExportSummary, export
+from jobs.export_answers import ExportError
 from jobs.records import Answer, Generator, Row, StoredCall, UsedCall
 from jobs.store import Store, StoreError
 
@@ -19,6 +20,7 @@ RowsOf = Callable[[Path], list[int]]
 MISSING = {"model": "n", "why": "late"}
 RECORD = {
     "row": 0,
+    "id": 7,
     "generator": "moa",
     "dataset": "set",
     "category": "math",
@@ -40,7 +42,7 @@ async def store(tmp_path: Path) -> Any:
     second turn, degraded, without any."""
     with Store.open(tmp_path) as store:
         before = (Message(role="system", content="s"),)
-        store.add_rows([Row(0, ("one", "two"), before, "set", "math")])
+        store.add_rows([Row(0, ("one", "two"), before, "set", "math", id=7)])
         store.add_generator(Generator("moa", "mixture", "a1"))
         for key in (b"k0", b"k1", b"k2"):
             await store.keep_call(
@@ -134,7 +136,7 @@ def test_parquet_holds_the_same_columns(store: Store, tmp_path: Path) -> None:
     export(store, "moa", tmp_path / "o.parquet", "parquet")
     (found,) = parquet.read_table(tmp_path / "o.parquet").to_pylist()
     assert [json.loads(who) for who in found["missing"]] == RECORD["missing"]
-    assert {**found, "missing": RECORD["missing"]} == RECORD
+    assert {**found, "missing": RECORD["missing"]} == {**RECORD, "id": "7"}
 
 
 def test_parquet_without_pyarrow_names_the_extra(
@@ -186,7 +188,7 @@ def test_a_file_is_in_place_only_when_it_is_whole(
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
     with two_of_three(tmp_path) as store:
-        with pytest.raises(ExportError, match="no form 'xml'; there are alpaca_eval, jsonl, parquet"):
+        with pytest.raises(ExportError, match="no form 'xml'; there are alpaca_eval, fastchat, arena"):
             export(store, "moa", tmp_path / "o", "xml")
         with pytest.raises(StoreError, match="no generator 'moo'"):
             export(store, "moo", tmp_path / "o", "jsonl")

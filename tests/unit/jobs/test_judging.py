@@ -1,10 +1,14 @@
 """Judging the answers of a run: whose answers, by whom, and what is refused."""
 
+import re
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from configs.errors import UserError
 from configs.schema import Recipe
 from jobs.folder_lock import RunTaken, lock_folder
 from jobs.judges.remote import RemoteJudge
@@ -52,6 +56,18 @@ def test_all_generators_but_the_baseline_are_judged_unless_some_are_named(
     task = EvaluationTask(folder, "a", baseline, generators)
     with Store.open(folder, read_only=True) as store:
         assert choose_generators(store, task) == chosen
+
+
+@pytest.mark.parametrize("baseline", ["base", None], ids=["pairs", "grades"])
+def test_a_judge_where_nothing_listens_ends_the_command_at_once(
+    folder: Path, baseline: str | None
+) -> None:
+    with closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))  # bound, and not listening
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
+        task = EvaluationTask(folder, "gpt", baseline, remote=RemoteJudge("gpt", url))
+        with pytest.raises(UserError, match=r"^[^\n]*gpt[^\n]*" + re.escape(url) + r"[^\n]*$"):
+            judge_answers(task, "slimmoa bench judge", CONSOLE)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,28 @@ async def records(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, Progress
 
 @pytest.mark.virtual_time
 @pytest.mark.usefixtures("written_at_once")
+async def test_a_run_in_which_no_call_ends_says_for_which_models_it_waits(
+    store: Store, records: list[tuple[float, Progress]]
+) -> None:
+    run = Run(store)
+    watch = asyncio.create_task(run.reporter.watch())
+    run.counts.in_work.update({"b": 2, "a": 1, "idle": 0})
+    await asyncio.sleep(10.2)
+    assert run.lines()[-1].endswith("0 swaps, waiting for a (1), b (2) since 10 s")
+    run.counts.made = 1
+    await asyncio.sleep(10)
+    assert "waiting" not in run.lines()[-1]
+    await asyncio.sleep(10)
+    assert "waiting for a (1), b (2) since 10 s" in run.lines()[-1]
+    run.counts.in_work.clear()
+    await asyncio.sleep(10)
+    assert "waiting" not in run.lines()[-1]
+    watch.cancel()
+    assert records
+
+
+@pytest.mark.virtual_time
+@pytest.mark.usefixtures("written_at_once")
 async def test_a_record_holds_the_figures_of_each_generator_and_of_all_calls(
     store: Store, records: list[tuple[float, Progress]]
 ) -> None:

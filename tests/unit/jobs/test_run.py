@@ -43,6 +43,14 @@ def begun(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_further_part_of_the_set_is_added_by_its_offset(begun: Path, tmp_path: Path) -> None:
+    a_set(tmp_path, "one", "two", "three", "four", "five")
+    prepare(begun, loaded=load_set(tmp_path / "set.csv", 1, offset=4))
+    with Store.open(begun) as store:
+        assert [row.index for row in store.rows()] == [0, 1, 2, 4]
+        assert store.about()["set"]["count"] == 4
+
+
 def test_a_new_run_needs_a_recipe_and_a_set(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     loaded = a_set(tmp_path, "one")

@@ -1,6 +1,7 @@
 """Calls over a store: what is asked of an engine, how often, and what is tried again."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -9,11 +10,18 @@ from pathlib import Path
 import pytest
 
 from actors.engine import Delta, Message
-from configs.errors import BadRequest, EngineError, EngineUnavailable, Overloaded, RequestError
+from configs.errors import (
+    BadRequest,
+    EngineError,
+    EngineUnavailable,
+    Overloaded,
+    RequestError,
+    ServerUnreachable,
+)
 from configs.schema import Sampling
 from jobs.identity import call_key
 from jobs.store import Store, StoreError
-from jobs.stored_calls import CallPatience, StoredCalls, StoredModels
+from jobs.stored_calls import CallPatience, ModelNotThere, StoredCalls, StoredModels
 from tests.unit.scripts import Asked, FakeModels, Step
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("written_at_once")]
@@ -250,6 +258,59 @@ async def test_a_model_that_comes_and_goes_is_not_away_in_between(
     there: list[Step] = [PATIENCE.unavailable_s, other]
     by_attempt(models, "a", [away, there, away, there, away, ["back"]])
     assert await ask(calls) == "back"
+
+
+async def test_a_long_wait_for_a_model_is_said_once_for_all_calls(
+    store: Store, models: FakeModels
+) -> None:
+    said: list[str] = []
+    by_attempt(models, "a", [[EngineUnavailable("no connection")]] * 60 + [["back"]])
+    names = models.scripts
+    one, nine = dict.fromkeys(names, "1"), dict.fromkeys(names, 9)
+    async with StoredCalls(store, models, one, nine, PATIENCE, say=said.append) as calls:
+        assert await asyncio.gather(*(ask(calls, seed=seed) for seed in range(9))) == ["back"] * 9
+    assert 1 <= len(said) <= 4
+    assert re.fullmatch(r"waiting for model 'a' since ([5-9]|1\d) s: no connection", said[0])
+
+
+@pytest.mark.parametrize("first", [ServerUnreachable("http://x: refused"), EngineUnavailable("loads")])
+async def test_a_server_that_was_never_there_ends_the_job_and_one_that_was_is_waited_for(
+    store: Store, models: FakeModels, first: EngineUnavailable
+) -> None:
+    patience = replace(PATIENCE, first_contact_s=0)
+    names = models.scripts
+    one, nine = dict.fromkeys(names, "1"), dict.fromkeys(names, 9)
+    async with StoredCalls(store, models, one, nine, patience) as calls:
+        by_attempt(models, "a", [[first], ["there"], [ServerUnreachable("gone")], ["back"]])
+        if isinstance(first, ServerUnreachable):
+            with pytest.raises(ModelNotThere) as ended:
+                await ask(calls)
+            assert str(ended.value) == "model 'a' cannot be reached: http://x: refused"
+        assert await ask(calls) == "there"
+        assert await ask(calls, seed=2) == "back"
+
+
+async def test_a_call_that_hangs_fails_once_nothing_else_has_ended_for_long(
+    store: Store, models: FakeModels
+) -> None:
+    patience = replace(PATIENCE, stall_s=30)
+    names = models.scripts
+    one, many = dict.fromkeys(names, "1"), dict.fromkeys(names, 99)
+    by_attempt(models, "a", [[1e6, "never"], ["second try"]])
+    models.scripts["b"] = lambda asked: [10.0 * (asked.sampling.seed or 0), "from b"]
+    async with StoredCalls(store, models, one, many, patience) as calls:
+        hanging = begin(calls)
+        others = [begin(calls, "b", seed) for seed in range(1, 13)]
+        assert await hanging == "second try"
+        assert 150 <= asyncio.get_running_loop().time() < 160, "30 s after the last of the others"
+        assert await asyncio.gather(*others) == ["from b"] * 12
+        assert (calls.counts.retried, sum(calls.counts.in_work.values())) == (1, 0)
+
+
+async def test_without_such_a_limit_a_call_may_take_for_ever(store: Store, models: FakeModels) -> None:
+    models.scripts["a"] = [1e5, "at last"]
+    async with opened(store, models) as calls:
+        assert await ask(calls) == "at last"
 
 
 async def test_a_model_that_fails_on_a_call_is_tried_so_often_and_no_more(

@@ -147,8 +147,8 @@ def test_a_variant_that_breaks_a_rule_says_which(make: Callable[[Recipe, str], V
 
 
 def test_a_name_that_is_too_long_or_taken_is_refused() -> None:
-    with pytest.raises(VariantError, match=r"'m{60}-with-spare': name: .*at most 64 characters"):
-        variants.with_also(base(name="m" * 60), "spare")
+    with pytest.raises(VariantError, match=r"'m{124}-with-spare': name: .*at most 128 characters"):
+        variants.with_also(base(name="m" * 124), "spare")
     models = {name: {"engine": "scripted"} for name in ("a", "b", "c", "writer", "mix-by-b")}
     with pytest.raises(VariantError, match="'mix-by-b' is also the name of a model"):
         variants.aggregated_by(base(models=models), "b")

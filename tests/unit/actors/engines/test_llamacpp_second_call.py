@@ -10,7 +10,7 @@ import pytest
 
 from actors.engine import Delta, Message, Share, merge
 from actors.engines.llamacpp import LlamaCppEngine
-from actors.engines.llamacpp_request import WITH_TEXT
+from actors.engines.llamacpp_request import with_text
 from actors.text.chat_marks import ChatMarks
 from actors.text.thinking_marks import BY_NAME
 from configs.errors import EngineError, EngineUnavailable
@@ -106,7 +106,7 @@ async def test_the_second_call_has_the_thought_and_keeps_all_limits(make: Make) 
     first, second = server.requests
     assert (first["messages"], first["max_tokens"], "grammar" in first) == (QUESTION, 12, False)
     assert second["prompt"] == PROMPT + "hm ‹|user|>\n</think>\n\n"
-    assert (second["max_tokens"], second["grammar"]) == (4, WITH_TEXT)
+    assert (second["max_tokens"], second["grammar"]) == (4, with_text(["<|user|>"]))
     assert (first["reasoning_budget_tokens"], second["reasoning_budget_tokens"]) == (8, 1)
     for name in ("stop", "seed", "temperature", "top_logprobs"):
         assert first[name] == second[name]
@@ -183,3 +183,12 @@ async def test_an_error_of_the_second_call_is_the_answers(make: Make) -> None:
     engine, _ = make(call("hm"), [{"error": {"message": "broken", "code": 500}}])
     with pytest.raises(EngineError, match="broken"):
         await answer(engine, **BOUNDED)
+
+
+def test_the_grammar_of_the_second_call_begins_with_text() -> None:
+    grammar = with_text(["<|im_end|>", "[INST]", "◁think▷"])
+    assert grammar.startswith("root ::= [^\\U00000009")
+    assert grammar.endswith("] [^\\x00]*")
+    for first in "\n <[◁\u3000":
+        assert f"\\U{ord(first):08X}" in grammar
+    assert f"\\U{ord('a'):08X}" not in grammar

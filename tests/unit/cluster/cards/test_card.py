@@ -5,24 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cards import card
-from cluster.cards.card import this_machine
+from cluster.cards import limits
+from cluster.cards.card import GIB, this_machine
 
 TOTAL_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(autouse=True)
-def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A container's limits (none at first), on a machine of 8 cores."""
-    monkeypatch.setattr(card, "CGROUP", tmp_path)
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The control groups of a container (without limits at first), on a machine of 8 cores."""
+    monkeypatch.setattr(limits, "ROOT", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    return tmp_path
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    return tmp_path / "sys/fs/cgroup"
 
 
 def test_without_limits_it_is_the_whole_machine() -> None:
     whole = this_machine()
     assert (whole.name, whole.total_bytes, whole.cores) == ("cpu", TOTAL_BYTES, 8)
     assert whole.host_bytes == TOTAL_BYTES
+    assert whole.remarks == ()
 
 
 def test_affinity_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,29 +32,23 @@ def test_affinity_bounds_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert this_machine().cores == 2
 
 
-@pytest.mark.parametrize(
-    ("cpu_max", "cores"),
-    [
-        ("max 100000\n", 8),
-        ("250000 100000\n", 2),
-        ("50000 100000\n", 1),
-        ("1600000 100000\n", 8),
-        ("", 8),
-        ("nonsense\n", 8),
-        ("x 100000\n", 8),
-    ],
-)
-def test_a_container_bounds_the_cores(cgroup: Path, cpu_max: str, cores: int) -> None:
-    (cgroup / "cpu.max").write_text(cpu_max)
-    assert this_machine().cores == cores
+def test_a_container_bounds_both_and_the_card_says_so(groups: Path) -> None:
+    (groups / "cpu.max").write_text("100000 100000\n")
+    (groups / "memory.max").write_text(f"{3 * GIB}\n")
+    small = this_machine()
+    assert (small.cores, small.total_bytes, small.host_bytes) == (1, 3 * GIB, 3 * GIB)
+    assert small.remarks == (
+        "1 of 8 cores may be used: the limit in /sys/fs/cgroup/cpu.max",
+        f"3.0 of {TOTAL_BYTES / GIB:.1f} GiB of RAM may be used: the limit in "
+        "/sys/fs/cgroup/memory.max",
+    )
 
 
-@pytest.mark.parametrize(
-    ("memory_max", "total_bytes"), [("max\n", TOTAL_BYTES), ("1048576\n", 1 << 20), ("", TOTAL_BYTES)]
-)
-def test_a_container_bounds_the_memory(cgroup: Path, memory_max: str, total_bytes: int) -> None:
-    (cgroup / "memory.max").write_text(memory_max)
-    assert this_machine().total_bytes == total_bytes
+def test_limits_above_what_there_is_change_nothing(groups: Path) -> None:
+    (groups / "cpu.max").write_text("1600000 100000\n")
+    (groups / "memory.max").write_text(f"{1 << 62}\n")
+    large = this_machine()
+    assert (large.cores, large.total_bytes, large.remarks) == (8, TOTAL_BYTES, ())
 
 
 def test_a_system_without_affinity_has_all_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:

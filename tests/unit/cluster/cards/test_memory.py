@@ -8,7 +8,7 @@ import pytest
 
 from cluster.cards.card import GIB
 from cluster.cards.memory import LONGEST_S, POLL_S, CardFull, NvmlMeter, wait_for_memory
-from tests.unit.cluster.cards.test_detect import FakeNvml
+from tests.unit.cluster.cards.fake_nvml import LOST, NOT_SUPPORTED, FakeGpu, FakeNvml
 
 
 class Meter:
@@ -67,11 +67,13 @@ class TestNvml:
     @pytest.mark.parametrize(
         ("nvml", "free"),
         [
-            (FakeNvml(), [70000 << 20, 70000 << 20]),
-            (FakeNvml(driver=False), None),
-            (FakeNvml(lost={1}), None),
+            (FakeNvml(FakeGpu(free_mib=70000), FakeGpu(free_mib=9)), [70000 << 20, 9 << 20]),
+            (FakeNvml(init=12), None),
+            (FakeNvml(init=18), None),
+            (FakeNvml(FakeGpu(), FakeGpu(errors={"GetHandleByIndex": LOST})), None),
+            (FakeNvml(FakeGpu(), FakeGpu(errors={"GetMemoryInfo": NOT_SUPPORTED})), None),
         ],
-        ids=["two GPUs", "no driver", "a GPU is lost"],
+        ids=["two GPUs", "no driver", "another driver", "a GPU is lost", "unified memory"],
     )
     def test_it_reads_the_gpus_by_number(
         self, nvml: FakeNvml, free: list[int] | None, monkeypatch: pytest.MonkeyPatch
@@ -83,6 +85,6 @@ class TestNvml:
     def test_cards_that_the_environment_names_cannot_be_read(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+        monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(FakeGpu()))
         monkeypatch.setenv("SLIMMOA_CARDS", "L4")
         assert asyncio.run(NvmlMeter().free_bytes((0,))) is None

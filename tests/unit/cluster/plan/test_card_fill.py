@@ -31,12 +31,12 @@ GPU = CARDS["RTX-4090"]
 @pytest.mark.parametrize(
     ("free", "usable"),
     [
-        (None, 23.0),
-        (23.5, 23.0),
+        (None, 22.9),
+        (23.4, 22.9),
         (23.0, 22.5),  # the reserve is taken from what others leave
         (22.9, 22.4),
         (0.4, 0.0),
-        (99.0, 23.0),  # what a driver says too much does not count
+        (99.0, 22.9),  # what a driver says too much does not count
     ],
 )
 def test_the_reserve_is_taken_from_what_is_free(free: float | None, usable: float) -> None:

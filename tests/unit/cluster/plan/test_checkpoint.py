@@ -219,5 +219,5 @@ def test_caches_are_as_wide_as_the_attention(keys: dict[str, Any], width: int, w
 def test_a_pickle_by_the_name_of_a_gguf_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.gguf"
     path.write_bytes(pickle.dumps({"weight": list(range(100))}))
-    with pytest.raises(NotGguf, match="not a GGUF file"):
+    with pytest.raises(NotGguf, match=r"a file of PyTorch .* which can run code"):
         read_header(path)

@@ -15,10 +15,10 @@ from cluster.cards.catalog import card_by_name
 from cluster.plan.advice import find_advice
 from cluster.plan.checkpoint import Checkpoint, from_config, from_folder
 from cluster.plan.planner import CannotRun, plan
-from cluster.plan.quantization import quantization_refusal, refusal
+from cluster.plan.quantization import quantization_refusal, refusal, settings_refusal, settings_remark
 from cluster.plan.runnable import recipe_obstacles
 from cluster.plan.task import PlanningTask
-from configs.schema import Recipe
+from configs.schema import Recipe, VllmModel
 
 LLAMA = {
     "model_type": "llama",
@@ -241,3 +241,35 @@ def test_no_card_is_advised_that_cannot_run_the_numbers(
     nf4 = replace(make_checkpoint(8), quantization="bitsandbytes")
     small = replace(card_by_name("RTX-4090"), total_bytes=4 << 30)
     assert [advice for advice in find_advice(task(make_recipe, nf4, small)) if advice.cards] == []
+
+
+def _vllm(**settings: object) -> VllmModel:
+    return VllmModel.model_validate({"engine": "vllm", "weights": [{"path": "x"}], **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "capability", "words"),
+    [
+        ({}, "7.0", "vLLM 0.33 is built for compute capability 7.5 and later, and this GPU has 7.0"),
+        ({}, "7.5", None),
+        ({"dtype": "bfloat16"}, "7.5", "dtype bfloat16 needs compute capability 8.0"),
+        ({"dtype": "bfloat16"}, "8.0", None),
+        ({"kv_cache_dtype": "fp8"}, "7.5", "kv_cache_dtype fp8 needs compute capability 8.0"),
+        ({"kv_cache_dtype": "fp8"}, "8.0", None),
+        ({"kv_cache_dtype": "fp8"}, None, None),
+    ],
+)
+def test_settings_that_a_card_cannot_run_are_refused(
+    settings: dict[str, object], capability: str | None, words: str | None
+) -> None:
+    found = settings_refusal(_vllm(**settings), capability)
+    assert found is None if words is None else words in str(found)
+
+
+@pytest.mark.parametrize(
+    ("capability", "told"), [("8.0", True), ("8.6", True), ("8.9", False), ("7.5", False)]
+)
+def test_a_cache_in_fp8_before_ada_needs_flashinfer(capability: str, told: bool) -> None:
+    found = settings_remark(_vllm(kv_cache_dtype="fp8"), capability)
+    assert ("only FlashInfer reads such a cache" in str(found)) is told
+    assert settings_remark(_vllm(), capability) is None

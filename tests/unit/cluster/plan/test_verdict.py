@@ -50,7 +50,7 @@ def test_a_recipe_that_does_not_fit_says_the_least_memory_that_does() -> None:
     card, recipe = card_by_name("RTX-4090"), load("slim_moa_a100")
     verdict = judge(recipe, [card], NOTHING_HERE)
     assert verdict.fit is Fit.NO
-    assert verdict.words == "does not fit: needs 56 GiB, the card has 23.5 GiB"
+    assert verdict.words == "does not fit: needs 55 GiB, the card has 23.4 GiB"
     for gib, fits in ((54, False), (56, True)):
         task = planning_task(recipe, [replace(card, total_bytes=gib * GIB)], NOTHING_HERE)
         if fits:

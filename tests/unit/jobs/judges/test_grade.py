@@ -129,6 +129,32 @@ class TestWhatIsShown:
         assert "<reference_answer_1>\nright 1\n" in second
         assert "<reference_answer_2>\nright 2\n" in second
 
+    @pytest.mark.parametrize(
+        ("category", "shown"),
+        [("math", True), ("reasoning", True), ("coding", True), ("extraction", False), ("stem", False)],
+    )
+    async def test_mt_benchs_references_only_in_the_categories_of_fastchat(
+        self, store: Store, category: str, shown: bool
+    ) -> None:
+        calls = Calls()
+        await grade_answers(
+            TASK, with_rows(store, replace(TWO_TURNS, category=category, id=101)), calls
+        )
+        assert ["right 1" in text for text in calls.shown()] == [shown, shown]
+
+    async def test_references_of_a_users_own_set_in_every_category(self, store: Store) -> None:
+        calls = Calls()
+        await grade_answers(TASK, with_rows(store, replace(TWO_TURNS, category="history")), calls)
+        assert ["right 1" in text for text in calls.shown()] == [True, True]
+
+    async def test_given_references_take_the_place_of_the_sets(self, store: Store) -> None:
+        calls = Calls()
+        task = replace(TASK, references={1: ("GPT-4's 1", "GPT-4's 2")})
+        await grade_answers(task, with_rows(store, ONE_TURN, TWO_TURNS), calls)
+        assert ["GPT-4's 1" in text for text in calls.shown()] == [False, True, True]
+        assert "right 1" not in "".join(calls.shown())
+        assert task.judge_name != TASK.judge_name
+
     @pytest.mark.parametrize("references", [("right 1",), ("right 1", "")])
     async def test_a_turn_without_its_own_reference_is_graded_without(
         self, store: Store, references: tuple[str, ...]
@@ -216,6 +242,7 @@ class TestPromptFile:
         [
             ("Rate {answer}!", "is not JSON lines"),
             ("[1]\n", "is not JSON lines"),
+            ('{"name": "pair-v2"}\n{"name": "pair-v2"}', "has several prompts 'pair-v2'"),
             ('{"name": "single-v1"}', "lacks 'system_prompt'; it needs the prompts single-v1, "),
             (None, r"'judge_prompts' lacks \{answer\}; it needs \{question\}, \{answer\}"),
         ],

@@ -7,16 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.scores.columns import PreferencesError
+from jobs.scores.difficulty import read_difficulties
 from jobs.scores.folds import leaderboard_folds
 from jobs.scores.length_control import FOLDS, length_controlled
-from jobs.scores.preferences import (
-    Gamed,
-    Preferences,
-    PreferencesError,
-    read_difficulty,
-    read_gamed,
-    read_preferences,
-)
+from jobs.scores.preferences import Gamed, Preferences, read_gamed, read_preferences
 from jobs.scores.score import Score, score
 
 DATA = Path(__file__).parents[4] / "../shared/data"
@@ -31,9 +26,9 @@ def published(*, with_gamed: bool) -> dict[str, Score]:
     found = read_preferences(
         DATA / NEEDED[0], judge="weighted_alpaca_eval_gpt4_turbo", baseline="gpt4_1106_preview"
     )
-    difficulty = read_difficulty(DATA / "instruction_difficulty.csv")
+    difficulties = read_difficulties(DATA / "instruction_difficulty.csv")
     gamed = read_gamed(DATA / NEEDED[2], "reconstruction") if with_gamed else None
-    return {name: score(preferences, difficulty, gamed) for name, preferences in found.items()}
+    return {each.generator: score(each, difficulties.of(each), gamed) for each in found}
 
 
 def leaderboard() -> dict[str, tuple[float, float]]:
@@ -71,6 +66,7 @@ def test_without_gamed_rows_the_figures_are_others_and_say_so() -> None:
     errors = [abs((s.lc or 0) - official[name][1]) for name, s in scores.items() if name in official]
     assert max(errors) > 1
     for found in scores.values():
+        assert not [reason for reason in found.reasons if reason.startswith(("set:", "baseline:"))]
         assert "not comparable with the leaderboard" in found.note
         assert "LC without gamed rows" in found.note
 

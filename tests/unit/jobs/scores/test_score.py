@@ -12,13 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.records import Answer, Generator, Row, Verdict
-from jobs.scores.preferences import OFFICIAL_GAMED, Gamed, Preferences, PreferencesError
-from jobs.scores.score import grades_from_store, score, scores_from_store
+from jobs.scores.columns import PreferencesError
+from jobs.scores.difficulty import Difficulties
+from jobs.scores.grades import grades_from_store
+from jobs.scores.preferences import OFFICIAL_GAMED, Gamed, Preferences
+from jobs.scores.score import score
+from jobs.scores.stored import scores_from_store
 from jobs.scores.table import grade_table, table
+from jobs.sets.known_sets import fingerprint
 from jobs.store import Store
 
 JUDGE, BASELINE = "weighted_alpaca_eval_gpt4_turbo", "gpt4_1106_preview"
 EASY = dict.fromkeys(range(805), 0.0)
+NOT_MT_BENCH = ("judge: J, not gpt-4 with FastChat's prompts", "set: 3 of 3 rows are not MT-Bench's")
 OFFICIAL = Gamed(OFFICIAL_GAMED, (0.5, 0.4), (1.0, -1.0), (0.0, 0.1))
 
 
@@ -152,15 +158,14 @@ async def test_scores_come_from_the_verdicts_of_one_judge_against_one_baseline(s
 
 async def test_length_control_works_on_a_run(tmp_path: Path) -> None:
     with Store.open(tmp_path) as opened:
-        opened.add_rows(Row(n, ("?",)) for n in range(20))
+        opened.add_rows(Row(n, (f"prompt {n}",)) for n in range(20))
         for name in ("base", "one"):
             opened.add_generator(Generator(name, "file", name))
             opened.add_answers(Answer(name, n, 0, name * n) for n in range(20))
         for n in range(20):
             await opened.keep_verdict(pair("one", n, 1.5))
-        (found,) = scores_from_store(opened, "J", "base", EASY, OFFICIAL)
-        with pytest.raises(PreferencesError, match="no instruction difficulty for row 3"):
-            scores_from_store(opened, "J", "base", dict.fromkeys(range(3), 0.0), OFFICIAL)
+        own = Difficulties("d.csv", {}, {fingerprint(f"prompt {n}"): 0.0 for n in range(20)})
+        (found,) = scores_from_store(opened, "J", "base", own, OFFICIAL)
     assert found.lc == pytest.approx(50, abs=1)
     assert found.gamed_source == "official file"
     assert "20 judged rows, not 805" in found.note
@@ -196,11 +201,16 @@ async def test_grades_are_means_by_turn_and_over_all(store: Store) -> None:
         "missing": 3,  # one unusable, and a row without any
         "mean": 7.0,
         "turns": [{"turn": 0, "n": 2, "mean": 8.5}, {"turn": 1, "n": 1, "mean": 4.0}],
+        "reasons": (*NOT_MT_BENCH, "3 graded answers of 6"),
+        "comparable": False,
+        "note": "not comparable with MT-Bench's figures "
+        f"({'; '.join(NOT_MT_BENCH)}; 3 graded answers of 6)",
     }
     assert (two.n, two.missing, two.mean, two.turns) == (0, 6, None, {})
     lines = [" ".join(line.split()) for line in printed(grade_table([one, two])).splitlines()]
     assert "one 3 7.00 8.50 4.00 J 3 missing" in lines
     assert "two 0 - - - J 6 missing" in lines
+    assert f"not comparable with MT-Bench's figures ({'; '.join(NOT_MT_BENCH)})" in " ".join(lines)
 
 
 def printed(what: Table) -> str:

@@ -41,6 +41,8 @@ def load_rows(path: Path) -> list[Row]:
                     "Rewrite your previous response. Start every sentence with the letter A.",
                 ),
                 category="writing",
+                id=81,
+                temperature=0.7,
             ),
         ),
         (
@@ -50,6 +52,7 @@ def load_rows(path: Path) -> list[Row]:
                 0,
                 ("Use ABC notation to write a melody in the style of a folk tune.",),
                 category="arena-hard-v0.1",
+                id="328c149ed45a41c0b9d6f14659e63599",
             ),
         ),
     ],
@@ -137,9 +140,10 @@ def test_earlier_messages_come_before_the_turn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("s.txt", "x", "must end in .json, .jsonl, .csv, .parquet"),
+        ("s.txt", "x", "must end in .json, .jsonl, .ndjson, .jsonlines, .csv, .tsv, .parquet, or"),
         ("s.json", "{}", "holds one dict"),
-        ("s.json", '{"prompt": "a"}\n{"prompt": "b"}', "one object a line is JSONL"),
+        ("s.json", '[{"prompt": "a"}] x', "one object a line is JSONL"),
+        ("s.json", '{"prompt": "a"}\n{"prompt": }', "s.json, line 2 is not JSON"),
         ("s.json", "[]", "has no rows"),
         ("s.json", '[{"text": "a", "id": 1}]', "the columns 'text', 'id': one of messages, prompt"),
         (
@@ -159,7 +163,7 @@ def test_earlier_messages_come_before_the_turn(tmp_path: Path) -> None:
         ("s.json", '[{"messages": [{"role": "bot", "content": "a"}]}]', "field 'messages': a message"),
         ("s.json", '[{"messages": []}]', "field 'messages' must be a list"),
         ("s.json", '[{"prompt": "a", "reference": ["x", "y"]}]', "has 2 answers for 1 turn"),
-        ("s.json", '[{"prompt": "a", "reference": {}, "references": 1}]', "field 'references' must"),
+        ("s.json", '[{"prompt": "a", "references": [null]}]', "field 'references' must"),
         ("s.csv", "prompt,id\na,1\nb\n", "s.csv, line 3 has not as many fields"),
         ("s.csv", 'prompt\n"a\n', "is not CSV"),
         ("s.csv", "turns\na\n", "line 2, field 'turns' must be a list, in CSV as JSON"),
@@ -183,7 +187,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
 def test_one_of_several_columns_can_be_chosen(tmp_path: Path) -> None:
     path = write_file(tmp_path, "s.json", '[{"prompt": "a", "question": "b"}]')
     assert list(load_set(path, column="question").rows) == [Row(0, ("b",))]
-    with pytest.raises(SetError, match="has the columns 'prompt', 'question': one of"):
+    with pytest.raises(SetError, match="has the columns 'prompt', 'question': --column 'turns' is not"):
         load_set(path, column="turns")
 
 
@@ -197,7 +201,8 @@ def test_a_limit_takes_the_first_rows_and_does_not_read_on(tmp_path: Path) -> No
 
 def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
-        SetError, match="no set 'alpaca': it is not one of alpaca_eval, mt_bench, arena"
+        SetError,
+        match="no set 'alpaca': there is no such file, and the public sets are alpaca_eval, mt_bench",
     ):
         load_set("alpaca")
 

@@ -260,7 +260,7 @@ def test_a_store_that_cannot_be_used_says_why(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
         connection.execute("PRAGMA user_version = 7")
     for read_only in (False, True):
-        with pytest.raises(StoreError, match="version 7; this program reads version 2"):
+        with pytest.raises(StoreError, match="version 7; this program reads version 3"):
             Store.open(tmp_path, read_only=read_only)
     (tmp_path / FILE).write_text("no database at all" * 100)
     with pytest.raises(StoreError, match="not a database"):

@@ -90,15 +90,15 @@ def test_a_line_without_a_limit_has_the_recipes() -> None:
         ("", "k:1: a file of keys is a mapping"),
         ("- a", "k:1: a file of keys is a mapping"),
         ("alice: [", "k:1: this is not readable YAML"),
-        ("\nalice: sk-slimmoa-secret", "k:2: alice: only the key's hash stands here"),
-        (f"alice: {HEX}", "k:1: alice: only the key's hash"),
-        (f"alice: sha256:{HEX.upper()}", "k:1: alice: only the key's hash"),
-        (f"alice: sha256:{HEX}0", "k:1: alice: only the key's hash"),
+        ("\nalice: sk-slimmoa-secret", "k:2: alice: this has to be the key's hash"),
+        (f"alice: {HEX}", "k:1: alice: this has to be the key's hash"),
+        (f"alice: sha256:{HEX.upper()}", "k:1: alice: this has to be the key's hash"),
+        (f"alice: sha256:{HEX}0", "k:1: alice: this has to be the key's hash"),
         ("alice: 5", "k:1: alice: "),
         ("alice:", "k:1: alice: "),
-        ("alice: {concurrency: 1}", "k:1: alice.key: Field required"),
-        (f"alice: {{key: 'sha256:{HEX}', concurrency: 0}}", "k:1: alice.concurrency: Input should be"),
-        (f"alice: {{key: 'sha256:{HEX}', speed: 1}}", "k:1: alice.speed: Extra inputs"),
+        ("alice: {concurrency: 1}", "k:1: alice.key: this key is required"),
+        (f"alice: {{key: 'sha256:{HEX}', concurrency: 0}}", "k:1: alice.concurrency: this has to be"),
+        (f"alice: {{key: 'sha256:{HEX}', speed: 1}}", "k:1: alice.speed: this key is not known here"),
         (f"\na b: sha256:{HEX}", f"k:2: {NAME_RULE}$"),
         (f"\nsk-slimmoa-secret: sha256:{HEX}", f"k:2: {NAME_RULE}$"),
         (f"a: sha256:{HEX}\na: sha256:{OTHER}", "k:2: a: this key stands here twice"),
@@ -194,7 +194,7 @@ class TestKeyFile:
             KeyFile(path, reload_s=5)
 
     def test_a_file_that_is_not_there_is_refused_at_first(self, tmp_path: Path) -> None:
-        with pytest.raises(KeysError, match=r"cannot read the file of keys .*No such file"):
+        with pytest.raises(KeysError, match=r"cannot read the file of keys .*there is no such file"):
             KeyFile(tmp_path / "nowhere", reload_s=5)
 
     def test_a_file_that_is_no_text_is_refused(self, path: Path) -> None:
