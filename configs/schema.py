@@ -177,6 +177,9 @@ class Recipe(Strict):
     """The cards that the models are placed on, and how they share them."""
     limits: Limits = Limits()
     """Deadlines, the quorum, and limits of queues, requests and streams."""
+    show_proposals: bool = True
+    """Whether streams show the proposals as reasoning, so that chat clients show them in a fold while
+    they grow. A request may say otherwise (`moa.proposals`)."""
     access: Access = Access()
     """Who may use the endpoint, and how much each API key may ask for."""
 

@@ -97,6 +97,8 @@ class ModelAssignments:
             # On a node that joins later the free bytes would differ from replica to replica.
             free_bytes=placed.card.free_bytes if node == placed.card.node else None,
             handover_s=self.handover_s,
+            name=cards[number].name,
+            total_bytes=cards[number].total_bytes,
         )
         return Assignment(
             member=replica.name,

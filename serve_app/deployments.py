@@ -6,6 +6,7 @@ The classes add to `Replica` and to the HTTP API only what Serve needs.
 import asyncio
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from actors.calls.address import Address
 from actors.calls.server import CallServer
+from actors.keeper.ray_keeper import card_reports
 from actors.keeper.registration import claim_assignment
 from actors.private_folder import PrivateFolder
 from actors.replica import Replica
@@ -138,7 +140,9 @@ class Ingress:
             is_busy=lambda: self._admission.in_work > 0,
             on_change=self._set_counts,
         )
-        self._api = create_api(recipe, self._models, env_keys, self._admission)
+        app = serve.get_replica_context().app_name
+        watch = partial(card_reports, app)
+        self._api = create_api(recipe, self._models, env_keys, self._admission, watch)
         self._models.start()
         self._listener: Listener | None = None
         if listen is not None:

@@ -54,6 +54,10 @@ class KeptCard:
     """Bytes that other programs left on the card when the plan was made; None if nobody knows."""
     handover_s: float = 60.0
     """See `Handover`: seconds that the replicas of an earlier plan get to end their calls."""
+    name: str = "cpu"
+    """The name of the card's model, for people."""
+    total_bytes: int = 0
+    """Bytes of memory that the card has; 0 if nobody knows."""
 
     @property
     def actor_name(self) -> str:

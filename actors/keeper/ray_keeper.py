@@ -17,6 +17,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.keeper.card_keeper import EMPTY_S, CardKeeper
+from actors.keeper.card_report import CardReport, card_report
 from actors.keeper.handover import Claim, Handover, Standing
 from actors.keeper.kept_card import WITHOUT_MEMORY, KeptCard, card_of, name_prefix
 from actors.keeper.protocol import CardTaken
@@ -123,6 +124,14 @@ class RayKeeper(CardKeeper):
         states = {name: found.state for name, found in (await self.snapshots()).items()}
         return self._card.use(states)
 
+    async def card_report(self) -> CardReport | None:
+        """What this keeper says of its card to those who watch it; None for a card without a plan."""
+        if self._card is None:
+            return None
+        return card_report(
+            self._card, await self.snapshots(), await self.order_counts(), await self.step_seconds()
+        )
+
     async def _has_card(self) -> bool:
         self._expect_replicas()
         return self._handover is None or await self._handover.take()
@@ -222,6 +231,25 @@ def other_keepers(card: KeptCard) -> dict[str, Any]:
     GPU of it, by actor name."""
     found = keepers(card.app).items()
     return {n: keeper for n, keeper in found if n != card.actor_name and card.overlaps(n)}
+
+
+async def card_reports(app: str) -> list[CardReport]:
+    """What the keepers of an application say of their cards, in the order of their names. A keeper that
+    has ended, or that does not answer within ANSWER_S, is left out."""
+    try:
+        found = await asyncio.to_thread(keepers, app)
+    except RayError:  # the node that knows the names of actors is away
+        return []
+
+    async def ask(keeper: Any) -> CardReport | None:
+        with suppress(RayError, TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                report: CardReport | None = await keeper.card_report.remote()
+                return report
+        return None
+
+    reports = await asyncio.gather(*(ask(keeper) for _, keeper in sorted(found.items())))
+    return [report for report in reports if report is not None]
 
 
 def own_uses(app: str) -> list[OwnUse]:

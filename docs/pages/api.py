@@ -22,6 +22,7 @@ from serve_app.http.answer_schema import (
     MoaEvent,
     MoaSummary,
     ModelUsage,
+    ReferenceFrom,
     RetriedCall,
     StageTime,
     TokenSum,
@@ -32,6 +33,7 @@ from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, Tool
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
+from serve_app.http.state import CardState, MemberState, MixtureState, ServerState
 from tests.unit.serve_app.conftest import Scripted
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -48,8 +50,13 @@ MODELS: tuple[type[BaseModel], ...] = (
     TrimmedReferences,
     RetriedCall,
     StageTime,
+    ReferenceFrom,
     TokenSum,
     ModelUsage,
+    ServerState,
+    MixtureState,
+    CardState,
+    MemberState,
     ErrorObject,
 )
 HEADINGS = {"MoaSummary": "the-summary", "ProposalDoneEvent": "proposaldone"}

@@ -142,6 +142,22 @@ def _read_reasoning(fields: Translated, name: str, value: Any) -> None:
         fields.put("thinking_token_budget", value["max_tokens"], f"{name}.max_tokens")
     if isinstance(value.get("enabled"), bool):
         _set_thinking(fields, name, thinks=value["enabled"])
+    _set_shown(fields, shows=value.get("exclude") is not True)
+
+
+def _read_include_reasoning(fields: Translated, name: str, value: Any) -> None:
+    """OpenRouter's and vLLM's `include_reasoning`."""
+    if not isinstance(value, bool):
+        raise _wrong(name, "true or false", value)
+    _set_shown(fields, shows=value)
+
+
+def _set_shown(fields: Translated, *, shows: bool) -> None:
+    """Whether the answer has its reasoning. Clients that ask in OpenRouter's words read it in the field
+    `reasoning`, as vLLM's newer ones do."""
+    given = fields.get("moa", {})
+    if isinstance(given, dict):
+        fields["moa"] = {"reasoning": "reasoning" if shows else False} | given
 
 
 def _read_disabled(fields: Translated, name: str, value: Any) -> None:
@@ -223,6 +239,7 @@ READERS: dict[str, Reader] = {
     "enable_thinking": _read_switch,
     "thinking": _read_thinking,
     "reasoning": _read_reasoning,
+    "include_reasoning": _read_include_reasoning,
     "disable_reasoning": _read_disabled,
     "do_sample": _read_do_sample,
     "response_format": _read_response_format,

@@ -44,6 +44,11 @@ Stage = Annotated[
     str,
     Field(description="`layer 1`, `layer 2` and so on, `aggregator`, or `direct` for one model alone."),
 ]
+AtSeconds = Annotated[
+    float,
+    Field(description="When the stage began: seconds after the mixture began to work on the request."),
+]
+SinceLayer = Annotated[float, Field(description="Seconds since the layer began.")]
 StageSeconds = Annotated[float, Field(description="Seconds that the stage took.")]
 FirstSeconds = Annotated[
     float | None,
@@ -52,6 +57,34 @@ FirstSeconds = Annotated[
         "reasoning or text; null for a layer, and where a proposal is the answer."
     ),
 ]
+
+
+class ReferenceFrom(Described):
+    """A proposal that a model reads, by where it comes from."""
+
+    layer: LayerNumber
+    place: Place
+
+
+References = Annotated[
+    list[ReferenceFrom],
+    Field(
+        description="The proposals that the models of the stage read, in the order of their prompts. "
+        "The first layer reads none."
+    ),
+]
+
+
+class StageStartedEvent(Described):
+    """A stage of the answer begins."""
+
+    type: Literal["stage.started"]
+    stage: Stage
+    models: list[ModelName]
+    """The model of each proposal of a layer, by its place. For the last stage: the models that may
+    write the answer, in the order in which they are tried."""
+    references: References
+    at_s: AtSeconds
 
 
 class ProposalDeltaEvent(Described):
@@ -79,8 +112,12 @@ class ProposalDoneEvent(Described):
     model: ModelName
     text: str
     """The whole proposal without its reasoning."""
-    seconds: float
-    """Seconds that the proposal took, waiting for the model included."""
+    seconds: SinceLayer
+    first_s: float | None
+    """Seconds from the start of the layer to the proposal's first token, reasoning or text; null if the
+    request did not ask for the proposals as they grow."""
+    engine_s: float
+    """Seconds that the model worked on the proposal. The rest of `seconds` is waiting."""
     completion_tokens: int
     """Tokens that the model wrote, reasoning included."""
 
@@ -95,6 +132,7 @@ class ProposalDroppedEvent(Described):
     model: ModelName
     cause: Cause
     detail: Detail
+    seconds: SinceLayer
 
 
 class AggregatorFailedEvent(Described):
@@ -167,6 +205,8 @@ class StageTime(Described):
     stage: Stage
     seconds: StageSeconds
     first_s: FirstSeconds
+    at_s: AtSeconds
+    references: References
 
 
 class MoaSummary(Described):
@@ -209,7 +249,8 @@ class MoaSummary(Described):
 
 
 MoaEvent = (
-    ProposalDeltaEvent
+    StageStartedEvent
+    | ProposalDeltaEvent
     | ProposalDoneEvent
     | ProposalDroppedEvent
     | AggregatorFailedEvent

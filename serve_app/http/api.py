@@ -22,6 +22,7 @@ from serve_app.http.health import Health, ModelStats
 from serve_app.http.openapi import DescribedApi
 from serve_app.http.paths import Paths, allowed_methods, where_to_ask
 from serve_app.http.served_models import ServedModels
+from serve_app.http.state import ServerState, StateEndpoint, Watch
 from serve_app.mixture.models import Models
 
 CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
@@ -40,6 +41,7 @@ def create_api(
     backend: Backend,
     env_keys: Sequence[Key] = (),
     admission: AdmissionControl | None = None,
+    watch: Watch | None = None,
 ) -> FastAPI:
     """The app that serves a recipe.
 
@@ -48,6 +50,7 @@ def create_api(
         backend: the recipe's models.
         env_keys: see `Authenticator`.
         admission: decides whether a request may begin; by default `admission_for(recipe)`.
+        watch: asks the keepers of all cards for their reports; None where there are none.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
@@ -62,6 +65,7 @@ def create_api(
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
     api.get("/v1/models/{model:path}")(served.get_model)
+    api.get("/v1/state", response_model=ServerState)(StateEndpoint(recipe, served, watch).state)
     api.get("/healthz")(health.healthz)
     api.get("/readyz")(health.readyz)
     api.add_exception_handler(RequestError, _on_request_error)

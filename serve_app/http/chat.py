@@ -24,6 +24,7 @@ from serve_app.http.response import ChatResponse
 from serve_app.http.responses_reply import ResponsesReply
 from serve_app.http.responses_request import parse_responses, rename
 from serve_app.http.served_models import ServedModels
+from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.models import Models
@@ -36,6 +37,8 @@ class Reply(Protocol):
     """Writes the answer to one request as JSON, in the form of one of the two APIs."""
 
     id: str
+    shows_growth: bool
+    """Whether it shows proposals while they grow."""
 
     def role(self) -> str:
         """The beginning of a stream, before any text."""
@@ -80,7 +83,17 @@ class ChatEndpoint:
         require_readable(http)
         limits = self._recipe.limits
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
-        return await self._answer(http, request, ChatResponse(request))
+        shown = ShownProposals(len(self._recipe.layers)) if self._shows_proposals(request) else None
+        return await self._answer(http, request, ChatResponse(request, shown))
+
+    def _shows_proposals(self, request: ChatRequest) -> bool:
+        """Whether a stream shows the proposals as its reasoning."""
+        asked = request.moa
+        if not request.stream or request.model != self._recipe.name or asked.events:
+            return False
+        return bool(asked.reasoning) and (
+            self._recipe.show_proposals if asked.proposals is None else asked.proposals
+        )
 
     async def responses(self, http: Request) -> Response:
         """Answer a conversation in the form of OpenAI's Responses API. Nothing is stored."""
@@ -99,7 +112,7 @@ class ChatEndpoint:
         sampling = self._sampling(request, key)
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
-        events = self._admitted_events(request, key, sampling)
+        events = self._admitted_events(request, key, sampling, reply)
         if request.stream:
             return await self._stream(http, request, reply, events)
         return await while_connected(http.receive, _whole(reply, events))
@@ -146,7 +159,7 @@ class ChatEndpoint:
         return sampling
 
     def _admitted_events(
-        self, request: ChatRequest, key: Key, sampling: Sampling
+        self, request: ChatRequest, key: Key, sampling: Sampling, reply: Reply
     ) -> AsyncGenerator[Event]:
         """The events of the answer. The request is admitted, or refused, before the first one."""
         clock = asyncio.get_running_loop().time
@@ -156,9 +169,12 @@ class ChatEndpoint:
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
-        return admitted_events(self._events(request, sampling), self._admission, demand, clock)
+        events = self._events(request, sampling, stream_proposals=reply.shows_growth)
+        return admitted_events(events, self._admission, demand, clock)
 
-    def _events(self, request: ChatRequest, sampling: Sampling) -> AsyncGenerator[Event]:
+    def _events(
+        self, request: ChatRequest, sampling: Sampling, *, stream_proposals: bool
+    ) -> AsyncGenerator[Event]:
         """The events of the answer.
 
         Raises:
@@ -180,7 +196,7 @@ class ChatEndpoint:
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
-            stream_proposals=streamed and request.moa.events,
+            stream_proposals=streamed and stream_proposals,
         )
 
     async def _stream(

@@ -11,9 +11,11 @@ from serve_app.http.answer_schema import (
     ProposalDeltaEvent,
     ProposalDoneEvent,
     ProposalDroppedEvent,
+    ReferenceFrom,
     RetriedCall,
     RetriedEvent,
     StageDoneEvent,
+    StageStartedEvent,
     StageTime,
     TrimmedEvent,
     TrimmedReferences,
@@ -24,8 +26,10 @@ from serve_app.mixture.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    Reference,
     Retried,
     StageDone,
+    StageStarted,
     Summary,
     Trimmed,
 )
@@ -50,13 +54,24 @@ def moa_event(event: Event) -> MoaEvent | None:
             return moa_proposal(event)
         case ProposalDropped():
             missing = asdict(event.missing)
-            return ProposalDroppedEvent(type="proposal.dropped", place=event.place, **missing)
+            seconds = rounded(event.seconds)
+            return ProposalDroppedEvent(
+                type="proposal.dropped", place=event.place, **missing, seconds=seconds
+            )
         case Missing():
             return AggregatorFailedEvent(type="aggregator.failed", **asdict(event))
         case Trimmed():
             return TrimmedEvent(type="trimmed", **asdict(event))
         case Retried():
             return RetriedEvent(type="retried", **asdict(event))
+        case StageStarted():
+            return StageStartedEvent(
+                type="stage.started",
+                stage=event.stage,
+                models=list(event.models),
+                references=_references(event.references),
+                at_s=rounded(event.at_s),
+            )
         case StageDone():
             return StageDoneEvent(type="stage.done", **_stage_time(event).model_dump())
     return None
@@ -71,6 +86,8 @@ def moa_proposal(event: ProposalDone) -> ProposalDoneEvent:
         model=event.model,
         text=event.text,
         seconds=rounded(event.seconds),
+        first_s=None if event.first_s is None else rounded(event.first_s),
+        engine_s=rounded(event.call.engine_s),
         completion_tokens=event.call.completion_tokens,
     )
 
@@ -117,4 +134,14 @@ def rounded(seconds: float) -> float:
 
 def _stage_time(event: StageDone) -> StageTime:
     first_s = None if event.first_s is None else rounded(event.first_s)
-    return StageTime(stage=event.stage, seconds=rounded(event.seconds), first_s=first_s)
+    return StageTime(
+        stage=event.stage,
+        seconds=rounded(event.seconds),
+        first_s=first_s,
+        at_s=rounded(event.at_s),
+        references=_references(event.references),
+    )
+
+
+def _references(references: Sequence[Reference]) -> list[ReferenceFrom]:
+    return [ReferenceFrom(layer=read.layer, place=read.place) for read in references]

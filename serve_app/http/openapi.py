@@ -21,6 +21,7 @@ from serve_app.error_schema import ErrorReply
 from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ModelCard
 from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import EMPTY, ChatRequest
+from serve_app.http.state import ServerState
 
 Json = dict[str, Any]
 CHAT = "/v1/chat/completions"
@@ -95,6 +96,8 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     refusals = {status: errors[status] for status in ("401", "403")}
     listed = {"200": _json("The models that the key may use.", "ModelList")}
     paths["/v1/models"]["get"]["responses"] = listed | refusals
+    state = paths["/v1/state"]["get"]
+    state["responses"] = {"200": _json("The state.", "ServerState")} | refusals
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
     one["responses"] = {"200": _json("The model.", "ModelCard"), "404": errors["404"]} | refusals
@@ -111,6 +114,7 @@ def _schemas(names: list[str], engines: Collection[str]) -> Json:
             (ChatCompletionChunk, "serialization"),
             (ErrorReply, "serialization"),
             (ModelList, "serialization"),
+            (ServerState, "serialization"),
         ],
         ref_template=SCHEMAS + "{model}",
     )

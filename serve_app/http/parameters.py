@@ -120,7 +120,7 @@ HARMLESS: dict[str, frozenset[str]] = {
     "what an answer shows beside its text": _names(
         """
         citation_options citations clear_thinking details decoder_input_details echo_prompt
-        include_reasoning include_server_side_tool_invocations logprob_token_ids
+        include_server_side_tool_invocations logprob_token_ids
         mask_sensitive_info parse_reasoning post_sampling_probs prompt_mode raw_output
         reasoning_format reasoning_split response_fields result_format return_cached_tokens_details
         return_citations return_full_text return_hidden_states return_images return_meta_info

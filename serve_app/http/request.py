@@ -18,7 +18,7 @@ the same as no parameter.
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -95,6 +95,12 @@ class MoaOptions(_Strict):
     """Show the proposals. A stream shows the proposals as they grow, and the time of each stage, in
     chunks that have a `moa` object and no choices. An answer in one piece has the complete proposals in
     its `moa` object."""
+    proposals: bool | None = None
+    """Show the proposals of a stream as its reasoning, which chat clients show in a fold of its own. By
+    default as the recipe's `show_proposals` says, and never beside `events`."""
+    reasoning: Literal["reasoning_content", "reasoning", False] = "reasoning_content"
+    """Name of the field that has the reasoning: of the model that writes the answer, and in streams the
+    proposals. `false` leaves the field out."""
 
 
 class ChatRequest(ExtraParameters):

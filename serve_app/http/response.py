@@ -20,6 +20,7 @@ from serve_app.http.answer_schema import (
 )
 from serve_app.http.moa_object import moa_event, moa_summary, rounded
 from serve_app.http.request import ChatRequest
+from serve_app.http.shown_proposals import ShownProposals
 from serve_app.http.sse import COMMENT, in_one_line, sse_event
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDone, Role, Summary
 
@@ -31,13 +32,21 @@ _json = msgspec.json.Encoder().encode
 
 
 class ChatResponse:
-    """Writes the answer to one request as JSON: the events of a stream, or one object."""
+    """Writes the answer to one request as JSON: the events of a stream, or one object.
 
-    def __init__(self, request: ChatRequest) -> None:
+    Args:
+        request: what was asked.
+        shown: shows the proposals of a stream as its reasoning; None if they are not shown so.
+    """
+
+    def __init__(self, request: ChatRequest, shown: ShownProposals | None = None) -> None:
         options = request.stream_options
+        self._shown = shown
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
         self._head = {"id": self.id, "created": int(time.time()), "model": request.model}
+        self.shows_growth = request.moa.events or shown is not None
         self._shows_events = request.moa.events
+        self._reasoning_field = request.moa.reasoning
         self._request = request
         self._shows_usage = options is not None and options.include_usage
 
@@ -55,6 +64,11 @@ class ChatResponse:
         return "".join(map(self._event, batch)) if batch else self._sign_of_life
 
     def _event(self, event: Event) -> str:
+        if self._shown is not None and (reasoning := self._shown.take(event)):
+            return self._text(Delta(reasoning=reasoning)) + self._shown_event(event)
+        return self._shown_event(event)
+
+    def _shown_event(self, event: Event) -> str:
         if isinstance(event, AnswerDelta):
             return self._text(event.delta)
         if isinstance(event, AnswerDone):
@@ -72,8 +86,8 @@ class ChatResponse:
         deltas = [event.delta for event in events if isinstance(event, AnswerDelta)]
         answer = merge(deltas or [Delta()])
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
-        if answer.reasoning:
-            message["reasoning_content"] = answer.reasoning
+        if answer.reasoning and self._reasoning_field:
+            message[self._reasoning_field] = answer.reasoning
         proposals = [event for event in events if isinstance(event, ProposalDone)]
         choice = {
             "index": 0,
@@ -102,9 +116,9 @@ class ChatResponse:
             before, after = self._around_text
             return f"{before}{in_one_line(_json(delta.text).decode())}{after}"
         content: dict[str, Any] = {"content": delta.text} if delta.text else {}
-        if delta.reasoning:
-            content["reasoning_content"] = delta.reasoning
-        return self._chunk(content, logprobs=_logprobs(delta))
+        if delta.reasoning and self._reasoning_field:
+            content[self._reasoning_field] = delta.reasoning
+        return self._chunk(content, logprobs=_logprobs(delta)) if content or delta.logprobs else ""
 
     @cached_property
     def _around_text(self) -> tuple[str, str]:

@@ -33,20 +33,20 @@ class ServedModels:
             UnknownModel: the model is not served, or the key may not use it. The message is the same in
                 both cases and names only the models that the key may use.
         """
-        names = self._names(key)
+        names = self.names(key)
         if model not in names:
             raise UnknownModel(f"no model {model!r} here; there are {', '.join(names)}", param="model")
 
     async def list_models(self, http: Request) -> dict[str, Any]:
         """List the mixture and its models, as far as the key may use them."""
-        return {"object": "list", "data": [self._cards[name] for name in self._names(http.scope[KEY])]}
+        return {"object": "list", "data": [self._cards[name] for name in self.names(http.scope[KEY])]}
 
     async def get_model(self, http: Request, model: str) -> dict[str, Any]:
         """Describe the mixture or one of its models, by name."""
         self.require(model, http.scope[KEY])
         return self._cards[model]
 
-    def _names(self, key: Key) -> list[str]:
+    def names(self, key: Key) -> list[str]:
         """The model names that the key may use."""
         allowed = key.allowance.models
         return [name for name in self._cards if allowed is None or name in allowed]

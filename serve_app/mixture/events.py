@@ -3,10 +3,11 @@
 The events of an answer come in this order:
 
 1. `Started`.
-2. For each layer: `ProposalDelta`, `ProposalDone` and `ProposalDropped` of its samples, then
-   `StageDone`.
-3. For the aggregator, or for the one model that answers alone: `AnswerDelta`, `Answered`, then
-   `StageDone`.
+2. For each layer: `StageStarted`, then `ProposalDelta`, `ProposalDone` and `ProposalDropped` of its
+   samples, then `StageDone`.
+3. For the aggregator: `StageStarted`, then `AnswerDelta` and `Answered`, then `StageDone`. For a model
+   that answers alone the same, but without `StageStarted`: if the model fails at once, that error is
+   the first event after `Started`.
 4. `AnswerDone`, with the summary.
 
 Within 2 and 3 there may be: `Trimmed` where references were cut, `Retried` where a call was lost with
@@ -34,6 +35,29 @@ class Started:
 
     seed: int
     """The seed that decides the order of the references."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A proposal that a model reads, by where it comes from."""
+
+    layer: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage begins: a layer, or the writing of the answer."""
+
+    stage: str
+    """As in `StageDone`."""
+    models: tuple[str, ...]
+    """The model of each sample of a layer, by place. For the last stage, the models that may write the
+    answer, in the order in which they are tried."""
+    references: tuple[Reference, ...]
+    """The proposals that the models of the stage read, in the order of their prompts."""
+    at_s: float
+    """When the stage began: seconds after the mixture began to work on the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +118,11 @@ class ProposalDone:
     text: str
     """The proposal without its reasoning."""
     seconds: float
-    """Time that the proposal took, waiting for the model included."""
+    """Time that the proposal took since its layer began, waiting for the model included."""
     call: Call
+    first_s: float | None = None
+    """Time from the start of the layer to the first token, reasoning or text; None if the proposal was
+    not streamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +156,8 @@ class ProposalDropped:
 
     place: int
     missing: Missing
+    seconds: float = 0.0
+    """Time since the layer began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +186,10 @@ class StageDone:
     """Time that the stage took."""
     first_s: float | None = None
     """`Answered.first_s`; None for a layer."""
+    at_s: float = 0.0
+    """`StageStarted.at_s`."""
+    references: tuple[Reference, ...] = ()
+    """`StageStarted.references`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +255,7 @@ class AnswerDone:
 
 Event = (
     Started
+    | StageStarted
     | ProposalDelta
     | ProposalDone
     | ProposalDropped

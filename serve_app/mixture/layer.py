@@ -150,6 +150,7 @@ class _Layer:
 
     def __init__(self, task: LayerTask, models: Models) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._began = asyncio.get_running_loop().time()
         self._task = task
         self._models = models
 
@@ -181,7 +182,7 @@ class _Layer:
                     done.append(sample)
                     self._emit(outcome)
                 else:  # 2, 3, 4, 7
-                    self._emit(ProposalDropped(sample.place, outcome))
+                    self._emit(ProposalDropped(sample.place, outcome, self._seconds))
             if len(done) >= limits.quorum and limits.grace_s is not None:
                 limit = min(limit, loop.time() + limits.grace_s)  # c
         for call in waiting:
@@ -212,9 +213,7 @@ class _Layer:
             return self._missing(sample, RequestError.code, type(error).__name__)
 
     async def _propose(self, sample: Sample) -> Outcome:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        whole = await self._complete(sample)
+        whole, first_s = await self._complete(sample)
         call = Call.from_delta(sample.model, "proposer", whole, sample.sampling.seed)
         text = without_reasoning(whole.text)
         if whole.finish_reason == "content_filter":  # 7
@@ -226,11 +225,17 @@ class _Layer:
                 detail = only_reasoning(whole, sample.sampling)
                 return self._missing(sample, OnlyReasoning.code, detail)
             return self._missing(sample, EmptyAnswer.code, "the proposal has no text")  # 3
-        seconds = loop.time() - began
-        return ProposalDone(self._task.number, sample.place, sample.model, text, seconds, call)
+        number, seconds = self._task.number, self._seconds
+        return ProposalDone(number, sample.place, sample.model, text, seconds, call, first_s)
 
-    async def _complete(self, sample: Sample) -> Delta:
-        """The sample's whole answer: fits the prompt, then calls the model, and retries lost calls."""
+    @property
+    def _seconds(self) -> float:
+        """Time since the layer began."""
+        return asyncio.get_running_loop().time() - self._began
+
+    async def _complete(self, sample: Sample) -> tuple[Delta, float | None]:
+        """The sample's whole answer, and `ProposalDone.first_s`: fits the prompt, then calls the model,
+        and retries lost calls."""
         task, models, model = self._task, self._models, sample.model
         retries = Retries(models, model)
         prompt = PromptTask(
@@ -250,10 +255,12 @@ class _Layer:
             self._emit(Trimmed(task.number, model, fitted.tokens_removed))
         if task.stream_proposals:
             shown = _ShownText()
-            return await retries.run(lambda: self._stream(sample, fitted.messages, shown), on_retry)
-        return await retries.run(
+            whole = await retries.run(lambda: self._stream(sample, fitted.messages, shown), on_retry)
+            return whole, shown.first_s
+        whole = await retries.run(
             lambda: models.complete(model, fitted.messages, sample.sampling), on_retry
         )
+        return whole, None
 
     async def _stream(self, sample: Sample, messages: Sequence[Message], shown: "_ShownText") -> Delta:
         """One attempt at a sample whose proposal is streamed."""
@@ -263,6 +270,8 @@ class _Layer:
         async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
             async for delta in deltas:
                 written.append(delta)
+                if shown.first_s is None and (delta.text or delta.reasoning):
+                    shown.first_s = self._seconds
                 if more := shown.extend(delta.text):
                     self._emit(ProposalDelta(self._task.number, sample.place, sample.model, more))
         return merge(written or [Delta()])
@@ -271,7 +280,8 @@ class _Layer:
         return Missing(self._task.number, sample.model, cause, detail)
 
     def _drop(self, sample: Sample, cause: str, detail: str) -> None:
-        self._emit(ProposalDropped(sample.place, self._missing(sample, cause, detail)))
+        missing = self._missing(sample, cause, detail)
+        self._emit(ProposalDropped(sample.place, missing, self._seconds))
 
     def _emit(self, event: Event) -> None:
         self.events.put_nowait(event)
@@ -286,9 +296,12 @@ class _ShownText:
         """The text that was sent before this attempt and that the attempt has not repeated yet."""
         self._is_same = True
         """Whether the attempt has repeated the text so far."""
+        self.first_s: float | None = None
+        """When the attempt had its first token, in seconds since the layer began."""
 
     def begin(self) -> None:
         """Begin an attempt."""
+        self.first_s = None
         self._left = "".join(self._sent)
         self._is_same = True
 

@@ -85,17 +85,19 @@ async def answer(
     yield Started(summary.seed)
     references: list[ProposalDone] = []
     for number, layer in enumerate(recipe.layers, 1):  # 2
+        read = _shuffled(references, summary.seed, number)
         task = LayerTask(
             recipe=recipe,
             number=number,
             samples=_samples(layer, number, summary.seed, fixed=seed is not None),
             messages=without_begun_answer(messages),
-            references=_shuffled_texts(references, summary.seed, number),
+            references=[proposal.text for proposal in read],
             deadline=deadline,
             stream_proposals=stream_proposals,
         )
         result = _LayerResult()
-        stage = summary.stage(f"layer {number}", propose(task, models))
+        names = [sample.model for sample in task.samples]
+        stage = summary.stage(f"layer {number}", names, read, propose(task, models))
         async with aclosing(stage) as events:
             async for event in events:
                 result.take(event)
@@ -104,19 +106,20 @@ async def answer(
             raise quorum_error(result.missing, len(result.proposals), limits.quorum)
         if result.proposals:  # 2a; in 2c there are none
             references = [result.proposals[place] for place in sorted(result.proposals)]
+    read = _shuffled(references, summary.seed, recipe.stages)
     aggregation = AggregationTask(
         recipe=recipe,
         role="aggregator",
         messages=messages,
         models=recipe.aggregators,
-        references=_shuffled_texts(references, summary.seed, recipe.stages),
+        references=[proposal.text for proposal in read],
         best=most_fitting(references, sampling),
         sampling=sampling,
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
         streamed=streamed,
     )
-    async with aclosing(_finish(aggregation, models, summary)) as events:  # 3
+    async with aclosing(_finish(aggregation, read, models, summary)) as events:  # 3
         async for event in events:
             yield event
 
@@ -158,16 +161,17 @@ async def direct(
         first_token_timeout_s=None,
         streamed=streamed,
     )
-    async with aclosing(_finish(alone, models, summary)) as events:
+    async with aclosing(_finish(alone, (), models, summary)) as events:
         async for event in events:
             yield event
 
 
 async def _finish(
-    task: AggregationTask, models: Models, summary: SummaryBuilder
+    task: AggregationTask, read: Sequence[ProposalDone], models: Models, summary: SummaryBuilder
 ) -> AsyncGenerator[Event]:
-    """Run the last stage, then give the summary."""
-    async with aclosing(summary.stage(task.role, aggregate(task, models))) as events:
+    """Run the last stage, then give the summary. read: the proposals of `task.references`."""
+    stage = summary.stage(task.role, task.models, read, aggregate(task, models))
+    async with aclosing(stage) as events:
         async for event in events:
             yield event
     yield AnswerDone(summary.build())
@@ -214,12 +218,12 @@ async def _check_fits(
         pass  # the request is not to blame, and a fallback may still answer
 
 
-def _shuffled_texts(proposals: Sequence[ProposalDone], seed: int, stage: int) -> list[str]:
-    """The proposals' texts in the order that the seed draws for a stage, so that no model's proposals
-    always stand in the same position."""
-    texts = [p.text for p in proposals]
-    random.Random(f"{seed}/{stage}").shuffle(texts)
-    return texts
+def _shuffled(proposals: Sequence[ProposalDone], seed: int, stage: int) -> list[ProposalDone]:
+    """The proposals in the order that the seed draws for a stage, so that no model's proposals always
+    stand in the same position."""
+    order = list(proposals)
+    random.Random(f"{seed}/{stage}").shuffle(order)
+    return order
 
 
 def _samples(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Sample]:

@@ -1,7 +1,7 @@
 """Sums up the events of one answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from serve_app.mixture.events import (
@@ -11,9 +11,11 @@ from serve_app.mixture.events import (
     Missing,
     ProposalDone,
     ProposalDropped,
+    Reference,
     Retried,
     Spent,
     StageDone,
+    StageStarted,
     Summary,
     Trimmed,
 )
@@ -32,24 +34,38 @@ class SummaryBuilder:
         self._calls: list[Call] = []
         self._conversation_tokens = 0
         self._answered: Answered | None = None
+        self._began = asyncio.get_running_loop().time()
 
-    async def stage(self, name: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        """Take in the events of a stage and pass them on, then give the `StageDone` of the stage.
+    async def stage(
+        self,
+        name: str,
+        models: Sequence[str],
+        references: Sequence[ProposalDone],
+        events: AsyncGenerator[Event],
+    ) -> AsyncGenerator[Event]:
+        """Give the `StageStarted` of a stage (`events.py` says of which), pass on its events and take
+        them in, then give its `StageDone`.
 
         Closing this generator closes `events`.
 
         Args:
             name: name of the stage, as in `StageDone`.
+            models: as in `StageStarted`.
+            references: the proposals that the models of the stage read, in the order of the prompt.
             events: the events of the stage.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
+        at_s = began - self._began
+        order = tuple(Reference(proposal.layer, proposal.place) for proposal in references)
         async with aclosing(events):
+            if name != "direct":
+                yield StageStarted(name, tuple(models), order, at_s)
             async for event in events:
                 self._take(event)
                 yield event
         first_s = self._answered.first_s if self._answered else None
-        done = StageDone(name, loop.time() - began, first_s)
+        done = StageDone(name, loop.time() - began, first_s, at_s, order)
         if not self._stages:  # later stages read references too
             self._conversation_tokens = max((call.prompt_tokens for call in self._calls), default=0)
         self._stages.append(done)

@@ -70,6 +70,7 @@ HTTP = {
     "serve_app.http.openapi",
     "serve_app.http.paths",
     "serve_app.http.served_models",
+    "serve_app.http.state",
     "serve_app.error_response",
     "serve_app.http.exchange",
     "serve_app.http.http_protocol",

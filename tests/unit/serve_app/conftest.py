@@ -44,6 +44,7 @@ def recipe(**limits: Any) -> Recipe:
             "layers": [{"proposers": [{"model": "one"}, {"model": "two"}]}],
             "aggregator": {"model": "writer"},
             "limits": limits,
+            "show_proposals": False,  # the chunks of most tests are those of the answer alone
         }
     )
 

@@ -33,9 +33,11 @@ from serve_app.mixture.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    Reference,
     Retried,
     Spent,
     StageDone,
+    StageStarted,
     Started,
     Summary,
     Trimmed,
@@ -52,17 +54,20 @@ LATE = Missing(layer=1, model="two", cause="late", detail="no answer in 2 s")
 FAILED = Missing(layer=0, model="first", cause="engine_error", detail='it "broke" – badly')
 TRIMMED = Trimmed(layer=0, model="writer", tokens_removed=77)
 RETRIED = Retried(layer=1, model="one", detail="its replica died")
+READ = (Reference(1, 1), Reference(1, 0))
 LAYER = StageDone("layer 1", 1.234567)
-LAST = StageDone("aggregator", 2.0, 0.987654)
+LAST = StageDone("aggregator", 2.0, 0.987654, 1.234567, READ)
 EVENTS: list[Event] = [
     Started(seed=7),
+    StageStarted("layer 1", ("one", "one", "two"), (), 0.0),
     ProposalDelta(layer=1, place=0, model="one", text="Grüße 👋\n"),
     Retried(layer=1, model="one", detail="its replica died"),
     ProposalDone(layer=1, place=0, model="one", text="Grüße 👋", seconds=0.6543219, call=PROPOSER),
-    ProposalDone(layer=1, place=1, model="one", text="again", seconds=1.0, call=AGAIN),
+    ProposalDone(layer=1, place=1, model="one", text="again", seconds=1.0, call=AGAIN, first_s=0.45678),
     Spent(EMPTY),
-    ProposalDropped(place=2, missing=LATE),
+    ProposalDropped(place=2, missing=LATE, seconds=1.23456),
     LAYER,
+    StageStarted("aggregator", ("first", "writer"), READ, 1.234567),
     FAILED,
     TRIMMED,
     AnswerDelta(Delta()),

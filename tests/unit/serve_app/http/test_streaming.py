@@ -13,16 +13,23 @@ from tests.unit.serve_app.conftest import MIXTURE, Call, Exchange, Puppets, Scri
 
 Ask = Callable[..., Exchange]
 
+STARTED = {"type": "stage.started", "stage": "layer 1", "models": ["one", "two"], "references": []}
+
 
 def content(chunk: dict[str, Any]) -> str | None:
     return chunk["choices"][0]["delta"].get("content") if chunk["choices"] else None
 
 
 async def open_stream(ask: Ask, **fields: Any) -> Exchange:
-    """Open a stream and read its role chunk."""
+    """Open a stream and read its role chunk, and the beginning of the first layer if it is shown."""
     exchange = ask(stream=True, **fields)
     assert (await exchange.start())["status"] == 200
-    (role,) = await exchange.events()
+    role, *shown = await exchange.events()
+    if fields.get("moa") and not shown:
+        shown = await exchange.events()
+    assert [event["moa"] for event in shown] == (
+        [STARTED | {"at_s": shown[0]["moa"]["at_s"]}] if fields.get("moa") else []
+    )
     assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     return exchange
 
@@ -133,6 +140,7 @@ async def test_proposals_are_shown_as_they_grow_where_asked_for(puppets: Puppets
     (done,) = await exchange.events()
     assert (done["moa"]["type"], done["moa"]["text"]) == ("proposal.done", "it grows")
     assert done["moa"]["completion_tokens"] == 2
+    assert 0 <= done["moa"]["first_s"] <= done["moa"]["seconds"]
     two.fail(EngineError("it broke", model="two"))
     (dropped,) = await exchange.events()
     assert dropped["moa"] == {
@@ -142,9 +150,12 @@ async def test_proposals_are_shown_as_they_grow_where_asked_for(puppets: Puppets
         "model": "two",
         "cause": "engine_error",
         "detail": "it broke",
+        "seconds": dropped["moa"]["seconds"],
     }
-    (stage,) = await exchange.events()
+    stage, last_stage = await exchange.events()
     assert (stage["moa"]["type"], stage["moa"]["stage"]) == ("stage.done", "layer 1")
+    assert last_stage["moa"]["references"] == [{"layer": 1, "place": 0}]
+    assert last_stage["moa"]["models"] == ["writer"]
     await puppets.answer("writer")
     *events, last, _done = await exchange.rest()
     assert [event.get("moa", {}).get("stage") for event in events] == [None, "aggregator"]

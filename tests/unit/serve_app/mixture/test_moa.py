@@ -13,7 +13,15 @@ from actors.engine import Delta, Message
 from configs.errors import EngineError
 from configs.schema import Sampling
 from serve_app.mixture import moa
-from serve_app.mixture.events import AnswerDone, ProposalDone, StageDone, Started, Trimmed
+from serve_app.mixture.events import (
+    AnswerDone,
+    ProposalDone,
+    ProposalDropped,
+    StageDone,
+    StageStarted,
+    Started,
+    Trimmed,
+)
 from tests.unit.scripts import Asked
 from tests.unit.serve_app.mixture.conftest import Mixture
 
@@ -215,13 +223,45 @@ async def test_every_finished_call_is_counted_once(mixture: Mixture) -> None:
 async def test_stages_are_timed(mixture: Mixture) -> None:
     mixture.models.scripts |= {"a": [2.0, "from a"], "b": [3.0, "from b"], "z": [4.0, "x", 5.0, "y"]}
     outcome = await mixture.answer(mixture.recipe(["a", "b"], ["a"]))
-    assert outcome.summary.stages == (
-        StageDone("layer 1", 3),
-        StageDone("layer 2", 2),
-        StageDone("aggregator", 9, first_s=4),
-    )
-    assert [e for e in outcome.events if isinstance(e, StageDone)] == list(outcome.summary.stages)
+    stages = outcome.summary.stages
+    assert [(s.stage, s.at_s, s.seconds, s.first_s) for s in stages] == [
+        ("layer 1", 0, 3, None),
+        ("layer 2", 3, 2, None),
+        ("aggregator", 5, 9, 4),
+    ]
+    assert [e for e in outcome.events if isinstance(e, StageDone)] == list(stages)
     assert [e.seconds for e in outcome.events if isinstance(e, ProposalDone)] == [2, 3, 2]
+    begun = [e for e in outcome.events if isinstance(e, StageStarted)]
+    assert [e.at_s for e in begun] == [0, 3, 5]
+    assert [e.models for e in begun] == [("a", "b"), ("a",), ("z",)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_stages_tell_the_order_in_which_prompts_have_the_references(
+    mixture: Mixture, seed: int
+) -> None:
+    mixture.models.scripts["c"] = ["from c"]
+    recipe = mixture.recipe(["a", "b", "c"], ["a", "b", "c"])
+    outcome = await mixture.answer(recipe, seed=seed)
+    first, *later = [e for e in outcome.events if isinstance(e, StageStarted)]
+    assert first.references == ()
+    assert [{r.layer for r in stage.references} for stage in later] == [{1}, {2}]
+    texts = {(e.layer, e.place): e.text for e in outcome.events if isinstance(e, ProposalDone)}
+    for stage, model in zip(later, ("a", "z"), strict=True):
+        prompt = str(mixture.models.calls(model)[-1].messages)
+        at = [prompt.index(texts[r.layer, r.place]) for r in stage.references]
+        assert at == sorted(at)
+        assert len(at) == 3
+    assert [stage.references for stage in outcome.summary.stages[1:]] == [s.references for s in later]
+
+
+async def test_a_proposal_tells_when_its_first_token_came(mixture: Mixture) -> None:
+    mixture.models.scripts |= {"a": [2.0, " ", 3.0, "from a"], "b": [1.0, None]}
+    outcome = await mixture.answer(mixture.recipe(["a", "b"], quorum=1))
+    (done,) = [e for e in outcome.events if isinstance(e, ProposalDone)]
+    assert (done.first_s, done.seconds) == (2, 5)
+    (dropped,) = [e for e in outcome.events if isinstance(e, ProposalDropped)]
+    assert dropped.seconds > 0
 
 
 def slow_down(mixture: Mixture) -> None:
