@@ -22,6 +22,8 @@ from actors.private_folder import PrivateFolder
 from actors.replica import Replica
 from cluster import ray_runtime
 from cluster.cards.detect import visible_gpus
+from cluster.logs.line import Shape
+from cluster.logs.setup import log_name, log_to
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
@@ -29,6 +31,8 @@ from serve_app.assignment import ModelAssignments
 from serve_app.follow_load import CALLS
 from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
+from serve_app.log_lines import LogLines
+from serve_app.observe import Observer
 from serve_app.replica_models import Notice, ReplicaModels
 from serve_app.replica_watch import watch_models
 
@@ -53,7 +57,9 @@ class ModelReplica(Replica):
         *,
         across_nodes: bool,
         drain_s: float,
+        log: Shape,
     ) -> None:
+        _log_to(f"model:{name}", log)
         context, assignment = ray.get_runtime_context(), None
         node = context.get_node_id()
         await _fetch_weights(name, model)
@@ -97,6 +103,12 @@ class ModelReplica(Replica):
             await self.stop()
 
 
+def _log_to(process: str, shape: Shape) -> None:
+    """Send this process's log lines to the file of the application on this node."""
+    app = serve.get_replica_context().app_name
+    log_to(ray_runtime.log_folder() / log_name(app), process, shape)
+
+
 async def _fetch_weights(name: str, model: Model) -> None:
     """Fetch what the engine reads, before the replica asks for a card: a download takes minutes, and
     whoever shares the card would wait.
@@ -120,6 +132,7 @@ class Ingress:
         env_keys: see `Authenticator`.
         listen: host and port where the ingress listens itself, or None if Serve's proxy brings the
             requests.
+        log: the shape of the log's lines.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -128,7 +141,9 @@ class Ingress:
         handles: Mapping[str, DeploymentHandle[Any]],
         env_keys: tuple[Key, ...],
         listen: tuple[str, int] | None,
+        log: Shape,
     ) -> None:
+        _log_to("ingress", log)
         self._drain_s = recipe.limits.drain_s
         self._ingresses = 1
         self._admission = admission_for(recipe)
@@ -142,7 +157,10 @@ class Ingress:
         )
         app = serve.get_replica_context().app_name
         watch = partial(card_reports, app)
-        self._api = create_api(recipe, self._models, env_keys, self._admission, watch)
+        observers: list[Observer] = [
+            LogLines(),
+        ]
+        self._api = create_api(recipe, self._models, env_keys, self._admission, watch, observers)
         self._models.start()
         self._listener: Listener | None = None
         if listen is not None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from actors.keeper.card_keeper import StepTimes
 from actors.keeper.kept_card import KeptCard, MemberBytes
 from cluster.residency.messages import Snapshot
 from cluster.residency.state import State, TurnState
@@ -32,6 +33,10 @@ class MemberReport:
     """Calls that wait for the member's turn, or for room in the engine."""
     oldest_wait_s: float
     """Seconds for which the oldest of these calls has waited; 0 if none waits."""
+    since_s: float
+    """Seconds for which the engine has been in this state."""
+    expected_s: float | None
+    """Seconds that the step takes in which the engine is now; None if it is in no step."""
     last_step_s: float | None
     """Seconds that the engine's last start, wake, sleep or stop took; None before the first."""
     failure: str
@@ -67,6 +72,7 @@ def card_report(
     snapshots: Mapping[str, Snapshot],
     orders: Mapping[tuple[str, str], int],
     step_seconds: Mapping[tuple[str, str], float],
+    times: Mapping[str, StepTimes],
 ) -> CardReport:
     """Put together what a keeper knows of its card.
 
@@ -75,6 +81,7 @@ def card_report(
         snapshots: the last snapshot of each member, with times in seconds from now.
         orders: how many orders each member was given, by (member, `Verb`).
         step_seconds: seconds that all steps took, by (member, `State`).
+        times: how long each member has been in its state, and how long its steps take.
     """
     sizes = dict(card.members)
     members = []
@@ -91,7 +98,9 @@ def card_report(
                 in_flight=found.calls.in_flight,
                 waiting=found.calls.waiting,
                 oldest_wait_s=max(0.0, -first) if math.isfinite(first) else 0.0,
-                last_step_s=found.took_s,
+                since_s=times[member.name].since_s,
+                expected_s=times[member.name].expected_s,
+                last_step_s=times[member.name].last_s,
                 failure=found.failure,
                 awake_bytes=size.awake,
                 asleep_bytes=size.asleep,

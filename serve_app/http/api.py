@@ -24,8 +24,9 @@ from serve_app.http.served_models import ServedModels
 from serve_app.http.state import ServerState, StateEndpoint, Watch
 from serve_app.mixture.models import Models
 from serve_app.observe import Observer, Observers
+from serve_app.recent import Recent
 
-CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
+CORS_HEADERS = ("retry-after", "x-request-id", "x-slimmoa-degraded")
 """Response headers that browsers let web pages from `access.cors_origins` read, beside the headers that
 every web page may read."""
 
@@ -57,7 +58,8 @@ def create_api(
     """
     authenticator = Authenticator(recipe.access, env_keys)
     served = ServedModels(recipe)
-    observer = Observers(observers)
+    recent = Recent()
+    observer = Observers([recent, *observers])
     refusals = Refusals(observer)
     admission = admission or admission_for(recipe)
     chat = ChatEndpoint(recipe, backend, served, authenticator, admission, observer)
@@ -68,7 +70,8 @@ def create_api(
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
     api.get("/v1/models/{model:path}")(served.get_model)
-    api.get("/v1/state", response_model=ServerState)(StateEndpoint(recipe, served, watch).state)
+    state = StateEndpoint(recipe, served, watch, backend, admission, authenticator, recent)
+    api.get("/v1/state", response_model=ServerState)(state.state)
     api.get("/healthz")(health.healthz)
     api.get("/readyz")(health.readyz)
     api.add_exception_handler(RequestError, refusals.on_request_error)

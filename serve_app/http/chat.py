@@ -224,7 +224,7 @@ class ChatEndpoint:
         self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> Response:
         """The response of a stream, once the stream may open."""
-        chunks = self._chunks(http, request, reply, events)
+        chunks = self._chunks(request, reply, events)
         try:
             await while_connected(http.receive, _opening(chunks))
         except BaseException:
@@ -233,7 +233,7 @@ class ChatEndpoint:
         return EventStreamResponse(chunks, self._recipe.limits.write_timeout_s)
 
     async def _chunks(
-        self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
+        self, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> AsyncGenerator[str]:
         """The chunks of a stream, together where their events came together. Before the chunks stands
         one empty item that says: the stream may open now.
@@ -259,7 +259,7 @@ class ChatEndpoint:
             except RequestError as error:
                 yield reply.error(error)
             except Exception as error:
-                logger.error("request %s: %s", request_id(http.scope), safe_traceback(error))
+                logger.error("%s", safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
 
 

@@ -22,6 +22,8 @@ ROOMS = (
     "serve_app",
     "serve_app.http",
     "serve_app.access",
+    "serve_app.recent",
+    "serve_app.log_lines",
     "serve_app.observe",
     "serve_app.mixture",
     "serve_app.error_response",
@@ -40,6 +42,7 @@ ROOMS = (
     "cluster.plan",
     "cluster.cards",
     "cluster.residency",
+    "cluster.logs",
     "configs",
 )
 """Every room, the upper ones first. A module belongs to the longest of these that begins its name."""
