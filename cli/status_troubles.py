@@ -57,7 +57,8 @@ def _failing(state: State, now: float) -> Iterator[str]:
         last = rates["last_missing_at"]
         if rates["failing"] >= FAILING and last is not None and now - last <= RECENT_S:
             times = f"{rates['failing']} times in a row, the last time {now - last:.0f} s ago"
-            yield f"calls of {name} fail: {rates['last_cause']}, {times}"
+            why = rates["last_why"] or rates["last_cause"]
+            yield f"calls of {name} fail, {times}: {why}"
 
 
 def _dropped(state: State) -> Iterator[str]:
@@ -67,7 +68,8 @@ def _dropped(state: State) -> Iterator[str]:
             all_calls = rates["calls"] + sum(rates["dropped"].values())
             is_often = count >= FEWEST and count > OFTEN * all_calls
             if is_often and rates["failing"] < FAILING:
-                yield f"{name} is left out of {count} of {all_calls} answers in the last minute: {cause}"
+                share = f"{count} of its {all_calls} calls in the last minute"
+                yield f"{name} is left out of answers, {cause} in {share}"
 
 
 def _full(state: State, now: float) -> Iterator[str]:
@@ -75,10 +77,11 @@ def _full(state: State, now: float) -> Iterator[str]:
     refused = state["rates"]["refused"].get("overloaded", 0)
     full = [each for each in state["capacity"] if each["taken"] >= each["capacity"]]
     for each in full:
-        yield f"the queue of {each['name']} is full: {each['taken']} of {each['capacity']} calls are taken"
+        taken = f"{each['taken']} of {each['capacity']} calls are taken"
+        yield f"the queue of {each['name']} is full: {taken}"
     why = _why(state, "overloaded", now)
     if refused:
-        yield f"{refused} requests were refused in the last minute for want of room{why}"
+        yield f"{_requests(refused)} in the last minute found no room{why}"
 
 
 def _over_limit(state: State, now: float) -> Iterator[str]:
@@ -86,7 +89,7 @@ def _over_limit(state: State, now: float) -> Iterator[str]:
     refused = state["rates"]["refused"].get("rate_limit_exceeded", 0)
     if refused:
         why = _why(state, "rate_limit_exceeded", now)
-        yield f"{refused} requests were refused in the last minute, over the limits of their key{why}"
+        yield f"{_requests(refused)} in the last minute were over the limits of their keys{why}"
 
 
 def _waits(state: State) -> Iterator[str]:
@@ -103,6 +106,10 @@ def _why(state: State, code: str, now: float) -> str:
         if refusal["code"] == code and refusal["why"] and now - refusal["at"] <= RECENT_S:
             return f"; the last one: {refusal['why']}"
     return ""
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
 
 
 def _calls(count: int) -> str:

@@ -29,7 +29,8 @@ class ErrorObject(Described):
     model: str | None
     """Name of the model at fault; null if no model is."""
     request_id: str | None = None
-    """The ID of the request, as in the header `x-request-id` and in the server's log."""
+    """The ID of the request, as in the header `x-request-id` and in the server's log; left out outside
+    of any request."""
 
 
 class ErrorReply(Described):
@@ -70,4 +71,5 @@ def error_body(error: RequestError, request_id: str | None = None) -> dict[str, 
         model=error.model,
         request_id=request_id or current_request.get(),
     )
-    return ErrorReply(error=envelope).model_dump()
+    unknown = {"request_id"} if envelope.request_id is None else set()
+    return ErrorReply(error=envelope).model_dump(exclude={"error": unknown})

@@ -7,6 +7,7 @@ their messages quote what the client or another server has said.
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 
 from cluster.logs.limit import LeftOut, LineLimit
@@ -36,6 +37,10 @@ from serve_app.observe import Asked, Ended, Refused, Watcher
 
 OWN_WORDS = (DeadlineExceeded, EngineUnavailable, Overloaded, Forbidden, ShuttingDown, Unauthorized)
 """Errors whose messages quote nobody."""
+OWN_CAUSES = {kind.code for kind in OWN_WORDS} | {"no_replica", "server_unreachable", "late"}
+"""Causes of missing models whose details quote nobody."""
+LOGIN = re.compile(r"//[^/@\s]*@")
+"""A name and a password in an URL."""
 MOST_PATH = 80
 """Most characters of a path in a line."""
 MOST_MISSING = 12
@@ -86,7 +91,15 @@ def level_of(error: RequestError) -> int:
 
 def why(error: RequestError) -> str | None:
     """The message of an error, if the message quotes nobody."""
-    return error.message if isinstance(error, OWN_WORDS) else None
+    return LOGIN.sub("//", error.message) if isinstance(error, OWN_WORDS) else None
+
+
+def why_missing(missing: Missing) -> str | None:
+    """Why a model is missing, in words that quote nobody; None if there are none, or if they only
+    repeat the cause."""
+    if missing.cause not in OWN_CAUSES or not missing.detail:
+        return None
+    return LOGIN.sub("//", missing.detail)
 
 
 def _refusal(refused: Refused) -> Line:
@@ -167,6 +180,7 @@ class _AnswerLine:
         if error is not None:
             fields |= {"status": error.status, "code": error.code, "at": error.model, "why": why(error)}
         fields["missing"] = missing_words(self._missing)
+        fields["details"] = _details(self._missing)
         fields["retried"] = self._retried or None
         if summary is not None:
             answered = summary.answered
@@ -175,6 +189,12 @@ class _AnswerLine:
             fields["cut"] = answered.cut or None
             fields["trimmed"] = [trimmed.model for trimmed in summary.trimmed] or None
         return fields
+
+
+def _details(missing: Sequence[Missing]) -> list[str] | None:
+    """Why models are missing, once for each model."""
+    found = {each.model: why_missing(each) for each in missing}
+    return [f"{model}: {said}" for model, said in found.items() if said] or None
 
 
 def outcome(ended: Ended) -> str:

@@ -21,7 +21,7 @@ from configs.errors import (
     WeightsError,
 )
 from serve_app.error_schema import Described
-from serve_app.log_lines import MOST_PATH, missing_words, outcome, why
+from serve_app.log_lines import MOST_PATH, missing_words, outcome, why, why_missing
 from serve_app.mixture.events import (
     Answered,
     Call,
@@ -113,6 +113,8 @@ class ModelRates(Described):
     """Failures in a row of the model, its engine or its server, until now (`FAILURES`)."""
     last_cause: str | None = None
     """The cause of the last time when the model was missing, whenever that was."""
+    last_why: str | None = None
+    """Why, in a sentence; null if the sentence would quote another server."""
     last_missing_at: float | None = None
     """When that was: seconds since 1970."""
 
@@ -144,6 +146,7 @@ class Rates(Described):
 class _Model:
     failing: int = 0
     last_cause: str | None = None
+    last_why: str | None = None
     last_missing_at: float | None = None
 
 
@@ -213,6 +216,7 @@ class Recent:
                 dropped=_by_last(total, "dropped", name),
                 failing=known.failing,
                 last_cause=known.last_cause,
+                last_why=known.last_why,
                 last_missing_at=known.last_missing_at,
             )
             for name, known in sorted(self._models.items())
@@ -250,6 +254,7 @@ class Recent:
         self.count("dropped", missing.model, missing.cause)
         known = self._model(missing.model)
         known.last_cause, known.last_missing_at = missing.cause, self.wall_clock()
+        known.last_why = why_missing(missing)
         if missing.cause in FAILURES:
             known.failing = min(known.failing + 1, MOST_FAILING)
 
@@ -302,7 +307,7 @@ class _Answer:
         """See `Watcher.end`."""
         asked, error, summary = self._asked, ended.error, ended.summary
         if error is not None and error.status >= 500 and not asked.is_mixture:
-            self._recent.missed(Missing(0, asked.model, error.code, ""))
+            self._recent.missed(Missing(0, asked.model, error.code, error.message))
         self._recent.ended(
             self,
             RecentAnswer(

@@ -91,7 +91,7 @@ class Formatter(logging.Formatter):
             if more:
                 fields["more"] = "\n".join(more)
             given = {name: _plain(value) for name, value in fields.items() if value is not None}
-            return json.dumps(known | given, ensure_ascii=False, separators=(",", ":"))
+            return _escaped(json.dumps(known | given, ensure_ascii=False, separators=(",", ":")))
         line = " ".join([at, record.levelname, event, *_pairs(fields)])
         return "\n".join([line, *(CONTINUED + _escaped(text) for text in more)])
 
@@ -138,8 +138,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     text = str(value)
-    text = text if "\n" in text else shortened(text)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if "\n" in text else shortened(text)
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
