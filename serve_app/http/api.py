@@ -1,6 +1,7 @@
 """The OpenAI-compatible HTTP API: an ordinary FastAPI app that knows nothing of Ray."""
 
 from collections.abc import Sequence
+from importlib.resources.abc import Traversable
 from typing import Protocol
 
 from fastapi import FastAPI, Request
@@ -20,6 +21,7 @@ from serve_app.error_schema import error_body
 from serve_app.http.chat import ChatEndpoint
 from serve_app.http.health import Health, ModelStats
 from serve_app.http.openapi import DescribedApi
+from serve_app.http.page_files import PageFiles, built_page
 from serve_app.http.paths import Paths, allowed_methods, where_to_ask
 from serve_app.http.served_models import ServedModels
 from serve_app.http.state import ServerState, StateEndpoint, Watch
@@ -42,6 +44,7 @@ def create_api(
     env_keys: Sequence[Key] = (),
     admission: AdmissionControl | None = None,
     watch: Watch | None = None,
+    page: Traversable | None = None,
 ) -> FastAPI:
     """The app that serves a recipe.
 
@@ -51,6 +54,8 @@ def create_api(
         env_keys: see `Authenticator`.
         admission: decides whether a request may begin; by default `admission_for(recipe)`.
         watch: asks the keepers of all cards for their reports; None where there are none.
+        page: the folder with the files of the page; by default the package's own. Without effect if the
+            recipe turns the page off.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
@@ -60,7 +65,8 @@ def create_api(
     chat = ChatEndpoint(recipe, backend, served, authenticator, admission or admission_for(recipe))
     health = Health(recipe, backend)
 
-    api = DescribedApi(recipe, _middleware(authenticator, recipe.access.cors_origins))
+    shown = (page or built_page()) if recipe.access.page else None
+    api = DescribedApi(recipe, _middleware(authenticator, recipe.access.cors_origins, shown))
     api.post("/v1/chat/completions")(chat.chat_completions)
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
@@ -74,10 +80,13 @@ def create_api(
     return api
 
 
-def _middleware(authenticator: Authenticator, origins: Sequence[str]) -> list[Middleware]:
+def _middleware(
+    authenticator: Authenticator, origins: Sequence[str], page: Traversable | None
+) -> list[Middleware]:
     """The middleware that a request passes on its way to a route, in this order."""
     return [
         Middleware(DefectMiddleware),
+        *([] if page is None else [Middleware(PageFiles, page)]),
         *_cors(origins),
         Middleware(AuthMiddleware, authenticator),
         Middleware(Paths),
