@@ -18,6 +18,7 @@ from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
 from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
+from serve_app.http.fusion import chosen_recipe
 from serve_app.http.pacing import with_keepalives
 from serve_app.http.refusals import WATCHED
 from serve_app.http.request import ChatRequest, parse
@@ -28,7 +29,7 @@ from serve_app.http.served_models import ServedModels
 from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
-from serve_app.mixture.given import aggregated_by, given_proposals
+from serve_app.mixture.given import given_proposals
 from serve_app.mixture.models import Models
 from serve_app.observe import Asked, Observer, Watcher, watched
 from serve_app.request_id import request_id
@@ -130,23 +131,13 @@ class ChatEndpoint:
 
         Raises:
             UnknownModel: the key may not use the model, or no model has that name.
-            BadRequest: the request gives proposals to one model alone, or chooses an aggregator that is
-                no model of the recipe, or that the key may not use.
+            BadRequest: see `chosen_recipe`.
         """
         self._served.require(request.model, key)
-        recipe, fuse = self._recipe, request.moa.fuse
+        fuse = request.moa.fuse
         if fuse is None:
-            return recipe
-        if request.model != recipe.name:
-            message = f"moa.fuse is for the mixture: the model has to be {recipe.name!r}"
-            raise BadRequest(message, param="moa.fuse")
-        names = [name for name in self._served.names(key) if name != recipe.name]
-        chosen = fuse.aggregator or recipe.aggregator.model
-        if chosen not in (recipe.aggregator.model, *names):
-            known = ", ".join(dict.fromkeys((recipe.aggregator.model, *names)))
-            message = f"moa.fuse.aggregator: no model {chosen!r} here; there are {known}"
-            raise BadRequest(message, param="moa.fuse.aggregator")
-        return aggregated_by(recipe, chosen)
+            return self._recipe
+        return chosen_recipe(fuse, request.model, self._recipe, self._served.names(key))
 
     def _sampling(self, request: ChatRequest, key: Key, recipe: Recipe) -> Sampling:
         """The sampling of the answer: the request's, within the allowance of the key.

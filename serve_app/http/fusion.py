@@ -1,7 +1,13 @@
 """The part of a request that gives proposals: `moa.fuse`."""
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
+
+from configs.errors import BadRequest
+from configs.schema import Recipe
+from serve_app.mixture.given import aggregated_by
 
 MOST_PROPOSALS = 256
 """Most proposals that a request gives. It is far more than any aggregator reads."""
@@ -45,3 +51,28 @@ class Fusion(StrictPart):
     aggregator: str | None = Field(None, min_length=1, max_length=256)
     """Name of the model that writes the answer, with the prompt and the sampling of the recipe's
     aggregator: any model of the recipe that the key may use. By default the recipe's aggregator."""
+
+
+def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with the aggregator that a request chooses.
+
+    Args:
+        fuse: what the request says.
+        model: the model that the request asks.
+        recipe: what is served.
+        names: the names that the request's key may ask.
+
+    Raises:
+        BadRequest: the request asks one model alone, or it chooses an aggregator that is no model of
+            the recipe, or that the key may not ask.
+    """
+    if model != recipe.name:
+        message = f"moa.fuse is for the mixture: the model has to be {recipe.name!r}, not {model!r}"
+        raise BadRequest(message, param="moa.fuse")
+    own = recipe.aggregator.model
+    chosen = fuse.aggregator or own
+    allowed = dict.fromkeys((own, *(name for name in names if name != recipe.name)))
+    if chosen not in allowed:
+        message = f"moa.fuse.aggregator: no model {chosen!r:.80} here; there are {', '.join(allowed)}"
+        raise BadRequest(message, param="moa.fuse.aggregator")
+    return aggregated_by(recipe, chosen)
