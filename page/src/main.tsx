@@ -1,0 +1,5 @@
+/** The page's entry. */
+import { render } from "preact";
+import "./view/theme.css";
+
+render(<p>SlimMoA</p>, document.getElementById("page")!);
