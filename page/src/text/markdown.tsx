@@ -1,0 +1,1 @@
+export const Markdown = ({ text }: { text: string; growing: boolean }) => <div class="plain">{text}</div>;
