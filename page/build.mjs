@@ -77,6 +77,8 @@ async function buildPage() {
   const html = readFileSync(join(HERE, "src", "index.html"), "utf8")
     .replace("{{js}}", name(entry)).replace("{{css}}", name(css));
   const files = new Map(outputFiles.map(({ path, contents }) => [name(path), contents]));
+  // The styles of lazy parts are in the first load too, because nothing loads styles later.
+  for (const file of [...files.keys()]) if (file.endsWith(".css") && file !== name(css)) files.delete(file);
   files.set("index.html", new TextEncoder().encode(html));
 
   rmSync(OUT, { recursive: true, force: true });

@@ -24,7 +24,7 @@ export function ChatList() {
       {byDay(listed.value).map(([day, chats]) => (
         <section key={day} aria-label={day}>
           <h3 class="day">{day}</h3>
-          <ul>
+          <ul class="chat-rows">
             {chats.map((one) => (
               <Row key={one.id} one={one} />
             ))}
