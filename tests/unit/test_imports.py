@@ -33,6 +33,7 @@ ROOMS = (
     "actors.keeper",
     "actors.engines",
     "actors.text",
+    "actors.origin",
     "actors.engine",
     "actors.private_folder",
     "actors.weights",
