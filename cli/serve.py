@@ -1,5 +1,6 @@
 """Commands that serve a recipe or write it as a Ray Serve config: `slimmoa serve` and `export`."""
 
+import os
 import shutil
 import signal
 import sys
@@ -15,6 +16,7 @@ from cli.best_preset import offer_better
 from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access, write_file
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
 from configs.schema import Recipe, VllmModel
+from serve_app.tracing.settings import TRACES_ENDPOINT, tracing_variables
 
 if TYPE_CHECKING:
     from serve_app.local_servers import Announcement
@@ -39,6 +41,10 @@ def serve(
     verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
+    otlp_traces_endpoint: Annotated[
+        str | None,
+        typer.Option(help="Send traces to this URL, such as http://127.0.0.1:4318/v1/traces."),
+    ] = None,
 ) -> None:
     """Serve a recipe as an OpenAI-compatible API until Ctrl-C.
 
@@ -52,7 +58,10 @@ def serve(
     if auto:
         config = _choose(config, address)
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
+    if otlp_traces_endpoint:
+        os.environ[TRACES_ENDPOINT] = otlp_traces_endpoint
     with exit_on_user_error():
+        tracing_variables(os.environ)
         ray_runtime.check_port(host, port)
         announcement = Announcement(host, port)
     try:

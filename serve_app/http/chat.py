@@ -29,7 +29,7 @@ from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.models import Models
-from serve_app.observe import Asked, Observer, Watcher, watched
+from serve_app.observe import Asked, Observer, Watcher, watched, watched_calls
 from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
 
@@ -167,7 +167,14 @@ class ChatEndpoint:
     def _admitted_events(
         self, http: Request, request: ChatRequest, sampling: Sampling, reply: Reply
     ) -> AsyncGenerator[Event]:
-        """The events of the answer. The request is admitted, or refused, before the first one."""
+        """The events of the answer. The request is admitted, or refused, before the first one.
+
+        Raises:
+            BadRequest: the mixture is asked for logprobs.
+        """
+        if request.logprobs and request.model == self._recipe.name:
+            message = f"the mixture {request.model!r} gives no logprobs; ask one of its models directly"
+            raise BadRequest(message, param="logprobs")
         key: Key = http.scope[KEY]
         clock = asyncio.get_running_loop().time
         demand = Demand(
@@ -182,38 +189,37 @@ class ChatEndpoint:
             model=request.model,
             is_mixture=request.model == self._recipe.name,
             is_stream=bool(request.stream),
-            traceparent=http.headers.get("traceparent"),
+            traceparent=_only(http.headers.getlist("traceparent")),
+            tracestate=",".join(http.headers.getlist("tracestate")) or None,
         )
 
         def begin() -> Watcher:
             http.scope[WATCHED] = True
             return self._observer.begin(asked)
 
-        events = self._events(request, sampling, stream_proposals=reply.shows_growth)
-        events = watched(events, begin, clock)
-        return admitted_events(events, self._admission, demand, clock)
+        def work(watcher: Watcher) -> AsyncGenerator[Event]:
+            models = watched_calls(self._models, watcher)
+            return self._events(request, sampling, models, stream_proposals=reply.shows_growth)
+
+        return admitted_events(watched(work, begin, clock), self._admission, demand, clock)
 
     def _events(
-        self, request: ChatRequest, sampling: Sampling, *, stream_proposals: bool
+        self, request: ChatRequest, sampling: Sampling, models: Models, *, stream_proposals: bool
     ) -> AsyncGenerator[Event]:
         """The events of the answer.
 
-        Raises:
-            BadRequest: the mixture is asked for logprobs.
+        Args:
+            models: the models of the recipe.
         """
         messages = request.conversation()
         streamed = bool(request.stream)
         if request.model != self._recipe.name:
             model = request.model
-            return moa.direct(messages, self._recipe, self._models, model, sampling, streamed=streamed)
-        if request.logprobs:
-            name = self._recipe.name
-            message = f"the mixture {name!r} gives no logprobs; ask one of its models directly"
-            raise BadRequest(message, param="logprobs")
+            return moa.direct(messages, self._recipe, models, model, sampling, streamed=streamed)
         return moa.answer(
             messages,
             self._recipe,
-            self._models,
+            models,
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
@@ -261,6 +267,11 @@ class ChatEndpoint:
             except Exception as error:
                 logger.error("request %s: %s", request_id(http.scope), safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
+
+
+def _only(values: Sequence[str]) -> str | None:
+    """The value of a header that may come once; None if it is missing, or came several times."""
+    return values[0] if len(values) == 1 else None
 
 
 async def _opening(chunks: AsyncGenerator[str]) -> None:
