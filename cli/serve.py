@@ -1,5 +1,6 @@
 """Commands that serve a recipe or write it as a Ray Serve config: `slimmoa serve` and `export`."""
 
+import os
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ from cluster.logs.file import Follower
 from cluster.logs.line import Shape
 from cluster.logs.setup import log_name
 from configs.schema import Recipe, VllmModel
+from serve_app.tracing.settings import TRACES_ENDPOINT, tracing_variables
 
 if TYPE_CHECKING:
     from serve_app.local_servers import Announcement
@@ -55,6 +57,10 @@ def serve(
     log: LogOption = None,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
+    otlp_traces_endpoint: Annotated[
+        str | None,
+        typer.Option(help="Send traces to this URL, such as http://127.0.0.1:4318/v1/traces."),
+    ] = None,
 ) -> None:
     """Serve a recipe as an OpenAI-compatible API until Ctrl-C.
 
@@ -70,8 +76,11 @@ def serve(
     if auto:
         config = _choose(config, address)
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
+    if otlp_traces_endpoint:
+        os.environ[TRACES_ENDPOINT] = otlp_traces_endpoint
     with exit_on_user_error():
         shape = log_shape(log)
+        tracing_variables(os.environ)
         ray_runtime.check_port(host, port)
         announcement = Announcement(host, port)
     try:

@@ -32,6 +32,7 @@ from serve_app.assignment import ModelAssignments
 from serve_app.deployment_names import INGRESS, deployment_name
 from serve_app.deployments import AFTER_INGRESS_S, Ingress, ModelReplica
 from serve_app.options import END_S, ingress_options, model_options, replica_queue
+from serve_app.tracing.settings import tracing_variables
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +90,11 @@ def build(args: BuildArgs) -> Application:
         WeightsError: weights that the plan depends on cannot be found, fetched or verified.
         KeysError: the API keys of the environment cannot be used.
         BadShape: the environment variable SLIMMOA_LOG has no shape of log lines.
+        TracingError: the environment asks for traces, and they cannot be sent.
     """
     log = args.log or shape_of(os.environ.get(VARIABLE))
     recipe = args.recipe or load(args.config or "")
+    tracing = tracing_variables(os.environ)
     if args.min_gpus:
         ray_runtime.await_gpus(args.min_gpus)
     cards = choose_cards(recipe, _find_cards(args.app))
@@ -117,9 +120,10 @@ def build(args: BuildArgs) -> Application:
         ),
     )
     # The environment's keys are read here and passed on as hashes, because an ingress may start again
-    # on a node where the variable is not set.
+    # on a node where the variable is not set. The same holds for the variables of traces.
     listen = None if args.host is None else (args.host, args.port)
-    return cast("Application", ingress.bind(recipe, models, read_environment_keys(), listen, log))
+    bound = ingress.bind(recipe, models, read_environment_keys(), listen, log, tracing)
+    return cast("Application", bound)
 
 
 def _find_cards(app: str) -> list[Card]:

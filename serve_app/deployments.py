@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from fastapi import FastAPI
@@ -35,6 +35,10 @@ from serve_app.log_lines import LogLines
 from serve_app.observe import Observer
 from serve_app.replica_models import Notice, ReplicaModels
 from serve_app.replica_watch import watch_models
+from serve_app.tracing.start import start_tracing
+
+if TYPE_CHECKING:
+    from serve_app.tracing.provider import Tracing
 
 SOCKET = "calls"
 """Name of a replica's Unix socket in the replica's folder."""
@@ -133,6 +137,7 @@ class Ingress:
         listen: host and port where the ingress listens itself, or None if Serve's proxy brings the
             requests.
         log: the shape of the log's lines.
+        tracing: see `tracing_variables`; None if no traces are sent.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -142,9 +147,11 @@ class Ingress:
         env_keys: tuple[Key, ...],
         listen: tuple[str, int] | None,
         log: Shape,
+        tracing: Mapping[str, str] | None = None,
     ) -> None:
         _log_to("ingress", log)
         self._drain_s = recipe.limits.drain_s
+        self._tracing = None if tracing is None else start_tracing(tracing)
         self._ingresses = 1
         self._admission = admission_for(recipe)
         self._models = ReplicaModels(
@@ -157,9 +164,9 @@ class Ingress:
         )
         app = serve.get_replica_context().app_name
         watch = partial(card_reports, app)
-        observers: list[Observer] = [
-            LogLines(),
-        ]
+        observers: list[Observer] = [LogLines(recipe)]
+        if self._tracing is not None:
+            observers.append(self._tracing.observer(recipe))
         self._api = create_api(recipe, self._models, env_keys, self._admission, watch, observers)
         self._models.start()
         self._listener: Listener | None = None
@@ -187,3 +194,6 @@ class Ingress:
             await listener.stop(self._drain_s)
         if hasattr(self, "_models"):
             await self._models.close()
+        tracing: Tracing | None = getattr(self, "_tracing", None)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)

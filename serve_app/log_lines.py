@@ -8,7 +8,7 @@ their messages quote what the client or another server has said.
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cluster.logs.limit import LeftOut, LineLimit
 from cluster.logs.line import Line, shortened
@@ -22,6 +22,7 @@ from configs.errors import (
     ShuttingDown,
     Unauthorized,
 )
+from configs.schema import Recipe
 from serve_app.mixture.events import (
     Answered,
     Call,
@@ -53,16 +54,19 @@ class LogLines:
     """An observer (`observe.py`) that logs.
 
     Args:
+        recipe: what is served. No line names a model that is not the recipe's: a client may have called
+            the proposals that it gave (`moa.fuse`) anything.
         limit: decides which refusals are written.
     """
 
-    def __init__(self, limit: LineLimit | None = None) -> None:
+    def __init__(self, recipe: Recipe, limit: LineLimit | None = None) -> None:
+        self._names = frozenset(recipe.names)
         self._limit = limit or LineLimit()
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, asked: Asked) -> Watcher:
         """See `Observer.begin`."""
-        return _AnswerLine(asked)
+        return _AnswerLine(asked, self._names)
 
     def refuse(self, refused: Refused) -> None:
         """See `Observer.refuse`. Lines with the same code about the same key are limited; how many were
@@ -127,8 +131,9 @@ def _more(left_out: LeftOut) -> Line:
 class _AnswerLine:
     """Collects what the line of one answer says."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, names: Collection[str]) -> None:
         self._asked = asked
+        self._names = names
         self._stages: dict[str, float] = {}
         self._first_s: float | None = None
         self._missing: list[Missing] = []
@@ -184,7 +189,9 @@ class _AnswerLine:
         fields["retried"] = self._retried or None
         if summary is not None:
             answered = summary.answered
-            fields["by"] = answered.model if asked.is_mixture else None
+            fields["by"] = (
+                answered.model if asked.is_mixture and answered.model in self._names else None
+            )
             fields["fallback"] = answered.fallback
             fields["cut"] = answered.cut or None
             fields["trimmed"] = [trimmed.model for trimmed in summary.trimmed] or None

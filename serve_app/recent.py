@@ -20,6 +20,7 @@ from configs.errors import (
     ServerUnreachable,
     WeightsError,
 )
+from configs.schema import Recipe
 from serve_app.error_schema import Described
 from serve_app.log_lines import MOST_PATH, missing_words, outcome, why, why_missing
 from serve_app.mixture.events import (
@@ -75,7 +76,7 @@ class RecentAnswer(Described):
     missing: list[str]
     """The models that are missing in it, each with its cause."""
     by: str | None
-    """The model that wrote it; null if it failed."""
+    """The model that wrote it; null if it failed, or is a proposal that the client gave."""
     code: str | None
     """The code of the error with which it failed; null if it did not."""
 
@@ -157,15 +158,20 @@ class Recent:
     """An observer (`observe.py`) that remembers.
 
     Args:
+        recipe: what is served.
         clock: gives the time in seconds, of any steady clock.
         wall_clock: gives the seconds since 1970.
     """
 
     def __init__(
         self,
+        recipe: Recipe,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self.names = frozenset(recipe.names)
+        """The models that may have written an answer. A client may have called the proposals that it
+        gave (`moa.fuse`) anything."""
         self._clock = clock
         self.wall_clock = wall_clock
         self._began = clock()
@@ -306,6 +312,7 @@ class _Answer:
     def end(self, ended: Ended) -> None:
         """See `Watcher.end`."""
         asked, error, summary = self._asked, ended.error, ended.summary
+        by = None if summary is None else summary.answered.model
         if error is not None and error.status >= 500 and not asked.is_mixture:
             self._recent.missed(Missing(0, asked.model, error.code, error.message))
         self._recent.ended(
@@ -320,7 +327,7 @@ class _Answer:
                 tokens_in=self._tokens_in,
                 tokens_out=self._tokens_out,
                 missing=missing_words(self._missing) or [],
-                by=None if summary is None else summary.answered.model,
+                by=by if by in self._recent.names else None,
                 code=None if error is None else error.code,
             ),
         )

@@ -63,7 +63,7 @@ def create_api(
     """
     authenticator = Authenticator(recipe.access, env_keys)
     served = ServedModels(recipe)
-    recent = Recent()
+    recent = Recent(recipe)
     observer = Observers([recent, *observers])
     refusals = Refusals(observer)
     admission = admission or admission_for(recipe)

@@ -5,13 +5,14 @@ Both APIs ask the same; only their JSON differs.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from fastapi import Request
 from fastapi.responses import Response
 
+from actors.origin import REQUEST
 from configs.errors import BadRequest, RequestError
 from configs.schema import Recipe, Sampling
 from serve_app.access.admission import AdmissionControl, Demand, admitted_events
@@ -30,8 +31,8 @@ from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.given import given_proposals
-from serve_app.mixture.models import Models
-from serve_app.observe import Asked, Observer, Watcher, watched
+from serve_app.mixture.models import Models, on_behalf
+from serve_app.observe import Asked, Observer, Watcher, watched, watched_calls
 from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
 
@@ -197,21 +198,23 @@ class ChatEndpoint:
             model=request.model,
             is_mixture=request.model == self._recipe.name,
             is_stream=bool(request.stream),
-            traceparent=http.headers.get("traceparent"),
+            traceparent=_only(http.headers.getlist("traceparent")),
+            tracestate=",".join(http.headers.getlist("tracestate")) or None,
         )
 
         def begin() -> Watcher:
             http.scope[WATCHED] = True
             return self._observer.begin(asked)
 
-        events = self._events(request, sampling, recipe, stream_proposals=reply.shows_growth)
-        events = watched(events, begin, clock)
+        work = self._work(request, sampling, recipe, stream_proposals=reply.shows_growth)
+        models = on_behalf(self._models, {REQUEST: asked.request_id})
+        events = watched(lambda w: work(watched_calls(models, w)), begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
-    def _events(
+    def _work(
         self, request: ChatRequest, sampling: Sampling, recipe: Recipe, *, stream_proposals: bool
-    ) -> AsyncGenerator[Event]:
-        """The events of the answer.
+    ) -> Callable[[Models], AsyncGenerator[Event]]:
+        """A function that gives the events of the answer, over models that it is given.
 
         Raises:
             BadRequest: the mixture is asked for logprobs.
@@ -220,21 +223,24 @@ class ChatEndpoint:
         streamed = bool(request.stream)
         if request.model != recipe.name:
             model = request.model
-            return moa.direct(messages, recipe, self._models, model, sampling, streamed=streamed)
+            return lambda models: moa.direct(
+                messages, recipe, models, model, sampling, streamed=streamed
+            )
         if request.logprobs:
             message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
             raise BadRequest(message, param="logprobs")
         fuse = request.moa.fuse
         given = [(each.model, each.text) for each in fuse.proposals] if fuse else ()
-        return moa.answer(
+        proposals = given_proposals(recipe, given)
+        return lambda models: moa.answer(
             messages,
             recipe,
-            self._models,
+            models,
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
             stream_proposals=streamed and stream_proposals,
-            given=given_proposals(recipe, given),
+            given=proposals,
         )
 
     async def _stream(
@@ -278,6 +284,11 @@ class ChatEndpoint:
             except Exception as error:
                 logger.error("%s", safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
+
+
+def _only(values: Sequence[str]) -> str | None:
+    """The value of a header that may come once; None if it is missing, or came several times."""
+    return values[0] if len(values) == 1 else None
 
 
 async def _opening(chunks: AsyncGenerator[str]) -> None:

@@ -73,7 +73,7 @@ def test_each_model_is_a_deployment_with_what_the_plan_gives_it(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("SLIMMOA_CARDS", "A100-80GB,A100-80GB")
     ingress: Any = build(BuildArgs(config="slim_moa_a100"))._bound_deployment
-    _, models, _, _ = ingress.init_args
+    _, models, *_ = ingress.init_args
     found = {name: each._bound_deployment for name, each in models.items()}
     assert {name: each.name for name, each in found.items()} == {n: f"model-{n}" for n in found}
     gpus = {name: each.ray_actor_options["num_gpus"] for name, each in found.items()}

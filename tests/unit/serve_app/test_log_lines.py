@@ -36,7 +36,8 @@ class Server:
     """An API that logs, and an operator who looks at its log and its state."""
 
     def __init__(self, models: Any, mixture: Recipe | None = None, **more: Any) -> None:
-        self.api = create_api(mixture or recipe(), models, observers=[LogLines()], **more)
+        mixture = mixture or recipe()
+        self.api = create_api(mixture, models, observers=[LogLines(mixture)], **more)
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
