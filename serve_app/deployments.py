@@ -61,7 +61,7 @@ class ModelReplica(Replica):
         *,
         across_nodes: bool,
         drain_s: float,
-        log: Shape,
+        log: Shape = "text",
     ) -> None:
         _log_to(f"model:{name}", log)
         context, assignment = ray.get_runtime_context(), None
@@ -109,6 +109,8 @@ class ModelReplica(Replica):
 
 def _log_to(process: str, shape: Shape) -> None:
     """Send this process's log lines to the file of the application on this node."""
+    if not ray.is_initialized():  # in tests
+        return
     app = serve.get_replica_context().app_name
     log_to(ray_runtime.log_folder() / log_name(app), process, shape)
 
@@ -146,7 +148,7 @@ class Ingress:
         handles: Mapping[str, DeploymentHandle[Any]],
         env_keys: tuple[Key, ...],
         listen: tuple[str, int] | None,
-        log: Shape,
+        log: Shape = "text",
         tracing: Mapping[str, str] | None = None,
     ) -> None:
         _log_to("ingress", log)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from actors.keeper.card_keeper import StepTimes
@@ -11,6 +12,8 @@ from cluster.residency.messages import Snapshot
 from cluster.residency.state import State, TurnState
 
 NO_BYTES = MemberBytes(0, 0, 0)
+NO_TIMES: Mapping[str, StepTimes] = MappingProxyType({})
+NO_TIME = StepTimes(since_s=0.0, expected_s=None, last_s=None)
 
 Value = TypeVar("Value")
 
@@ -33,10 +36,6 @@ class MemberReport:
     """Calls that wait for the member's turn, or for room in the engine."""
     oldest_wait_s: float
     """Seconds for which the oldest of these calls has waited; 0 if none waits."""
-    since_s: float
-    """Seconds for which the engine has been in this state."""
-    expected_s: float | None
-    """Seconds that the step takes in which the engine is now; None if it is in no step."""
     last_step_s: float | None
     """Seconds that the engine's last start, wake, sleep or stop took; None before the first."""
     failure: str
@@ -49,6 +48,10 @@ class MemberReport:
     """How many orders of each kind (`start`, `wake`, `sleep`, ...) the member was given."""
     step_seconds: Mapping[str, float]
     """Seconds that all steps of the engine took, by the state in which they ended."""
+    since_s: float = 0.0
+    """Seconds for which the engine has been in this state."""
+    expected_s: float | None = None
+    """Seconds that the step takes in which the engine is now; None if it is in no step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def card_report(
     snapshots: Mapping[str, Snapshot],
     orders: Mapping[tuple[str, str], int],
     step_seconds: Mapping[tuple[str, str], float],
-    times: Mapping[str, StepTimes],
+    times: Mapping[str, StepTimes] = NO_TIMES,
 ) -> CardReport:
     """Put together what a keeper knows of its card.
 
@@ -89,6 +92,7 @@ def card_report(
         for member in slot.members:
             found = snapshots[member.name]
             size = sizes.get(member.name, NO_BYTES)
+            time = times.get(member.name, NO_TIME)
             first = found.calls.first_arrival_at
             report = MemberReport(
                 name=member.name,
@@ -98,14 +102,14 @@ def card_report(
                 in_flight=found.calls.in_flight,
                 waiting=found.calls.waiting,
                 oldest_wait_s=max(0.0, -first) if math.isfinite(first) else 0.0,
-                since_s=times[member.name].since_s,
-                expected_s=times[member.name].expected_s,
-                last_step_s=times[member.name].last_s,
+                last_step_s=time.last_s,
                 failure=found.failure,
                 awake_bytes=size.awake,
                 asleep_bytes=size.asleep,
                 orders=_of(member.name, orders),
                 step_seconds=_of(member.name, step_seconds),
+                since_s=time.since_s,
+                expected_s=time.expected_s,
             )
             members.append(report)
     return CardReport(card.node, card.gpus, card.name, card.total_bytes, tuple(members))
