@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -225,6 +226,21 @@ def test_what_is_no_state_is_said_in_a_line(status: int, body: Any, said: str) -
     assert shown.exit_code == 1
     assert said in shown.stderr.replace("\n", " ")
     assert len(shown.stderr.splitlines()) == 1
+
+
+def test_the_shape_of_the_log_is_an_option_or_a_variable_and_goes_into_an_export(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exported(*arguments: str) -> Any:
+        done = CliRunner().invoke(app, ["export", "scripted", *arguments])
+        return yaml.safe_load(done.stdout) if done.exit_code == 0 else done.stderr
+
+    monkeypatch.delenv("SLIMMOA_LOG", raising=False)
+    assert "log" not in exported()["applications"][0]["args"]
+    assert exported("--log", "json")["applications"][0]["args"]["log"] == "json"
+    monkeypatch.setenv("SLIMMOA_LOG", "text")
+    assert exported()["applications"][0]["args"]["log"] == "text"
+    assert "it has to be text or json" in exported("--log", "xml")
 
 
 def test_a_port_where_nothing_listens_is_said_with_the_api_root() -> None:
