@@ -38,7 +38,7 @@ from serve_app.observe import Asked, Ended, Refused, Watcher
 
 OWN_WORDS = (DeadlineExceeded, EngineUnavailable, Overloaded, Forbidden, ShuttingDown, Unauthorized)
 """Errors whose messages quote nobody."""
-OWN_CAUSES = {kind.code for kind in OWN_WORDS} | {"no_replica", "server_unreachable", "late"}
+OWN_CAUSES = {kind.code for kind in OWN_WORDS} | {"no_replica", "server_unreachable"}
 """Causes of missing models whose details quote nobody."""
 LOGIN = re.compile(r"//[^/@\s]*@")
 """A name and a password in an URL."""
