@@ -5,9 +5,9 @@
 One process serves the same mixture twice, over scripted engines in the process that take no time. At
 one port it has the observers of `slimmoa serve`: a line for each answer into a file, and the memory of
 recent requests for `/v1/state`. At the other port it has none. Clients in a process of their own ask
-both for streamed answers, 32 at a time, block by block in pairs; every second pair begins with the other
-port. No engine and no second process hides the cost, so a real server loses a smaller share. CPU is that
-of the serving process.
+both for streamed answers, 32 at a time, block by block in pairs; every second pair begins with the
+other port. No engine and no second process hides the cost, so a real server loses a smaller share. CPU
+is that of the serving process.
 """
 
 import asyncio
@@ -15,12 +15,15 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import typer
+from fastapi import FastAPI
 
 from actors.engine import NONE, Delta, Message, collect_answer
 from actors.replica import Replica, ReplicaStats
@@ -30,10 +33,10 @@ from benchmarks.speed.backends import AGGREGATOR, MODELS, SERVED_NAME
 from benchmarks.speed.closed_loop import Load, offer
 from cluster.logs.setup import NOT_SHOWN, log_to
 from configs.schema import Recipe, Sampling
-from serve_app.http import api as api_module
 from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
 from serve_app.log_lines import LogLines
+from serve_app.observe import Observers
 
 CONCURRENCY = 32
 LEAST = 0.98
@@ -81,7 +84,9 @@ class Engines:
     async def complete(self, model: str, messages: Any, sampling: Sampling) -> Delta:
         return await collect_answer(self.stream(model, messages, sampling, streamed=False))
 
-    async def count_tokens(self, model: str, messages: list[Message], template: Any = NONE) -> int:
+    async def count_tokens(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int:
         return await self._replicas[model].count_tokens(messages, template)
 
     async def token_ends(self, model: str, texts: Any) -> list[list[int]]:
@@ -132,14 +137,10 @@ async def _measure(pool: ProcessPoolExecutor, pairs: int, requests: int) -> list
     return found
 
 
-def _bare_api(mixture: Recipe, engines: Engines) -> Any:
-    """The API without any observer."""
-    observers = api_module.Observers
-    try:
-        api_module.Observers = lambda _: observers(())  # type: ignore[assignment,misc]
+def _bare_api(mixture: Recipe, engines: Engines) -> FastAPI:
+    """The API without any observer: `create_api` always has one of its own."""
+    with patch("serve_app.http.api.Observers", lambda _: Observers(())):
         return create_api(mixture, engines)
-    finally:
-        api_module.Observers = observers  # type: ignore[misc]
 
 
 def main(

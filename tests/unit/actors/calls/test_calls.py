@@ -75,9 +75,12 @@ async def test_a_call_carries_where_it_comes_from_and_no_other_call_does(
 
 
 async def test_the_lines_of_a_call_have_the_id_of_its_request_and_no_others_do(
-    served: Served, connection: Connection, caplog: pytest.LogCaptureFixture
+    served: Served,
+    connection: Connection,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caplog.handler.setFormatter(Formatter("json", "model:m"))
+    monkeypatch.setattr(caplog.handler, "formatter", Formatter("json", "model:m"))
     for origin in ({"request_id": "req-7"}, {}):
         served.script.steps.put_nowait(ZeroDivisionError("a prompt"))
         with pytest.raises(EngineError):

@@ -60,10 +60,10 @@ async def test_an_id_of_the_client_that_is_not_plain_is_replaced() -> None:
 
 
 async def test_a_defect_has_the_id_in_the_error_and_in_the_log(
-    puppets: Puppets, caplog: pytest.LogCaptureFixture
+    puppets: Puppets, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    caplog.handler.setFormatter(Formatter("json", "ingress"))
+    monkeypatch.setattr(caplog.handler, "formatter", Formatter("json", "ingress"))
     answer = Exchange(create_api(recipe(), puppets), MIXTURE, headers=ID)
     (await puppets.call("one")).fail(ZeroDivisionError("a prompt"))
     await puppets.answer("two")
