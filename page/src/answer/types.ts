@@ -81,6 +81,8 @@ export interface Answer {
   totalS: number | null;
   /** The id of the answer whose proposals were used again. */
   fusedFrom: string | null;
+  /** The id of the answer to the same question that this answer was asked for again. */
+  retryOf?: string;
   error: { message: string; code: string | null; status: number | null } | null;
 }
 

@@ -64,14 +64,17 @@ export function listOf<T>(read: Read<T>, most = 100_000): Read<T[]> {
   };
 }
 
-/** An object with these fields. */
-export function object<T>(fields: { [Name in keyof T]: Read<T[Name]> }): Read<T> {
+/** An object with these fields. `optional` has readers of fields that may be absent, and then stay absent. */
+export function object<T>(
+  fields: { [Name in keyof T]: Read<T[Name]> },
+  optional: { [Name in keyof T]?: Read<T[Name]> } = {},
+): Read<T> {
   return (value, path) => {
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(path, value, "an object");
     const given = value as Record<string, unknown>;
-    const names = Object.keys(fields) as (keyof T & string)[];
-    const read = names.map((name) => [name, fields[name](own(given, name), `${path}.${name}`)] as const);
-    return Object.fromEntries(read) as T;
+    const present = Object.entries(optional).filter(([name]) => own(given, name) !== undefined);
+    const readers = [...Object.entries(fields), ...present] as [string, Read<unknown>][];
+    return Object.fromEntries(readers.map(([name, read]) => [name, read(own(given, name), `${path}.${name}`)])) as T;
   };
 }
 
