@@ -123,6 +123,9 @@ export function writerWords(answer: Answer, nowS: number, wait: Waiting, least: 
   const stage = answer.stages.findLast(({ name }) => layerOf(name) === 0);
   if (answer.phase === "stopped") return { words: "stopped", sign: "dropped", tone: "quiet", runs: false };
   if (answer.phase === "failed") return { words: "failed", sign: "dropped", tone: "bad", runs: false };
+  if (answer.phase === "done" && answer.fallback === "reference") {
+    return { words: "stands in for the aggregator", sign: "done", tone: "quiet", runs: false };
+  }
   if (answer.phase === "done") {
     const took = stage?.seconds ?? null;
     const exact = took === null || !answer.completionTokens ? null : rate(answer.text, answer.completionTokens, took - (stage?.firstS ?? 0));

@@ -14,8 +14,9 @@ export function degradedReasons(answer: Answer): string[] {
 }
 
 function missingWords({ layer, model, cause, detail }: Missing): string {
-  const where = layer === 0 ? "as the aggregator" : `in layer ${layer}`;
-  return `${model}, ${where}, ${cause === "late" ? "was late" : causeWords(cause)}. ${sentence(detail)}`;
+  const words = cause === "late" ? "was late" : causeWords(cause);
+  if (layer > 0) return `${model}, in layer ${layer}, ${words}. ${sentence(detail)}`;
+  return `${model} did not write the answer: ${words.replace("dropped: ", "")}. ${sentence(detail)}`;
 }
 
 /** Who wrote the answer in place of the recipe's aggregator; null if the aggregator did. */

@@ -46,7 +46,7 @@ export function Column({ proposal, answer, index, of, nowS, isLarge, isAlone }: 
         )}
         <ProposalPhase proposal={proposal} answer={answer} nowS={nowS} />
       </header>
-      {phase === "dropped" && detail && <p class="detail">{sentence(detail)}</p>}
+      {phase === "dropped" && detail && proposal.cause !== "stopped" && <p class="detail">{sentence(detail)}</p>}
       <Text text={proposal.text} isGrowing={phase === "writes"} name={name} />
     </section>
   );
