@@ -11,10 +11,9 @@ import { Markdown } from "../text/markdown.tsx";
 import { AnswerNotes } from "./answer_notes.tsx";
 import { Icon, type IconName } from "./icons.tsx";
 import { memo } from "./memo.ts";
-import { Waterfall } from "./parts.ts";
+import { Waterfall, Why } from "./parts.ts";
 import { WriterPhase } from "./phase_line.tsx";
 import { folds, openDialog, setFold } from "./ui.ts";
-import { Why } from "./why.tsx";
 
 interface Props {
   answer: Answer;

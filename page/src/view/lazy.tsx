@@ -1,7 +1,23 @@
-/** A component that is loaded when it is first shown, so that the page itself is there sooner. */
+/** Components that are loaded when they are first shown, so that the page itself is there sooner. */
 import { h, type ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
+let styles: Promise<void> | null = null;
+
+/** Load the styles of all lazy components, once. The build writes their name into index.html. */
+function loadStyles(): Promise<void> {
+  styles ??= new Promise((resolve) => {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = document.querySelector<HTMLMetaElement>("meta[name=late-styles]")!.content;
+    // Without its styles a part is ugly, and still of use.
+    link.onload = link.onerror = () => resolve();
+    document.head.append(link);
+  });
+  return styles;
+}
+
+/** A component that is loaded when it is first shown, by a function that imports it. */
 export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
   let loaded: ComponentType<P> | null = null;
   return function Lazy(props: P) {
@@ -9,8 +25,8 @@ export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): C
     const [problem, setProblem] = useState(false);
     useEffect(() => {
       if (part) return;
-      load().then(
-        (found) => setPart(() => (loaded = found)),
+      Promise.all([load(), loadStyles()]).then(
+        ([found]) => setPart(() => (loaded = found)),
         () => setProblem(true),
       );
     }, []);
