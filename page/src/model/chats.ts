@@ -3,19 +3,12 @@ import { computed, signal } from "@preact/signals";
 import { isOver, stopped } from "../answer/reduce.ts";
 import { turnsOf } from "../answer/turns.ts";
 import type { Answer, Chat, Vote } from "../answer/types.ts";
-import { openStore, type ChatStore } from "../store/chats.ts";
+import { openStore, type ChatAbout, type ChatStore } from "../store/chats.ts";
 
 const TITLE_CHARACTERS = 60;
 
-/** A chat in the list of chats. */
-export interface Listed {
-  id: string;
-  title: string;
-  createdAt: number;
-}
-
 export const chat = signal<Chat>(emptyChat());
-export const listed = signal<Listed[]>([]);
+export const listed = signal<ChatAbout[]>([]);
 /** Whether the browser keeps chats when the page is closed; null until that is known. */
 export const isLasting = signal<boolean | null>(null);
 export const storeProblem = signal<string | null>(null);
@@ -43,12 +36,9 @@ export async function startChats(): Promise<void> {
   }
 }
 
-export async function refreshList(): Promise<void> {
+async function refreshList(): Promise<void> {
   if (!store) return;
-  const all = await store.list();
-  listed.value = all
-    .map(({ id, title, createdAt }) => ({ id, title, createdAt }))
-    .sort((a, b) => b.createdAt - a.createdAt);
+  listed.value = await store.list();
 }
 
 export function newChat(): void {
@@ -80,6 +70,27 @@ function leaveChat(): void {
 /** An answer that was being written when the page was closed is not written on. */
 function withoutLoose(found: Chat): Chat {
   return { ...found, answers: found.answers.map((answer) => (isOver(answer) ? answer : stopped(answer))) };
+}
+
+/** All chats in full, the newest first. */
+export async function allChats(): Promise<Chat[]> {
+  const ids = (await store?.list())?.map(({ id }) => id) ?? [];
+  const found = await Promise.all(ids.map((id) => store?.get(id)));
+  return found.filter((one) => one != null);
+}
+
+/** Keep chats of a file. A chat that is there already is replaced. */
+export async function addChats(more: readonly Chat[]): Promise<void> {
+  for (const one of more) await store?.put(one);
+  const open = more.find(({ id }) => id === chat.peek().id);
+  if (open) chat.value = open;
+  await refreshList();
+}
+
+export async function removeAllChats(): Promise<void> {
+  await store?.removeAll();
+  newChat();
+  await refreshList();
 }
 
 export async function removeChat(id: string): Promise<void> {
@@ -114,10 +125,12 @@ export function saveChat(chatId: string): void {
   if (!target || !store) return;
   if (open.id === chatId) remember(chatId);
   else if (target.answers.every(isOver)) unfinished.delete(chatId);
-  const { id, title, createdAt } = target;
-  if (!listed.peek().some((known) => known.id === id)) listed.value = [{ id, title, createdAt }, ...listed.peek()];
+  const { id, title, createdAt, answers } = target;
+  const others = listed.peek().filter((known) => known.id !== id);
+  const about = { id, title, createdAt, answers: answers.length };
+  listed.value = [about, ...others].sort((a, b) => b.createdAt - a.createdAt);
   store.put(target).catch((error: unknown) => {
-    storeProblem.value = `The browser could not keep this chat: ${String(error)}`;
+    storeProblem.value = error instanceof Error ? error.message : String(error);
   });
 }
 

@@ -1,5 +1,7 @@
 /** The answer with who wrote it, what a reader has to know of it, and what can be done with it. */
 import type { ReadonlySignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { layerOf, isOver } from "../answer/reduce.ts";
 import type { Turn } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
@@ -14,6 +16,9 @@ import { memo } from "./memo.ts";
 import { Waterfall, Why } from "./parts.ts";
 import { WriterPhase } from "./phase_line.tsx";
 import { folds, openDialog, setFold } from "./ui.ts";
+
+/** A panel that is lower, in pixels, is still being loaded. */
+const LOW_PX = 60;
 
 interface Props {
   answer: Answer;
@@ -132,10 +137,33 @@ function Panels({ answer, hasTimeTab }: { answer: Answer; hasTimeTab: boolean })
   const isOpen = (name: string) => folds.value.get(`${answer.id}/${name}`) ?? false;
   return (
     <>
-      {isOpen("why") && <Why answer={answer} />}
-      {isOpen("times") && !hasTimeTab && <Times answer={answer} nowS={null} />}
+      {isOpen("why") && (
+        <Panel>
+          <Why answer={answer} />
+        </Panel>
+      )}
+      {isOpen("times") && !hasTimeTab && (
+        <Panel>
+          <Times answer={answer} nowS={null} />
+        </Panel>
+      )}
     </>
   );
+}
+
+/** Brings into view what was just opened, once it has its height. */
+function Panel({ children }: { children: ComponentChildren }) {
+  const ref = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const box = ref.current!;
+    const observer = new ResizeObserver(() => {
+      box.scrollIntoView({ block: "nearest" });
+      if (box.clientHeight > LOW_PX) observer.disconnect();
+    });
+    observer.observe(box);
+    return () => observer.disconnect();
+  }, []);
+  return <div ref={ref}>{children}</div>;
 }
 
 export function Times({ answer, nowS }: { answer: Answer; nowS: ReadonlySignal<number> | null }) {
