@@ -64,7 +64,7 @@ export async function open(context, url, path = "/") {
   });
   page.seen = seen;
   await page.goto(url + path);
-  await page.getByRole("textbox", { name: "Question" }).waitFor();
+  await page.locator(".page").waitFor();
   return page;
 }
 

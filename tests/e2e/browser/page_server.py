@@ -38,6 +38,8 @@ from tests.unit.serve_app.conftest import Scripted
 GB = 1_000_000_000
 CYCLE_S = 9.0
 """Seconds after which the made-up card does the same again."""
+LONG = {"max_tokens": 90_000}
+"""Sampling of proposers that may write as much as their script has."""
 COUNTS = ("started", "finished", "failed", "cancelled", "in_flight")
 
 
@@ -62,7 +64,7 @@ def recipe(
     fields = {
         "name": name,
         "models": {**models, "gemma-9b": writer},
-        "layers": [{"proposers": [{"model": each} for each in models]}],
+        "layers": [{"proposers": [{"model": each, "sampling": LONG} for each in models]}],
         "aggregator": {"model": "gemma-9b"},
     }
     return Recipe.model_validate(fields | settings)
