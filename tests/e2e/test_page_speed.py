@@ -1,4 +1,4 @@
-"""The page on a machine that is four times slower: long tasks while six columns grow, memory over turns.
+"""The page on a machine that is four times slower: long tasks while columns grow, memory over turns.
 
 It takes two minutes and needs a machine that does nothing else: `make test-page-speed`.
 """
