@@ -186,6 +186,12 @@ function refused(answer: Answer, problem: Problem, nowS: number): Answer {
   return failed(answer, { message, code, status }, nowS);
 }
 
+/** Stop the answer of a chat, if there is one that is being written. */
+export function stopIn(chatId: string): void {
+  const live = running.peek();
+  if (live?.chatId === chatId) live.stop();
+}
+
 /** Once a key was typed, ask again what was refused for want of it. */
 export function retryRefused(): void {
   const last = turns.peek().at(-1);

@@ -1,5 +1,6 @@
 /** The chats that the browser keeps, by day. */
 import { useEffect, useRef } from "preact/hooks";
+import { stopIn } from "../model/asking.ts";
 import { chat, isLasting, listed, openChat, removeChat, storeProblem } from "../model/chats.ts";
 import type { ChatAbout } from "../store/chats.ts";
 import { Icon } from "./icons.tsx";
@@ -52,12 +53,18 @@ function Row({ one }: { one: ChatAbout }) {
         type="button"
         class="quiet square small"
         aria-label={`Delete the chat: ${title}`}
-        onClick={() => confirm(`Delete the chat "${title}"? It cannot be brought back.`) && void removeChat(one.id)}
+        onClick={() => remove(one.id, title)}
       >
         <Icon name="bin" />
       </button>
     </li>
   );
+}
+
+function remove(id: string, title: string): void {
+  if (!confirm(`Delete the chat "${title}"? It cannot be brought back.`)) return;
+  stopIn(id);
+  void removeChat(id);
 }
 
 /** Chats by the day on which they began, the newest first. */

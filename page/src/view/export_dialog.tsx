@@ -1,6 +1,7 @@
 /** Chats as files, and files as chats. */
 import { useState } from "preact/hooks";
 import type { Chat } from "../answer/types.ts";
+import { running } from "../model/asking.ts";
 import { addChats, allChats, chat, removeAllChats } from "../model/chats.ts";
 import { chatAsJson, chatAsMarkdown, chatsAsJson, importChats, LARGEST_IMPORT, votesAsRows } from "../store/export.ts";
 import { Dialog } from "./dialog.tsx";
@@ -42,6 +43,7 @@ export function ExportDialog({ onClose }: { onClose: () => void }) {
   const removeAll = () =>
     attempt(async () => {
       if (!confirm("Delete all chats of this browser? They cannot be brought back.")) return "Nothing was deleted.";
+      running.peek()?.stop();
       await removeAllChats();
       return "All chats are deleted.";
     });
