@@ -2,6 +2,7 @@
 import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import { boundaries } from "../answer/boundaries.ts";
 import type { Chunk } from "../answer/chunks.ts";
+import { learnTokens } from "../answer/phase_words.ts";
 import { failed, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
 import { messagesOf, shownVersion, type Turn } from "../answer/turns.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
@@ -63,7 +64,8 @@ export interface FusePlan {
 /** Have the aggregator write anew, over proposals that are there. Members in `askAgain` propose anew before. */
 export function fuseAgain(source: Answer, plan: FusePlan): void {
   const messages = messagesOf(turnsBefore(source), source.question, chosenVersions.peek());
-  const order = (proposal: Proposal) => source.proposals.findIndex((p) => p.layer === proposal.layer && p.place === proposal.place);
+  const order = (proposal: Proposal) =>
+    source.proposals.findIndex((p) => p.layer === proposal.layer && p.place === proposal.place);
   const used = [...plan.keep, ...plan.askAgain].sort((a, b) => order(a) - order(b));
   const unknown = { firstS: null, seconds: null, engineS: null, startedS: 0, cause: null, detail: null };
   const proposals = used.map((proposal, place): Proposal => {
@@ -136,6 +138,7 @@ function run(task: Task, first: Answer): void {
       frames.flush();
       change(abort.signal.aborted ? stopped(answer.peek(), now()) : refused(answer.peek(), asProblem(error), now()));
     } finally {
+      learn(answer.peek());
       clearInterval(ticking);
       clearInterval(saving);
       putAnswer(chatId, answer.peek());
@@ -145,6 +148,12 @@ function run(task: Task, first: Answer): void {
   };
   saveChat(chatId);
   void work();
+}
+
+/** Learn from an answer how long the tokens of its models are. A model that thought wrote more than its text. */
+function learn({ proposals, text, reasoning, answeredBy, completionTokens }: Answer): void {
+  for (const proposal of proposals) learnTokens(proposal.model, proposal.text, proposal.tokens);
+  if (answeredBy && !reasoning) learnTokens(answeredBy, text, completionTokens);
 }
 
 /** Ask those members anew whose proposals wait, all at once, and give the request that fuses all proposals. */

@@ -77,7 +77,13 @@ function Versions({ turn, answer }: { turn: Turn; answer: Answer }) {
   };
   return (
     <span class="versions" role="group" aria-label="Answers to this question">
-      <button type="button" class="quiet square small" aria-label="Answer before" disabled={at === 0} onClick={() => show(at - 1)}>
+      <button
+        type="button"
+        class="quiet square small"
+        aria-label="Answer before"
+        disabled={at === 0}
+        onClick={() => show(at - 1)}
+      >
         <Icon name="left" />
       </button>
       <span class="clock">{`${at + 1} of ${turn.versions.length}`}</span>
@@ -101,8 +107,12 @@ function Tools({ answer, hasTimeTab }: { answer: Answer; hasTimeTab: boolean }) 
     <div class="tools" role="group" aria-label="What to do with this answer">
       {answer.text && <CopyTool text={answer.text} />}
       <Tool icon="retry" name="Retry" disabled={isBusy} onClick={() => retry(answer)} />
-      {hasProposals && <Tool icon="fuse" name="Fuse again" disabled={isBusy} onClick={() => openDialog("fuse", answer.id)} />}
-      {hasProposals && answer.text && <Tool icon="compare" name="Compare" onClick={() => openDialog("compare", answer.id)} />}
+      {hasProposals && (
+        <Tool icon="fuse" name="Fuse again" disabled={isBusy} onClick={() => openDialog("fuse", answer.id)} />
+      )}
+      {hasProposals && answer.text && (
+        <Tool icon="compare" name="Compare" onClick={() => openDialog("compare", answer.id)} />
+      )}
       <Tool icon="export" name="Export" onClick={() => openDialog("export")} />
       <FoldTool icon="why" name="Why" fold={`${answer.id}/why`} />
       {!hasTimeTab && <FoldTool icon="times" name="Times" fold={`${answer.id}/times`} />}

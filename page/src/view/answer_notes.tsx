@@ -24,8 +24,11 @@ export function fallbackWords(answer: Answer): string | null {
   const { fallback, answeredBy } = answer;
   if (fallback === "aggregator") return `The recipe's aggregator failed. ${answeredBy}, a fallback, wrote this answer.`;
   if (fallback !== "reference") return null;
-  const place = answer.proposals.findIndex((p) => p.model === answeredBy && p.phase === "done" && p.text === answer.text);
-  const which = place < 0 ? `a proposal of ${answeredBy}` : `proposal ${answer.proposals[place]!.place + 1}, by ${answeredBy},`;
+  const place = answer.proposals.findIndex(
+    (p) => p.model === answeredBy && p.phase === "done" && p.text === answer.text,
+  );
+  const which =
+    place < 0 ? `a proposal of ${answeredBy}` : `proposal ${answer.proposals[place]!.place + 1}, by ${answeredBy},`;
   return `No aggregator answered: this is ${which} as it stands.`;
 }
 

@@ -6,6 +6,9 @@ import type { ChatAbout } from "../store/chats.ts";
 import { Icon } from "./icons.tsx";
 import { isChatsOpen, openDialog } from "./ui.ts";
 
+/** Where the list lies over the conversation: see layout.css. */
+const liesOver = matchMedia("(max-width: 100rem)");
+
 export function ChatList() {
   const ref = useRef<HTMLElement>(null);
   useEffect(() => ref.current?.focus(), []);
@@ -20,7 +23,9 @@ export function ChatList() {
       </header>
       {storeProblem.value && <p class="note bad">{storeProblem.value}</p>}
       {isLasting.value === false && (
-        <p class="note warn">This browser keeps nothing for this page, as in a private window. Chats are gone when the page is closed.</p>
+        <p class="note warn">
+          This browser keeps nothing for this page, as in a private window. Chats are gone when the page is closed.
+        </p>
       )}
       {listed.value.length === 0 && <p class="muted">There are no chats yet.</p>}
       {byDay(listed.value).map(([day, chats]) => (
@@ -46,7 +51,7 @@ function Row({ one }: { one: ChatAbout }) {
   const title = one.title || "Chat without a question";
   return (
     <li class="chat-row">
-      <button type="button" class="chat-name" aria-current={isOpen ? "true" : undefined} onClick={() => void openChat(one.id)}>
+      <button type="button" class="chat-name" aria-current={isOpen ? "true" : undefined} onClick={() => choose(one.id)}>
         {title}
       </button>
       <button
@@ -59,6 +64,11 @@ function Row({ one }: { one: ChatAbout }) {
       </button>
     </li>
   );
+}
+
+function choose(id: string): void {
+  void openChat(id);
+  if (liesOver.matches) isChatsOpen.value = false;
 }
 
 function remove(id: string, title: string): void {

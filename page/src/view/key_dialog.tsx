@@ -29,7 +29,7 @@ export function KeyDialog({ wanted, onClose, onKey }: Props) {
       <form class="stack" onSubmit={save}>
         {wanted !== null && (
           <p role="alert" class="said-bad">
-            {`The server says: ${wanted.replace(/: Authorization.*/, "")}.`}
+            {`The server says: ${wanted}.`}
           </p>
         )}
         <label class="field">
