@@ -8,7 +8,7 @@
 import { Marked, type Token, type Tokens } from "marked";
 
 import { escaped } from "./escaped.ts";
-import { BLOCK_MATH, INLINE_MATH } from "./math-tokens.ts";
+import { BLOCK_MATH, INLINE_MATH } from "./math_tokens.ts";
 
 /** Definitions of links, `[name]: address`, by name. */
 export type Links = Record<string, { href: string | null; title: string | null }>;

@@ -2,7 +2,7 @@
 import { withVisibleMarks } from "./bidi.ts";
 import { BlockSplitter, fencedCode, type Block } from "./blocks.ts";
 import { appendPlainly, codeFigure, finishElements, plainText, type CodeFigure } from "./elements.ts";
-import { schedule, unschedule, type Worker } from "./frame-work.ts";
+import { schedule, unschedule, type Worker } from "./frame_work.ts";
 import { finishLater } from "./later.ts";
 import { html, type Links } from "./markup.ts";
 import { textElements } from "./sanitise.ts";
