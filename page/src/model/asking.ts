@@ -8,8 +8,9 @@ import type { Answer, Proposal } from "../answer/types.ts";
 import type { Question } from "../api/client.ts";
 import { asProblem, Problem } from "../api/problem.ts";
 import { announce } from "./announcements.ts";
-import { chat, chosenVersions, putAnswer, saveChat, turns } from "./chats.ts";
+import { chat, chosenVersions, putAnswer, saveChat, saveProgress, turns } from "./chats.ts";
 import { Frames } from "./frames.ts";
+import { newId } from "./ids.ts";
 import { chosenModel, client, noteProblem } from "./server.ts";
 
 /** Time between two savings of an answer that is being written. */
@@ -75,7 +76,7 @@ export function fuseAgain(source: Answer, plan: FusePlan): void {
 }
 
 function begin(model: string, question: string, more: Partial<Answer> = {}): Answer {
-  return newAnswer({ id: crypto.randomUUID(), model, question, askedAt: Date.now() }, more);
+  return newAnswer({ id: newId(), model, question, askedAt: Date.now() }, more);
 }
 
 function turnsBefore(answer: Answer): Turn[] {
@@ -114,7 +115,7 @@ function run(task: Task, first: Answer): void {
 
   clockMs.value = zeroMs;
   const ticking = setInterval(() => (clockMs.value = performance.now()), 500);
-  const saving = setInterval(() => putAnswer(chatId, answer.peek()), SAVE_MS);
+  const saving = setInterval(() => saveProgress(chatId, answer.peek()), SAVE_MS);
   const chatId = chat.peek().id;
   putAnswer(chatId, first);
   running.value = {

@@ -40,7 +40,7 @@ export function AnswerNotes({ answer }: { answer: Answer }) {
             <span class="badge">degraded</span>
             <span class="muted">{reasons.length === 1 ? "1 reason" : `${reasons.length} reasons`}</span>
           </summary>
-          <ul>
+          <ul class="reasons">
             {reasons.map((reason, n) => (
               <li key={n}>{reason}</li>
             ))}

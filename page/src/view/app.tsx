@@ -1,8 +1,6 @@
 /** The whole page. */
 import { shownVersion } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
-import { CardPanel } from "../card/card.tsx";
-import { Compare } from "../compare/compare.tsx";
 import { announcement } from "../model/announcements.ts";
 import { retryRefused } from "../model/asking.ts";
 import { chat, chosenVersions, putVote, turns } from "../model/chats.ts";
@@ -11,11 +9,9 @@ import { ChatList } from "./chat_list.tsx";
 import { Composer, COMPOSER } from "./composer.tsx";
 import { Conversation } from "./conversation.tsx";
 import { Dialog } from "./dialog.tsx";
-import { ExportDialog } from "./export_dialog.tsx";
-import { FuseDialog } from "./fuse_dialog.tsx";
-import { HelpDialog } from "./help_dialog.tsx";
 import { Icon } from "./icons.tsx";
 import { KeyDialog } from "./key_dialog.tsx";
+import { CardPanel, Compare, ExportDialog, FuseDialog, HelpDialog } from "./parts.ts";
 import { TopBar } from "./top_bar.tsx";
 import { dialog, isCardOpen, isChatsOpen } from "./ui.ts";
 

@@ -1,6 +1,7 @@
 /** The chats that the browser keeps, by day. */
 import { useEffect, useRef } from "preact/hooks";
-import { chat, isLasting, listed, openChat, removeChat, storeProblem, type Listed } from "../model/chats.ts";
+import { chat, isLasting, listed, openChat, removeChat, storeProblem } from "../model/chats.ts";
+import type { ChatAbout } from "../store/chats.ts";
 import { Icon } from "./icons.tsx";
 import { isChatsOpen, openDialog } from "./ui.ts";
 
@@ -24,7 +25,7 @@ export function ChatList() {
       {byDay(listed.value).map(([day, chats]) => (
         <section key={day} aria-label={day}>
           <h3 class="day">{day}</h3>
-          <ul>
+          <ul class="chat-rows">
             {chats.map((one) => (
               <Row key={one.id} one={one} />
             ))}
@@ -39,7 +40,7 @@ export function ChatList() {
   );
 }
 
-function Row({ one }: { one: Listed }) {
+function Row({ one }: { one: ChatAbout }) {
   const isOpen = chat.value.id === one.id;
   const title = one.title || "Chat without a question";
   return (
@@ -60,8 +61,8 @@ function Row({ one }: { one: Listed }) {
 }
 
 /** Chats by the day on which they began, the newest first. */
-export function byDay(chats: readonly Listed[], now: Date = new Date()): [string, Listed[]][] {
-  const days = new Map<string, Listed[]>();
+export function byDay(chats: readonly ChatAbout[], now: Date = new Date()): [string, ChatAbout[]][] {
+  const days = new Map<string, ChatAbout[]>();
   for (const one of chats) {
     const day = dayName(new Date(one.createdAt), now);
     days.set(day, [...(days.get(day) ?? []), one]);

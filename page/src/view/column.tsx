@@ -23,9 +23,13 @@ interface Props {
 export function Column({ proposal, answer, index, of, nowS, isLarge, isAlone }: Props) {
   const { model, place, phase, detail } = proposal;
   const name = `Proposal ${place + 1} of ${of}: ${model}`;
+  const section = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (isLarge && !isAlone) section.current?.scrollIntoView({ block: "nearest" });
+  }, [isLarge]);
   const toggle = () => (enlarged.value = isLarge ? null : { answerId: answer.id, index });
   return (
-    <section class={`column ${phase}${isLarge ? " large" : ""}`} aria-label={name} data-place={place} data-layer={proposal.layer}>
+    <section ref={section} class={`column ${phase}${isLarge ? " large" : ""}`} aria-label={name} data-place={place} data-layer={proposal.layer}>
       <header class="column-head">
         <h3>{model}</h3>
         {!isAlone && (

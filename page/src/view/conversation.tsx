@@ -4,7 +4,7 @@ import { running } from "../model/asking.ts";
 import { chat, turns } from "../model/chats.ts";
 import { Greeting } from "./greeting.tsx";
 import { TurnView } from "./turn.tsx";
-import { isWide, roomRem } from "./ui.ts";
+import { roomRem } from "./ui.ts";
 
 /** Turns that are drawn. Earlier ones come on request, so that a long chat stays quick. */
 const DRAWN = 20;
@@ -54,6 +54,10 @@ function useRoom(scroller: { current: HTMLElement | null }): void {
   }, []);
 }
 
+function toEnd(box: HTMLElement): void {
+  box.scrollTop = box.scrollHeight;
+}
+
 /** Scroll to a new question, and follow the answer while the reader stays at the end. */
 function useFollow(scroller: { current: HTMLElement | null }): void {
   const atEnd = useRef(true);
@@ -62,19 +66,18 @@ function useFollow(scroller: { current: HTMLElement | null }): void {
     if (!box) return;
     const look = () => (atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX);
     box.addEventListener("scroll", look, { passive: true });
-    return () => box.removeEventListener("scroll", look);
+    const observer = new ResizeObserver(() => atEnd.current && toEnd(box));
+    observer.observe(box.firstElementChild!);
+    return () => {
+      box.removeEventListener("scroll", look);
+      observer.disconnect();
+    };
   }, []);
   const live = running.value;
-  const answer = live?.answer.value;
-  const progress = answer && `${answer.id} ${answer.phase} ${answer.text.length} ${isWide.value ? answer.stages.length : 0}`;
-  useLayoutEffect(() => {
-    const box = scroller.current;
-    if (box && progress && atEnd.current) box.scrollTop = box.scrollHeight;
-  }, [progress]);
   useLayoutEffect(() => {
     const box = scroller.current;
     if (!box) return;
     atEnd.current = true;
-    box.scrollTop = box.scrollHeight;
-  }, [chat.value.id, answer?.id]);
+    toEnd(box);
+  }, [chat.value.id, live]);
 }

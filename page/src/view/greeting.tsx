@@ -26,7 +26,7 @@ export function Greeting() {
   return (
     <div class="greeting">
       <h2>{mixture.value || "SlimMoA"}</h2>
-      {recipe && recipe.layers.length > 0 && <p>{whoAnswers(recipe.layers, recipe.aggregators[0] ?? "the aggregator")}</p>}
+      {recipe && recipe.layers.length > 0 && <p>{unbroken(whoAnswers(recipe.layers, recipe.aggregators[0] ?? "the aggregator"))}</p>}
     </div>
   );
 }
@@ -37,6 +37,11 @@ export function whoAnswers(layers: string[][], aggregator: string): string {
   const again = layers.length > 1 ? ` ${layers.length} layers build on each other.` : "";
   const proposals = first.length === 1 ? "its proposals" : "their proposals";
   return `${list(first)} ${first.length === 1 ? "proposes" : "propose"}.${again} ${aggregator} reads ${proposals} and writes the answer.`;
+}
+
+/** A text whose lines do not end within a name at its hyphens. */
+function unbroken(words: string): string {
+  return words.replaceAll("-", "\u2011");
 }
 
 function list(names: string[]): string {

@@ -4,10 +4,10 @@ import { useRef } from "preact/hooks";
 import type { Turn } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
 import { isOver } from "../answer/reduce.ts";
-import { CardPanel } from "../card/card.tsx";
 import { state, stateProblem } from "../model/server.ts";
 import { AnswerBox, Times } from "./answer_box.tsx";
 import { Column } from "./column.tsx";
+import { CardPanel } from "./parts.ts";
 import { ProposalPhase } from "./phase_line.tsx";
 import { tab, type Tab } from "./ui.ts";
 
