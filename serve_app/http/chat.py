@@ -39,6 +39,8 @@ class Reply(Protocol):
     id: str
     shows_growth: bool
     """Whether it shows proposals while they grow."""
+    shows_tokens: bool
+    """Whether it shows them token by token, and not in larger pieces."""
 
     def role(self) -> str:
         """The beginning of a stream, before any text."""
@@ -169,11 +171,11 @@ class ChatEndpoint:
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
-        events = self._events(request, sampling, stream_proposals=reply.shows_growth)
+        events = self._events(request, sampling, reply)
         return admitted_events(events, self._admission, demand, clock)
 
     def _events(
-        self, request: ChatRequest, sampling: Sampling, *, stream_proposals: bool
+        self, request: ChatRequest, sampling: Sampling, reply: Reply
     ) -> AsyncGenerator[Event]:
         """The events of the answer.
 
@@ -196,7 +198,8 @@ class ChatEndpoint:
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
-            stream_proposals=streamed and stream_proposals,
+            stream_proposals=streamed and reply.shows_growth,
+            in_pieces=not reply.shows_tokens,
         )
 
     async def _stream(

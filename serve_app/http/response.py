@@ -45,6 +45,7 @@ class ChatResponse:
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
         self._head = {"id": self.id, "created": int(time.time()), "model": request.model}
         self.shows_growth = request.moa.events or shown is not None
+        self.shows_tokens = request.moa.events
         self._shows_events = request.moa.events
         self._reasoning_field = request.moa.reasoning
         self._request = request
@@ -113,8 +114,9 @@ class ChatResponse:
         if not (delta.text or delta.reasoning or delta.logprobs):
             return ""
         if not (delta.reasoning or delta.logprobs):
-            before, after = self._around_text
-            return f"{before}{in_one_line(_json(delta.text).decode())}{after}"
+            return _put(self._around_text, delta.text)
+        if not (delta.text or delta.logprobs):
+            return _put(self._around_reasoning, delta.reasoning) if self._reasoning_field else ""
         content: dict[str, Any] = {"content": delta.text} if delta.text else {}
         if delta.reasoning and self._reasoning_field:
             content[self._reasoning_field] = delta.reasoning
@@ -127,7 +129,15 @@ class ChatResponse:
         Nearly all chunks of a stream carry only text and differ in nothing else. To put the text
         between the two parts costs a tenth of the CPU time of a chunk that pydantic makes.
         """
-        before, _, after = self._chunk({"content": TEXT_MARK}).partition(_json(TEXT_MARK).decode())
+        return self._around("content")
+
+    @cached_property
+    def _around_reasoning(self) -> tuple[str, str]:
+        """The same for a chunk that carries only reasoning."""
+        return self._around(str(self._reasoning_field))
+
+    def _around(self, field: str) -> tuple[str, str]:
+        before, _, after = self._chunk({field: TEXT_MARK}).partition(_json(TEXT_MARK).decode())
         return before, after
 
     @cached_property
@@ -162,6 +172,12 @@ class ChatResponse:
             {**self._head, "object": "chat.completion.chunk", **fields}
         )
         return sse_event(chunk.model_dump_json(exclude_unset=True))
+
+
+def _put(around: tuple[str, str], text: str) -> str:
+    """The chunk with this text between its fixed parts."""
+    before, after = around
+    return f"{before}{in_one_line(_json(text).decode())}{after}"
 
 
 def fingerprint(summary: Summary) -> str:

@@ -58,7 +58,7 @@ class ResponsesReply:
 
     def __init__(self, request: ResponsesRequest) -> None:
         self.id = f"resp_{uuid.uuid4().hex}"
-        self.shows_growth = False
+        self.shows_growth = self.shows_tokens = False
         self._request = request
         self._created = int(time.time())
         self._sequence = 0
