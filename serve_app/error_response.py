@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.errors import OverAllowance, RequestError
 from serve_app.error_schema import error_body
+from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
 
 RETRY_AFTER_S = 1
@@ -55,6 +56,7 @@ class DefectMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
+        request = request_id(scope)
 
         async def send_and_note(message: Message) -> None:
             nonlocal has_begun
@@ -64,7 +66,8 @@ class DefectMiddleware:
         try:
             await self._app(scope, receive, send_and_note)
         except Exception as error:
-            logger.error("%s %s: %s", scope["type"], scope.get("path"), safe_traceback(error))
+            trace = safe_traceback(error)
+            logger.error("request %s: %s %s: %s", request, scope["type"], scope.get("path"), trace)
             name = type(error).__name__
             if has_begun or scope["type"] != "http":
                 raise RuntimeError(f"{name} after the response had begun") from None

@@ -12,7 +12,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -95,17 +95,30 @@ class Authenticator:
 
 
 class AuthMiddleware:
-    """Passes on the requests that the authenticator admits, and answers all others with an error."""
+    """Passes on the requests that the authenticator admits, and answers all others with an error.
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+    Args:
+        app: gets the requests that are admitted.
+        authenticator: finds the key of a request.
+        on_refusal: is told of each request that is not admitted.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        authenticator: Authenticator,
+        on_refusal: Callable[[Scope, RequestError], None],
+    ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _path(scope) not in OPEN_PATHS:  # 1
             try:
                 scope[KEY] = self._authenticator.authenticate(scope, asyncio.get_running_loop().time())
             except RequestError as error:
+                self._on_refusal(scope, error)
                 await error_response(error)(scope, receive, send)
                 return
         elif scope["type"] == "websocket":  # the API has none

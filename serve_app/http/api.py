@@ -3,33 +3,31 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 
-from configs.errors import BadRequest, RequestError
+from configs.errors import RequestError
 from configs.schema import Recipe
 from serve_app.access.admission import AdmissionControl, admission_for
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import Authenticator, AuthMiddleware
-from serve_app.error_response import DefectMiddleware, error_response
-from serve_app.error_schema import error_body
+from serve_app.error_response import DefectMiddleware
 from serve_app.http.chat import ChatEndpoint
 from serve_app.http.health import Health, ModelStats
 from serve_app.http.openapi import DescribedApi
-from serve_app.http.paths import Paths, allowed_methods, where_to_ask
+from serve_app.http.paths import Paths
+from serve_app.http.refusals import Refusals, on_client_left
 from serve_app.http.served_models import ServedModels
 from serve_app.http.state import ServerState, StateEndpoint, Watch
 from serve_app.mixture.models import Models
+from serve_app.observe import Observer, Observers
 
 CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
 """Response headers that browsers let web pages from `access.cors_origins` read, beside the headers that
 every web page may read."""
-CLIENT_LEFT = 499
-"""HTTP status of a request whose client left, as in the access logs of nginx and of Ray Serve."""
 
 
 class Backend(Models, ModelStats, Protocol):
@@ -42,6 +40,7 @@ def create_api(
     env_keys: Sequence[Key] = (),
     admission: AdmissionControl | None = None,
     watch: Watch | None = None,
+    observers: Sequence[Observer] = (),
 ) -> FastAPI:
     """The app that serves a recipe.
 
@@ -51,16 +50,20 @@ def create_api(
         env_keys: see `Authenticator`.
         admission: decides whether a request may begin; by default `admission_for(recipe)`.
         watch: asks the keepers of all cards for their reports; None where there are none.
+        observers: learn what becomes of each request.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
     """
     authenticator = Authenticator(recipe.access, env_keys)
     served = ServedModels(recipe)
-    chat = ChatEndpoint(recipe, backend, served, authenticator, admission or admission_for(recipe))
+    observer = Observers(observers)
+    refusals = Refusals(observer)
+    admission = admission or admission_for(recipe)
+    chat = ChatEndpoint(recipe, backend, served, authenticator, admission, observer)
     health = Health(recipe, backend)
 
-    api = DescribedApi(recipe, _middleware(authenticator, recipe.access.cors_origins))
+    api = DescribedApi(recipe, _middleware(authenticator, refusals, recipe.access.cors_origins))
     api.post("/v1/chat/completions")(chat.chat_completions)
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
@@ -68,18 +71,20 @@ def create_api(
     api.get("/v1/state", response_model=ServerState)(StateEndpoint(recipe, served, watch).state)
     api.get("/healthz")(health.healthz)
     api.get("/readyz")(health.readyz)
-    api.add_exception_handler(RequestError, _on_request_error)
-    api.add_exception_handler(HTTPException, _on_http_error)
-    api.add_exception_handler(ClientDisconnect, _on_client_left)
+    api.add_exception_handler(RequestError, refusals.on_request_error)
+    api.add_exception_handler(HTTPException, refusals.on_http_error)
+    api.add_exception_handler(ClientDisconnect, on_client_left)
     return api
 
 
-def _middleware(authenticator: Authenticator, origins: Sequence[str]) -> list[Middleware]:
+def _middleware(
+    authenticator: Authenticator, refusals: Refusals, origins: Sequence[str]
+) -> list[Middleware]:
     """The middleware that a request passes on its way to a route, in this order."""
     return [
         Middleware(DefectMiddleware),
         *_cors(origins),
-        Middleware(AuthMiddleware, authenticator),
+        Middleware(AuthMiddleware, authenticator, refusals.tell),
         Middleware(Paths),
     ]
 
@@ -101,30 +106,3 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
         expose_headers=CORS_HEADERS,
     )
     return [cors]
-
-
-async def _on_request_error(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestError)
-    return error_response(error)
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    """An error of Starlette in OpenAI's envelope: an unknown path (404), a method that the path does
-    not have (405), a body that is not read (415). `OPTIONS` is answered with the methods of the
-    path."""
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    if error.status_code == 404:
-        message = where_to_ask(request.method, request.url.path)
-    elif "Allow" in headers:
-        headers["Allow"] = allowed_methods(headers["Allow"])
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers=headers)
-        message = f"{message}; the path has {headers['Allow']}"
-    return JSONResponse(error_body(BadRequest(message)), error.status_code, headers)
-
-
-async def _on_client_left(_request: Request, _error: Exception) -> Response:
-    """A response that nobody reads; only access logs show its status."""
-    return Response(status_code=CLIENT_LEFT)

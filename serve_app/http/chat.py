@@ -19,6 +19,7 @@ from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
 from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
 from serve_app.http.pacing import with_keepalives
+from serve_app.http.refusals import WATCHED
 from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
 from serve_app.http.responses_reply import ResponsesReply
@@ -28,6 +29,8 @@ from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.models import Models
+from serve_app.observe import Asked, Observer, Watcher, watched
+from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
@@ -64,6 +67,7 @@ class ChatEndpoint:
         served: the names that a request may give as its model.
         authenticator: knows whether several keys compete for the models.
         admission: decides whether a request may begin.
+        observer: learns what becomes of each request.
     """
 
     def __init__(
@@ -73,12 +77,14 @@ class ChatEndpoint:
         served: ServedModels,
         authenticator: Authenticator,
         admission: AdmissionControl,
+        observer: Observer,
     ) -> None:
         self._recipe = recipe
         self._models = models
         self._served = served
         self._authenticator = authenticator
         self._admission = admission
+        self._observer = observer
 
     async def chat_completions(self, http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
@@ -114,7 +120,7 @@ class ChatEndpoint:
         sampling = self._sampling(request, key)
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
-        events = self._admitted_events(request, key, sampling, reply)
+        events = self._admitted_events(http, request, sampling, reply)
         if request.stream:
             return await self._stream(http, request, reply, events)
         return await while_connected(http.receive, _whole(reply, events))
@@ -161,9 +167,10 @@ class ChatEndpoint:
         return sampling
 
     def _admitted_events(
-        self, request: ChatRequest, key: Key, sampling: Sampling, reply: Reply
+        self, http: Request, request: ChatRequest, sampling: Sampling, reply: Reply
     ) -> AsyncGenerator[Event]:
         """The events of the answer. The request is admitted, or refused, before the first one."""
+        key: Key = http.scope[KEY]
         clock = asyncio.get_running_loop().time
         demand = Demand(
             key,
@@ -171,7 +178,21 @@ class ChatEndpoint:
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
+        asked = Asked(
+            request_id=request_id(http.scope),
+            key=key.name,
+            model=request.model,
+            is_mixture=request.model == self._recipe.name,
+            is_stream=bool(request.stream),
+            traceparent=http.headers.get("traceparent"),
+        )
+
+        def begin() -> Watcher:
+            http.scope[WATCHED] = True
+            return self._observer.begin(asked)
+
         events = self._events(request, sampling, reply)
+        events = watched(events, begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
     def _events(
@@ -206,7 +227,7 @@ class ChatEndpoint:
         self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> Response:
         """The response of a stream, once the stream may open."""
-        chunks = self._chunks(request, reply, events)
+        chunks = self._chunks(http, request, reply, events)
         try:
             await while_connected(http.receive, _opening(chunks))
         except BaseException:
@@ -215,7 +236,7 @@ class ChatEndpoint:
         return EventStreamResponse(chunks, self._recipe.limits.write_timeout_s)
 
     async def _chunks(
-        self, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
+        self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> AsyncGenerator[str]:
         """The chunks of a stream, together where their events came together. Before the chunks stands
         one empty item that says: the stream may open now.
@@ -241,7 +262,7 @@ class ChatEndpoint:
             except RequestError as error:
                 yield reply.error(error)
             except Exception as error:
-                logger.error("in stream %s: %s", reply.id, safe_traceback(error))
+                logger.error("request %s: %s", request_id(http.scope), safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
 
 

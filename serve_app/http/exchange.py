@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
@@ -18,13 +16,12 @@ from starlette.types import ASGIApp, Message, Scope
 from configs.errors import RequestError
 from serve_app.error_response import error_events, error_response
 from serve_app.http.sse import COMMENT
+from serve_app.request_id import HEADER, request_id
 from serve_app.safe_traceback import safe_traceback
 
 MOST_AHEAD_BYTES = 65_536
 """Bytes that are read from a client before anybody asks for them."""
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-PLAIN_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-"""IDs of clients that are repeated in the response."""
 STATUS_BEGINS = b"HTTP/1.1 "
 """What each final response of this server begins with, whatever its status."""
 CLOSE = (b"connection", b"close")
@@ -212,7 +209,7 @@ class Exchange:
     def _write_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         sent = [
             (b"date", _date(int(time.time()))),
-            (b"x-request-id", _request_id(self.scope)),
+            (HEADER, request_id(self.scope).encode()),
             *headers,
         ]
         self._is_event_stream = any(
@@ -243,15 +240,6 @@ class Exchange:
             self.ended = True
             self._news.set()
             self._on_end()
-
-
-def _request_id(scope: Scope) -> bytes:
-    """The ID of a request, by which a client and the people behind a proxy find it again: the client's
-    own, if it is short and plain, or a new one. OpenAI's clients show it as `_request_id`."""
-    sent = [value for name, value in scope.get("headers", ()) if name == b"x-request-id"]
-    if len(sent) == 1 and PLAIN_ID.fullmatch(sent[0]):
-        return bytes(sent[0])
-    return uuid.uuid4().hex.encode()
 
 
 @lru_cache(maxsize=1)

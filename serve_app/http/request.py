@@ -307,7 +307,7 @@ def _is_kept(name: str, value: Any, fields: Translated) -> bool:
             6 asks for a feature that SlimMoA does not have.
     """
     if name in ExtraParameters.model_fields:  # 5
-        return value not in ({}, [])
+        return name not in EMPTY or value not in ({}, [])
     if name in ChatRequest.model_fields:  # 1
         return True
     if name in IGNORED or is_ignored(name):  # 2, 4
