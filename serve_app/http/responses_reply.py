@@ -192,7 +192,7 @@ class ResponsesReply:
     def _ended(self, summary: Summary) -> dict[str, Any]:
         status = _status(summary)
         reason = UNFINISHED.get(summary.answered.finish_reason)
-        moa = moa_summary(summary, self._request.chat.ignored, None)
+        moa = moa_summary(summary, self._request.chat.ignored, None, self._request.chat.routed)
         return self._response(
             status=status,
             incomplete_details=None if reason is None else {"reason": reason},

@@ -134,6 +134,7 @@ async def direct(
     model: str,
     sampling: Sampling,
     *,
+    fallbacks: Sequence[str] = (),
     streamed: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
@@ -144,6 +145,7 @@ async def direct(
         models: the models of the recipe.
         model: name of the model that answers.
         sampling: how the model samples.
+        fallbacks: names of models that take over, in this order, when the model before fails.
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
 
@@ -156,7 +158,7 @@ async def direct(
         recipe=recipe,
         role="direct",
         messages=messages,
-        models=(model,),
+        models=(model, *fallbacks),
         references=(),
         best=None,
         sampling=sampling,
