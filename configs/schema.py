@@ -180,8 +180,8 @@ class Recipe(Strict):
     limits: Limits = Limits()
     """Deadlines, the quorum, and limits of queues, requests and streams."""
     show_proposals: bool = True
-    """Whether streams show the proposals as reasoning, so that chat clients show them in a fold while
-    they grow. A request may say otherwise (`moa.proposals`)."""
+    """Whether streams, and all answers of the Responses API, show the proposals as reasoning, so that
+    chat clients show them in a fold. A request may say otherwise (`moa.proposals`)."""
     routes: Many[Route] | None = None
     """Which requests one model answers in place of the mixture; the first route that takes a request
     counts. By default the aggregator's model answers the short tasks that chat clients give by

@@ -118,8 +118,10 @@ class ChatEndpoint:
         body = await read_body(http, limits.max_body_bytes, limits.read_timeout_s)
         asked = parse_responses(body)
         asked.chat.answer_by(self._router.route(asked.chat))
+        shows_proposals = asked.shows_proposals(self._recipe.show_proposals)
+        reply = ResponsesReply(asked, shows_proposals=shows_proposals)
         try:
-            return await self._answer(http, asked.chat, ResponsesReply(asked))
+            return await self._answer(http, asked.chat, reply)
         except BadRequest as error:
             rename(error, asked.names)
             raise

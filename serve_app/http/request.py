@@ -97,8 +97,10 @@ class MoaOptions(_Strict):
     chunks that have a `moa` object and no choices. An answer in one piece has the complete proposals in
     its `moa` object."""
     proposals: bool | None = None
-    """Show the proposals of a stream as its reasoning, which chat clients show in a fold of its own. By
-    default as the recipe's `show_proposals` says, and never beside `events`."""
+    """Show the proposals of a stream as its reasoning, which chat clients show in a fold of its own; in
+    the Responses API also those of an answer in one piece. By default as the recipe's `show_proposals`
+    says. With `events`, streams of chat completions have them there instead. In the Responses API,
+    `events` counts before this field."""
     routes: bool = True
     """Whether one model may answer in place of the mixture where the recipe's `routes` say so. `false`
     has the mixture answer in any case."""
