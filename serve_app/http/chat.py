@@ -19,6 +19,7 @@ from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
 from serve_app.http.asked_sampling import asked_sampling
 from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
+from serve_app.http.fusion import chosen_recipe
 from serve_app.http.pacing import with_keepalives
 from serve_app.http.refusals import WATCHED
 from serve_app.http.request import ChatRequest, parse
@@ -30,6 +31,7 @@ from serve_app.http.served_models import ServedModels
 from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
+from serve_app.mixture.given import given_proposals
 from serve_app.mixture.models import Models
 from serve_app.observe import Asked, Observer, Watcher, watched
 from serve_app.request_id import request_id
@@ -101,7 +103,7 @@ class ChatEndpoint:
     def _shows_proposals(self, request: ChatRequest) -> bool:
         """Whether a stream shows the proposals as its reasoning."""
         asked = request.moa
-        if not request.stream or not self._is_of_mixture(request) or asked.events:
+        if not request.stream or not self._is_of_mixture(request) or asked.events or asked.fuse:
             return False
         return bool(asked.reasoning) and (
             self._recipe.show_proposals if asked.proposals is None else asked.proposals
@@ -128,24 +130,38 @@ class ChatEndpoint:
 
     async def _answer(self, http: Request, request: ChatRequest, reply: Reply) -> Response:
         key: Key = http.scope[KEY]
-        self._served.require(request.model, key)
-        sampling = asked_sampling(request, self._recipe, key)
+        recipe = self._recipe_for(request, key)
+        sampling = asked_sampling(request, recipe, key)
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
-        events = self._admitted_events(http, request, sampling, reply)
+        events = self._admitted_events(http, request, sampling, recipe, reply)
         if request.stream:
             return await self._stream(http, request, reply, events)
         return await while_connected(http.receive, _whole(reply, events))
 
+    def _recipe_for(self, request: ChatRequest, key: Key) -> Recipe:
+        """The recipe by which the request is answered: with the aggregator that the request chooses.
+
+        Raises:
+            UnknownModel: the key may not use the model, or no model has that name.
+            BadRequest: see `chosen_recipe`.
+        """
+        self._served.require(request.model, key)
+        fuse = request.moa.fuse
+        if fuse is None:
+            return self._recipe
+        return chosen_recipe(fuse, request.model, self._recipe, self._served.names(key))
+
     def _admitted_events(
-        self, http: Request, request: ChatRequest, sampling: Sampling, reply: Reply
+        self, http: Request, request: ChatRequest, sampling: Sampling, recipe: Recipe, reply: Reply
     ) -> AsyncGenerator[Event]:
         """The events of the answer. The request is admitted, or refused, before the first one."""
         key: Key = http.scope[KEY]
         clock = asyncio.get_running_loop().time
+        alone = recipe.aggregator.model if request.moa.fuse else request.answers
         demand = Demand(
             key,
-            self._recipe.calls_at_once(request.answers),
+            recipe.calls_at_once(alone),
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
@@ -162,11 +178,13 @@ class ChatEndpoint:
             http.scope[WATCHED] = True
             return self._observer.begin(asked)
 
-        events = self._events(request, sampling, reply)
+        events = self._events(request, sampling, recipe, reply)
         events = watched(events, begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
-    def _events(self, request: ChatRequest, sampling: Sampling, reply: Reply) -> AsyncGenerator[Event]:
+    def _events(
+        self, request: ChatRequest, sampling: Sampling, recipe: Recipe, reply: Reply
+    ) -> AsyncGenerator[Event]:
         """The events of the answer.
 
         Raises:
@@ -178,7 +196,7 @@ class ChatEndpoint:
             routed = request.routed is not None
             return moa.direct(
                 messages,
-                self._recipe,
+                recipe,
                 self._models,
                 request.answers,
                 sampling,
@@ -186,18 +204,20 @@ class ChatEndpoint:
                 streamed=streamed,
             )
         if request.logprobs:
-            name = self._recipe.name
-            message = f"the mixture {name!r} gives no logprobs; ask one of its models directly"
+            message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
             raise BadRequest(message, param="logprobs")
+        fuse = request.moa.fuse
+        given = [(each.model, each.text) for each in fuse.proposals] if fuse else ()
         return moa.answer(
             messages,
-            self._recipe,
+            recipe,
             self._models,
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
             stream_proposals=streamed and reply.shows_growth,
             in_pieces=not reply.shows_tokens,
+            given=given_proposals(recipe, given),
         )
 
     async def _stream(

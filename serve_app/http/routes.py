@@ -3,7 +3,7 @@
 A request stays with the mixture in these cases:
 
 1. It says so (`moa.routes: false`), it asks for the mixture's events or for log-probabilities, or it
-   has tools: it knows what it asks, or it is an agent's.
+   has proposals or tools: it knows what it asks, or it is an agent's.
 2. It is no known task of a client (`helper_prompts.py`), and no prompt that the recipe names.
 3. The recipe has no route for it.
 4. The model of the route could not hold the answer that the request asks for.
@@ -89,7 +89,8 @@ class Router:
 def _stays(request: ChatRequest) -> bool:
     asked = request.moa
     has_tools = any(name in TOOL_LISTS for name in request.ignored)
-    return not asked.routes or asked.events or bool(request.logprobs) or has_tools
+    knows = asked.events or asked.fuse is not None or bool(request.logprobs)
+    return not asked.routes or knows or has_tools
 
 
 def recognised(messages: Sequence[Message]) -> tuple[str, HelperTask] | None:
