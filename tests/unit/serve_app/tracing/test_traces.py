@@ -362,6 +362,26 @@ async def test_an_answer_that_the_deadline_cuts_says_so(serve: Serve) -> None:
     assert named(spans, "aggregator").events == [("slimmoa.late", {"slimmoa.model": "writer"})]
 
 
+async def test_the_name_that_a_client_gives_the_writer_of_a_proposal_is_not_sent(
+    serve: Serve,
+) -> None:
+    failing = [EngineError("broken")]
+    traced = serve({"writer": failing, "spare": failing})
+    given = {"proposals": [{"model": "labelword", "text": "givenword"}]}
+    answer = (await traced.ask(moa={"fuse": given})).json()
+    assert answer["choices"][0]["message"]["content"] == "givenword"
+    spans = traced.spans()
+    assert ours(named(spans, "invoke_workflow mix"))["answered_by"] == "(given)"
+    _, _, fallback = named(spans, "aggregator").events
+    assert fallback == (
+        "slimmoa.fallback",
+        {"slimmoa.model": "(given)", "slimmoa.fallback": "reference"},
+    )
+    assert not [span for span in spans if span.name == "layer 1"]
+    for word in (b"labelword", b"givenword"):
+        assert word not in b"".join(traced.collector.bodies)
+
+
 async def test_references_that_were_cut_are_told(serve: Serve) -> None:
     long = " ".join(["word"] * 400)
     traced = serve(ANSWERED | {"one": [long], "two": [long]})
