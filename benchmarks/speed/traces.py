@@ -31,7 +31,7 @@ from benchmarks.speed.closed_loop import Load, offer, process_of
 from benchmarks.speed.overhead_figures import THROUGHPUT_LIMIT
 from cluster import ray_runtime
 from configs.schema import Recipe
-from serve_app.tracing.settings import PREFIX, TRACES_ENDPOINT
+from serve_app.tracing.settings import PREFIX
 
 OFF, ON = "off", "on"
 
@@ -109,13 +109,17 @@ def _serving(served: Recipe, traces_url: str) -> Iterator[dict[str, str]]:
         from serve_app.app import BuildArgs, build
 
         for name, port in ports.items():
-            if name == ON:
-                os.environ[TRACES_ENDPOINT] = traces_url
-            args = BuildArgs(recipe=served, app=name, follow_nodes=False, host=HOST, port=port)
+            args = BuildArgs(
+                recipe=served,
+                app=name,
+                follow_nodes=False,
+                host=HOST,
+                port=port,
+                otlp_traces_endpoint=traces_url if name == ON else None,
+            )
             ray_runtime.deploy(build(args), name)
         yield {name: f"http://{HOST}:{port}" for name, port in ports.items()}
     finally:
-        os.environ.pop(TRACES_ENDPOINT, None)
         ray_runtime.disconnect(ON, local=True)
 
 
