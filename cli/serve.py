@@ -28,7 +28,7 @@ from cluster.logs.file import Follower
 from cluster.logs.line import Shape
 from cluster.logs.setup import log_name
 from configs.schema import Recipe, VllmModel
-from serve_app.tracing.settings import TRACES_ENDPOINT, tracing_variables
+from serve_app.tracing.settings import tracing_variables
 
 if TYPE_CHECKING:
     from serve_app.local_servers import Announcement
@@ -76,11 +76,9 @@ def serve(
     if auto:
         config = _choose(config, address)
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
-    if otlp_traces_endpoint:
-        os.environ[TRACES_ENDPOINT] = otlp_traces_endpoint
     with exit_on_user_error():
         shape = log_shape(log)
-        tracing_variables(os.environ)
+        tracing_variables(os.environ, otlp_traces_endpoint, "--otlp-traces-endpoint")
         ray_runtime.check_port(host, port)
         announcement = Announcement(host, port)
     try:
@@ -97,6 +95,7 @@ def serve(
             quiet=quiet,
             log=shape,
             offer=None if auto else config,
+            traces=otlp_traces_endpoint,
         )
     finally:
         announcement.remove()
@@ -113,6 +112,7 @@ def _serve(
     quiet: bool,
     log: Shape,
     offer: str | None,
+    traces: str | None,
 ) -> None:
     """Serve until a signal comes."""
     from cluster import ray_runtime
@@ -127,7 +127,7 @@ def _serve(
             ray_runtime.connect(address, verbose=verbose)
             _require_free(app)
         is_ours = True
-        _deploy(recipe, host, port, app, log, follow_nodes=not local, verbose=verbose)
+        _deploy(recipe, host, port, app, log, follow_nodes=not local, verbose=verbose, traces=traces)
         is_up = True
         announcement.ready(LocalServer(recipe, app, ray_runtime.this_cluster()))
         _say_ready(recipe, host, port)
@@ -210,6 +210,7 @@ def _deploy(
     *,
     follow_nodes: bool,
     verbose: bool,
+    traces: str | None,
 ) -> None:
     """Start the models, and make sure that the endpoint answers."""
     from cluster import ray_runtime
@@ -225,6 +226,7 @@ def _deploy(
             port=port,
             ingress_node=ray_runtime.this_node(),
             log=log,
+            otlp_traces_endpoint=traces,
         )
         ray_runtime.deploy(build(args), app)
 

@@ -68,6 +68,9 @@ class BuildArgs(BaseModel):
     Serve's proxies answer, as the config file's `proxy_location` and `http_options` say."""
     port: int = Field(8000, ge=0, le=65_535)
     """Port on which the ingresses listen. Those of one node share it. Without effect without a host."""
+    otlp_traces_endpoint: str | None = None
+    """URL to which traces are sent, as http://127.0.0.1:4318/v1/traces; by default what the variables
+    of OpenTelemetry say (docs/tracing.md)."""
 
     log: Shape | None = None
     """The shape of the log's lines: `text`, or `json`. By default that of the environment variable
@@ -94,7 +97,7 @@ def build(args: BuildArgs) -> Application:
     """
     log = args.log or shape_of(os.environ.get(VARIABLE))
     recipe = args.recipe or load(args.config or "")
-    tracing = tracing_variables(os.environ)
+    tracing = tracing_variables(os.environ, args.otlp_traces_endpoint, "otlp_traces_endpoint")
     if args.min_gpus:
         ray_runtime.await_gpus(args.min_gpus)
     cards = choose_cards(recipe, _find_cards(args.app))

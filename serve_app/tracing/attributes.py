@@ -27,6 +27,8 @@ PROVIDERS = {"openai_http": "openai"}
 """The conventions' word for what runs a model, by the engine. Other engines have their own names: the
 conventions have no words for them."""
 PORTS = {"http": 80, "https": 443}
+GIVEN = "(given)"
+"""Stands for the model of a proposal that the client has given."""
 SAMPLED = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
@@ -67,7 +69,13 @@ def of_stage(started: StageStarted) -> Attributes:
     )
 
 
-def of_summary(summary: Summary) -> Attributes:
+def shown_model(name: str, recipe: Recipe) -> str:
+    """The name of a model as spans show it. A client that gives proposals (`moa.fuse`) may call their
+    writers what it likes, so a name that the recipe does not have is not shown."""
+    return name if name in recipe.names else GIVEN
+
+
+def of_summary(summary: Summary, recipe: Recipe) -> Attributes:
     """The attributes of the span of a whole answer that are known at its end.
 
     The tokens of all calls together have names of our own: programs that add up the tokens of a trace
@@ -77,7 +85,7 @@ def of_summary(summary: Summary) -> Attributes:
     return ours(
         {
             "degraded": summary.degraded,
-            "answered_by": answered.model,
+            "answered_by": shown_model(answered.model, recipe),
             "fallback": answered.fallback,
             "cut": answered.cut,
             "finish_reason": answered.finish_reason,

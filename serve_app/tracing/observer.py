@@ -48,6 +48,7 @@ from serve_app.tracing.attributes import (
     of_stage,
     of_summary,
     ours,
+    shown_model,
 )
 from serve_app.tracing.calls import CallEnds, CallSpan, TracedModels
 
@@ -98,7 +99,7 @@ class AnswerSpan:
             start_time=self._clock(),
         )
         self._is_recording = root.is_recording()
-        self._answer = _Part(root, self._clock)
+        self._answer = _Part(root, self._clock, observer.recipe)
         self._stage: _Part | None = None
 
     def watch_calls(self, models: Models) -> Models:
@@ -148,7 +149,8 @@ class AnswerSpan:
                 part.span.set_attributes(ours({"stopped": True}))
         self._end_stage()
         if ended.summary is not None:
-            self._answer.span.set_attributes(of_summary(ended.summary))
+            said = of_summary(ended.summary, self._observer.recipe)
+            self._answer.span.set_attributes(said)
         self._answer.end()
 
     def _begin_stage(self, started: StageStarted) -> "_Part":
@@ -159,7 +161,7 @@ class AnswerSpan:
             attributes=of_stage(started),
             start_time=self._clock(),
         )
-        return _Part(span, self._clock)
+        return _Part(span, self._clock, self._observer.recipe)
 
     def _end_stage(self) -> None:
         if self._stage is not None:
@@ -173,14 +175,16 @@ class _Part:
     Args:
         span: the span, which has begun.
         clock: gives the time in nanoseconds since 1970.
+        recipe: has the names of the models.
     """
 
-    def __init__(self, span: Span, clock: Callable[[], int]) -> None:
+    def __init__(self, span: Span, clock: Callable[[], int], recipe: Recipe) -> None:
         self.span = span
         self.below = set_span_in_context(span, Context())
         """The context of the spans below this one."""
         self.calls = CallEnds()
         self._clock = clock
+        self._recipe = recipe
 
     def event(self, event: Event) -> None:
         """Take note of an event within this part."""
@@ -212,8 +216,9 @@ class _Part:
         name = LATE if missing.cause == LATE else "dropped"
         self._note(name, model=missing.model, cause=missing.cause, place=place)
 
-    def _note(self, name: str, **facts: str | int | None) -> None:
-        self.span.add_event(f"{PREFIX}{name}", ours(facts), self._clock())
+    def _note(self, name: str, *, model: str, **facts: str | int | None) -> None:
+        said = ours({"model": shown_model(model, self._recipe), **facts})
+        self.span.add_event(f"{PREFIX}{name}", said, self._clock())
 
 
 def _clock() -> Callable[[], int]:

@@ -3,8 +3,8 @@
 The variables are those of the OpenTelemetry specification ("Environment Variable Specification" and
 "OpenTelemetry Protocol Exporter"). Traces are sent if a person asks for them, by one of these:
 
-1. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is the URL to which traces are sent. `slimmoa serve
-   --otlp-traces-endpoint` sets this variable.
+1. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is the URL to which traces are sent. An option of `slimmoa
+   serve` and an argument of the builder, `otlp_traces_endpoint`, take the place of the variable.
 2. `OTEL_EXPORTER_OTLP_ENDPOINT` is the root of a collector; the path `/v1/traces` is added.
 3. `OTEL_TRACES_EXPORTER` is `otlp`; the collector is this machine's, at port 4318.
 
@@ -54,7 +54,9 @@ class TracingError(UserError):
     """Traces are asked for and cannot be sent."""
 
 
-def tracing_variables(environment: Mapping[str, str]) -> dict[str, str] | None:
+def tracing_variables(
+    environment: Mapping[str, str], endpoint: str | None = None, named: str = TRACES_ENDPOINT
+) -> dict[str, str] | None:
     """The variables with which traces are sent; None if no traces are asked for.
 
     The variables may hold a key of the collector (`OTEL_EXPORTER_OTLP_HEADERS`), so they may not be
@@ -62,6 +64,8 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str] | None:
 
     Args:
         environment: the environment of the process that a person has started.
+        endpoint: a URL that takes the place of the variable TRACES_ENDPOINT.
+        named: who has given `endpoint`, as messages say it.
 
     Raises:
         TracingError: a variable has a value that cannot be used, or the extra `tracing` is not
@@ -72,11 +76,15 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str] | None:
         for name, value in environment.items()
         if name.startswith(PREFIX) and value.strip()
     }
+    if endpoint and endpoint.strip():
+        said[TRACES_ENDPOINT] = endpoint.strip()
+    else:
+        named = TRACES_ENDPOINT
     asked_by = _asked_by(said)
     if asked_by is None:
         return None
-    _check(said)
-    require_installed(asked_by)
+    _check(said, named)
+    require_installed(named if asked_by == TRACES_ENDPOINT else asked_by)
     return said
 
 
@@ -117,15 +125,19 @@ def _asked_by(said: Mapping[str, str]) -> str | None:
     return next((name for name in (TRACES_ENDPOINT, ENDPOINT, EXPORTER) if name in said), None)
 
 
-def _check(said: Mapping[str, str]) -> None:
+def _check(said: Mapping[str, str], named: str) -> None:
     """Check the values that OpenTelemetry itself would take for others, or refuse only while it sends.
+
+    Args:
+        named: who has given the value of TRACES_ENDPOINT, as messages say it.
 
     Raises:
         TracingError: a value cannot be used.
     """
-    for name in (TRACES_ENDPOINT, ENDPOINT):
-        if name in said:
-            _check_url(name, said[name])
+    if TRACES_ENDPOINT in said:
+        _check_url(named, said[TRACES_ENDPOINT], "/v1/traces")
+    if ENDPOINT in said:
+        _check_url(ENDPOINT, said[ENDPOINT], "")
     protocol = next((name for name in PROTOCOLS if name in said), None)
     if protocol is not None and said[protocol].lower() != PROTOCOL:
         raise TracingError(
@@ -146,8 +158,14 @@ def _check(said: Mapping[str, str]) -> None:
             raise TracingError(f"{name} is {said[name]!r}; it is a whole number above 0")
 
 
-def _check_url(name: str, url: str) -> None:
-    """Check a URL of a collector. The message of the error repeats no password of the URL."""
+def _check_url(name: str, url: str, path: str) -> None:
+    """Check a URL of a collector. The message of the error repeats no password of the URL.
+
+    Args:
+        name: who has given the URL, as messages say it.
+        url: the URL.
+        path: the path that such a URL mostly has.
+    """
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -157,7 +175,7 @@ def _check_url(name: str, url: str) -> None:
         shown = url.rpartition("@")[2]
         raise TracingError(
             f"{name} is {shown!r}; it has to be a URL of a collector, such as http://127.0.0.1:4318"
-            f"{'/v1/traces' if name == TRACES_ENDPOINT else ''}"
+            f"{path}"
         )
 
 

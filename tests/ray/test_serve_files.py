@@ -22,6 +22,7 @@ from configs.load import load, presets
 from serve_app import deployments
 from serve_app.app import BuildArgs, build
 from serve_app.serve_config import serve_config
+from serve_app.tracing.settings import TracingError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SERVE = sorted((CONFIGS / "serve").glob("*.yaml"))
@@ -158,3 +159,18 @@ def test_the_launcher_keeps_every_worker_that_its_file_names() -> None:
     workers = prepared["available_node_types"]["local.cluster.node"]
     count = len(document["provider"]["worker_ips"])
     assert (workers["min_workers"], workers["max_workers"]) == (count, count)
+
+
+def test_the_builder_brings_the_variables_of_traces_to_the_ingress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for asked in (None, {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_HEADERS": "a=secret"}):
+        for name, value in (asked or {}).items():
+            monkeypatch.setenv(name, value)
+        ingress: Any = build(BuildArgs(config="tiny_cpu"))._bound_deployment
+        assert ingress.init_args[4] == asked
+        assert "secret" not in repr(ingress)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    with pytest.raises(TracingError, match="OTEL_TRACES_EXPORTER is 'zipkin'"):
+        build(BuildArgs(config="tiny_cpu"))

@@ -3,7 +3,12 @@
 import pytest
 
 from serve_app.tracing import settings
-from serve_app.tracing.settings import TracingError, require_installed, tracing_variables
+from serve_app.tracing.settings import (
+    TRACES_ENDPOINT,
+    TracingError,
+    require_installed,
+    tracing_variables,
+)
 
 COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 
@@ -106,6 +111,20 @@ def test_what_there_is_not_is_refused_by_the_name_of_the_variable(
         tracing_variables(COLLECTOR | variables)
     assert str(error.value).startswith(words)
     assert "secret" not in str(error.value)
+
+
+def test_an_option_takes_the_place_of_the_variable_and_is_named_in_its_place() -> None:
+    for variable in ({}, {TRACES_ENDPOINT: "http://other:1"}):
+        given = tracing_variables(variable, " http://here:4318/v1/traces ", "--otlp-traces-endpoint")
+        assert given == {TRACES_ENDPOINT: "http://here:4318/v1/traces"}
+        with pytest.raises(
+            TracingError, match=r"^--otlp-traces-endpoint is 'here'; it has to be a URL"
+        ):
+            tracing_variables(variable, "here", "--otlp-traces-endpoint")
+    with pytest.raises(TracingError, match=r"^OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is 'there'"):
+        tracing_variables({TRACES_ENDPOINT: "there"}, None, "--otlp-traces-endpoint")
+    off = {"OTEL_TRACES_EXPORTER": "none"}
+    assert tracing_variables(off, "http://here:4318/v1/traces", "--otlp-traces-endpoint") is None
 
 
 def test_without_the_extra_traces_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
 
 @pytest.mark.virtual_time
 async def test_a_call_has_the_attributes_of_the_conventions(serve: Serve) -> None:
-    traced, _ = await ask_degraded(serve, stream=True)
+    traced, _ = await ask_degraded(serve, stream=True, moa={"events": True})
     spans = traced.spans()
     asked = {call.model: call for call in traced.models.asked}
     one = gen_ai(named(spans, "chat one"))
@@ -360,6 +360,26 @@ async def test_an_answer_that_the_deadline_cuts_says_so(serve: Serve) -> None:
     assert writer.attributes["error.type"] == "late"
     assert writer.seconds == pytest.approx(3)
     assert named(spans, "aggregator").events == [("slimmoa.late", {"slimmoa.model": "writer"})]
+
+
+async def test_the_name_that_a_client_gives_the_writer_of_a_proposal_is_not_sent(
+    serve: Serve,
+) -> None:
+    failing = [EngineError("broken")]
+    traced = serve({"writer": failing, "spare": failing})
+    given = {"proposals": [{"model": "labelword", "text": "givenword"}]}
+    answer = (await traced.ask(moa={"fuse": given})).json()
+    assert answer["choices"][0]["message"]["content"] == "givenword"
+    spans = traced.spans()
+    assert ours(named(spans, "invoke_workflow mix"))["answered_by"] == "(given)"
+    _, _, fallback = named(spans, "aggregator").events
+    assert fallback == (
+        "slimmoa.fallback",
+        {"slimmoa.model": "(given)", "slimmoa.fallback": "reference"},
+    )
+    assert not [span for span in spans if span.name == "layer 1"]
+    for word in (b"labelword", b"givenword"):
+        assert word not in b"".join(traced.collector.bodies)
 
 
 async def test_references_that_were_cut_are_told(serve: Serve) -> None:
