@@ -1,4 +1,7 @@
-/** What a model is doing, as a column says it: in words, with a sign and a tone. Pure, but for what `learnTokens` learned. */
+/**
+ * What a model is doing, as a column says it: in words, with a sign and a tone. Pure, but for what `learnTokens`
+ * learned.
+ */
 import type { MemberState, ServerState } from "../api/state.ts";
 import { layerOf } from "./reduce.ts";
 import { seconds } from "./times.ts";
