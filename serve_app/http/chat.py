@@ -5,7 +5,7 @@ Both APIs ask the same; only their JSON differs.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -33,7 +33,7 @@ from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.given import given_proposals
 from serve_app.mixture.models import Models
-from serve_app.observe import Asked, Observer, Watcher, watched
+from serve_app.observe import Asked, Observer, Watcher, watched, watched_calls
 from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
 
@@ -171,21 +171,22 @@ class ChatEndpoint:
             model=request.model,
             is_mixture=self._is_of_mixture(request),
             is_stream=bool(request.stream),
-            traceparent=http.headers.get("traceparent"),
+            traceparent=_only(http.headers.getlist("traceparent")),
+            tracestate=",".join(http.headers.getlist("tracestate")) or None,
         )
 
         def begin() -> Watcher:
             http.scope[WATCHED] = True
             return self._observer.begin(asked)
 
-        events = self._events(request, sampling, recipe, reply)
-        events = watched(events, begin, clock)
+        work = self._work(request, sampling, recipe, reply)
+        events = watched(lambda w: work(watched_calls(self._models, w)), begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
-    def _events(
+    def _work(
         self, request: ChatRequest, sampling: Sampling, recipe: Recipe, reply: Reply
-    ) -> AsyncGenerator[Event]:
-        """The events of the answer.
+    ) -> Callable[[Models], AsyncGenerator[Event]]:
+        """A function that gives the events of the answer, over models that it is given.
 
         Raises:
             BadRequest: the mixture is asked for logprobs.
@@ -194,10 +195,10 @@ class ChatEndpoint:
         streamed = bool(request.stream)
         if not self._is_of_mixture(request):
             routed = request.routed is not None
-            return moa.direct(
+            return lambda models: moa.direct(
                 messages,
                 recipe,
-                self._models,
+                models,
                 request.answers,
                 sampling,
                 fallbacks=self._router.fallbacks(request.answers) if routed else (),
@@ -208,16 +209,17 @@ class ChatEndpoint:
             raise BadRequest(message, param="logprobs")
         fuse = request.moa.fuse
         given = [(each.model, each.text) for each in fuse.proposals] if fuse else ()
-        return moa.answer(
+        proposals = given_proposals(recipe, given)
+        return lambda models: moa.answer(
             messages,
             recipe,
-            self._models,
+            models,
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
             stream_proposals=streamed and reply.shows_growth,
             in_pieces=not reply.shows_tokens,
-            given=given_proposals(recipe, given),
+            given=proposals,
         )
 
     async def _stream(
@@ -261,6 +263,11 @@ class ChatEndpoint:
             except Exception as error:
                 logger.error("request %s: %s", request_id(http.scope), safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
+
+
+def _only(values: Sequence[str]) -> str | None:
+    """The value of a header that may come once; None if it is missing, or came several times."""
+    return values[0] if len(values) == 1 else None
 
 
 async def _opening(chunks: AsyncGenerator[str]) -> None:

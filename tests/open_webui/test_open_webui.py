@@ -24,7 +24,7 @@ from aiohttp import web
 from configs.load import load
 from tests.clients.conftest import python_with
 from tests.conftest import HOST, Endpoint, Serving, free_port, user_environment
-from tests.e2e.test_report_browser import installed  # noqa: F401  # the browser of the other tests
+from tests.e2e.browser.installed import install_browser
 
 HERE = Path(__file__).parent
 QUESTION = "Why is the sky blue? Answer in two sentences."
@@ -162,16 +162,15 @@ def endpoint(serving: Serving) -> Any:
 
 
 async def test_a_person_reads_the_proposals_in_the_fold_and_then_the_answer(
-    endpoint: Endpoint,
-    installed: Path,  # noqa: F811
-    tmp_path: Path,
+    endpoint: Endpoint, tmp_path: Path
 ) -> None:
+    browser = await asyncio.to_thread(install_browser)
     shots = Path(os.environ.get("SHOTS", tmp_path))
     async with (
         relay(endpoint.base_url) as (server, asked),
         open_webui(server, tmp_path) as url,
     ):
-        seen = await look(url, installed, shots)
+        seen = await look(url, browser, shots)
     answer, *tasks = asked
     reasoning, began = answer.first_reasoning, answer.began
     figures = {
