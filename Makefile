@@ -28,8 +28,8 @@ page:  ## The page: types, tests, and that serve_app/page/ is what its sources b
 	@command -v npm > /dev/null || { echo "make page needs node 20 or newer, with npm"; exit 1; }
 	@cd page && npm ci --no-audit --no-fund --ignore-scripts --silent
 	@cd page && npm run --silent check && npm test --silent && npm run --silent build
-	@git add --intent-to-add serve_app/page
 	git diff --exit-code --stat serve_app/page
+	@test -z "$$(git ls-files --others serve_app/page)" || { echo "commit the new files in serve_app/page"; exit 1; }
 
 unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error -n 2
