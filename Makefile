@@ -9,7 +9,7 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check page unit ray clients test-clients test-tools e2e test-slow docs vllm test-vllm vllm-planning clean
+.PHONY: help serve test check page unit ray clients test-clients test-tools e2e test-slow test-page-speed screenshots docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,12 @@ e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 
 test-slow: .venv/dev  ## The three calls of a card's check in small (2 minutes): beside `test`, which has to be short.
 	$(BIN)/pytest tests/e2e -m slow
+
+test-page-speed: .venv/dev  ## The page on a slow machine: long tasks, and memory over 100 turns (2 minutes; leave the machine alone).
+	$(BIN)/pytest tests/e2e/test_page_speed.py -s
+
+screenshots: .venv/dev  ## Take the pictures of the page in docs/screenshots anew.
+	$(BIN)/python -m docs.screenshots
 
 docs: .venv/dev  ## Write the generated pages: schema.json, docs/commands.md, docs/recipe.md.
 	$(BIN)/python -m docs.generate
