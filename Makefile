@@ -25,6 +25,7 @@ check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/mypy --num-workers 2
 
 page:  ## The page: types, tests, and that serve_app/page/ is what its sources build (needs node 20).
+	@command -v npm > /dev/null || { echo "make page needs node 20 or newer, with npm"; exit 1; }
 	@cd page && npm ci --no-audit --no-fund --ignore-scripts --silent
 	@cd page && npm run --silent check && npm test --silent && npm run --silent build
 	@git add --intent-to-add serve_app/page

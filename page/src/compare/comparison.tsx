@@ -213,10 +213,10 @@ function Texts({ pair, answer, named, marking }: TextsProps) {
     <div class="compare-texts">
       {sides.map((side, n) => (
         <article key={`${id} ${n}`} aria-label={named ? side.name : `${n === 0 ? "First" : "Second"} text`}>
-          <h4>
+          <h3>
             {named ? side.name : `${n === 0 ? "First" : "Second"} text`}
             {named && <small>{side.facts}</small>}
-          </h4>
+          </h3>
           {marking && counts && <p class="compare-count">{countInWords(counts[n])}</p>}
           <div class="compare-text" tabIndex={0} role="group" aria-label="Text">
             <Markdown text={side.text} growing={false} onWhole={(element) => whole(n as 0 | 1, element)} />

@@ -9,7 +9,7 @@ export function Statistics({ chat }: { chat: Chat }) {
   const unnamed = new Map(scores(chat, false).map((score) => [score.model, score]));
   return (
     <div class="compare-statistics">
-      <h4>Blind votes of this chat</h4>
+      <h3>Blind votes of this chat</h3>
       <div class="compare-table" role="group" aria-label="Blind votes of this chat" tabIndex={0}>
         <table>
           <thead>

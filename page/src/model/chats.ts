@@ -3,6 +3,7 @@ import { computed, signal } from "@preact/signals";
 import { isOver, stopped } from "../answer/reduce.ts";
 import { turnsOf } from "../answer/turns.ts";
 import type { Answer, Chat, Vote } from "../answer/types.ts";
+import { newId } from "./ids.ts";
 import { openStore, type ChatAbout, type ChatStore } from "../store/chats.ts";
 
 const TITLE_CHARACTERS = 60;
@@ -20,7 +21,7 @@ export const turns = computed(() => turnsOf(chat.value.answers));
 let store: ChatStore | null = null;
 
 function emptyChat(): Chat {
-  return { id: crypto.randomUUID(), title: "", createdAt: Date.now(), answers: [], votes: [] };
+  return { id: newId(), title: "", createdAt: Date.now(), answers: [], votes: [] };
 }
 
 export async function startChats(): Promise<void> {
@@ -88,30 +89,45 @@ export async function addChats(more: readonly Chat[]): Promise<void> {
 }
 
 export async function removeAllChats(): Promise<void> {
-  await store?.removeAll();
   newChat();
+  unfinished.clear();
+  await store?.removeAll();
   await refreshList();
 }
 
 export async function removeChat(id: string): Promise<void> {
-  await store?.remove(id);
   if (chat.peek().id === id) newChat();
+  unfinished.delete(id); // an answer that is still written has no chat any more, and is not kept
+  await store?.remove(id);
   await refreshList();
 }
 
 /** Put a new state of an answer into its chat. The last version of a turn is the one that is shown. */
 export function putAnswer(chatId: string, answer: Answer): void {
-  const open = chat.peek();
-  const target = open.id === chatId ? open : unfinished.get(chatId);
+  const target = chatOf(chatId);
   if (!target) return;
+  const next = withAnswer(target, answer);
+  if (chat.peek().id === chatId) chat.value = next;
+  else unfinished.set(chatId, next);
+  if (next.answers.length > target.answers.length) chosenVersions.value = new Map();
+}
+
+/** Keep what there is of an answer that is being written, in case that the page is closed. */
+export function saveProgress(chatId: string, answer: Answer): void {
+  const target = chatOf(chatId);
+  if (target) void store?.put(withAnswer(target, answer)).catch(noteStoreProblem);
+}
+
+function chatOf(chatId: string): Chat | undefined {
+  return chat.peek().id === chatId ? chat.peek() : unfinished.get(chatId);
+}
+
+function withAnswer(target: Chat, answer: Answer): Chat {
   const isKnown = target.answers.some(({ id }) => id === answer.id);
   const answers = isKnown
     ? target.answers.map((known) => (known.id === answer.id ? answer : known))
     : [...target.answers, answer];
-  const next = { ...target, title: target.title || titleOf(answer.question), answers };
-  if (open.id === chatId) chat.value = next;
-  else unfinished.set(chatId, next);
-  if (!isKnown) chosenVersions.value = new Map();
+  return { ...target, title: target.title || titleOf(answer.question), answers };
 }
 
 export function putVote(vote: Vote): void {
@@ -120,18 +136,19 @@ export function putVote(vote: Vote): void {
 }
 
 export function saveChat(chatId: string): void {
-  const open = chat.peek();
-  const target = open.id === chatId ? open : unfinished.get(chatId);
+  const target = chatOf(chatId);
   if (!target || !store) return;
-  if (open.id === chatId) remember(chatId);
+  if (chat.peek().id === chatId) remember(chatId);
   else if (target.answers.every(isOver)) unfinished.delete(chatId);
   const { id, title, createdAt, answers } = target;
   const others = listed.peek().filter((known) => known.id !== id);
   const about = { id, title, createdAt, answers: answers.length };
   listed.value = [about, ...others].sort((a, b) => b.createdAt - a.createdAt);
-  store.put(target).catch((error: unknown) => {
-    storeProblem.value = error instanceof Error ? error.message : String(error);
-  });
+  store.put(target).catch(noteStoreProblem);
+}
+
+function noteStoreProblem(error: unknown): void {
+  storeProblem.value = error instanceof Error ? error.message : String(error);
 }
 
 function titleOf(question: string): string {

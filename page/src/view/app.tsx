@@ -42,7 +42,12 @@ function CardAside() {
     <aside class="panel card-panel" data-region="card" tabIndex={-1} aria-label="Card">
       <header class="panel-head">
         <h2>Card</h2>
-        <button type="button" class="quiet square small" aria-label="Close the panel of the card" onClick={() => (isCardOpen.value = false)}>
+        <button
+          type="button"
+          class="quiet square small"
+          aria-label="Close the panel of the card"
+          onClick={() => (isCardOpen.value = false)}
+        >
           <Icon name="close" />
         </button>
       </header>

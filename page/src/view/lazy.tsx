@@ -18,7 +18,7 @@ function loadStyles(): Promise<void> {
 }
 
 /** A component that is loaded when it is first shown, by a function that imports it. */
-export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+export function lazy<P extends object>(load: () => Promise<ComponentType<P>>, isDialog = false): ComponentType<P> {
   let loaded: ComponentType<P> | null = null;
   return function Lazy(props: P) {
     const [part, setPart] = useState(() => loaded);
@@ -31,6 +31,7 @@ export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): C
       );
     }, []);
     if (problem) return <p role="alert">This part of the page could not be loaded. Reload the page.</p>;
-    return part ? h(part, props) : <p class="muted">One moment.</p>;
+    if (part) return h(part, props);
+    return isDialog ? null : <p class="muted">One moment.</p>;
   };
 }
