@@ -4,6 +4,7 @@ import { boundaries } from "../answer/boundaries.ts";
 import type { Chunk } from "../answer/chunks.ts";
 import { learnTokens } from "../answer/phase_words.ts";
 import { failed, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
+import { later } from "../answer/shift.ts";
 import { messagesOf, shownVersion, type Turn } from "../answer/turns.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
 import type { Question } from "../api/client.ts";
@@ -67,11 +68,13 @@ export function fuseAgain(source: Answer, plan: FusePlan): void {
   const order = (proposal: Proposal) =>
     source.proposals.findIndex((p) => p.layer === proposal.layer && p.place === proposal.place);
   const used = [...plan.keep, ...plan.askAgain].sort((a, b) => order(a) - order(b));
-  const unknown = { firstS: null, seconds: null, engineS: null, startedS: 0, cause: null, detail: null };
+  const unknown = { firstS: null, engineS: null, startedS: 0, cause: null, detail: null };
   const proposals = used.map((proposal, place): Proposal => {
     const isAsked = plan.askAgain.includes(proposal);
-    const fresh = isAsked ? ({ phase: "waits", text: "", tokens: null } as const) : { phase: "done" as const };
-    return { ...proposal, ...unknown, ...fresh, layer: 1, place };
+    // A proposal that is there took no time of the new answer.
+    const kept = { phase: "done", seconds: 0 } as const;
+    const fresh = { phase: "waits", seconds: null, text: "", tokens: null } as const;
+    return { ...proposal, ...unknown, ...(isAsked ? fresh : kept), layer: 1, place };
   });
   const answer = begin(source.model, source.question, { fusedFrom: source.id, proposals });
   run({ model: source.model, messages, aggregator: plan.aggregator }, answer);
@@ -96,6 +99,7 @@ function run(task: Task, first: Answer): void {
   let zeroMs = performance.now();
   let heardMs = zeroMs;
   let isBegun = false;
+  let beforeS = 0; // of asking members again, before the request itself
   const now = () => (performance.now() - zeroMs) / 1000;
 
   const change = (next: Answer) => {
@@ -110,9 +114,9 @@ function run(task: Task, first: Answer): void {
       // The start of the first stage that comes tells when the mixture began to work.
       if (isBegun || moa?.type !== "stage.started") continue;
       isBegun = true;
-      zeroMs = heardMs - moa.at_s * 1000;
+      zeroMs = heardMs - (moa.at_s + beforeS) * 1000;
     }
-    frames.add(chunks);
+    frames.add(beforeS > 0 ? chunks.map((chunk) => later(chunk, beforeS)) : chunks);
   };
 
   clockMs.value = zeroMs;
@@ -131,6 +135,7 @@ function run(task: Task, first: Answer): void {
   const work = async () => {
     try {
       const question = await withFreshProposals(task, answer, change, abort.signal, now);
+      if (first.proposals.some(({ phase }) => phase === "waits")) beforeS = now();
       await client.ask(question, abort.signal, hear);
       frames.flush();
       if (!isOver(answer.peek())) change({ ...answer.peek(), phase: "done", totalS: now() });
