@@ -11,12 +11,12 @@ import type { Question } from "../api/client.ts";
 import { asProblem, Problem } from "../api/problem.ts";
 import { announce } from "./announcements.ts";
 import { chat, chosenVersions, putAnswer, saveChat, saveProgress, turns } from "./chats.ts";
-import { Frames } from "./frames.ts";
+import { Batches } from "./batches.ts";
 import { newId } from "./ids.ts";
 import { chosenModel, client, noteProblem } from "./server.ts";
 
-/** Time between two savings of an answer that is being written. */
-const SAVE_MS = 5000;
+/** Time between two savings of an answer that is being written. It is also saved when the page is left. */
+const SAVE_MS = 15_000;
 /** Silence after which the page says so. The server gives a sign of life every few seconds. */
 const SILENT_MS = 30_000;
 
@@ -107,7 +107,7 @@ function run(task: Task, first: Answer): void {
     answer.value = next;
     announce(said);
   };
-  const frames = new Frames<Chunk>((chunks) => change(reduce(answer.peek(), chunks, now())));
+  const batches = new Batches<Chunk>((chunks) => change(reduce(answer.peek(), chunks, now())));
   const hear = (chunks: Chunk[]) => {
     heardMs = performance.now();
     for (const { moa } of chunks) {
@@ -116,12 +116,14 @@ function run(task: Task, first: Answer): void {
       isBegun = true;
       zeroMs = heardMs - (moa.at_s + beforeS) * 1000;
     }
-    frames.add(beforeS > 0 ? chunks.map((chunk) => later(chunk, beforeS)) : chunks);
+    batches.add(beforeS > 0 ? chunks.map((chunk) => later(chunk, beforeS)) : chunks);
   };
 
   clockMs.value = zeroMs;
   const ticking = setInterval(() => (clockMs.value = performance.now()), 500);
-  const saving = setInterval(() => saveProgress(chatId, answer.peek()), SAVE_MS);
+  const save = () => saveProgress(chatId, answer.peek());
+  const saving = setInterval(save, SAVE_MS);
+  document.addEventListener("visibilitychange", save);
   const chatId = chat.peek().id;
   putAnswer(chatId, first);
   running.value = {
@@ -137,15 +139,16 @@ function run(task: Task, first: Answer): void {
       const question = await withFreshProposals(task, answer, change, abort.signal, now);
       if (first.proposals.some(({ phase }) => phase === "waits")) beforeS = now();
       await client.ask(question, abort.signal, hear);
-      frames.flush();
+      batches.flush();
       if (!isOver(answer.peek())) change({ ...answer.peek(), phase: "done", totalS: now() });
     } catch (error) {
-      frames.flush();
+      batches.flush();
       change(abort.signal.aborted ? stopped(answer.peek(), now()) : refused(answer.peek(), asProblem(error), now()));
     } finally {
       learn(answer.peek());
       clearInterval(ticking);
       clearInterval(saving);
+      document.removeEventListener("visibilitychange", save);
       putAnswer(chatId, answer.peek());
       running.value = null;
       saveChat(chatId);
@@ -177,12 +180,12 @@ async function withFreshProposals(
   };
   const askOne = async ({ place, model }: Proposal) => {
     let direct = newAnswer({ id: "", model, question: "", askedAt: 0 });
-    const frames = new Frames<Chunk>((chunks) => {
+    const batches = new Batches<Chunk>((chunks) => {
       direct = reduce(direct, chunks, now());
       if (direct.text) set(place, { phase: "writes", text: direct.text, firstS: direct.stages[0]?.firstS ?? null });
     });
-    await client.ask({ model, messages: question.messages }, signal, (chunks) => frames.add(chunks));
-    frames.flush();
+    await client.ask({ model, messages: question.messages }, signal, (chunks) => batches.add(chunks));
+    batches.flush();
     if (direct.error) throw new Problem(direct.error.message, direct.error.code, null);
     set(place, { phase: "done", text: direct.text, seconds: now(), tokens: direct.completionTokens });
   };
