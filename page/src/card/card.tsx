@@ -68,7 +68,7 @@ function Cards({ state }: { state: ServerState }) {
 function Card({ card }: { card: CardState }) {
   const awake = card.members.filter((member) => member.state === "resident").length;
   return (
-    <section class="card" aria-label={cardTitle(card)}>
+    <div class="card">
       <h3>{cardTitle(card)}</h3>
       <p class="cards-muted">
         {card.total_bytes > 0 ? bytesInWords(card.total_bytes) : "The size of its memory is not known"}
@@ -86,7 +86,7 @@ function Card({ card }: { card: CardState }) {
           <Queue key={slot[0]!.slot} slot={slot} />
         ))}
       <Steps members={card.members} />
-    </section>
+    </div>
   );
 }
 

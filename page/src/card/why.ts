@@ -27,8 +27,9 @@ export function why(state: ServerState): Sentence[] {
   const sentences = state.cards.flatMap((card) =>
     slotsOf(card).flatMap((slot) => byLongestWait(slot).flatMap((member) => about(member, slot, card))),
   );
-  if (!sentences.some((sentence) => !sentence.bad)) sentences.unshift(nobodyWaits(state));
   const elsewhere = modelsElsewhere(state);
+  const someRun = state.cards.some((card) => card.members.length > 0);
+  if (!sentences.some((sentence) => !sentence.bad) && (someRun || elsewhere.length === 0)) sentences.unshift(nobodyWaits(state));
   if (elsewhere.length > 0) sentences.push(notHere(elsewhere));
   return sentences;
 }

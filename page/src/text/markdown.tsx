@@ -13,6 +13,9 @@ interface MarkdownProps {
   onWhole?: (element: HTMLElement) => void;
 }
 
+/** So many characters of a text are shown before the part that reads Markdown is there. */
+const SHOWN_BEFORE = 20_000;
+
 /**
  * The part that reads Markdown is large, and the page's first view has no text of a model: it is loaded behind the
  * first view. Until it is there, or if it cannot be loaded, texts are shown as they are.
@@ -43,7 +46,7 @@ export function Markdown({ text, growing, onWhole }: MarkdownProps) {
   useLayoutEffect(() => {
     const element = host.current!;
     if (part === null) {
-      element.textContent = text;
+      element.textContent = text.slice(0, SHOWN_BEFORE);
       void (loading ??= load()).then(() => setLoaded(part !== null));
       return;
     }

@@ -55,11 +55,20 @@ function axisEnd({ endS, limits, running }: DrawingProps): number {
   return Math.max(endS, 0.001, ...graces.map((mark) => mark.atS));
 }
 
+/**
+ * Marks in the order of their rows, from the top. The words of early marks stand to the right of their lines, those of
+ * late marks to the left, and in this order few lines run through the words of others.
+ */
+function inRows(limits: Mark[], isLate: (mark: Mark) => boolean): Mark[] {
+  return [...limits.filter((mark) => !isLate(mark)), ...limits.filter(isLate).reverse()];
+}
+
 function Drawing(props: DrawingProps) {
   const { id, rows, limits } = props;
   const lengthS = axisEnd(props);
   const across = (atS: number): string => `${((Math.min(atS, lengthS) / lengthS) * 100).toFixed(3)}%`;
-  const drawn = limits.filter((mark) => mark.atS <= lengthS);
+  const isLate = (mark: Mark): boolean => mark.atS > lengthS / 2;
+  const drawn = inRows(limits.filter((mark) => mark.atS <= lengthS), isLate);
   const top = drawn.length * MARK_ROW + 4;
   const bottom = top + rows.length * ROW;
   return (
@@ -75,25 +84,46 @@ function Drawing(props: DrawingProps) {
         <Tick key={at} at={at} x={across(at)} top={top} bottom={bottom} share={at / lengthS} />
       ))}
       {rows.map((row, n) => (
-        <g key={`${row.title} ${n}`}>
-          <RowLabel row={row} y={top + n * ROW + 18} />
-          {row.spans.map((span) => (
-            <rect
-              key={span.doing}
-              class="waterfall-bar"
-              x={across(span.from)}
-              y={top + n * ROW + 24}
-              width={`${(((Math.min(span.to, lengthS) - Math.min(span.from, lengthS)) / lengthS) * 100).toFixed(3)}%`}
-              height={BAR}
-              fill={patternOf(id, span.doing)}
-            />
-          ))}
-        </g>
+        <Bars key={`${row.title} ${n}`} id={id} row={row} y={top + n * ROW + 24} lengthS={lengthS} />
       ))}
       {drawn.map((mark, n) => (
-        <MarkLine key={mark.words} mark={mark} x={across(mark.atS)} y={n * MARK_ROW + 13} bottom={bottom} late={mark.atS > lengthS / 2} />
+        <line key={mark.words} class={`waterfall-mark waterfall-${mark.kind}`} x1={across(mark.atS)} x2={across(mark.atS)} y1={n * MARK_ROW + 4} y2={bottom} />
+      ))}
+      {rows.map((row, n) => (
+        <RowLabel key={`${row.title} ${n}`} row={row} y={top + n * ROW + 18} />
+      ))}
+      {drawn.map((mark, n) => (
+        <text key={mark.words} x={across(mark.atS)} y={n * MARK_ROW + 13} dx={isLate(mark) ? -5 : 5} text-anchor={isLate(mark) ? "end" : "start"}>
+          {mark.words}
+        </text>
       ))}
     </svg>
+  );
+}
+
+interface BarsProps {
+  id: string;
+  row: Call;
+  y: number;
+  lengthS: number;
+}
+
+function Bars({ id, row, y, lengthS }: BarsProps) {
+  const share = (atS: number): number => (Math.min(atS, lengthS) / lengthS) * 100;
+  return (
+    <g>
+      {row.spans.map(({ doing, from, to }) => (
+        <rect
+          key={doing}
+          class="waterfall-bar"
+          x={`${share(from).toFixed(3)}%`}
+          y={y}
+          width={`${(share(to) - share(from)).toFixed(3)}%`}
+          height={BAR}
+          fill={patternOf(id, doing)}
+        />
+      ))}
+    </g>
   );
 }
 
@@ -122,25 +152,6 @@ function Tick({ at, x, top, bottom, share }: TickProps) {
       <line x1={x} x2={x} y1={top} y2={bottom} />
       <text x={x} y={bottom + 16} text-anchor={anchor}>
         {`${at} s`}
-      </text>
-    </g>
-  );
-}
-
-interface MarkLineProps {
-  mark: Mark;
-  x: string;
-  y: number;
-  bottom: number;
-  late: boolean;
-}
-
-function MarkLine({ mark, x, y, bottom, late }: MarkLineProps) {
-  return (
-    <g class={`waterfall-mark waterfall-${mark.kind}`}>
-      <line x1={x} x2={x} y1={y + 4} y2={bottom} />
-      <text x={x} y={y} text-anchor={late ? "end" : "start"}>
-        {mark.words}
       </text>
     </g>
   );
