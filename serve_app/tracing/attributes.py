@@ -60,13 +60,7 @@ def of_request(asked: Asked) -> Attributes:
 
 def of_stage(started: StageStarted) -> Attributes:
     """The attributes of the span of a stage."""
-    return ours(
-        {
-            "stage": started.stage,
-            "models": list(started.models),
-            "references": len(started.references),
-        }
-    )
+    return ours({"references": len(started.references)})
 
 
 def shown_model(name: str, recipe: Recipe) -> str:

@@ -72,7 +72,8 @@ class CallSpan:
         span: the span, which has begun.
         clock: gives the time in nanoseconds since 1970.
         ends: learns how the call ends.
-        streamed: whether the answer comes in deltas.
+        streamed: whether the answer comes in deltas. The first one comes without delay, even if the
+            others may be held back for a moment.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class TracedModels:
         self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
         """See `Models`."""
-        call = self._calls.begin_call(model, sampling, streamed=streamed)
+        call = self._calls.begin_call(model, sampling, streamed=True)
         stream = self._carrying(call).stream(model, messages, sampling, streamed)
         try:
             async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
