@@ -138,8 +138,10 @@ class CallSpan:
         written = sum(delta.completion_tokens for delta in self._last)
         if read or written:
             said |= {"gen_ai.usage.input_tokens": read, "gen_ai.usage.output_tokens": written}
+        if cached := sum(delta.cached_tokens for delta in self._last):
+            said["gen_ai.usage.cache_read.input_tokens"] = cached
         if engine_s := sum(delta.engine_s for delta in self._last):
-            said |= ours({"engine_s": engine_s})
+            said |= ours({"engine_s": engine_s, "queue_s": sum(d.queue_s for d in self._last)})
         self.span.set_attributes(said)
 
 

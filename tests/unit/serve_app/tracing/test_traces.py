@@ -44,7 +44,8 @@ def degraded(model: str, attempt: int) -> Sequence[Step]:
         case "two", 1:
             return [0.4, EngineUnavailable("lostword promptword", model="two")]
         case "two", _:
-            return [0.6, "secondword", Delta(engine_s=0.25)]
+            waited = Delta(engine_s=0.25, queue_s=0.125, prompt_tokens=30, cached_tokens=20)
+            return [0.6, "secondword", waited]
         case "slow", _:
             return [0.1, "slowword", None]
         case "writer", _:
@@ -190,7 +191,8 @@ async def test_a_call_has_the_attributes_of_the_conventions(serve: Serve) -> Non
         "server.port": 8123,
     }
     _, again = (s for s in spans if s.name == "chat two")
-    assert ours(again) == {"engine_s": 0.25}
+    assert ours(again) == {"engine_s": 0.25, "queue_s": 0.125}
+    assert again.attributes["gen_ai.usage.cache_read.input_tokens"] == 20
     # A model on a server that samples by its own defaults says nothing of its temperature.
     assert "gen_ai.request.temperature" not in again.attributes
     assert again.attributes["gen_ai.request.max_tokens"] == 64
