@@ -6,14 +6,20 @@ from collections.abc import Iterable, Sequence
 
 from fastapi import Request
 from fastapi.responses import Response
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from configs.access import Access
 from configs.errors import Forbidden
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY
 from serve_app.metrics.server_metrics import ServerMetrics
+
+OPENMETRICS = "application/openmetrics-text"
+"""The media type of OpenMetrics, which Prometheus prefers."""
+OPENMETRICS_VERSION = "1.0.0"
 
 
 class MetricsEndpoint:
@@ -58,6 +64,12 @@ class _Collected:
 
 def _written(families: Sequence[Metric], accept: str, is_zipped: bool) -> tuple[bytes, str]:
     """The body of the response, and its content type."""
-    write, kind = choose_encoder(accept)
-    body = write(_Collected(families))
+    collected = _Collected(families)
+    if OPENMETRICS in accept:
+        # Unescaped: every name here is a plain one, and the writer of prometheus_client 0.26 would turn
+        # the colon of vLLM's names into an underscore.
+        body = openmetrics.generate_latest(collected, openmetrics.ALLOWUTF8, OPENMETRICS_VERSION)
+        kind = f"{OPENMETRICS}; version={OPENMETRICS_VERSION}; charset=utf-8"
+    else:
+        body, kind = generate_latest(collected), CONTENT_TYPE_PLAIN_0_0_4
     return (gzip.compress(body, 1) if is_zipped else body), kind

@@ -79,8 +79,8 @@ def served(folder: Path) -> Iterator[Server]:
     entries: dict[str, Any] = dict(zip(keys, hashes, strict=True))
     entries["tight"] = {"key": entries["tight"], "requests_per_minute": 2}
     (folder / "keys.yaml").write_text(yaml.safe_dump(entries))
-    port = free_port()
     ray_runtime.connect(None, verbose=False)
+    port = free_port()  # not before: Ray's processes take free ports too
     try:
         arguments = BuildArgs(
             recipe=recipe(folder / "keys.yaml"),
