@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -68,7 +68,8 @@ def _written(families: Sequence[Metric], accept: str, is_zipped: bool) -> tuple[
     if OPENMETRICS in accept:
         # Unescaped: every name here is a plain one, and the writer of prometheus_client 0.26 would turn
         # the colon of vLLM's names into an underscore.
-        body = openmetrics.generate_latest(collected, openmetrics.ALLOWUTF8, OPENMETRICS_VERSION)
+        write: Callable[..., bytes] = openmetrics.generate_latest
+        body = write(collected, openmetrics.ALLOWUTF8, OPENMETRICS_VERSION)
         kind = f"{OPENMETRICS}; version={OPENMETRICS_VERSION}; charset=utf-8"
     else:
         body, kind = generate_latest(collected), CONTENT_TYPE_PLAIN_0_0_4

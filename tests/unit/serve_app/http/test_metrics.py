@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,7 +352,7 @@ async def test_many_scrapes_cost_the_keepers_one_question_in_a_second() -> None:
 
 async def test_while_a_new_plan_takes_a_card_over_the_keeper_at_work_counts() -> None:
     cluster = Cluster()
-    waiting = CardReport(*[getattr(CARD, f) for f in ("node", "gpus", "name", "total_bytes")], ())
+    waiting = replace(CARD, members=())
     cluster.cards = {KEEPER: CARD, KEEPER.replace(":aa", ":bb"): waiting}
     async with client(recipe(), Puppets(), metrics=cluster.metrics()) as http:
         text = await scraped(http)
@@ -392,7 +393,8 @@ async def test_openmetrics_is_given_if_asked_for_with_the_same_names() -> None:
         accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
         answer = await http.get("/metrics", headers={"accept": accept})
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    families = list(openmetrics_families(answer.text))
+    read: Callable[[str], Any] = openmetrics_families
+    families = list(read(answer.text))
     found = {sample.name for family in families for sample in family.samples}
     assert found == {name for name, _ in samples(text)}
     assert any(name.startswith("vllm:") for name in found)
@@ -540,7 +542,7 @@ def test_the_board_has_its_rows_and_panels_as_grafana_wants_them() -> None:
         assert panel["description"]
         assert panel["datasource"]["uid"] == "${datasource}"
         assert all(target["expr"] and target["legendFormat"] for target in panel["targets"])
-    taken = set()
+    taken = set[tuple[int, int]]()
     for panel in BOARD["panels"]:
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
