@@ -44,7 +44,7 @@ class MetricsEndpoint:
         is_zipped = "gzip" in http.headers.get("accept-encoding", "")
         # In a thread: it takes tens of milliseconds, and streams would stand still meanwhile.
         body, kind = await asyncio.to_thread(
-            _written, families, http.headers.get("accept", ""), is_zipped
+            written, families, http.headers.get("accept", ""), is_zipped
         )
         headers = {"content-type": kind, "vary": "accept, accept-encoding"}
         if is_zipped:
@@ -62,7 +62,7 @@ class _Collected:
         return self._families
 
 
-def _written(families: Sequence[Metric], accept: str, is_zipped: bool) -> tuple[bytes, str]:
+def written(families: Sequence[Metric], accept: str, is_zipped: bool) -> tuple[bytes, str]:
     """The body of the response, and its content type."""
     collected = _Collected(families)
     if OPENMETRICS in accept:

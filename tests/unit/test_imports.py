@@ -2,10 +2,10 @@
 
     cli -> jobs -> serve_app -> actors -> cluster -> configs
 
-Inside `serve_app`: Serve graph -> http -> access -> metrics -> mixture. Inside `actors`: replica -> calls ->
-keeper -> engines -> text -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which
-knows nobody. Heavy libraries stay in the few modules that may import them. The rules are checked on the
-source text, so imports inside functions count as well.
+Inside `serve_app`: Serve graph -> http -> access -> metrics -> mixture. Inside `actors`: replica ->
+calls -> keeper -> engines -> text -> weights. Inside `cluster`: runtime -> plan -> cards, and
+residency, which knows nobody. Heavy libraries stay in the few modules that may import them. The rules
+are checked on the source text, so imports inside functions count as well.
 """
 
 import ast
