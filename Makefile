@@ -9,7 +9,7 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check unit ray clients test-clients test-tools test-metrics e2e test-slow docs vllm test-vllm vllm-planning clean
+.PHONY: help serve test check page unit ray clients test-clients test-tools test-metrics test-open-webui e2e test-slow docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -17,12 +17,19 @@ help:  ## Show this list.
 serve: .venv/core  ## Fetch the weights and serve (CONFIG=recipe, PORT=number).
 	@$(BIN)/slimmoa serve $(CONFIG) --port $(PORT)
 
-test: check unit ray clients e2e  ## Everything: style, types, and all tests on real weights.
+test: check page unit ray clients e2e  ## Everything: style, types, and all tests on real weights.
 
 check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --num-workers 2
+
+page:  ## The page: types, tests, and that serve_app/page/ is what its sources build (needs node 20).
+	@command -v npm > /dev/null || { echo "make page needs node 20 or newer, with npm"; exit 1; }
+	@cd page && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@cd page && npm run --silent check && npm test --silent && npm run --silent build
+	@git add --intent-to-add serve_app/page
+	git diff --exit-code --stat serve_app/page
 
 unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error -n 2
@@ -44,6 +51,9 @@ test-tools: .venv/dev  ## Evaluation tools of others (lm-eval, alpaca_eval, guid
 
 test-metrics: .venv/dev  ## A real Prometheus (Debian's) scrapes a real server under load; not in `test` (a minute).
 	$(BIN)/pytest tests/tools/test_prometheus.py
+
+test-open-webui: .venv/dev  ## A real Open WebUI in a real browser against tiny_cpu (3 minutes, 3 GB the first time); not in `test`.
+	$(BIN)/pytest tests/open_webui
 
 e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	@# Engines alone first, before Ray takes its share of the cores.

@@ -101,12 +101,14 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
             failure = _to_request_error(error, model)
         yield Missing(0, model, failure.code, failure.message)  # 4
     assert task.best is not None
-    text, reason = await stand_in(task.best, task.sampling, task.deadline, models)  # 6
+    best = task.best  # 6
+    counter = best.model if best.model in task.recipe.names else task.models[-1]
+    text, reason = await stand_in(best, task.sampling, task.deadline, models, counter)
     yield AnswerDelta(Delta(text=text))
-    written, most = task.best.call.completion_tokens, task.sampling.max_tokens
+    written, most = best.call.completion_tokens, task.sampling.max_tokens
     tokens = written if most is None else min(written, most)
     unheld = not_held(task.sampling, text, None)
-    yield Answered(task.best.model, reason, fallback="reference", tokens=tokens, unheld=unheld)
+    yield Answered(best.model, reason, fallback="reference", tokens=tokens, unheld=unheld)
 
 
 def _to_request_error(error: Exception, model: str) -> RequestError:

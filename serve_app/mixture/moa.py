@@ -40,12 +40,15 @@ async def answer(
     seed: int | None = None,
     streamed: bool = True,
     stream_proposals: bool = True,
+    in_pieces: bool = False,
+    given: Sequence[ProposalDone] = (),
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
 
     1. The conversation must fit into the aggregator's context. Otherwise the request fails before any
        model works on it.
-    2. The layers run one after another. Each layer ends in one of three ways:
+    2. The layers run one after another, unless proposals are given. Each layer ends in one of three
+       ways:
        a. The layer meets the quorum: its proposals are the references of the next stage.
        b. The first layer misses the quorum: the request fails.
        c. A later layer misses the quorum: its proposals are dropped (`ProposalDropped`, even where
@@ -70,6 +73,10 @@ async def answer(
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
         stream_proposals: whether there are `ProposalDelta` events.
+        in_pieces: whether a `ProposalDelta` may have the text of about 0.1 s, which costs less.
+        given: proposals that the aggregator reads instead of those of the last layer. If there are any,
+            no layer runs. With the seed of an earlier answer and all of its last proposals, the
+            aggregator gets the same prompt again.
 
     Raises:
         RequestError: ContextTooLong in step 1; QuorumNotMet, DeadlineExceeded, Overloaded or
@@ -81,10 +88,10 @@ async def answer(
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
     summary = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
-    await _check_fits(messages, recipe, models, sampling)  # 1
+    await _check_fits(messages, recipe, models, sampling, len(given) or recipe.samples[-1])  # 1
     yield Started(summary.seed)
-    references: list[ProposalDone] = []
-    for number, layer in enumerate(recipe.layers, 1):  # 2
+    references = list(given)
+    for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
         read = _shuffled(references, summary.seed, number)
         task = LayerTask(
             recipe=recipe,
@@ -94,6 +101,7 @@ async def answer(
             references=[proposal.text for proposal in read],
             deadline=deadline,
             stream_proposals=stream_proposals,
+            in_pieces=in_pieces,
         )
         result = _LayerResult()
         names = [sample.model for sample in task.samples]
@@ -131,6 +139,7 @@ async def direct(
     model: str,
     sampling: Sampling,
     *,
+    fallbacks: Sequence[str] = (),
     streamed: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
@@ -141,6 +150,7 @@ async def direct(
         models: the models of the recipe.
         model: name of the model that answers.
         sampling: how the model samples.
+        fallbacks: names of models that take over, in this order, when the model before fails.
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
 
@@ -153,7 +163,7 @@ async def direct(
         recipe=recipe,
         role="direct",
         messages=messages,
-        models=(model,),
+        models=(model, *fallbacks),
         references=(),
         best=None,
         sampling=sampling,
@@ -195,14 +205,17 @@ class _LayerResult:
 
 
 async def _check_fits(
-    messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling
+    messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling, count: int
 ) -> None:
     """Check that the aggregator can hold the conversation and as many references as it may get.
+
+    Args:
+        count: the number of references.
 
     Raises:
         ContextTooLong: the aggregator cannot.
     """
-    references = [""] * recipe.samples[-1]
+    references = [""] * count
     task = PromptTask(
         recipe,
         recipe.aggregator.model,
