@@ -184,9 +184,9 @@ class Recipe(Strict):
     chat clients show them in a fold. A request may say otherwise (`moa.proposals`)."""
     routes: Many[Route] | None = None
     """Which requests one model answers in place of the mixture; the first route that takes a request
-    counts. By default the aggregator's model answers the short tasks that chat clients give by
-    themselves, such as titles. An empty list leaves everything with the mixture. A request may say so
-    too (`moa.routes`)."""
+    counts. By default the aggregator's model answers all helper tasks: short tasks that chat clients
+    give by themselves, such as titles. An empty list leaves everything with the mixture. A request may
+    say so too (`moa.routes`)."""
     access: Access = Access()
     """Who may use the endpoint, and how much each API key may ask for."""
 

@@ -2,7 +2,8 @@
 
 No client says in a request what the request is for: Open WebUI knows it as `metadata.task`, and takes
 `metadata` out before it sends a request. So its prompts are all there is to know them by. They come
-from the clients' source code, as of November 2026, with older versions where their words differ.
+from the clients' source code, or from copies of it in public repositories, as of November 2026, with
+older versions where their words differ.
 
 A prompt is known by how it begins, and only where a client puts it. A person who writes a question does
 not begin it in these words, and whoever does asks for that very task.
@@ -61,10 +62,7 @@ KNOWN: Mapping[Place, Mapping[str, Mapping[str, HelperTask]]] = {
             "### task: you are an autocompletion system. continue the text in `<text>`": "autocomplete",
             "your task is to reflect the speaker's likely facial expression through a fitting": "emoji",
             "create a concise, 3-5 word title with an emoji": "title",
-        },
-        "Open WebUI or Page Assist": {
             "create a concise, 3-5 word phrase as a header for the following query": "title",
-            "create a concise, 3-5 word phrase as a header for the previous query": "title",
         },
         "LibreChat": {
             "provide a concise, 5-word-or-less title for the conversation": "title",

@@ -62,7 +62,7 @@ class ChatResponse:
 
         No events stand for a while without any event and become a sign of life: a comment and a chunk
         without text, as one event (`sse.py` says why). The empty text is of the kind that came last,
-        because clients end their fold of reasoning at a text (LobeHub also at an empty one).
+        because clients end their fold of reasoning at a text, and an empty one is a text for LobeHub.
         """
         if len(batch) == 1:
             return self._event(batch[0])

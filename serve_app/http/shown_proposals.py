@@ -27,6 +27,9 @@ from serve_app.mixture.events import (
     StageStarted,
 )
 
+RULE = "\n\n---\n\n"
+"""A line between two proposals, because headings within a proposal may be larger than the one over
+it."""
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
 """A line that begins or ends a block of code in Markdown (CommonMark 4.5)."""
 
@@ -105,9 +108,9 @@ class ShownProposals:
         return f"**{words}**\n\n"
 
     def _open(self, heading: str) -> str:
-        gap = "\n\n" if self._began else ""
+        rule = RULE if self._began else ""
         self._began = True
-        return gap + heading
+        return rule + heading
 
     def _grow(self, place: int, text: str) -> str:
         proposal = self._waiting.get(place)

@@ -27,7 +27,7 @@ await tab.evaluate(() => {
   const noted = window.noted = {};
   new MutationObserver(() => {
     const message = [...document.querySelectorAll("#response-content-container")].at(-1);
-    const head = [...(message?.querySelectorAll("button") ?? [])].find((button) => /^\s*Think/.test(button.textContent));
+    const head = [...(message?.querySelectorAll("button") ?? [])].find((button) => button.textContent.includes("Thinking..."));
     if (head && !noted.fold_at) { noted.fold_at = Date.now() / 1000; head.click(); }
     if (noted.proposals_at) return;
     const inside = message?.querySelector("blockquote")?.textContent;

@@ -54,6 +54,8 @@ class Asked:
     ended: float = 0.0
     first_reasoning: float = 0.0
     first_text: float = 0.0
+    headings: list[float] = field(default_factory=list)
+    """When each proposal's heading came; the second one comes when the first proposal has ended."""
     moa: dict[str, Any] = field(default_factory=dict)
 
     def take(self, message: dict[str, Any]) -> None:
@@ -62,6 +64,7 @@ class Asked:
             said = choice.get("delta") or choice.get("message") or {}
             if said.get("reasoning_content"):
                 self.first_reasoning = self.first_reasoning or time.time()
+                self.headings += [time.time()] * said["reasoning_content"].count("(proposal ")
             if said.get("content"):
                 self.first_text = self.first_text or time.time()
 
@@ -174,12 +177,13 @@ async def test_a_person_reads_the_proposals_in_the_fold_and_then_the_answer(
         "first reasoning on the wire": reasoning - began,
         "fold seen, after that": seen["fold_at"] - reasoning,
         "proposals read, after that": seen["proposals_at"] - reasoning,
+        "end of the first proposal on the wire": answer.headings[1] - began,
         "answer's first text on the wire": answer.first_text - began,
         "answer seen, after that": seen["answer_at"] - answer.first_text,
         "answer whole": answer.ended - began,
         "looks at which the fold had grown": len(seen["grown"]),
         "title": seen.get("title"),
-        "short tasks": {
+        "helper tasks": {
             task.moa["routed"]["task"]: {"began": task.began - began, "took": task.ended - task.began}
             for task in tasks
         },

@@ -4,6 +4,7 @@ import type { Answer } from "../answer/types.ts";
 import { announcement } from "../model/announcements.ts";
 import { retryRefused } from "../model/asking.ts";
 import { chat, chosenVersions, putVote, turns } from "../model/chats.ts";
+import { setKey } from "../model/key.ts";
 import { keyWanted, loadModels, state, stateProblem } from "../model/server.ts";
 import { ChatList } from "./chat_list.tsx";
 import { Composer, COMPOSER } from "./composer.tsx";
@@ -64,7 +65,7 @@ function OpenDialog() {
     document.getElementById(COMPOSER)?.focus();
   };
   if (keyWanted.value !== null || open?.name === "key") {
-    return <KeyDialog wanted={keyWanted.value} onClose={close} onKey={() => void useKey(close)} />;
+    return <KeyDialog wanted={keyWanted.value} onClose={close} onKey={(...chosen) => void useKey(close, ...chosen)} />;
   }
   if (open?.name === "help") return <HelpDialog onClose={close} />;
   if (open?.name === "export") return <ExportDialog onClose={close} />;
@@ -78,8 +79,9 @@ function OpenDialog() {
   );
 }
 
-async function useKey(close: () => void): Promise<void> {
+async function useKey(close: () => void, typed: string, stays: boolean): Promise<void> {
   close();
+  setKey(typed, stays);
   await loadModels();
   if (keyWanted.peek() === null) retryRefused();
 }

@@ -15,7 +15,7 @@ from configs.schema import Recipe, Sampling
 from serve_app.http.api import create_api
 from serve_app.http.request import parse
 from serve_app.http.response import ChatResponse
-from serve_app.http.shown_proposals import ShownProposals, open_block_end
+from serve_app.http.shown_proposals import RULE, ShownProposals, open_block_end
 from serve_app.mixture.events import (
     AnswerDelta,
     Call,
@@ -65,7 +65,7 @@ def test_the_first_with_text_grows_and_the_others_follow_whole() -> None:
     assert shown.ends(1, "B b") == ""
     assert shown.says(2, "C ") == ""
     assert shown.ends(0, "A a") == (
-        "\n\n**two (proposal 2 of 3)**\n\nB b\n\n**three (proposal 3 of 3)**\n\nC "
+        "\n\n---\n\n**two (proposal 2 of 3)**\n\nB b\n\n---\n\n**three (proposal 3 of 3)**\n\nC "
     )
     assert shown.says(2, "c") == "c"
     assert shown.ends(2, "C c") == ""
@@ -90,7 +90,7 @@ def test_a_block_of_code_is_closed_behind_the_proposal(text: str, end: str) -> N
     shown = Shown()
     shown.says(0, text)
     shown.ends(1, "other")
-    assert shown.ends(0, text) == f"{end}\n\n**two (proposal 2 of 2)**\n\nother"
+    assert shown.ends(0, text) == f"{end}\n\n---\n\n**two (proposal 2 of 2)**\n\nother"
 
 
 async def test_proposals_come_in_the_pieces_of_answers_that_nobody_watches() -> None:
@@ -146,9 +146,9 @@ def test_what_is_left_out_is_named_where_its_turn_comes() -> None:
     shown.drops(0, Missing(1, "one", "engine_error", "it broke"))
     assert shown.drops(1) == (
         "\n\n*left out: late: was not done when the layer's time was up*"
-        "\n\n**one (proposal 1 of 3)**\n\n*left out: engine_error: it broke*"
+        "\n\n---\n\n**one (proposal 1 of 3)**\n\n*left out: engine_error: it broke*"
     )
-    assert shown.ends(2, "c") == "\n\n**three (proposal 3 of 3)**\n\nc"
+    assert shown.ends(2, "c") == "\n\n---\n\n**three (proposal 3 of 3)**\n\nc"
     again = Missing(1, "three", "quorum_not_met", "1 of 2 proposals came")
     assert shown.drops(2, again) == "\n\n*left out: quorum_not_met: 1 of 2 proposals came*"
 
@@ -175,9 +175,9 @@ def test_layers_and_the_writers_own_thoughts_are_told_apart() -> None:
     shown = Shown("one", layers=2)
     shown.ends(0, "a")
     shown.see(StageStarted("layer 2", ("two",), (), 1.0))
-    assert shown.ends(0, "b") == "\n\n**two (layer 2, proposal 1 of 1)**\n\nb"
+    assert shown.ends(0, "b") == "\n\n---\n\n**two (layer 2, proposal 1 of 1)**\n\nb"
     shown.see(StageStarted("aggregator", ("writer", "other"), (), 2.0))
-    assert shown.see(AnswerDelta(Delta(reasoning="hm"))) == "\n\n**writer thinks**\n\n"
+    assert shown.see(AnswerDelta(Delta(reasoning="hm"))) == "\n\n---\n\n**writer thinks**\n\n"
     assert shown.see(AnswerDelta(Delta(reasoning="hm")), AnswerDelta(Delta(text="x"))) == ""
 
 
@@ -228,7 +228,7 @@ async def test_a_stream_has_the_proposals_as_reasoning_before_the_answer(
     await puppets.answer("writer")
     found = await chunks(exchange)
     assert found[0] == {
-        "reasoning_content": "\n\n**two (proposal 2 of 2)**\n\n*left out: engine_error: it broke*"
+        "reasoning_content": f"{RULE}**two (proposal 2 of 2)**\n\n*left out: engine_error: it broke*"
     }
     assert all("reasoning_content" not in delta for delta in found[1:])
     assert "".join(delta.get("content", "") for delta in found)

@@ -163,7 +163,7 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
 
 @pytest.mark.virtual_time
 async def test_a_call_has_the_attributes_of_the_conventions(serve: Serve) -> None:
-    traced, _ = await ask_degraded(serve, stream=True)
+    traced, _ = await ask_degraded(serve, stream=True, moa={"events": True})
     spans = traced.spans()
     asked = {call.model: call for call in traced.models.asked}
     one = gen_ai(named(spans, "chat one"))
