@@ -73,7 +73,7 @@ WHAT_TO_DO = {
     "request_timeout": "Send the body faster, or raise `limits.read_timeout_s`.",
     "request_too_large": "Send a smaller body, or raise `limits.max_body_bytes`.",
     "invalid_api_key": "Send one valid key.",
-    "permission_denied": "Ask from the same machine, or have the operator add keys or `access.open`.",
+    "permission_denied": "Do what the message says: ask from the same machine, or with a key that may.",
     "model_not_found": "Take a name from `/v1/models`.",
     "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
     "rate_limit_exceeded": "Wait for `Retry-After` seconds and send the same request again.",

@@ -44,7 +44,8 @@ def degraded(model: str, attempt: int) -> Sequence[Step]:
         case "two", 1:
             return [0.4, EngineUnavailable("lostword promptword", model="two")]
         case "two", _:
-            return [0.6, "secondword", Delta(engine_s=0.25)]
+            waited = Delta(engine_s=0.25, queue_s=0.125, prompt_tokens=30, cached_tokens=20)
+            return [0.6, "secondword", waited]
         case "slow", _:
             return [0.1, "slowword", None]
         case "writer", _:
@@ -120,12 +121,10 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
         "degraded": True,
         "answered_by": "spare",
         "fallback": "aggregator",
-        "cut": False,
         "finish_reason": "stop",
         "seed": 11,
         "missing": 2,
         "retried": 1,
-        "trimmed": 0,
         "calls": 3,
         "input_tokens": sum(s.attributes.get("gen_ai.usage.input_tokens", 0) for s in spans),
         "output_tokens": 3,
@@ -135,12 +134,8 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
         "gen_ai.agent.name": "mix",
         "gen_ai.workflow.name": "mix",
     }
-    assert ours(layer) == {"stage": "layer 1", "models": ["one", "two", "slow"], "references": 0}
-    assert ours(aggregator) == {
-        "stage": "aggregator",
-        "models": ["writer", "spare"],
-        "references": 2,
-    }
+    assert ours(layer) == {"references": 0}
+    assert ours(aggregator) == {"references": 2}
     assert layer.events == [
         ("slimmoa.retried", {"slimmoa.model": "two"}),
         (
@@ -163,7 +158,7 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
 
 @pytest.mark.virtual_time
 async def test_a_call_has_the_attributes_of_the_conventions(serve: Serve) -> None:
-    traced, _ = await ask_degraded(serve, stream=True, moa={"events": True})
+    traced, _ = await ask_degraded(serve, stream=True)
     spans = traced.spans()
     asked = {call.model: call for call in traced.models.asked}
     one = gen_ai(named(spans, "chat one"))
@@ -196,7 +191,8 @@ async def test_a_call_has_the_attributes_of_the_conventions(serve: Serve) -> Non
         "server.port": 8123,
     }
     _, again = (s for s in spans if s.name == "chat two")
-    assert ours(again) == {"engine_s": 0.25}
+    assert ours(again) == {"engine_s": 0.25, "queue_s": 0.125}
+    assert again.attributes["gen_ai.usage.cache_read.input_tokens"] == 20
     # A model on a server that samples by its own defaults says nothing of its temperature.
     assert "gen_ai.request.temperature" not in again.attributes
     assert again.attributes["gen_ai.request.max_tokens"] == 64
