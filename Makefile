@@ -9,11 +9,7 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-<<<<<<< .merge_file_NZI6b3
-.PHONY: help serve test check page unit ray clients test-clients test-tools test-open-webui e2e test-slow docs vllm test-vllm vllm-planning clean
-=======
-.PHONY: help serve test check page unit ray clients test-clients test-tools e2e test-slow test-page-speed screenshots docs vllm test-vllm vllm-planning clean
->>>>>>> .merge_file_xwxtIK
+.PHONY: help serve test check page unit ray clients test-clients test-tools test-metrics test-open-webui e2e test-slow test-page-speed screenshots docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,9 +27,7 @@ check: .venv/dev  ## Style, complexity and types.
 page:  ## The page: types, tests, and that serve_app/page/ is what its sources build (needs node 20).
 	@command -v npm > /dev/null || { echo "make page needs node 20 or newer, with npm"; exit 1; }
 	@cd page && npm ci --no-audit --no-fund --ignore-scripts --silent
-	@cd page && npm run --silent check && npm test --silent && npm run --silent build
-	git diff --exit-code --stat serve_app/page
-	@test -z "$$(git ls-files --others serve_app/page)" || { echo "commit the new files in serve_app/page"; exit 1; }
+	@cd page && npm run --silent check && npm test --silent && npm run --silent compare
 
 unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error -n 2
@@ -51,7 +45,10 @@ test-clients: .venv/dev  ## All clients of docs/clients.md against a real server
 	$(BIN)/pytest tests/clients
 
 test-tools: .venv/dev  ## Evaluation tools of others (lm-eval, alpaca_eval, guidellm) against a real server; not in `test`.
-	$(BIN)/pytest tests/tools
+	$(BIN)/pytest tests/tools --ignore tests/tools/test_prometheus.py
+
+test-metrics: .venv/dev  ## A real Prometheus (Debian's) scrapes a real server under load; not in `test` (a minute).
+	$(BIN)/pytest tests/tools/test_prometheus.py
 
 test-open-webui: .venv/dev  ## A real Open WebUI in a real browser against tiny_cpu (3 minutes, 3 GB the first time); not in `test`.
 	$(BIN)/pytest tests/open_webui
