@@ -24,6 +24,8 @@ from actors.private_folder import PrivateFolder
 from actors.replica import Replica
 from cluster import ray_runtime
 from cluster.cards.detect import visible_gpus
+from cluster.logs.line import Shape
+from cluster.logs.setup import log_name, log_to
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
@@ -32,7 +34,9 @@ from serve_app.deployment_names import INGRESS
 from serve_app.follow_load import CALLS
 from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
+from serve_app.log_lines import LogLines
 from serve_app.metrics.server_metrics import ServerMetrics
+from serve_app.observe import Observer
 from serve_app.replica_models import Notice, ReplicaModels
 from serve_app.replica_watch import watch_models
 from serve_app.tracing.start import start_tracing
@@ -63,7 +67,9 @@ class ModelReplica(Replica):
         *,
         across_nodes: bool,
         drain_s: float,
+        log: Shape = "text",
     ) -> None:
+        _log_to(f"model:{name}", log)
         context, assignment = ray.get_runtime_context(), None
         node = context.get_node_id()
         await _fetch_weights(name, model)
@@ -107,6 +113,14 @@ class ModelReplica(Replica):
             await self.stop()
 
 
+def _log_to(process: str, shape: Shape) -> None:
+    """Send this process's log lines to the file of the application on this node."""
+    if not ray.is_initialized():  # in tests
+        return
+    app = serve.get_replica_context().app_name
+    log_to(ray_runtime.log_folder() / log_name(app), process, shape)
+
+
 async def _fetch_weights(name: str, model: Model) -> None:
     """Fetch what the engine reads, before the replica asks for a card: a download takes minutes, and
     whoever shares the card would wait.
@@ -130,6 +144,7 @@ class Ingress:
         env_keys: see `Authenticator`.
         listen: host and port where the ingress listens itself, or None if Serve's proxy brings the
             requests.
+        log: the shape of the log's lines.
         tracing: see `tracing_variables`; None if no traces are sent.
     """
 
@@ -139,8 +154,10 @@ class Ingress:
         handles: Mapping[str, DeploymentHandle[Any]],
         env_keys: tuple[Key, ...],
         listen: tuple[str, int] | None,
+        log: Shape = "text",
         tracing: Mapping[str, str] | None = None,
     ) -> None:
+        _log_to("ingress", log)
         self._drain_s = recipe.limits.drain_s
         self._tracing = None if tracing is None else start_tracing(tracing)
         self._ingresses = 1
@@ -156,7 +173,9 @@ class Ingress:
         context = serve.get_replica_context()
         app = context.app_name
         watch = partial(card_reports, app)
-        observers = [] if self._tracing is None else [self._tracing.observer(recipe)]
+        observers: list[Observer] = [LogLines(recipe)]
+        if self._tracing is not None:
+            observers.append(self._tracing.observer(recipe))
         self._number = context.rank.rank
         self._metrics = ServerMetrics(
             recipe,

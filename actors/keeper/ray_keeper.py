@@ -21,7 +21,9 @@ from actors.keeper.card_report import CardReport, card_report
 from actors.keeper.handover import Claim, Handover, Standing
 from actors.keeper.kept_card import WITHOUT_MEMORY, KeptCard, card_of, name_prefix
 from actors.keeper.protocol import CardTaken
+from cluster import ray_runtime
 from cluster.cards.own_memory import OwnUse
+from cluster.logs.setup import log_name, log_to
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
 from cluster.residency.state import Slot
@@ -74,6 +76,8 @@ class RayKeeper(CardKeeper):
         card: KeptCard | None = None,
     ) -> None:
         policy = policy or Policy()
+        if card is not None and ray.is_initialized():  # unit tests have no Ray
+            log_to(ray_runtime.log_folder() / log_name(card.app), f"keeper:{card.label}", card.log)
         super().__init__(slots, policy, is_alive, kill, retire)
         self._card = card
         self._claims: dict[str, Claim] = {}
@@ -129,7 +133,11 @@ class RayKeeper(CardKeeper):
         if self._card is None:
             return None
         return card_report(
-            self._card, await self.snapshots(), await self.order_counts(), await self.step_seconds()
+            self._card,
+            await self.snapshots(),
+            await self.order_counts(),
+            await self.step_seconds(),
+            await self.step_times(),
         )
 
     async def _has_card(self) -> bool:

@@ -13,6 +13,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -94,7 +95,7 @@ class Authenticator:
             if not self._access.open:  # 4; otherwise 3
                 _require_local(scope)
             key = Key(ANYONE, b"")
-        return Key(key.name, key.digest, key.allowance.over(self._access.allowance))
+        return replace(key, allowance=key.allowance.over(self._access.allowance))
 
     def _valid_keys(self, now: float) -> tuple[Key, ...]:
         return self._env_keys + (() if self._file is None else self._file.current(now))

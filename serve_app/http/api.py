@@ -28,8 +28,9 @@ from serve_app.http.state import ServerState, StateEndpoint, Watch
 from serve_app.metrics.server_metrics import ServerMetrics
 from serve_app.mixture.models import Models
 from serve_app.observe import Observer, Observers
+from serve_app.recent import Recent
 
-CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
+CORS_HEADERS = ("retry-after", "x-request-id", "x-slimmoa-degraded")
 """Response headers that browsers let web pages from `access.cors_origins` read, beside the headers that
 every web page may read."""
 
@@ -67,9 +68,10 @@ def create_api(
     """
     authenticator = Authenticator(recipe.access, env_keys)
     served = ServedModels(recipe)
+    recent = Recent(recipe)
     metrics = metrics or ServerMetrics(recipe)
     has_metrics = recipe.access.metrics != "off"
-    observer = Observers([*observers, metrics.observer] if has_metrics else observers)
+    observer = Observers([recent, *observers, *([metrics.observer] if has_metrics else [])])
     refusals = Refusals(observer)
     admission = admission or admission_for(recipe)
     chat = ChatEndpoint(recipe, backend, served, authenticator, admission, observer)
@@ -82,7 +84,8 @@ def create_api(
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
     api.get("/v1/models/{model:path}")(served.get_model)
-    api.get("/v1/state", response_model=ServerState)(StateEndpoint(recipe, served, watch).state)
+    state = StateEndpoint(recipe, served, watch, backend, admission, authenticator, recent)
+    api.get("/v1/state", response_model=ServerState)(state.state)
     if has_metrics:
         api.get(METRICS)(MetricsEndpoint(recipe.access, metrics).metrics)
     api.get("/healthz")(health.healthz)

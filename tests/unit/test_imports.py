@@ -23,6 +23,8 @@ ROOMS = (
     "serve_app.tracing",
     "serve_app.http",
     "serve_app.access",
+    "serve_app.recent",
+    "serve_app.log_lines",
     "serve_app.metrics",
     "serve_app.observe",
     "serve_app.mixture",
@@ -43,6 +45,7 @@ ROOMS = (
     "cluster.plan",
     "cluster.cards",
     "cluster.residency",
+    "cluster.logs",
     "configs",
 )
 """Every room, the upper ones first. A module belongs to the longest of these that begins its name."""

@@ -1,4 +1,5 @@
 /** The whole page. */
+import { useEffect, useRef } from "preact/hooks";
 import { shownVersion } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
 import { announcement } from "../model/announcements.ts";
@@ -14,7 +15,7 @@ import { Icon } from "./icons.tsx";
 import { KeyDialog } from "./key_dialog.tsx";
 import { CardPanel, Compare, ExportDialog, FuseDialog, HelpDialog } from "./parts.ts";
 import { TopBar } from "./top_bar.tsx";
-import { dialog, isCardOpen, isChatsOpen } from "./ui.ts";
+import { dialog, isCardOpen, isChatsOpen, isWide } from "./ui.ts";
 
 export function App() {
   return (
@@ -39,8 +40,13 @@ export function App() {
 }
 
 function CardAside() {
+  const ref = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a narrow page the panel covers everything else.
+    if (!isWide.peek()) ref.current?.focus();
+  }, []);
   return (
-    <aside class="panel card-panel" data-region="card" tabIndex={-1} aria-label="Card">
+    <aside class="panel card-panel" data-region="card" tabIndex={-1} ref={ref} aria-label="Card">
       <header class="panel-head">
         <h2>Card</h2>
         <button
