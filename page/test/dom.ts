@@ -11,6 +11,7 @@ Object.assign(globalThis, {
   HTMLElement: window.HTMLElement,
   NodeFilter: window.NodeFilter,
   requestAnimationFrame: (callback: FrameRequestCallback) => asked.push(callback),
+  cancelAnimationFrame: (n: number) => asked.splice(n - 1, 1, () => {}),
 });
 
 /** Let frames go by until nobody asks for one. */
