@@ -59,6 +59,8 @@ class ReplicaStats:
     """Calls that the caller gave up after the engine had begun them."""
     completion_tokens: int
     """Tokens that the engine wrote, known once a call's answer is complete."""
+    oldest_wait_s: float = 0.0
+    """Seconds for which the oldest call in the queue has waited; 0 if none waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +187,28 @@ class Replica:
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
             raise Overloaded(message, model=self._name)
         writer = self._writer(adapter)
+        arrived = time.perf_counter()
         async with self._turns.turn(patience_s):
             outcome = "cancelled"
             began = time.perf_counter()
+            first_s = 0.0
             self._counts["started"] += 1
             self._counts["in_flight"] += 1
             try:
                 asked = await self._sampling.complete(sampling)
                 async with aclosing(writer.stream(messages, asked, streamed)) as deltas:
                     async for delta in deltas:
+                        if not first_s and (delta.text or delta.reasoning):
+                            first_s = time.perf_counter() - began
                         if delta.completion_tokens:
                             self._counts["completion_tokens"] += delta.completion_tokens
                         yield delta
-                yield Delta(engine_s=time.perf_counter() - began, last=True)
+                yield Delta(
+                    engine_s=time.perf_counter() - began,
+                    last=True,
+                    queue_s=began - arrived,
+                    first_s=first_s,
+                )
                 outcome = "finished"
             except Exception as error:
                 outcome = "failed"
@@ -256,7 +267,8 @@ class Replica:
 
     async def stats(self) -> ReplicaStats:
         """The replica's counts at this moment."""
-        return ReplicaStats(waiting=self._turns.waiting, **self._counts)
+        oldest_wait_s = self._turns.oldest_wait_s
+        return ReplicaStats(waiting=self._turns.waiting, oldest_wait_s=oldest_wait_s, **self._counts)
 
     async def about(self, what: str) -> dict[str, Any]:
         """What the replica says of itself, as plain data.

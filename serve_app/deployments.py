@@ -6,17 +6,19 @@ The classes add to `Replica` and to the HTTP API only what Serve needs.
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from fastapi import FastAPI
+from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from actors.calls.address import Address
 from actors.calls.server import CallServer
-from actors.keeper.ray_keeper import card_reports
+from actors.keeper.ray_keeper import card_reports, reports_by_keeper
 from actors.keeper.registration import claim_assignment
 from actors.private_folder import PrivateFolder
 from actors.replica import Replica
@@ -26,15 +28,23 @@ from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
 from serve_app.assignment import ModelAssignments
+from serve_app.deployment_names import INGRESS
 from serve_app.follow_load import CALLS
 from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
+from serve_app.metrics.server_metrics import ServerMetrics
 from serve_app.replica_models import Notice, ReplicaModels
 from serve_app.replica_watch import watch_models
+from serve_app.tracing.start import start_tracing
+
+if TYPE_CHECKING:
+    from serve_app.tracing.provider import Tracing
 
 SOCKET = "calls"
 """Name of a replica's Unix socket in the replica's folder."""
 
+OTHERS_S = 2.0
+"""Seconds within which the other ingresses tell their metrics."""
 AFTER_INGRESS_S = 2.0
 """Seconds that a replica drains longer than an ingress. If an application ends, all its replicas drain
 at the same time, and an answer that takes too long is ended by the ingress, which can say why."""
@@ -120,6 +130,7 @@ class Ingress:
         env_keys: see `Authenticator`.
         listen: host and port where the ingress listens itself, or None if Serve's proxy brings the
             requests.
+        tracing: see `tracing_variables`; None if no traces are sent.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -128,8 +139,10 @@ class Ingress:
         handles: Mapping[str, DeploymentHandle[Any]],
         env_keys: tuple[Key, ...],
         listen: tuple[str, int] | None,
+        tracing: Mapping[str, str] | None = None,
     ) -> None:
         self._drain_s = recipe.limits.drain_s
+        self._tracing = None if tracing is None else start_tracing(tracing)
         self._ingresses = 1
         self._admission = admission_for(recipe)
         self._models = ReplicaModels(
@@ -140,9 +153,27 @@ class Ingress:
             is_busy=lambda: self._admission.in_work > 0,
             on_change=self._set_counts,
         )
-        app = serve.get_replica_context().app_name
+        context = serve.get_replica_context()
+        app = context.app_name
         watch = partial(card_reports, app)
-        self._api = create_api(recipe, self._models, env_keys, self._admission, watch)
+        observers = [] if self._tracing is None else [self._tracing.observer(recipe)]
+        self._number = context.rank.rank
+        self._metrics = ServerMetrics(
+            recipe,
+            self._number,
+            self._models.all_stats,
+            partial(reports_by_keeper, app),
+            self._ask_ingresses,
+        )
+        self._api = create_api(
+            recipe,
+            self._models,
+            env_keys,
+            self._admission,
+            watch,
+            observers,
+            metrics=self._metrics,
+        )
         self._models.start()
         self._listener: Listener | None = None
         if listen is not None:
@@ -160,6 +191,24 @@ class Ingress:
     def _set_counts(self) -> None:
         self._admission.set_counts(self._models.counts, self._ingresses)
 
+    async def own_metrics(self) -> tuple[str, list[Metric]]:
+        """The number of this ingress, and its own metrics: for the other ingresses."""
+        return str(self._number), await asyncio.to_thread(self._metrics.own)
+
+    async def _ask_ingresses(self) -> dict[str, list[Metric] | None]:
+        """The metrics of the other ingresses by their number; None for those that do not answer."""
+        if self._ingresses == 1:
+            return {}
+        handle = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
+        found: dict[str, list[Metric] | None] = dict.fromkeys(map(str, range(self._ingresses)))
+        with suppress(TimeoutError):
+            answers = handle.broadcast("own_metrics").results_async(
+                timeout_s=OTHERS_S, return_exceptions=True
+            )
+            found |= dict(each for each in await answers if not isinstance(each, BaseException))
+        found.pop(str(self._number), None)
+        return found
+
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api
 
@@ -169,3 +218,6 @@ class Ingress:
             await listener.stop(self._drain_s)
         if hasattr(self, "_models"):
             await self._models.close()
+        tracing: Tracing | None = getattr(self, "_tracing", None)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)

@@ -237,9 +237,20 @@ async def card_reports(app: str) -> list[CardReport]:
     """What the keepers of an application say of their cards, in the order of their names. A keeper that
     has ended, or that does not answer within ANSWER_S, is left out."""
     try:
-        found = await asyncio.to_thread(keepers, app)
+        reports = await reports_by_keeper(app)
     except RayError:  # the node that knows the names of actors is away
         return []
+    return [report for report in reports.values() if report is not None]
+
+
+async def reports_by_keeper(app: str) -> dict[str, CardReport | None]:
+    """What the keepers of an application say of their cards, by the name of the keeper's actor and in
+    the order of these names; None for a keeper that does not answer within ANSWER_S.
+
+    Raises:
+        RayError: nobody tells which keepers there are.
+    """
+    found = await asyncio.to_thread(keepers, app)
 
     async def ask(keeper: Any) -> CardReport | None:
         with suppress(RayError, TimeoutError):
@@ -249,7 +260,7 @@ async def card_reports(app: str) -> list[CardReport]:
         return None
 
     reports = await asyncio.gather(*(ask(keeper) for _, keeper in sorted(found.items())))
-    return [report for report in reports if report is not None]
+    return dict(zip(sorted(found), reports, strict=True))
 
 
 def own_uses(app: str) -> list[OwnUse]:

@@ -103,6 +103,9 @@ class LayerTask:
     """When the whole answer has to end, in seconds on the event loop's clock."""
     stream_proposals: bool
     """Whether the layer gives `ProposalDelta` events. These events cost time."""
+    in_pieces: bool
+    """Whether a `ProposalDelta` may have the text of about 0.1 s (`actors.engine.PIECE_S`), which costs
+    a fraction of an event for each token."""
 
 
 async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
@@ -266,7 +269,8 @@ class _Layer:
         """One attempt at a sample whose proposal is streamed."""
         written: list[Delta] = []
         shown.begin()
-        stream = self._models.stream(sample.model, messages, sample.sampling)
+        streamed = not self._task.in_pieces
+        stream = self._models.stream(sample.model, messages, sample.sampling, streamed)
         async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
             async for delta in deltas:
                 written.append(delta)

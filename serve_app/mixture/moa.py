@@ -40,6 +40,7 @@ async def answer(
     seed: int | None = None,
     streamed: bool = True,
     stream_proposals: bool = True,
+    in_pieces: bool = False,
     given: Sequence[ProposalDone] = (),
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
@@ -72,6 +73,7 @@ async def answer(
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
         stream_proposals: whether there are `ProposalDelta` events.
+        in_pieces: whether a `ProposalDelta` may have the text of about 0.1 s, which costs less.
         given: proposals that the aggregator reads instead of those of the last layer. If there are any,
             no layer runs. With the seed of an earlier answer and all of its last proposals, the
             aggregator gets the same prompt again.
@@ -99,6 +101,7 @@ async def answer(
             references=[proposal.text for proposal in read],
             deadline=deadline,
             stream_proposals=stream_proposals,
+            in_pieces=in_pieces,
         )
         result = _LayerResult()
         names = [sample.model for sample in task.samples]
@@ -136,6 +139,7 @@ async def direct(
     model: str,
     sampling: Sampling,
     *,
+    fallbacks: Sequence[str] = (),
     streamed: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
@@ -146,6 +150,7 @@ async def direct(
         models: the models of the recipe.
         model: name of the model that answers.
         sampling: how the model samples.
+        fallbacks: names of models that take over, in this order, when the model before fails.
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
 
@@ -158,7 +163,7 @@ async def direct(
         recipe=recipe,
         role="direct",
         messages=messages,
-        models=(model,),
+        models=(model, *fallbacks),
         references=(),
         best=None,
         sampling=sampling,

@@ -89,14 +89,16 @@ export async function addChats(more: readonly Chat[]): Promise<void> {
 }
 
 export async function removeAllChats(): Promise<void> {
-  await store?.removeAll();
   newChat();
+  unfinished.clear();
+  await store?.removeAll();
   await refreshList();
 }
 
 export async function removeChat(id: string): Promise<void> {
-  await store?.remove(id);
   if (chat.peek().id === id) newChat();
+  unfinished.delete(id); // an answer that is still written has no chat any more, and is not kept
+  await store?.remove(id);
   await refreshList();
 }
 

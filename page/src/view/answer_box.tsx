@@ -2,7 +2,7 @@
 import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { layerOf, isOver } from "../answer/reduce.ts";
+import { isOver, layerOf, writerOf } from "../answer/reduce.ts";
 import type { Turn } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
 import { announce } from "../model/announcements.ts";
@@ -35,7 +35,7 @@ export function AnswerBox({ answer, turn, nowS, hasTimeTab }: Props) {
   const stage = answer.stages.findLast(({ name }) => layerOf(name) === 0);
   const isThere = answer.text || answer.reasoning || stage || isOver(answer);
   if (!isThere) return null;
-  const writer = answer.answeredBy ?? stage?.models[0] ?? answer.model;
+  const writer = writerOf(answer) ?? answer.model;
   const isWriting = answer.phase === "aggregates";
   return (
     <section class="answer" aria-label={`Answer by ${writer}`} aria-busy={!isOver(answer)}>
@@ -77,7 +77,13 @@ function Versions({ turn, answer }: { turn: Turn; answer: Answer }) {
   };
   return (
     <span class="versions" role="group" aria-label="Answers to this question">
-      <button type="button" class="quiet square small" aria-label="Answer before" disabled={at === 0} onClick={() => show(at - 1)}>
+      <button
+        type="button"
+        class="quiet square small"
+        aria-label="Answer before"
+        disabled={at === 0}
+        onClick={() => show(at - 1)}
+      >
         <Icon name="left" />
       </button>
       <span class="clock">{`${at + 1} of ${turn.versions.length}`}</span>
@@ -101,8 +107,12 @@ function Tools({ answer, hasTimeTab }: { answer: Answer; hasTimeTab: boolean }) 
     <div class="tools" role="group" aria-label="What to do with this answer">
       {answer.text && <CopyTool text={answer.text} />}
       <Tool icon="retry" name="Retry" disabled={isBusy} onClick={() => retry(answer)} />
-      {hasProposals && <Tool icon="fuse" name="Fuse again" disabled={isBusy} onClick={() => openDialog("fuse", answer.id)} />}
-      {hasProposals && answer.text && <Tool icon="compare" name="Compare" onClick={() => openDialog("compare", answer.id)} />}
+      {hasProposals && (
+        <Tool icon="fuse" name="Fuse again" disabled={isBusy} onClick={() => openDialog("fuse", answer.id)} />
+      )}
+      {hasProposals && answer.text && (
+        <Tool icon="compare" name="Compare" onClick={() => openDialog("compare", answer.id)} />
+      )}
       <Tool icon="export" name="Export" onClick={() => openDialog("export")} />
       <FoldTool icon="why" name="Why" fold={`${answer.id}/why`} />
       {!hasTimeTab && <FoldTool icon="times" name="Times" fold={`${answer.id}/times`} />}

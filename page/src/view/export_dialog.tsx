@@ -1,6 +1,7 @@
 /** Chats as files, and files as chats. */
 import { useState } from "preact/hooks";
 import type { Chat } from "../answer/types.ts";
+import { running } from "../model/asking.ts";
 import { addChats, allChats, chat, removeAllChats } from "../model/chats.ts";
 import { chatAsJson, chatAsMarkdown, chatsAsJson, importChats, LARGEST_IMPORT, votesAsRows } from "../store/export.ts";
 import { Dialog } from "./dialog.tsx";
@@ -34,7 +35,8 @@ export function ExportDialog({ onClose }: { onClose: () => void }) {
     });
   const take = (file: File) =>
     attempt(async () => {
-      if (file.size > LARGEST_IMPORT) throw new Error(`The file has ${file.size} bytes. Allowed are ${LARGEST_IMPORT}.`);
+      if (file.size > LARGEST_IMPORT)
+        throw new Error(`The file has ${file.size} bytes. Allowed are ${LARGEST_IMPORT}.`);
       const found = importChats(await file.text());
       await addChats(found);
       return `${count(found.length, "chat")} imported.`;
@@ -42,6 +44,7 @@ export function ExportDialog({ onClose }: { onClose: () => void }) {
   const removeAll = () =>
     attempt(async () => {
       if (!confirm("Delete all chats of this browser? They cannot be brought back.")) return "Nothing was deleted.";
+      running.peek()?.stop();
       await removeAllChats();
       return "All chats are deleted.";
     });
@@ -91,7 +94,11 @@ export function ExportDialog({ onClose }: { onClose: () => void }) {
             </button>
           </div>
           <label class="tick">
-            <input type="checkbox" checked={withNamed} onChange={(event) => setWithNamed(event.currentTarget.checked)} />
+            <input
+              type="checkbox"
+              checked={withNamed}
+              onChange={(event) => setWithNamed(event.currentTarget.checked)}
+            />
             <span>Also votes on texts that name a model, which were perhaps not blind</span>
           </label>
         </section>
@@ -113,7 +120,10 @@ function saveOne(one: Chat, kind: "md" | "json"): void {
 
 /** A name that every file system takes. */
 function fileName(title: string): string {
-  const words = title.normalize("NFKC").replaceAll(/[^\p{L}\p{N}]+/gu, "-").slice(0, NAME_CHARACTERS);
+  const words = title
+    .normalize("NFKC")
+    .replaceAll(/[^\p{L}\p{N}]+/gu, "-")
+    .slice(0, NAME_CHARACTERS);
   return words.replaceAll(/^-+|-+$/g, "") || "chat";
 }
 
