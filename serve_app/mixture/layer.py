@@ -13,6 +13,8 @@ What becomes of a sample, and the cause that `ProposalDropped` names:
 | 7 | a filter ends its call, or the model refuses | `Spent`, `ProposalDropped` | `content_filter` |
 | 8 | case 1, but a later layer misses the quorum | case 1, `ProposalDropped` | `quorum_not_met` |
 
+Where the answer may be there before the layer has ended, `early.py` drops the others (`not_needed`).
+
 A layer's time is up at the first of these moments:
 
 a. the deadline of the answer;
@@ -22,9 +24,9 @@ c. `grace_s` after the quorum was met, if the recipe has a grace.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from actors.engine import Delta, Message, merge
@@ -55,6 +57,7 @@ from serve_app.mixture.events import (
     Spent,
     Trimmed,
 )
+from serve_app.mixture.first import mean_logprob
 from serve_app.mixture.models import Models
 from serve_app.mixture.only_reasoning import only_reasoning
 from serve_app.mixture.retry import Retries
@@ -103,6 +106,8 @@ class LayerTask:
     """When the whole answer has to end, in seconds on the event loop's clock."""
     stream_proposals: bool
     """Whether the layer gives `ProposalDelta` events. These events cost time."""
+    seen: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    """The references of single samples by their place, where a sample does not read all of them."""
 
 
 async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
@@ -225,8 +230,8 @@ class _Layer:
                 detail = only_reasoning(whole, sample.sampling)
                 return self._missing(sample, OnlyReasoning.code, detail)
             return self._missing(sample, EmptyAnswer.code, "the proposal has no text")  # 3
-        number, seconds = self._task.number, self._seconds
-        return ProposalDone(number, sample.place, sample.model, text, seconds, call, first_s)
+        number, seconds, sure = self._task.number, self._seconds, mean_logprob(whole.logprobs)
+        return ProposalDone(number, sample.place, sample.model, text, seconds, call, first_s, sure)
 
     @property
     def _seconds(self) -> float:
@@ -242,7 +247,7 @@ class _Layer:
             recipe=task.recipe,
             model=model,
             messages=task.messages,
-            references=task.references,
+            references=task.seen.get(sample.place, task.references),
             reserve_tokens=sample.sampling.most_tokens,
             template=sample.sampling.template_arguments,
         )

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from serve_app.mixture.events import (
+    NOT_NEEDED,
     Answered,
     Call,
     Event,
+    Judged,
     Missing,
     ProposalDone,
     ProposalDropped,
@@ -87,10 +89,11 @@ class SummaryBuilder:
 
     def _take(self, event: Event) -> None:
         match event:
-            case ProposalDone() | Spent():
+            case ProposalDone() | Spent() | Judged():
                 self._calls.append(event.call)
             case ProposalDropped():
-                self._missing.append(event.missing)
+                if event.missing.cause != NOT_NEEDED:
+                    self._missing.append(event.missing)
             case Missing():
                 self._missing.append(event)
             case Trimmed():
