@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from configs.methods import MOST_GUARDED, MOST_SELECTED
 from serve_app.mixture import guard
 from serve_app.mixture.aggregate import AggregationTask, aggregate, as_it_stands
 from serve_app.mixture.answer_form import why_no_proposal
@@ -78,12 +79,16 @@ class _Decision:
             pass
         elif refused is not None:
             self._merge(self.read, refused)
+        elif aggregator.method != "vote" and len(self.read) > MOST_SELECTED:
+            why = f"{len(self.read)} proposals came, and a model picks among {MOST_SELECTED} at most"
+            self._merge(self.read, why)
         elif aggregator.method == "vote":
             self._vote()
         else:
             async for event in self._select():
                 yield event
-        if self.decided.method == "merge" and aggregator.guard and len(self.merged) > 1:
+        most = 2 if aggregator.method == "select_or_merge" else MOST_GUARDED
+        if self.decided.method == "merge" and aggregator.guard and 1 < len(self.merged) <= most:
             async for event in self._mark():
                 yield event
 

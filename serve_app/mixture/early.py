@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from configs.schema import Recipe
 from serve_app.mixture.aggregate import AggregationTask
 from serve_app.mixture.agree import Group, by_size, find_answer, groups
 from serve_app.mixture.events import (
@@ -56,7 +55,7 @@ def propose_early(
     events = _first_alone(task, models) if has_first else propose(task, models)
     if recipe.exit is None:
         return events
-    return _until_agreed(events, task, _Agreement(recipe, models, judge), in_order=in_order)
+    return _until_agreed(events, task, _Agreement(task, models, judge, in_order=in_order))
 
 
 async def _first_alone(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
@@ -96,36 +95,26 @@ def _with_logprobs(sample: Sample) -> Sample:
 
 
 async def _until_agreed(
-    events: AsyncGenerator[Event], task: LayerTask, agreement: "_Agreement", *, in_order: bool
+    events: AsyncGenerator[Event], task: LayerTask, agreement: "_Agreement"
 ) -> AsyncGenerator[Event]:
     """Case 2 of the file's docstring."""
     began = asyncio.get_running_loop().time()
-    waiting = {sample.place: sample for sample in task.samples}
-    done: dict[int, ProposalDone] = {}
-    found: Decided | None = None
     async with aclosing(events):
         async for event in events:
             yield event
             if isinstance(event, Decided):
                 return
-            if isinstance(event, ProposalDropped):
-                done.pop(event.place, None)
-                waiting.pop(event.place, None)
-            elif isinstance(event, ProposalDone):
-                done[event.place] = event
-                waiting.pop(event.place, None)
-            else:
-                continue
-            before = min(waiting, default=len(task.samples)) if in_order else len(task.samples)
-            for more in await agreement.look([p for n, p in sorted(done.items()) if n < before]):
-                yield more
-            if (found := agreement.found) is not None:
+            if isinstance(event, ProposalDone | ProposalDropped):
+                agreement.note(event)
+                for more in await agreement.look():
+                    yield more
+            if agreement.found is not None:
                 break
-    if found is not None:
+    if agreement.found is not None:
         seconds = asyncio.get_running_loop().time() - began
-        for event in _not_needed(task, list(waiting.values()), seconds):
+        for event in _not_needed(task, list(agreement.waiting.values()), seconds):
             yield event
-        yield found
+        yield agreement.found
 
 
 def _not_needed(task: LayerTask, samples: Sequence[Sample], seconds: float) -> list[Event]:
@@ -139,17 +128,44 @@ def _not_needed(task: LayerTask, samples: Sequence[Sample], seconds: float) -> l
 class _Agreement:
     """Looks whether enough proposals agree, by their answers, and else by a judge if there is one."""
 
-    def __init__(self, recipe: Recipe, models: Models, judge: AggregationTask) -> None:
-        assert recipe.exit is not None
-        self._exit = recipe.exit
+    def __init__(
+        self, task: LayerTask, models: Models, judge: AggregationTask, *, in_order: bool
+    ) -> None:
+        assert task.recipe.exit is not None
+        self._exit = task.recipe.exit
         self._models = models
         self._judge = judge
+        self._in_order = in_order
+        self._done: dict[int, ProposalDone] = {}
+        self._looked_to = 0
+        """The place up to which proposals were looked at, if they count in their order."""
         self._judged: list[list[ProposalDone]] = []
         """Proposals without an answer, those together that come to the same conclusion."""
+        self.waiting = {sample.place: sample for sample in task.samples}
+        """The samples that have not ended, by place."""
         self.found: Decided | None = None
 
-    async def look(self, proposals: Sequence[ProposalDone]) -> list[Event]:
-        """Look at the proposals of a layer that have come. The events are those of the judge."""
+    def note(self, event: ProposalDone | ProposalDropped) -> None:
+        """Take in how a sample has ended."""
+        self.waiting.pop(event.place, None)
+        if isinstance(event, ProposalDone):
+            self._done[event.place] = event
+        else:
+            self._done.pop(event.place, None)
+
+    async def look(self) -> list[Event]:
+        """Look at the proposals that have come. The events are those of the judge."""
+        done, events = sorted(self._done.items()), list[Event]()
+        if not self._in_order:
+            return await self._look_at([proposal for _, proposal in done])
+        end = min(self.waiting, default=max(self._done, default=-1) + 1)
+        for place in range(self._looked_to, end):  # as if they had ended one after the other
+            if self.found is None:
+                events += await self._look_at([p for n, p in done if n <= place])
+        self._looked_to = max(self._looked_to, end)
+        return events
+
+    async def _look_at(self, proposals: Sequence[ProposalDone]) -> list[Event]:
         form, events = self._exit.answer, list[Event]()
         if self._decide(groups(proposals, form), len(proposals), "the same answer"):
             return events
