@@ -9,7 +9,7 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check unit ray clients test-clients test-tools e2e test-slow docs vllm test-vllm vllm-planning clean
+.PHONY: help serve test check page unit ray clients test-clients test-tools e2e test-slow docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -17,12 +17,18 @@ help:  ## Show this list.
 serve: .venv/core  ## Fetch the weights and serve (CONFIG=recipe, PORT=number).
 	@$(BIN)/slimmoa serve $(CONFIG) --port $(PORT)
 
-test: check unit ray clients e2e  ## Everything: style, types, and all tests on real weights.
+test: check page unit ray clients e2e  ## Everything: style, types, and all tests on real weights.
 
 check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --num-workers 2
+
+page:  ## The page: types, tests, and that serve_app/page/ is what its sources build (needs node 20).
+	@cd page && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@cd page && npm run --silent check && npm test --silent && npm run --silent build
+	@git add --intent-to-add serve_app/page
+	git diff --exit-code --stat serve_app/page
 
 unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error -n 2

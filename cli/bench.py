@@ -214,7 +214,10 @@ def score(
     ] = None,
     preferences: Annotated[
         Path | None,
-        typer.Option(help="Published judgements (CSV), instead of a run's.", callback=no_device),
+        typer.Option(
+            help="Published judgements, or the votes of the page, instead of a run's.",
+            callback=no_device,
+        ),
     ] = None,
     difficulty: DifficultyOption = None,
     gamed: GamedOption = None,
@@ -228,6 +231,8 @@ def score(
     """
     from jobs.scores.scoring import score_file, score_run
 
+    if folder is not None and preferences is None and folder.is_file():
+        folder, preferences = None, folder
     if (folder is None) == (preferences is None):
         fail("give either the folder of a run or --preferences")
     with exit_on_user_error():

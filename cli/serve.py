@@ -187,6 +187,12 @@ def _root(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
+def _page(host: str, port: int) -> str:
+    """The address of the page. Where the server listens on every interface, that of this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return _root(host, port).removesuffix("v1")
+
+
 def _say_ready(recipe: Recipe, host: str, port: int) -> None:
     from cluster import ray_runtime
 
@@ -194,6 +200,8 @@ def _say_ready(recipe: Recipe, host: str, port: int) -> None:
     option = "" if url == LOCAL_URL else f" --url {url}"
     err.print(Text(f"ready: {recipe.name} answers at {url}", style="green"))
     me = "slimmoa" if shutil.which("slimmoa") else sys.argv[0]
+    if recipe.access.page:
+        err.print(f"  in a browser:  {_page(host, port)}", highlight=False)
     err.print(f'  talk to it:  {me} ask{option} "Why is the sky blue?"', highlight=False)
     err.print(f"  or with any OpenAI client: base_url={url!r}, model={recipe.name!r}", highlight=False)
     err.print(f"  logs: {ray_runtime.log_folder()}   stop: Ctrl-C", highlight=False, soft_wrap=True)

@@ -60,6 +60,9 @@ class Access(Strict):
     cors_origins: Many[Origin] = ()
     """Origins (`https://chat.example.org`) whose web pages may call the API from a browser; `*` for
     all. By default none."""
+    page: bool = True
+    """Serve the page at `/`, on which people talk with the mixture in a browser. The page needs no key;
+    all that it shows does (docs/page.md)."""
     allowance: Allowance = Allowance()
     """Limits of each key, as far as its own line has none. Without keys: of all callers together."""
 

@@ -97,8 +97,10 @@ def short_calls(method: str, proposals: int, *, guard: bool = False) -> int:
     if proposals < 2:
         return 0
     picks = pairs = 0
-    if method in ("select", "select_or_merge"):
+    if method in ("select", "select_or_merge") and proposals <= MOST_SELECTED:
         picks = proposals if proposals <= MOST_ROTATED else 2
-    if guard:
-        pairs = {"select": 0, "select_or_merge": 1}.get(method, proposals * (proposals - 1) // 2)
+    if guard and method == "select_or_merge":
+        pairs = 1
+    elif guard and method != "select" and proposals <= MOST_GUARDED:
+        pairs = proposals * (proposals - 1) // 2
     return picks + pairs

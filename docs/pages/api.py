@@ -29,6 +29,7 @@ from serve_app.http.answer_schema import (
     TrimmedReferences,
 )
 from serve_app.http.api import CORS_HEADERS, create_api
+from serve_app.http.fusion import Fusion, GivenProposal
 from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, ToolCall, ToolFunction
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
@@ -45,6 +46,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     ToolFunction,
     StreamOptions,
     MoaOptions,
+    Fusion,
+    GivenProposal,
     MoaSummary,
     MissingModel,
     TrimmedReferences,

@@ -9,11 +9,9 @@ from jobs.ablation.effects import Estimate, Wins, against_best
 from jobs.records import Verdict
 from jobs.report.formats import interval
 from jobs.scores.preferences import Preferences
-from jobs.scores.score import Score
+from jobs.scores.score import NORMAL_95, Score
 
 Outcome = Literal["better", "worse", "open", "unknown"]
-NORMAL_95 = 1.96
-"""Standard errors on each side of a mean that give its 95% interval under a normal distribution."""
 NOT_COMPARED = "None of its members was judged, so this does not say whether it beats the best of them."
 COVERS_CHOICE = "The best member is chosen anew in each resample, so the interval covers the choice."
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from jobs.ablation.effects import Contrast
 from jobs.ablation.findings import Findings
 from jobs.report import PairwiseResults
-from jobs.report.answer import NORMAL_95
 from jobs.report.facts import GeneratorSummary
 from jobs.report.plots import Box, Interval, Panel, Side, bars, boxes, intervals, over_time, scatter
 from jobs.report.work import WorkOverTime
-from jobs.scores.score import Score
+from jobs.scores.score import NORMAL_95, Score
 
 Sides = Mapping[str, Side]
 """The side of each generator, by its name; the side decides the colour of the generator's marks."""

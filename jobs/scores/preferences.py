@@ -6,7 +6,7 @@ in any order; other columns are ignored:
     judgements    generator, row, preference (1 to 2, empty without a verdict), len_1, len_2;
                   maybe index, instruction, judge and baseline
     annotations   AlpacaEval's annotations.json: instruction, generator_1, output_1, generator_2,
-                  output_2, preference, annotator
+                  output_2, preference, annotator; without annotator they are votes (`votes.py`)
     gamed rows    preference (0 to 1), std_delta_len, instruction_difficulty, not_gamed_baseline
 
 `len_1` and `len_2` are the lengths in characters of the baseline's and of the generator's answer. `row`
@@ -70,6 +70,8 @@ class Preferences:
     known."""
     reasons: tuple[str, ...] = ()
     """Why figures of these verdicts are not the leaderboard's, as far as rows and answers tell."""
+    are_votes: bool = False
+    """Whether a person has voted on whatever people asked, and no judge on the rows of a benchmark."""
 
     def wins(self) -> list[float]:
         """The probability that the generator wins, 0 to 1, for each judged row."""
@@ -146,7 +148,8 @@ class _Reader:
         values = line.values
         is_annotation = "output_2" in values
         prompt = fingerprint(values["instruction"]) if values.get("instruction") else ""
-        self._require(values, ANNOTATION if is_annotation else [*JUDGEMENT, *["row"] * (not prompt)])
+        columns = [*JUDGEMENT, *["row"] * (not prompt)]
+        require_columns(self._path, values, ANNOTATION if is_annotation else columns)
         by = values.get("annotator") or values.get("judge") or self._judge
         if is_annotation:
             names = (line.text("generator_2"), by, values["generator_1"] or self._baseline)
@@ -166,15 +169,26 @@ class _Reader:
         if row in rows or (prompt and prompt in prompts):
             raise line.error(column, f"a {column} that the generator does not have yet")
         prompts.add(prompt)
-        rows[row] = _Judged(row, index, prompt, _preference(line), *lengths)
-
-    def _require(self, values: Mapping[str, str], columns: Sequence[str]) -> None:
-        if lacking := [name for name in columns if name not in values]:
-            missing = ", ".join(map(repr, lacking))
-            raise PreferencesError(f"{self._path}: no column {missing} among {list(values)}")
+        rows[row] = _Judged(row, index, prompt, preference(line), *lengths)
 
 
-def _preference(line: Line) -> float | None:
+def require_columns(path: Path, values: Mapping[str, str], columns: Sequence[str]) -> None:
+    """Check that a line of a file has these columns.
+
+    Raises:
+        PreferencesError: the line lacks some.
+    """
+    if lacking := [name for name in columns if name not in values]:
+        missing = ", ".join(map(repr, lacking))
+        raise PreferencesError(f"{path}: no column {missing} among {list(values)}")
+
+
+def preference(line: Line) -> float | None:
+    """The preference that a line tells, from 1 to 2; None without a verdict.
+
+    Raises:
+        PreferencesError: the value is not allowed.
+    """
     value = line.values["preference"]
     is_annotation = "output_2" in line.values
     if not value or (is_annotation and value == "nan"):

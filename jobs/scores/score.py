@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any
 
 from jobs.scores.preferences import OFFICIAL_BASELINE, OFFICIAL_GAMED, Gamed, Preferences
@@ -17,6 +18,8 @@ OFFICIAL_JUDGES = ("gpt-4-1106-preview", "weighted_alpaca_eval_gpt4_turbo")
 another prompt has another name."""
 OFFICIAL_ROWS = 805
 """Rows of AlpacaEval 2."""
+NORMAL_95 = 1.96
+"""Standard errors on each side of a mean that give its 95% interval under a normal distribution."""
 NOT_COMPARABLE = "not comparable with the leaderboard"
 
 
@@ -49,6 +52,9 @@ class Score:
     unusable verdict; None without such rows."""
     reasons: tuple[str, ...]
     """Why the score is not comparable with the leaderboard; empty if it is."""
+    interval: tuple[float, float] | None = None
+    """The 95% interval of the win rate by Wilson's formula, percent, for votes; otherwise None. Votes
+    are few, and the standard error says too little then."""
 
     @property
     def comparable(self) -> bool:
@@ -61,7 +67,8 @@ class Score:
         return not_comparable(self.reasons)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"comparable": self.comparable, "note": self.note}
+        found = asdict(self) | {"comparable": self.comparable, "note": self.note}
+        return {name: value for name, value in found.items() if name != "interval" or value}
 
 
 def score(
@@ -72,7 +79,8 @@ def score(
     Args:
         preferences: A judge's verdicts on the generator.
         difficulty: The difficulty of each instruction, by its row. Without this, or with too few judged
-            rows, there is no length-controlled win rate.
+            rows, there is no length-controlled win rate. Votes need no difficulty: all of their
+            instructions count as equally difficult.
         gamed: The gamed rows for length control; see `preferences.Gamed`.
 
     Raises:
@@ -80,6 +88,10 @@ def score(
     """
     wins = preferences.wins()
     lc, chosen_c = None, None
+    plain: list[str] = []
+    if difficulty is None and preferences.are_votes and _has_lengths(preferences):
+        difficulty = dict.fromkeys(preferences.rows, 0.0)
+        plain = ["LC without the difficulty of instructions"]
     if difficulty is not None:
         lc, chosen_c = _length_controlled(preferences, difficulty, gamed)
     return Score(
@@ -95,8 +107,32 @@ def score(
         chosen_c=chosen_c,
         gamed_source=gamed.source if gamed else "none",
         mean_length=statistics.fmean(preferences.len_generator) if preferences.rows else None,
-        reasons=tuple(_reasons(preferences, len(wins), gamed, has_lc=lc is not None)),
+        reasons=(
+            *_reasons(preferences, len(wins), gamed, has_lc=lc is not None),
+            *(plain if lc is not None else ()),
+        ),
+        interval=wilson(statistics.fmean(wins), len(wins)) if preferences.are_votes and wins else None,
     )
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95% interval of a share, percent (Wilson, 1927).
+
+    Args:
+        share: the share of wins, 0 to 1; a tie counts half.
+        n: the number of comparisons, at least 1.
+    """
+    z = NORMAL_95
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    margin = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
+    return 100 * max(0.0, middle - margin), 100 * min(1.0, middle + margin)
+
+
+def _has_lengths(preferences: Preferences) -> bool:
+    """Whether length control can tell length from quality: the differences in length differ, and
+    scikit-learn, an extra of the package, is there."""
+    pairs = zip(preferences.len_baseline, preferences.len_generator, strict=True)
+    return len({one - two for one, two in pairs}) > 1 and find_spec("sklearn") is not None
 
 
 def _length_controlled(

@@ -16,6 +16,7 @@ from jobs.scores.preferences import NOT_NAMED, Gamed, Preferences, read_gamed, r
 from jobs.scores.score import Score, score
 from jobs.scores.stored import scores_from_store
 from jobs.scores.table import grade_table, table
+from jobs.scores.votes import are_votes, read_votes
 from jobs.store import Store
 
 VERDICT_NAME = re.compile(r"(?P<model>.+):(?P<label>[^:]*)-[0-9a-f]{8}")
@@ -64,10 +65,10 @@ def score_file(
     judge: str | None,
     baseline: str | None,
 ) -> Scored:
-    """Score a file of published judgements.
+    """Score a file of published judgements, or of blind votes.
 
     Args:
-        preferences: The file of judgements.
+        preferences: The file of judgements or votes.
         difficulty: The file of difficulties, for length control.
         gamed: The file of gamed rows, for length control.
         judge: What to call the judge if the file does not name it; otherwise, only this judge's.
@@ -81,7 +82,11 @@ def score_file(
     hard, gamed_rows = read_length_control_files(difficulty, gamed)
     named = {"judge": judge or NOT_NAMED, "baseline": baseline or NOT_NAMED}
     groups: dict[tuple[str, str], list[Preferences]] = defaultdict(list)
-    for each in read_preferences(preferences, **named):
+    if are_votes(preferences):
+        found = read_votes(preferences, **named)
+    else:
+        found = read_preferences(preferences, **named)
+    for each in found:
         groups[each.judge, each.baseline].append(each)
     chosen = [pair for pair in groups if _is_judge(judge, pair[0]) and _is_name(baseline, pair[1])]
     if not chosen:

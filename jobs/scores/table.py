@@ -16,7 +16,9 @@ def table(scores: Sequence[Score]) -> Table:
     If all scores share a reason for not being comparable, the reason stands once, below the table.
     """
     shared = [r for r in (scores[0].reasons if scores else ()) if all(r in s.reasons for s in scores)]
-    shown = _empty_table("generator", "n", "win rate ± se", "LC", "mean length", "judge", "notes")
+    has_intervals = any(each.interval for each in scores)
+    columns = ["win rate ± se", *["95% interval"] * has_intervals, "LC", "mean length"]
+    shown = _empty_table("generator", "n", *columns, "judge", "notes")
     shown.title = _each(
         (f"against {s.baseline}", f"gamed rows: {s.gamed_source}", s.date) for s in scores
     )
@@ -26,9 +28,13 @@ def table(scores: Sequence[Score]) -> Table:
         notes = [f"{each.missing} missing"] * bool(each.missing) + [not_comparable(own)] * bool(own)
         rate = f"{format_number(each.win_rate)} ± {format_number(each.standard_error)}"
         length = format_number(each.mean_length, 0)
-        row = [rate, format_number(each.lc), length, each.judge, "; ".join(notes)]
-        shown.add_row(each.generator, str(each.n), *row)
+        row = [rate, *[_interval(each)] * has_intervals, format_number(each.lc), length]
+        shown.add_row(each.generator, str(each.n), *row, each.judge, "; ".join(notes))
     return shown
+
+
+def _interval(score: Score) -> str:
+    return "-" if score.interval is None else "{:.1f} to {:.1f}".format(*score.interval)
 
 
 def grade_table(grades: Sequence[Grades]) -> Table:

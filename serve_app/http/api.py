@@ -1,6 +1,7 @@
 """The OpenAI-compatible HTTP API: an ordinary FastAPI app that knows nothing of Ray."""
 
 from collections.abc import Sequence
+from importlib.resources.abc import Traversable
 from typing import Protocol
 
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from serve_app.error_response import DefectMiddleware
 from serve_app.http.chat import ChatEndpoint
 from serve_app.http.health import Health, ModelStats
 from serve_app.http.openapi import DescribedApi
+from serve_app.http.page_files import PageFiles, built_page
 from serve_app.http.paths import Paths
 from serve_app.http.refusals import Refusals, on_client_left
 from serve_app.http.served_models import ServedModels
@@ -41,6 +43,7 @@ def create_api(
     admission: AdmissionControl | None = None,
     watch: Watch | None = None,
     observers: Sequence[Observer] = (),
+    page: Traversable | None = None,
 ) -> FastAPI:
     """The app that serves a recipe.
 
@@ -51,6 +54,8 @@ def create_api(
         admission: decides whether a request may begin; by default `admission_for(recipe)`.
         watch: asks the keepers of all cards for their reports; None where there are none.
         observers: learn what becomes of each request.
+        page: the folder with the files of the page; by default the package's own. Without effect if the
+            recipe turns the page off.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
@@ -63,7 +68,9 @@ def create_api(
     chat = ChatEndpoint(recipe, backend, served, authenticator, admission, observer)
     health = Health(recipe, backend)
 
-    api = DescribedApi(recipe, _middleware(authenticator, refusals, recipe.access.cors_origins))
+    shown = (page or built_page()) if recipe.access.page else None
+    middleware = _middleware(authenticator, refusals, recipe.access.cors_origins, shown)
+    api = DescribedApi(recipe, middleware)
     api.post("/v1/chat/completions")(chat.chat_completions)
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
@@ -78,11 +85,15 @@ def create_api(
 
 
 def _middleware(
-    authenticator: Authenticator, refusals: Refusals, origins: Sequence[str]
+    authenticator: Authenticator,
+    refusals: Refusals,
+    origins: Sequence[str],
+    page: Traversable | None,
 ) -> list[Middleware]:
     """The middleware that a request passes on its way to a route, in this order."""
     return [
         Middleware(DefectMiddleware),
+        *([] if page is None else [Middleware(PageFiles, page)]),
         *_cors(origins),
         Middleware(AuthMiddleware, authenticator, refusals.tell),
         Middleware(Paths),

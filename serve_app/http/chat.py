@@ -18,6 +18,7 @@ from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
 from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
+from serve_app.http.fusion import calls_at_once, chosen_recipe
 from serve_app.http.pacing import with_keepalives
 from serve_app.http.refusals import WATCHED
 from serve_app.http.request import ChatRequest, parse
@@ -28,6 +29,7 @@ from serve_app.http.served_models import ServedModels
 from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
+from serve_app.mixture.given import given_proposals
 from serve_app.mixture.models import Models
 from serve_app.observe import Asked, Observer, Watcher, watched
 from serve_app.request_id import request_id
@@ -95,7 +97,7 @@ class ChatEndpoint:
     def _shows_proposals(self, request: ChatRequest) -> bool:
         """Whether a stream shows the proposals as its reasoning."""
         asked = request.moa
-        if not request.stream or request.model != self._recipe.name or asked.events:
+        if not request.stream or request.model != self._recipe.name or asked.events or asked.fuse:
             return False
         return bool(asked.reasoning) and (
             self._recipe.show_proposals if asked.proposals is None else asked.proposals
@@ -115,30 +117,42 @@ class ChatEndpoint:
 
     async def _answer(self, http: Request, request: ChatRequest, reply: Reply) -> Response:
         key: Key = http.scope[KEY]
-        sampling = self._sampling(request, key)
+        recipe = self._recipe_for(request, key)
+        sampling = self._sampling(request, key, recipe)
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
-        events = self._admitted_events(http, request, sampling, reply)
+        events = self._admitted_events(http, request, sampling, recipe, reply)
         if request.stream:
             return await self._stream(http, request, reply, events)
         return await while_connected(http.receive, _whole(reply, events))
 
-    def _sampling(self, request: ChatRequest, key: Key) -> Sampling:
-        """The sampling of the answer: the request's, within the allowance of the key.
+    def _recipe_for(self, request: ChatRequest, key: Key) -> Recipe:
+        """The recipe by which the request is answered: with the aggregator that the request chooses.
 
         Raises:
             UnknownModel: the key may not use the model, or no model has that name.
+            BadRequest: see `chosen_recipe`.
+        """
+        self._served.require(request.model, key)
+        fuse = request.moa.fuse
+        if fuse is None:
+            return self._recipe
+        return chosen_recipe(fuse, request.model, self._recipe, self._served.names(key))
+
+    def _sampling(self, request: ChatRequest, key: Key, recipe: Recipe) -> Sampling:
+        """The sampling of the answer: the request's, within the allowance of the key.
+
+        Raises:
             BadRequest: the request asks for more tokens than the key may ask for, or a sampling
                 parameter is outside of what a recipe allows.
         """
-        self._served.require(request.model, key)
-        asks_mixture = request.model == self._recipe.name
-        base = self._recipe.aggregator.sampling if asks_mixture else Sampling()
+        asks_mixture = request.model == recipe.name
+        base = recipe.aggregator.sampling if asks_mixture else Sampling()
         limit = key.allowance.max_tokens
         if limit is not None:
             base = base.model_copy(update={"max_tokens": min(base.answer_tokens, limit)})
-        model = self._recipe.aggregator.model if asks_mixture else request.model
-        sampling = request.sampling(base, self._recipe.settings(model).engine)
+        model = recipe.aggregator.model if asks_mixture else request.model
+        sampling = request.sampling(base, recipe.settings(model).engine)
         if limit is not None and sampling.answer_tokens > limit:
             message = (
                 f"max_tokens is {sampling.answer_tokens}; key {key.name!r} may ask for {limit} at most"
@@ -154,7 +168,7 @@ class ChatEndpoint:
                 f"{key.name!r} may ask for {limit} at most"
             )
             raise BadRequest(message, param="thinking_token_budget")
-        context = self._recipe.settings(model).context_tokens
+        context = recipe.settings(model).context_tokens
         if (param := request.limit_param) is not None and sampling.most_tokens >= context:
             # In OpenAI's words, and not in those of an overflow: no shorter conversation would help.
             message = (
@@ -165,14 +179,15 @@ class ChatEndpoint:
         return sampling
 
     def _admitted_events(
-        self, http: Request, request: ChatRequest, sampling: Sampling, reply: Reply
+        self, http: Request, request: ChatRequest, sampling: Sampling, recipe: Recipe, reply: Reply
     ) -> AsyncGenerator[Event]:
         """The events of the answer. The request is admitted, or refused, before the first one."""
         key: Key = http.scope[KEY]
         clock = asyncio.get_running_loop().time
+        fuse = request.moa.fuse
         demand = Demand(
             key,
-            self._recipe.calls_at_once(request.model),
+            calls_at_once(recipe, len(fuse.proposals)) if fuse else recipe.calls_at_once(request.model),
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
@@ -189,12 +204,12 @@ class ChatEndpoint:
             http.scope[WATCHED] = True
             return self._observer.begin(asked)
 
-        events = self._events(request, sampling, stream_proposals=reply.shows_growth)
+        events = self._events(request, sampling, recipe, stream_proposals=reply.shows_growth)
         events = watched(events, begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
     def _events(
-        self, request: ChatRequest, sampling: Sampling, *, stream_proposals: bool
+        self, request: ChatRequest, sampling: Sampling, recipe: Recipe, *, stream_proposals: bool
     ) -> AsyncGenerator[Event]:
         """The events of the answer.
 
@@ -203,21 +218,23 @@ class ChatEndpoint:
         """
         messages = request.conversation()
         streamed = bool(request.stream)
-        if request.model != self._recipe.name:
+        if request.model != recipe.name:
             model = request.model
-            return moa.direct(messages, self._recipe, self._models, model, sampling, streamed=streamed)
+            return moa.direct(messages, recipe, self._models, model, sampling, streamed=streamed)
         if request.logprobs:
-            name = self._recipe.name
-            message = f"the mixture {name!r} gives no logprobs; ask one of its models directly"
+            message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
             raise BadRequest(message, param="logprobs")
+        fuse = request.moa.fuse
+        given = [(each.model, each.text) for each in fuse.proposals] if fuse else ()
         return moa.answer(
             messages,
-            self._recipe,
+            recipe,
             self._models,
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
             stream_proposals=streamed and stream_proposals,
+            given=given_proposals(recipe, given),
         )
 
     async def _stream(

@@ -119,7 +119,15 @@ def _schemas(names: list[str], engines: Collection[str]) -> Json:
         ref_template=SCHEMAS + "{model}",
     )
     schemas = _with_short_names(document["$defs"])
-    for name in ("ChatRequest", "ChatMessage", "ToolCall", "StreamOptions", "MoaOptions"):
+    for name in (
+        "ChatRequest",
+        "ChatMessage",
+        "ToolCall",
+        "StreamOptions",
+        "MoaOptions",
+        "Fusion",
+        "GivenProposal",
+    ):
         _allow_null_where_optional(schemas[name])
     fields = schemas["ChatRequest"]["properties"]
     description = fields["model"]["description"]

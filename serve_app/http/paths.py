@@ -18,7 +18,9 @@ ONLY_CHAT = f"this server answers conversations: POST {CHAT} with `messages`"
 NOT_KEPT = "this server keeps no answers; send the whole conversation with each request"
 OTHER_NAMES = dict.fromkeys(("/health", "/v1/health", "/health/ready", "/ping"), "/readyz")
 """Paths by which vLLM, llama.cpp, SGLang and TGI say whether they can answer, and our path."""
+BASE = "the base URL of this OpenAI-compatible API ends with /v1, such as http://HOST:PORT/v1"
 HINTS = (
+    (r"/", f"the page here is for browsers (Accept: text/html); {BASE}: POST {CHAT}, GET /v1/models"),
     (r"/v1/completions", f"there are no text completions here; {ONLY_CHAT}"),
     (r".*/(embeddings?|embed)", f"there are no embeddings here; {ONLY_CHAT}"),
     (r".*/rerank", f"there is no reranking here; {ONLY_CHAT}"),
@@ -64,10 +66,7 @@ def where_to_ask(method: str, path: str) -> str:
     for pattern, hint in HINTS:
         if re.fullmatch(pattern, path):
             return f"{method} {path:.80}: {hint}"
-    return (
-        f"{method} {path:.80}: there is nothing here; the base URL of this OpenAI-compatible API ends "
-        f"with /v1, such as http://HOST:PORT/v1: POST {CHAT}, GET /v1/models"
-    )
+    return f"{method} {path:.80}: there is nothing here; {BASE}: POST {CHAT}, GET /v1/models"
 
 
 def allowed_methods(allow: str) -> str:

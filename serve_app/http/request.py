@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from actors.engine import Message
 from configs.base import template_problem
@@ -28,6 +28,7 @@ from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
 from configs.schema import ReasoningEffort, Sampling
 from serve_app.http.aliases import Translated, with_our_names
+from serve_app.http.fusion import Fusion, StrictPart
 from serve_app.http.json_body import bad_request, read_object, too_deep
 from serve_app.http.messages import ChatMessage, conversation, ignored_fields
 from serve_app.http.parameters import (
@@ -65,19 +66,7 @@ OFF: dict[str, Any] = {
 """Values of ExtraParameters that change nothing, so that `moa.ignored` need not name them."""
 
 
-class _Strict(BaseModel):
-    """Base of all parts of a request.
-
-    As in OpenAI's API, a value of another type is refused rather than converted: the text "0.5" is no
-    temperature.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True
-    )
-
-
-class StreamOptions(_Strict):
+class StreamOptions(StrictPart):
     """How to stream."""
 
     include_usage: bool = False
@@ -88,7 +77,7 @@ class StreamOptions(_Strict):
     """Accepted; the usage comes once, at the end."""
 
 
-class MoaOptions(_Strict):
+class MoaOptions(StrictPart):
     """Options that OpenAI's request does not have: the `moa` object of a request."""
 
     events: bool = False
@@ -101,6 +90,8 @@ class MoaOptions(_Strict):
     reasoning: Literal["reasoning_content", "reasoning", False] = "reasoning_content"
     """Name of the field that has the reasoning: of the model that writes the answer, and in streams the
     proposals. `false` leaves the field out."""
+    fuse: Fusion | None = None
+    """Only with the mixture: write the answer over these proposals, without asking proposers."""
 
 
 class ChatRequest(ExtraParameters):

@@ -123,7 +123,8 @@ async def as_it_stands(
         decided: why it is the answer.
         models: the models of the recipe.
     """
-    text, reason = await stand_in(proposal, task.sampling, task.deadline, models)
+    counter = proposal.model if proposal.model in task.recipe.names else task.models[-1]
+    text, reason = await stand_in(proposal, task.sampling, task.deadline, models, counter)
     yield AnswerDelta(Delta(text=text))
     written, most = proposal.call.completion_tokens, task.sampling.max_tokens
     yield Answered(

@@ -44,12 +44,14 @@ async def answer(
     seed: int | None = None,
     streamed: bool = True,
     stream_proposals: bool = True,
+    given: Sequence[ProposalDone] = (),
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
 
     1. The conversation must fit into the aggregator's context. Otherwise the request fails before any
        model works on it.
-    2. The layers run one after another. Each layer ends in one of these ways:
+    2. The layers run one after another, unless proposals are given. Each layer ends in one of these
+       ways:
        a. The layer meets the quorum: its proposals are the references of the next stage.
        b. The first layer misses the quorum: the request fails.
        c. A later layer misses the quorum: its proposals are dropped (`ProposalDropped`, even where
@@ -76,6 +78,9 @@ async def answer(
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
         stream_proposals: whether there are `ProposalDelta` events.
+        given: proposals that the aggregator reads instead of those of the last layer. If there are any,
+            no layer runs. With the seed of an earlier answer and all of its last proposals, the
+            aggregator gets the same prompt again.
 
     Raises:
         RequestError: ContextTooLong in step 1; QuorumNotMet, DeadlineExceeded, Overloaded or
@@ -87,9 +92,9 @@ async def answer(
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
     summary = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
-    await _check_fits(messages, recipe, models, sampling)  # 1
+    await _check_fits(messages, recipe, models, sampling, len(given) or recipe.samples[-1])  # 1
     yield Started(summary.seed)
-    references: list[ProposalDone] = []
+    references = list(given)
     early: Decided | None = None
     last = AggregationTask(
         recipe=recipe,
@@ -104,7 +109,7 @@ async def answer(
         streamed=streamed,
     )
     may_end_early = why_no_proposal(messages, sampling) is None
-    for number, layer in enumerate(recipe.layers, 1):  # 2
+    for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
         read = _shuffled(references, summary.seed, number)
         samples = _samples(layer, number, summary.seed, fixed=seed is not None)
         task = LayerTask(
@@ -233,14 +238,17 @@ class _LayerResult:
 
 
 async def _check_fits(
-    messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling
+    messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling, count: int
 ) -> None:
     """Check that the aggregator can hold the conversation and as many references as it may get.
+
+    Args:
+        count: the number of references.
 
     Raises:
         ContextTooLong: the aggregator cannot.
     """
-    references = [""] * recipe.samples[-1]
+    references = [""] * count
     task = PromptTask(
         recipe,
         recipe.aggregator.model,

@@ -70,6 +70,7 @@ HTTP = {
     "serve_app.http.health",
     "serve_app.access.auth",
     "serve_app.http.openapi",
+    "serve_app.http.page_files",
     "serve_app.http.paths",
     "serve_app.http.refusals",
     "serve_app.http.served_models",

@@ -1,0 +1,110 @@
+/** Elements that a text is shown with, beside those that come from its HTML. */
+import { withVisibleMarks } from "./bidi.ts";
+import { copyText } from "./copy.ts";
+
+/** Characters of one piece of plain text. A browser lays out only the pieces that are in sight. */
+const PIECE = 8_000;
+const SAYS_COPIED_MS = 1_500;
+
+/** A block of code as a figure: its language, a button that copies, and the code. */
+export interface CodeFigure {
+  element: HTMLElement;
+  code: HTMLElement;
+}
+
+/**
+ * A figure for code.
+ *
+ * @param language the name behind the fence; empty if there is none
+ * @param text the code
+ */
+export function codeFigure(language: string, text: string): CodeFigure {
+  const code = document.createElement("code");
+  const shown = withVisibleMarks(text);
+  code.append(shown);
+  if (language) code.dataset["language"] = language;
+  const pre = document.createElement("pre");
+  pre.tabIndex = 0; // so that the keyboard can scroll it
+  pre.setAttribute("role", "group");
+  pre.setAttribute("aria-label", language ? `Code in ${language}` : "Code");
+  pre.append(code);
+  const name = document.createElement("span");
+  name.textContent = language;
+  // Only a code with marks of direction differs from what is shown; all others are not kept twice.
+  const button = copyButton(shown === text ? () => code.textContent ?? "" : () => text);
+  const head = document.createElement("div");
+  head.className = "code-head";
+  head.append(name, button);
+  const element = document.createElement("div");
+  element.className = "code";
+  element.dir = "ltr";
+  element.append(head, pre);
+  return { element, code };
+}
+
+function copyButton(text: () => string): HTMLButtonElement {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "code-copy";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", "Copy the code");
+  button.addEventListener("click", () => {
+    void copyText(text()).then((copied) => {
+      button.textContent = copied ? "Copied" : "Not copied";
+      setTimeout(() => {
+        button.textContent = "Copy";
+      }, SAYS_COPIED_MS);
+    });
+  });
+  return button;
+}
+
+/** Plain text in pieces, with its line breaks. */
+export function plainText(text: string): DocumentFragment {
+  const fragment = document.createDocumentFragment();
+  for (let at = 0; at < text.length; ) {
+    const end = endOfPiece(text, at);
+    const piece = document.createElement("div");
+    piece.className = "plain";
+    piece.textContent = text.slice(at, end);
+    fragment.append(piece);
+    at = end;
+  }
+  return fragment;
+}
+
+/** Adds plain text behind what an element has: to its last piece while that is short, else in new pieces. */
+export function appendPlainly(element: HTMLElement, text: string): void {
+  const piece = element.lastElementChild;
+  const written = piece?.className === "plain" ? piece.lastChild : null;
+  if (written instanceof Text && written.length + text.length <= PIECE) written.appendData(text);
+  else element.append(plainText(text));
+}
+
+/** Where a piece ends: behind a line if one ends in its second half, and never inside of a character. */
+function endOfPiece(text: string, start: number): number {
+  const most = start + PIECE;
+  if (most >= text.length) return text.length;
+  const newline = text.lastIndexOf("\n", most - 1);
+  if (newline >= start + PIECE / 2) return newline + 1;
+  const code = text.charCodeAt(most);
+  return code >= 0xdc00 && code <= 0xdfff ? most + 1 : most;
+}
+
+/** Adds to sanitised elements what HTML does not bring: figures around code, and tables that scroll. */
+export function finishElements(parent: ParentNode): void {
+  for (const pre of parent.querySelectorAll("pre")) {
+    const code = pre.querySelector("code");
+    const language = /(?:^| )language-(\S+)/.exec(code?.className ?? "")?.[1] ?? "";
+    pre.replaceWith(codeFigure(language, (pre.textContent ?? "").replace(/\n$/, "")).element);
+  }
+  for (const table of parent.querySelectorAll("table")) {
+    const frame = document.createElement("div");
+    frame.className = "table";
+    frame.tabIndex = 0;
+    frame.setAttribute("role", "group");
+    frame.setAttribute("aria-label", "Table");
+    table.replaceWith(frame);
+    frame.append(table);
+  }
+}

@@ -1,0 +1,262 @@
+"""Servers for the tests of the page: the real API over scripted engines, in one process, no Ray.
+
+Each recipe here has an endpoint of its own, at a free port of this machine, so that the pages of two
+tests share nothing in the browser.
+
+    python -m tests.e2e.browser.page_server            all of them; the command ends with its stdin
+
+The command prints one line of JSON: the URL of each endpoint by name, and the API key of those that
+need one. Besides the API, an endpoint answers these requests of tests:
+
+    GET  /test/counts     the calls of all engines together: started, finished, failed, cancelled
+    POST /test/keys       `{"valid": false}` makes its key invalid, `{"valid": true}` valid again
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from actors.keeper.card_report import CardReport, MemberReport
+from cluster.residency.state import State, TurnState
+from configs.schema import Recipe
+from serve_app.access.api_keys import generate_key
+from serve_app.http.api import create_api
+from serve_app.http.listener import Listener
+from tests.e2e.browser.page_texts import ANSWER, HOSTILE, PROPOSALS, WORDS
+from tests.unit.serve_app.conftest import Scripted
+
+GB = 1_000_000_000
+CYCLE_S = 9.0
+"""Seconds after which the made-up card does the same again."""
+COUNTS = ("started", "finished", "failed", "cancelled", "in_flight")
+
+
+def model(text: str | None = None, token_s: float = 0.01, **settings: Any) -> dict[str, Any]:
+    """The settings of a scripted model."""
+    fixed = {"engine": "scripted", "context_tokens": 100_000}
+    return {**fixed, "text": text, "token_s": token_s, **settings}
+
+
+def recipe(
+    name: str, models: dict[str, dict[str, Any]], aggregator: dict[str, Any] | str, **settings: Any
+) -> Recipe:
+    """A recipe in which the models propose, each once, and another model or several aggregate.
+
+    Args:
+        name: name of the recipe.
+        models: the proposers.
+        aggregator: the model that aggregates, which is called `gemma-9b`.
+        settings: further settings of the recipe.
+    """
+    writer = model(aggregator) if isinstance(aggregator, str) else aggregator
+    fields = {
+        "name": name,
+        "models": {**models, "gemma-9b": writer},
+        "layers": [{"proposers": [{"model": each} for each in models]}],
+        "aggregator": {"model": "gemma-9b"},
+    }
+    return Recipe.model_validate(fields | settings)
+
+
+LLAMA, QWEN, NEMOTRON = PROPOSALS
+LATE = {"quorum": 2, "grace_s": 0.4, "keepalive_s": 1}
+RECIPES: dict[str, Recipe] = {
+    # Three columns grow, the third is late, and the answer follows.
+    "growth": recipe(
+        "growth",
+        {
+            "llama-70b": model(LLAMA, 0.008, first_token_s=0.2),
+            "qwen-72b": model(QWEN, 0.012, first_token_s=0.4),
+            "nemotron": model(NEMOTRON, 0.1, first_token_s=0.1),
+        },
+        model(ANSWER, 0.004, first_token_s=0.2),
+        limits=LATE,
+    ),
+    # Nothing ends by itself: one proposal hangs, one never ends, one is slow.
+    "endless": recipe(
+        "endless",
+        {
+            "hangs": model(hang_share=1),
+            "writes-on": model(tokens=20_000, token_s=0.01),
+            "slow": model(LLAMA, 1.0),
+        },
+        ANSWER,
+    ),
+    "keys": recipe(
+        "keys",
+        {"llama-70b": model(LLAMA, 0.03), "qwen-72b": model(QWEN, 0.03)},
+        model(ANSWER, 0.01),
+        access={"reload_s": 0.001},
+    ),
+    "hostile": recipe(
+        "hostile",
+        {f"attack-{n}": model(text, 0) for n, text in enumerate(HOSTILE)},
+        model("\n\n".join(HOSTILE[:4]), 0),
+    ),
+    "failing": recipe("failing", {"one": model(fail_share=1), "two": model(fail_share=1)}, ANSWER),
+    # No aggregator answers: a proposal stands in.
+    "standing-in": recipe("standing-in", {"llama-70b": model(LLAMA, 0.001)}, model(fail_share=1)),
+    "limited": recipe(
+        "limited",
+        {"llama-70b": model("Short.", 0), "qwen-72b": model("Brief.", 0)},
+        "Both.",
+        access={"allowance": {"requests_per_minute": 1}},
+    ),
+    # Six columns at 50 tokens a second.
+    "six": recipe(
+        "six",
+        {f"model-{n}": model(WORDS, 0.02, first_token_s=0.05 * n) for n in range(1, 7)},
+        model("Done.", 0),
+    ),
+    # Turns without waiting, for their number.
+    "turns": recipe(
+        "turns",
+        {"llama-70b": model(LLAMA, 0, first_token_s=0), "qwen-72b": model(QWEN, 0, first_token_s=0)},
+        model(ANSWER, 0, first_token_s=0),
+    ),
+}
+"""The recipe of each endpoint."""
+
+
+def moving_card(mixture: Recipe, began: float) -> CardReport:
+    """A card on which two large models take turns, and the others are always awake.
+
+    Args:
+        mixture: the recipe whose models are on the card.
+        began: when the card began to move, by `time.monotonic`.
+    """
+    at_s = (time.monotonic() - began) % CYCLE_S
+    names = list(mixture.models)
+    turns = dict.fromkeys(names[:2], "turns")
+    first_is_awake = at_s < CYCLE_S / 2
+    is_moving = at_s % (CYCLE_S / 2) < 1.5
+    members = []
+    for n, name in enumerate(names):
+        takes_turns = name in turns
+        is_next = takes_turns and (n == 0) == first_is_awake
+        state = State.RESIDENT
+        if takes_turns:
+            state = State.RESIDENT if is_next and not is_moving else State.ASLEEP
+            state = State.WAKING if is_next and is_moving else state
+        is_open = state is State.RESIDENT
+        waits = 0 if is_open else 1 + n
+        members.append(
+            MemberReport(
+                name=f"{name}/0",
+                slot="turns" if takes_turns else name,
+                state=state,
+                turn=TurnState.OPEN if is_open else TurnState.CLOSED,
+                in_flight=1 if is_open else 0,
+                waiting=waits,
+                oldest_wait_s=at_s % (CYCLE_S / 2) if waits else 0.0,
+                last_step_s=1.4,
+                failure="",
+                awake_bytes=round((44 if takes_turns else 9) * GB),
+                asleep_bytes=round(0.6 * GB) if takes_turns else 0,
+                orders={"start": 1, "wake": 3, "sleep": 3} if takes_turns else {"start": 1},
+                step_seconds={"resident": 4.2, "asleep": 1.1} if takes_turns else {"resident": 12.0},
+            )
+        )
+    return CardReport("node-1", (0,), "NVIDIA A100-SXM4-80GB", 85 * GB, tuple(members))
+
+
+class Endpoint:
+    """One recipe at its own port.
+
+    Args:
+        mixture: the recipe.
+        folder: a folder for its file of keys.
+        key: the API key that it needs; None if it needs none.
+    """
+
+    def __init__(self, mixture: Recipe, folder: Path, key: str | None = None) -> None:
+        self._models = Scripted(mixture)
+        self._key = key
+        self._keys_file = folder / f"{mixture.name}.yaml"
+        self._mixture = mixture
+        self._names = list(mixture.models)
+        self.url = ""
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator["Endpoint"]:
+        """Serve it."""
+        began = time.monotonic()
+        mixture = self._mixture
+        if self._key is not None:
+            self._set_valid(True)
+            access = mixture.access.model_copy(update={"keys_file": str(self._keys_file)})
+            mixture = mixture.model_copy(update={"access": access})
+
+        async def watch() -> Sequence[CardReport]:
+            return [moving_card(mixture, began)]
+
+        api = create_api(mixture, self._models, watch=watch)
+        await self._models.start()
+        listener = Listener(self._with_tests(api), "127.0.0.1", 0)
+        await listener.start()
+        self.url = f"http://127.0.0.1:{listener.port}"
+        try:
+            yield self
+        finally:
+            await listener.stop(0)
+            await self._models.stop()
+
+    def _set_valid(self, valid: bool) -> None:
+        text = self._key if valid and self._key else generate_key()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        self._keys_file.write_text(f"tester: sha256:{digest}\n")
+
+    def _with_tests(self, api: ASGIApp) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            path = scope.get("path", "")
+            if path == "/test/counts":
+                await JSONResponse(await self._counts())(scope, receive, send)
+            elif path == "/test/keys":
+                self._set_valid(json.loads((await receive())["body"])["valid"])
+                await JSONResponse({})(scope, receive, send)
+            else:
+                await api(scope, receive, send)
+
+        return app
+
+    async def _counts(self) -> dict[str, int]:
+        stats = [await self._models.stats(name) for name in self._names]
+        return {count: sum(getattr(each, count) for each in stats) for count in COUNTS}
+
+
+@asynccontextmanager
+async def all_served(names: Sequence[str] = tuple(RECIPES)) -> AsyncIterator[dict[str, str]]:
+    """Serve these recipes.
+
+    Yields:
+        The URL of each by its name, and the key of the recipe `keys` as `key`.
+    """
+    key = generate_key()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        urls = {"key": key}
+        for name in names:
+            endpoint = Endpoint(RECIPES[name], folder, key if name == "keys" else None)
+            urls[name] = (await stack.enter_async_context(endpoint.served())).url
+        yield urls
+
+
+async def main() -> None:
+    """Serve all recipes until stdin ends."""
+    async with all_served() as urls:
+        print(json.dumps(urls), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
