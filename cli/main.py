@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import ask, new, presets, recipes, serve
+from cli import ask, calibrate, new, presets, recipes, serve
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 from cli.system_errors import option_words
@@ -56,6 +56,7 @@ for command in (
     recipes.check,
     recipes.models,
     recipes.plan,
+    calibrate.calibrate,
     serve.export,
 ):
     app.command()(command)

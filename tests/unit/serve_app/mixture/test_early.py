@@ -57,7 +57,7 @@ async def test_without_enough_agreement_the_aggregator_answers(
 
 async def test_samples_of_one_model_agree_only_if_one_model_is_enough(mixture: Mixture) -> None:
     mixture.models.scripts |= {"a": ["5"], "b": [9.0, "6"]}
-    layer = [{"model": "a", "samples": 2}, "b"]
+    layer: list[str | dict[str, object]] = [{"model": "a", "samples": 2}, "b"]
     outcome = await mixture.answer(mixture.recipe(layer, parts=EXIT))
     assert outcome.answered.method == "merge"
     parts = {"exit": {"answer": "number", "of_models": 1}}
