@@ -22,8 +22,8 @@ from jobs.variants import mixture
 from serve_app.mixture.agree import find_answer
 from serve_app.mixture.first import mean_logprob
 
-DIGITS = 3
-"""Digits of tau behind the decimal point."""
+STEPS = 1000
+"""Tau is a multiple of 1 / STEPS."""
 FEWEST = 20
 """Fewest questions with which a calibration begins."""
 
@@ -204,8 +204,8 @@ def _choose(trials: Sequence[Trial], epsilon: float) -> float | None:
 
 
 def _down(confidence: float) -> float:
-    """The next lower number of few digits. It is never above 0."""
-    return min(0.0, math.floor(confidence * 10**DIGITS) / 10**DIGITS)
+    """The next lower multiple of 1 / STEPS. It is never above 0."""
+    return min(0.0, math.floor(confidence * STEPS) / STEPS)
 
 
 def outcome(trials: Sequence[Trial], tau: float) -> Outcome:

@@ -62,7 +62,7 @@ def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> float:
     lost = sum(b and not a for a, b in zip(one, other, strict=True))
     differ = gained + lost
     tail = sum(math.comb(differ, k) for k in range(min(gained, lost) + 1)) / 2**differ
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))
 
 
 def smallest_difference(questions: int, differing: float = USUAL_DIFFERING) -> float:
