@@ -13,6 +13,9 @@ from actors.engines.llamacpp import LlamaCppEngine
 from cluster.cards.card import this_machine
 from configs.schema import LlamaCppModel, Recipe, Sampling
 
+PREFILL_TOKENS = 512
+"""Prompt tokens per prefill step: nobody waits for tokens here, and picks are nearly all prefill."""
+
 
 class LocalModels:
     """`serve_app.mixture.models.Models` over engines of this process, which start at their first call.
@@ -30,7 +33,8 @@ class LocalModels:
         for name, model in recipe.models.items():
             if not isinstance(model, LlamaCppModel):
                 raise typer.BadParameter(f"model {name!r} is not run by llama.cpp")
-            self._engines[name] = LlamaCppEngine(name, model, share)
+            fast = model.model_copy(update={"prefill_tokens": PREFILL_TOKENS})
+            self._engines[name] = LlamaCppEngine(name, fast, share)
             self._free[name] = asyncio.Semaphore(model.concurrency)
         self._starting: dict[str, asyncio.Task[None]] = {}
 

@@ -76,9 +76,9 @@ def variants(recipe: Recipe, samples: int, form: str) -> dict[str, Recipe]:
         "vote": made(base, aggregator=votes),
         "best, vote of as many": made(alone, aggregator=votes),
         "exit, else vote": made(base, exit={"answer": form, "agree": 2}, aggregator=votes),
+        "merge": made(base),
         "select": made(base, aggregator={"method": "select"}),
         "select_or_merge": made(base, aggregator={"method": "select_or_merge"}),
-        "merge": made(base),
         "merge, guard": made(base, aggregator={"guard": True}),
         "best, merge of as many (Self-MoA)": made(alone),
     }
