@@ -9,7 +9,7 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check page unit ray clients test-clients test-tools e2e test-slow docs vllm test-vllm vllm-planning clean
+.PHONY: help serve test check page unit ray clients test-clients test-tools test-open-webui e2e test-slow docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,6 +25,7 @@ check: .venv/dev  ## Style, complexity and types.
 	$(BIN)/mypy --num-workers 2
 
 page:  ## The page: types, tests, and that serve_app/page/ is what its sources build (needs node 20).
+	@command -v npm > /dev/null || { echo "make page needs node 20 or newer, with npm"; exit 1; }
 	@cd page && npm ci --no-audit --no-fund --ignore-scripts --silent
 	@cd page && npm run --silent check && npm test --silent && npm run --silent build
 	@git add --intent-to-add serve_app/page
@@ -47,6 +48,9 @@ test-clients: .venv/dev  ## All clients of docs/clients.md against a real server
 
 test-tools: .venv/dev  ## Evaluation tools of others (lm-eval, alpaca_eval, guidellm) against a real server; not in `test`.
 	$(BIN)/pytest tests/tools
+
+test-open-webui: .venv/dev  ## A real Open WebUI in a real browser against tiny_cpu (3 minutes, 3 GB the first time); not in `test`.
+	$(BIN)/pytest tests/open_webui
 
 e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	@# Engines alone first, before Ray takes its share of the cores.

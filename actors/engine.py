@@ -52,6 +52,15 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds that the engine worked on the whole call. The replica sets it in the last delta."""
     last: bool = False
     """Whether this is the call's last delta. The replica sets it, engines do not."""
+    cached_tokens: int = 0
+    """Those of `prompt_tokens` whose keys and values the engine had in its cache; 0 if the engine does
+    not tell."""
+    queue_s: float = 0.0
+    """Seconds that the call waited at the replica, for the model's turn and for room in its engine. The
+    replica sets it in the last delta."""
+    first_s: float = 0.0
+    """Seconds from the start of the engine's work to the first text or reasoning; 0 if there was none.
+    The replica sets it in the last delta."""
 
 
 def merge(deltas: Sequence[Delta]) -> Delta:
@@ -67,6 +76,9 @@ def merge(deltas: Sequence[Delta]) -> Delta:
         logprobs=tuple(logprob for delta in deltas for logprob in delta.logprobs),
         engine_s=sum(delta.engine_s for delta in deltas),
         last=any(delta.last for delta in deltas),
+        cached_tokens=sum(delta.cached_tokens for delta in deltas),
+        queue_s=sum(delta.queue_s for delta in deltas),
+        first_s=sum(delta.first_s for delta in deltas),
     )
 
 

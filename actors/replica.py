@@ -185,19 +185,28 @@ class Replica:
             message = f"model {self._name!r} is busy and {waiting} calls wait for it already"
             raise Overloaded(message, model=self._name)
         writer = self._writer(adapter)
+        arrived = time.perf_counter()
         async with self._turns.turn(patience_s):
             outcome = "cancelled"
             began = time.perf_counter()
+            first_s = 0.0
             self._counts["started"] += 1
             self._counts["in_flight"] += 1
             try:
                 asked = await self._sampling.complete(sampling)
                 async with aclosing(writer.stream(messages, asked, streamed)) as deltas:
                     async for delta in deltas:
+                        if not first_s and (delta.text or delta.reasoning):
+                            first_s = time.perf_counter() - began
                         if delta.completion_tokens:
                             self._counts["completion_tokens"] += delta.completion_tokens
                         yield delta
-                yield Delta(engine_s=time.perf_counter() - began, last=True)
+                yield Delta(
+                    engine_s=time.perf_counter() - began,
+                    last=True,
+                    queue_s=began - arrived,
+                    first_s=first_s,
+                )
                 outcome = "finished"
             except Exception as error:
                 outcome = "failed"

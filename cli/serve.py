@@ -1,5 +1,6 @@
 """Commands that serve a recipe or write it as a Ray Serve config: `slimmoa serve` and `export`."""
 
+import os
 import shutil
 import signal
 import sys
@@ -15,6 +16,7 @@ from cli.best_preset import offer_better
 from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access, write_file
 from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
 from configs.schema import Recipe, VllmModel
+from serve_app.tracing.settings import tracing_variables
 
 if TYPE_CHECKING:
     from serve_app.local_servers import Announcement
@@ -39,6 +41,10 @@ def serve(
     verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
+    otlp_traces_endpoint: Annotated[
+        str | None,
+        typer.Option(help="Send traces to this URL, such as http://127.0.0.1:4318/v1/traces."),
+    ] = None,
 ) -> None:
     """Serve a recipe as an OpenAI-compatible API until Ctrl-C.
 
@@ -53,6 +59,7 @@ def serve(
         config = _choose(config, address)
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     with exit_on_user_error():
+        tracing_variables(os.environ, otlp_traces_endpoint, "--otlp-traces-endpoint")
         ray_runtime.check_port(host, port)
         announcement = Announcement(host, port)
     try:
@@ -60,7 +67,14 @@ def serve(
             # The replicas of a cluster fetch folders on their own nodes.
             download_missing_weights(recipe, folders=address is None)
         _serve(
-            recipe, host, port, address, announcement, verbose=verbose, offer=None if auto else config
+            recipe,
+            host,
+            port,
+            address,
+            announcement,
+            verbose=verbose,
+            offer=None if auto else config,
+            traces=otlp_traces_endpoint,
         )
     finally:
         announcement.remove()
@@ -75,6 +89,7 @@ def _serve(
     *,
     verbose: bool,
     offer: str | None,
+    traces: str | None,
 ) -> None:
     """Serve until a signal comes."""
     from cluster import ray_runtime
@@ -88,7 +103,7 @@ def _serve(
             ray_runtime.connect(address, verbose=verbose)
             _require_free(app)
         is_ours = True
-        _deploy(recipe, host, port, app, follow_nodes=not local, verbose=verbose)
+        _deploy(recipe, host, port, app, follow_nodes=not local, verbose=verbose, traces=traces)
         is_up = True
         announcement.ready(LocalServer(recipe, app, ray_runtime.this_cluster()))
         _say_ready(recipe, host, port)
@@ -152,7 +167,14 @@ def _choose(config: str, address: str | None) -> str:
 
 
 def _deploy(
-    recipe: Recipe, host: str, port: int, app: str, *, follow_nodes: bool, verbose: bool
+    recipe: Recipe,
+    host: str,
+    port: int,
+    app: str,
+    *,
+    follow_nodes: bool,
+    verbose: bool,
+    traces: str | None,
 ) -> None:
     """Start the models, and make sure that the endpoint answers."""
     from cluster import ray_runtime
@@ -167,6 +189,7 @@ def _deploy(
             host=host,
             port=port,
             ingress_node=ray_runtime.this_node(),
+            otlp_traces_endpoint=traces,
         )
         ray_runtime.deploy(build(args), app)
 

@@ -24,6 +24,7 @@ def inconsistencies(recipe: Any) -> list[Problem]:
     rules = (
         _unknown_models,
         _unknown_allowed_models,
+        _unknown_routed_models,
         _answers_without_room,
         _unknown_extra,
         _quantized_values_without_flash_attention,
@@ -92,10 +93,22 @@ def _unknown_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
     models = _names(recipe)
     for where, name, _, _ in _uses(recipe):
         if isinstance(name, str) and name not in models:
-            known = ", ".join(map(str, models)) or "none"
-            close = nearest(name, [each for each in models if isinstance(each, str)])
-            hint = f"; did you mean {close}?" if close else "; add it to models, or name one of these"
-            yield Problem(where, f"{name!r} is not a model of this recipe (it has: {known}){hint}")
+            yield _unknown(where, name, models)
+
+
+def _unknown(where: Where, name: str, models: dict[Any, Any]) -> Problem:
+    known = ", ".join(map(str, models)) or "none"
+    close = nearest(name, [each for each in models if isinstance(each, str)])
+    hint = f"; did you mean {close}?" if close else "; add it to models, or name one of these"
+    return Problem(where, f"{name!r} is not a model of this recipe (it has: {known}){hint}")
+
+
+def _unknown_routed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    models = _names(recipe)
+    for n, route in enumerate(_sequence(recipe.get("routes"))):
+        name = _mapping(route).get("model")
+        if isinstance(name, str) and name not in models and name != recipe.get("name"):
+            yield _unknown(("routes", n, "model"), name, models)
 
 
 def _unknown_allowed_models(recipe: dict[Any, Any]) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
 from configs.methods import AnswerForm, Exit, First, Method, short_calls
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
+from configs.routes import Route
 from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampling
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ReasoningEffort",
     "Recipe",
     "References",
+    "Route",
     "Sampling",
     "ScriptedModel",
     "VllmModel",
@@ -205,8 +207,13 @@ class Recipe(Strict):
     limits: Limits = Limits()
     """Deadlines, the quorum, and limits of queues, requests and streams."""
     show_proposals: bool = True
-    """Whether streams show the proposals as reasoning, so that chat clients show them in a fold while
-    they grow. A request may say otherwise (`moa.proposals`)."""
+    """Whether streams, and all answers of the Responses API, show the proposals as reasoning, so that
+    chat clients show them in a fold. A request may say otherwise (`moa.proposals`)."""
+    routes: Many[Route] | None = None
+    """Which requests one model answers in place of the mixture; the first route that takes a request
+    counts. By default the aggregator's model answers all helper tasks: short tasks that chat clients
+    give by themselves, such as titles. An empty list leaves everything with the mixture. A request may
+    say so too (`moa.routes`)."""
     access: Access = Access()
     """Who may use the endpoint, and how much each API key may ask for."""
 

@@ -56,15 +56,27 @@ function firstFiles(outputs, entry, seen = new Set()) {
   return seen;
 }
 
+// esbuild puts the styles of lazy parts into the first load. `src/late.css` has them instead.
+const lateStyles = {
+  name: "late-styles",
+  setup(build) {
+    build.onResolve({ filter: /\.css$/ }, ({ importer, path }) =>
+      /[\\/]src[\\/](card|compare|waterfall)[\\/]/.test(importer) ? { path, namespace: "late-styles" } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: "late-styles" }, () => ({ contents: "", loader: "css" }));
+  },
+};
+
 async function buildPage() {
   const { metafile, outputFiles } = await esbuild.build({
     ...common,
-    entryPoints: { page: "src/main.tsx" },
+    entryPoints: { page: "src/main.tsx", late: "src/late.css" },
     outdir: "out",
     entryNames: "[name]-[hash]",
     chunkNames: "[name]-[hash]",
     assetNames: "[name]-[hash]",
     splitting: true,
+    plugins: [lateStyles],
     minify: true,
     target: "es2022",
     metafile: true,
@@ -73,12 +85,16 @@ async function buildPage() {
   const outputs = metafile.outputs;
   const entry = Object.keys(outputs).find((path) => outputs[path].entryPoint === "src/main.tsx");
   const css = outputs[entry].cssBundle;
+  const late = Object.keys(outputs).find((path) => outputs[path].entryPoint === "src/late.css");
   const name = (path) => path.slice(path.lastIndexOf("/") + 1);
   const html = readFileSync(join(HERE, "src", "index.html"), "utf8")
-    .replace("{{js}}", name(entry)).replace("{{css}}", name(css));
+    .replace("{{js}}", name(entry))
+    .replace("{{css}}", name(css))
+    .replace("{{late}}", name(late));
   const files = new Map(outputFiles.map(({ path, contents }) => [name(path), contents]));
-  // The styles of lazy parts are in the first load too, because nothing loads styles later.
-  for (const file of [...files.keys()]) if (file.endsWith(".css") && file !== name(css)) files.delete(file);
+  // The styles of lazy parts come together in one file, not in one for each part.
+  const styles = [css, late].map(name);
+  for (const file of [...files.keys()]) if (file.endsWith(".css") && !styles.includes(file)) files.delete(file);
   files.set("index.html", new TextEncoder().encode(html));
 
   rmSync(OUT, { recursive: true, force: true });

@@ -6,6 +6,7 @@ annotation of the builder's argument.
 """
 
 import logging
+import os
 from typing import Any, cast
 
 import ray
@@ -30,6 +31,7 @@ from serve_app.assignment import ModelAssignments
 from serve_app.deployment_names import INGRESS, deployment_name
 from serve_app.deployments import AFTER_INGRESS_S, Ingress, ModelReplica
 from serve_app.options import END_S, ingress_options, model_options, replica_queue
+from serve_app.tracing.settings import tracing_variables
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,9 @@ class BuildArgs(BaseModel):
     Serve's proxies answer, as the config file's `proxy_location` and `http_options` say."""
     port: int = Field(8000, ge=0, le=65_535)
     """Port on which the ingresses listen. Those of one node share it. Without effect without a host."""
+    otlp_traces_endpoint: str | None = None
+    """URL to which traces are sent, as http://127.0.0.1:4318/v1/traces; by default what the variables
+    of OpenTelemetry say (docs/tracing.md)."""
 
     @model_validator(mode="after")
     def _has_one_recipe(self) -> "BuildArgs":
@@ -82,8 +87,10 @@ def build(args: BuildArgs) -> Application:
         DoesNotFit: the models do not fit on the cards, not even if they take turns.
         WeightsError: weights that the plan depends on cannot be found, fetched or verified.
         KeysError: the API keys of the environment cannot be used.
+        TracingError: the environment asks for traces, and they cannot be sent.
     """
     recipe = args.recipe or load(args.config or "")
+    tracing = tracing_variables(os.environ, args.otlp_traces_endpoint, "otlp_traces_endpoint")
     if args.min_gpus:
         ray_runtime.await_gpus(args.min_gpus)
     cards = choose_cards(recipe, _find_cards(args.app))
@@ -109,9 +116,10 @@ def build(args: BuildArgs) -> Application:
         ),
     )
     # The environment's keys are read here and passed on as hashes, because an ingress may start again
-    # on a node where the variable is not set.
+    # on a node where the variable is not set. The same holds for the variables of traces.
     listen = None if args.host is None else (args.host, args.port)
-    return cast("Application", ingress.bind(recipe, models, read_environment_keys(), listen))
+    bound = ingress.bind(recipe, models, read_environment_keys(), listen, tracing)
+    return cast("Application", bound)
 
 
 def _find_cards(app: str) -> list[Card]:

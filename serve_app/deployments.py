@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from fastapi import FastAPI
@@ -31,6 +31,10 @@ from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
 from serve_app.replica_models import Notice, ReplicaModels
 from serve_app.replica_watch import watch_models
+from serve_app.tracing.start import start_tracing
+
+if TYPE_CHECKING:
+    from serve_app.tracing.provider import Tracing
 
 SOCKET = "calls"
 """Name of a replica's Unix socket in the replica's folder."""
@@ -120,6 +124,7 @@ class Ingress:
         env_keys: see `Authenticator`.
         listen: host and port where the ingress listens itself, or None if Serve's proxy brings the
             requests.
+        tracing: see `tracing_variables`; None if no traces are sent.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -128,8 +133,10 @@ class Ingress:
         handles: Mapping[str, DeploymentHandle[Any]],
         env_keys: tuple[Key, ...],
         listen: tuple[str, int] | None,
+        tracing: Mapping[str, str] | None = None,
     ) -> None:
         self._drain_s = recipe.limits.drain_s
+        self._tracing = None if tracing is None else start_tracing(tracing)
         self._ingresses = 1
         self._admission = admission_for(recipe)
         self._models = ReplicaModels(
@@ -142,7 +149,8 @@ class Ingress:
         )
         app = serve.get_replica_context().app_name
         watch = partial(card_reports, app)
-        self._api = create_api(recipe, self._models, env_keys, self._admission, watch)
+        observers = [] if self._tracing is None else [self._tracing.observer(recipe)]
+        self._api = create_api(recipe, self._models, env_keys, self._admission, watch, observers)
         self._models.start()
         self._listener: Listener | None = None
         if listen is not None:
@@ -169,3 +177,6 @@ class Ingress:
             await listener.stop(self._drain_s)
         if hasattr(self, "_models"):
             await self._models.close()
+        tracing: Tracing | None = getattr(self, "_tracing", None)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)

@@ -8,10 +8,11 @@ refused before any work on it begins is told with `Observer.refuse`.
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from configs.errors import RequestError
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDelta, Summary
+from serve_app.mixture.models import Models
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class Asked:
     is_stream: bool
     """Whether the client reads the answer as it grows."""
     traceparent: str | None
-    """The request's header `traceparent` (W3C Trace Context), unchecked; None if there is none."""
+    """The request's header `traceparent` (W3C Trace Context), unchecked; None if there is none, or
+    several."""
+    tracestate: str | None = None
+    """The request's headers `tracestate`, unchecked and joined by commas; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,15 @@ class Watcher(Protocol):
         """Take note of the end. It is called once, and nothing is called after."""
 
 
+@runtime_checkable
+class CallWatcher(Watcher, Protocol):
+    """A watcher that also sees the calls to models that the work on the request makes."""
+
+    def watch_calls(self, models: Models) -> Models:
+        """The models as the work on the request is to call them. It is called once, before any work
+        begins."""
+
+
 class Observer(Protocol):
     """Learns what becomes of requests."""
 
@@ -114,18 +127,28 @@ class _Watchers:
         for watcher in self._watchers:
             watcher.end(ended)
 
+    def watch_calls(self, models: Models) -> Models:
+        for watcher in self._watchers:
+            models = watched_calls(models, watcher)
+        return models
+
+
+def watched_calls(models: Models, watcher: Watcher) -> Models:
+    """The models as the work on a request is to call them while `watcher` watches it."""
+    return watcher.watch_calls(models) if isinstance(watcher, CallWatcher) else models
+
 
 async def watched(
-    events: AsyncGenerator[Event],
+    work: Callable[[Watcher], AsyncGenerator[Event]],
     begin: Callable[[], Watcher],
     clock: Callable[[], float],
 ) -> AsyncGenerator[Event]:
-    """Pass on the events of an answer, and tell a watcher of them. Closing this generator closes
-    `events`.
+    """Pass on the events of an answer, and tell a watcher of them. Closing this generator closes the
+    events.
 
     Args:
-        events: the events of the answer; the work on the answer begins with the first event.
-        begin: gives the watcher; called just before the first event is asked for.
+        work: gives the events of the answer; the work on the answer begins with the first event.
+        begin: gives the watcher; called just before `work`.
         clock: gives the time in seconds.
     """
     began = clock()
@@ -133,7 +156,7 @@ async def watched(
     summary: Summary | None = None
     error: RequestError | None = None
     try:
-        async with aclosing(events):
+        async with aclosing(work(watcher)) as events:
             async for event in events:
                 kind = type(event)
                 if kind is not AnswerDelta and kind is not ProposalDelta:

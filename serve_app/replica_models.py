@@ -105,23 +105,46 @@ class ReplicaModels:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
+    def on_behalf(self, origin: Mapping[str, str]) -> "ModelsOnBehalf":
+        """See `ModelsWithOrigin`."""
+        return ModelsOnBehalf(self, origin)
+
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+        self,
+        model: str,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        streamed: bool = True,
+        origin: Mapping[str, str] = NONE,
     ) -> AsyncGenerator[Delta]:
-        """See `Models`."""
+        """See `Models`.
+
+        Args:
+            origin: where the call comes from; see `actors/origin.py`.
+        """
         connection = await (await self._pool(model)).choose()
         # Not delegated by `async for`: closing this generator has to close the other one too.
         adapter = self._adapter(model)
-        deltas = connection.stream(messages, sampling, streamed=streamed, adapter=adapter)
+        deltas = connection.stream(
+            messages, sampling, streamed=streamed, adapter=adapter, origin=origin
+        )
         try:
             async for delta in deltas:
                 yield delta
         finally:
             await deltas.aclose()
 
-    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+    async def complete(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        origin: Mapping[str, str] = NONE,
+    ) -> Delta:
         connection = await (await self._pool(model)).choose()
-        return await connection.complete(messages, sampling, self._patience_s, self._adapter(model))
+        return await connection.complete(
+            messages, sampling, self._patience_s, self._adapter(model), origin
+        )
 
     async def count_tokens(
         self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
@@ -190,3 +213,32 @@ class ReplicaModels:
         finally:
             for pool in pools.values():
                 pool.close()
+
+
+class ModelsOnBehalf:
+    """The models of a `ReplicaModels`, whose calls carry where they come from.
+
+    Args:
+        models: makes the calls.
+        origin: see `actors/origin.py`.
+    """
+
+    def __init__(self, models: ReplicaModels, origin: Mapping[str, str]) -> None:
+        self._models = models
+        self._origin = origin
+        self.count_tokens = models.count_tokens
+        self.token_ends = models.token_ends
+        self.is_alive = models.is_alive
+
+    def on_behalf(self, origin: Mapping[str, str]) -> "ModelsOnBehalf":
+        """The same models. Their calls carry these facts beside those that they carry already."""
+        return ModelsOnBehalf(self._models, {**self._origin, **origin})
+
+    def stream(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncGenerator[Delta]:
+        """See `Models`."""
+        return self._models.stream(model, messages, sampling, streamed, self._origin)
+
+    async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
+        return await self._models.complete(model, messages, sampling, self._origin)

@@ -112,18 +112,21 @@ class Connection(asyncio.Protocol):
         streamed: bool = True,
         patience_s: float | None = None,
         adapter: str | None = None,
+        origin: Mapping[str, str] = NONE,
     ) -> AsyncGenerator[Delta]:
         """Ask for an answer, and yield its deltas. Closing the generator cancels the call.
 
         Args:
             adapter: the adapter that answers; None for the replica's model itself.
+            origin: where the call comes from; see `actors/origin.py`.
 
         Raises:
             RequestError: the replica's error, or EngineUnavailable if the replica is lost.
         """
         with Incoming(self) as call:
             fields = sampling.model_dump(mode="json", exclude_defaults=True)
-            call.send(Ask(call.number, list(messages), fields, False, streamed, patience_s, adapter))
+            asked, whole, where = list(messages), False, dict(origin)
+            call.send(Ask(call.number, asked, fields, whole, streamed, patience_s, adapter, where))
             last = False
             while not last:
                 delta = _delta(await call.take())
@@ -138,11 +141,13 @@ class Connection(asyncio.Protocol):
         sampling: Sampling,
         patience_s: float | None,
         adapter: str | None = None,
+        origin: Mapping[str, str] = NONE,
     ) -> Delta:
         """Ask for an answer in one delta; see `stream`."""
         with Incoming(self) as call:
             fields = sampling.model_dump(mode="json", exclude_defaults=True)
-            call.send(Ask(call.number, list(messages), fields, True, False, patience_s, adapter))
+            asked, whole, streamed, where = list(messages), True, False, dict(origin)
+            call.send(Ask(call.number, asked, fields, whole, streamed, patience_s, adapter, where))
             frame = await call.take()
             call.has_ended = True
             return _delta(frame)

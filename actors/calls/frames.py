@@ -67,6 +67,8 @@ class Ask(Frame, tag=4):
     """See `Replica.complete`."""
     adapter: str | None = None
     """The adapter that answers; None for the model itself."""
+    origin: dict[str, str] = {}
+    """Where the call comes from; see `actors/origin.py`."""
 
 
 class AskCount(Frame, tag=5):

@@ -36,6 +36,7 @@ from actors.calls.frames import (
 from actors.calls.outgoing import Outgoing
 from actors.calls.wire_errors import describe
 from actors.engine import Delta, Message
+from actors.origin import ORIGIN
 from configs.errors import EngineUnavailable
 from configs.schema import Sampling
 
@@ -253,6 +254,7 @@ class _Served(asyncio.Protocol):
         failed: Failed | None = None
         try:
             if isinstance(ask, Ask):
+                ORIGIN.set(ask.origin)  # this task answers nothing but this call
                 await self._write(ask)
             else:
                 self.send(Result(ask.call, await self._look_up(ask)))

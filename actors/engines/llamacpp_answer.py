@@ -22,6 +22,8 @@ class Answer:
         self._is_flushed = False
         self._prompt_tokens = 0
         """Tokens of the first call's prompt."""
+        self._cached_tokens = 0
+        """Those of them that were in the cache."""
         self._earlier = 0
         """Tokens that were written before this call."""
         self.has_ended = False
@@ -60,7 +62,7 @@ class Answer:
         written = usage.get("completion_tokens") or timings.get("predicted_n", 0)
         if self._is_flushed or self._reader.is_unanswered:  # only the counts are still to come
             self._reader.written = max(self._reader.written, self._earlier + written)
-            return self._counts(usage)
+            return self._counts(usage, timings)
         read = self._reader.read(
             part.get("content") or choice.get("text") or "", self._earlier + written, finish
         )
@@ -70,7 +72,7 @@ class Answer:
             self.has_ended = True
             usage = {"prompt_tokens": timings.get("prompt_n", 0) + timings.get("cache_n", 0)}
             usage["completion_tokens"] = written
-        counts = self._counts(usage)
+        counts = self._counts(usage, timings)
         most = self._sampling.top_logprobs
         tokens = () if is_unanswered else (choice.get("logprobs") or {}).get("content") or ()
         return Delta(
@@ -79,15 +81,22 @@ class Answer:
             finish_reason=read.finish,
             prompt_tokens=counts.prompt_tokens,
             completion_tokens=counts.completion_tokens,
+            cached_tokens=counts.cached_tokens,
             logprobs=tuple(t | {"top_logprobs": t["top_logprobs"][:most]} for t in tokens),
         )
 
-    def _counts(self, usage: dict[str, Any]) -> Delta:
+    def _counts(self, usage: dict[str, Any], timings: dict[str, Any]) -> Delta:
         """The tokens of the whole answer, in a delta, if its last call tells them now."""
         if not usage:
             return Delta()
-        self._prompt_tokens = self._prompt_tokens or usage.get("prompt_tokens", 0)
+        if not self._prompt_tokens:  # those of the first call; a second call continues it
+            self._prompt_tokens = usage.get("prompt_tokens", 0)
+            self._cached_tokens = timings.get("cache_n", 0)
         if self._reader.is_unanswered:
             return Delta()
         written = self._earlier + usage.get("completion_tokens", 0)
-        return Delta(prompt_tokens=self._prompt_tokens, completion_tokens=written)
+        return Delta(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=written,
+            cached_tokens=min(self._cached_tokens, self._prompt_tokens),
+        )

@@ -163,10 +163,12 @@ class StreamedAnswer:
         reason: FinishReason | None = None
         if self.finish_reason is None:
             reason = "content_filter" if self.refuses else "stop"
+        read = read_count(usage.prompt_tokens)
         return Delta(
             text=text,
             reasoning=reasoning,
             finish_reason=reason,
-            prompt_tokens=read_count(usage.prompt_tokens) or estimate_prompt(),
+            prompt_tokens=read or estimate_prompt(),
             completion_tokens=written,
+            cached_tokens=min(usage.cached_tokens, read or 0),
         )

@@ -61,6 +61,14 @@ class Usage(msgspec.Struct):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: Any = None
+    """An object in which OpenAI's servers tell `cached_tokens`."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that the server had in its cache; 0 if it does not tell."""
+        details = self.prompt_tokens_details
+        return (read_count(details.get("cached_tokens")) or 0) if isinstance(details, dict) else 0
 
 
 class Extension(msgspec.Struct):
@@ -189,7 +197,11 @@ def _flat(content: Any, depth: int = 0) -> tuple[str, str]:
 def _usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    return Usage(read_count(usage.get("prompt_tokens")), read_count(usage.get("completion_tokens")))
+    return Usage(
+        read_count(usage.get("prompt_tokens")),
+        read_count(usage.get("completion_tokens")),
+        usage.get("prompt_tokens_details"),
+    )
 
 
 def read_count(count: Any) -> int | None:

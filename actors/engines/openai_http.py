@@ -30,6 +30,7 @@ from actors.engines.openai_errors import Fault, fault_of_page, fault_of_response
 from actors.engines.openai_request import Habits, advice, request_body
 from actors.engines.sse import EventTooLong
 from actors.engines.token_estimate import estimated_ends, prompt_ends
+from actors.origin import trace_headers
 from actors.text.control_tokens import Defuser, known
 from actors.text.thinking import Splitter, without_leading_thought
 from actors.text.thinking_marks import families_of
@@ -210,7 +211,7 @@ class OpenAIHttpEngine:
             raise EngineUnavailable("the HTTP engine is stopped", model=self._name)
         url = self._model.base_url.rstrip("/") + "/chat/completions"
         # A redirect could turn the POST into a GET or send the conversation to another server.
-        return self._session.post(url, json=request, allow_redirects=False)
+        return self._session.post(url, json=request, headers=trace_headers(), allow_redirects=False)
 
     def _delta(self, data: bytes, answer: StreamedAnswer) -> Delta:
         """Add one event of the stream to `answer`; return what the event adds.

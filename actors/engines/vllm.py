@@ -95,18 +95,21 @@ class VllmEngine:
         held: list[Delta] = []
         now = asyncio.get_running_loop().time
         due_at = now()
-        prompt_tokens = 0
+        prompt_tokens = cached_tokens = 0
         async with aclosing(
             calls.of_answer(answer, prompt, calls.arguments(sampling), adapter)
         ) as outputs:
             async for output in outputs:
                 part = output.outputs[0]
-                prompt_tokens = prompt_tokens or len(output.prompt_token_ids)
+                if not prompt_tokens:  # a second call reads the first one's prompt again
+                    prompt_tokens = len(output.prompt_token_ids)
+                    cached_tokens = output.num_cached_tokens or 0
                 added = answer.add(part.text, len(part.token_ids), calls.finish(part.finish_reason))
                 has_ended = added.finish_reason is not None
                 delta = msgspec.structs.replace(
                     added,
                     prompt_tokens=prompt_tokens if has_ended else 0,
+                    cached_tokens=cached_tokens if has_ended else 0,
                     logprobs=logprob_objects(
                         part.logprobs, written_tokens(part), sampling.top_logprobs
                     ),

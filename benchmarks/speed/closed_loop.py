@@ -9,9 +9,9 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
@@ -26,7 +26,8 @@ class Load:
     """Requests to one orchestrator.
 
     block: the name by which the simulated servers record it; requests: of each client; spread: the
-    clients begin one after the other over the time of an ideal answer, and not all at once.
+    clients begin one after the other over the time of an ideal answer, and not all at once; fields: of
+    each request's body, beside the usual ones.
     """
 
     url: str
@@ -34,6 +35,7 @@ class Load:
     concurrency: int
     requests: int
     spread: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ async def _offer(load: Load) -> Block:
             await asyncio.sleep(IDEAL_WHOLE_S * place / load.concurrency)
         for n in range(load.requests):
             number = n * load.concurrency + place
-            asked[place].append((number, await connection.ask(_streamed(load.block, number))))
+            asked[place].append((number, await connection.ask(_streamed(load, number))))
 
     cpu_s = time.process_time()
     async with asyncio.TaskGroup() as clients:
@@ -130,14 +132,15 @@ async def _in_turns(loads: tuple[Load, ...]) -> list[Block]:
     asked: list[list[tuple[int, Exchange]]] = [[] for _ in loads]
     for number in range(max(load.requests for load in loads)):
         for load, connection, mine in zip(loads, connections, asked, strict=True):
-            mine.append((number, await connection.ask(_streamed(load.block, number))))
+            mine.append((number, await connection.ask(_streamed(load, number))))
     for connection in connections:
         connection.close()
     return [Block([[_request(*each) for each in mine]], 0.0) for mine in asked]
 
 
-def _streamed(block: str, number: int) -> dict[str, Any]:
-    return {**question(block, number), "stream": True, "stream_options": {"include_usage": True}}
+def _streamed(load: Load, number: int) -> dict[str, Any]:
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    return {**question(load.block, number), **usage, **load.fields}
 
 
 def _request(number: int, exchange: Exchange) -> Request:

@@ -14,6 +14,9 @@ The set pace is what they should have been. CPU is of all processes of an orches
 of Ray's session and the driver, which this process is. It leaves out the clients and the simulated
 servers.
 
+At 32, ours also answers a block whose streams have no proposals (`moa.proposals: false`), to tell what
+it costs to show them as reasoning.
+
 All clients of a block begin at once, which is hard on a server; with `--spread` they begin one after
 the other over the time of an answer. Each run starts the application anew.
 """
@@ -39,7 +42,10 @@ from benchmarks.shared.stacks import sampled
 from benchmarks.speed import overhead_figures as figures
 from benchmarks.speed.backends import calls_of, recipe
 from benchmarks.speed.closed_loop import Load, in_turns, offer, process_of
-from benchmarks.speed.overhead_figures import LOADS, OURS, YARDSTICK, Measured, Run
+from benchmarks.speed.overhead_figures import HIDDEN, LOADS, OURS, YARDSTICK, Measured, Run
+
+PROPOSALS_OFF = {"moa": {"proposals": False}}
+"""The fields of a request that has no proposals in its stream."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,9 @@ def alone(setup: Setup, requests: int, label: str) -> dict[str, Measured]:
 def loaded(setup: Setup, name: str, concurrency: int, requests: int, spread: bool) -> Measured:
     """One block of one orchestrator."""
     label = f"block{time.monotonic_ns()}"
-    load = Load(setup.urls[name], label, concurrency, requests, spread)
-    cpu_s, servers_s, others_s = setup.cpu_s(name), setup.servers_s(), others_cpu_s()
+    orchestrator, fields = (OURS, PROPOSALS_OFF) if name == HIDDEN else (name, {})
+    load = Load(setup.urls[orchestrator], label, concurrency, requests, spread, fields)
+    cpu_s, servers_s, others_s = setup.cpu_s(orchestrator), setup.servers_s(), others_cpu_s()
     block = offer(setup.pool, load)
     cpu, servers_s, others_s = cpu_s(), setup.servers_s() - servers_s, others_cpu_s() - others_s
     return Measured(block, asyncio.run(calls_of(setup.servers_url, label)), cpu, servers_s, others_s)
@@ -101,10 +108,11 @@ def measure(setup: Setup, number: int, requests: int, per_client: int, spread: b
     by_load = {1: alone(setup, requests, f"alone{number}x")}
     for concurrency in LOADS[1:]:
         by_load[concurrency] = {
-            name: loaded(setup, name, concurrency, per_client, spread) for name in names
+            name: loaded(setup, name, concurrency, per_client, spread)
+            for name in (*names, *([HIDDEN] if concurrency == figures.SHOWN_AT else []))
         }
     return {
-        load: figures.beside({name: figures.figures(by_name[name]) for name in (OURS, YARDSTICK)})
+        load: figures.beside({name: figures.figures(by_name[name]) for name in by_name})
         for load, by_name in by_load.items()
     }
 

@@ -2,7 +2,7 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import { running } from "./model/asking.ts";
-import { startChats } from "./model/chats.ts";
+import { chat, startChats } from "./model/chats.ts";
 import { key } from "./model/key.ts";
 import { loadModels, StateWatch } from "./model/server.ts";
 import { startTheme } from "./model/theme.ts";
@@ -27,6 +27,10 @@ effect(() => {
   stateShown();
   key.value;
   watch.look();
+});
+effect(() => {
+  const { title } = chat.value;
+  document.title = title ? `${title} - SlimMoA` : "SlimMoA";
 });
 void startChats();
 void loadModels();

@@ -34,7 +34,11 @@ async function problem(work: Promise<unknown>): Promise<Problem> {
 }
 
 /** Answer the requests of `work` by `answer`. */
-async function serving(answer: (request: IncomingMessage, response: ServerResponse, body: string) => void, work: (client: Client) => Promise<void>, key = "") {
+async function serving(
+  answer: (request: IncomingMessage, response: ServerResponse, body: string) => void,
+  work: (client: Client) => Promise<void>,
+  key = "",
+) {
   const server = createServer((request, response) => {
     let body = "";
     request.on("data", (part: Buffer) => (body += part.toString()));
@@ -54,7 +58,10 @@ test("a stream is read to its end, signs of life and cut letters included", asyn
   const whole = new TextEncoder().encode(CHUNK);
   const at = whole.indexOf(0xc3) + 1; // in the middle of the letter
   const chunks = await read(ALIVE, whole.slice(0, at), whole.slice(at), CHUNK, "data: [DONE]\n\n");
-  assert.deepEqual(chunks.map((chunk) => chunk.choices![0]!.delta.content), ["", "é", "é"]);
+  assert.deepEqual(
+    chunks.map((chunk) => chunk.choices![0]!.delta.content),
+    ["", "é", "é"],
+  );
 });
 
 test("a stream that ends too early is broken, and what came was passed on", async () => {
@@ -119,7 +126,10 @@ test("errors have the server's words, its code, and what to do", async () => {
     },
     async (client) => {
       const found = await problem(client.ask(QUESTION, new AbortController().signal, () => undefined));
-      assert.deepEqual([found.message, found.code, found.status, found.retryAfterS], [error.message, "overloaded", 429, 12]);
+      assert.deepEqual(
+        [found.message, found.code, found.status, found.retryAfterS],
+        [error.message, "overloaded", 429, 12],
+      );
       assert.equal(advice(found), "Retry in 12 seconds.");
     },
   );
@@ -132,7 +142,10 @@ test("a server that is away, and one that is another, are told apart", async () 
     (_, response) => response.writeHead(200, { "content-type": "text/html" }).end("<html>"),
     async (client) => {
       assert.equal((await problem(client.models())).code, "not_the_api");
-      assert.equal((await problem(client.ask(QUESTION, new AbortController().signal, () => undefined))).code, "not_the_api");
+      assert.equal(
+        (await problem(client.ask(QUESTION, new AbortController().signal, () => undefined))).code,
+        "not_the_api",
+      );
     },
   );
 });
@@ -156,6 +169,9 @@ for (const [status, code, what, next] of REFUSALS) {
 }
 
 test("a body that is not the server's is not shown", () => {
-  assert.equal(problemOf(502, "text/html", "<h1>nginx</h1>", null).message, "A proxy before the server answered with HTTP status 502 instead of SlimMoA.");
+  assert.equal(
+    problemOf(502, "text/html", "<h1>nginx</h1>", null).message,
+    "A proxy before the server answered with HTTP status 502 instead of SlimMoA.",
+  );
   assert.equal(problemOf(400, "application/json", "not json", "soon").retryAfterS, null);
 });

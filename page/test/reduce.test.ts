@@ -10,7 +10,10 @@ test("the recording in docs/api.md becomes the answer that it tells of", () => {
   assert.equal(answer.answeredBy, "writer");
   assert.equal(answer.finishReason, "stop");
   assert.equal(answer.degraded, true);
-  assert.deepEqual(answer.missing.map(({ model, cause }) => [model, cause]), [["broken", "engine_error"]]);
+  assert.deepEqual(
+    answer.missing.map(({ model, cause }) => [model, cause]),
+    [["broken", "engine_error"]],
+  );
   assert.deepEqual(
     answer.proposals.map(({ place, model, phase, text, tokens }) => [place, model, phase, text, tokens]),
     [
@@ -27,7 +30,10 @@ test("the recording in docs/api.md becomes the answer that it tells of", () => {
     { name: "layer 1", models: ["quick", "slow", "broken"], references: [], startedS: 0, firstS: null, seconds: 0.082 },
     {
       ...{ name: "aggregator", models: ["writer"], startedS: 0.082, firstS: 0.05, seconds: 0.056 },
-      references: [{ layer: 1, place: 1 }, { layer: 1, place: 0 }],
+      references: [
+        { layer: 1, place: 1 },
+        { layer: 1, place: 0 },
+      ],
     },
   ]);
   assert.equal(answer.seed, 1);
@@ -54,50 +60,110 @@ test("a proposal's first token has this browser's time until the server tells a 
   const writing = reduce(asked(), [started("layer 1", ["a"], 2), grew(0, "a", "x")], 5);
   assert.equal(writing.proposals[0]!.firstS, 3);
   assert.equal(reduce(writing, [grew(0, "a", "y")], 9).proposals[0]!.firstS, 3);
-  const done = { type: "proposal.done", layer: 1, place: 0, model: "a", text: "xy", seconds: 4, engine_s: 3, completion_tokens: 2 } as const;
+  const done = {
+    type: "proposal.done",
+    layer: 1,
+    place: 0,
+    model: "a",
+    text: "xy",
+    seconds: 4,
+    engine_s: 3,
+    completion_tokens: 2,
+  } as const;
   assert.equal(reduce(writing, [event({ ...done, first_s: 2.9 })]).proposals[0]!.firstS, 2.9);
   assert.equal(reduce(writing, [event({ ...done, first_s: null })]).proposals[0]!.firstS, 3);
 });
 
 test("a proposal that was written anew has its last text", () => {
-  const done = { type: "proposal.done", layer: 1, place: 0, model: "a", text: "other", seconds: 4, first_s: 1, engine_s: 3, completion_tokens: 2 } as const;
-  const answer = reduce(asked(), [started("layer 1", ["a"]), grew(0, "a", "one"), event({ type: "retried", layer: 1, model: "a", detail: "d" }), event(done)]);
+  const done = {
+    type: "proposal.done",
+    layer: 1,
+    place: 0,
+    model: "a",
+    text: "other",
+    seconds: 4,
+    first_s: 1,
+    engine_s: 3,
+    completion_tokens: 2,
+  } as const;
+  const answer = reduce(asked(), [
+    started("layer 1", ["a"]),
+    grew(0, "a", "one"),
+    event({ type: "retried", layer: 1, model: "a", detail: "d" }),
+    event(done),
+  ]);
   assert.equal(answer.proposals[0]!.text, "other");
   assert.deepEqual(answer.retried, [{ layer: 1, model: "a", detail: "d" }]);
 });
 
 test("two layers have proposals at the same places", () => {
-  const answer = reduce(asked(), [started("layer 1", ["a", "b"]), started("layer 2", ["a", "b"], 3), grew(1, "b", "new", 2)]);
-  assert.deepEqual(answer.proposals.map(({ layer, place, text }) => [layer, place, text]), [
-    [1, 0, ""],
-    [1, 1, ""],
-    [2, 0, ""],
-    [2, 1, "new"],
+  const answer = reduce(asked(), [
+    started("layer 1", ["a", "b"]),
+    started("layer 2", ["a", "b"], 3),
+    grew(1, "b", "new", 2),
   ]);
+  assert.deepEqual(
+    answer.proposals.map(({ layer, place, text }) => [layer, place, text]),
+    [
+      [1, 0, ""],
+      [1, 1, ""],
+      [2, 0, ""],
+      [2, 1, "new"],
+    ],
+  );
   assert.equal(answer.phase, "proposes");
 });
 
 test("a dropped proposal keeps the text that it had, with the cause", () => {
-  const dropped = { type: "proposal.dropped", layer: 1, place: 0, model: "a", cause: "late", detail: "too late", seconds: 9 } as const;
-  const { phase, text, cause, detail, seconds } = reduce(asked(), [started("layer 1", ["a"]), grew(0, "a", "half"), event(dropped)]).proposals[0]!;
-  assert.deepEqual({ phase, text, cause, detail, seconds }, { phase: "dropped", text: "half", cause: "late", detail: "too late", seconds: 9 });
+  const dropped = {
+    type: "proposal.dropped",
+    layer: 1,
+    place: 0,
+    model: "a",
+    cause: "late",
+    detail: "too late",
+    seconds: 9,
+  } as const;
+  const { phase, text, cause, detail, seconds } = reduce(asked(), [
+    started("layer 1", ["a"]),
+    grew(0, "a", "half"),
+    event(dropped),
+  ]).proposals[0]!;
+  assert.deepEqual(
+    { phase, text, cause, detail, seconds },
+    { phase: "dropped", text: "half", cause: "late", detail: "too late", seconds: 9 },
+  );
 });
 
 test("a failed aggregator is missing at once, and the summary has the last word", () => {
   const missing = { layer: 0, model: "writer", cause: "engine_error", detail: "d" };
-  const writing = reduce(asked(), [started("aggregator", ["writer", "other"]), event({ type: "aggregator.failed", ...missing })]);
+  const writing = reduce(asked(), [
+    started("aggregator", ["writer", "other"]),
+    event({ type: "aggregator.failed", ...missing }),
+  ]);
   assert.deepEqual(writing.missing, [missing]);
-  const done = reduce(writing, [words("text", "stop"), summary({ missing: [missing], fallback: "aggregator", answered_by: "other", degraded: true })]);
+  const done = reduce(writing, [
+    words("text", "stop"),
+    summary({ missing: [missing], fallback: "aggregator", answered_by: "other", degraded: true }),
+  ]);
   assert.deepEqual([done.answeredBy, done.fallback, done.missing.length], ["other", "aggregator", 1]);
 });
 
 test("a member that is asked by name has a stage and no proposals", () => {
-  const answer = reduce(asked({ model: "a" }), [started("direct", ["a"]), words("Hello."), summary({ answered_by: "a" })], 1);
+  const answer = reduce(
+    asked({ model: "a" }),
+    [started("direct", ["a"]), words("Hello."), summary({ answered_by: "a" })],
+    1,
+  );
   assert.deepEqual([answer.phase, answer.text, answer.proposals.length], ["done", "Hello.", 0]);
 });
 
 test("the reasoning of the model that answers is kept apart", () => {
-  const answer = reduce(asked(), [started("direct", ["a"]), { choices: [{ delta: { reasoning_content: "Hm." }, finish_reason: null }] }], 2);
+  const answer = reduce(
+    asked(),
+    [started("direct", ["a"]), { choices: [{ delta: { reasoning_content: "Hm." }, finish_reason: null }] }],
+    2,
+  );
   assert.deepEqual([answer.reasoning, answer.text, answer.stages[0]!.firstS], ["Hm.", "", 2]);
 });
 
@@ -106,7 +172,10 @@ test("an error ends the answer and keeps what came", () => {
   const answer = reduce(asked(), [started("layer 1", ["a"]), grew(0, "a", "half"), { error }], 4);
   assert.equal(answer.phase, "failed");
   assert.deepEqual(answer.error, { ...error, status: null });
-  assert.deepEqual([answer.proposals[0]!.phase, answer.proposals[0]!.text, answer.proposals[0]!.seconds], ["dropped", "half", 4]);
+  assert.deepEqual(
+    [answer.proposals[0]!.phase, answer.proposals[0]!.text, answer.proposals[0]!.seconds],
+    ["dropped", "half", 4],
+  );
 });
 
 test("stopping drops what is not whole and changes nothing that is over", () => {

@@ -11,7 +11,10 @@ const next = asked({ id: "5", question: "one", text: "D" });
 
 test("answers to one question are versions of one turn, and the same words later are another turn", () => {
   const turns = turnsOf([first, again, fused, silent, next]);
-  assert.deepEqual(turns.map(({ versions }) => versions.map(({ id }) => id)), [["1", "2", "3"], ["4"], ["5"]]);
+  assert.deepEqual(
+    turns.map(({ versions }) => versions.map(({ id }) => id)),
+    [["1", "2", "3"], ["4"], ["5"]],
+  );
 });
 
 test("the last version is shown until another one is chosen", () => {

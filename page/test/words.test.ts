@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { boundaries } from "../src/answer/boundaries.ts";
-import { causeWords, membersOf, proposalWords, waitingFor, waitWords, writerWords } from "../src/answer/phase_words.ts";
+import {
+  causeWords,
+  learnTokens,
+  membersOf,
+  proposalWords,
+  waitingFor,
+  waitWords,
+  writerWords,
+} from "../src/answer/phase_words.ts";
 import { reduce, stopped } from "../src/answer/reduce.ts";
 import { clock, seconds } from "../src/answer/times.ts";
 import type { MemberState, ServerState } from "../src/api/state.ts";
@@ -14,7 +22,8 @@ function member(name: string, more: Partial<MemberState>): MemberState {
 }
 
 test("a call that waits says what its members do", () => {
-  const said = (...members: Partial<MemberState>[]) => waitWords(waitingFor(members.map((m, n) => member(`a/${n}`, m))), null);
+  const said = (...members: Partial<MemberState>[]) =>
+    waitWords(waitingFor(members.map((m, n) => member(`a/${n}`, m))), null);
   assert.equal(said({}), "reads the prompt");
   assert.equal(said({ state: "asleep" }), "asleep");
   assert.equal(said({ state: "falling asleep" }), "asleep");
@@ -35,22 +44,56 @@ test("calls that come later never push a call back", () => {
 test("members are found by the whole name of their model", () => {
   const members = [member("a/0", {}), member("a/b/0", {}), member("ab/0", {})];
   const state = { cards: [{ members }] } as unknown as ServerState;
-  assert.deepEqual(membersOf(state, "a").map(({ name }) => name), ["a/0"]);
-  assert.deepEqual(membersOf(state, "a/b").map(({ name }) => name), ["a/b/0"]);
+  assert.deepEqual(
+    membersOf(state, "a").map(({ name }) => name),
+    ["a/0"],
+  );
+  assert.deepEqual(
+    membersOf(state, "a/b").map(({ name }) => name),
+    ["a/b/0"],
+  );
   assert.deepEqual(membersOf(null, "a"), []);
 });
 
 test("proposals say their phase with their rate", () => {
   const none = waitingFor([]);
-  const said = (answer: ReturnType<typeof asked>, now: number) => proposalWords(answer.proposals[0]!, answer, now, none, null).words;
+  const said = (answer: ReturnType<typeof asked>, now: number) =>
+    proposalWords(answer.proposals[0]!, answer, now, none, null).words;
   const writing = reduce(asked(), [started("layer 1", ["a"]), grew(0, "a", "x".repeat(400))], 1);
   assert.equal(said(writing, 1.5), "writes");
   assert.equal(said(writing, 5), "writes about 25 tokens/s");
-  const done = { type: "proposal.done", layer: 1, place: 0, model: "a", text: "x", seconds: 41.2, first_s: 1.2, engine_s: 41, completion_tokens: 1240 } as const;
+  const done = {
+    type: "proposal.done",
+    layer: 1,
+    place: 0,
+    model: "a",
+    text: "x",
+    seconds: 41.2,
+    first_s: 1.2,
+    engine_s: 41,
+    completion_tokens: 1240,
+  } as const;
   assert.equal(said(reduce(writing, [event(done)]), 50), "done in 41 s, 31 tokens/s");
-  const late = { type: "proposal.dropped", layer: 1, place: 0, model: "a", cause: "late", detail: "d", seconds: 60 } as const;
+  const late = {
+    type: "proposal.dropped",
+    layer: 1,
+    place: 0,
+    model: "a",
+    cause: "late",
+    detail: "d",
+    seconds: 60,
+  } as const;
   assert.equal(said(reduce(writing, [event(late)]), 60), "late after 1 min 00 s");
   assert.equal(said(stopped(writing, 4), 4), "stopped after 4.0 s");
+});
+
+test("a model's rate is about right once its tokens were counted", () => {
+  learnTokens("long", "x".repeat(800), 100);
+  const writing = reduce(asked(), [started("layer 1", ["long"]), grew(0, "long", "x".repeat(400))], 1);
+  assert.equal(
+    proposalWords(writing.proposals[0]!, writing, 6, waitingFor([]), null).words,
+    "writes about 10 tokens/s",
+  );
 });
 
 test("every cause has words, known or not", () => {
@@ -64,8 +107,14 @@ test("the writer says what it does", () => {
   assert.equal(writerWords(proposing, 1, none, null).words, "waits for the proposals");
   const reading = reduce(proposing, [started("aggregator", ["w"], 2)]);
   assert.equal(writerWords(reading, 3, none, null).words, "waits for its first word");
-  assert.equal(writerWords(reduce(reading, [words("x".repeat(40))], 3), 5, none, null).words, "writes about 5.0 tokens/s");
-  assert.equal(writerWords(reduce(asked(), documentedStream()), 0, none, null).words, "done in 0.1 s, first word after 0.1 s");
+  assert.equal(
+    writerWords(reduce(reading, [words("x".repeat(40))], 3), 5, none, null).words,
+    "writes about 5.0 tokens/s",
+  );
+  assert.equal(
+    writerWords(reduce(asked(), documentedStream()), 0, none, null).words,
+    "done in 0.1 s, first word after 0.1 s",
+  );
 });
 
 test("a screen reader hears boundaries, and no text", () => {
@@ -92,6 +141,14 @@ test("a screen reader hears once that an answer was stopped", () => {
 });
 
 test("times are as people read them", () => {
-  assert.deepEqual([0, 4.24, 9.96, 41.4, 59.6, 185, -1].map(seconds), ["0.0 s", "4.2 s", "10 s", "41 s", "1 min 00 s", "3 min 05 s", "0.0 s"]);
+  assert.deepEqual([0, 4.24, 9.96, 41.4, 59.6, 185, -1].map(seconds), [
+    "0.0 s",
+    "4.2 s",
+    "10 s",
+    "41 s",
+    "1 min 00 s",
+    "3 min 05 s",
+    "0.0 s",
+  ]);
   assert.deepEqual([0.9, 59.9, 61, 600].map(clock), ["0 s", "59 s", "1:01", "10:00"]);
 });

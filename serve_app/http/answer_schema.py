@@ -10,6 +10,7 @@ from openai import types
 from openai.types import chat
 from pydantic import ConfigDict, Field
 
+from configs.routes import HelperTask
 from serve_app.error_schema import Described
 
 LayerNumber = Annotated[int, Field(description="Number of the layer, counted from 1.")]
@@ -234,6 +235,18 @@ class StageTime(Described):
     references: References
 
 
+class RoutedRequest(Described):
+    """That one model has answered in place of the mixture."""
+
+    task: HelperTask | None
+    """What the request was for: a task that chat clients give to models by themselves. Null for a
+    prompt that the recipe names itself."""
+    model: str
+    """Name of the model to which the recipe's `routes` send such a request."""
+    why: str
+    """What the request was recognised by."""
+
+
 class MoaSummary(Described):
     """How the answer came about. Every answer in one piece has this summary. In a stream, the last
     chunk with a choice has this summary."""
@@ -274,6 +287,9 @@ class MoaSummary(Described):
     took over that could not be held to them: `response_format` (also for other names of it, such as
     `guided_json`), `logit_bias`, `stop_token_ids`, `allowed_token_ids`, `bad_words`. Absent if there
     are none."""
+    routed: RoutedRequest | None = None
+    """Why one model has answered in place of the mixture. Absent if the mixture has answered, or if the
+    request names the model."""
     proposals: list[ProposalDoneEvent] = []  # noqa: RUF012  # as above
     """The complete proposals; only in answers in one piece to requests with `moa.events`."""
 

@@ -5,7 +5,7 @@ Both APIs ask the same; only their JSON differs.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from configs.schema import Recipe, Sampling
 from serve_app.access.admission import AdmissionControl, Demand, admitted_events
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
+from serve_app.http.asked_sampling import asked_sampling
 from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
 from serve_app.http.fusion import calls_at_once, chosen_recipe
 from serve_app.http.pacing import with_keepalives
@@ -25,13 +26,14 @@ from serve_app.http.request import ChatRequest, parse
 from serve_app.http.response import ChatResponse
 from serve_app.http.responses_reply import ResponsesReply
 from serve_app.http.responses_request import parse_responses, rename
+from serve_app.http.routes import Router
 from serve_app.http.served_models import ServedModels
 from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.given import given_proposals
 from serve_app.mixture.models import Models
-from serve_app.observe import Asked, Observer, Watcher, watched
+from serve_app.observe import Asked, Observer, Watcher, watched, watched_calls
 from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
 
@@ -44,6 +46,8 @@ class Reply(Protocol):
     id: str
     shows_growth: bool
     """Whether it shows proposals while they grow."""
+    shows_tokens: bool
+    """Whether it shows them token by token, and not in larger pieces."""
 
     def role(self) -> str:
         """The beginning of a stream, before any text."""
@@ -85,23 +89,29 @@ class ChatEndpoint:
         self._authenticator = authenticator
         self._admission = admission
         self._observer = observer
+        self._router = Router(recipe)
 
     async def chat_completions(self, http: Request) -> Response:
         """Answer a conversation with the mixture, or with one of its models by name."""
         require_readable(http)
         limits = self._recipe.limits
         request = parse(await read_body(http, limits.max_body_bytes, limits.read_timeout_s))
+        request.answer_by(self._router.route(request))
         shown = ShownProposals(len(self._recipe.layers)) if self._shows_proposals(request) else None
         return await self._answer(http, request, ChatResponse(request, shown))
 
     def _shows_proposals(self, request: ChatRequest) -> bool:
         """Whether a stream shows the proposals as its reasoning."""
         asked = request.moa
-        if not request.stream or request.model != self._recipe.name or asked.events or asked.fuse:
+        if not request.stream or not self._is_of_mixture(request) or asked.events or asked.fuse:
             return False
         return bool(asked.reasoning) and (
             self._recipe.show_proposals if asked.proposals is None else asked.proposals
         )
+
+    def _is_of_mixture(self, request: ChatRequest) -> bool:
+        """Whether the mixture answers, and not one model."""
+        return request.answers == self._recipe.name
 
     async def responses(self, http: Request) -> Response:
         """Answer a conversation in the form of OpenAI's Responses API. Nothing is stored."""
@@ -109,8 +119,11 @@ class ChatEndpoint:
         limits = self._recipe.limits
         body = await read_body(http, limits.max_body_bytes, limits.read_timeout_s)
         asked = parse_responses(body)
+        asked.chat.answer_by(self._router.route(asked.chat))
+        shows_proposals = asked.shows_proposals(self._recipe.show_proposals)
+        reply = ResponsesReply(asked, shows_proposals=shows_proposals)
         try:
-            return await self._answer(http, asked.chat, ResponsesReply(asked))
+            return await self._answer(http, asked.chat, reply)
         except BadRequest as error:
             rename(error, asked.names)
             raise
@@ -118,7 +131,7 @@ class ChatEndpoint:
     async def _answer(self, http: Request, request: ChatRequest, reply: Reply) -> Response:
         key: Key = http.scope[KEY]
         recipe = self._recipe_for(request, key)
-        sampling = self._sampling(request, key, recipe)
+        sampling = asked_sampling(request, recipe, key)
         # From the inside out: the events of the answer, while the request holds its part of the models'
         # capacity; a response made of these events; and the end of both if the client leaves.
         events = self._admitted_events(http, request, sampling, recipe, reply)
@@ -139,45 +152,6 @@ class ChatEndpoint:
             return self._recipe
         return chosen_recipe(fuse, request.model, self._recipe, self._served.names(key))
 
-    def _sampling(self, request: ChatRequest, key: Key, recipe: Recipe) -> Sampling:
-        """The sampling of the answer: the request's, within the allowance of the key.
-
-        Raises:
-            BadRequest: the request asks for more tokens than the key may ask for, or a sampling
-                parameter is outside of what a recipe allows.
-        """
-        asks_mixture = request.model == recipe.name
-        base = recipe.aggregator.sampling if asks_mixture else Sampling()
-        limit = key.allowance.max_tokens
-        if limit is not None:
-            base = base.model_copy(update={"max_tokens": min(base.answer_tokens, limit)})
-        model = recipe.aggregator.model if asks_mixture else request.model
-        sampling = request.sampling(base, recipe.settings(model).engine)
-        if limit is not None and sampling.answer_tokens > limit:
-            message = (
-                f"max_tokens is {sampling.answer_tokens}; key {key.name!r} may ask for {limit} at most"
-            )
-            raise BadRequest(message, param="max_tokens")
-        if (
-            limit is not None
-            and request.thinking_token_budget is not None
-            and sampling.most_tokens > limit
-        ):
-            message = (
-                f"max_tokens and thinking_token_budget are {sampling.most_tokens} together; key "
-                f"{key.name!r} may ask for {limit} at most"
-            )
-            raise BadRequest(message, param="thinking_token_budget")
-        context = recipe.settings(model).context_tokens
-        if (param := request.limit_param) is not None and sampling.most_tokens >= context:
-            # In OpenAI's words, and not in those of an overflow: no shorter conversation would help.
-            message = (
-                f"{param} is too large: {sampling.most_tokens}. This model supports at most "
-                f"{context - 1} completion tokens, because model {model!r} holds {context} tokens"
-            )
-            raise BadRequest(message, param=param, model=model)
-        return sampling
-
     def _admitted_events(
         self, http: Request, request: ChatRequest, sampling: Sampling, recipe: Recipe, reply: Reply
     ) -> AsyncGenerator[Event]:
@@ -187,7 +161,9 @@ class ChatEndpoint:
         fuse = request.moa.fuse
         demand = Demand(
             key,
-            calls_at_once(recipe, len(fuse.proposals)) if fuse else recipe.calls_at_once(request.model),
+            calls_at_once(recipe, len(fuse.proposals))
+            if fuse
+            else recipe.calls_at_once(request.answers),
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
@@ -195,46 +171,57 @@ class ChatEndpoint:
             request_id=request_id(http.scope),
             key=key.name,
             model=request.model,
-            is_mixture=request.model == self._recipe.name,
+            is_mixture=self._is_of_mixture(request),
             is_stream=bool(request.stream),
-            traceparent=http.headers.get("traceparent"),
+            traceparent=_only(http.headers.getlist("traceparent")),
+            tracestate=",".join(http.headers.getlist("tracestate")) or None,
         )
 
         def begin() -> Watcher:
             http.scope[WATCHED] = True
             return self._observer.begin(asked)
 
-        events = self._events(request, sampling, recipe, stream_proposals=reply.shows_growth)
-        events = watched(events, begin, clock)
+        work = self._work(request, sampling, recipe, reply)
+        events = watched(lambda w: work(watched_calls(self._models, w)), begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
-    def _events(
-        self, request: ChatRequest, sampling: Sampling, recipe: Recipe, *, stream_proposals: bool
-    ) -> AsyncGenerator[Event]:
-        """The events of the answer.
+    def _work(
+        self, request: ChatRequest, sampling: Sampling, recipe: Recipe, reply: Reply
+    ) -> Callable[[Models], AsyncGenerator[Event]]:
+        """A function that gives the events of the answer, over models that it is given.
 
         Raises:
             BadRequest: the mixture is asked for logprobs.
         """
         messages = request.conversation()
         streamed = bool(request.stream)
-        if request.model != recipe.name:
-            model = request.model
-            return moa.direct(messages, recipe, self._models, model, sampling, streamed=streamed)
+        if not self._is_of_mixture(request):
+            routed = request.routed is not None
+            return lambda models: moa.direct(
+                messages,
+                recipe,
+                models,
+                request.answers,
+                sampling,
+                fallbacks=self._router.fallbacks(request.answers) if routed else (),
+                streamed=streamed,
+            )
         if request.logprobs:
             message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
             raise BadRequest(message, param="logprobs")
         fuse = request.moa.fuse
         given = [(each.model, each.text) for each in fuse.proposals] if fuse else ()
-        return moa.answer(
+        proposals = given_proposals(recipe, given)
+        return lambda models: moa.answer(
             messages,
             recipe,
-            self._models,
+            models,
             sampling=sampling,
             seed=request.seed,
             streamed=streamed,
-            stream_proposals=streamed and stream_proposals,
-            given=given_proposals(recipe, given),
+            stream_proposals=streamed and reply.shows_growth,
+            in_pieces=not reply.shows_tokens,
+            given=proposals,
         )
 
     async def _stream(
@@ -265,7 +252,7 @@ class ChatEndpoint:
         async with aclosing(with_keepalives(events, self._recipe.limits.keepalive_s)) as waiting:
             first = await anext(waiting)  # 1
             opening = reply.role() + reply.chunks(first)
-            if request.model != self._recipe.name and len(first) == 1:  # 2
+            if not self._is_of_mixture(request) and len(first) == 1:  # 2
                 opening += reply.chunks(await anext(waiting))
             yield ""
             yield opening
@@ -278,6 +265,11 @@ class ChatEndpoint:
             except Exception as error:
                 logger.error("request %s: %s", request_id(http.scope), safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
+
+
+def _only(values: Sequence[str]) -> str | None:
+    """The value of a header that may come once; None if it is missing, or came several times."""
+    return values[0] if len(values) == 1 else None
 
 
 async def _opening(chunks: AsyncGenerator[str]) -> None:

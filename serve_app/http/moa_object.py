@@ -15,12 +15,14 @@ from serve_app.http.answer_schema import (
     ReferenceFrom,
     RetriedCall,
     RetriedEvent,
+    RoutedRequest,
     StageDoneEvent,
     StageStartedEvent,
     StageTime,
     TrimmedEvent,
     TrimmedReferences,
 )
+from serve_app.http.routed import Routed
 from serve_app.mixture.events import (
     Decided,
     Event,
@@ -103,7 +105,10 @@ def moa_proposal(event: ProposalDone) -> ProposalDoneEvent:
 
 
 def moa_summary(
-    summary: Summary, ignored: Sequence[str], proposals: Sequence[ProposalDone] | None
+    summary: Summary,
+    ignored: Sequence[str],
+    proposals: Sequence[ProposalDone] | None,
+    routed: Routed | None = None,
 ) -> MoaSummary:
     """The `moa` object at the end of an answer.
 
@@ -113,6 +118,8 @@ def moa_summary(
             field `ignored`.
         proposals: The complete proposals, to show them in the object. With None the object has no field
             `proposals`.
+        routed: Why one model has answered in place of the mixture. With None the object has no field
+            `routed`.
     """
     answered = summary.answered
     moa = MoaSummary(
@@ -137,6 +144,8 @@ def moa_summary(
         moa.unheld = ["response_format" if n == "structure" else n for n in answered.unheld]
     if ignored:
         moa.ignored = list(ignored)
+    if routed is not None:
+        moa.routed = RoutedRequest(**asdict(routed))
     if proposals is not None:
         moa.proposals = [moa_proposal(proposal) for proposal in proposals]
     return moa

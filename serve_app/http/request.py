@@ -41,6 +41,7 @@ from serve_app.http.parameters import (
     unknown,
     unsupported,
 )
+from serve_app.http.routed import Routed
 
 EFFORT_ARGUMENTS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 """Arguments of chat templates that `reasoning_effort` sets."""
@@ -85,8 +86,13 @@ class MoaOptions(StrictPart):
     chunks that have a `moa` object and no choices. An answer in one piece has the complete proposals in
     its `moa` object."""
     proposals: bool | None = None
-    """Show the proposals of a stream as its reasoning, which chat clients show in a fold of its own. By
-    default as the recipe's `show_proposals` says, and never beside `events`."""
+    """Show the proposals of a stream as its reasoning, which chat clients show in a fold of its own; in
+    the Responses API also those of an answer in one piece. By default as the recipe's `show_proposals`
+    says. With `events`, streams of chat completions have them there instead. In the Responses API,
+    `events` counts before this field."""
+    routes: bool = True
+    """Whether one model may answer in place of the mixture where the recipe's `routes` say so. `false`
+    has the mixture answer in any case."""
     reasoning: Literal["reasoning_content", "reasoning", False] = "reasoning_content"
     """Name of the field that has the reasoning: of the model that writes the answer, and in streams the
     proposals. `false` leaves the field out."""
@@ -154,6 +160,27 @@ class ChatRequest(ExtraParameters):
     _ignored: tuple[str, ...] = PrivateAttr(())
     _sent: dict[str, str] = PrivateAttr(default_factory=dict)
     _conversation: list[Message] = PrivateAttr(default_factory=list)
+    _metadata_task: str | None = PrivateAttr(None)
+    _routed: Routed | None = PrivateAttr(None)
+
+    @property
+    def routed(self) -> Routed | None:
+        """Who answers in place of the mixture; None if nobody does."""
+        return self._routed
+
+    def answer_by(self, routed: Routed | None) -> None:
+        """Set `routed`."""
+        self._routed = routed
+
+    @property
+    def answers(self) -> str:
+        """Name of who answers: the mixture or a model."""
+        return self.model if self._routed is None else self._routed.model
+
+    @property
+    def metadata_task(self) -> str | None:
+        """What the request is for, if its `metadata` says so, as Open WebUI names it."""
+        return self._metadata_task
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -243,8 +270,9 @@ class ChatRequest(ExtraParameters):
         """
         if self.reasoning_effort is not None:  # it is younger than what the recipe says
             base = {name: value for name, value in base.items() if name not in EFFORT_ARGUMENTS}
-        elif self.structure is not None and engine in ("llamacpp", "vllm"):
-            base = base | {"enable_thinking": False, "thinking": False}  # a thought has another form
+        elif (self.structure is not None or self._routed) and engine in ("llamacpp", "vllm"):
+            # A thought has another form than the answer, and a short task needs none.
+            base = base | {"enable_thinking": False, "thinking": False}
         given = self.chat_template_kwargs or {}
         if (problem := template_problem(given)) is not None:
             raise BadRequest(f"chat_template_kwargs: {problem}", param="chat_template_kwargs")
@@ -281,6 +309,9 @@ def parse_fields(given: dict[str, Any]) -> ChatRequest:
     in_messages = ignored_fields(request.messages)
     request._conversation = conversation(request.messages)
     request._sent = fields.sent
+    metadata = fields.get("metadata")
+    task = metadata.get("task") if isinstance(metadata, dict) else None
+    request._metadata_task = task if isinstance(task, str) else None
     _check_combinations(request)
     lists = sorted(name for name in TOOL_LISTS if fields.get(name))
     others = sorted(fields.sent.get(name, name) for name in fields if is_ignored(name))

@@ -45,8 +45,11 @@ class ChatResponse:
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
         self._head = {"id": self.id, "created": int(time.time()), "model": request.model}
         self.shows_growth = request.moa.events or shown is not None
+        self.shows_tokens = request.moa.events
         self._shows_events = request.moa.events
         self._reasoning_field = request.moa.reasoning
+        self._is_reasoning = False
+        """Whether the last text of the stream was reasoning."""
         self._request = request
         self._shows_usage = options is not None and options.include_usage
 
@@ -57,11 +60,15 @@ class ChatResponse:
     def chunks(self, batch: Sequence[Event]) -> str:
         """The server-sent events for the events of the answer; empty if the stream shows none of them.
 
-        No events stand for a while without any event and become a sign of life.
+        No events stand for a while without any event and become a sign of life: a comment and a chunk
+        without text, as one event (`sse.py` says why). The empty text is of the kind that came last,
+        because clients end their fold of reasoning at a text, and an empty one is a text for LobeHub.
         """
         if len(batch) == 1:
             return self._event(batch[0])
-        return "".join(map(self._event, batch)) if batch else self._sign_of_life
+        if batch:
+            return "".join(map(self._event, batch))
+        return COMMENT + _put(self._around_reasoning if self._is_reasoning else self._around_text, "")
 
     def _event(self, event: Event) -> str:
         if self._shown is not None and (reasoning := self._shown.take(event)):
@@ -103,7 +110,10 @@ class ChatResponse:
                 "system_fingerprint": fingerprint(summary),
                 "usage": count_usage(summary),
                 "moa": moa_summary(
-                    summary, self._request.ignored, proposals if self._shows_events else None
+                    summary,
+                    self._request.ignored,
+                    proposals if self._shows_events else None,
+                    self._request.routed,
                 ),
             }
         )
@@ -113,11 +123,16 @@ class ChatResponse:
         if not (delta.text or delta.reasoning or delta.logprobs):
             return ""
         if not (delta.reasoning or delta.logprobs):
-            before, after = self._around_text
-            return f"{before}{in_one_line(_json(delta.text).decode())}{after}"
+            self._is_reasoning = False
+            return _put(self._around_text, delta.text)
+        if not self._reasoning_field:
+            delta = Delta(text=delta.text, logprobs=delta.logprobs)
+        self._is_reasoning = bool(delta.reasoning) and not delta.text
+        if self._is_reasoning and not delta.logprobs:
+            return _put(self._around_reasoning, delta.reasoning)
         content: dict[str, Any] = {"content": delta.text} if delta.text else {}
-        if delta.reasoning and self._reasoning_field:
-            content[self._reasoning_field] = delta.reasoning
+        if delta.reasoning:
+            content[str(self._reasoning_field)] = delta.reasoning
         return self._chunk(content, logprobs=_logprobs(delta)) if content or delta.logprobs else ""
 
     @cached_property
@@ -127,18 +142,21 @@ class ChatResponse:
         Nearly all chunks of a stream carry only text and differ in nothing else. To put the text
         between the two parts costs a tenth of the CPU time of a chunk that pydantic makes.
         """
-        before, _, after = self._chunk({"content": TEXT_MARK}).partition(_json(TEXT_MARK).decode())
-        return before, after
+        return self._around("content")
 
     @cached_property
-    def _sign_of_life(self) -> str:
-        """A comment and a chunk without text, as one event (`sse.py` says why)."""
-        return COMMENT + self._chunk({"content": ""})
+    def _around_reasoning(self) -> tuple[str, str]:
+        """The same for a chunk that carries only reasoning."""
+        return self._around(str(self._reasoning_field))
+
+    def _around(self, field: str) -> tuple[str, str]:
+        before, _, after = self._chunk({field: TEXT_MARK}).partition(_json(TEXT_MARK).decode())
+        return before, after
 
     def _end(self, summary: Summary) -> str:
         """The chunk with the finish reason and the summary, the chunk with the usage if the request
         asks for the usage, and `DONE`."""
-        moa = moa_summary(summary, self._request.ignored, None)
+        moa = moa_summary(summary, self._request.ignored, None, self._request.routed)
         made = fingerprint(summary)
         last = self._chunk({}, finish=summary.answered.finish_reason, system_fingerprint=made, moa=moa)
         usage = self._sse(choices=[], usage=count_usage(summary)) if self._shows_usage else ""
@@ -162,6 +180,12 @@ class ChatResponse:
             {**self._head, "object": "chat.completion.chunk", **fields}
         )
         return sse_event(chunk.model_dump_json(exclude_unset=True))
+
+
+def _put(around: tuple[str, str], text: str) -> str:
+    """The chunk with this text between its fixed parts."""
+    before, after = around
+    return f"{before}{in_one_line(_json(text).decode())}{after}"
 
 
 def fingerprint(summary: Summary) -> str:

@@ -54,11 +54,17 @@ class _Item:
 
 
 class ResponsesReply:
-    """Writes the answer to one request as JSON: the events of a stream, or one object."""
+    """Writes the answer to one request as JSON: the events of a stream, or one object.
 
-    def __init__(self, request: ResponsesRequest) -> None:
+    Args:
+        request: what was asked.
+        shows_proposals: whether proposals are shown as reasoning.
+    """
+
+    def __init__(self, request: ResponsesRequest, *, shows_proposals: bool) -> None:
         self.id = f"resp_{uuid.uuid4().hex}"
-        self.shows_growth = False
+        self.shows_growth = self.shows_tokens = False
+        self._shows_proposals = shows_proposals
         self._request = request
         self._created = int(time.time())
         self._sequence = 0
@@ -97,7 +103,7 @@ class ResponsesReply:
     def whole(self, events: Sequence[Event], summary: Summary) -> str:
         """The answer in one piece, as JSON."""
         for event in events:
-            if isinstance(event, ProposalDone) and self._request.shows_proposals:
+            if isinstance(event, ProposalDone) and self._shows_proposals:
                 self._output.append(_proposal(event))
         deltas = [event.delta for event in events if isinstance(event, AnswerDelta)]
         answer = merge(deltas or [Delta()])
@@ -109,7 +115,7 @@ class ResponsesReply:
     def _event(self, event: Event) -> str:
         if isinstance(event, AnswerDelta):
             return self._grow(event.delta)
-        if isinstance(event, ProposalDone) and self._request.shows_proposals:
+        if isinstance(event, ProposalDone) and self._shows_proposals:
             return self._whole_proposal(event)
         if isinstance(event, AnswerDone):
             return self._end(event.summary)
@@ -192,7 +198,7 @@ class ResponsesReply:
     def _ended(self, summary: Summary) -> dict[str, Any]:
         status = _status(summary)
         reason = UNFINISHED.get(summary.answered.finish_reason)
-        moa = moa_summary(summary, self._request.chat.ignored, None)
+        moa = moa_summary(summary, self._request.chat.ignored, None, self._request.chat.routed)
         return self._response(
             status=status,
             incomplete_details=None if reason is None else {"reason": reason},

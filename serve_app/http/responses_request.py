@@ -84,11 +84,17 @@ class ResponsesRequest:
     """What the client has named what a chat completion names otherwise: parameters, and each message
     (`messages.0`)."""
 
-    @property
-    def shows_proposals(self) -> bool:
-        """Whether proposals are shown as reasoning: unless the request says `moa.events: false`."""
-        moa = self.fields.get("moa")
-        return not isinstance(moa, dict) or moa.get("events") is not False
+    def shows_proposals(self, by_recipe: bool) -> bool:
+        """Whether proposals are shown as reasoning: as `moa.events` or `moa.proposals` of the request
+        says, or else the recipe.
+
+        Args:
+            by_recipe: the recipe's `show_proposals`.
+        """
+        moa = self.chat.moa
+        if "events" in moa.model_fields_set:
+            return moa.events
+        return by_recipe if moa.proposals is None else moa.proposals
 
 
 def parse_responses(body: bytes) -> ResponsesRequest:

@@ -10,13 +10,16 @@ several models that write side by side, so the proposals are shown one after the
 A proposal that is left out is named with its cause where its turn comes; text of it that was shown
 stays. A text that has been shown is never taken back. The alternative, each proposal whole when it has
 ended, shows nothing for the whole time of the first proposal.
+
+Many clients show reasoning as Markdown, and others as plain text. A block of code that a proposal
+leaves open is closed behind it, so that the block does not swallow what follows.
 """
 
-import time
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 
 from serve_app.mixture.events import (
+    NOT_NEEDED,
     AnswerDelta,
     Event,
     ProposalDelta,
@@ -25,9 +28,11 @@ from serve_app.mixture.events import (
     StageStarted,
 )
 
-PIECE_S = 0.1
-"""Seconds between two pieces of a proposal that grows. A person reads no faster, and a piece costs a
-chunk."""
+RULE = "\n\n---\n\n"
+"""A line between two proposals, because headings within a proposal may be larger than the one over
+it."""
+FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
+"""A line that begins or ends a block of code in Markdown (CommonMark 4.5)."""
 
 
 @dataclass(slots=True)
@@ -60,19 +65,16 @@ class ShownProposals:
 
     Args:
         layers: how many layers the mixture has.
-        clock: the time in seconds.
     """
 
-    def __init__(self, layers: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, layers: int) -> None:
         self._layers = layers
-        self._clock = clock
         self._layer = 0
         self._waiting: dict[int, _Proposal] = {}
         """Proposals of the layer that were not shown whole, by place; those that have ended stand in
         the order in which they ended, before all others."""
         self._leader: int | None = None
         self._began = False
-        self._next_at = 0.0
         self._writer = ""
         """Heading of the reasoning of the model that writes the answer, until it is shown."""
 
@@ -91,12 +93,21 @@ class ShownProposals:
                 return self._grow(event.place, event.text)
             case ProposalDone():
                 return self._end(event.place, event.text, "")
+            case ProposalDropped() if event.missing.cause == NOT_NEEDED:
+                return self._spare(event.place)
             case ProposalDropped():
                 missing = event.missing
                 return self._end(event.place, None, f"left out: {missing.cause}: {missing.detail}")
             case AnswerDelta() if event.delta.reasoning and self._writer:
                 heading, self._writer = self._writer, ""
                 return self._open(heading)
+        return ""
+
+    def _spare(self, place: int) -> str:
+        """End a proposal that is not waited for. If nothing of it was shown, it is not named either."""
+        if place == self._leader:
+            return self._end(place, None, "not needed: the answer was there before")
+        self._waiting.pop(place, None)
         return ""
 
     def _label(self, model: str, place: int, total: int) -> str:
@@ -107,9 +118,9 @@ class ShownProposals:
         return f"**{words}**\n\n"
 
     def _open(self, heading: str) -> str:
-        gap = "\n\n" if self._began else ""
+        rule = RULE if self._began else ""
         self._began = True
-        return gap + heading
+        return rule + heading
 
     def _grow(self, place: int, text: str) -> str:
         proposal = self._waiting.get(place)
@@ -118,9 +129,7 @@ class ShownProposals:
         proposal.text += text
         if self._leader is None and proposal.text.strip():
             return self._lead(place)
-        if place == self._leader and self._clock() >= self._next_at:
-            return self._show(proposal)
-        return ""
+        return self._show(proposal) if place == self._leader else ""
 
     def _end(self, place: int, text: str | None, note: str) -> str:
         proposal = self._waiting.get(place)
@@ -164,10 +173,22 @@ class ShownProposals:
     def _close(self, place: int) -> str:
         proposal = self._waiting.pop(place)
         gap = "\n\n" if proposal.text.strip() else ""
-        return self._show(proposal) + (f"{gap}*{proposal.note}*" if proposal.note else "")
+        note = f"{gap}*{proposal.note}*" if proposal.note else ""
+        return self._show(proposal) + open_block_end(proposal.text) + note
 
     def _show(self, proposal: _Proposal) -> str:
-        self._next_at = self._clock() + PIECE_S
         more = proposal.text[proposal.shown :]
         proposal.shown = len(proposal.text)
         return more
+
+
+def open_block_end(text: str) -> str:
+    """What closes the block of code that a Markdown text leaves open; empty if there is none."""
+    fence = ""
+    for found in FENCE.finditer(text):
+        marks, behind = found[1], found[2]
+        if not fence:
+            fence = marks if marks[0] == "~" or "`" not in behind else ""
+        elif marks.startswith(fence) and not behind.strip():
+            fence = ""
+    return f"\n{fence}" if fence else ""

@@ -93,8 +93,9 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
         RequestError: case 5.
         Exception: case 5, because of a defect of this program.
     """
+    began = asyncio.get_running_loop().time()
     for n, model in enumerate(task.models):
-        writer = _Writer(task, models, model, is_fallback=n > 0)
+        writer = _Writer(task, models, model, began, is_fallback=n > 0)
         try:
             async with aclosing(writer.events()) as events:
                 async for event in events:
@@ -162,9 +163,25 @@ async def until(limit: float) -> AsyncGenerator[None]:
 
 
 class _Writer:
-    """One model's attempts at the answer."""
+    """One model's attempts at the answer.
 
-    def __init__(self, task: AggregationTask, models: Models, model: str, *, is_fallback: bool) -> None:
+    Args:
+        task: what the last stage is to do.
+        models: the models of the recipe.
+        model: the model that writes.
+        stage_began: when the stage began, on the event loop's clock.
+        is_fallback: whether another model has failed before.
+    """
+
+    def __init__(
+        self,
+        task: AggregationTask,
+        models: Models,
+        model: str,
+        stage_began: float,
+        *,
+        is_fallback: bool,
+    ) -> None:
         self._task = task
         self._models = models
         self._model = model
@@ -172,6 +189,7 @@ class _Writer:
         self._sampling = of_fallback(task.sampling) if is_fallback else task.sampling
         self._retries = Retries(models, model)
         self._began = asyncio.get_running_loop().time()
+        self._at_s = self._began - stage_began
         self._first_s: float | None = None
         self._has_text = False
         self._time = TimeLimit(self._limit)
@@ -233,6 +251,7 @@ class _Writer:
             cut=cut,
             first_s=self._first_s,
             call=call,
+            at_s=self._at_s,
             tokens=0 if call is None else call.completion_tokens,
             unheld=not_held(task.sampling, whole.text, engine) if self._is_fallback else (),
             method="direct" if task.role == "direct" else "merge",

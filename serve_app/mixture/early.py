@@ -82,7 +82,7 @@ async def _first_alone(task: LayerTask, models: Models) -> AsyncGenerator[Event]
             yield event
         yield Decided("first", why, Reference(done.layer, done.place))
         return
-    rest = replace(task, samples=others, deadline=min(task.deadline, began + layer_s))
+    rest = replace(task, samples=others, began=began)
     async with aclosing(propose(rest, models)) as events:
         async for event in events:
             yield event

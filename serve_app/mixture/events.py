@@ -90,6 +90,13 @@ class Call:
     finish_reason: FinishReason = "stop"
     seed: int | None = None
     """The sampling seed of the call; None if the call had no seed."""
+    queue_s: float = 0.0
+    """Seconds that the call waited at its replica before `engine_s` began: for the model's turn, and
+    for room in its engine."""
+    first_s: float | None = None
+    """Seconds of `engine_s` up to the first token, reasoning or text; None if there was none."""
+    cached_tokens: int = 0
+    """Those of `prompt_tokens` that the engine took from its cache; 0 if the engine does not tell."""
 
     @classmethod
     def from_delta(cls, model: str, role: Role, whole: Delta, seed: int | None) -> "Call":
@@ -102,6 +109,9 @@ class Call:
             engine_s=whole.engine_s,
             finish_reason=whole.finish_reason or "stop",
             seed=seed,
+            queue_s=whole.queue_s,
+            first_s=whole.first_s or None,
+            cached_tokens=whole.cached_tokens,
         )
 
 
@@ -248,6 +258,8 @@ class Answered:
     call: Call | None = None
     """The call that wrote the answer; None if the answer is a proposal, or if the deadline cut the
     answer."""
+    at_s: float = 0.0
+    """When the model began, in seconds after its stage began: above 0 for a fallback."""
     tokens: int = 0
     """Tokens that the model wrote for the answer, reasoning included; 0 if the deadline cut the
     answer."""

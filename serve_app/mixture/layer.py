@@ -106,8 +106,13 @@ class LayerTask:
     """When the whole answer has to end, in seconds on the event loop's clock."""
     stream_proposals: bool
     """Whether the layer gives `ProposalDelta` events. These events cost time."""
+    in_pieces: bool
+    """Whether a `ProposalDelta` may have the text of about 0.1 s (`actors.engine.PIECE_S`), which costs
+    a fraction of an event for each token."""
     seen: Mapping[int, Sequence[str]] = field(default_factory=dict)
     """The references of single samples by their place, where a sample does not read all of them."""
+    began: float | None = None
+    """When the layer began, on the event loop's clock, if some of its samples were asked before."""
 
 
 async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
@@ -155,7 +160,7 @@ class _Layer:
 
     def __init__(self, task: LayerTask, models: Models) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._began = asyncio.get_running_loop().time()
+        self._began = asyncio.get_running_loop().time() if task.began is None else task.began
         self._task = task
         self._models = models
 
@@ -172,7 +177,7 @@ class _Layer:
         loop = asyncio.get_running_loop()
         task = self._task
         limits = task.recipe.limits
-        limit = min(task.deadline, loop.time() + limits.layer_deadline_s)  # a, b
+        limit = min(task.deadline, self._began + limits.layer_deadline_s)  # a, b
         waiting = dict(calls)
         done: list[Sample] = []
         while waiting:
@@ -271,7 +276,8 @@ class _Layer:
         """One attempt at a sample whose proposal is streamed."""
         written: list[Delta] = []
         shown.begin()
-        stream = self._models.stream(sample.model, messages, sample.sampling)
+        streamed = not self._task.in_pieces
+        stream = self._models.stream(sample.model, messages, sample.sampling, streamed)
         async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
             async for delta in deltas:
                 written.append(delta)

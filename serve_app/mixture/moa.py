@@ -44,6 +44,7 @@ async def answer(
     seed: int | None = None,
     streamed: bool = True,
     stream_proposals: bool = True,
+    in_pieces: bool = False,
     given: Sequence[ProposalDone] = (),
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
@@ -78,6 +79,7 @@ async def answer(
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
         stream_proposals: whether there are `ProposalDelta` events.
+        in_pieces: whether a `ProposalDelta` may have the text of about 0.1 s, which costs less.
         given: proposals that the aggregator reads instead of those of the last layer. If there are any,
             no layer runs. With the seed of an earlier answer and all of its last proposals, the
             aggregator gets the same prompt again.
@@ -120,6 +122,7 @@ async def answer(
             references=[proposal.text for proposal in read],
             deadline=deadline,
             stream_proposals=stream_proposals,
+            in_pieces=in_pieces,
             seen=_seen(read, layer.see, samples, summary.seed, number),
         )
         proposals = propose(task, models)
@@ -154,6 +157,7 @@ async def direct(
     model: str,
     sampling: Sampling,
     *,
+    fallbacks: Sequence[str] = (),
     streamed: bool = True,
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
@@ -164,6 +168,7 @@ async def direct(
         models: the models of the recipe.
         model: name of the model that answers.
         sampling: how the model samples.
+        fallbacks: names of models that take over, in this order, when the model before fails.
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
 
@@ -176,7 +181,7 @@ async def direct(
         recipe=recipe,
         role="direct",
         messages=messages,
-        models=(model,),
+        models=(model, *fallbacks),
         references=(),
         best=None,
         sampling=sampling,

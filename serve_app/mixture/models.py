@@ -1,7 +1,7 @@
 """What the mixture asks of the recipe's models, wherever the models run."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from actors.engine import NONE, Delta, Message
 from configs.schema import Sampling
@@ -37,3 +37,18 @@ class Models(Protocol):
 
     async def is_alive(self, model: str) -> bool:
         """Whether a replica of the model answers a probe. The probe takes a few seconds at most."""
+
+
+@runtime_checkable
+class ModelsWithOrigin(Models, Protocol):
+    """Models whose calls can carry where they come from (`actors/origin.py`)."""
+
+    def on_behalf(self, origin: Mapping[str, str]) -> Models:
+        """The same models. Their calls carry `origin`."""
+
+
+def on_behalf(models: Models, origin: Mapping[str, str]) -> Models:
+    """The same models. Their calls carry `origin`, if these models can have their calls carry one."""
+    if origin and isinstance(models, ModelsWithOrigin):
+        return models.on_behalf(origin)
+    return models

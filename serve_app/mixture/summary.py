@@ -34,6 +34,8 @@ class SummaryBuilder:
         self._retried: list[Retried] = []
         self._stages: list[StageDone] = []
         self._calls: list[Call] = []
+        self._read: list[int] = []
+        """Tokens of the prompts of the calls that answered."""
         self._conversation_tokens = 0
         self._answered: Answered | None = None
         self._began = asyncio.get_running_loop().time()
@@ -69,7 +71,7 @@ class SummaryBuilder:
         first_s = self._answered.first_s if self._answered else None
         done = StageDone(name, loop.time() - began, first_s, at_s, order)
         if not self._stages:  # later stages read references too
-            self._conversation_tokens = max((call.prompt_tokens for call in self._calls), default=0)
+            self._conversation_tokens = max(self._read, default=0)
         self._stages.append(done)
         yield done
 
@@ -89,7 +91,10 @@ class SummaryBuilder:
 
     def _take(self, event: Event) -> None:
         match event:
-            case ProposalDone() | Spent() | Judged():
+            case ProposalDone() | Spent():
+                self._calls.append(event.call)
+                self._read.append(event.call.prompt_tokens)
+            case Judged():  # reads references too
                 self._calls.append(event.call)
             case ProposalDropped():
                 if event.missing.cause != NOT_NEEDED:
@@ -104,3 +109,4 @@ class SummaryBuilder:
                 self._answered = event
                 if event.call is not None:
                     self._calls.append(event.call)
+                    self._read.append(event.call.prompt_tokens)

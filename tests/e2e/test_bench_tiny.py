@@ -23,7 +23,6 @@ QWEN, SMOL = "qwen2.5-coder-0.5b", "smollm2-135m"
 QUESTIONS = (
     "Name three colours.",
     "What is the capital of France?",
-    "Write one sentence about rain.",
     "How many legs has a spider?",
 )
 Command = Callable[..., str]

@@ -4,64 +4,23 @@ Chromium comes from the npm registry, in fixed versions, once into the user's ca
 pytest's temporary folder.
 """
 
-import hashlib
 import json
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from platformdirs import user_cache_path
 
 from jobs.report import read_report
 from jobs.report.page import write
 from jobs.store import Store
+from tests.e2e.browser.installed import CAN_RUN, WHY_NOT, install_browser, run_node
 from tests.unit.jobs.report.report_run import begin, make_run
 
-SOURCES = Path(__file__).parent / "browser"
-FILES = ("package.json", "package-lock.json", "look.mjs")
 ROWS = 805
 READABLE_PX = 10.0
 WCAG_AA = 4.5  # least contrast of text with what is behind it
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("npm") is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"),
-    reason="the browser needs npm and Linux on x86-64",
-)
-
-
-@pytest.fixture(scope="module")
-def installed() -> Path:
-    """A folder with the script that looks, and its browser, unpacked."""
-    content = b"".join((SOURCES / name).read_bytes() for name in FILES)
-    folder = user_cache_path("slimmoa") / f"browser-{hashlib.sha256(content).hexdigest()[:12]}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".browser-", dir=folder.parent))
-    for name in FILES:
-        shutil.copy(SOURCES / name, partial)
-    run(partial, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-    run(partial, "node", "look.mjs", partial)
-    return partial.rename(folder)
-
-
-def run(folder: Path, *command: str | Path) -> str:
-    """What a command prints. The browser unpacks itself into the folder, unless it has."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | {"TMPDIR": str(folder)},
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=240,
-        text=True,
-    )
-    return done.stdout
+pytestmark = pytest.mark.skipif(not CAN_RUN, reason=WHY_NOT)
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +38,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def views(
-    installed: Path, pages: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Any]]:
+def views(pages: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the browser saw, by page and screen."""
     folder = tmp_path_factory.mktemp("screenshots")
     print(f"screenshots: {folder}")
-    found: list[dict[str, Any]] = json.loads(run(installed, "node", "look.mjs", folder, *pages))
+    found: list[dict[str, Any]] = json.loads(
+        run_node(install_browser(), "node", "look.mjs", folder, *pages)
+    )
     assert len(found) == 8
     return found
 

@@ -22,6 +22,7 @@ from configs.load import load, presets
 from serve_app import deployments
 from serve_app.app import BuildArgs, build
 from serve_app.serve_config import serve_config
+from serve_app.tracing.settings import TracingError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SERVE = sorted((CONFIGS / "serve").glob("*.yaml"))
@@ -73,7 +74,7 @@ def test_each_model_is_a_deployment_with_what_the_plan_gives_it(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("SLIMMOA_CARDS", "A100-80GB,A100-80GB")
     ingress: Any = build(BuildArgs(config="slim_moa_a100"))._bound_deployment
-    _, models, _, _ = ingress.init_args
+    _, models, *_ = ingress.init_args
     found = {name: each._bound_deployment for name, each in models.items()}
     assert {name: each.name for name, each in found.items()} == {n: f"model-{n}" for n in found}
     gpus = {name: each.ray_actor_options["num_gpus"] for name, each in found.items()}
@@ -158,3 +159,18 @@ def test_the_launcher_keeps_every_worker_that_its_file_names() -> None:
     workers = prepared["available_node_types"]["local.cluster.node"]
     count = len(document["provider"]["worker_ips"])
     assert (workers["min_workers"], workers["max_workers"]) == (count, count)
+
+
+def test_the_builder_brings_the_variables_of_traces_to_the_ingress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for asked in (None, {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_HEADERS": "a=secret"}):
+        for name, value in (asked or {}).items():
+            monkeypatch.setenv(name, value)
+        ingress: Any = build(BuildArgs(config="tiny_cpu"))._bound_deployment
+        assert ingress.init_args[4] == asked
+        assert "secret" not in repr(ingress)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    with pytest.raises(TracingError, match="OTEL_TRACES_EXPORTER is 'zipkin'"):
+        build(BuildArgs(config="tiny_cpu"))

@@ -20,6 +20,7 @@ ROOMS = (
     "cli",
     "jobs",
     "serve_app",
+    "serve_app.tracing",
     "serve_app.http",
     "serve_app.access",
     "serve_app.observe",
@@ -33,6 +34,7 @@ ROOMS = (
     "actors.keeper",
     "actors.engines",
     "actors.text",
+    "actors.origin",
     "actors.engine",
     "actors.private_folder",
     "actors.weights",
@@ -93,6 +95,11 @@ HOMES = {
     "transformers": {"cluster.plan.class_defaults"},
     "vllm": {"actors.engines.vllm_library"},
     "fastapi": HTTP,
+    "opentelemetry": {
+        "serve_app.tracing.calls",
+        "serve_app.tracing.observer",
+        "serve_app.tracing.provider",
+    },
     "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,
 }

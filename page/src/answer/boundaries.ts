@@ -14,7 +14,8 @@ export function boundaries(before: Answer, after: Answer): string[] {
     if (proposal.phase !== before.proposals[n]?.phase) said.push(...ended(proposal, after));
   });
   if (after.phase !== before.phase) {
-    if (after.phase === "done") said.push(`Answer done, ${whole(after.totalS)}.${after.degraded ? " It is degraded." : ""}`);
+    if (after.phase === "done")
+      said.push(`Answer done, ${whole(after.totalS)}.${after.degraded ? " It is degraded." : ""}`);
     if (after.phase === "stopped") said.push("Answer stopped.");
   }
   return said;
@@ -24,7 +25,8 @@ function ended({ layer, place, phase, seconds, cause }: Proposal, { proposals, p
   const all = proposals.filter((proposal) => proposal.layer === layer).length;
   const which = `Proposal ${place + 1} of ${all}`;
   if (phase === "done") return [`${which} done, ${whole(seconds)}.`];
-  if (phase === "dropped" && answerPhase !== "stopped") return [`${which} dropped: ${(cause ?? "").replaceAll("_", " ")}.`];
+  if (phase === "dropped" && answerPhase !== "stopped")
+    return [`${which} dropped: ${(cause ?? "").replaceAll("_", " ")}.`];
   return [];
 }
 

@@ -1,4 +1,7 @@
-/** What a model is doing, as a column says it: in words, with a sign and a tone. Pure. */
+/**
+ * What a model is doing, as a column says it: in words, with a sign and a tone. Pure, but for what `learnTokens`
+ * learned.
+ */
 import type { MemberState, ServerState } from "../api/state.ts";
 import { layerOf } from "./reduce.ts";
 import { seconds } from "./times.ts";
@@ -57,9 +60,17 @@ export function waitWords(waiting: Waiting, least: number | null): string {
 }
 
 /** Tokens per second since the first token, by the server's count or about; null while nobody can tell. */
-export function rate(text: string, tokens: number | null, writingS: number): number | null {
+export function rate(text: string, tokens: number | null, writingS: number, model = ""): number | null {
   if (writingS < (tokens === null ? RATE_AFTER_S : 0.05)) return null;
-  return (tokens ?? text.length / CHARACTERS_OF_TOKEN) / writingS;
+  return (tokens ?? text.length / (charactersOfToken.get(model) ?? CHARACTERS_OF_TOKEN)) / writingS;
+}
+
+/** How many characters the tokens of a model had in the last text that the server counted. */
+const charactersOfToken = new Map<string, number>();
+
+/** Note how long a model's tokens are, so that the next rates are closer. Short texts tell too little. */
+export function learnTokens(model: string, text: string, tokens: number | null): void {
+  if (tokens !== null && tokens >= 20 && text.length > 0) charactersOfToken.set(model, text.length / tokens);
 }
 
 function rateWords(perSecond: number | null): string {
@@ -68,13 +79,19 @@ function rateWords(perSecond: number | null): string {
 }
 
 /** The words of a proposal. `wait` are the words for a call without any token. */
-export function proposalWords(proposal: Proposal, answer: Answer, nowS: number, wait: Waiting, least: number | null): Words {
+export function proposalWords(
+  proposal: Proposal,
+  answer: Answer,
+  nowS: number,
+  wait: Waiting,
+  least: number | null,
+): Words {
   switch (proposal.phase) {
     case "waits":
       return { words: waitWords(wait, least), sign: wait.sign, tone: "quiet", runs: true };
     case "writes": {
       const writingS = nowS - proposal.startedS - (proposal.firstS ?? 0);
-      const about = rateWords(rate(proposal.text, null, writingS));
+      const about = rateWords(rate(proposal.text, null, writingS, proposal.model));
       return { words: about ? `writes about${about}` : "writes", sign: "writes", tone: "busy", runs: true };
     }
     case "done":
@@ -123,17 +140,28 @@ export function writerWords(answer: Answer, nowS: number, wait: Waiting, least: 
   const stage = answer.stages.findLast(({ name }) => layerOf(name) === 0);
   if (answer.phase === "stopped") return { words: "stopped", sign: "dropped", tone: "quiet", runs: false };
   if (answer.phase === "failed") return { words: "failed", sign: "dropped", tone: "bad", runs: false };
+  if (answer.phase === "done" && answer.fallback === "reference") {
+    return { words: "stands in for the aggregator", sign: "done", tone: "quiet", runs: false };
+  }
   if (answer.phase === "done") {
     const took = stage?.seconds ?? null;
-    const exact = took === null || !answer.completionTokens ? null : rate(answer.text, answer.completionTokens, took - (stage?.firstS ?? 0));
+    const exact =
+      took === null || !answer.completionTokens
+        ? null
+        : rate(answer.text, answer.completionTokens, took - (stage?.firstS ?? 0));
     const first = stage?.firstS == null ? "" : `, first word after ${seconds(stage.firstS)}`;
-    return { words: `done${took === null ? "" : ` in ${seconds(took)}`}${exact === null ? "" : `,${rateWords(exact)}`}${first}`, sign: "done", tone: "good", runs: false };
+    return {
+      words: `done${took === null ? "" : ` in ${seconds(took)}`}${exact === null ? "" : `,${rateWords(exact)}`}${first}`,
+      sign: "done",
+      tone: "good",
+      runs: false,
+    };
   }
   if (!stage) return { words: "waits for the proposals", sign: "waits", tone: "quiet", runs: false };
   if (!answer.text) {
     if (answer.reasoning) return { words: "thinks", sign: "writes", tone: "busy", runs: true };
     return { words: waitWords(wait, least), sign: wait.sign, tone: "quiet", runs: true };
   }
-  const about = rateWords(rate(answer.text, null, nowS - stage.startedS - (stage.firstS ?? 0)));
+  const about = rateWords(rate(answer.text, null, nowS - stage.startedS - (stage.firstS ?? 0), stage.models[0]));
   return { words: about ? `writes about${about}` : "writes", sign: "writes", tone: "busy", runs: true };
 }

@@ -20,10 +20,15 @@ export class Problem extends Error {
 export function problemOf(status: number, contentType: string, body: string, retryAfter: string | null): Problem {
   const retryAfterS = retryAfter && /^\d+$/.test(retryAfter) ? Number(retryAfter) : null;
   const error = contentType.includes("json") ? errorIn(body) : null;
-  if (error) return new Problem(error.message, error.code, status, retryAfterS);
+  if (error) return new Problem(forReaders(error.message), error.code, status, retryAfterS);
   const who = status === 502 || status === 503 || status === 504 ? "A proxy before the server" : "Something else";
   const message = `${who} answered with HTTP status ${status} instead of SlimMoA.`;
   return new Problem(message, "not_the_api", status, retryAfterS);
+}
+
+/** The server's words without what only programs need. */
+function forReaders(message: string): string {
+  return message.replace(": Authorization: Bearer KEY", "");
 }
 
 function errorIn(body: string): { message: string; code: string | null } | null {

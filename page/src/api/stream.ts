@@ -11,10 +11,7 @@ const BROKEN = "The connection broke before the answer was whole.";
  *
  * Throws a Problem if the stream ends before `[DONE]`, or holds something that is not a chunk.
  */
-export async function readStream(
-  body: ReadableStream<Uint8Array>,
-  onChunks: (chunks: Chunk[]) => void,
-): Promise<void> {
+export async function readStream(body: ReadableStream<Uint8Array>, onChunks: (chunks: Chunk[]) => void): Promise<void> {
   let chunks: Chunk[] = [];
   let isDone = false;
   const parser = createParser({

@@ -2,14 +2,16 @@
 import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import { boundaries } from "../answer/boundaries.ts";
 import type { Chunk } from "../answer/chunks.ts";
+import { learnTokens } from "../answer/phase_words.ts";
 import { failed, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
 import { messagesOf, shownVersion, type Turn } from "../answer/turns.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
 import type { Question } from "../api/client.ts";
 import { asProblem, Problem } from "../api/problem.ts";
 import { announce } from "./announcements.ts";
-import { chat, chosenVersions, putAnswer, saveChat, turns } from "./chats.ts";
+import { chat, chosenVersions, putAnswer, saveChat, saveProgress, turns } from "./chats.ts";
 import { Frames } from "./frames.ts";
+import { newId } from "./ids.ts";
 import { chosenModel, client, noteProblem } from "./server.ts";
 
 /** Time between two savings of an answer that is being written. */
@@ -62,7 +64,8 @@ export interface FusePlan {
 /** Have the aggregator write anew, over proposals that are there. Members in `askAgain` propose anew before. */
 export function fuseAgain(source: Answer, plan: FusePlan): void {
   const messages = messagesOf(turnsBefore(source), source.question, chosenVersions.peek());
-  const order = (proposal: Proposal) => source.proposals.findIndex((p) => p.layer === proposal.layer && p.place === proposal.place);
+  const order = (proposal: Proposal) =>
+    source.proposals.findIndex((p) => p.layer === proposal.layer && p.place === proposal.place);
   const used = [...plan.keep, ...plan.askAgain].sort((a, b) => order(a) - order(b));
   const unknown = { firstS: null, seconds: null, engineS: null, startedS: 0, cause: null, detail: null };
   const proposals = used.map((proposal, place): Proposal => {
@@ -75,7 +78,7 @@ export function fuseAgain(source: Answer, plan: FusePlan): void {
 }
 
 function begin(model: string, question: string, more: Partial<Answer> = {}): Answer {
-  return newAnswer({ id: crypto.randomUUID(), model, question, askedAt: Date.now() }, more);
+  return newAnswer({ id: newId(), model, question, askedAt: Date.now() }, more);
 }
 
 function turnsBefore(answer: Answer): Turn[] {
@@ -114,7 +117,7 @@ function run(task: Task, first: Answer): void {
 
   clockMs.value = zeroMs;
   const ticking = setInterval(() => (clockMs.value = performance.now()), 500);
-  const saving = setInterval(() => putAnswer(chatId, answer.peek()), SAVE_MS);
+  const saving = setInterval(() => saveProgress(chatId, answer.peek()), SAVE_MS);
   const chatId = chat.peek().id;
   putAnswer(chatId, first);
   running.value = {
@@ -135,6 +138,7 @@ function run(task: Task, first: Answer): void {
       frames.flush();
       change(abort.signal.aborted ? stopped(answer.peek(), now()) : refused(answer.peek(), asProblem(error), now()));
     } finally {
+      learn(answer.peek());
       clearInterval(ticking);
       clearInterval(saving);
       putAnswer(chatId, answer.peek());
@@ -144,6 +148,12 @@ function run(task: Task, first: Answer): void {
   };
   saveChat(chatId);
   void work();
+}
+
+/** Learn from an answer how long the tokens of its models are. A model that thought wrote more than its text. */
+function learn({ proposals, text, reasoning, answeredBy, completionTokens }: Answer): void {
+  for (const proposal of proposals) learnTokens(proposal.model, proposal.text, proposal.tokens);
+  if (answeredBy && !reasoning) learnTokens(answeredBy, text, completionTokens);
 }
 
 /** Ask those members anew whose proposals wait, all at once, and give the request that fuses all proposals. */
@@ -183,6 +193,12 @@ function refused(answer: Answer, problem: Problem, nowS: number): Answer {
   if (problem.retryAfterS !== null) retryAt.set(answer.id, Date.now() + problem.retryAfterS * 1000);
   const { message, code, status } = problem;
   return failed(answer, { message, code, status }, nowS);
+}
+
+/** Stop the answer of a chat, if there is one that is being written. */
+export function stopIn(chatId: string): void {
+  const live = running.peek();
+  if (live?.chatId === chatId) live.stop();
 }
 
 /** Once a key was typed, ask again what was refused for want of it. */

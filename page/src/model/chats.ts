@@ -3,19 +3,13 @@ import { computed, signal } from "@preact/signals";
 import { isOver, stopped } from "../answer/reduce.ts";
 import { turnsOf } from "../answer/turns.ts";
 import type { Answer, Chat, Vote } from "../answer/types.ts";
-import { openStore, type ChatStore } from "../store/chats.ts";
+import { newId } from "./ids.ts";
+import { openStore, type ChatAbout, type ChatStore } from "../store/chats.ts";
 
 const TITLE_CHARACTERS = 60;
 
-/** A chat in the list of chats. */
-export interface Listed {
-  id: string;
-  title: string;
-  createdAt: number;
-}
-
 export const chat = signal<Chat>(emptyChat());
-export const listed = signal<Listed[]>([]);
+export const listed = signal<ChatAbout[]>([]);
 /** Whether the browser keeps chats when the page is closed; null until that is known. */
 export const isLasting = signal<boolean | null>(null);
 export const storeProblem = signal<string | null>(null);
@@ -27,7 +21,7 @@ export const turns = computed(() => turnsOf(chat.value.answers));
 let store: ChatStore | null = null;
 
 function emptyChat(): Chat {
-  return { id: crypto.randomUUID(), title: "", createdAt: Date.now(), answers: [], votes: [] };
+  return { id: newId(), title: "", createdAt: Date.now(), answers: [], votes: [] };
 }
 
 export async function startChats(): Promise<void> {
@@ -43,12 +37,9 @@ export async function startChats(): Promise<void> {
   }
 }
 
-export async function refreshList(): Promise<void> {
+async function refreshList(): Promise<void> {
   if (!store) return;
-  const all = await store.list();
-  listed.value = all
-    .map(({ id, title, createdAt }) => ({ id, title, createdAt }))
-    .sort((a, b) => b.createdAt - a.createdAt);
+  listed.value = await store.list();
 }
 
 export function newChat(): void {
@@ -82,25 +73,61 @@ function withoutLoose(found: Chat): Chat {
   return { ...found, answers: found.answers.map((answer) => (isOver(answer) ? answer : stopped(answer))) };
 }
 
+/** All chats in full, the newest first. */
+export async function allChats(): Promise<Chat[]> {
+  const ids = (await store?.list())?.map(({ id }) => id) ?? [];
+  const found = await Promise.all(ids.map((id) => store?.get(id)));
+  return found.filter((one) => one != null);
+}
+
+/** Keep chats of a file. A chat that is there already is replaced. */
+export async function addChats(more: readonly Chat[]): Promise<void> {
+  for (const one of more) await store?.put(one);
+  const open = more.find(({ id }) => id === chat.peek().id);
+  if (open) chat.value = open;
+  await refreshList();
+}
+
+export async function removeAllChats(): Promise<void> {
+  newChat();
+  unfinished.clear();
+  await store?.removeAll();
+  await refreshList();
+}
+
 export async function removeChat(id: string): Promise<void> {
-  await store?.remove(id);
   if (chat.peek().id === id) newChat();
+  unfinished.delete(id); // an answer that is still written has no chat any more, and is not kept
+  await store?.remove(id);
   await refreshList();
 }
 
 /** Put a new state of an answer into its chat. The last version of a turn is the one that is shown. */
 export function putAnswer(chatId: string, answer: Answer): void {
-  const open = chat.peek();
-  const target = open.id === chatId ? open : unfinished.get(chatId);
+  const target = chatOf(chatId);
   if (!target) return;
+  const next = withAnswer(target, answer);
+  if (chat.peek().id === chatId) chat.value = next;
+  else unfinished.set(chatId, next);
+  if (next.answers.length > target.answers.length) chosenVersions.value = new Map();
+}
+
+/** Keep what there is of an answer that is being written, in case that the page is closed. */
+export function saveProgress(chatId: string, answer: Answer): void {
+  const target = chatOf(chatId);
+  if (target) void store?.put(withAnswer(target, answer)).catch(noteStoreProblem);
+}
+
+function chatOf(chatId: string): Chat | undefined {
+  return chat.peek().id === chatId ? chat.peek() : unfinished.get(chatId);
+}
+
+function withAnswer(target: Chat, answer: Answer): Chat {
   const isKnown = target.answers.some(({ id }) => id === answer.id);
   const answers = isKnown
     ? target.answers.map((known) => (known.id === answer.id ? answer : known))
     : [...target.answers, answer];
-  const next = { ...target, title: target.title || titleOf(answer.question), answers };
-  if (open.id === chatId) chat.value = next;
-  else unfinished.set(chatId, next);
-  if (!isKnown) chosenVersions.value = new Map();
+  return { ...target, title: target.title || titleOf(answer.question), answers };
 }
 
 export function putVote(vote: Vote): void {
@@ -109,16 +136,19 @@ export function putVote(vote: Vote): void {
 }
 
 export function saveChat(chatId: string): void {
-  const open = chat.peek();
-  const target = open.id === chatId ? open : unfinished.get(chatId);
+  const target = chatOf(chatId);
   if (!target || !store) return;
-  if (open.id === chatId) remember(chatId);
+  if (chat.peek().id === chatId) remember(chatId);
   else if (target.answers.every(isOver)) unfinished.delete(chatId);
-  const { id, title, createdAt } = target;
-  if (!listed.peek().some((known) => known.id === id)) listed.value = [{ id, title, createdAt }, ...listed.peek()];
-  store.put(target).catch((error: unknown) => {
-    storeProblem.value = `The browser could not keep this chat: ${String(error)}`;
-  });
+  const { id, title, createdAt, answers } = target;
+  const others = listed.peek().filter((known) => known.id !== id);
+  const about = { id, title, createdAt, answers: answers.length };
+  listed.value = [about, ...others].sort((a, b) => b.createdAt - a.createdAt);
+  store.put(target).catch(noteStoreProblem);
+}
+
+function noteStoreProblem(error: unknown): void {
+  storeProblem.value = error instanceof Error ? error.message : String(error);
 }
 
 function titleOf(question: string): string {

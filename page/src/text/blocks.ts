@@ -10,6 +10,8 @@
 export interface Block {
   start: number;
   end: number;
+  /** Whether the block is shown as it is written, because it is too long to be read as Markdown. */
+  plain?: boolean;
 }
 
 /** A fence of code at the top level: its language, and where its code begins. */
@@ -140,6 +142,11 @@ export function fencedCode(block: string): { language: string; code: string } | 
     end = block.endsWith("\n") ? block.length - 1 : block.length;
   }
   return { language: languageOf(opening[3]!), code: withoutIndent(block.slice(first + 1, end), opening[1]!) };
+}
+
+/** Whether a fence of code begins at an offset of a text. */
+export function startsFence(text: string, offset: number): boolean {
+  return /^ {0,3}(?:```|~~~)/.test(text.slice(offset, offset + 6));
 }
 
 function withoutIndent(code: string, indent: string): string {

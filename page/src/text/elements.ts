@@ -1,9 +1,11 @@
 /** Elements that a text is shown with, beside those that come from its HTML. */
-import { withVisibleMarks } from "./bidi.ts";
+import { withVisibleMarks, withVisibleOverrides } from "./bidi.ts";
 import { copyText } from "./copy.ts";
 
 /** Characters of one piece of plain text. A browser lays out only the pieces that are in sight. */
 const PIECE = 8_000;
+/** A piece of code has whole lines, unless they are as long as this. */
+const LONGEST_PIECE = 32_000;
 const SAYS_COPIED_MS = 1_500;
 
 /** A block of code as a figure: its language, a button that copies, and the code. */
@@ -21,7 +23,7 @@ export interface CodeFigure {
 export function codeFigure(language: string, text: string): CodeFigure {
   const code = document.createElement("code");
   const shown = withVisibleMarks(text);
-  code.append(shown);
+  appendCode(code, shown);
   if (language) code.dataset["language"] = language;
   const pre = document.createElement("pre");
   pre.tabIndex = 0; // so that the keyboard can scroll it
@@ -40,6 +42,42 @@ export function codeFigure(language: string, text: string): CodeFigure {
   element.dir = "ltr";
   element.append(head, pre);
   return { element, code };
+}
+
+/**
+ * Adds code behind what an element has: in pieces of whole lines, because a browser lays out the whole of a piece
+ * when its text changes. The first piece is a bare text.
+ */
+export function appendCode(code: HTMLElement, text: string): void {
+  for (let at = 0; at < text.length; ) {
+    const last = code.lastChild;
+    const node = last instanceof Text ? last : last?.firstChild;
+    if (node instanceof Text && !isFull(node)) {
+      const end = endOfCode(text, at, PIECE - node.length);
+      node.appendData(text.slice(at, end));
+      at = end;
+    } else {
+      code.append(last ? newPiece() : document.createTextNode(""));
+    }
+  }
+}
+
+function isFull(node: Text): boolean {
+  return node.length >= LONGEST_PIECE || (node.length >= PIECE && node.data.endsWith("\n"));
+}
+
+function newPiece(): HTMLElement {
+  const piece = document.createElement("span");
+  piece.className = "piece";
+  piece.append("");
+  return piece;
+}
+
+/** Where in a text a piece with room for some characters ends: behind the line that fills the piece. */
+function endOfCode(text: string, start: number, room: number): number {
+  if (text.length - start <= room) return text.length;
+  const newline = text.indexOf("\n", start + Math.max(0, room - 1));
+  return Math.min(newline < 0 ? text.length : newline + 1, start + LONGEST_PIECE);
 }
 
 function copyButton(text: () => string): HTMLButtonElement {
@@ -63,10 +101,10 @@ function copyButton(text: () => string): HTMLButtonElement {
 export function plainText(text: string): DocumentFragment {
   const fragment = document.createDocumentFragment();
   for (let at = 0; at < text.length; ) {
-    const end = endOfPiece(text, at);
+    const end = endOfPiece(text, at, text.length);
     const piece = document.createElement("div");
     piece.className = "plain";
-    piece.textContent = text.slice(at, end);
+    piece.textContent = withVisibleOverrides(text.slice(at, end));
     fragment.append(piece);
     at = end;
   }
@@ -77,22 +115,37 @@ export function plainText(text: string): DocumentFragment {
 export function appendPlainly(element: HTMLElement, text: string): void {
   const piece = element.lastElementChild;
   const written = piece?.className === "plain" ? piece.lastChild : null;
-  if (written instanceof Text && written.length + text.length <= PIECE) written.appendData(text);
+  if (written instanceof Text && written.length + text.length <= PIECE) written.appendData(withVisibleOverrides(text));
   else element.append(plainText(text));
 }
 
-/** Where a piece ends: behind a line if one ends in its second half, and never inside of a character. */
-function endOfPiece(text: string, start: number): number {
+/** Where a piece of plain text ends: behind a line if one ends in its second half, and never inside of a character. */
+export function endOfPiece(text: string, start: number, whole: number): number {
   const most = start + PIECE;
-  if (most >= text.length) return text.length;
+  if (most >= whole) return whole;
   const newline = text.lastIndexOf("\n", most - 1);
   if (newline >= start + PIECE / 2) return newline + 1;
   const code = text.charCodeAt(most);
   return code >= 0xdc00 && code <= 0xdfff ? most + 1 : most;
 }
 
-/** Adds to sanitised elements what HTML does not bring: figures around code, and tables that scroll. */
-export function finishElements(parent: ParentNode): void {
+/**
+ * Adds to sanitised elements what HTML does not bring: figures around code, tables that scroll, and headings none of
+ * which skips a level.
+ *
+ * @param heading the level of the last heading before
+ * Returns: the level of the last heading.
+ */
+export function finishElements(parent: ParentNode, heading: number): number {
+  let level = heading;
+  for (const found of parent.querySelectorAll("h3, h4, h5, h6")) {
+    const wanted = Number(found.localName.slice(1));
+    level = Math.min(wanted, level + 1);
+    if (level === wanted) continue;
+    const allowed = document.createElement(`h${level}`);
+    allowed.append(...found.childNodes);
+    found.replaceWith(allowed);
+  }
   for (const pre of parent.querySelectorAll("pre")) {
     const code = pre.querySelector("code");
     const language = /(?:^| )language-(\S+)/.exec(code?.className ?? "")?.[1] ?? "";
@@ -107,4 +160,5 @@ export function finishElements(parent: ParentNode): void {
     table.replaceWith(frame);
     frame.append(table);
   }
+  return level;
 }

@@ -9,7 +9,7 @@ export function mathml(tex: string, display: boolean): string | null {
       throwOnError: true,
       trust: false, // no links, classes or pictures
       maxExpand: 500,
-      maxSize: [40, 40],
+      maxSize: [20, 20],
     });
   } catch {
     return null;

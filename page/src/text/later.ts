@@ -2,7 +2,7 @@
  * What can wait: colours in code and the drawing of formulas. Both need libraries that the page loads only
  * when the first finished block has code or a formula, and both work while the browser has nothing else to do.
  */
-import { schedule, type Worker } from "./frame-work.ts";
+import { schedule, type Worker } from "./frame_work.ts";
 import { formulaElements, textElements } from "./sanitise.ts";
 
 /** Longer code stays in one colour: the patterns of some languages take very long. */

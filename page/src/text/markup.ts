@@ -7,8 +7,9 @@
  */
 import { Marked, type Token, type Tokens } from "marked";
 
+import { withVisibleOverrides } from "./bidi.ts";
 import { escaped } from "./escaped.ts";
-import { BLOCK_MATH, INLINE_MATH } from "./math-tokens.ts";
+import { BLOCK_MATH, INLINE_MATH } from "./math_tokens.ts";
 
 /** Definitions of links, `[name]: address`, by name. */
 export type Links = Record<string, { href: string | null; title: string | null }>;
@@ -62,7 +63,7 @@ const markdown = new Marked({ gfm: true, breaks: true }).use({
       return `<a href="${escaped(href)}"${title ? ` title="${escaped(title)}"` : ""}>${words}</a>`;
     },
     image: ({ href, text }) => picture(href, text),
-    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+    checkbox: ({ checked }) => `<span class="task">${checked ? "☑" : "☐"}</span> `,
   },
 });
 
@@ -88,7 +89,7 @@ export function html(block: string, links: Links): string | null {
   try {
     const lexer = new BoundedLexer(markdown.defaults);
     lexer.tokens.links = links as typeof lexer.tokens.links;
-    return markdown.parser(lexer.lex(block)) as string;
+    return markdown.parser(lexer.lex(withVisibleOverrides(block))) as string;
   } catch {
     return null; // the stack was too small for the nesting
   }

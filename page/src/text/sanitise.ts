@@ -14,19 +14,23 @@ const TEXT: Config = {
   ALLOWED_TAGS: TAGS,
   ALLOWED_ATTR: ["align", "class", "href", "start", "title"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)/i,
+  // DOMPurify holds every other attribute to the pattern of addresses.
+  ADD_URI_SAFE_ATTR: ["align", "start"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
 };
 const FORMULA: Config = {
   USE_PROFILES: { mathMl: true },
   ADD_ATTR: ["data-style"],
-  FORBID_ATTR: ["href", "xlink:href", "style", "id", "name"],
+  ADD_URI_SAFE_ATTR: ["data-style"],
+  // Colours of a text could be those of the ground: it is shown in the page's own.
+  FORBID_ATTR: ["mathcolor", "mathbackground", "href", "xlink:href", "style", "id", "name"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
 };
 /** Style properties that a formula may set, and what their values may look like. */
 const STYLES =
-  /^(?:background-color|border(?:-(?:top|right|bottom|left))?(?:-(?:color|style|width))?|color|font-weight|font-size|height|margin(?:-(?:left|right|top|bottom))?|math-depth|min-width|padding(?:-(?:left|right|top|bottom))?|text-align|vertical-align|width)$/;
+  /^(?:border(?:-(?:top|right|bottom|left))?(?:-(?:style|width))?|font-weight|font-size|height|margin(?:-(?:left|right|top|bottom))?|math-depth|min-width|padding(?:-(?:left|right|top|bottom))?|text-align|vertical-align|width)$/;
 const VALUE = /^[\w\s#.%+(),-]{1,80}$/;
 
 /** Elements of a text's HTML. Links open in a tab of their own and tell the other side nothing of this page. */

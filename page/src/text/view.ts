@@ -1,16 +1,18 @@
 /** Shows one text that may still grow. The blocks that are finished keep their elements. */
 import { withVisibleMarks } from "./bidi.ts";
-import { BlockSplitter, fencedCode, type Block } from "./blocks.ts";
-import { appendPlainly, codeFigure, finishElements, plainText, type CodeFigure } from "./elements.ts";
-import { schedule, unschedule, type Worker } from "./frame-work.ts";
+import { BlockSplitter, fencedCode, startsFence, type Block } from "./blocks.ts";
+import { appendCode, appendPlainly, codeFigure, endOfPiece, finishElements, plainText, type CodeFigure } from "./elements.ts";
+import { schedule, unschedule, type Worker } from "./frame_work.ts";
 import { finishLater } from "./later.ts";
-import { html, type Links } from "./markup.ts";
+import { html, LONGEST_BLOCK, type Links } from "./markup.ts";
 import { textElements } from "./sanitise.ts";
 
 /** A longer last block is shown as plain text until it is finished. */
 const LONGEST_GROWING = 16_000;
 /** Of the time that goes by, at most this share is used to render the last block again. */
 const SHARE = 0.1;
+/** With so many blocks a browser lays out only those that are in sight. */
+const MANY_BLOCKS = 300;
 /** Behind so many blocks the rest of a text is shown as plain text. */
 const MOST_BLOCKS = 5_000;
 
@@ -25,6 +27,8 @@ export class TextView implements Worker {
   private ends: number[] = [];
   private elements: HTMLElement[] = [];
   private links: Links = Object.create(null) as Links;
+  /** The level of the last heading. The page's own headings end with level 2. */
+  private level = 2;
   private tail: HTMLElement | null = null;
   private openCode: { figure: CodeFigure; from: number; until: number } | null = null;
   private tailEnd = -1;
@@ -48,7 +52,7 @@ export class TextView implements Worker {
     this.text = text;
     this.growing = growing;
     this.whole = !growing;
-    this.found.push(...this.splitter.advance(text, !growing));
+    for (const block of this.splitter.advance(text, !growing)) this.found.push(...this.pieces(block));
     schedule(this);
   }
 
@@ -71,6 +75,15 @@ export class TextView implements Worker {
     return false;
   }
 
+  /** A block that is too long to be read as Markdown becomes several blocks of plain text. */
+  private pieces(block: Block): Block[] {
+    const { start, end } = block;
+    if (end - start <= LONGEST_BLOCK || startsFence(this.text, start)) return [block];
+    const pieces: Block[] = [];
+    for (let at = start; at < end; at = pieces.at(-1)!.end) pieces.push({ start: at, end: endOfPiece(this.text, at, end), plain: true });
+    return pieces;
+  }
+
   /** Keep the elements that another text begins with too, and forget the others. */
   private keepCommon(text: string): void {
     const common = commonLength(this.text, text);
@@ -85,7 +98,7 @@ export class TextView implements Worker {
     this.splitter = new BlockSplitter(this.ends[kept - 1] ?? 0);
   }
 
-  private finish({ start, end }: Block): void {
+  private finish({ start, end, plain }: Block): void {
     const source = this.text.slice(start, end);
     if (this.elements.length >= MOST_BLOCKS) {
       this.dropTail();
@@ -94,13 +107,15 @@ export class TextView implements Worker {
       return;
     }
     const element = this.tail ?? this.newBlock();
-    if (!this.finishOpenCode(source)) element.replaceChildren(this.block(source));
+    if (plain) element.replaceChildren(plainText(source));
+    else if (!this.finishOpenCode(source)) element.replaceChildren(this.block(source));
     this.tail = null;
     this.openCode = null;
     this.tailEnd = -1;
     this.elements.push(element);
     this.ends.push(end);
-    finishLater(element);
+    if (this.elements.length === MANY_BLOCKS) this.host.classList.add("many-blocks");
+    if (!plain) finishLater(element);
   }
 
   /** Keep the element of code that has grown here: a reader may have selected or scrolled in it. */
@@ -108,7 +123,10 @@ export class TextView implements Worker {
     const code = this.openCode && fencedCode(source);
     if (!code || withVisibleMarks(code.code) !== code.code) return false;
     const shown = this.openCode!.figure.code;
-    if (shown.textContent !== code.code) shown.textContent = code.code;
+    if (shown.textContent !== code.code) {
+      shown.textContent = "";
+      appendCode(shown, code.code);
+    }
     return true;
   }
 
@@ -126,7 +144,7 @@ export class TextView implements Worker {
     const markup = html(source, this.links);
     if (markup === null) return plainText(source);
     const elements = textElements(markup);
-    finishElements(elements);
+    this.level = finishElements(elements, this.level);
     return elements;
   }
 
@@ -143,11 +161,17 @@ export class TextView implements Worker {
     const source = this.text.slice(start);
     this.tail ??= this.newBlock();
     if (source.length > LONGEST_GROWING) this.growPlainly(this.tail, start);
-    else this.tail.replaceChildren(this.block(source));
+    else this.showGrowing(this.tail, source);
     this.tailEnd = this.text.length;
     this.tailAt = began;
     this.tailCost = performance.now() - began;
     return false;
+  }
+
+  private showGrowing(tail: HTMLElement, source: string): void {
+    const { level } = this;
+    tail.replaceChildren(this.block(source));
+    this.level = level; // the block will be rendered again
   }
 
   /** Code only gets longer at its end: nothing is rendered again. */
@@ -159,8 +183,7 @@ export class TextView implements Worker {
       this.openCode = { figure, from, until: from };
     }
     const open = this.openCode;
-    open.figure.code.append(withVisibleMarks(this.text.slice(open.until)));
-    open.figure.code.normalize();
+    appendCode(open.figure.code, withVisibleMarks(this.text.slice(open.until)));
     open.until = this.tailEnd = this.text.length;
   }
 

@@ -1,5 +1,7 @@
 /** The answer with who wrote it, what a reader has to know of it, and what can be done with it. */
 import type { ReadonlySignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { layerOf, isOver } from "../answer/reduce.ts";
 import type { Turn } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
@@ -7,14 +9,19 @@ import { announce } from "../model/announcements.ts";
 import { retry, running } from "../model/asking.ts";
 import { chosenVersions } from "../model/chats.ts";
 import { state } from "../model/server.ts";
+import { copyText } from "../text/copy.ts";
 import { Markdown } from "../text/markdown.tsx";
 import { AnswerNotes } from "./answer_notes.tsx";
 import { Icon, type IconName } from "./icons.tsx";
 import { memo } from "./memo.ts";
-import { Waterfall } from "./parts.ts";
+import { Waterfall, Why } from "./parts.ts";
 import { WriterPhase } from "./phase_line.tsx";
 import { folds, openDialog, setFold } from "./ui.ts";
-import { Why } from "./why.tsx";
+
+/** How long a button says what it did. */
+const SAID_MS = 2000;
+/** A panel that is lower, in pixels, is still being loaded. */
+const LOW_PX = 60;
 
 interface Props {
   answer: Answer;
@@ -70,7 +77,13 @@ function Versions({ turn, answer }: { turn: Turn; answer: Answer }) {
   };
   return (
     <span class="versions" role="group" aria-label="Answers to this question">
-      <button type="button" class="quiet square small" aria-label="Answer before" disabled={at === 0} onClick={() => show(at - 1)}>
+      <button
+        type="button"
+        class="quiet square small"
+        aria-label="Answer before"
+        disabled={at === 0}
+        onClick={() => show(at - 1)}
+      >
         <Icon name="left" />
       </button>
       <span class="clock">{`${at + 1} of ${turn.versions.length}`}</span>
@@ -90,21 +103,32 @@ function Versions({ turn, answer }: { turn: Turn; answer: Answer }) {
 function Tools({ answer, hasTimeTab }: { answer: Answer; hasTimeTab: boolean }) {
   const isBusy = running.value !== null;
   const hasProposals = answer.proposals.length > 0;
-  const copy = async () => {
-    await navigator.clipboard.writeText(answer.text);
-    announce(["The answer is copied."]);
-  };
   return (
     <div class="tools" role="group" aria-label="What to do with this answer">
-      {answer.text && <Tool icon="copy" name="Copy" onClick={() => void copy()} />}
+      {answer.text && <CopyTool text={answer.text} />}
       <Tool icon="retry" name="Retry" disabled={isBusy} onClick={() => retry(answer)} />
-      {hasProposals && <Tool icon="fuse" name="Fuse again" disabled={isBusy} onClick={() => openDialog("fuse", answer.id)} />}
-      {hasProposals && answer.text && <Tool icon="compare" name="Compare" onClick={() => openDialog("compare", answer.id)} />}
+      {hasProposals && (
+        <Tool icon="fuse" name="Fuse again" disabled={isBusy} onClick={() => openDialog("fuse", answer.id)} />
+      )}
+      {hasProposals && answer.text && (
+        <Tool icon="compare" name="Compare" onClick={() => openDialog("compare", answer.id)} />
+      )}
       <Tool icon="export" name="Export" onClick={() => openDialog("export")} />
       <FoldTool icon="why" name="Why" fold={`${answer.id}/why`} />
       {!hasTimeTab && <FoldTool icon="times" name="Times" fold={`${answer.id}/times`} />}
     </div>
   );
+}
+
+function CopyTool({ text }: { text: string }) {
+  const [said, setSaid] = useState("Copy");
+  const copy = async () => {
+    const isCopied = await copyText(text);
+    setSaid(isCopied ? "Copied" : "Not copied");
+    announce([isCopied ? "The answer is copied." : "The browser does not let this page copy."]);
+    setTimeout(() => setSaid("Copy"), SAID_MS);
+  };
+  return <Tool icon={said === "Copied" ? "done" : "copy"} name={said} onClick={() => void copy()} />;
 }
 
 interface ToolProps {
@@ -133,10 +157,33 @@ function Panels({ answer, hasTimeTab }: { answer: Answer; hasTimeTab: boolean })
   const isOpen = (name: string) => folds.value.get(`${answer.id}/${name}`) ?? false;
   return (
     <>
-      {isOpen("why") && <Why answer={answer} />}
-      {isOpen("times") && !hasTimeTab && <Times answer={answer} nowS={null} />}
+      {isOpen("why") && (
+        <Panel>
+          <Why answer={answer} />
+        </Panel>
+      )}
+      {isOpen("times") && !hasTimeTab && (
+        <Panel>
+          <Times answer={answer} nowS={null} />
+        </Panel>
+      )}
     </>
   );
+}
+
+/** Brings into view what was just opened, once it has its height. */
+function Panel({ children }: { children: ComponentChildren }) {
+  const ref = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const box = ref.current!;
+    const observer = new ResizeObserver(() => {
+      box.scrollIntoView({ block: "nearest" });
+      if (box.clientHeight > LOW_PX) observer.disconnect();
+    });
+    observer.observe(box);
+    return () => observer.disconnect();
+  }, []);
+  return <div ref={ref}>{children}</div>;
 }
 
 export function Times({ answer, nowS }: { answer: Answer; nowS: ReadonlySignal<number> | null }) {

@@ -14,8 +14,9 @@ export function degradedReasons(answer: Answer): string[] {
 }
 
 function missingWords({ layer, model, cause, detail }: Missing): string {
-  const where = layer === 0 ? "as the aggregator" : `in layer ${layer}`;
-  return `${model}, ${where}, ${cause === "late" ? "was late" : causeWords(cause)}. ${sentence(detail)}`;
+  const words = cause === "late" ? "was late" : causeWords(cause);
+  if (layer > 0) return `${model}, in layer ${layer}, ${words}. ${sentence(detail)}`;
+  return `${model} did not write the answer: ${words.replace("dropped: ", "")}. ${sentence(detail)}`;
 }
 
 /** Who wrote the answer in place of the recipe's aggregator; null if the aggregator did. */
@@ -23,8 +24,11 @@ export function fallbackWords(answer: Answer): string | null {
   const { fallback, answeredBy } = answer;
   if (fallback === "aggregator") return `The recipe's aggregator failed. ${answeredBy}, a fallback, wrote this answer.`;
   if (fallback !== "reference") return null;
-  const place = answer.proposals.findIndex((p) => p.model === answeredBy && p.phase === "done" && p.text === answer.text);
-  const which = place < 0 ? `a proposal of ${answeredBy}` : `proposal ${answer.proposals[place]!.place + 1}, by ${answeredBy},`;
+  const place = answer.proposals.findIndex(
+    (p) => p.model === answeredBy && p.phase === "done" && p.text === answer.text,
+  );
+  const which =
+    place < 0 ? `a proposal of ${answeredBy}` : `proposal ${answer.proposals[place]!.place + 1}, by ${answeredBy},`;
   return `No aggregator answered: this is ${which} as it stands.`;
 }
 

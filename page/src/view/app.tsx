@@ -9,11 +9,9 @@ import { ChatList } from "./chat_list.tsx";
 import { Composer, COMPOSER } from "./composer.tsx";
 import { Conversation } from "./conversation.tsx";
 import { Dialog } from "./dialog.tsx";
-import { FuseDialog } from "./fuse_dialog.tsx";
-import { HelpDialog } from "./help_dialog.tsx";
 import { Icon } from "./icons.tsx";
 import { KeyDialog } from "./key_dialog.tsx";
-import { CardPanel, Compare, ExportDialog } from "./parts.ts";
+import { CardPanel, Compare, ExportDialog, FuseDialog, HelpDialog } from "./parts.ts";
 import { TopBar } from "./top_bar.tsx";
 import { dialog, isCardOpen, isChatsOpen } from "./ui.ts";
 
@@ -44,7 +42,12 @@ function CardAside() {
     <aside class="panel card-panel" data-region="card" tabIndex={-1} aria-label="Card">
       <header class="panel-head">
         <h2>Card</h2>
-        <button type="button" class="quiet square small" aria-label="Close the panel of the card" onClick={() => (isCardOpen.value = false)}>
+        <button
+          type="button"
+          class="quiet square small"
+          aria-label="Close the panel of the card"
+          onClick={() => (isCardOpen.value = false)}
+        >
           <Icon name="close" />
         </button>
       </header>

@@ -1,8 +1,13 @@
 /** The chats that the browser keeps, by day. */
 import { useEffect, useRef } from "preact/hooks";
-import { chat, isLasting, listed, openChat, removeChat, storeProblem, type Listed } from "../model/chats.ts";
+import { stopIn } from "../model/asking.ts";
+import { chat, isLasting, listed, openChat, removeChat, storeProblem } from "../model/chats.ts";
+import type { ChatAbout } from "../store/chats.ts";
 import { Icon } from "./icons.tsx";
 import { isChatsOpen, openDialog } from "./ui.ts";
+
+/** Where the list lies over the conversation: see layout.css. */
+const liesOver = matchMedia("(max-width: 100rem)");
 
 export function ChatList() {
   const ref = useRef<HTMLElement>(null);
@@ -18,7 +23,9 @@ export function ChatList() {
       </header>
       {storeProblem.value && <p class="note bad">{storeProblem.value}</p>}
       {isLasting.value === false && (
-        <p class="note warn">This browser keeps nothing for this page, as in a private window. Chats are gone when the page is closed.</p>
+        <p class="note warn">
+          This browser keeps nothing for this page, as in a private window. Chats are gone when the page is closed.
+        </p>
       )}
       {listed.value.length === 0 && <p class="muted">There are no chats yet.</p>}
       {byDay(listed.value).map(([day, chats]) => (
@@ -39,19 +46,19 @@ export function ChatList() {
   );
 }
 
-function Row({ one }: { one: Listed }) {
+function Row({ one }: { one: ChatAbout }) {
   const isOpen = chat.value.id === one.id;
   const title = one.title || "Chat without a question";
   return (
     <li class="chat-row">
-      <button type="button" class="chat-name" aria-current={isOpen ? "true" : undefined} onClick={() => void openChat(one.id)}>
+      <button type="button" class="chat-name" aria-current={isOpen ? "true" : undefined} onClick={() => choose(one.id)}>
         {title}
       </button>
       <button
         type="button"
         class="quiet square small"
         aria-label={`Delete the chat: ${title}`}
-        onClick={() => confirm(`Delete the chat "${title}"? It cannot be brought back.`) && void removeChat(one.id)}
+        onClick={() => remove(one.id, title)}
       >
         <Icon name="bin" />
       </button>
@@ -59,9 +66,20 @@ function Row({ one }: { one: Listed }) {
   );
 }
 
+function choose(id: string): void {
+  void openChat(id);
+  if (liesOver.matches) isChatsOpen.value = false;
+}
+
+function remove(id: string, title: string): void {
+  if (!confirm(`Delete the chat "${title}"? It cannot be brought back.`)) return;
+  stopIn(id);
+  void removeChat(id);
+}
+
 /** Chats by the day on which they began, the newest first. */
-export function byDay(chats: readonly Listed[], now: Date = new Date()): [string, Listed[]][] {
-  const days = new Map<string, Listed[]>();
+export function byDay(chats: readonly ChatAbout[], now: Date = new Date()): [string, ChatAbout[]][] {
+  const days = new Map<string, ChatAbout[]>();
   for (const one of chats) {
     const day = dayName(new Date(one.createdAt), now);
     days.set(day, [...(days.get(day) ?? []), one]);

@@ -29,7 +29,13 @@ export function Column({ proposal, answer, index, of, nowS, isLarge, isAlone }: 
   }, [isLarge]);
   const toggle = () => (enlarged.value = isLarge ? null : { answerId: answer.id, index });
   return (
-    <section ref={section} class={`column ${phase}${isLarge ? " large" : ""}`} aria-label={name} data-place={place} data-layer={proposal.layer}>
+    <section
+      ref={section}
+      class={`column ${phase}${isLarge ? " large" : ""}`}
+      aria-label={name}
+      data-place={place}
+      data-layer={proposal.layer}
+    >
       <header class="column-head">
         <h3>{model}</h3>
         {!isAlone && (
@@ -46,7 +52,7 @@ export function Column({ proposal, answer, index, of, nowS, isLarge, isAlone }: 
         )}
         <ProposalPhase proposal={proposal} answer={answer} nowS={nowS} />
       </header>
-      {phase === "dropped" && detail && <p class="detail">{sentence(detail)}</p>}
+      {phase === "dropped" && detail && proposal.cause !== "stopped" && <p class="detail">{sentence(detail)}</p>}
       <Text text={proposal.text} isGrowing={phase === "writes"} name={name} />
     </section>
   );
@@ -62,7 +68,13 @@ const Text = memo(function Text({ text, isGrowing, name }: { text: string; isGro
   }, [isGrowing]);
   if (!text) return <div class="column-text empty" ref={ref} />;
   return (
-    <div class={`column-text${isGrowing ? " growing" : ""}`} ref={ref} tabIndex={0} role="group" aria-label={`Text of ${lower(name)}`}>
+    <div
+      class={`column-text${isGrowing ? " growing" : ""}`}
+      ref={ref}
+      tabIndex={0}
+      role="group"
+      aria-label={`Text of ${lower(name)}`}
+    >
       <div class="prose small">
         <Markdown text={text} growing={isGrowing} />
       </div>

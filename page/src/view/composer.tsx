@@ -37,7 +37,9 @@ export function Composer() {
         send();
       }}
     >
-      {isElsewhere && <p class="muted said">An answer is being written in another chat. Stop it, or wait for its end.</p>}
+      {isElsewhere && (
+        <p class="muted said">An answer is being written in another chat. Stop it, or wait for its end.</p>
+      )}
       <div class="composer-box">
         <textarea
           ref={ref}

@@ -15,6 +15,7 @@ export function Dialog({ title, wide = false, onClose, children }: Props) {
   const id = useId();
   useEffect(() => {
     ref.current?.showModal();
+    ref.current?.querySelector<HTMLElement>("[data-first]")?.focus();
   }, []);
   return (
     <dialog

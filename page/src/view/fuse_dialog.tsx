@@ -31,7 +31,9 @@ export function FuseDialog({ answer, onClose }: { answer: Answer; onClose: () =>
   return (
     <Dialog title="Fuse again" onClose={onClose}>
       <form class="stack" onSubmit={fuse}>
-        <p class="muted">The aggregator writes a new answer from these proposals. Only the members that you choose are asked anew.</p>
+        <p class="muted">
+          The aggregator writes a new answer from these proposals. Only the members that you choose are asked anew.
+        </p>
         {proposals.map((proposal, n) => (
           <fieldset key={n} class="fuse-row">
             <legend>{proposalName(proposal)}</legend>
@@ -55,14 +57,20 @@ export function FuseDialog({ answer, onClose }: { answer: Answer; onClose: () =>
           <span>Who writes the answer</span>
           <select value={aggregator} onChange={(event) => setAggregator(event.currentTarget.value)}>
             <option value="">{`the recipe's aggregator${aggregators[0] ? `, ${aggregators[0]}` : ""}`}</option>
-            {members.filter((name) => name !== aggregators[0]).map((name) => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
+            {members
+              .filter((name) => name !== aggregators[0])
+              .map((name) => (
+                <option key={name} value={name}>
+                  {name}
+                </option>
+              ))}
           </select>
         </label>
-        {isEmpty && <p role="alert" class="said-bad">Choose at least one proposal.</p>}
+        {isEmpty && (
+          <p role="alert" class="said-bad">
+            Choose at least one proposal.
+          </p>
+        )}
         <div class="row end">
           <button type="submit" class="main" disabled={isEmpty}>
             Fuse again

@@ -26,7 +26,9 @@ export function Greeting() {
   return (
     <div class="greeting">
       <h2>{mixture.value || "SlimMoA"}</h2>
-      {recipe && recipe.layers.length > 0 && <p>{unbroken(whoAnswers(recipe.layers, recipe.aggregators[0] ?? "the aggregator"))}</p>}
+      {recipe && recipe.layers.length > 0 && (
+        <p>{unbroken(whoAnswers(recipe.layers, recipe.aggregators[0] ?? "the aggregator"))}</p>
+      )}
     </div>
   );
 }

@@ -27,13 +27,17 @@ export function KeyDialog({ wanted, onClose, onKey }: Props) {
   return (
     <Dialog title="API key" onClose={onClose}>
       <form class="stack" onSubmit={save}>
-        {wanted && <p role="alert" class="said-bad">{`The server refused the request: ${wanted}.`}</p>}
+        {wanted !== null && (
+          <p role="alert" class="said-bad">
+            {`The server says: ${wanted}.`}
+          </p>
+        )}
         <label class="field">
           <span>Key</span>
           <input
             type="password"
             autocomplete="off"
-            autofocus
+            data-first
             spellcheck={false}
             value={typed}
             aria-invalid={problem !== null}

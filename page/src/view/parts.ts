@@ -1,9 +1,12 @@
-/** The parts of the page that are loaded when they are first shown. Their styles are in the first load. */
+/** The parts of the page that are loaded when one of them is first shown. `late.css` has their styles. */
 import { lazy } from "./lazy.tsx";
-import "../card/card.css";
-import "../waterfall/waterfall.css";
 
-export const CardPanel = lazy(async () => (await import("../card/card.tsx")).CardPanel);
-export const Waterfall = lazy(async () => (await import("../waterfall/waterfall.tsx")).Waterfall);
-export const Compare = lazy(async () => (await import("../compare/compare.tsx")).Compare);
-export const ExportDialog = lazy(async () => (await import("./export_dialog.tsx")).ExportDialog);
+const load = () => import("./late_parts.ts");
+
+export const CardPanel = lazy(async () => (await load()).CardPanel);
+export const Compare = lazy(async () => (await load()).Compare);
+export const ExportDialog = lazy(async () => (await load()).ExportDialog, true);
+export const FuseDialog = lazy(async () => (await load()).FuseDialog, true);
+export const HelpDialog = lazy(async () => (await load()).HelpDialog, true);
+export const Waterfall = lazy(async () => (await load()).Waterfall);
+export const Why = lazy(async () => (await load()).Why);

@@ -21,7 +21,9 @@ export function Proposals({ answer, nowS, isCurrent }: Props) {
     <>
       {layers.map((layer) => {
         const isOpen = folds.value.get(foldName(answer, layer)) ?? (isCurrent && layer === layers.at(-1));
-        return <Layer key={layer} answer={answer} nowS={nowS} layer={layer} isOnly={layers.length === 1} isOpen={isOpen} />;
+        return (
+          <Layer key={layer} answer={answer} nowS={nowS} layer={layer} isOnly={layers.length === 1} isOpen={isOpen} />
+        );
       })}
     </>
   );
@@ -55,7 +57,9 @@ function Layer({ answer, nowS, layer, isOnly, isOpen }: LayerProps) {
           {proposals.map((proposal) => {
             const index = answer.proposals.indexOf(proposal);
             const shared = { proposal, answer, index, nowS, of: proposals.length };
-            return <Column key={proposal.place} {...shared} isLarge={large === index} isAlone={proposals.length === 1} />;
+            return (
+              <Column key={proposal.place} {...shared} isLarge={large === index} isAlone={proposals.length === 1} />
+            );
           })}
         </div>
       )}

@@ -27,7 +27,12 @@ export function TopBar() {
           <Icon name="chats" />
           <span class="label">Chats</span>
         </button>
-        <button type="button" class="quiet" aria-label={hasKey.value ? "Key: set" : "Key: none"} onClick={() => openDialog("key")}>
+        <button
+          type="button"
+          class="quiet"
+          aria-label={hasKey.value ? "Key: set" : "Key: none"}
+          onClick={() => openDialog("key")}
+        >
           <Icon name="key" />
           <span class="label">{hasKey.value ? "Key: set" : "Key"}</span>
         </button>
@@ -39,7 +44,13 @@ export function TopBar() {
         >
           <Icon name={isDark.value ? "sun" : "moon"} />
         </button>
-        <button type="button" class="quiet square" aria-label="Help and keys" title="Keys (?)" onClick={() => openDialog("help")}>
+        <button
+          type="button"
+          class="quiet square"
+          aria-label="Help and keys"
+          title="Keys (?)"
+          onClick={() => openDialog("help")}
+        >
           <Icon name="help" />
         </button>
         <CardButton />

@@ -53,6 +53,7 @@ function Waiting({ answer, silentS }: WaitingProps) {
     const words = `Nothing has come from the server for ${Math.round(silentS.value)} s. It usually gives a sign of life every few seconds.`;
     return <p class="note warn">{words}</p>;
   }
-  if (answer.stages.length === 0 && answer.proposals.length === 0) return <p class="muted asking">The server has the question.</p>;
+  if (answer.stages.length === 0 && answer.proposals.length === 0)
+    return <p class="muted asking">The server has the question.</p>;
   return null;
 }

@@ -24,10 +24,14 @@ export function rows(answer: Answer): [string, string][] {
   for (const stage of answer.stages) {
     if (stage.references.length > 0) told.push([orderName(stage), order(stage.references, answer)]);
   }
-  if (answer.seed !== null) told.push(["Seed", `${answer.seed}: it drew the order of the references. The same seed gives the same order.`]);
+  if (answer.seed !== null)
+    told.push(["Seed", `${answer.seed}: it drew the order of the references. The same seed gives the same order.`]);
   if (answer.fusedFrom) told.push(["Proposals", "taken from the answer before, and fused again"]);
   for (const { layer, model, tokens_removed: tokens } of answer.trimmed) {
-    told.push(["Shortened", `${tokens} tokens of references were cut away for ${model}${ofLayer(layer)}, so that its prompt fits its context`]);
+    told.push([
+      "Shortened",
+      `${tokens} tokens of references were cut away for ${model}${ofLayer(layer)}, so that its prompt fits its context`,
+    ]);
   }
   for (const { layer, model, detail } of answer.retried) {
     told.push(["Called again", `${model}${ofLayer(layer)}: ${sentence(detail)}`]);

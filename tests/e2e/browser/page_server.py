@@ -38,6 +38,8 @@ from tests.unit.serve_app.conftest import Scripted
 GB = 1_000_000_000
 CYCLE_S = 9.0
 """Seconds after which the made-up card does the same again."""
+LONG = {"max_tokens": 90_000}
+"""Sampling of proposers that may write as much as their script has."""
 COUNTS = ("started", "finished", "failed", "cancelled", "in_flight")
 
 
@@ -62,7 +64,7 @@ def recipe(
     fields = {
         "name": name,
         "models": {**models, "gemma-9b": writer},
-        "layers": [{"proposers": [{"model": each} for each in models]}],
+        "layers": [{"proposers": [{"model": each, "sampling": LONG} for each in models]}],
         "aggregator": {"model": "gemma-9b"},
     }
     return Recipe.model_validate(fields | settings)
@@ -80,6 +82,17 @@ RECIPES: dict[str, Recipe] = {
             "nemotron": model(NEMOTRON, 0.1, first_token_s=0.1),
         },
         model(ANSWER, 0.004, first_token_s=0.2),
+        limits=LATE,
+    ),
+    # The same, slowly, for pictures.
+    "sky": recipe(
+        "sky",
+        {
+            "llama-70b": model(LLAMA, 0.03, first_token_s=0.5),
+            "qwen-72b": model(QWEN, 0.08, first_token_s=0.9),
+            "nemotron": model(NEMOTRON, first_token_s=60),
+        },
+        model(ANSWER, 0.01, first_token_s=0.5),
         limits=LATE,
     ),
     # Nothing ends by itself: one proposal hangs, one never ends, one is slow.
@@ -126,47 +139,57 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 """The recipe of each endpoint."""
+STILL = ("sky",)
+"""Recipes whose card does not move: their third model is waking."""
 
 
-def moving_card(mixture: Recipe, began: float) -> CardReport:
-    """A card on which two large models take turns, and the others are always awake.
+def member(name: str, slot: str, state: State, waits_s: float = 0.0) -> MemberReport:
+    """A made-up member of the card.
+
+    Args:
+        name: name of the model.
+        slot: the slot that it shares with others, or its own name.
+        state: what its engine is doing.
+        waits_s: for how long its oldest call has waited.
+    """
+    is_open, shares = state is State.RESIDENT, slot != name
+    return MemberReport(
+        name=f"{name}/0",
+        slot=slot,
+        state=state,
+        turn=TurnState.OPEN if is_open else TurnState.CLOSED,
+        in_flight=1 if is_open else 0,
+        waiting=0 if is_open else 2,
+        oldest_wait_s=0.0 if is_open else waits_s,
+        last_step_s=1.4,
+        failure="",
+        awake_bytes=round((44 if shares else 9) * GB),
+        asleep_bytes=round(0.6 * GB) if shares else 0,
+        orders={"start": 1, "wake": 3, "sleep": 3} if shares else {"start": 1},
+        step_seconds={"resident": 4.2, "asleep": 1.1} if shares else {"resident": 12.0},
+    )
+
+
+def card(mixture: Recipe, at_s: float) -> CardReport:
+    """A card on which the first and the third model take turns. The others are always awake.
 
     Args:
         mixture: the recipe whose models are on the card.
-        began: when the card began to move, by `time.monotonic`.
+        at_s: seconds since the card began to move.
     """
-    at_s = (time.monotonic() - began) % CYCLE_S
     names = list(mixture.models)
-    turns = dict.fromkeys(names[:2], "turns")
-    first_is_awake = at_s < CYCLE_S / 2
-    is_moving = at_s % (CYCLE_S / 2) < 1.5
-    members = []
-    for n, name in enumerate(names):
-        takes_turns = name in turns
-        is_next = takes_turns and (n == 0) == first_is_awake
-        state = State.RESIDENT
-        if takes_turns:
-            state = State.RESIDENT if is_next and not is_moving else State.ASLEEP
-            state = State.WAKING if is_next and is_moving else state
-        is_open = state is State.RESIDENT
-        waits = 0 if is_open else 1 + n
-        members.append(
-            MemberReport(
-                name=f"{name}/0",
-                slot="turns" if takes_turns else name,
-                state=state,
-                turn=TurnState.OPEN if is_open else TurnState.CLOSED,
-                in_flight=1 if is_open else 0,
-                waiting=waits,
-                oldest_wait_s=at_s % (CYCLE_S / 2) if waits else 0.0,
-                last_step_s=1.4,
-                failure="",
-                awake_bytes=round((44 if takes_turns else 9) * GB),
-                asleep_bytes=round(0.6 * GB) if takes_turns else 0,
-                orders={"start": 1, "wake": 3, "sleep": 3} if takes_turns else {"start": 1},
-                step_seconds={"resident": 4.2, "asleep": 1.1} if takes_turns else {"resident": 12.0},
-            )
-        )
+    half_s, since_s = CYCLE_S / 2, at_s % (CYCLE_S / 2)
+    awake = 0 if at_s % CYCLE_S < half_s or mixture.name in STILL else 2
+    states = [State.RESIDENT] * len(names)
+    if len(names) > 2:
+        states[2 - awake] = State.ASLEEP
+        states[awake] = State.WAKING if since_s < 1.5 else State.RESIDENT
+    if mixture.name in STILL:
+        states[0], states[2] = State.RESIDENT, State.WAKING
+    members = (
+        member(name, "turns" if n in (0, 2) else name, states[n], since_s)
+        for n, name in enumerate(names)
+    )
     return CardReport("node-1", (0,), "NVIDIA A100-SXM4-80GB", 85 * GB, tuple(members))
 
 
@@ -198,7 +221,7 @@ class Endpoint:
             mixture = mixture.model_copy(update={"access": access})
 
         async def watch() -> Sequence[CardReport]:
-            return [moving_card(mixture, began)]
+            return [card(mixture, time.monotonic() - began)]
 
         api = create_api(mixture, self._models, watch=watch)
         await self._models.start()

@@ -18,19 +18,20 @@ which a short program shows:
 def scattering(wave_nm: float) -> float:
     return (700 / wave_nm) ** 4
 
-print(scattering(450))  # 5.9 times as much as red
+print(scattering(450))  # 5.9 times red
 ```
 
 Violet is scattered even more. The sun sends less of it, and our eyes see it less well.
 """
-NEMOTRON = """It is a common belief that the sky mirrors the sea. That is not so: the colour comes from
-the air itself, and it is there over deserts too. At sunset the way through the air is longer, most of
-the blue light has left the ray, and what arrives is orange and red. On the moon there is no air, and
-the sky there is black by day.
+NEMOTRON = """It is a common belief that the sky mirrors the sea. That is not so: the colour comes \
+from the air itself, and it is there over deserts too.
+
+At sunset the way through the air is longer, most of the blue light has left the ray, and what arrives \
+is orange and red. On the moon there is no air, and the sky there is black by day.
 """
 PROPOSALS = (LLAMA, QWEN, NEMOTRON)
-ANSWER = """The sky is blue because **molecules of air scatter short waves of light far more than long
-ones**.
+ANSWER = """The sky is blue because **molecules of air scatter short waves of light far more than \
+long ones**.
 
 | colour | wave | scattered, against red |
 | --- | --- | --- |
@@ -38,8 +39,8 @@ ones**.
 | green | 530 nm | 3.0 |
 | blue | 450 nm | 5.9 |
 
-Sunlight holds every colour. The blue part of it is sent in all directions by the air, so it comes to
-your eye from the whole sky. At sunset the light passes through much more air, has lost its blue, and
+Sunlight holds every colour. The blue part of it is sent in all directions by the air, so it comes to \
+your eye from the whole sky. At sunset the light passes through much more air, has lost its blue, and \
 looks red.
 """
 WORDS = " ".join(

@@ -127,6 +127,16 @@ async def test_the_answer_ends_with_the_engines_seconds(
     assert [delta.engine_s for delta in deltas[:-1]] == [0] * (len(deltas) - 1)
     assert [delta.last for delta in deltas] == [False] * (len(deltas) - 1) + [True]
     assert "".join(delta.text for delta in deltas) == "hi"
+    assert 0 < deltas[-1].first_s <= deltas[-1].engine_s
+
+
+async def test_the_answer_ends_with_the_seconds_for_which_the_call_waited(
+    replica: Replica, engine: LatchedEngine
+) -> None:
+    calls = await fill(replica, engine)
+    engine.go.set()
+    waited = [(await call)[-1].queue_s for call in calls]
+    assert max(waited[:2]) < waited[2]
 
 
 async def test_the_engine_is_told_whether_anybody_reads_along(

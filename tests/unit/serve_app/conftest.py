@@ -259,7 +259,8 @@ async def scripted() -> Scripted:
 @pytest.fixture
 async def http(scripted: Scripted) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API over scripted models, for answers in one piece."""
-    api = create_api(recipe(max_body_bytes=200_000), scripted)
+    shown = recipe(max_body_bytes=200_000).model_copy(update={"show_proposals": True})
+    api = create_api(shown, scripted)
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client

@@ -1,11 +1,13 @@
 """Calls to the models of a recipe, whose replicas come and go."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from actors.calls.address import Address
 from actors.calls.server import CallServer
@@ -13,8 +15,9 @@ from actors.engine import NONE, Delta, Message, collect_answer
 from actors.private_folder import PrivateFolder
 from actors.replica import Replica
 from configs.errors import EngineError, NoReplica, UnknownModel
-from configs.schema import Sampling, ScriptedModel
+from configs.schema import OpenAIHttpModel, Sampling, ScriptedModel
 from serve_app import replica_models
+from serve_app.mixture.models import on_behalf
 from serve_app.replica_models import Notice, ReplicaModels
 
 NODE = "a node"
@@ -251,6 +254,46 @@ async def test_calls_to_an_adapter_reach_it_at_the_replica_of_its_model(
     await server.drain(0)
     await replica.stop()
     folder.remove()
+
+
+class Upstream:
+    """An OpenAI-compatible server that keeps the headers of its requests."""
+
+    def __init__(self) -> None:
+        self.headers: list[Mapping[str, str]] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.headers.append(request.headers)
+        choice = {"message": {"content": "hi"}, "finish_reason": "stop"}
+        return web.json_response({"choices": [choice]})
+
+
+async def test_a_server_gets_the_headers_of_the_trace_and_nothing_else_of_the_origin(
+    notices: Notices,
+) -> None:
+    upstream, app = Upstream(), web.Application()
+    app.router.add_post("/v1/chat/completions", upstream.answer)
+    async with TestServer(app) as server:
+        far = OpenAIHttpModel(engine="openai_http", base_url=str(server.make_url("/v1")), model="far")
+        folder, replica = PrivateFolder(), Replica("m", far, queue=4)
+        await replica.start()
+        calls = CallServer(replica)
+        await calls.listen_unix(folder.path / "calls")
+        models = ReplicaModels(["m"], NODE, notices.watch)
+        models.start()
+        await notices.say("m", folder.path / "calls")
+        trace = {"traceparent": "00-1-2-01", "tracestate": "a=b"}
+        for asking in (on_behalf(models, trace | {"request": "7"}), on_behalf(models, {})):
+            await asking.complete("m", HELLO, Sampling())
+            await collect_answer(asking.stream("m", HELLO, Sampling()))
+        narrower = models.on_behalf({"tracestate": "c=d", "request": "7"}).on_behalf(trace)
+        await narrower.complete("m", HELLO, Sampling())
+        sent = [{n: h[n] for n in (*trace, "request") if n in h} for h in upstream.headers]
+        assert sent == [trace, trace, {}, {}, trace]
+        await models.close()
+        await calls.drain(0)
+        await replica.stop()
+        folder.remove()
 
 
 async def test_an_engine_without_adapters_has_none() -> None:

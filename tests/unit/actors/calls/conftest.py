@@ -12,6 +12,7 @@ from actors.calls.address import Address
 from actors.calls.connection import Connection, connect
 from actors.calls.server import CallServer
 from actors.engine import NONE, Delta, Message, collect_answer
+from actors.origin import ORIGIN
 from actors.private_folder import PrivateFolder
 from configs.schema import Sampling
 
@@ -31,6 +32,7 @@ class Script:
         self.asked: list[tuple[Sequence[Message], Sampling, bool, float | None]] = []
         self.templates: list[dict[str, Any]] = []
         self.adapters: list[str | None] = []
+        self.origins: list[Mapping[str, str]] = []
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -44,6 +46,7 @@ class Script:
     ) -> AsyncGenerator[Delta]:
         self.asked.append((messages, sampling, streamed, patience_s))
         self.adapters.append(adapter)
+        self.origins.append(ORIGIN.get())
         self.began.set()
         try:
             last = False

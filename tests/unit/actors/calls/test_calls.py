@@ -60,6 +60,18 @@ async def test_an_answer_in_one_piece_and_the_short_calls(
     assert await connection.about("stats") == {"said": "stats"}
 
 
+async def test_a_call_carries_where_it_comes_from_and_no_other_call_does(
+    served: Served, connection: Connection
+) -> None:
+    for _ in range(3):
+        served.script.end()
+    here = {"traceparent": "00-1-2-01", "tracestate": "a=b"}
+    await connection.complete(ASKED, SAMPLING, None, None, here)
+    await connection.complete(ASKED, SAMPLING, None)
+    await collect_answer(connection.stream(ASKED, SAMPLING, origin=here))
+    assert served.script.origins == [here, {}, here]
+
+
 async def test_calls_go_over_one_connection_at_the_same_time(
     served: Served, connection: Connection
 ) -> None:

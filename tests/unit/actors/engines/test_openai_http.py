@@ -162,6 +162,19 @@ async def test_counts_are_read_however_they_are_written(connect: Connect, count:
     assert (last.prompt_tokens, last.completion_tokens) == (7, 7)
 
 
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [({"cached_tokens": 5}, 5), ({"cached_tokens": 9}, 7), ({"cached_tokens": "x"}, 0), ([], 0)],
+    ids=["told", "more than the prompt", "no number", "no object"],
+)
+async def test_cached_tokens_are_at_most_those_of_the_prompt(
+    connect: Connect, details: Any, cached: int
+) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": details}
+    engine, _ = await connect(whole(chunk("Hello", "stop", usage=usage) + DONE))
+    assert (await answer(engine))[-1].cached_tokens == cached
+
+
 async def test_usage_that_grows_with_each_chunk_counts_once(connect: Connect) -> None:
     usages = [{"prompt_tokens": 7, "completion_tokens": n} for n in (1, 2)]
     body = chunk("a", usage=usages[0]) + chunk("b", "stop", usage=usages[1]) + DONE

@@ -370,7 +370,9 @@ class FakeLLM:
         part = SimpleNamespace(
             token_ids=answer, text="yes", finish_reason=self.finish, stop_reason=None, logprobs=None
         )
-        yield SimpleNamespace(outputs=[part], prompt_token_ids=[1, 2, 3], finished=True)
+        yield SimpleNamespace(
+            outputs=[part], prompt_token_ids=[1, 2, 3], num_cached_tokens=2, finished=True
+        )
 
     async def check_health(self) -> None:
         if self.health is not None:
@@ -628,7 +630,7 @@ class TestEngine:
         await engine.start()
         with pytest.raises(EngineError, match="boom"):
             await answer(engine)
-        assert (await answer(engine))[-1] == Delta("yes", "", "stop", 3, 1)
+        assert (await answer(engine))[-1] == Delta("yes", "", "stop", 3, 1, cached_tokens=2)
 
     @pytest.mark.parametrize(
         ("finish", "error"), [("abort", EngineUnavailable), ("error", EngineError)]
@@ -697,7 +699,12 @@ class TestEngine:
                     stop_reason=None,
                     logprobs=[{7: SimpleNamespace(decoded_token=text, logprob=-1.0, rank=1)}],
                 )
-                yield SimpleNamespace(outputs=[part], prompt_token_ids=[1, 2, 3], finished=text == "d")
+                yield SimpleNamespace(
+                    outputs=[part],
+                    prompt_token_ids=[1, 2, 3],
+                    num_cached_tokens=None,
+                    finished=text == "d",
+                )
 
         await engine.start()
         monkeypatch.setattr(llm, "generate", generate)

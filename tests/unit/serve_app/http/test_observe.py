@@ -130,7 +130,7 @@ async def test_a_defect_ends_the_request_without_the_words_of_the_defect() -> No
     asked = Asked("r", "anyone", "mix", is_mixture=True, is_stream=False, traceparent=None)
     seconds = iter((5.0, 7.5))
     with pytest.raises(ZeroDivisionError):
-        async for _ in watched(broken(), lambda: notes.begin(asked), lambda: next(seconds)):
+        async for _ in watched(lambda _: broken(), lambda: notes.begin(asked), lambda: next(seconds)):
             pass
     (ended,) = notes.ended
     assert ended.seconds == 2.5

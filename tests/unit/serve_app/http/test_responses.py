@@ -95,6 +95,30 @@ async def test_each_proposal_is_an_item_of_reasoning(http: httpx.AsyncClient) ->
     assert [item["type"] for item in hidden["output"]] == ["message"]
 
 
+@pytest.mark.parametrize(
+    ("moa", "by_recipe", "shown"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"proposals": False}, True, False),
+        ({"proposals": True}, False, True),
+        ({"events": True}, False, True),
+        ({"events": False, "proposals": True}, True, False),
+    ],
+    ids=str,
+)
+async def test_recipe_and_request_say_whether_proposals_are_items(
+    scripted: Scripted, moa: dict[str, Any], by_recipe: bool, shown: bool
+) -> None:
+    api = create_api(recipe().model_copy(update={"show_proposals": by_recipe}), scripted)
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        answer = (await http.post(PATH, json=ASKED | {"moa": moa})).json()
+        stream = (await http.post(PATH, json=ASKED | {"moa": moa, "stream": True})).text
+    assert ("reasoning" in {item["type"] for item in answer["output"]}) == shown
+    assert ("reasoning_summary_text" in stream) == shown
+
+
 async def test_a_stream_is_openais_events_in_order(http: httpx.AsyncClient) -> None:
     raw = (await http.post(PATH, json=ASKED | {"stream": True, "seed": 1})).text
     seen = events(raw)
@@ -151,7 +175,7 @@ async def test_an_answer_cut_by_its_limit_is_incomplete(http: httpx.AsyncClient)
 
 
 def test_the_reasoning_of_the_answer_is_an_item_of_its_own() -> None:
-    reply = ResponsesReply(parse_responses(json.dumps(ASKED).encode()))
+    reply = ResponsesReply(parse_responses(json.dumps(ASKED).encode()), shows_proposals=True)
     deltas = [Delta(reasoning="Hm"), Delta(reasoning="."), Delta(text="Yes")]
     seen = events(reply.role() + reply.chunks([AnswerDelta(d) for d in deltas]) + reply.chunks([]))
     kinds = [event.type.removeprefix("response.") for event in seen]
@@ -276,7 +300,7 @@ async def test_what_another_server_did_by_itself_is_left_out_and_named(http: htt
 
 
 def test_what_an_answer_was_can_be_sent_back() -> None:
-    reply = ResponsesReply(parse_responses(json.dumps(ASKED).encode()))
+    reply = ResponsesReply(parse_responses(json.dumps(ASKED).encode()), shows_proposals=True)
     reply.chunks([AnswerDelta(Delta(reasoning="Hm")), AnswerDelta(Delta(text="Hello"))])
     reply._close("completed")
     given = [{"role": "user", "content": "hi"}, *reply._output, {"role": "user", "content": "go on"}]

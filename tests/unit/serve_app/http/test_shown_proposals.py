@@ -1,7 +1,7 @@
 """The proposals of a stream as its reasoning: what a person reads, and when."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.engine import Delta
+from actors.engine import Delta, Message
 from configs.errors import EngineError
+from configs.schema import Recipe, Sampling
 from serve_app.http.api import create_api
-from serve_app.http.shown_proposals import PIECE_S, ShownProposals
+from serve_app.http.request import parse
+from serve_app.http.response import ChatResponse
+from serve_app.http.shown_proposals import RULE, ShownProposals, open_block_end
 from serve_app.mixture.events import (
     AnswerDelta,
     Call,
@@ -31,11 +34,10 @@ LATE = Missing(1, "two", "late", "was not done when the layer's time was up")
 
 
 class Shown(ShownProposals):
-    """Proposals of two or three models, and a clock that a test moves."""
+    """Proposals of two or three models."""
 
     def __init__(self, *models: str, layers: int = 1) -> None:
-        super().__init__(layers, lambda: self.now)
-        self.now = 0.0
+        super().__init__(layers)
         self.text = ""
         self.see(StageStarted("layer 1", models or ("one", "two"), (), 0.0))
 
@@ -45,7 +47,6 @@ class Shown(ShownProposals):
         return pieces
 
     def says(self, place: int, text: str) -> str:
-        self.now += PIECE_S
         return self.see(ProposalDelta(1, place, "m", text))
 
     def ends(self, place: int, text: str) -> str:
@@ -64,20 +65,79 @@ def test_the_first_with_text_grows_and_the_others_follow_whole() -> None:
     assert shown.ends(1, "B b") == ""
     assert shown.says(2, "C ") == ""
     assert shown.ends(0, "A a") == (
-        "\n\n**two (proposal 2 of 3)**\n\nB b\n\n**three (proposal 3 of 3)**\n\nC "
+        "\n\n---\n\n**two (proposal 2 of 3)**\n\nB b\n\n---\n\n**three (proposal 3 of 3)**\n\nC "
     )
     assert shown.says(2, "c") == "c"
     assert shown.ends(2, "C c") == ""
 
 
-def test_pieces_are_not_smaller_than_a_person_reads() -> None:
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("plain", ""),
+        ("```python\nx = 1", "\n```"),
+        ("```python\nx = 1\n```", ""),
+        ("```\na\n```\nb\n````md\n```\nc", "\n````"),
+        ("~~~ `info`\n```\nc", "\n~~~"),
+        ("```\na\n``` not the end", "\n```"),
+        ("``` not `a` block", ""),
+        ("a\n\n    ```\nindented", ""),
+        ("- a\n  ```\n  x", "\n```"),
+    ],
+)
+def test_a_block_of_code_is_closed_behind_the_proposal(text: str, end: str) -> None:
+    assert open_block_end(text) == end
     shown = Shown()
-    shown.says(0, "a")
-    letters = [shown.see(ProposalDelta(1, 0, "m", letter)) for letter in "bcd"]
-    assert letters == ["", "", ""]
-    assert shown.says(0, "e") == "bcde"
-    shown.see(ProposalDelta(1, 0, "m", "f"))
-    assert shown.ends(0, "abcdef") == "f"
+    shown.says(0, text)
+    shown.ends(1, "other")
+    assert shown.ends(0, text) == f"{end}\n\n---\n\n**two (proposal 2 of 2)**\n\nother"
+
+
+async def test_proposals_come_in_the_pieces_of_answers_that_nobody_watches() -> None:
+    mixture = recipe().model_copy(update={"show_proposals": True})
+    models = Streamed(mixture)
+    await models.start()
+    transport = httpx.ASGITransport(create_api(mixture, models))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        await http.post(CHAT, json=MIXTURE | {"stream": True})
+        assert models.streamed == {"one": False, "two": False, "writer": True}
+        await http.post(CHAT, json=MIXTURE | {"stream": True, "moa": {"events": True}})
+        assert models.streamed == {"one": True, "two": True, "writer": True}
+    await models.stop()
+
+
+class Streamed(Scripted):
+    """Notes whether each model was last asked to write as its answer is read."""
+
+    def __init__(self, mixture: Recipe) -> None:
+        super().__init__(mixture)
+        self.streamed: dict[str, bool] = {}
+
+    def stream(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncIterator[Delta]:
+        self.streamed[model] = streamed
+        return super().stream(model, messages, sampling)
+
+
+async def test_a_sign_of_life_does_not_end_the_fold() -> None:
+    request = parse(json.dumps(MIXTURE | {"stream": True}).encode())
+    response = ChatResponse(request, ShownProposals(1))
+    fields = []
+    started = StageStarted("layer 1", ("one",), (), 0.0)
+    grows = ProposalDelta(1, 0, "one", "a")
+    for event in (started, grows, AnswerDelta(Delta(text="x")), AnswerDelta(Delta(reasoning="hm"))):
+        response.chunks([event])
+        comment, data, *_ = response.chunks([]).split("\n")
+        assert comment == ": keep-alive"
+        (choice,) = json.loads(data.removeprefix("data: "))["choices"]
+        fields.append(choice["delta"])
+    assert fields == [
+        {"content": ""},
+        {"reasoning_content": ""},
+        {"content": ""},
+        {"reasoning_content": ""},
+    ]
 
 
 def test_what_is_left_out_is_named_where_its_turn_comes() -> None:
@@ -86,11 +146,21 @@ def test_what_is_left_out_is_named_where_its_turn_comes() -> None:
     shown.drops(0, Missing(1, "one", "engine_error", "it broke"))
     assert shown.drops(1) == (
         "\n\n*left out: late: was not done when the layer's time was up*"
-        "\n\n**one (proposal 1 of 3)**\n\n*left out: engine_error: it broke*"
+        "\n\n---\n\n**one (proposal 1 of 3)**\n\n*left out: engine_error: it broke*"
     )
-    assert shown.ends(2, "c") == "\n\n**three (proposal 3 of 3)**\n\nc"
+    assert shown.ends(2, "c") == "\n\n---\n\n**three (proposal 3 of 3)**\n\nc"
     again = Missing(1, "three", "quorum_not_met", "1 of 2 proposals came")
     assert shown.drops(2, again) == "\n\n*left out: quorum_not_met: 1 of 2 proposals came*"
+
+
+def test_a_proposal_that_is_not_needed_is_named_only_if_some_of_it_was_shown() -> None:
+    spare = Missing(1, "two", "not_needed", "the answer was there before")
+    shown = Shown("one", "two", "three")
+    shown.ends(0, "A")
+    shown.says(1, "B ")
+    assert shown.drops(2, spare) == ""
+    assert shown.drops(1, spare).strip() == "*not needed: the answer was there before*"
+    assert "three" not in shown.text
 
 
 @pytest.mark.parametrize(
@@ -115,9 +185,9 @@ def test_layers_and_the_writers_own_thoughts_are_told_apart() -> None:
     shown = Shown("one", layers=2)
     shown.ends(0, "a")
     shown.see(StageStarted("layer 2", ("two",), (), 1.0))
-    assert shown.ends(0, "b") == "\n\n**two (layer 2, proposal 1 of 1)**\n\nb"
+    assert shown.ends(0, "b") == "\n\n---\n\n**two (layer 2, proposal 1 of 1)**\n\nb"
     shown.see(StageStarted("aggregator", ("writer", "other"), (), 2.0))
-    assert shown.see(AnswerDelta(Delta(reasoning="hm"))) == "\n\n**writer thinks**\n\n"
+    assert shown.see(AnswerDelta(Delta(reasoning="hm"))) == "\n\n---\n\n**writer thinks**\n\n"
     assert shown.see(AnswerDelta(Delta(reasoning="hm")), AnswerDelta(Delta(text="x"))) == ""
 
 
@@ -168,7 +238,7 @@ async def test_a_stream_has_the_proposals_as_reasoning_before_the_answer(
     await puppets.answer("writer")
     found = await chunks(exchange)
     assert found[0] == {
-        "reasoning_content": "\n\n**two (proposal 2 of 2)**\n\n*left out: engine_error: it broke*"
+        "reasoning_content": f"{RULE}**two (proposal 2 of 2)**\n\n*left out: engine_error: it broke*"
     }
     assert all("reasoning_content" not in delta for delta in found[1:])
     assert "".join(delta.get("content", "") for delta in found)

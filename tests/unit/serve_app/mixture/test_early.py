@@ -22,6 +22,11 @@ def sure(text: str, probability: float) -> Delta:
     return Delta(text=text, logprobs=(token,))
 
 
+def mixture_tokens(mixture: Mixture) -> int:
+    """Tokens of the conversation, as the first proposer counts it."""
+    return sum(4 + len(m["content"].split()) for m in mixture.models.asked[0].messages)
+
+
 async def test_two_that_agree_end_the_answer(mixture: Mixture) -> None:
     mixture.models.scripts |= {"a": [3.0, "so 5"], "b": [1.0, "it is 5.0"], "c": [50.0, "no 6"]}
     outcome = await mixture.answer(mixture.recipe(THREE, parts=EXIT))
@@ -116,6 +121,7 @@ async def test_a_judge_ends_an_answer_only_if_it_is_sure(
     judged = [call for call in mixture.models.calls("z") if is_short(call)]
     assert len(judged) == 1
     assert outcome.summary.calls[2].role == "aggregator"
+    assert outcome.summary.conversation_tokens == mixture_tokens(mixture)
 
 
 @pytest.mark.parametrize(("probability", "method"), [(0.9, "first"), (0.5, "merge")])
@@ -139,6 +145,7 @@ async def test_the_best_member_answers_alone_where_it_is_sure(
         assert (outcome.text, outcome.seconds) == ("the answer", 3)
         assert mixture.models.calls("b")[0].sampling.top_logprobs is None
         assert outcome.proposals == ["from a", "from b"]
+        assert [e.seconds for e in outcome.events if isinstance(e, ProposalDone)] == [2, 3]
     assert not outcome.summary.degraded
 
 

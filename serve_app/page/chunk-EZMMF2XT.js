@@ -1,0 +1,1 @@
+async function c(t){try{return await navigator.clipboard.writeText(t),!0}catch{return o(t)}}function o(t){let n=document.activeElement,e=document.createElement("textarea");e.className="copy-field",e.value=t,document.body.append(e),e.select();try{return document.execCommand("copy")}catch{return!1}finally{e.remove(),n instanceof HTMLElement&&n.focus()}}export{c as a};

@@ -1,1 +1,0 @@
-import{g as l}from"./chunk-6NWKFDZV.js";import{g as o}from"./chunk-RLH3V6A7.js";import"./chunk-SQE76S5B.js";var p=({onClose:t})=>o(l,{title:"Export and import",onClose:t,children:o("p",{children:"later"})});export{p as ExportDialog};
