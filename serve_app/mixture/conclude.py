@@ -27,13 +27,13 @@ from serve_app.mixture.short_calls import ask_side_by_side, missing
 from serve_app.mixture.vote import vote
 
 
-async def conclude(
+def conclude(
     task: AggregationTask,
     read: Sequence[ProposalDone],
     models: Models,
     early: Decided | None = None,
 ) -> AsyncGenerator[Event]:
-    """Give the events of the last stage.
+    """The events of the last stage.
 
     Args:
         task: the stage. If a proposal is the answer, it is within the limits of the task.
@@ -44,7 +44,13 @@ async def conclude(
     Raises:
         RequestError: see `aggregate`.
     """
-    decision = _Decision(task, read, models, early)
+    aggregator = task.recipe.aggregator
+    if early is None and aggregator.method == "merge" and not (aggregator.guard or task.why):
+        return aggregate(task, models)  # each generator around it would cost time for every token
+    return _conclude(_Decision(task, read, models, early))
+
+
+async def _conclude(decision: "_Decision") -> AsyncGenerator[Event]:
     async with aclosing(decision.make()) as events:
         async for event in events:
             yield event
@@ -76,7 +82,7 @@ class _Decision:
         if self.early is not None:
             self.decided = self.early
         elif aggregator.method == "merge" or not self.read:
-            pass
+            self._merge(self.read, self.task.why)
         elif refused is not None:
             self._merge(self.read, refused)
         elif aggregator.method != "vote" and len(self.read) > MOST_SELECTED:

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from configs.schema import Recipe
 from serve_app.mixture.aggregate import AggregationTask
 from serve_app.mixture.agree import Group, by_size, find_answer, groups
 from serve_app.mixture.events import (
@@ -56,6 +57,19 @@ def propose_early(
     if recipe.exit is None:
         return events
     return _until_agreed(events, task, _Agreement(task, models, judge, in_order=in_order))
+
+
+def why_not_early(recipe: Recipe, refused: str | None) -> str:
+    """What is said of layers that did not end early; empty if the recipe knows no early end.
+
+    Args:
+        recipe: the recipe.
+        refused: why the request allowed no early end; None if it did.
+    """
+    first = "the best member was not sure" if recipe.first is not None else ""
+    agree = "not enough proposals agreed" if recipe.exit is not None else ""
+    why = " and ".join(filter(None, (first, agree)))
+    return refused if refused and why else why
 
 
 async def _first_alone(task: LayerTask, models: Models) -> AsyncGenerator[Event]:

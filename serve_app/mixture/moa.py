@@ -20,7 +20,7 @@ from serve_app.mixture.answer_form import most_fitting, why_no_proposal
 from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.conclude import conclude
 from serve_app.mixture.context_budget import PromptTask, check_conversation
-from serve_app.mixture.early import propose_early
+from serve_app.mixture.early import propose_early, why_not_early
 from serve_app.mixture.events import (
     AnswerDone,
     Decided,
@@ -110,7 +110,7 @@ async def answer(
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
         streamed=streamed,
     )
-    may_end_early = why_no_proposal(messages, sampling) is None
+    refused = why_no_proposal(messages, sampling)
     for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
         read = _shuffled(references, summary.seed, number)
         samples = _samples(layer, number, summary.seed, fixed=seed is not None)
@@ -126,7 +126,7 @@ async def answer(
             seen=_seen(read, layer.see, samples, summary.seed, number),
         )
         proposals = propose(task, models)
-        if may_end_early:
+        if refused is None:
             proposals = propose_early(task, models, last, in_order=seed is not None)
         result = _LayerResult()
         names = [sample.model for sample in task.samples]
@@ -144,7 +144,8 @@ async def answer(
             references = [result.proposals[place] for place in sorted(result.proposals)]
     read = _shuffled(references, summary.seed, recipe.stages)
     texts = [proposal.text for proposal in read]
-    last = replace(last, references=texts, best=most_fitting(references, sampling))
+    why = "" if given else why_not_early(recipe, refused)
+    last = replace(last, references=texts, best=most_fitting(references, sampling), why=why)
     async with aclosing(_finish(last, read, models, summary, early)) as events:  # 3
         async for event in events:
             yield event

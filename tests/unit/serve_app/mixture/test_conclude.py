@@ -186,7 +186,7 @@ async def test_one_text_needs_no_pick(mixture: Mixture, method: str) -> None:
 
 
 @virtual
-@pytest.mark.parametrize("method", ["select", "vote"])
+@pytest.mark.parametrize("method", ["select", "vote", "merge"])
 @pytest.mark.parametrize(
     ("messages", "sampling", "why"),
     [

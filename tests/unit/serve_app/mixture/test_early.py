@@ -57,6 +57,7 @@ async def test_without_enough_agreement_the_aggregator_answers(
     parts = {"exit": {"answer": "number", **exit_}}
     outcome = await mixture.answer(mixture.recipe(THREE, parts=parts))
     assert (outcome.answered.method == "agreement", bool(mixture.models.calls("z"))) == (ends, not ends)
+    assert ends or outcome.answered.why == "not enough proposals agreed"
     assert len(outcome.proposals) == 3
 
 
@@ -145,6 +146,7 @@ async def test_the_best_member_answers_alone_where_it_is_sure(
         assert (outcome.text, outcome.seconds) == ("the answer", 3)
         assert mixture.models.calls("b")[0].sampling.top_logprobs is None
         assert outcome.proposals == ["from a", "from b"]
+        assert outcome.answered.why == "the best member was not sure"
         assert [e.seconds for e in outcome.events if isinstance(e, ProposalDone)] == [2, 3]
     assert not outcome.summary.degraded
 
