@@ -21,6 +21,7 @@ There is no limit: the tables are to be read, with their intervals.
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -69,7 +70,11 @@ def variants(recipe: Recipe, samples: int, form: str) -> dict[str, Recipe]:
     def made(of: dict[str, Any], **changes: Any) -> Recipe:
         aggregator = {**of["aggregator"], "fallbacks": ()} | changes.pop("aggregator", {})
         limits = {**of["limits"], "quorum": 1, "grace_s": None}
-        return Recipe.model_validate(of | {"aggregator": aggregator, "limits": limits} | changes)
+        recipe = Recipe.model_validate(of | {"aggregator": aggregator, "limits": limits} | changes)
+        patient = recipe.limits.model_copy(
+            update={"deadline_s": math.inf, "layer_deadline_s": math.inf}
+        )
+        return recipe.model_copy(update={"limits": patient})
 
     votes = {"method": "vote", "answer": form}
     return {
