@@ -71,7 +71,8 @@ class SummaryBuilder:
         first_s = self._answered.first_s if self._answered else None
         done = StageDone(name, loop.time() - began, first_s, at_s, order)
         if not self._stages:  # later stages read references too
-            self._conversation_tokens = max(self._read, default=0)
+            read = self._read or [call.prompt_tokens for call in self._calls]
+            self._conversation_tokens = max(read, default=0)
         self._stages.append(done)
         yield done
 
