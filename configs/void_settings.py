@@ -27,6 +27,7 @@ def void_settings(recipe: Recipe) -> list[Problem]:
         _turns_without_card,
         _open_with_keys,
         _settings_of_other_methods,
+        _metrics_keys_unread,
     )
     return [problem for rule in rules for problem in rule(recipe)]
 
@@ -168,6 +169,12 @@ def _turns_without_card(recipe: Recipe) -> Iterator[Problem]:
             message = "has no effect: models of this engine take no card"
             hint = " without weight_bytes" if isinstance(model, ScriptedModel) else ""
             yield Problem(("models", name, "residency"), f"{message}{hint}; leave it out")
+
+
+def _metrics_keys_unread(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.access.metrics_keys and recipe.access.metrics != "keys":
+        message = f"has no effect with metrics: {recipe.access.metrics}"
+        yield Problem(("access", "metrics_keys"), f"{message}; leave one of the two out")
 
 
 def _open_with_keys(recipe: Recipe) -> Iterator[Problem]:

@@ -118,6 +118,13 @@ class AdmissionControl:
         """Number of requests that have begun and not ended, of all keys together."""
         return sum(account.in_work for account in self._accounts.values())
 
+    def room(self) -> dict[str, tuple[int, int]]:
+        """For each model, the calls that are reserved, and this ingress's part of the capacity."""
+        return {
+            model: (self._reserved[model].total(), capacity)
+            for model, capacity in self._capacity.items()
+        }
+
     def set_counts(self, replicas: Mapping[str, int], ingresses: int) -> None:
         """Adapt the capacities and limits of this ingress to what runs now.
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from fastapi import Request
 from fastapi.responses import Response
 
+from actors.origin import REQUEST
 from configs.errors import BadRequest, RequestError
 from configs.schema import Recipe, Sampling
 from serve_app.access.admission import AdmissionControl, Demand, admitted_events
@@ -32,7 +33,7 @@ from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.given import given_proposals
-from serve_app.mixture.models import Models
+from serve_app.mixture.models import Models, on_behalf
 from serve_app.observe import Asked, Observer, Watcher, watched, watched_calls
 from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
@@ -182,7 +183,8 @@ class ChatEndpoint:
             return self._observer.begin(asked)
 
         work = self._work(request, sampling, recipe, reply)
-        events = watched(lambda w: work(watched_calls(self._models, w)), begin, clock)
+        models = on_behalf(self._models, {REQUEST: asked.request_id})
+        events = watched(lambda w: work(watched_calls(models, w)), begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
     def _work(
@@ -228,7 +230,7 @@ class ChatEndpoint:
         self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> Response:
         """The response of a stream, once the stream may open."""
-        chunks = self._chunks(http, request, reply, events)
+        chunks = self._chunks(request, reply, events)
         try:
             await while_connected(http.receive, _opening(chunks))
         except BaseException:
@@ -237,7 +239,7 @@ class ChatEndpoint:
         return EventStreamResponse(chunks, self._recipe.limits.write_timeout_s)
 
     async def _chunks(
-        self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
+        self, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> AsyncGenerator[str]:
         """The chunks of a stream, together where their events came together. Before the chunks stands
         one empty item that says: the stream may open now.
@@ -263,7 +265,7 @@ class ChatEndpoint:
             except RequestError as error:
                 yield reply.error(error)
             except Exception as error:
-                logger.error("request %s: %s", request_id(http.scope), safe_traceback(error))
+                logger.error("%s", safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
 
 

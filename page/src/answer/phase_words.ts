@@ -102,7 +102,8 @@ export function proposalWords(
 }
 
 function doneWords({ seconds: took, firstS, tokens, text }: Proposal, answer: Answer): string {
-  if (took === null) return answer.fusedFrom ? "kept from the answer before" : "done";
+  if (answer.fusedFrom && took === 0) return "kept from the answer before";
+  if (took === null) return "done";
   const exact = tokens === null || firstS === null ? null : rate(text, tokens, took - firstS);
   return `done in ${seconds(took)}${exact === null ? "" : `,${rateWords(exact)}`}`;
 }

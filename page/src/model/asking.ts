@@ -4,18 +4,19 @@ import { boundaries } from "../answer/boundaries.ts";
 import type { Chunk } from "../answer/chunks.ts";
 import { learnTokens } from "../answer/phase_words.ts";
 import { failed, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
+import { later } from "../answer/shift.ts";
 import { messagesOf, shownVersion, type Turn } from "../answer/turns.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
 import type { Question } from "../api/client.ts";
 import { asProblem, Problem } from "../api/problem.ts";
 import { announce } from "./announcements.ts";
 import { chat, chosenVersions, putAnswer, saveChat, saveProgress, turns } from "./chats.ts";
-import { Frames } from "./frames.ts";
+import { Batches } from "./batches.ts";
 import { newId } from "./ids.ts";
 import { chosenModel, client, noteProblem } from "./server.ts";
 
-/** Time between two savings of an answer that is being written. */
-const SAVE_MS = 5000;
+/** Time between two savings of an answer that is being written. It is also saved when the page is left. */
+const SAVE_MS = 15_000;
 /** Silence after which the page says so. The server gives a sign of life every few seconds. */
 const SILENT_MS = 30_000;
 
@@ -43,15 +44,14 @@ export function ask(question: string): void {
   run({ model: answer.model, messages: messagesOf(turns.peek(), question, chosenVersions.peek()) }, answer);
 }
 
-/** Ask the question of an answer again. An answer without any text is replaced. */
+/** Ask the question of an answer again. An answer of which nothing came is replaced. */
 export function retry(answer: Answer): void {
-  const earlier = turnsBefore(answer);
-  const messages = messagesOf(earlier, answer.question, chosenVersions.peek());
-  const model = chosenModel.peek() && answer.error?.code === "model_not_found" ? chosenModel.peek() : answer.model;
-  const again = answer.text
-    ? begin(model, answer.question, { retryOf: answer.id })
-    : { ...newAnswer({ ...answer, askedAt: Date.now() }), model, ...(answer.retryOf && { retryOf: answer.retryOf }) };
-  run({ model, messages }, again);
+  const { id, question, retryOf } = answer;
+  const messages = messagesOf(turnsBefore(answer), question, chosenVersions.peek());
+  const model = answer.error?.code === "model_not_found" ? chosenModel.peek() : answer.model;
+  const isEmpty = !answer.text && answer.proposals.every(({ text }) => !text);
+  const replaced = { ...begin(model, question, retryOf === undefined ? {} : { retryOf }), id };
+  run({ model, messages }, isEmpty ? replaced : begin(model, question, { retryOf: id }));
 }
 
 /** What to do with each proposal of an answer that is fused again, and who writes the new answer. */
@@ -67,11 +67,13 @@ export function fuseAgain(source: Answer, plan: FusePlan): void {
   const order = (proposal: Proposal) =>
     source.proposals.findIndex((p) => p.layer === proposal.layer && p.place === proposal.place);
   const used = [...plan.keep, ...plan.askAgain].sort((a, b) => order(a) - order(b));
-  const unknown = { firstS: null, seconds: null, engineS: null, startedS: 0, cause: null, detail: null };
+  const unknown = { firstS: null, engineS: null, startedS: 0, cause: null, detail: null };
   const proposals = used.map((proposal, place): Proposal => {
     const isAsked = plan.askAgain.includes(proposal);
-    const fresh = isAsked ? ({ phase: "waits", text: "", tokens: null } as const) : { phase: "done" as const };
-    return { ...proposal, ...unknown, ...fresh, layer: 1, place };
+    // A proposal that is there took no time of the new answer.
+    const kept = { phase: "done", seconds: 0 } as const;
+    const fresh = { phase: "waits", seconds: null, text: "", tokens: null } as const;
+    return { ...proposal, ...unknown, ...(isAsked ? fresh : kept), layer: 1, place };
   });
   const answer = begin(source.model, source.question, { fusedFrom: source.id, proposals });
   run({ model: source.model, messages, aggregator: plan.aggregator }, answer);
@@ -96,6 +98,7 @@ function run(task: Task, first: Answer): void {
   let zeroMs = performance.now();
   let heardMs = zeroMs;
   let isBegun = false;
+  let beforeS = 0; // of asking members again, before the request itself
   const now = () => (performance.now() - zeroMs) / 1000;
 
   const change = (next: Answer) => {
@@ -103,21 +106,23 @@ function run(task: Task, first: Answer): void {
     answer.value = next;
     announce(said);
   };
-  const frames = new Frames<Chunk>((chunks) => change(reduce(answer.peek(), chunks, now())));
+  const batches = new Batches<Chunk>((chunks) => change(reduce(answer.peek(), chunks, now())));
   const hear = (chunks: Chunk[]) => {
     heardMs = performance.now();
     for (const { moa } of chunks) {
       // The start of the first stage that comes tells when the mixture began to work.
       if (isBegun || moa?.type !== "stage.started") continue;
       isBegun = true;
-      zeroMs = heardMs - moa.at_s * 1000;
+      zeroMs = heardMs - (moa.at_s + beforeS) * 1000;
     }
-    frames.add(chunks);
+    batches.add(beforeS > 0 ? chunks.map((chunk) => later(chunk, beforeS)) : chunks);
   };
 
   clockMs.value = zeroMs;
   const ticking = setInterval(() => (clockMs.value = performance.now()), 500);
-  const saving = setInterval(() => saveProgress(chatId, answer.peek()), SAVE_MS);
+  const save = () => saveProgress(chatId, answer.peek());
+  const saving = setInterval(save, SAVE_MS);
+  document.addEventListener("visibilitychange", save);
   const chatId = chat.peek().id;
   putAnswer(chatId, first);
   running.value = {
@@ -131,16 +136,18 @@ function run(task: Task, first: Answer): void {
   const work = async () => {
     try {
       const question = await withFreshProposals(task, answer, change, abort.signal, now);
+      if (first.proposals.some(({ phase }) => phase === "waits")) beforeS = now();
       await client.ask(question, abort.signal, hear);
-      frames.flush();
+      batches.flush();
       if (!isOver(answer.peek())) change({ ...answer.peek(), phase: "done", totalS: now() });
     } catch (error) {
-      frames.flush();
+      batches.flush();
       change(abort.signal.aborted ? stopped(answer.peek(), now()) : refused(answer.peek(), asProblem(error), now()));
     } finally {
       learn(answer.peek());
       clearInterval(ticking);
       clearInterval(saving);
+      document.removeEventListener("visibilitychange", save);
       putAnswer(chatId, answer.peek());
       running.value = null;
       saveChat(chatId);
@@ -172,12 +179,12 @@ async function withFreshProposals(
   };
   const askOne = async ({ place, model }: Proposal) => {
     let direct = newAnswer({ id: "", model, question: "", askedAt: 0 });
-    const frames = new Frames<Chunk>((chunks) => {
+    const batches = new Batches<Chunk>((chunks) => {
       direct = reduce(direct, chunks, now());
       if (direct.text) set(place, { phase: "writes", text: direct.text, firstS: direct.stages[0]?.firstS ?? null });
     });
-    await client.ask({ model, messages: question.messages }, signal, (chunks) => frames.add(chunks));
-    frames.flush();
+    await client.ask({ model, messages: question.messages }, signal, (chunks) => batches.add(chunks));
+    batches.flush();
     if (direct.error) throw new Problem(direct.error.message, direct.error.code, null);
     set(place, { phase: "done", text: direct.text, seconds: now(), tokens: direct.completionTokens });
   };

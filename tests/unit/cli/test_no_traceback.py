@@ -86,6 +86,7 @@ def valid(folder: Path) -> dict[tuple[str, ...], dict[str, list[str]]]:
         },
         ("ask",): {"question": ["Why?"], **url},
         ("chat",): url,
+        ("status",): url,
         ("keys", "new"): {"name": ["--name", "alice"]},
         ("new",): {"names": [str(folder / "new.yaml"), "no-such-model"]},
         ("bench", "run"): {
