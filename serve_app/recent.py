@@ -21,9 +21,11 @@ from configs.errors import (
 from configs.schema import Recipe
 from serve_app.log_lines import MOST_PATH, missing_words, outcome, why, why_missing
 from serve_app.mixture.events import (
+    NOT_NEEDED,
     Answered,
     Call,
     Event,
+    Judged,
     Missing,
     ProposalDone,
     ProposalDropped,
@@ -208,11 +210,13 @@ class _Answer:
     def event(self, event: Event) -> None:
         """See `Watcher.event`."""
         match event:
-            case ProposalDone() | Spent():
+            case ProposalDone() | Spent() | Judged():
                 self._called(event.call)
             case Answered():
                 if event.call is not None:
                     self._called(event.call)
+            case ProposalDropped() if event.missing.cause == NOT_NEEDED:
+                pass
             case ProposalDropped():
                 self._missed(event.missing)
             case Missing():
