@@ -60,7 +60,8 @@ TITLE: dict[str, Any] = {
         {
             "role": "user",
             "content": "### Task:\nGenerate a concise title summarizing the chat history.\n"
-            '### Output:\nJSON format: { "title": "your concise title here" }\n### Chat History:\n<chat_history>\n'
+            '### Output:\nJSON format: { "title": "your concise title here" }\n'
+            "### Chat History:\n<chat_history>\n"
             "USER: hello\nASSISTANT: hi\n</chat_history>",
         }
     ],
