@@ -35,7 +35,15 @@ from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, Tool
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
-from serve_app.http.state import CardState, MemberState, MixtureState, ServerState
+from serve_app.http.state import (
+    CardState,
+    MemberState,
+    MixtureState,
+    ModelCapacity,
+    ModelWithoutCard,
+    ServerState,
+)
+from serve_app.recent import ModelRates, Rates, RecentAnswer, RecentRefusal
 from tests.unit.serve_app.conftest import Scripted
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -62,6 +70,12 @@ MODELS: tuple[type[BaseModel], ...] = (
     MixtureState,
     CardState,
     MemberState,
+    ModelWithoutCard,
+    ModelCapacity,
+    Rates,
+    ModelRates,
+    RecentAnswer,
+    RecentRefusal,
     ErrorObject,
 )
 HEADINGS = {"MoaSummary": "the-summary", "ProposalDoneEvent": "proposaldone"}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { failed, isOver, reduce, stopped } from "../src/answer/reduce.ts";
+import { failed, isOver, reduce, stopped, writerOf } from "../src/answer/reduce.ts";
 import { later } from "../src/answer/shift.ts";
 import { asked, documentedStream, event, grew, started, summary, words } from "./recorded.ts";
 
@@ -143,6 +143,7 @@ test("a failed aggregator is missing at once, and the summary has the last word"
     event({ type: "aggregator.failed", ...missing }),
   ]);
   assert.deepEqual(writing.missing, [missing]);
+  assert.equal(writerOf(writing), "other");
   const done = reduce(writing, [
     words("text", "stop"),
     summary({ missing: [missing], fallback: "aggregator", answered_by: "other", degraded: true }),

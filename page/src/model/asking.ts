@@ -44,15 +44,14 @@ export function ask(question: string): void {
   run({ model: answer.model, messages: messagesOf(turns.peek(), question, chosenVersions.peek()) }, answer);
 }
 
-/** Ask the question of an answer again. An answer without any text is replaced. */
+/** Ask the question of an answer again. An answer of which nothing came is replaced. */
 export function retry(answer: Answer): void {
-  const earlier = turnsBefore(answer);
-  const messages = messagesOf(earlier, answer.question, chosenVersions.peek());
-  const model = chosenModel.peek() && answer.error?.code === "model_not_found" ? chosenModel.peek() : answer.model;
-  const again = answer.text
-    ? begin(model, answer.question, { retryOf: answer.id })
-    : { ...newAnswer({ ...answer, askedAt: Date.now() }), model, ...(answer.retryOf && { retryOf: answer.retryOf }) };
-  run({ model, messages }, again);
+  const { id, question, retryOf } = answer;
+  const messages = messagesOf(turnsBefore(answer), question, chosenVersions.peek());
+  const model = answer.error?.code === "model_not_found" ? chosenModel.peek() : answer.model;
+  const isEmpty = !answer.text && answer.proposals.every(({ text }) => !text);
+  const replaced = { ...begin(model, question, retryOf === undefined ? {} : { retryOf }), id };
+  run({ model, messages }, isEmpty ? replaced : begin(model, question, { retryOf: id }));
 }
 
 /** What to do with each proposal of an answer that is fused again, and who writes the new answer. */

@@ -38,7 +38,7 @@ export function AnswerNotes({ answer }: { answer: Answer }) {
   return (
     <>
       {fallback && <p class="note warn">{fallback}</p>}
-      {answer.degraded && reasons.length > 0 && (
+      {reasons.length > 0 && (
         <details class="degraded">
           <summary>
             <span class="badge">degraded</span>

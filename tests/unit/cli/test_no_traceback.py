@@ -81,6 +81,7 @@ def valid(folder: Path) -> dict[tuple[str, ...], dict[str, list[str]]]:
         ("check",): {"configs": [str(folder / "mix.yaml")]},
         ("ask",): {"question": ["Why?"], **url},
         ("chat",): url,
+        ("status",): url,
         ("keys", "new"): {"name": ["--name", "alice"]},
         ("new",): {"names": [str(folder / "new.yaml"), "no-such-model"]},
         ("bench", "run"): {

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from serve_app.tracing.settings import PREFIX, TRACES_ENDPOINT
 from tests.otlp_collector import Collector, SpanRead, collecting
 from tests.unit.scripts import FakeModels
 from tests.unit.serve_app.conftest import CHAT
+
+ANSWERED = {"one": ["first"], "two": ["second"], "slow": ["third"], "writer": ["the end"]}
+"""What models say that answer at once."""
 
 
 @dataclass
@@ -86,6 +89,11 @@ class Traced:
 
 
 Serve = Callable[..., Traced]
+
+
+def named(spans: Sequence[SpanRead], name: str) -> SpanRead:
+    (span,) = [span for span in spans if span.name == name]
+    return span
 
 
 @pytest.fixture
