@@ -176,9 +176,10 @@ ANSWERS = Named(
     "slimmoa_answers_total",
     "counter",
     (MODEL, "outcome", "fallback"),
-    "Admitted requests, by the name that was asked for and by their end. outcome: ok, degraded, cut "
-    "(by the deadline), left (the client left), or the code of the error. fallback: aggregator, "
-    "reference (the answer was a proposal), or none.",
+    "Admitted requests, by who answers (the mixture, or a model that was asked for or that a route of "
+    "the recipe names) and by their end. outcome: ok, degraded, cut (by the deadline), left (the "
+    "client left), or the code of the error. fallback: aggregator, reference (the answer was a "
+    "proposal), or none.",
 )
 STAGE = Named(
     "slimmoa_stage_seconds",
@@ -199,7 +200,7 @@ PROPOSALS = Named(
     "counter",
     (MODEL, "layer", "outcome"),
     "Proposals that layers asked for. outcome: done, or why a proposal was dropped: late, empty, "
-    "only_reasoning, content_filter, quorum_not_met, or the code of an error.",
+    "only_reasoning, content_filter, quorum_not_met, not_needed, or the code of an error.",
 )
 STRAGGLERS = Named(
     "slimmoa_straggler_wait_seconds",
