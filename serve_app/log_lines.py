@@ -24,9 +24,11 @@ from configs.errors import (
 )
 from configs.schema import Recipe
 from serve_app.mixture.events import (
+    NOT_NEEDED,
     Answered,
     Call,
     Event,
+    Judged,
     Missing,
     ProposalDone,
     ProposalDropped,
@@ -147,11 +149,13 @@ class _AnswerLine:
                 self._stages[event.stage] = event.seconds
                 if event.first_s is not None:
                     self._first_s = event.at_s + event.first_s
-            case ProposalDone() | Spent():
+            case ProposalDone() | Spent() | Judged():
                 self._calls.append(event.call)
             case Answered():
                 if event.call is not None:
                     self._calls.append(event.call)
+            case ProposalDropped() if event.missing.cause == NOT_NEEDED:
+                pass
             case ProposalDropped():
                 self._missing.append(event.missing)
             case Missing():
@@ -192,6 +196,7 @@ class _AnswerLine:
             fields["by"] = (
                 answered.model if asked.is_mixture and answered.model in self._names else None
             )
+            fields["how"] = answered.method if answered.why else None
             fields["fallback"] = answered.fallback
             fields["cut"] = answered.cut or None
             fields["trimmed"] = [trimmed.model for trimmed in summary.trimmed] or None

@@ -38,7 +38,7 @@ from configs.errors import OverAllowance, Overloaded
 from configs.schema import Recipe
 from serve_app.access.api_keys import Key
 from serve_app.mixture.context_budget import even_length
-from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent
+from serve_app.mixture.events import Answered, Call, Event, Judged, ProposalDone, Spent
 
 SPARE_PART = 9
 """1/SPARE_PART of a model's capacity stays free for a key that has reserved nothing yet (check 3)."""
@@ -290,4 +290,4 @@ async def admitted_events(
 
 
 def _finished_call(event: Event) -> Call | None:
-    return event.call if isinstance(event, ProposalDone | Spent | Answered) else None
+    return event.call if isinstance(event, ProposalDone | Spent | Judged | Answered) else None

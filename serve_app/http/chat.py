@@ -20,7 +20,7 @@ from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
 from serve_app.http.asked_sampling import asked_sampling
 from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
-from serve_app.http.fusion import chosen_recipe
+from serve_app.http.fusion import calls_at_once, chosen_recipe
 from serve_app.http.pacing import with_keepalives
 from serve_app.http.refusals import WATCHED
 from serve_app.http.request import ChatRequest, parse
@@ -159,10 +159,12 @@ class ChatEndpoint:
         """The events of the answer. The request is admitted, or refused, before the first one."""
         key: Key = http.scope[KEY]
         clock = asyncio.get_running_loop().time
-        alone = recipe.aggregator.model if request.moa.fuse else request.answers
+        fuse = request.moa.fuse
         demand = Demand(
             key,
-            recipe.calls_at_once(alone),
+            calls_at_once(recipe, len(fuse.proposals))
+            if fuse
+            else recipe.calls_at_once(request.answers),
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )

@@ -200,7 +200,7 @@ PROPOSALS = Named(
     "counter",
     (MODEL, "layer", "outcome"),
     "Proposals that layers asked for. outcome: done, or why a proposal was dropped: late, empty, "
-    "only_reasoning, content_filter, quorum_not_met, or the code of an error.",
+    "only_reasoning, content_filter, quorum_not_met, not_needed, or the code of an error.",
 )
 STRAGGLERS = Named(
     "slimmoa_straggler_wait_seconds",

@@ -13,6 +13,7 @@ from serve_app.mixture.events import (
     Answered,
     Call,
     Event,
+    Judged,
     Missing,
     ProposalDone,
     ProposalDropped,
@@ -202,6 +203,8 @@ class _AnswerWatcher:
                 self._layer, self._arrivals, self._outcomes = 0, [], {}
             case ProposalDone() | ProposalDropped():
                 self._sample(event)
+            case Judged():
+                self._add(event.call)
             case Answered():
                 self._answered(event)
             case StageDone() if self._asked.is_mixture:
@@ -253,7 +256,7 @@ class _AnswerWatcher:
     def _answered(self, event: Answered) -> None:
         if event.call is not None:
             self._add(event.call)
-        if self._asked.is_mixture and event.fallback != "reference":
+        if self._asked.is_mixture and event.chosen is None:
             outcome = "cut" if event.cut else "done"
             self._metrics.aggregations.labels(event.model, outcome).inc()
 
@@ -281,7 +284,7 @@ class _AnswerWatcher:
             after_s = answered.at_s + answered.first_s
         self._metrics.after_proposals.labels(self._asked.answers).observe(after_s)
         first_s, written = last.at_s + after_s, answered.tokens
-        if answered.fallback == "reference":
+        if answered.chosen is not None:
             written = 0  # nobody has written it just now, so it has no time per token
         mixture.end(answered.finish_reason, seconds, min(first_s, seconds), written)
 
