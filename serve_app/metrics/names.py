@@ -175,11 +175,12 @@ ANSWER_SIZE = Named(
 ANSWERS = Named(
     "slimmoa_answers_total",
     "counter",
-    (MODEL, "outcome", "fallback"),
+    (MODEL, "outcome", "fallback", "method"),
     "Admitted requests, by who answers (the mixture, or a model that was asked for or that a route of "
     "the recipe names) and by their end. outcome: ok, degraded, cut (by the deadline), left (the "
     "client left), or the code of the error. fallback: aggregator, reference (the answer was a "
-    "proposal), or none.",
+    "proposal), or none. method: how the text came about (merge, select, vote, agreement, first, "
+    "stand_in, direct), or none.",
 )
 STAGE = Named(
     "slimmoa_stage_seconds",
@@ -199,8 +200,9 @@ PROPOSALS = Named(
     "slimmoa_proposals_total",
     "counter",
     (MODEL, "layer", "outcome"),
-    "Proposals that layers asked for. outcome: done, or why a proposal was dropped: late, empty, "
-    "only_reasoning, content_filter, quorum_not_met, not_needed, or the code of an error.",
+    "Proposals that layers asked for. outcome: done, not_needed (the answer was there before), or why a "
+    "proposal was dropped: late, empty, only_reasoning, content_filter, quorum_not_met, or the code of "
+    "an error.",
 )
 STRAGGLERS = Named(
     "slimmoa_straggler_wait_seconds",

@@ -186,13 +186,13 @@ async def test_the_mixture_counts_as_its_client_sees_it() -> None:
     assert value(text, "slimmoa_stage_seconds_sum", model_name="mix", stage="layer 1") == 4
     assert value(text, "slimmoa_stage_seconds_sum", model_name="mix", stage="aggregator") == 6
     assert value(text, "slimmoa_straggler_wait_seconds_sum", layer="1") == 3
-    assert answers(text) == {("mix", "ok", "none"): 1}
+    assert answers(text) == {("mix", "ok", "none", "merge"): 1}
 
 
-def answers(text: str) -> dict[tuple[str, str, str], float]:
-    """The answers that were counted, by model, outcome and fallback."""
+def answers(text: str) -> dict[tuple[str, ...], float]:
+    """The answers that were counted, by model, outcome, fallback and method."""
     return {
-        (found["model_name"], found["outcome"], found["fallback"]): count
+        (found["model_name"], found["outcome"], found["fallback"], found["method"]): count
         for (name, labels), count in samples(text).items()
         if name == "slimmoa_answers_total" and count
         for found in [dict(labels)]
@@ -213,7 +213,7 @@ async def test_a_proposal_is_counted_with_what_became_of_it() -> None:
     assert value(text, **found, model_name="one", outcome="done") == 1
     assert value(text, **found, model_name="two", outcome="late") == 1
     assert value(text, "slimmoa_aggregations_total", model_name="writer", outcome="done") == 1
-    assert answers(text) == {("mix", "degraded", "none"): 1}
+    assert answers(text) == {("mix", "degraded", "none", "merge"): 1}
 
 
 async def test_a_proposal_that_is_dropped_after_its_end_counts_once() -> None:
@@ -250,7 +250,7 @@ async def test_a_call_that_gives_nothing_usable_and_one_that_is_made_again_are_c
     assert value(text, "slimmoa_retries_total", model_name="two") == 1
     aggregation = {"metric": "slimmoa_aggregations_total", "model_name": "writer"}
     assert value(text, **aggregation, outcome="engine_error") == 1
-    assert answers(text) == {("mix", "degraded", "reference"): 1}
+    assert answers(text) == {("mix", "degraded", "reference", "stand_in"): 1}
 
 
 async def test_a_request_that_a_route_gives_to_one_model_counts_there() -> None:
@@ -264,7 +264,7 @@ async def test_a_request_that_a_route_gives_to_one_model_counts_there() -> None:
         await puppets.answer("one")
         assert (await asked).status_code == 200
         text = await scraped(http)
-    assert answers(text) == {("one", "ok", "none"): 1}
+    assert answers(text) == {("one", "ok", "none", "direct"): 1}
 
 
 async def test_the_labels_of_proposals_that_a_client_gives_are_in_no_series() -> None:
@@ -276,7 +276,7 @@ async def test_the_labels_of_proposals_that_a_client_gives_are_in_no_series() ->
         (await puppets.call("writer")).fail(EngineError("it broke", model="writer"))
         assert (await asked).status_code == 200
         text = await scraped(http)
-    assert answers(text) == {("mix", "degraded", "reference"): 1}
+    assert answers(text) == {("mix", "degraded", "reference", "stand_in"): 1}
     assert "whoever" not in text
 
 
@@ -287,7 +287,7 @@ async def test_an_answer_that_fails_counts_under_the_errors_code() -> None:
             (await puppets.call(model)).fail(EngineError("it broke", model=model))
         assert (await asked).status_code == 503
         text = await scraped(http)
-    assert answers(text) == {("mix", "quorum_not_met", "none"): 1}
+    assert answers(text) == {("mix", "quorum_not_met", "none", "none"): 1}
     found = {"metric": "slimmoa_proposals_total", "layer": "1", "outcome": "engine_error"}
     assert value(text, **found, model_name="two") == 1
 
@@ -302,7 +302,7 @@ async def test_a_client_that_leaves_is_counted_as_such() -> None:
     transport = httpx.ASGITransport(api)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         text = await scraped(http)
-    assert answers(text) == {("mix", "left", "none"): 1}
+    assert answers(text) == {("mix", "left", "none", "none"): 1}
     assert value(text, "vllm:num_requests_running", model_name="mix") == 0
 
 
