@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from configs.schema import Recipe
 from serve_app.metrics import names
 from serve_app.metrics.buckets import token_counts
-from serve_app.metrics.names import Counters
+from serve_app.metrics.named import Counters
 from serve_app.mixture.events import (
     Answered,
     Call,
