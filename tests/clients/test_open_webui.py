@@ -59,7 +59,7 @@ TITLE: dict[str, Any] = {
     "messages": [
         {
             "role": "user",
-            "content": "### Task:\nGenerate a concise title summarizing the chat history.\n### Output:\n"
+            "content": "### Task:\nGenerate a concise title of the chat history.\n### Output:\n"
             'JSON format: { "title": "your concise title here" }\n### Chat History:\n<chat_history>\n'
             "USER: hello\nASSISTANT: hi\n</chat_history>",
         }
