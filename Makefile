@@ -9,7 +9,7 @@ BIN := .venv/bin
 ALONE := tests/ray/test_chaos.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help serve test check page unit ray clients test-clients test-tools test-open-webui e2e test-slow docs vllm test-vllm vllm-planning clean
+.PHONY: help serve test check page unit ray clients test-clients test-tools test-metrics test-open-webui e2e test-slow test-page-speed screenshots docs vllm test-vllm vllm-planning clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,9 +27,7 @@ check: .venv/dev  ## Style, complexity and types.
 page:  ## The page: types, tests, and that serve_app/page/ is what its sources build (needs node 20).
 	@command -v npm > /dev/null || { echo "make page needs node 20 or newer, with npm"; exit 1; }
 	@cd page && npm ci --no-audit --no-fund --ignore-scripts --silent
-	@cd page && npm run --silent check && npm test --silent && npm run --silent build
-	@git add --intent-to-add serve_app/page
-	git diff --exit-code --stat serve_app/page
+	@cd page && npm run --silent check && npm test --silent && npm run --silent compare
 
 unit: .venv/dev  ## Tests without Ray, in two minutes.
 	$(BIN)/pytest tests/unit -m "not weights" -W error -n 2
@@ -47,7 +45,10 @@ test-clients: .venv/dev  ## All clients of docs/clients.md against a real server
 	$(BIN)/pytest tests/clients
 
 test-tools: .venv/dev  ## Evaluation tools of others (lm-eval, alpaca_eval, guidellm) against a real server; not in `test`.
-	$(BIN)/pytest tests/tools
+	$(BIN)/pytest tests/tools --ignore tests/tools/test_prometheus.py
+
+test-metrics: .venv/dev  ## A real Prometheus (Debian's) scrapes a real server under load; not in `test` (a minute).
+	$(BIN)/pytest tests/tools/test_prometheus.py
 
 test-open-webui: .venv/dev  ## A real Open WebUI in a real browser against tiny_cpu (3 minutes, 3 GB the first time); not in `test`.
 	$(BIN)/pytest tests/open_webui
@@ -59,6 +60,12 @@ e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 
 test-slow: .venv/dev  ## The three calls of a card's check in small (2 minutes): beside `test`, which has to be short.
 	$(BIN)/pytest tests/e2e -m slow
+
+test-page-speed: .venv/dev  ## The page on a slow machine: long tasks, and memory over 100 turns (2 minutes; leave the machine alone).
+	$(BIN)/pytest tests/e2e/test_page_speed.py -s
+
+screenshots: .venv/dev  ## Take the pictures of the page in docs/screenshots anew.
+	$(BIN)/python -m docs.screenshots
 
 docs: .venv/dev  ## Write the generated pages: schema.json, docs/commands.md, docs/recipe.md.
 	$(BIN)/python -m docs.generate

@@ -13,6 +13,10 @@ from actors.engine import NONE
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 """The headers of W3C Trace Context, by which another server joins the trace of a request."""
+REQUEST = "request_id"
+"""The name of the request's ID, which the replica's log lines have. It does not go to other servers. A
+request makes several calls, and vLLM takes the header `X-Request-Id` for the ID of one call, which has
+to be unique (github.com/vllm-project/vllm/issues/10583)."""
 ORIGIN: ContextVar[Mapping[str, str]] = ContextVar("origin", default=NONE)
 """The origin of the call that the current task answers; empty if the caller says nothing. A replica
 runs each call in a task of its own."""

@@ -59,6 +59,8 @@ class ReplicaStats:
     """Calls that the caller gave up after the engine had begun them."""
     completion_tokens: int
     """Tokens that the engine wrote, known once a call's answer is complete."""
+    oldest_wait_s: float = 0.0
+    """Seconds for which the oldest call in the queue has waited; 0 if none waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,8 @@ class Replica:
 
     async def stats(self) -> ReplicaStats:
         """The replica's counts at this moment."""
-        return ReplicaStats(waiting=self._turns.waiting, **self._counts)
+        oldest_wait_s = self._turns.oldest_wait_s
+        return ReplicaStats(waiting=self._turns.waiting, oldest_wait_s=oldest_wait_s, **self._counts)
 
     async def about(self, what: str) -> dict[str, Any]:
         """What the replica says of itself, as plain data.

@@ -155,6 +155,8 @@ class AnswerView:
             seconds = sum(stage["seconds"] for stage in summary["stages"])
             tokens = f"{self._total_tokens} tokens in all"
             line = f"answered by {summary['answered_by']} in {seconds:.1f} s, {tokens}"
+            if why := summary.get("why"):
+                line += f"; {summary['method']}: {why}"
             self._console.print(Text(line, style="dim"))
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from openai import (
     APIConnectionError,
@@ -13,6 +13,7 @@ from openai import (
     APIStatusError,
     APITimeoutError,
     DefaultHttpxClient,
+    NotFoundError,
     OpenAI,
     Timeout,
 )
@@ -28,6 +29,9 @@ CONNECT_S = 10.0
 """Longest time, in seconds, in which an endpoint has to accept a connection."""
 LONGEST = 400
 """Most characters of a server's message that are shown."""
+STATE_S = 10.0
+"""Longest time, in seconds, in which an endpoint has to tell its state."""
+OLD_SERVER = "{url} tells no state: it is another server, or an older SlimMoA; start it anew"
 NO_API = "what answers at {url} is not an OpenAI-compatible API: {why}; look at --url"
 
 
@@ -75,6 +79,23 @@ class Client:
             for model in self._openai.models.list():
                 return str(model.id)
         raise Unusable(NO_API.format(url=self.url, why="its list of models is empty"))
+
+    def state(self) -> dict[str, Any]:
+        """What the server says of its cards, its models and its last answers (`GET /v1/state`).
+
+        Raises:
+            openai.APIError: the endpoint reports an error or does not answer.
+            Unusable: what answers is another server, or an older one.
+        """
+        with self._as_an_api(), self._telling("its state"):
+            try:
+                found = self._openai.with_options(timeout=STATE_S).get("/state", cast_to=object)
+            except NotFoundError as error:
+                raise Unusable(OLD_SERVER.format(url=self.url)) from error
+            state: dict[str, Any] = dict(cast("Any", found))
+        if "rates" not in state:
+            raise Unusable(OLD_SERVER.format(url=self.url))
+        return state
 
     @contextmanager
     def _as_an_api(self) -> Iterator[None]:

@@ -97,7 +97,7 @@ def _endpoint_message(error: Exception) -> str | None:
 
 
 def _root(path: str) -> str:
-    return path.removesuffix("/models").removesuffix("/chat/completions")
+    return path.removesuffix("/models").removesuffix("/chat/completions").removesuffix("/state")
 
 
 @contextmanager

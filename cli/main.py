@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import ask, new, presets, recipes, serve
+from cli import ask, calibrate, export, new, presets, recipes, serve, status
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 from cli.system_errors import option_words
@@ -51,12 +51,14 @@ for command in (
     serve.serve,
     ask.ask,
     ask.chat,
+    status.status,
     presets.presets,
     new.new,
     recipes.check,
     recipes.models,
     recipes.plan,
-    serve.export,
+    calibrate.calibrate,
+    export.export,
 ):
     app.command()(command)
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cluster.logs.line import SHAPES, VARIABLE, BadShape, Shape, shape_of
+
 ConfigArgument = Annotated[str, typer.Argument(help="Recipe file, or a preset of `slimmoa presets`.")]
 UrlOption = Annotated[str, typer.Option(envvar="SLIMMOA_URL", help="API root of a running server.")]
 KeyOption = Annotated[
@@ -26,5 +28,24 @@ NoKeysOption = Annotated[
 ]
 HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 PortOption = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
+LogOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar=VARIABLE, metavar="[text|json]", help="Shape of the log's lines.  [default: text]"
+    ),
+]
 LOCAL_URL = "http://127.0.0.1:8000/v1"
 """The API root of `slimmoa serve` with its default host and port."""
+
+
+def log_shape(option: str | None) -> Shape:
+    """The shape that --log, or else SLIMMOA_LOG, names.
+
+    Raises:
+        BadShape: there is no such shape.
+    """
+    try:
+        return shape_of(option)
+    except BadShape:
+        known = " or ".join(SHAPES)
+        raise BadShape(f"--log ({VARIABLE}) is {option!r:.40}; it has to be {known}") from None

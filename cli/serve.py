@@ -1,20 +1,30 @@
-"""Commands that serve a recipe or write it as a Ray Serve config: `slimmoa serve` and `export`."""
+"""The command `slimmoa serve`: serves a recipe, and shows its log, until a signal comes."""
 
 import os
 import shutil
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.text import Text
 
 from cli import stopping
 from cli.best_preset import offer_better
-from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access, write_file
-from cli.options import LOCAL_URL, ConfigArgument, HostOption, KeysOption, NoKeysOption, PortOption
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access
+from cli.options import (
+    LOCAL_URL,
+    ConfigArgument,
+    HostOption,
+    KeysOption,
+    LogOption,
+    NoKeysOption,
+    PortOption,
+    log_shape,
+)
+from cluster.logs.file import Follower
+from cluster.logs.line import Shape
+from cluster.logs.setup import log_name
 from configs.schema import Recipe, VllmModel
 from serve_app.tracing.settings import tracing_variables
 
@@ -39,6 +49,10 @@ def serve(
         typer.Option(help="Serve on this running Ray cluster (`auto` or HOST:PORT)."),
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no log lines; the log's file has them.")
+    ] = False,
+    log: LogOption = None,
     keys_file: KeysOption = None,
     no_keys: NoKeysOption = False,
     otlp_traces_endpoint: Annotated[
@@ -51,6 +65,8 @@ def serve(
     It fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
     come from --keys, or from the variable SLIMMOA_API_KEYS, separated by commas. Without keys, only
     this machine can ask.
+
+    Once it is ready, standard output gets a line for each answer, each refusal and each swap.
     """
     from cluster import ray_runtime
     from serve_app.local_servers import Announcement
@@ -59,6 +75,7 @@ def serve(
         config = _choose(config, address)
     recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
     with exit_on_user_error():
+        shape = log_shape(log)
         tracing_variables(os.environ, otlp_traces_endpoint, "--otlp-traces-endpoint")
         ray_runtime.check_port(host, port)
         announcement = Announcement(host, port)
@@ -73,6 +90,8 @@ def serve(
             address,
             announcement,
             verbose=verbose,
+            quiet=quiet,
+            log=shape,
             offer=None if auto else config,
             traces=otlp_traces_endpoint,
         )
@@ -88,6 +107,8 @@ def _serve(
     announcement: "Announcement",
     *,
     verbose: bool,
+    quiet: bool,
+    log: Shape,
     offer: str | None,
     traces: str | None,
 ) -> None:
@@ -97,18 +118,21 @@ def _serve(
 
     app, local = _app_name(recipe, port, address), address is None
     is_up = is_ours = False
+    log_lines: Follower | None = None
     try:
         cluster = "Ray to start" if local else f"the Ray cluster at {address}"
         with busy(cluster), exit_on_user_error():
             ray_runtime.connect(address, verbose=verbose)
             _require_free(app)
         is_ours = True
-        _deploy(recipe, host, port, app, follow_nodes=not local, verbose=verbose, traces=traces)
+        _deploy(recipe, host, port, app, log, follow_nodes=not local, verbose=verbose, traces=traces)
         is_up = True
         announcement.ready(LocalServer(recipe, app, ray_runtime.this_cluster()))
         _say_ready(recipe, host, port)
         if local and offer is not None:
             offer_better(offer)
+        if not (quiet or verbose):  # Ray shows all processes' standard error, where the lines are too
+            log_lines = Follower(ray_runtime.log_folder() / log_name(app), _show_lines)
         while True:
             signal.pause()
     except (KeyboardInterrupt, stopping.Terminated):
@@ -121,10 +145,19 @@ def _serve(
             f"stopping: answers in work have {drain_s:g} s to end; Ctrl-C again ends them now",
         )
         ray_runtime.disconnect(app, local=local)
+        if log_lines is not None:
+            log_lines.stop()
         raise
     except BaseException:
         ray_runtime.disconnect(app if is_ours else None, local=local)
         raise
+
+
+def _show_lines(lines: str) -> None:
+    """Print lines of the log as they are: programs may read them."""
+    if sys.stdout is not None:
+        sys.stdout.write(lines)
+        sys.stdout.flush()
 
 
 def _app_name(recipe: Recipe, port: int, address: str | None) -> str:
@@ -171,6 +204,7 @@ def _deploy(
     host: str,
     port: int,
     app: str,
+    log: Shape,
     *,
     follow_nodes: bool,
     verbose: bool,
@@ -189,6 +223,7 @@ def _deploy(
             host=host,
             port=port,
             ingress_node=ray_runtime.this_node(),
+            log=log,
             otlp_traces_endpoint=traces,
         )
         ray_runtime.deploy(build(args), app)
@@ -228,37 +263,6 @@ def _say_ready(recipe: Recipe, host: str, port: int) -> None:
     err.print(f'  talk to it:  {me} ask{option} "Why is the sky blue?"', highlight=False)
     err.print(f"  or with any OpenAI client: base_url={url!r}, model={recipe.name!r}", highlight=False)
     err.print(f"  logs: {ray_runtime.log_folder()}   stop: Ctrl-C", highlight=False, soft_wrap=True)
-
-
-def export(
-    config: ConfigArgument = "tiny_cpu",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; by default the terminal.")
-    ] = None,
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8000,
-    ingresses: Annotated[
-        int, typer.Option(min=1, help="HTTP entries; several are on different nodes, which all listen.")
-    ] = 1,
-    keys_file: KeysOption = None,
-    no_keys: NoKeysOption = False,
-) -> None:
-    """Write a recipe as a config file of Ray Serve.
-
-    The file is for `serve run FILE` and `serve deploy FILE`.
-
-    It holds no keys: the file of keys, or SLIMMOA_API_KEYS, has to be where it is deployed.
-    """
-    from serve_app.serve_config import serve_config
-
-    recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
-    document = serve_config(recipe, host, port, ingresses=ingresses)
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
-    if output is None:
-        print(text, end="")
-    else:
-        with exit_on_user_error():
-            write_file(output, text)
 
 
 def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:

@@ -283,11 +283,12 @@ def applications() -> list[str]:
 
 
 def log_folder() -> Path:
-    """The folder in which this Ray session keeps the logs of all processes."""
-    import ray
+    """The folder in which this Ray session keeps the logs of all processes of this node."""
+    from ray._private import worker
 
-    name = ray.get_runtime_context().get_session_name()
-    return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", name, "logs")
+    # Ray has no public way to learn the folder where `ray start` has got a --temp-dir.
+    node: Any = worker._global_node
+    return Path(node.get_logs_dir_path())
 
 
 def deploy(app: "Application", name: str) -> None:

@@ -4,11 +4,12 @@ A recipe never contains the keys.
 """
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from configs.base import Many, Name, Seconds, Strict, meant
+from configs.base import NO_KEYS, Many, Name, Seconds, Strict, meant
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Origin = Annotated[
@@ -17,6 +18,24 @@ Origin = Annotated[
         pattern=meant(
             r"^(\*|https?://[A-Za-z0-9.\[\]:-]+)$",
             "* or a scheme and a host, such as https://chat.example.org, without a path",
+        )
+    ),
+]
+
+
+def _require_name(value: str) -> str:
+    if value.startswith("sk-"):
+        raise PydanticCustomError("secret", NO_KEYS)
+    return value
+
+
+KeyName = Annotated[
+    str,
+    AfterValidator(_require_name),
+    Field(
+        pattern=meant(
+            r"^[A-Za-z0-9][A-Za-z0-9._\[\]-]{0,63}$",
+            "the name of an API key: letters, digits, '.', '_' and '-'",
         )
     ),
 ]
@@ -57,6 +76,13 @@ class Access(Strict):
     """Longest time until a change of `keys_file` takes effect."""
     open: bool = False
     """Answer everybody who reaches the port, without a key."""
+    metrics: Literal["keys", "open", "off"] = "keys"
+    """Who may read `/metrics`, the numbers for Prometheus. `keys`: whoever may ask, with an API key
+    where there are keys. `open`: everybody who reaches the port, without a key. `off`: nobody, and
+    nothing is counted."""
+    metrics_keys: Many[KeyName] = ()
+    """Names of the API keys that may read `/metrics`, which has the numbers of all models and keys. By
+    default all keys may."""
     cors_origins: Many[Origin] = ()
     """Origins (`https://chat.example.org`) whose web pages may call the API from a browser; `*` for
     all. By default none."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.extra_parameters import KNOWN, ExtraParameters
 from configs.known_keys import nearest
+from configs.method_checks import method_problems
 from configs.problem import Problem, Where
 from configs.sampling import DEFAULTS
 
@@ -32,6 +33,7 @@ def inconsistencies(recipe: Any) -> list[Problem]:
         _impossible_quorum,
         _deadlines_without_rest,
         _bad_references,
+        method_problems,
     )
     return [problem for rule in rules for problem in rule(recipe)]
 

@@ -113,7 +113,8 @@ def _reading_stages(recipe: Recipe) -> Iterator[tuple[Where, str, Sampling, int,
             longest = max(p.sampling.answer_tokens for p in before.proposers)
             for m, proposer in enumerate(layer.proposers):
                 where: Where = ("layers", n, "proposers", m)
-                yield where, proposer.model, proposer.sampling, before.samples, longest
+                count = layer.see or before.samples
+                yield where, proposer.model, proposer.sampling, count, longest
         before = layer
     assert before is not None
     longest = max(p.sampling.answer_tokens for p in before.proposers)

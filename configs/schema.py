@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
+from configs.methods import AnswerForm, Exit, First, Method, short_calls
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
 from configs.routes import Route
 from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampling
@@ -23,10 +24,14 @@ from configs.sampling import AnySampling, ModelSampling, ReasoningEffort, Sampli
 __all__ = [
     "Access",
     "Aggregator",
+    "AnswerForm",
     "Cards",
+    "Exit",
+    "First",
     "Layer",
     "Limits",
     "LlamaCppModel",
+    "Method",
     "Model",
     "ModelBase",
     "ModelSampling",
@@ -65,6 +70,9 @@ class Layer(Strict):
     proposers: Many[Proposer] = Field(min_length=1)
     """The proposers, the most trusted first. If all aggregators fail, the answer is the first proposal
     in this order."""
+    see: int | None = Field(None, ge=1, le=1024)
+    """How many of the last layer's proposals each proposal of this layer is written from. Each gets its
+    own, which are drawn anew for each (RSA, SMoA). By default each gets all of them."""
 
     @property
     def samples(self) -> int:
@@ -90,6 +98,20 @@ class Aggregator(Strict):
     """Models that take over, in this order, when the model before fails before its first token."""
     first_token_timeout_s: Seconds | None = None
     """Longest wait for the first token; then the next model takes over. By default the deadline."""
+    method: Method = "merge"
+    """How one answer is made of the proposals. `merge`: the aggregator writes an answer from all of
+    them. `select`: the aggregator says which proposal is best, and that proposal is the answer.
+    `select_or_merge`: as `select`; if the aggregator is not sure, it merges the best two. `vote`: the
+    answer that most samples agree on wins, and a proposal that has it is the answer."""
+    margin: float = Field(0.15, ge=0, le=1)
+    """How much more probable the best proposal has to be than the second, for `select` and
+    `select_or_merge`. If it is less, `select` takes the more trusted of the two."""
+    answer: AnswerForm | None = None
+    """Where the answer stands in a proposal; for `vote`, which needs it."""
+    guard: bool = False
+    """Whether proposals that disagree are marked before they are merged. The aggregator is asked of
+    each pair whether both come to the same conclusion, and reads which ones agree. None is left out,
+    because the one that differs may be right."""
 
 
 class References(Strict):
@@ -175,6 +197,11 @@ class Recipe(Strict):
     """The model that writes the answer."""
     references: References = Field(default_factory=References)
     """How the proposals of one layer enter the prompts of the next."""
+    exit: Exit | None = None
+    """Ends an answer as soon as enough proposals agree. By default all proposals are waited for."""
+    first: First | None = None
+    """Lets the first proposer of the first layer answer alone where it is sure. By default all
+    proposers are always asked."""
     cards: Cards = Cards()
     """The cards that the models are placed on, and how they share them."""
     limits: Limits = Limits()
@@ -248,16 +275,30 @@ class Recipe(Strict):
             yield from layer.proposers
 
     def calls_per_answer(self, model: str | None = None) -> int:
-        """Number of engine calls that one answer takes when nothing fails.
+        """Number of engine calls that one answer takes when nothing fails and nothing ends it early.
+
+        Calls by which a judge looks for agreement (`exit.judge`) are not counted: how many there are
+        depends on the proposals.
 
         Args:
             model: whose calls to count, those of its adapters included; None for the calls of all
                 models together.
         """
         if model is None:
-            return sum(self.samples) + 1
+            return sum(self.samples) + self._last_calls
         proposals = sum(self._calls_by_host(layer)[model] for layer in self.layers)
-        return proposals + (1 if model == self._host(self.aggregator.model) else 0)
+        return proposals + (self._last_calls if model == self._host(self.aggregator.model) else 0)
+
+    @property
+    def short_calls(self) -> int:
+        """Number of short calls by which the aggregator picks a proposal and compares proposals."""
+        aggregator = self.aggregator
+        return short_calls(aggregator.method, self.samples[-1], guard=aggregator.guard)
+
+    @property
+    def _last_calls(self) -> int:
+        """Most calls of the aggregator in the last stage. A vote that finds no answer merges."""
+        return self.short_calls + (self.aggregator.method != "select")
 
     def _host(self, name: str) -> str:
         """`host`, or the name itself if the recipe does not have it."""
@@ -279,9 +320,11 @@ class Recipe(Strict):
         """
         if name != self.name:
             return {self._host(name): 1}
-        most = Counter({self._host(self.aggregator.model): 1})
+        aggregator = self._host(self.aggregator.model)
+        judges = Counter({aggregator: int(self.exit is not None and self.exit.judge)})
+        most = Counter({aggregator: max(1, self.short_calls)})
         for layer in self.layers:
-            most |= self._calls_by_host(layer)
+            most |= self._calls_by_host(layer) + judges
         return dict(most)
 
     def longest_answer(self, model: str) -> int:

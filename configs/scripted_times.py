@@ -49,18 +49,29 @@ def layer_times(recipe: Recipe, layer: Layer) -> list[SampleTime]:
     """When each sample of a layer is there, the earliest first.
 
     A replica runs `concurrency` calls at a time and the others in their order. Several replicas count
-    as one that gets its even share of the calls, rounded up.
+    as one that gets its even share of the calls, rounded up. A member that answers first (`first`) is
+    taken to be unsure, so that the others begin when it has ended.
     """
     queues: defaultdict[str, list[tuple[int, Sampling]]] = defaultdict(list)
     for number, proposer in enumerate(layer.proposers):
         queues[recipe.host(proposer.model)] += [(number, proposer.sampling)] * proposer.samples
-    times = [time for host, calls in queues.items() for time in _queue_times(recipe, host, calls)]
+    times: list[SampleTime] = []
+    began_s = 0.0
+    if recipe.first is not None and layer is recipe.layers[0]:
+        best = recipe.host(layer.proposers[0].model)
+        times += _queue_times(recipe, best, [queues[best].pop(0)], began_s)
+        began_s = times[0].end_s
+    times += [
+        time for host, calls in queues.items() for time in _queue_times(recipe, host, calls, began_s)
+    ]
     return sorted(times, key=lambda time: time.end_s)
 
 
-def _queue_times(recipe: Recipe, host: str, calls: list[tuple[int, Sampling]]) -> Iterator[SampleTime]:
+def _queue_times(
+    recipe: Recipe, host: str, calls: list[tuple[int, Sampling]], began_s: float
+) -> Iterator[SampleTime]:
     model = recipe.models[host]
-    places = [0.0] * model.concurrency * model.replicas.min
+    places = [began_s] * model.concurrency * model.replicas.min
     for number, sampling in calls:
         took = seconds(model, sampling) if isinstance(model, ScriptedModel) else 0.0
         end_s = places[0] + took

@@ -26,6 +26,8 @@ def void_settings(recipe: Recipe) -> list[Problem]:
         _small_caches,
         _turns_without_card,
         _open_with_keys,
+        _settings_of_other_methods,
+        _metrics_keys_unread,
     )
     return [problem for rule in rules for problem in rule(recipe)]
 
@@ -169,7 +171,27 @@ def _turns_without_card(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(("models", name, "residency"), f"{message}{hint}; leave it out")
 
 
+def _metrics_keys_unread(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.access.metrics_keys and recipe.access.metrics != "keys":
+        message = f"has no effect with metrics: {recipe.access.metrics}"
+        yield Problem(("access", "metrics_keys"), f"{message}; leave one of the two out")
+
+
 def _open_with_keys(recipe: Recipe) -> Iterator[Problem]:
     if recipe.access.open and recipe.access.keys_file is not None:
         message = "has no effect, because keys_file names API keys, and then every request needs one"
         yield Problem(("access", "open"), f"{message}; leave one of the two out")
+
+
+def _settings_of_other_methods(recipe: Recipe) -> Iterator[Problem]:
+    aggregator = recipe.aggregator
+    method, given = aggregator.method, aggregator.model_fields_set
+    if "margin" in given and method not in ("select", "select_or_merge"):
+        message = f"has no effect with method {method}; it belongs to select and select_or_merge"
+        yield Problem(("aggregator", "margin"), f"{message}; leave it out")
+    if aggregator.answer is not None and method != "vote":
+        message = f"has no effect with method {method}; it belongs to vote"
+        yield Problem(("aggregator", "answer"), f"{message}; leave it out, or set it in exit")
+    if aggregator.guard and method == "select":
+        message = "has no effect with method select, because nothing is merged"
+        yield Problem(("aggregator", "guard"), f"{message}; leave it out")

@@ -1,5 +1,5 @@
-"""Writes what the documents take from the code: docs/api.md, docs/commands.md, docs/recipe.md,
-schema.json.
+"""Writes what the documents take from the code: docs/api.md, docs/metrics.md, docs/commands.md,
+docs/recipe.md, schema.json.
 
 python -m docs.generate           write them (`make docs`)
 python -m docs.generate --check   exit with 1 if one is not as it would be written
@@ -20,6 +20,7 @@ from cli.main import app, keys
 from configs import schema
 from docs.marked import marked_pages
 from docs.pages.api import api_page
+from docs.pages.metrics import metrics_page
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 96
@@ -29,6 +30,7 @@ def documents() -> dict[Path, str]:
     """Each generated document and what it has to contain."""
     return marked_pages() | {
         ROOT / "docs" / "api.md": api_page(),
+        ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / "docs" / "commands.md": _commands(),
         ROOT / "docs" / "recipe.md": _recipe(),
         ROOT / "configs" / "schema.json": json.dumps(schema.json_schema(), indent=2) + "\n",

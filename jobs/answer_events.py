@@ -4,6 +4,7 @@ from configs.errors import ContextTooLong, EmptyAnswer, OnlyReasoning, QuorumNot
 from jobs.records import UsedCall
 from jobs.stored_calls import StoredModels
 from serve_app.mixture.events import (
+    NOT_NEEDED,
     AnswerDelta,
     AnswerDone,
     Call,
@@ -14,7 +15,13 @@ from serve_app.mixture.events import (
     Summary,
 )
 
-OWN_CAUSES = {EmptyAnswer.code, OnlyReasoning.code, ContextTooLong.code, QuorumNotMet.code}
+OWN_CAUSES = {
+    EmptyAnswer.code,
+    OnlyReasoning.code,
+    ContextTooLong.code,
+    QuorumNotMet.code,
+    NOT_NEEDED,
+}
 """Causes of a missing contribution that would repeat on a retry, because they follow from the prompt
 and the model's own output. `quorum_not_met` only follows from other missing contributions. An answer
 that lacks contributions for these causes alone is final. Any other cause is a fault: unless answers may

@@ -60,6 +60,11 @@ LATER = (
 )
 """Settings of `Sampling` that were added after runs had been stored."""
 
+LATER_PARTS = {"exit": None, "first": None}
+"""Parts of a recipe that were added after runs had been stored, with their defaults."""
+LATER_OF_AGGREGATOR = {"method": "merge", "margin": 0.15, "answer": None, "guard": False}
+"""The same of the aggregator."""
+
 SCRIPT_SETTINGS = ("text", "tokens")
 """Settings of a scripted model that change its output."""
 
@@ -174,13 +179,29 @@ def to_generator(
 
 def _asked(recipe: Recipe) -> dict[str, Any]:
     """What a mixture asks its models for, as a JSON value."""
-    asked = recipe.model_dump(mode="json", include={"layers", "aggregator", "references"})
+    asked = recipe.model_dump(
+        mode="json", include={"layers", "aggregator", "references", "exit", "first"}
+    )
+    _leave_out_usual(asked)
     parts = [proposer for layer in asked["layers"] for proposer in layer["proposers"]]
     whole: list[Proposer | Aggregator] = [*recipe.proposers(), recipe.aggregator]
     for part, of in zip([*parts, asked["aggregator"]], whole, strict=True):
         own_defaults = has_own_defaults(recipe.settings(of.model))
         part["sampling"] = _settings(of.sampling, own_defaults=own_defaults)
     return asked
+
+
+def _leave_out_usual(asked: dict[str, Any]) -> None:
+    """Leave out the settings of methods that change nothing, so that older runs keep their identity."""
+    for of, settings in ((asked, LATER_PARTS), (asked["aggregator"], LATER_OF_AGGREGATOR)):
+        for name, usual in settings.items():
+            if of[name] == usual:
+                del of[name]
+    for layer in asked["layers"]:
+        if layer["see"] is None:
+            del layer["see"]
+    if asked.get("first"):
+        del asked["first"]["calibrated_on"]  # for people
 
 
 def short_hash(value: Any) -> str:

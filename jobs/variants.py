@@ -1,8 +1,9 @@
 """Variants of a mixture, as ablations compare them: pure changes of a recipe, each with a name.
 
 The *base* is the mixture as it is. A variant changes the proposers or the aggregator. Prompts, limits
-and the sampling of every model that stays are those of the base; only a quorum that would be out of
-reach is lowered. So most calls of a variant are calls of the base, which are stored already.
+and the sampling of every model that stays are those of the base. Only numbers that would be out of
+reach are lowered: a quorum, `see` of a layer, and how many proposals and models an exit needs. So most
+calls of a variant are calls of the base, which are stored already.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,7 +95,7 @@ def without(recipe: Recipe, model: str) -> Variant:
         layers.append(rest)
     quorum = min([recipe.limits.quorum, *(sum(p.samples for p in rest) for rest in layers)])
     limits = recipe.limits.model_dump() | {"quorum": quorum}
-    return _make_variant(recipe, name, layers=_dump_layers(layers), limits=limits)
+    return _make_variant(recipe, name, **_parts(recipe, layers), limits=limits)
 
 
 def with_also(recipe: Recipe, model: str) -> Variant:
@@ -107,7 +108,7 @@ def with_also(recipe: Recipe, model: str) -> Variant:
             sampling.
     """
     layers = [[*layer.proposers, _like_first(layer, model)] for layer in recipe.layers]
-    return _make_variant(recipe, f"{recipe.name}-with-{model}", layers=_dump_layers(layers))
+    return _make_variant(recipe, f"{recipe.name}-with-{model}", **_parts(recipe, layers))
 
 
 def aggregated_by(recipe: Recipe, model: str) -> Variant:
@@ -143,7 +144,7 @@ def with_replacements(recipe: Recipe, models: Mapping[str, str], label: str | No
         [p.model_copy(update={"model": models.get(p.model, p.model)}) for p in layer.proposers]
         for layer in recipe.layers
     ]
-    return _make_variant(recipe, name, layers=_dump_layers(layers))
+    return _make_variant(recipe, name, **_parts(recipe, layers))
 
 
 def self_moa(recipe: Recipe, model: str) -> Variant:
@@ -157,7 +158,7 @@ def self_moa(recipe: Recipe, model: str) -> Variant:
             more samples than one proposer may give.
     """
     layers = [[_with_all_samples(layer, model)] for layer in recipe.layers]
-    return _make_variant(recipe, f"{recipe.name}-self-{model}", layers=_dump_layers(layers))
+    return _make_variant(recipe, f"{recipe.name}-self-{model}", **_parts(recipe, layers))
 
 
 def proposer_models(recipe: Recipe) -> tuple[str, ...]:
@@ -194,8 +195,24 @@ def _with_all_samples(layer: Layer, model: str) -> Proposer:
     return base.model_copy(update={"samples": layer.samples})
 
 
-def _dump_layers(layers: Sequence[Sequence[Proposer]]) -> list[dict[str, Any]]:
-    return [{"proposers": [proposer.model_dump() for proposer in layer]} for layer in layers]
+def _parts(recipe: Recipe, layers: Sequence[Sequence[Proposer]]) -> dict[str, Any]:
+    """The layers of a variant, and its exit, as parts of a recipe."""
+    samples = [sum(proposer.samples for proposer in layer) for layer in layers]
+    parts: dict[str, Any] = {"layers": []}
+    for number, layer in enumerate(layers):
+        see = recipe.layers[number].see
+        parts["layers"].append(
+            {
+                "proposers": [proposer.model_dump() for proposer in layer],
+                "see": None if see is None else min(see, samples[number - 1]),
+            }
+        )
+    if recipe.exit is not None:
+        agree = max(2, min(recipe.exit.agree, max(samples)))
+        models = max(len({proposer.model for proposer in layer}) for layer in layers)
+        fewer = {"agree": agree, "of_models": min(recipe.exit.of_models, models, agree)}
+        parts["exit"] = recipe.exit.model_dump() | fewer if max(samples) >= 2 else None
+    return parts
 
 
 def _make_variant(recipe: Recipe, name: str, **parts: Any) -> Variant:

@@ -1,5 +1,6 @@
 // Builds the page into serve_app/page/, or its tests into build/test/.
 //     node build.mjs            the page; fails if it is larger than its limits
+//     node build.mjs --compare  the same, but nothing is written: fails if serve_app/page/ holds something else
 //     node build.mjs --tests    the tests, for `node --test`
 import esbuild from "esbuild";
 import { gzipSync } from "fflate";
@@ -96,17 +97,49 @@ async function buildPage() {
   const styles = [css, late].map(name);
   for (const file of [...files.keys()]) if (file.endsWith(".css") && !styles.includes(file)) files.delete(file);
   files.set("index.html", new TextEncoder().encode(html));
+  files.set("licences.txt", new TextEncoder().encode(licences(Object.keys(metafile.inputs))));
 
-  rmSync(OUT, { recursive: true, force: true });
-  mkdirSync(OUT, { recursive: true });
   const sizes = new Map();
-  for (const [file, contents] of files) {
+  for (const [file, contents] of [...files]) {
     const packed = compressed(contents);
     sizes.set(file, packed.length);
-    writeFileSync(join(OUT, file), contents);
-    writeFileSync(join(OUT, `${file}.gz`), packed);
+    files.set(`${file}.gz`, packed);
   }
+  (process.argv.includes("--compare") ? compare : write)(files);
   report(sizes, new Set(["index.html", name(css), ...[...firstFiles(outputs, entry)].map(name)]));
+}
+
+/** The licences of the libraries that are in the built files. Each of them wants its licence to go with it. */
+function licences(inputs) {
+  const folders = inputs.map((path) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]).filter(Boolean);
+  const texts = [...new Set(folders)].sort().map((folder) => {
+    const { name, version, license } = JSON.parse(readFileSync(join(HERE, folder, "package.json"), "utf8"));
+    const file = readdirSync(join(HERE, folder))
+      .sort()
+      .find((each) => /^licen[cs]e/i.test(each));
+    return `${name} ${version}, ${license}\n\n${readFileSync(join(HERE, folder, file), "utf8").trim()}\n`;
+  });
+  return `The page holds parts of these libraries.\n\n${texts.join(`\n${"-".repeat(80)}\n\n`)}`;
+}
+
+function write(files) {
+  rmSync(OUT, { recursive: true, force: true });
+  mkdirSync(OUT, { recursive: true });
+  for (const [file, contents] of files) writeFileSync(join(OUT, file), contents);
+}
+
+/** Fail unless the committed files are these. */
+function compare(files) {
+  const committed = new Set(readdirSync(OUT));
+  const differs = [...files].filter(
+    ([file, contents]) => !committed.has(file) || !readFileSync(join(OUT, file)).equals(contents),
+  );
+  const names = [...differs.map(([file]) => file), ...[...committed].filter((file) => !files.has(file))];
+  if (names.length === 0) return;
+  console.error(
+    `serve_app/page/ is not what page/ builds; run "npm run build" in page/ and commit: ${names.join(", ")}`,
+  );
+  process.exit(1);
 }
 
 function report(sizes, first) {

@@ -20,6 +20,7 @@ from cluster import ray_runtime
 from cluster.cards.card import Card
 from cluster.cards.detect import detect_cards
 from cluster.cards.own_memory import without_own
+from cluster.logs.line import VARIABLE, Shape, shape_of
 from cluster.plan.by_node import replicas_by_node
 from cluster.plan.placement import Placement
 from cluster.plan.planner import plan_recipe
@@ -71,6 +72,10 @@ class BuildArgs(BaseModel):
     """URL to which traces are sent, as http://127.0.0.1:4318/v1/traces; by default what the variables
     of OpenTelemetry say (docs/tracing.md)."""
 
+    log: Shape | None = None
+    """The shape of the log's lines: `text`, or `json`. By default that of the environment variable
+    SLIMMOA_LOG where this function runs, and else `text`."""
+
     @model_validator(mode="after")
     def _has_one_recipe(self) -> "BuildArgs":
         if (self.config is None) == (self.recipe is None):
@@ -87,8 +92,10 @@ def build(args: BuildArgs) -> Application:
         DoesNotFit: the models do not fit on the cards, not even if they take turns.
         WeightsError: weights that the plan depends on cannot be found, fetched or verified.
         KeysError: the API keys of the environment cannot be used.
+        BadShape: the environment variable SLIMMOA_LOG has no shape of log lines.
         TracingError: the environment asks for traces, and they cannot be sent.
     """
+    log = args.log or shape_of(os.environ.get(VARIABLE))
     recipe = args.recipe or load(args.config or "")
     tracing = tracing_variables(os.environ, args.otlp_traces_endpoint, "otlp_traces_endpoint")
     if args.min_gpus:
@@ -101,7 +108,7 @@ def build(args: BuildArgs) -> Application:
     across_nodes = args.follow_nodes or len(nodes) > 1
     models = {
         name: _build_model(
-            name, recipe, plan, follow_nodes=args.follow_nodes, across_nodes=across_nodes
+            name, recipe, plan, log, follow_nodes=args.follow_nodes, across_nodes=across_nodes
         )
         for name in recipe.models
     }
@@ -118,7 +125,7 @@ def build(args: BuildArgs) -> Application:
     # The environment's keys are read here and passed on as hashes, because an ingress may start again
     # on a node where the variable is not set. The same holds for the variables of traces.
     listen = None if args.host is None else (args.host, args.port)
-    bound = ingress.bind(recipe, models, read_environment_keys(), listen, tracing)
+    bound = ingress.bind(recipe, models, read_environment_keys(), listen, log, tracing)
     return cast("Application", bound)
 
 
@@ -131,7 +138,13 @@ def _find_cards(app: str) -> list[Card]:
 
 
 def _build_model(
-    name: str, recipe: Recipe, plan: Placement, *, follow_nodes: bool, across_nodes: bool
+    name: str,
+    recipe: Recipe,
+    plan: Placement,
+    log: Shape,
+    *,
+    follow_nodes: bool,
+    across_nodes: bool,
 ) -> Application:
     """The deployment of one model; if the model takes a card, with the assignments of its replicas.
 
@@ -139,6 +152,7 @@ def _build_model(
         name: the model's name.
         recipe: the recipe.
         plan: the placement of all models.
+        log: the shape of the log's lines.
         follow_nodes: see `BuildArgs`.
         across_nodes: whether callers on other nodes reach the replicas.
     """
@@ -147,7 +161,7 @@ def _build_model(
     assignments = None
     if replicas is not None:
         handover_s = recipe.limits.drain_s + AFTER_INGRESS_S + END_S
-        assignments = ModelAssignments(plan, replicas, recipe.cards.patience_s, handover_s)
+        assignments = ModelAssignments(plan, replicas, recipe.cards.patience_s, handover_s, log)
     deployment: Any = serve.deployment(
         ModelReplica,
         name=deployment_name(name),
@@ -160,6 +174,12 @@ def _build_model(
         ),
     )
     bound = deployment.bind(
-        name, model, queue, assignments, across_nodes=across_nodes, drain_s=recipe.limits.drain_s
+        name,
+        model,
+        queue,
+        assignments,
+        across_nodes=across_nodes,
+        drain_s=recipe.limits.drain_s,
+        log=log,
     )
     return cast("Application", bound)

@@ -14,6 +14,7 @@ from actors.keeper.registration import Assignment
 from cluster.cards.card import Card
 from cluster.cards.memory import CardMemory
 from cluster.cards.tensor_parallel import gpus_per_card, join_cards
+from cluster.logs.line import Shape
 from cluster.plan.by_node import ReplicasByNode, cards_on
 from cluster.plan.footprint import gib
 from cluster.plan.placement import PlacedCard, PlacedReplica, Placement
@@ -37,6 +38,8 @@ class ModelAssignments:
     """Seconds that a call waits before it ends another model's turn."""
     handover_s: float
     """Seconds that the replicas of an earlier plan get to end their calls before they are ended."""
+    log: Shape = "text"
+    """The shape of the keepers' log lines."""
 
     async def on_node(self, node: str, app: str, detect: DetectCards) -> list[Assignment]:
         """The model's assignments on a node, in the order in which its replicas try to claim them.
@@ -99,6 +102,7 @@ class ModelAssignments:
             handover_s=self.handover_s,
             name=cards[number].name,
             total_bytes=cards[number].total_bytes,
+            log=self.log,
         )
         return Assignment(
             member=replica.name,

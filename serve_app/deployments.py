@@ -6,29 +6,37 @@ The classes add to `Replica` and to the HTTP API only what Serve needs.
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
 from fastapi import FastAPI
+from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from actors.calls.address import Address
 from actors.calls.server import CallServer
-from actors.keeper.ray_keeper import card_reports
+from actors.keeper.ray_keeper import card_reports, reports_by_keeper
 from actors.keeper.registration import claim_assignment
 from actors.private_folder import PrivateFolder
 from actors.replica import Replica
 from cluster import ray_runtime
 from cluster.cards.detect import visible_gpus
+from cluster.logs.line import Shape
+from cluster.logs.setup import log_name, log_to
 from configs.schema import LlamaCppModel, Model, Recipe, VllmModel
 from serve_app.access.admission import admission_for
 from serve_app.access.api_keys import Key
 from serve_app.assignment import ModelAssignments
+from serve_app.deployment_names import INGRESS
 from serve_app.follow_load import CALLS
 from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
+from serve_app.log_lines import LogLines
+from serve_app.metrics.server_metrics import ServerMetrics
+from serve_app.observe import Observer
 from serve_app.replica_models import Notice, ReplicaModels
 from serve_app.replica_watch import watch_models
 from serve_app.tracing.start import start_tracing
@@ -39,6 +47,8 @@ if TYPE_CHECKING:
 SOCKET = "calls"
 """Name of a replica's Unix socket in the replica's folder."""
 
+OTHERS_S = 2.0
+"""Seconds within which the other ingresses tell their metrics."""
 AFTER_INGRESS_S = 2.0
 """Seconds that a replica drains longer than an ingress. If an application ends, all its replicas drain
 at the same time, and an answer that takes too long is ended by the ingress, which can say why."""
@@ -57,7 +67,9 @@ class ModelReplica(Replica):
         *,
         across_nodes: bool,
         drain_s: float,
+        log: Shape = "text",
     ) -> None:
+        _log_to(f"model:{name}", log)
         context, assignment = ray.get_runtime_context(), None
         node = context.get_node_id()
         await _fetch_weights(name, model)
@@ -101,6 +113,14 @@ class ModelReplica(Replica):
             await self.stop()
 
 
+def _log_to(process: str, shape: Shape) -> None:
+    """Send this process's log lines to the file of the application on this node."""
+    if not ray.is_initialized():  # in tests
+        return
+    app = serve.get_replica_context().app_name
+    log_to(ray_runtime.log_folder() / log_name(app), process, shape)
+
+
 async def _fetch_weights(name: str, model: Model) -> None:
     """Fetch what the engine reads, before the replica asks for a card: a download takes minutes, and
     whoever shares the card would wait.
@@ -124,6 +144,7 @@ class Ingress:
         env_keys: see `Authenticator`.
         listen: host and port where the ingress listens itself, or None if Serve's proxy brings the
             requests.
+        log: the shape of the log's lines.
         tracing: see `tracing_variables`; None if no traces are sent.
     """
 
@@ -133,8 +154,10 @@ class Ingress:
         handles: Mapping[str, DeploymentHandle[Any]],
         env_keys: tuple[Key, ...],
         listen: tuple[str, int] | None,
+        log: Shape = "text",
         tracing: Mapping[str, str] | None = None,
     ) -> None:
+        _log_to("ingress", log)
         self._drain_s = recipe.limits.drain_s
         self._tracing = None if tracing is None else start_tracing(tracing)
         self._ingresses = 1
@@ -147,10 +170,29 @@ class Ingress:
             is_busy=lambda: self._admission.in_work > 0,
             on_change=self._set_counts,
         )
-        app = serve.get_replica_context().app_name
+        context = serve.get_replica_context()
+        app = context.app_name
         watch = partial(card_reports, app)
-        observers = [] if self._tracing is None else [self._tracing.observer(recipe)]
-        self._api = create_api(recipe, self._models, env_keys, self._admission, watch, observers)
+        observers: list[Observer] = [LogLines(recipe)]
+        if self._tracing is not None:
+            observers.append(self._tracing.observer(recipe))
+        self._number = context.rank.rank
+        self._metrics = ServerMetrics(
+            recipe,
+            self._number,
+            self._models.all_stats,
+            partial(reports_by_keeper, app),
+            self._ask_ingresses,
+        )
+        self._api = create_api(
+            recipe,
+            self._models,
+            env_keys,
+            self._admission,
+            watch,
+            observers,
+            metrics=self._metrics,
+        )
         self._models.start()
         self._listener: Listener | None = None
         if listen is not None:
@@ -167,6 +209,24 @@ class Ingress:
 
     def _set_counts(self) -> None:
         self._admission.set_counts(self._models.counts, self._ingresses)
+
+    async def own_metrics(self) -> tuple[str, list[Metric]]:
+        """The number of this ingress, and its own metrics: for the other ingresses."""
+        return str(self._number), await asyncio.to_thread(self._metrics.own)
+
+    async def _ask_ingresses(self) -> dict[str, list[Metric] | None]:
+        """The metrics of the other ingresses by their number; None for those that do not answer."""
+        if self._ingresses == 1:
+            return {}
+        handle = serve.get_deployment_handle(INGRESS, serve.get_replica_context().app_name)
+        found: dict[str, list[Metric] | None] = dict.fromkeys(map(str, range(self._ingresses)))
+        with suppress(TimeoutError):
+            answers = handle.broadcast("own_metrics").results_async(
+                timeout_s=OTHERS_S, return_exceptions=True
+            )
+            found |= dict(each for each in await answers if not isinstance(each, BaseException))
+        found.pop(str(self._number), None)
+        return found
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api

@@ -7,6 +7,7 @@ import math
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.logs.line import current_request, shortened
 from configs.errors import OverAllowance, RequestError
 from serve_app.error_schema import error_body
 from serve_app.request_id import request_id
@@ -22,8 +23,13 @@ DONE = "data: [DONE]\n\n"
 logger = logging.getLogger(__name__)
 
 
-def error_response(error: RequestError) -> JSONResponse:
-    """The response for an error: OpenAI's error envelope, and the headers that belong to the status."""
+def error_response(error: RequestError, request: str | None = None) -> JSONResponse:
+    """The response for an error: OpenAI's error envelope, and the headers that belong to the status.
+
+    Args:
+        error: the error.
+        request: the ID of the request, as `error_body` takes it.
+    """
     headers = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="slimmoa"'
@@ -33,16 +39,18 @@ def error_response(error: RequestError) -> JSONResponse:
     elif error.status in (429, 503):
         wait_s = error.retry_after_s if isinstance(error, OverAllowance) else RETRY_AFTER_S
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
-    return JSONResponse(error_body(error), status_code=error.status, headers=headers)
+    return JSONResponse(error_body(error, request), status_code=error.status, headers=headers)
 
 
-def error_events(error: RequestError) -> str:
-    """The end of a stream that fails after it began: the error, then `DONE`."""
-    return f"data: {json.dumps(error_body(error))}\n\n{DONE}"
+def error_events(error: RequestError, request: str | None = None) -> str:
+    """The end of a stream that fails after it began: the error, then `DONE`. See `error_response`."""
+    return f"data: {json.dumps(error_body(error, request))}\n\n{DONE}"
 
 
 class DefectMiddleware:
     """Answers an unexpected error with status 500, and logs the error without its message.
+
+    From here on all log lines and errors of a request have the request's ID.
 
     The message could quote a prompt, and the handler of the server itself would log the message.
 
@@ -57,6 +65,7 @@ class DefectMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
         request = request_id(scope)
+        current_request.set(request)
 
         async def send_and_note(message: Message) -> None:
             nonlocal has_begun
@@ -67,7 +76,7 @@ class DefectMiddleware:
             await self._app(scope, receive, send_and_note)
         except Exception as error:
             trace = safe_traceback(error)
-            logger.error("request %s: %s %s: %s", request, scope["type"], scope.get("path"), trace)
+            logger.error("%s %s: %s", scope["type"], shortened(scope.get("path", "")), trace)
             name = type(error).__name__
             if has_begun or scope["type"] != "http":
                 raise RuntimeError(f"{name} after the response had begun") from None

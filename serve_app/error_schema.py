@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from cluster.logs.line import current_request
 from configs.errors import ContextTooLong, RequestError
 
 
@@ -27,6 +28,9 @@ class ErrorObject(Described):
     """The cause, for programs."""
     model: str | None
     """Name of the model at fault; null if no model is."""
+    request_id: str | None = None
+    """The ID of the request, as in the header `x-request-id` and in the server's log; left out outside
+    of any request."""
 
 
 class ErrorReply(Described):
@@ -51,13 +55,21 @@ def error_words(error: RequestError) -> str:
     return f"{message.rstrip('.')}. The request exceeds the context window ({error.code})."
 
 
-def error_body(error: RequestError) -> dict[str, Any]:
-    """An ErrorReply as a dictionary, ready for JSON."""
+def error_body(error: RequestError, request_id: str | None = None) -> dict[str, Any]:
+    """An ErrorReply as a dictionary, ready for JSON.
+
+    Args:
+        error: the error.
+        request_id: the ID of the request; by default that of the request on whose behalf this task
+            works.
+    """
     envelope = ErrorObject(
         message=error_words(error),
         type=error.kind,
         param=error.param,
         code=error.code,
         model=error.model,
+        request_id=request_id or current_request.get(),
     )
-    return ErrorReply(error=envelope).model_dump()
+    unknown = {"request_id"} if envelope.request_id is None else set()
+    return ErrorReply(error=envelope).model_dump(exclude={"error": unknown})

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from actors.calls.address import Address
+from actors.calls.connection import Connection
 from actors.calls.replica_pool import ReplicaPool
 from actors.engine import NONE, Delta, Message
 from actors.replica import ReplicaSettings, ReplicaStats
@@ -177,6 +178,13 @@ class ReplicaModels:
         connection = await (await self._pool(model)).choose()
         return STATS.validate_python(await connection.about("stats"))
 
+    async def all_stats(self, model: str) -> list[ReplicaStats | None]:
+        """The counts of each of the model's replicas; None for a replica that does not answer within
+        PROBE_S. The list is empty if no replica can be called."""
+        return await asyncio.gather(
+            *(_stats_in_time(each) for each in (await self._pool(model)).connections)
+        )
+
     async def settings(self, model: str) -> ReplicaSettings:
         """The settings with which one of the model's replicas runs; see `stats`."""
         connection = await (await self._pool(model)).choose()
@@ -213,6 +221,14 @@ class ReplicaModels:
         finally:
             for pool in pools.values():
                 pool.close()
+
+
+async def _stats_in_time(connection: Connection) -> ReplicaStats | None:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            return STATS.validate_python(await connection.about("stats"))
+    except (TimeoutError, RequestError):
+        return None
 
 
 class ModelsOnBehalf:

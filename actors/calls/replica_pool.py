@@ -61,6 +61,11 @@ class ReplicaPool:
         """Number of replicas that can be called and are not leaving."""
         return self._count
 
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The connections to the replicas that can be called, those that are leaving included."""
+        return tuple(self._connections.values())
+
     def update(self, found: Mapping[str, Address]) -> None:
         """Take in which replicas there are, by their names."""
         self._known = dict(found)

@@ -36,7 +36,8 @@ from actors.calls.frames import (
 from actors.calls.outgoing import Outgoing
 from actors.calls.wire_errors import describe
 from actors.engine import Delta, Message
-from actors.origin import ORIGIN
+from actors.origin import ORIGIN, REQUEST
+from cluster.logs.line import current_request
 from configs.errors import EngineUnavailable
 from configs.schema import Sampling
 
@@ -255,6 +256,7 @@ class _Served(asyncio.Protocol):
         try:
             if isinstance(ask, Ask):
                 ORIGIN.set(ask.origin)  # this task answers nothing but this call
+                current_request.set(ask.origin.get(REQUEST))
                 await self._write(ask)
             else:
                 self.send(Result(ask.call, await self._look_up(ask)))

@@ -5,7 +5,6 @@ that must outlive it: a new keeper learns the state of its card from the replica
 """
 
 import asyncio
-import logging
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,18 +13,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.keeper.protocol import POLL_S
+from actors.keeper.step_lines import StepLines
 from cluster.residency.messages import Action, CallAt, MemberAction, Order, PollReply, Snapshot, Verb
 from cluster.residency.policy import Policy
 from cluster.residency.scheduler import ResidencyScheduler
 from cluster.residency.state import Slot, State
-from cluster.residency.steps import AFTER
-
-logger = logging.getLogger(__name__)
+from cluster.residency.steps import AFTER, STEP_IN
 
 PING_S = 2.0
 """Seconds between two checks that a replica lives. So its death is noticed about this late."""
 EMPTY_S = 30.0
 """A keeper ends this many seconds after its last replica has gone. A replica's restart takes less."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Times of one member's engine, in seconds."""
+
+    since_s: float
+    """For how long the engine has been in its state."""
+    expected_s: float | None
+    """How long the step takes in which it is now, as measured the last time, or else as predicted; None
+    if it is in no step."""
+    last_s: float | None
+    """How long its last step took; None before the first."""
 
 
 @dataclass(slots=True)
@@ -84,6 +95,9 @@ class CardKeeper:
         self._background: set[asyncio.Future[None]] = set()
         self._order_counts: Counter[tuple[str, str]] = Counter()
         self._step_seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._last_step_s: dict[str, float] = {}
+        scheduler = self._scheduler
+        self._lines = StepLines(scheduler.waiting, scheduler.expected_s, scheduler.longest_s)
 
     async def join(self, member: str, claimant_id: str, found: Snapshot, replica: Any) -> str | None:
         """See `protocol.Keeper`. A new process of the same actor replaces the one that had joined.
@@ -126,8 +140,11 @@ class CardKeeper:
             registration.state = found.state
             if found.state in AFTER.values() and not was_failed:
                 self._step_seconds[registration.member, found.state] += found.took_s or 0.0
+                if found.took_s is not None:
+                    self._last_step_s[registration.member] = found.took_s
         found = found.shift_times(now)
         if number == registration.number:
+            self._lines.entered(registration.member, found.state, found.took_s)
             self._carry_out(self._scheduler.on_report(now, registration.member, found))
         else:
             self._carry_out(self._scheduler.on_queue(now, registration.member, found.calls))
@@ -163,6 +180,20 @@ class CardKeeper:
         """Seconds that all steps into RESIDENT, ASLEEP or STOPPED took, by (member, `State`)."""
         return dict(self._step_seconds)
 
+    async def step_times(self) -> dict[str, StepTimes]:
+        """How long each member has been in its state, and how long its steps take, by name."""
+        now = self._now()
+        return {
+            name: StepTimes(
+                since_s=self._scheduler.since_s(name, now),
+                expected_s=self._scheduler.expected_s(name, step)
+                if (step := STEP_IN.get(found.state))
+                else None,
+                last_s=self._last_step_s.get(name),
+            )
+            for name, found in self._scheduler.snapshots().items()
+        }
+
     async def _watch(self, registration: _Registration) -> None:
         while True:
             if not await self._is_alive(registration.replica):
@@ -171,6 +202,7 @@ class CardKeeper:
         self._by_member.pop(registration.member)
         registration.watch = None
         self._forget(registration)
+        self._lines.gone(registration.member)
         self._carry_out(self._scheduler.on_leave(self._now(), registration.member))
         if not self._by_member:
             loop = asyncio.get_running_loop()
@@ -196,8 +228,7 @@ class CardKeeper:
                     self._send(found, action)
 
     def _send(self, registration: _Registration, action: MemberAction) -> None:
-        level = logging.WARNING if action.verb in (Verb.RESTART, Verb.KILL) else logging.DEBUG
-        logger.log(level, "member %s: %s, because %s", action.member, action.verb, action.reason)
+        self._lines.ordered(action)
         self._order_counts[action.member, action.verb] += 1
         if action.verb is Verb.KILL:
             self._run_in_background(self._kill(registration.replica))

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
+from actors.keeper.card_keeper import StepTimes
 from actors.keeper.kept_card import KeptCard, MemberBytes
 from cluster.residency.messages import Snapshot
 from cluster.residency.state import State, TurnState
 
 NO_BYTES = MemberBytes(0, 0, 0)
+NO_TIMES: Mapping[str, StepTimes] = MappingProxyType({})
+NO_TIME = StepTimes(since_s=0.0, expected_s=None, last_s=None)
 
 Value = TypeVar("Value")
 
@@ -44,6 +48,10 @@ class MemberReport:
     """How many orders of each kind (`start`, `wake`, `sleep`, ...) the member was given."""
     step_seconds: Mapping[str, float]
     """Seconds that all steps of the engine took, by the state in which they ended."""
+    since_s: float = 0.0
+    """Seconds for which the engine has been in this state."""
+    expected_s: float | None = None
+    """Seconds that the step takes in which the engine is now; None if it is in no step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ def card_report(
     snapshots: Mapping[str, Snapshot],
     orders: Mapping[tuple[str, str], int],
     step_seconds: Mapping[tuple[str, str], float],
+    times: Mapping[str, StepTimes] = NO_TIMES,
 ) -> CardReport:
     """Put together what a keeper knows of its card.
 
@@ -75,6 +84,7 @@ def card_report(
         snapshots: the last snapshot of each member, with times in seconds from now.
         orders: how many orders each member was given, by (member, `Verb`).
         step_seconds: seconds that all steps took, by (member, `State`).
+        times: how long each member has been in its state, and how long its steps take.
     """
     sizes = dict(card.members)
     members = []
@@ -82,6 +92,7 @@ def card_report(
         for member in slot.members:
             found = snapshots[member.name]
             size = sizes.get(member.name, NO_BYTES)
+            time = times.get(member.name, NO_TIME)
             first = found.calls.first_arrival_at
             report = MemberReport(
                 name=member.name,
@@ -91,12 +102,14 @@ def card_report(
                 in_flight=found.calls.in_flight,
                 waiting=found.calls.waiting,
                 oldest_wait_s=max(0.0, -first) if math.isfinite(first) else 0.0,
-                last_step_s=found.took_s,
+                last_step_s=time.last_s,
                 failure=found.failure,
                 awake_bytes=size.awake,
                 asleep_bytes=size.asleep,
                 orders=_of(member.name, orders),
                 step_seconds=_of(member.name, step_seconds),
+                since_s=time.since_s,
+                expected_s=time.expected_s,
             )
             members.append(report)
     return CardReport(card.node, card.gpus, card.name, card.total_bytes, tuple(members))

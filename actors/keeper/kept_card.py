@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.cards.own_memory import OwnUse
+from cluster.logs.line import Shape
 from cluster.residency.policy import CPU_POLICY, Policy
 from cluster.residency.state import Slot, State
 
@@ -58,6 +59,13 @@ class KeptCard:
     """The name of the card's model, for people."""
     total_bytes: int = 0
     """Bytes of memory that the card has; 0 if nobody knows."""
+    log: Shape = "text"
+    """The shape of the keeper's log lines. A keeper keeps the shape with which it was created."""
+
+    @property
+    def label(self) -> str:
+        """A short name of the card for log lines: `cpu`, `gpu0`, `gpu0+1`."""
+        return "cpu" if self.gpus is None else f"gpu{'+'.join(map(str, self.gpus))}"
 
     @property
     def actor_name(self) -> str:

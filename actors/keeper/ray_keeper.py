@@ -21,7 +21,9 @@ from actors.keeper.card_report import CardReport, card_report
 from actors.keeper.handover import Claim, Handover, Standing
 from actors.keeper.kept_card import WITHOUT_MEMORY, KeptCard, card_of, name_prefix
 from actors.keeper.protocol import CardTaken
+from cluster import ray_runtime
 from cluster.cards.own_memory import OwnUse
+from cluster.logs.setup import log_name, log_to
 from cluster.residency.messages import PollReply, Snapshot
 from cluster.residency.policy import Policy
 from cluster.residency.state import Slot
@@ -74,6 +76,8 @@ class RayKeeper(CardKeeper):
         card: KeptCard | None = None,
     ) -> None:
         policy = policy or Policy()
+        if card is not None and ray.is_initialized():  # unit tests have no Ray
+            log_to(ray_runtime.log_folder() / log_name(card.app), f"keeper:{card.label}", card.log)
         super().__init__(slots, policy, is_alive, kill, retire)
         self._card = card
         self._claims: dict[str, Claim] = {}
@@ -129,7 +133,11 @@ class RayKeeper(CardKeeper):
         if self._card is None:
             return None
         return card_report(
-            self._card, await self.snapshots(), await self.order_counts(), await self.step_seconds()
+            self._card,
+            await self.snapshots(),
+            await self.order_counts(),
+            await self.step_seconds(),
+            await self.step_times(),
         )
 
     async def _has_card(self) -> bool:
@@ -237,9 +245,20 @@ async def card_reports(app: str) -> list[CardReport]:
     """What the keepers of an application say of their cards, in the order of their names. A keeper that
     has ended, or that does not answer within ANSWER_S, is left out."""
     try:
-        found = await asyncio.to_thread(keepers, app)
+        reports = await reports_by_keeper(app)
     except RayError:  # the node that knows the names of actors is away
         return []
+    return [report for report in reports.values() if report is not None]
+
+
+async def reports_by_keeper(app: str) -> dict[str, CardReport | None]:
+    """What the keepers of an application say of their cards, by the name of the keeper's actor and in
+    the order of these names; None for a keeper that does not answer within ANSWER_S.
+
+    Raises:
+        RayError: nobody tells which keepers there are.
+    """
+    found = await asyncio.to_thread(keepers, app)
 
     async def ask(keeper: Any) -> CardReport | None:
         with suppress(RayError, TimeoutError):
@@ -249,7 +268,7 @@ async def card_reports(app: str) -> list[CardReport]:
         return None
 
     reports = await asyncio.gather(*(ask(keeper) for _, keeper in sorted(found.items())))
-    return [report for report in reports if report is not None]
+    return dict(zip(sorted(found), reports, strict=True))
 
 
 def own_uses(app: str) -> list[OwnUse]:

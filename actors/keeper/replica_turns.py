@@ -124,6 +124,13 @@ class TurnClient:
         return self._queue.waiting
 
     @property
+    def oldest_wait_s(self) -> float:
+        """Seconds for which the oldest of the waiting calls has waited; 0 if none waits."""
+        if not self._queue.waiting:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._queue.counts.first_arrival_at
+
+    @property
     def in_flight(self) -> int:
         return self._queue.in_flight
 

@@ -74,6 +74,7 @@ def main(
         for number in range(1, pairs + 1):
             for name in (OFF, ON) if number % 2 else (ON, OFF):
                 found[name].append(block(name, number, per_client))
+                print(name, {n: round(figure, 2) for n, figure in found[name][-1].items()}, flush=True)
         sent = sink.bytes() - sent
     _report(found, sent, pairs * per_client * concurrency, json)
 

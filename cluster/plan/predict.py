@@ -126,14 +126,15 @@ def _busy_s(task: PlanningTask, placement: Placement, questions: int) -> tuple[l
     for loads in _stages(task.recipe, questions):
         busy_s = [0.0] * len(placement.cards)
         for replica in placement.replicas():
+            has_turn = False
             for load in (load for load in loads if load.model == replica.model):
                 calls = _share(load.calls, replica, placement)
-                if not calls:
-                    continue
-                busy_s[replica.card] += _serving_s(task, placement, replica, load, calls)
-                if placement.slot(replica).takes_turns:
-                    busy_s[replica.card] += _swap_s(placement, replica)
-                    swaps += 1
+                if calls:
+                    busy_s[replica.card] += _serving_s(task, placement, replica, load, calls)
+                    has_turn = placement.slot(replica).takes_turns
+            if has_turn:
+                busy_s[replica.card] += _swap_s(placement, replica)
+                swaps += 1
         stages_s.append(max(busy_s))
     return stages_s, swaps
 
@@ -147,13 +148,24 @@ def _share(calls: int, replica: PlacedReplica, placement: Placement) -> float:
 def _stages(recipe: Recipe, questions: int) -> Iterator[list[Load]]:
     references = 0
     for layer in recipe.layers:
+        read = references if layer.see is None else min(layer.see, references)
         yield [
-            _load(p.model, questions * p.samples, references, p.sampling, PROPOSAL_TOKENS)
+            _load(p.model, questions * p.samples, read, p.sampling, PROPOSAL_TOKENS)
             for p in layer.proposers
         ]
         references = layer.samples
-    aggregator = recipe.aggregator
-    yield [_load(aggregator.model, questions, references, aggregator.sampling, ANSWER_TOKENS)]
+    yield list(_last_loads(recipe, questions, references))
+
+
+def _last_loads(recipe: Recipe, questions: int, references: int) -> Iterator[Load]:
+    """The calls of the last stage. `select_or_merge` is taken to merge, and `vote` to find answers."""
+    aggregator, method = recipe.aggregator, recipe.aggregator.method
+    if recipe.short_calls:
+        calls, one = questions * recipe.short_calls, Sampling(max_tokens=1)
+        yield _load(aggregator.model, calls, references, one, ANSWER_TOKENS)
+    if method in ("merge", "select_or_merge"):
+        read = references if method == "merge" else min(2, references)
+        yield _load(aggregator.model, questions, read, aggregator.sampling, ANSWER_TOKENS)
 
 
 def _load(model: str, calls: int, references: int, sampling: Sampling, tokens: int) -> Load:

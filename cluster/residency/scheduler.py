@@ -116,6 +116,22 @@ class ResidencyScheduler:
         """The scheduler's view of each member, by the member's name."""
         return {name: member.snapshot() for name, member in self._members.items()}
 
+    def since_s(self, name: str, now: float) -> float:
+        """Seconds for which the member's engine has been in its state."""
+        return max(0.0, now - self._members[name].state_since)
+
+    def waiting(self, name: str) -> int:
+        """How many calls wait for the member, by its last report."""
+        return self._members[name].calls.waiting
+
+    def expected_s(self, name: str, step: Verb) -> float:
+        """Seconds of the member's last step of this kind; predicted until measured."""
+        return self._members[name].seconds[step]
+
+    def longest_s(self, step: Verb) -> float:
+        """Seconds after which a step counts as failed."""
+        return self._policy.longest_s(step)
+
     def is_up(self, name: str) -> bool:
         """Whether the member's replica may take its first calls."""
         return self._members[name].is_up

@@ -62,7 +62,7 @@ def step_towards(slot: SlotState, chosen: MemberState, reason: str) -> Step | No
     """
     others = [member for member in slot.awake if member is not chosen]
     if others and not slot.keeps_loaded:  # (1)
-        return leave_step(others[0], f"{chosen.name} is next")
+        return leave_step(others[0], f"{chosen.name} is next: {reason}")
     if chosen.is_unloaded or chosen.state is State.ASLEEP:  # (2)
         return _return_step(chosen, reason)
     if slot.owes_sleep(chosen):  # (3)

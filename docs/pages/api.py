@@ -35,7 +35,15 @@ from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, Tool
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
-from serve_app.http.state import CardState, MemberState, MixtureState, ServerState
+from serve_app.http.state import (
+    CardState,
+    MemberState,
+    MixtureState,
+    ModelCapacity,
+    ModelWithoutCard,
+    ServerState,
+)
+from serve_app.recent_report import ModelRates, Rates, RecentAnswer, RecentRefusal
 from tests.unit.serve_app.conftest import Scripted
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -62,6 +70,12 @@ MODELS: tuple[type[BaseModel], ...] = (
     MixtureState,
     CardState,
     MemberState,
+    ModelWithoutCard,
+    ModelCapacity,
+    Rates,
+    ModelRates,
+    RecentAnswer,
+    RecentRefusal,
     ErrorObject,
 )
 HEADINGS = {"MoaSummary": "the-summary", "ProposalDoneEvent": "proposaldone"}
@@ -73,7 +87,7 @@ WHAT_TO_DO = {
     "request_timeout": "Send the body faster, or raise `limits.read_timeout_s`.",
     "request_too_large": "Send a smaller body, or raise `limits.max_body_bytes`.",
     "invalid_api_key": "Send one valid key.",
-    "permission_denied": "Ask from the same machine, or have the operator add keys or `access.open`.",
+    "permission_denied": "Do what the message says: ask from the same machine, or with a key that may.",
     "model_not_found": "Take a name from `/v1/models`.",
     "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
     "rate_limit_exceeded": "Wait for `Retry-After` seconds and send the same request again.",

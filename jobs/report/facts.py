@@ -65,6 +65,10 @@ class GeneratorSummary:
     """Unix times of the first and the last answer; None without answers or for imported ones."""
     sample_rows: tuple[int, ...]
     """Indices of a few rows, evenly spread over all rows whose first turn is answered."""
+    ways: tuple[str, ...] = ()
+    """The ways that a mixture has to an answer, in the recipe's words; empty if it only merges."""
+    as_proposed: int = 0
+    """Number of a mixture's answers that are a proposal as it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ def summarize_generator(store: Store, generator: Generator, failed: int) -> Gene
     """
     lengths, rows = array("L"), array("L")
     absences: Counter[tuple[str, str]] = Counter()
-    degraded = cut = 0
+    degraded = cut = as_proposed = 0
     first, last = np.inf, 0.0
     for each in store.answers(generator.name):
         lengths.append(len(each.text))
@@ -151,6 +155,7 @@ def summarize_generator(store: Store, generator: Generator, failed: int) -> Gene
             rows.append(each.row)
         degraded += bool(each.missing)
         cut += each.finish_reason == "length"
+        as_proposed += bool(each.used) and all(used.layer for used in each.used)
         absences.update((str(model.get("model")), str(model.get("cause"))) for model in each.missing)
         if each.at:  # imported answers have no time
             first, last = min(first, each.at), max(last, each.at)
@@ -165,7 +170,16 @@ def summarize_generator(store: Store, generator: Generator, failed: int) -> Gene
         _lengths(lengths),
         (first, last) if last else None,
         tuple(rows[position] for position in _spread(len(rows))),
+        _ways(generator.about.get("recipe", {})),
+        as_proposed,
     )
+
+
+def _ways(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """How a mixture comes to an answer, as its stored recipe says; empty if it only merges."""
+    early = [name for name in ("first", "exit") if recipe.get(name)]
+    method = str(recipe.get("aggregator", {}).get("method", "merge"))
+    return (*early, method) if early or method != "merge" else ()
 
 
 def _lengths(found: "array[int]") -> Lengths | None:

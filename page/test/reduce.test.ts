@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { failed, isOver, reduce, stopped } from "../src/answer/reduce.ts";
+import { failed, isOver, reduce, stopped, writerOf } from "../src/answer/reduce.ts";
+import { later } from "../src/answer/shift.ts";
 import { asked, documentedStream, event, grew, started, summary, words } from "./recorded.ts";
 
 test("the recording in docs/api.md becomes the answer that it tells of", () => {
@@ -142,6 +143,7 @@ test("a failed aggregator is missing at once, and the summary has the last word"
     event({ type: "aggregator.failed", ...missing }),
   ]);
   assert.deepEqual(writing.missing, [missing]);
+  assert.equal(writerOf(writing), "other");
   const done = reduce(writing, [
     words("text", "stop"),
     summary({ missing: [missing], fallback: "aggregator", answered_by: "other", degraded: true }),
@@ -184,6 +186,20 @@ test("stopping drops what is not whole and changes nothing that is over", () => 
   assert.deepEqual([over.phase, over.proposals[0]!.cause, over.totalS], ["stopped", "stopped", 3]);
   assert.equal(failed(over, { message: "m", code: null, status: null }), over);
   assert.equal(isOver(over), true);
+});
+
+test("an answer whose work began before its stream has its stages later", () => {
+  const chunks = [
+    started("aggregator", ["w"], 0.5),
+    words("Hello."),
+    summary({ stages: [{ stage: "aggregator", seconds: 2, first_s: 1, at_s: 0.5, references: [] }] }),
+  ];
+  const answer = reduce(
+    asked(),
+    chunks.map((chunk) => later(chunk, 10)),
+  );
+  assert.deepEqual([answer.stages[0]!.startedS, answer.totalS], [10.5, 12.5]);
+  assert.equal(later(chunks[1]!, 10), chunks[1]);
 });
 
 test("what the page does not know, it passes over", () => {

@@ -38,7 +38,7 @@ from configs.errors import OverAllowance, Overloaded
 from configs.schema import Recipe
 from serve_app.access.api_keys import Key
 from serve_app.mixture.context_budget import even_length
-from serve_app.mixture.events import Answered, Call, Event, ProposalDone, Spent
+from serve_app.mixture.events import Answered, Call, Event, Judged, ProposalDone, Spent
 
 SPARE_PART = 9
 """1/SPARE_PART of a model's capacity stays free for a key that has reserved nothing yet (check 3)."""
@@ -117,6 +117,13 @@ class AdmissionControl:
     def in_work(self) -> int:
         """Number of requests that have begun and not ended, of all keys together."""
         return sum(account.in_work for account in self._accounts.values())
+
+    def room(self) -> dict[str, tuple[int, int]]:
+        """For each model, the calls that are reserved, and this ingress's part of the capacity."""
+        return {
+            model: (self._reserved[model].total(), capacity)
+            for model, capacity in self._capacity.items()
+        }
 
     def set_counts(self, replicas: Mapping[str, int], ingresses: int) -> None:
         """Adapt the capacities and limits of this ingress to what runs now.
@@ -283,4 +290,4 @@ async def admitted_events(
 
 
 def _finished_call(event: Event) -> Call | None:
-    return event.call if isinstance(event, ProposalDone | Spent | Answered) else None
+    return event.call if isinstance(event, ProposalDone | Spent | Judged | Answered) else None

@@ -65,12 +65,15 @@ class Key:
     allowance: Allowance = field(default_factory=Allowance)
     """Limits of this key alone, from its line in the file of keys. `Authenticator.authenticate`
     completes them with the recipe's limits."""
+    is_operator: bool = False
+    """Whether the owner may see the requests of all keys in `/v1/state`."""
 
 
 class _Entry(Allowance):
     """The value of a name in a file of keys: the limits, and the hash of the key."""
 
     key: str
+    operator: bool = False
 
 
 class _BadEntry(Exception):
@@ -139,7 +142,7 @@ def parse_keys(text: str, name: str) -> tuple[Key, ...]:
     """The keys in the content of a file of keys.
 
     The lines of the file are `NAME: sha256:HEX`, or `NAME: {key: sha256:HEX, concurrency: 4}` with
-    limits as in `Allowance`.
+    limits as in `Allowance`. `operator: true` lets the owner see the requests of all keys.
 
     Args:
         text: the content, in YAML.
@@ -273,8 +276,8 @@ def _parse_entry(name: str, value: Any) -> Key:
                 )
             ]
         )
-    allowance = Allowance.model_validate(entry.model_dump(exclude={"key"}))
-    return Key(name, bytes.fromhex(hashed[1]), allowance)
+    allowance = Allowance.model_validate(entry.model_dump(exclude={"key", "operator"}))
+    return Key(name, bytes.fromhex(hashed[1]), allowance, entry.operator)
 
 
 def _repeated_keys(keys: Sequence[Key]) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
 """Authentication: an ASGI middleware that every request passes before it reaches a route.
 
-1. `/healthz` needs no key.
+1. `/healthz` needs no key, and `/metrics` needs none if the recipe says `access.metrics: open`.
 2. Where there are API keys, a request needs a valid key, in exactly one `Authorization: Bearer KEY`
    header. Two such headers are refused even if both are right, because a proxy in front of this server
    may have checked the other header.
@@ -13,6 +13,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +24,9 @@ from serve_app.access.api_keys import Key, KeyFile, find_key
 from serve_app.error_response import error_response
 
 OPEN_PATHS = frozenset({"/healthz"})
-"""Paths that rule 1 admits. They are compared exactly, so that no other spelling is open."""
+"""Paths that rule 1 always admits. They are compared exactly, so that no other spelling is open."""
+METRICS = "/metrics"
+"""The path of the numbers for Prometheus."""
 KEY = "slimmoa.key"
 """Name of the entry of a request's scope that holds the Key by which the request was admitted."""
 ANYONE = "anyone"
@@ -53,6 +56,10 @@ class Authenticator:
         self._file = None
         if access.keys_file is not None:
             self._file = KeyFile(Path(access.keys_file), access.reload_s)
+
+    def is_open(self, path: str) -> bool:
+        """Whether rule 1 admits requests to a path."""
+        return path in OPEN_PATHS or (path == METRICS and self._access.metrics == "open")
 
     @property
     def needs_key(self) -> bool:
@@ -88,7 +95,7 @@ class Authenticator:
             if not self._access.open:  # 4; otherwise 3
                 _require_local(scope)
             key = Key(ANYONE, b"")
-        return Key(key.name, key.digest, key.allowance.over(self._access.allowance))
+        return replace(key, allowance=key.allowance.over(self._access.allowance))
 
     def _valid_keys(self, now: float) -> tuple[Key, ...]:
         return self._env_keys + (() if self._file is None else self._file.current(now))
@@ -114,7 +121,7 @@ class AuthMiddleware:
         self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _path(scope) not in OPEN_PATHS:  # 1
+        if scope["type"] == "http" and not self._authenticator.is_open(_path(scope)):  # 1
             try:
                 scope[KEY] = self._authenticator.authenticate(scope, asyncio.get_running_loop().time())
             except RequestError as error:

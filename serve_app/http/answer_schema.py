@@ -35,10 +35,22 @@ Cause = Annotated[
         description="Why the model did not contribute, for programs: `late` (it missed a deadline), "
         "`empty` (it wrote no text), `only_reasoning` (it thought and did not answer), "
         "`content_filter` (a filter of its server stopped it, or it refused to answer), "
+        "`not_needed` (the answer was there before; nothing is missing), "
         "`quorum_not_met` (its proposal is complete, but its "
         "layer, which was not the first, had too few proposals to be used), or the code of an error."
     ),
 ]
+Method = Annotated[
+    Literal["merge", "select", "vote", "agreement", "first", "stand_in", "direct"],
+    Field(
+        description="How the text of the answer came about. `merge`: a model wrote it from the "
+        "proposals. The next are a proposal as it stands. `select`: a model picked it. `vote`: it has "
+        "the answer that most samples agree on. `agreement`: enough proposals agreed before all were "
+        "there. `first`: the best member was sure. `stand_in`: no model could write or pick. `direct`: "
+        "the request asked for the model by name."
+    ),
+]
+Why = Annotated[str, Field(description="Why the answer came about in this way, in words for people.")]
 Detail = Annotated[str, Field(description="What happened, in words for people.")]
 TokensRemoved = Annotated[int, Field(description="How many tokens of references were cut away.")]
 Stage = Annotated[
@@ -71,7 +83,7 @@ References = Annotated[
     list[ReferenceFrom],
     Field(
         description="The proposals that the models of the stage read, in the order of their prompts. "
-        "The first layer reads none."
+        "The first layer reads none. In a layer with `see`, each model reads some of them only."
     ),
 ]
 
@@ -83,7 +95,7 @@ class StageStartedEvent(Described):
     stage: Stage
     models: list[ModelName]
     """The model of each proposal of a layer, by its place. For the last stage: the models that may
-    write the answer, in the order in which they are tried."""
+    write the answer or pick it, in the order in which they are tried."""
     references: References
     at_s: AtSeconds
 
@@ -121,6 +133,8 @@ class ProposalDoneEvent(Described):
     """Seconds that the model worked on the proposal. The rest of `seconds` is waiting."""
     completion_tokens: int
     """Tokens that the model wrote, reasoning included."""
+    confidence: float | None = None
+    """Mean log-probability of the tokens that the model wrote; absent if it was not asked for."""
 
 
 class ProposalDroppedEvent(Described):
@@ -146,6 +160,17 @@ class AggregatorFailedEvent(Described):
     cause: str
     """The code of the error with which the model failed, for programs."""
     detail: Detail
+
+
+class DecidedEvent(Described):
+    """It is decided how the answer comes about. Only mixtures whose recipe knows other ways than
+    `merge` have this event."""
+
+    type: Literal["decided"]
+    method: Method
+    why: Why
+    chosen: ReferenceFrom | None
+    """The proposal that is the answer as it stands; null if a model writes the answer."""
 
 
 class TrimmedEvent(Described):
@@ -248,6 +273,11 @@ class MoaSummary(Described):
     seed: int
     """The seed that decided the order of the references: the request's, or one that was drawn. For a
     model that was asked by name: the request's, or 0."""
+    method: Method
+    why: Why = ""
+    """Absent if the recipe knows no other way than `merge`."""
+    chosen: ReferenceFrom | None = None
+    """The proposal whose text is the answer; absent if a model wrote the answer."""
     ignored: list[str] = []  # noqa: RUF012  # pydantic copies the default
     """Names of what the request has and no model sees: parameters that list tools, parameters of other
     servers that change nothing here, and fields of messages that the server does not know
@@ -270,6 +300,7 @@ MoaEvent = (
     | ProposalDoneEvent
     | ProposalDroppedEvent
     | AggregatorFailedEvent
+    | DecidedEvent
     | TrimmedEvent
     | RetriedEvent
     | StageDoneEvent

@@ -14,20 +14,23 @@ from configs.errors import RequestError
 from configs.schema import Recipe
 from serve_app.access.admission import AdmissionControl, admission_for
 from serve_app.access.api_keys import Key
-from serve_app.access.auth import Authenticator, AuthMiddleware
+from serve_app.access.auth import METRICS, Authenticator, AuthMiddleware
 from serve_app.error_response import DefectMiddleware
 from serve_app.http.chat import ChatEndpoint
 from serve_app.http.health import Health, ModelStats
+from serve_app.http.metrics import MetricsEndpoint
 from serve_app.http.openapi import DescribedApi
 from serve_app.http.page_files import PageFiles, built_page
 from serve_app.http.paths import Paths
 from serve_app.http.refusals import Refusals, on_client_left
 from serve_app.http.served_models import ServedModels
 from serve_app.http.state import ServerState, StateEndpoint, Watch
+from serve_app.metrics.server_metrics import ServerMetrics
 from serve_app.mixture.models import Models
 from serve_app.observe import Observer, Observers
+from serve_app.recent import Recent
 
-CORS_HEADERS = ("retry-after", "x-slimmoa-degraded")
+CORS_HEADERS = ("retry-after", "x-request-id", "x-slimmoa-degraded")
 """Response headers that browsers let web pages from `access.cors_origins` read, beside the headers that
 every web page may read."""
 
@@ -44,6 +47,7 @@ def create_api(
     watch: Watch | None = None,
     observers: Sequence[Observer] = (),
     page: Traversable | None = None,
+    metrics: ServerMetrics | None = None,
 ) -> FastAPI:
     """The app that serves a recipe.
 
@@ -56,13 +60,18 @@ def create_api(
         observers: learn what becomes of each request.
         page: the folder with the files of the page; by default the package's own. Without effect if the
             recipe turns the page off.
+        metrics: the numbers of `/metrics`; by default those of this app alone, without those of models
+            and cards. Where the recipe turns them off, they are not used.
 
     Raises:
         KeysError: the recipe's file of keys cannot be used.
     """
     authenticator = Authenticator(recipe.access, env_keys)
     served = ServedModels(recipe)
-    observer = Observers(observers)
+    recent = Recent(recipe)
+    metrics = metrics or ServerMetrics(recipe)
+    has_metrics = recipe.access.metrics != "off"
+    observer = Observers([recent, *observers, *([metrics.observer] if has_metrics else [])])
     refusals = Refusals(observer)
     admission = admission or admission_for(recipe)
     chat = ChatEndpoint(recipe, backend, served, authenticator, admission, observer)
@@ -75,7 +84,10 @@ def create_api(
     api.post("/v1/responses")(chat.responses)
     api.get("/v1/models")(served.list_models)
     api.get("/v1/models/{model:path}")(served.get_model)
-    api.get("/v1/state", response_model=ServerState)(StateEndpoint(recipe, served, watch).state)
+    state = StateEndpoint(recipe, served, watch, backend, admission, authenticator, recent)
+    api.get("/v1/state", response_model=ServerState)(state.state)
+    if has_metrics:
+        api.get(METRICS)(MetricsEndpoint(recipe.access, metrics).metrics)
     api.get("/healthz")(health.healthz)
     api.get("/readyz")(health.readyz)
     api.add_exception_handler(RequestError, refusals.on_request_error)

@@ -12,6 +12,7 @@ from typing import Protocol
 from fastapi import Request
 from fastapi.responses import Response
 
+from actors.origin import REQUEST
 from configs.errors import BadRequest, RequestError
 from configs.schema import Recipe, Sampling
 from serve_app.access.admission import AdmissionControl, Demand, admitted_events
@@ -19,7 +20,7 @@ from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
 from serve_app.http.asked_sampling import asked_sampling
 from serve_app.http.connection import EventStreamResponse, read_body, require_readable, while_connected
-from serve_app.http.fusion import chosen_recipe
+from serve_app.http.fusion import calls_at_once, chosen_recipe
 from serve_app.http.pacing import with_keepalives
 from serve_app.http.refusals import WATCHED
 from serve_app.http.request import ChatRequest, parse
@@ -32,7 +33,7 @@ from serve_app.http.shown_proposals import ShownProposals
 from serve_app.mixture import moa
 from serve_app.mixture.events import AnswerDone, Event, Summary
 from serve_app.mixture.given import given_proposals
-from serve_app.mixture.models import Models
+from serve_app.mixture.models import Models, on_behalf
 from serve_app.observe import Asked, Observer, Watcher, watched, watched_calls
 from serve_app.request_id import request_id
 from serve_app.safe_traceback import safe_traceback
@@ -158,10 +159,12 @@ class ChatEndpoint:
         """The events of the answer. The request is admitted, or refused, before the first one."""
         key: Key = http.scope[KEY]
         clock = asyncio.get_running_loop().time
-        alone = recipe.aggregator.model if request.moa.fuse else request.answers
+        fuse = request.moa.fuse
         demand = Demand(
             key,
-            recipe.calls_at_once(alone),
+            calls_at_once(recipe, len(fuse.proposals))
+            if fuse
+            else recipe.calls_at_once(request.answers),
             sampling.most_tokens,
             shares_capacity=self._authenticator.has_several_keys(clock()),
         )
@@ -173,6 +176,7 @@ class ChatEndpoint:
             is_stream=bool(request.stream),
             traceparent=_only(http.headers.getlist("traceparent")),
             tracestate=",".join(http.headers.getlist("tracestate")) or None,
+            routed=None if request.routed is None else request.routed.model,
         )
 
         def begin() -> Watcher:
@@ -180,7 +184,8 @@ class ChatEndpoint:
             return self._observer.begin(asked)
 
         work = self._work(request, sampling, recipe, reply)
-        events = watched(lambda w: work(watched_calls(self._models, w)), begin, clock)
+        models = on_behalf(self._models, {REQUEST: asked.request_id})
+        events = watched(lambda w: work(watched_calls(models, w)), begin, clock)
         return admitted_events(events, self._admission, demand, clock)
 
     def _work(
@@ -226,7 +231,7 @@ class ChatEndpoint:
         self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> Response:
         """The response of a stream, once the stream may open."""
-        chunks = self._chunks(http, request, reply, events)
+        chunks = self._chunks(request, reply, events)
         try:
             await while_connected(http.receive, _opening(chunks))
         except BaseException:
@@ -235,7 +240,7 @@ class ChatEndpoint:
         return EventStreamResponse(chunks, self._recipe.limits.write_timeout_s)
 
     async def _chunks(
-        self, http: Request, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
+        self, request: ChatRequest, reply: Reply, events: AsyncGenerator[Event]
     ) -> AsyncGenerator[str]:
         """The chunks of a stream, together where their events came together. Before the chunks stands
         one empty item that says: the stream may open now.
@@ -261,7 +266,7 @@ class ChatEndpoint:
             except RequestError as error:
                 yield reply.error(error)
             except Exception as error:
-                logger.error("request %s: %s", request_id(http.scope), safe_traceback(error))
+                logger.error("%s", safe_traceback(error))
                 yield reply.error(RequestError(f"internal error ({type(error).__name__})"))
 
 

@@ -13,6 +13,7 @@ import h11
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Scope
 
+from cluster.logs.line import current_request, shortened
 from configs.errors import RequestError
 from serve_app.error_response import error_events, error_response
 from serve_app.http.sse import COMMENT
@@ -108,10 +109,11 @@ class Exchange:
 
     async def run(self, app: ASGIApp) -> None:
         """Have the app answer. A response that the app leaves incomplete is ended here."""
+        current_request.set(request_id(self.scope))
         try:
             await app(self.scope, self.receive, self.send)
         except Exception as error:
-            logger.error("%s: %s", self.scope.get("path"), safe_traceback(error))
+            logger.error("%s: %s", shortened(self.scope.get("path", "")), safe_traceback(error))
         finally:
             if not self.ended and not self._has_left:
                 self.end(RequestError("internal error; the server's log says more"))
@@ -147,9 +149,9 @@ class Exchange:
         if self.ended or self._has_left:
             return
         if not self.started:  # 1
-            self._write_response(error_response(error), status)
+            self._write_response(error_response(error, request_id(self.scope)), status)
         elif self._is_event_stream:  # 2
-            self._write_body(error_events(error).encode(), more=False)
+            self._write_body(error_events(error, request_id(self.scope)).encode(), more=False)
         else:  # 3
             self.leave()
             self._flow.transport.abort()

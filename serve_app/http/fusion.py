@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from configs.errors import BadRequest
-from configs.schema import Recipe
+from configs.methods import short_calls
+from configs.schema import Method, Recipe
 from serve_app.mixture.given import aggregated_by
 
 MOST_PROPOSALS = 256
@@ -51,10 +52,13 @@ class Fusion(StrictPart):
     aggregator: str | None = Field(None, min_length=1, max_length=256)
     """Name of the model that writes the answer, with the prompt and the sampling of the recipe's
     aggregator: any model of the recipe that the key may use. By default the recipe's aggregator."""
+    method: Method | None = None
+    """How one answer is made of the proposals; by default as the recipe says. `vote` needs a recipe
+    that says where the answer stands in a proposal (`aggregator.answer` or `exit.answer`)."""
 
 
 def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with the aggregator that a request chooses.
+    """The recipe with the aggregator and the method that a request chooses.
 
     Args:
         fuse: what the request says.
@@ -64,7 +68,7 @@ def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]
 
     Raises:
         BadRequest: the request asks one model alone, or it chooses an aggregator that is no model of
-            the recipe, or that the key may not ask.
+            the recipe, or that the key may not ask, or a method that the recipe does not allow.
     """
     if model != recipe.name:
         message = f"moa.fuse is for the mixture: the model has to be {recipe.name!r}, not {model!r}"
@@ -75,4 +79,21 @@ def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]
     if chosen not in allowed:
         message = f"moa.fuse.aggregator: no model {chosen!r:.80} here; there are {', '.join(allowed)}"
         raise BadRequest(message, param="moa.fuse.aggregator")
-    return aggregated_by(recipe, chosen)
+    changed = aggregated_by(recipe, chosen)
+    if fuse.method is None:
+        return changed
+    form = recipe.aggregator.answer or (recipe.exit and recipe.exit.answer)
+    if fuse.method == "vote" and form is None:
+        message = (
+            "moa.fuse.method: vote needs a recipe that says where answers stand (aggregator.answer)"
+        )
+        raise BadRequest(message, param="moa.fuse.method")
+    changes = {"method": fuse.method, "answer": form}
+    return changed.model_copy(update={"aggregator": changed.aggregator.model_copy(update=changes)})
+
+
+def calls_at_once(recipe: Recipe, proposals: int) -> dict[str, int]:
+    """Most calls of each model that a fusion of so many proposals has in flight at the same time."""
+    aggregator = recipe.aggregator
+    short = short_calls(aggregator.method, proposals, guard=aggregator.guard)
+    return {recipe.host(aggregator.model): max(1, short)}

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from serve_app.http.answer_schema import (
     AggregatorFailedEvent,
+    DecidedEvent,
     MissingModel,
     MoaEvent,
     MoaSummary,
@@ -23,6 +24,7 @@ from serve_app.http.answer_schema import (
 )
 from serve_app.http.routed import Routed
 from serve_app.mixture.events import (
+    Decided,
     Event,
     Missing,
     ProposalDelta,
@@ -39,6 +41,8 @@ from serve_app.mixture.events import (
 SECONDS_DIGITS = 4
 """Digits after the decimal point of seconds in answers. Times here vary by more than 0.1 ms from one
 run to the next, so more digits would say nothing."""
+LOGPROB_DIGITS = 4
+"""Digits after the decimal point of log-probabilities."""
 
 
 def moa_event(event: Event) -> MoaEvent | None:
@@ -62,6 +66,9 @@ def moa_event(event: Event) -> MoaEvent | None:
             )
         case Missing():
             return AggregatorFailedEvent(type="aggregator.failed", **asdict(event))
+        case Decided():
+            chosen = None if event.chosen is None else _references([event.chosen])[0]
+            return DecidedEvent(type="decided", method=event.method, why=event.why, chosen=chosen)
         case Trimmed():
             return TrimmedEvent(type="trimmed", **asdict(event))
         case Retried():
@@ -81,7 +88,7 @@ def moa_event(event: Event) -> MoaEvent | None:
 
 def moa_proposal(event: ProposalDone) -> ProposalDoneEvent:
     """The `moa` object of a complete proposal."""
-    return ProposalDoneEvent(
+    moa = ProposalDoneEvent(
         type="proposal.done",
         layer=event.layer,
         place=event.place,
@@ -92,6 +99,9 @@ def moa_proposal(event: ProposalDone) -> ProposalDoneEvent:
         engine_s=rounded(event.call.engine_s),
         completion_tokens=event.call.completion_tokens,
     )
+    if event.confidence is not None:
+        moa.confidence = round(event.confidence, LOGPROB_DIGITS)
+    return moa
 
 
 def moa_summary(
@@ -123,8 +133,13 @@ def moa_summary(
         retried=[RetriedCall(**asdict(retried)) for retried in summary.retried],
         stages=[_stage_time(stage) for stage in summary.stages],
         seed=summary.seed,
+        method=answered.method,
     )
     # Only fields that are set reach the JSON.
+    if answered.why:
+        moa.why = answered.why
+    if answered.chosen is not None:
+        moa.chosen = _references([answered.chosen])[0]
     if answered.unheld:
         moa.unheld = ["response_format" if n == "structure" else n for n in answered.unheld]
     if ignored:

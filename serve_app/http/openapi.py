@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from configs.errors import RequestError, WeightsError
 from configs.extra_parameters import CONSTRAINTS, KNOWN
 from configs.schema import Recipe
+from serve_app.access.auth import METRICS
 from serve_app.error_schema import ErrorReply
 from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ModelCard
 from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
@@ -98,6 +99,9 @@ def _complete(document: Json, recipe: Recipe) -> Json:
     paths["/v1/models"]["get"]["responses"] = listed | refusals
     state = paths["/v1/state"]["get"]
     state["responses"] = {"200": _json("The state.", "ServerState")} | refusals
+    if METRICS in paths:
+        numbers = {"description": "The numbers.", "content": {"text/plain": {}}}
+        paths[METRICS]["get"]["responses"] = {"200": numbers} | refusals
     one = paths["/v1/models/{model}"]["get"]
     one["parameters"][0]["schema"] = {"type": "string", "enum": names}
     one["responses"] = {"200": _json("The model.", "ModelCard"), "404": errors["404"]} | refusals

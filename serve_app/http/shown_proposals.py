@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 
 from serve_app.mixture.events import (
+    NOT_NEEDED,
     AnswerDelta,
     Event,
     ProposalDelta,
@@ -92,12 +93,21 @@ class ShownProposals:
                 return self._grow(event.place, event.text)
             case ProposalDone():
                 return self._end(event.place, event.text, "")
+            case ProposalDropped() if event.missing.cause == NOT_NEEDED:
+                return self._spare(event.place)
             case ProposalDropped():
                 missing = event.missing
                 return self._end(event.place, None, f"left out: {missing.cause}: {missing.detail}")
             case AnswerDelta() if event.delta.reasoning and self._writer:
                 heading, self._writer = self._writer, ""
                 return self._open(heading)
+        return ""
+
+    def _spare(self, place: int) -> str:
+        """End a proposal that is not waited for. If nothing of it was shown, it is not named either."""
+        if place == self._leader:
+            return self._end(place, None, "not needed: the answer was there before")
+        self._waiting.pop(place, None)
         return ""
 
     def _label(self, model: str, place: int, total: int) -> str:

@@ -24,9 +24,11 @@ from serve_app.mixture.events import (
     AnswerDelta,
     Answered,
     Call,
+    Decided,
     Event,
     Missing,
     ProposalDone,
+    Reference,
     Retried,
     Role,
     Spent,
@@ -63,6 +65,10 @@ class AggregationTask:
     limit."""
     streamed: bool
     """Whether the client reads the answer as it grows. If not, the answer comes in one delta."""
+    note: str = ""
+    """What the prompt says behind the references."""
+    why: str = ""
+    """Why the references are merged; empty if the recipe knows no other way."""
 
 
 async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Event]:
@@ -98,20 +104,43 @@ async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Eve
         except Exception as error:
             if writer.was_read or (task.best is None and model == task.models[-1]):  # 5
                 raise
-            failure = _to_request_error(error, model)
+            failure = to_request_error(error, model)
         yield Missing(0, model, failure.code, failure.message)  # 4
     assert task.best is not None
-    best = task.best  # 6
-    counter = best.model if best.model in task.recipe.names else task.models[-1]
-    text, reason = await stand_in(best, task.sampling, task.deadline, models, counter)
+    why = "no model could write the answer, and a proposal stands in"
+    decided = Decided("stand_in", why, Reference(task.best.layer, task.best.place))
+    async for event in as_it_stands(task, task.best, decided, models):  # 6
+        yield event
+
+
+async def as_it_stands(
+    task: AggregationTask, proposal: ProposalDone, decided: Decided, models: Models
+) -> AsyncGenerator[Event]:
+    """Give a proposal as the answer, within the request's limits.
+
+    Args:
+        task: says how the answer was to be sampled, and by when it has to end.
+        proposal: the answer.
+        decided: why it is the answer.
+        models: the models of the recipe.
+    """
+    counter = proposal.model if proposal.model in task.recipe.names else task.models[-1]
+    text, reason = await stand_in(proposal, task.sampling, task.deadline, models, counter)
     yield AnswerDelta(Delta(text=text))
-    written, most = best.call.completion_tokens, task.sampling.max_tokens
-    tokens = written if most is None else min(written, most)
-    unheld = not_held(task.sampling, text, None)
-    yield Answered(best.model, reason, fallback="reference", tokens=tokens, unheld=unheld)
+    written, most = proposal.call.completion_tokens, task.sampling.max_tokens
+    yield Answered(
+        proposal.model,
+        reason,
+        fallback="reference" if decided.method == "stand_in" else None,
+        tokens=written if most is None else min(written, most),
+        unheld=not_held(task.sampling, text, None),
+        method=decided.method,
+        why=decided.why,
+        chosen=decided.chosen,
+    )
 
 
-def _to_request_error(error: Exception, model: str) -> RequestError:
+def to_request_error(error: Exception, model: str) -> RequestError:
     """The error as a RequestError. A defect of this program is logged and becomes a RequestError too,
     so that the defect costs the model its attempt and not the client the answer."""
     if isinstance(error, RequestError):
@@ -121,7 +150,7 @@ def _to_request_error(error: Exception, model: str) -> RequestError:
 
 
 @asynccontextmanager
-async def _until(limit: float) -> AsyncGenerator[None]:
+async def until(limit: float) -> AsyncGenerator[None]:
     """Raise TimeoutError in the block at the limit, a time on the event loop's clock.
 
     If the limit has passed already, the block does not begin. With asyncio's timeout alone, the block
@@ -225,6 +254,8 @@ class _Writer:
             at_s=self._at_s,
             tokens=0 if call is None else call.completion_tokens,
             unheld=not_held(task.sampling, whole.text, engine) if self._is_fallback else (),
+            method="direct" if task.role == "direct" else "merge",
+            why=task.why,
         )
 
     def _note(self, came: Delta) -> None:
@@ -263,7 +294,7 @@ class _Writer:
 
     async def _may_retry(self, error: EngineUnavailable) -> bool:
         try:
-            async with _until(self._limit):
+            async with until(self._limit):
                 return await self._retries.may_retry(error)
         except TimeoutError:
             return False
@@ -277,8 +308,9 @@ class _Writer:
             references=task.references,
             reserve_tokens=self._sampling.most_tokens,
             template=self._sampling.template_arguments,
+            note=task.note,
         )
-        async with _until(self._limit):
+        async with until(self._limit):
             return await fit(prompt, self._models)
 
     async def _next(self, deltas: AsyncIterator[Delta]) -> Delta | None:

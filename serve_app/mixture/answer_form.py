@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actors.engine import Message
 from configs.extra_parameters import CONSTRAINTS, can_honour
 from configs.schema import Sampling
 from serve_app.mixture.events import ProposalDone
@@ -41,6 +42,20 @@ def not_held(sampling: Sampling, text: str, engine: str | None) -> tuple[str, ..
         and (engine is None or name in BY_NUMBER or not can_honour(engine, name, value))
         and not _keeps(text, name, value)
     )
+
+
+def why_no_proposal(messages: Sequence[Message], sampling: Sampling) -> str | None:
+    """Why no proposal may be the answer of a request as it stands; None if one may.
+
+    Proposals are whole answers, and nothing has held them to constraints of the request.
+    """
+    if messages and messages[-1]["role"] == "assistant":
+        return "the request begins the answer, and only an aggregator goes on with it"
+    held = [name for name in sampling.extra if name in CONSTRAINTS]
+    if held:
+        names = ", ".join("response_format" if name == "structure" else name for name in held)
+        return f"the request holds the answer to {names}, and no proposal was held to it"
+    return None
 
 
 def most_fitting(proposals: Sequence[ProposalDone], sampling: Sampling) -> ProposalDone:

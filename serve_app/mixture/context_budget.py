@@ -11,7 +11,7 @@ from typing import Any
 from actors.engine import Message
 from configs.errors import ContextTooLong
 from configs.limit_checks import CHARACTERS_PER_TOKEN, LEAST_REFERENCE_TOKENS
-from configs.schema import Recipe
+from configs.schema import Recipe, References
 from serve_app.mixture.models import Models
 from serve_app.mixture.references import with_references
 
@@ -38,6 +38,10 @@ class PromptTask:
     """Tokens kept free for the model's answer, and for its reasoning."""
     template: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the model's chat template."""
+    form: References | None = None
+    """How the references enter the prompt; None for the recipe's way."""
+    note: str = ""
+    """What stands behind the references."""
 
     @property
     def room(self) -> int:
@@ -46,7 +50,8 @@ class PromptTask:
 
     def prompt(self, references: Sequence[str]) -> list[Message]:
         """The conversation with these references."""
-        return with_references(self.messages, references, self.recipe.references)
+        form = self.form or self.recipe.references
+        return with_references(self.messages, references, form, self.note)
 
     def too_long(self, count: int, least: int) -> ContextTooLong:
         """Make the error for a prompt that is too long; the message says by how many tokens.

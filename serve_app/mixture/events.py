@@ -4,14 +4,17 @@ The events of an answer come in this order:
 
 1. `Started`.
 2. For each layer: `StageStarted`, then `ProposalDelta`, `ProposalDone` and `ProposalDropped` of its
-   samples, then `StageDone`.
+   samples, then `StageDone`. If a proposal of the layer becomes the answer early, `Decided` says so
+   before the `StageDone`, and no further layer follows.
 3. For the aggregator: `StageStarted`, then `AnswerDelta` and `Answered`, then `StageDone`. For a model
    that answers alone the same, but without `StageStarted`: if the model fails at once, that error is
    the first event after `Started`.
 4. `AnswerDone`, with the summary.
 
 Within 2 and 3 there may be: `Trimmed` where references were cut, `Retried` where a call was lost with
-its replica, `Spent` where a finished call gave nothing usable, `Missing` where an aggregator failed.
+its replica, `Spent` where a finished call gave nothing usable, `Missing` where an aggregator failed,
+`Judged` where a model has compared proposals. Within 3, before the text, there is `Decided` if the
+recipe knows other ways to an answer than to merge.
 
 A sample is one proposal that a layer asks a model for. `layer` is a layer's number, from 1; 0 stands
 for the aggregator, and for the model that answers alone. `place` is the number of a sample in its
@@ -27,6 +30,14 @@ FILTERED = "was stopped by its server's filter, or refused to answer"
 """What is said of a model whose answer ended with `content_filter`."""
 Role = Literal["proposer", "aggregator", "direct"]
 """What a model does in an answer; `direct` if the model answers alone."""
+AnswerMethod = Literal["merge", "select", "vote", "agreement", "first", "stand_in", "direct"]
+"""How the text of an answer came about. `merge`: an aggregator wrote it from the proposals. The next
+four are a proposal as it stands. `select`: an aggregator picked it. `vote`: it has the answer that most
+samples agree on. `agreement`: enough proposals agreed before all were there. `first`: the best member
+was sure. `stand_in`: no model could answer or pick, and a proposal is the answer. `direct`: the request
+asked for the model by name."""
+NOT_NEEDED = "not_needed"
+"""Cause of a proposal that was not waited for, because the answer was there before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +64,10 @@ class StageStarted:
     """As in `StageDone`."""
     models: tuple[str, ...]
     """The model of each sample of a layer, by place. For the last stage, the models that may write the
-    answer, in the order in which they are tried."""
+    answer or pick it, in the order in which they are tried."""
     references: tuple[Reference, ...]
-    """The proposals that the models of the stage read, in the order of their prompts."""
+    """The proposals that the models of the stage read, in the order of their prompts. In a layer with
+    `see`, each of its models reads some of them only."""
     at_s: float
     """When the stage began: seconds after the mixture began to work on the request."""
 
@@ -133,6 +145,9 @@ class ProposalDone:
     first_s: float | None = None
     """Time from the start of the layer to the first token, reasoning or text; None if the proposal was
     not streamed."""
+    confidence: float | None = None
+    """Mean log-probability of the tokens that the model wrote; None if the engine was not asked for
+    them, or told none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +160,7 @@ class Missing:
     """`late` (not in time), `empty` (no text), `only_reasoning` (no answer after the reasoning),
     `content_filter` (a filter or the model itself refused), or the code of an error. `quorum_not_met`:
     the model did its part, but its layer, which was not the first, had fewer proposals than the
-    quorum."""
+    quorum. `not_needed` (NOT_NEEDED), which is only said of proposals."""
     detail: str
     """The cause in a sentence for people."""
 
@@ -175,6 +190,24 @@ class Spent:
     """A call finished and gave nothing usable. The call still counts in the usage."""
 
     call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A short call finished in which a model compared proposals."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """It is decided how the answer comes about."""
+
+    method: AnswerMethod
+    why: str
+    """The reason in a sentence for people. The sentence has no text of a prompt or an answer."""
+    chosen: Reference | None = None
+    """The proposal that is the answer as it stands; None if a model writes the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +266,12 @@ class Answered:
     unheld: tuple[str, ...] = ()
     """Constraints of the request (`configs.extra_parameters.CONSTRAINTS`) that a fallback or a proposal
     may not keep, because the answer was not held to them."""
+    method: AnswerMethod = "merge"
+    """How the text came about."""
+    why: str = ""
+    """`Decided.why`; empty if the recipe knows no other way than to merge."""
+    chosen: Reference | None = None
+    """The proposal whose text is the answer; None if a model wrote the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +311,8 @@ Event = (
     | ProposalDone
     | ProposalDropped
     | Spent
+    | Judged
+    | Decided
     | Retried
     | Missing
     | Trimmed

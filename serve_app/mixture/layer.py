@@ -13,6 +13,8 @@ What becomes of a sample, and the cause that `ProposalDropped` names:
 | 7 | a filter ends its call, or the model refuses | `Spent`, `ProposalDropped` | `content_filter` |
 | 8 | case 1, but a later layer misses the quorum | case 1, `ProposalDropped` | `quorum_not_met` |
 
+Where the answer may be there before the layer has ended, `early.py` drops the others (`not_needed`).
+
 A layer's time is up at the first of these moments:
 
 a. the deadline of the answer;
@@ -22,9 +24,9 @@ c. `grace_s` after the quorum was met, if the recipe has a grace.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from actors.engine import Delta, Message, merge
@@ -55,6 +57,7 @@ from serve_app.mixture.events import (
     Spent,
     Trimmed,
 )
+from serve_app.mixture.first import mean_logprob
 from serve_app.mixture.models import Models
 from serve_app.mixture.only_reasoning import only_reasoning
 from serve_app.mixture.retry import Retries
@@ -106,6 +109,10 @@ class LayerTask:
     in_pieces: bool
     """Whether a `ProposalDelta` may have the text of about 0.1 s (`actors.engine.PIECE_S`), which costs
     a fraction of an event for each token."""
+    seen: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    """The references of single samples by their place, where a sample does not read all of them."""
+    began: float | None = None
+    """When the layer began, on the event loop's clock, if some of its samples were asked before."""
 
 
 async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
@@ -153,7 +160,7 @@ class _Layer:
 
     def __init__(self, task: LayerTask, models: Models) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._began = asyncio.get_running_loop().time()
+        self._began = asyncio.get_running_loop().time() if task.began is None else task.began
         self._task = task
         self._models = models
 
@@ -170,7 +177,7 @@ class _Layer:
         loop = asyncio.get_running_loop()
         task = self._task
         limits = task.recipe.limits
-        limit = min(task.deadline, loop.time() + limits.layer_deadline_s)  # a, b
+        limit = min(task.deadline, self._began + limits.layer_deadline_s)  # a, b
         waiting = dict(calls)
         done: list[Sample] = []
         while waiting:
@@ -228,8 +235,8 @@ class _Layer:
                 detail = only_reasoning(whole, sample.sampling)
                 return self._missing(sample, OnlyReasoning.code, detail)
             return self._missing(sample, EmptyAnswer.code, "the proposal has no text")  # 3
-        number, seconds = self._task.number, self._seconds
-        return ProposalDone(number, sample.place, sample.model, text, seconds, call, first_s)
+        number, seconds, sure = self._task.number, self._seconds, mean_logprob(whole.logprobs)
+        return ProposalDone(number, sample.place, sample.model, text, seconds, call, first_s, sure)
 
     @property
     def _seconds(self) -> float:
@@ -245,7 +252,7 @@ class _Layer:
             recipe=task.recipe,
             model=model,
             messages=task.messages,
-            references=task.references,
+            references=task.seen.get(sample.place, task.references),
             reserve_tokens=sample.sampling.most_tokens,
             template=sample.sampling.template_arguments,
         )

@@ -1,7 +1,8 @@
 """The mixture: layers of proposers, then the aggregator. No Ray, no HTTP.
 
 The mixture follows MoA (Wang et al., 2024): layer n sees the proposals of layer n-1 as references, and
-the aggregator sees the proposals of the last layer.
+the aggregator sees the proposals of the last layer. A recipe may take other ways to one answer, each of
+which has a file: an early end of a layer (`early.py`), and methods of the last stage (`conclude.py`).
 """
 
 import asyncio
@@ -9,17 +10,20 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.engine import Message
 from configs.errors import EngineError, EngineUnavailable, TemplateRefused
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.mixture.aggregate import AggregationTask, aggregate
-from serve_app.mixture.answer_form import most_fitting
+from serve_app.mixture.answer_form import most_fitting, why_no_proposal
 from serve_app.mixture.begun_answer import without_begun_answer
+from serve_app.mixture.conclude import conclude
 from serve_app.mixture.context_budget import PromptTask, check_conversation
+from serve_app.mixture.early import propose_early, why_not_early
 from serve_app.mixture.events import (
     AnswerDone,
+    Decided,
     Event,
     Missing,
     ProposalDone,
@@ -47,16 +51,18 @@ async def answer(
 
     1. The conversation must fit into the aggregator's context. Otherwise the request fails before any
        model works on it.
-    2. The layers run one after another, unless proposals are given. Each layer ends in one of three
+    2. The layers run one after another, unless proposals are given. Each layer ends in one of these
        ways:
        a. The layer meets the quorum: its proposals are the references of the next stage.
        b. The first layer misses the quorum: the request fails.
        c. A later layer misses the quorum: its proposals are dropped (`ProposalDropped`, even where
           `ProposalDone` came before), and the next stage gets the same references as this layer.
-    3. The aggregator answers. If the aggregator fails before its first text, the first fallback
-       answers, and so on. If all fail, the best reference is the answer: the first of the
-       references in the recipe's order of proposers, or the first that may have the form that the
-       request asks for. What such an answer was not held to is in `Answered.unheld`.
+       d. A proposal of the layer is the answer already (`early.py`): no further layer runs.
+    3. The answer is made by the recipe's method (`conclude.py`). By default the aggregator answers. If
+       the aggregator fails before its first text, the first fallback answers, and so on. If all fail,
+       the best reference is the answer: the first of the references in the recipe's order of
+       proposers, or the first that may have the form that the request asks for. What such an answer
+       was not held to is in `Answered.unheld`.
 
     Once the deadline has passed, no call starts any more, and the calls in flight end. If the answer
     has begun, it ends there, with `Answered.cut`. If not, the best reference is the answer, because a
@@ -91,43 +97,56 @@ async def answer(
     await _check_fits(messages, recipe, models, sampling, len(given) or recipe.samples[-1])  # 1
     yield Started(summary.seed)
     references = list(given)
-    for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
-        read = _shuffled(references, summary.seed, number)
-        task = LayerTask(
-            recipe=recipe,
-            number=number,
-            samples=_samples(layer, number, summary.seed, fixed=seed is not None),
-            messages=without_begun_answer(messages),
-            references=[proposal.text for proposal in read],
-            deadline=deadline,
-            stream_proposals=stream_proposals,
-            in_pieces=in_pieces,
-        )
-        result = _LayerResult()
-        names = [sample.model for sample in task.samples]
-        stage = summary.stage(f"layer {number}", names, read, propose(task, models))
-        async with aclosing(stage) as events:
-            async for event in events:
-                result.take(event)
-                yield event
-        if number == 1 and len(result.proposals) < limits.quorum:  # 2b
-            raise quorum_error(result.missing, len(result.proposals), limits.quorum)
-        if result.proposals:  # 2a; in 2c there are none
-            references = [result.proposals[place] for place in sorted(result.proposals)]
-    read = _shuffled(references, summary.seed, recipe.stages)
-    aggregation = AggregationTask(
+    early: Decided | None = None
+    last = AggregationTask(
         recipe=recipe,
         role="aggregator",
         messages=messages,
         models=recipe.aggregators,
-        references=[proposal.text for proposal in read],
-        best=most_fitting(references, sampling),
+        references=(),
+        best=None,
         sampling=sampling,
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
         streamed=streamed,
     )
-    async with aclosing(_finish(aggregation, read, models, summary)) as events:  # 3
+    refused = why_no_proposal(messages, sampling)
+    for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
+        read = _shuffled(references, summary.seed, number)
+        samples = _samples(layer, number, summary.seed, fixed=seed is not None)
+        task = LayerTask(
+            recipe=recipe,
+            number=number,
+            samples=samples,
+            messages=without_begun_answer(messages),
+            references=[proposal.text for proposal in read],
+            deadline=deadline,
+            stream_proposals=stream_proposals,
+            in_pieces=in_pieces,
+            seen=_seen(read, layer.see, samples, summary.seed, number),
+        )
+        proposals = propose(task, models)
+        if refused is None:
+            proposals = propose_early(task, models, last, in_order=seed is not None)
+        result = _LayerResult()
+        names = [sample.model for sample in task.samples]
+        stage = summary.stage(f"layer {number}", names, read, proposals)
+        async with aclosing(stage) as events:
+            async for event in events:
+                result.take(event)
+                yield event
+        if (early := result.decided) is not None:  # 2d
+            references = result.chosen
+            break
+        if number == 1 and len(result.proposals) < limits.quorum:  # 2b
+            raise quorum_error(result.missing, len(result.proposals), limits.quorum)
+        if result.proposals:  # 2a; in 2c there are none
+            references = [result.proposals[place] for place in sorted(result.proposals)]
+    read = _shuffled(references, summary.seed, recipe.stages)
+    texts = [proposal.text for proposal in read]
+    why = "" if given else why_not_early(recipe, refused)
+    last = replace(last, references=texts, best=most_fitting(references, sampling), why=why)
+    async with aclosing(_finish(last, read, models, summary, early)) as events:  # 3
         async for event in events:
             yield event
 
@@ -177,10 +196,20 @@ async def direct(
 
 
 async def _finish(
-    task: AggregationTask, read: Sequence[ProposalDone], models: Models, summary: SummaryBuilder
+    task: AggregationTask,
+    read: Sequence[ProposalDone],
+    models: Models,
+    summary: SummaryBuilder,
+    early: Decided | None = None,
 ) -> AsyncGenerator[Event]:
-    """Run the last stage, then give the summary. read: the proposals of `task.references`."""
-    stage = summary.stage(task.role, task.models, read, aggregate(task, models))
+    """Run the last stage, then give the summary.
+
+    Args:
+        read: the proposals of `task.references`.
+        early: what is decided already.
+    """
+    events = aggregate(task, models) if task.role == "direct" else conclude(task, read, models, early)
+    stage = summary.stage(task.role, task.models, read, events)
     async with aclosing(stage) as events:
         async for event in events:
             yield event
@@ -195,6 +224,14 @@ class _LayerResult:
     """The layer's proposals by the place of their sample."""
     missing: list[Missing] = field(default_factory=list)
     """For each sample that was dropped, its model and the cause."""
+    decided: Decided | None = None
+    """Which of the proposals is the answer, if the layer has decided that."""
+
+    @property
+    def chosen(self) -> list[ProposalDone]:
+        """The proposal that the layer has decided on, alone in a list."""
+        chosen = None if self.decided is None else self.decided.chosen
+        return [p for p in self.proposals.values() if chosen and p.place == chosen.place]
 
     def take(self, event: Event) -> None:
         if isinstance(event, ProposalDone):
@@ -202,6 +239,8 @@ class _LayerResult:
         elif isinstance(event, ProposalDropped):
             self.proposals.pop(event.place, None)
             self.missing.append(event.missing)
+        elif isinstance(event, Decided):
+            self.decided = event
 
 
 async def _check_fits(
@@ -237,6 +276,21 @@ def _shuffled(proposals: Sequence[ProposalDone], seed: int, stage: int) -> list[
     order = list(proposals)
     random.Random(f"{seed}/{stage}").shuffle(order)
     return order
+
+
+def _seen(
+    read: Sequence[ProposalDone], see: int | None, samples: Sequence[Sample], seed: int, layer: int
+) -> dict[int, list[str]]:
+    """The texts that each place of a layer reads, if each reads its own: so many of `read`, drawn
+    without replacement, in the order in which they were drawn (RSA, arXiv 2509.26626)."""
+    if see is None:
+        return {}
+    texts = [proposal.text for proposal in read]
+    most = min(see, len(texts))
+    return {
+        sample.place: random.Random(f"{seed}/{layer}/{sample.place}/see").sample(texts, most)
+        for sample in samples
+    }
 
 
 def _samples(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Sample]:

@@ -25,9 +25,10 @@ GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"
 
 
 def with_references(
-    messages: Sequence[Message], references: Sequence[str], settings: References
+    messages: Sequence[Message], references: Sequence[str], settings: References, note: str = ""
 ) -> list[Message]:
-    """The conversation with the references in it; without references a copy of the conversation.
+    """The conversation with the references in it, and behind them the note; without references a copy
+    of the conversation.
 
     Style `system` appends the references to the system message at the start of the conversation, style
     `tail` to the last user message. If there is no such message, a message with the references is added
@@ -37,7 +38,7 @@ def with_references(
     if not references:
         return conversation
     items = [_item(n, text, settings.item) for n, text in enumerate(references, 1)]
-    block = "\n".join([settings.prompt.rstrip(), *items])
+    block = "\n".join([settings.prompt.rstrip(), *items, *(["", note] if note else [])])
     if settings.style == "system":
         where = [n for n, m in enumerate(conversation[:1]) if m["role"] == "system"]
         conversation[:0] = [] if where else [Message(role="system", content=block)]

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from serve_app.mixture.events import (
+    NOT_NEEDED,
     Answered,
     Call,
     Event,
+    Judged,
     Missing,
     ProposalDone,
     ProposalDropped,
@@ -32,6 +34,8 @@ class SummaryBuilder:
         self._retried: list[Retried] = []
         self._stages: list[StageDone] = []
         self._calls: list[Call] = []
+        self._read: list[int] = []
+        """Tokens of the prompts of the calls that answered."""
         self._conversation_tokens = 0
         self._answered: Answered | None = None
         self._began = asyncio.get_running_loop().time()
@@ -67,7 +71,8 @@ class SummaryBuilder:
         first_s = self._answered.first_s if self._answered else None
         done = StageDone(name, loop.time() - began, first_s, at_s, order)
         if not self._stages:  # later stages read references too
-            self._conversation_tokens = max((call.prompt_tokens for call in self._calls), default=0)
+            read = self._read or [call.prompt_tokens for call in self._calls]
+            self._conversation_tokens = max(read, default=0)
         self._stages.append(done)
         yield done
 
@@ -89,8 +94,12 @@ class SummaryBuilder:
         match event:
             case ProposalDone() | Spent():
                 self._calls.append(event.call)
+                self._read.append(event.call.prompt_tokens)
+            case Judged():  # reads references too
+                self._calls.append(event.call)
             case ProposalDropped():
-                self._missing.append(event.missing)
+                if event.missing.cause != NOT_NEEDED:
+                    self._missing.append(event.missing)
             case Missing():
                 self._missing.append(event)
             case Trimmed():
@@ -101,3 +110,4 @@ class SummaryBuilder:
                 self._answered = event
                 if event.call is not None:
                     self._calls.append(event.call)
+                    self._read.append(event.call.prompt_tokens)

@@ -60,13 +60,7 @@ def of_request(asked: Asked) -> Attributes:
 
 def of_stage(started: StageStarted) -> Attributes:
     """The attributes of the span of a stage."""
-    return ours(
-        {
-            "stage": started.stage,
-            "models": list(started.models),
-            "references": len(started.references),
-        }
-    )
+    return ours({"references": len(started.references)})
 
 
 def shown_model(name: str, recipe: Recipe) -> str:
@@ -76,7 +70,8 @@ def shown_model(name: str, recipe: Recipe) -> str:
 
 
 def of_summary(summary: Summary, recipe: Recipe) -> Attributes:
-    """The attributes of the span of a whole answer that are known at its end.
+    """The attributes of the span of a whole answer that are known at its end. What is 0 or false for
+    most answers has no attribute then, because each one costs time to send.
 
     The tokens of all calls together have names of our own: programs that add up the tokens of a trace
     would otherwise count each token twice.
@@ -87,12 +82,12 @@ def of_summary(summary: Summary, recipe: Recipe) -> Attributes:
             "degraded": summary.degraded,
             "answered_by": shown_model(answered.model, recipe),
             "fallback": answered.fallback,
-            "cut": answered.cut,
+            "cut": answered.cut or None,
             "finish_reason": answered.finish_reason,
             "seed": summary.seed,
-            "missing": len(summary.missing),
-            "retried": len(summary.retried),
-            "trimmed": len(summary.trimmed),
+            "missing": len(summary.missing) or None,
+            "retried": len(summary.retried) or None,
+            "trimmed": len(summary.trimmed) or None,
             "calls": len(summary.calls),
             "input_tokens": sum(call.prompt_tokens for call in summary.calls),
             "output_tokens": sum(call.completion_tokens for call in summary.calls),

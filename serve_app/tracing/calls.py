@@ -72,7 +72,8 @@ class CallSpan:
         span: the span, which has begun.
         clock: gives the time in nanoseconds since 1970.
         ends: learns how the call ends.
-        streamed: whether the answer comes in deltas.
+        streamed: whether the answer comes in deltas. The first one comes without delay, even if the
+            others may be held back for a moment.
     """
 
     def __init__(
@@ -137,8 +138,10 @@ class CallSpan:
         written = sum(delta.completion_tokens for delta in self._last)
         if read or written:
             said |= {"gen_ai.usage.input_tokens": read, "gen_ai.usage.output_tokens": written}
+        if cached := sum(delta.cached_tokens for delta in self._last):
+            said["gen_ai.usage.cache_read.input_tokens"] = cached
         if engine_s := sum(delta.engine_s for delta in self._last):
-            said |= ours({"engine_s": engine_s})
+            said |= ours({"engine_s": engine_s, "queue_s": sum(d.queue_s for d in self._last)})
         self.span.set_attributes(said)
 
 
@@ -171,7 +174,7 @@ class TracedModels:
         self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
     ) -> AsyncGenerator[Delta]:
         """See `Models`."""
-        call = self._calls.begin_call(model, sampling, streamed=streamed)
+        call = self._calls.begin_call(model, sampling, streamed=True)
         stream = self._carrying(call).stream(model, messages, sampling, streamed)
         try:
             async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:

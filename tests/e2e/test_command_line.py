@@ -1,6 +1,7 @@
 """The commands as a user types them, against endpoints that they started."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -35,6 +36,9 @@ def slimmoa(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str
     )
 
 
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z (INFO|WARNING) [a-z]+ process=[\w:/.-]+ ")
+
+
 @contextmanager
 def started(
     command: list[str], port: int, stdout: int | IO[str] = subprocess.DEVNULL
@@ -64,7 +68,11 @@ def url() -> Iterator[str]:
             yield f"http://{HOST}:{port}/v1"
         assert process.returncode == 128 + signal.SIGTERM
         printed.seek(0)
-        assert printed.read() == ""  # what it says of itself goes to stderr, and Ray is kept quiet
+        lines = printed.read().splitlines()  # what it says of itself goes to stderr, and Ray is quiet
+        assert [line for line in lines if not LOG_LINE.match(line)] == []
+        assert sum(" INFO answer process=ingress " in line for line in lines) >= 4
+        assert sum(" INFO refused " in line and "code=model_not_found" in line for line in lines) == 1
+        assert not any("hello" in line for line in lines)
 
 
 def test_ask_prints_only_the_answer_where_the_output_is_no_terminal(url: str) -> None:
@@ -86,6 +94,16 @@ def test_chat_answers_each_turn_until_exit(url: str) -> None:
     said = slimmoa("chat", "--url", url, "-m", "smollm2-135m", stdin=turns)
     assert said.returncode == 0
     assert all(said.stdout.split("> ")[n].strip() for n in (1, 3))  # /reset answers nothing
+
+
+def test_status_names_the_answers_of_the_server(url: str) -> None:
+    shown = slimmoa("status", "--url", url)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(f"slimmoa-tiny at {url}: 0 in work")
+    assert "look at this" not in shown.stdout
+    state = json.loads(slimmoa("status", "--url", url, "--json").stdout)
+    assert {answer["outcome"] for answer in state["answers"]} == {"ok"}
+    assert {member["state"] for card in state["cards"] for member in card["members"]} == {"resident"}
 
 
 def test_errors_of_the_endpoint_are_one_plain_line(url: str) -> None:

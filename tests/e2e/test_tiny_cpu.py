@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,31 @@ def test_a_stream_shows_the_proposals_grow_and_then_the_answer(endpoint: Endpoin
     written = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
     assert len(written) > 3
     assert chunks[-1].usage.total_tokens > 0
+
+
+def test_browsers_get_the_page_from_the_same_port(endpoint: Endpoint) -> None:
+    page = httpx.get(endpoint.base_url, headers={"accept": "text/html"})
+    assert (page.status_code, page.headers["cache-control"]) == (200, "no-cache")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    (script,) = re.findall(r'src="(page/[^"]+\.js)"', page.text)
+    loaded = httpx.get(f"{endpoint.base_url}/{script}")
+    assert "immutable" in loaded.headers["cache-control"]
+    assert loaded.headers["content-encoding"] == "gzip"
+    assert httpx.get(endpoint.base_url).status_code == 404  # a client with a wrong base URL
+
+
+def test_given_proposals_are_fused_without_asking_a_proposer(endpoint: Endpoint) -> None:
+    given = [{"model": "somebody", "text": "Air scatters blue light most."}]
+    before = endpoint.stats("smollm2-135m").started
+    answer = endpoint.client().chat.completions.create(
+        model="slimmoa-tiny",
+        messages=SKY,
+        max_tokens=8,
+        extra_body={"moa": {"fuse": {"proposals": given, "aggregator": "qwen2.5-coder-0.5b"}}},
+    )
+    assert answer.choices[0].message.content
+    assert [stage["stage"] for stage in answer.moa["stages"]] == ["aggregator"]
+    assert endpoint.stats("smollm2-135m").started == before
 
 
 def test_the_same_seed_gives_the_same_answer(endpoint: Endpoint) -> None:

@@ -2,10 +2,10 @@
 
     cli -> jobs -> serve_app -> actors -> cluster -> configs
 
-Inside `serve_app`: Serve graph -> http -> access -> mixture. Inside `actors`: replica -> calls ->
-keeper -> engines -> text -> weights. Inside `cluster`: runtime -> plan -> cards, and residency, which
-knows nobody. Heavy libraries stay in the few modules that may import them. The rules are checked on the
-source text, so imports inside functions count as well.
+Inside `serve_app`: Serve graph -> http -> access -> metrics -> mixture. Inside `actors`: replica ->
+calls -> keeper -> engines -> text -> weights. Inside `cluster`: runtime -> plan -> cards, and
+residency, which knows nobody. Heavy libraries stay in the few modules that may import them. The rules
+are checked on the source text, so imports inside functions count as well.
 """
 
 import ast
@@ -23,6 +23,10 @@ ROOMS = (
     "serve_app.tracing",
     "serve_app.http",
     "serve_app.access",
+    "serve_app.recent",
+    "serve_app.recent_report",
+    "serve_app.log_lines",
+    "serve_app.metrics",
     "serve_app.observe",
     "serve_app.mixture",
     "serve_app.error_response",
@@ -42,6 +46,7 @@ ROOMS = (
     "cluster.plan",
     "cluster.cards",
     "cluster.residency",
+    "cluster.logs",
     "configs",
 )
 """Every room, the upper ones first. A module belongs to the longest of these that begins its name."""
@@ -70,6 +75,7 @@ HTTP = {
     "serve_app.http.chat",
     "serve_app.http.connection",
     "serve_app.http.health",
+    "serve_app.http.metrics",
     "serve_app.access.auth",
     "serve_app.http.openapi",
     "serve_app.http.page_files",
@@ -95,6 +101,14 @@ HOMES = {
     "transformers": {"cluster.plan.class_defaults"},
     "vllm": {"actors.engines.vllm_library"},
     "fastapi": HTTP,
+    "prometheus_client": {
+        "serve_app.deployments",
+        "serve_app.http.metrics",
+        "serve_app.metrics.cluster",
+        "serve_app.metrics.names",
+        "serve_app.metrics.observer",
+        "serve_app.metrics.server_metrics",
+    },
     "opentelemetry": {
         "serve_app.tracing.calls",
         "serve_app.tracing.observer",

@@ -1,4 +1,7 @@
-/** What a model is doing, as a column says it: in words, with a sign and a tone. Pure, but for what `learnTokens` learned. */
+/**
+ * What a model is doing, as a column says it: in words, with a sign and a tone. Pure, but for what `learnTokens`
+ * learned.
+ */
 import type { MemberState, ServerState } from "../api/state.ts";
 import { layerOf } from "./reduce.ts";
 import { seconds } from "./times.ts";
@@ -99,7 +102,8 @@ export function proposalWords(
 }
 
 function doneWords({ seconds: took, firstS, tokens, text }: Proposal, answer: Answer): string {
-  if (took === null) return answer.fusedFrom ? "kept from the answer before" : "done";
+  if (answer.fusedFrom && took === 0) return "kept from the answer before";
+  if (took === null) return "done";
   const exact = tokens === null || firstS === null ? null : rate(text, tokens, took - firstS);
   return `done in ${seconds(took)}${exact === null ? "" : `,${rateWords(exact)}`}`;
 }

@@ -41,6 +41,13 @@ export function layerOf(stage: string): number {
   return found ? Number(found[1]) : 0;
 }
 
+/** The model that writes the answer, as far as that is known: the first that has not failed; null before. */
+export function writerOf({ answeredBy, stages, missing }: Answer): string | null {
+  const tried = stages.findLast(({ name }) => layerOf(name) === 0)?.models ?? [];
+  const failed = missing.filter(({ layer }) => layer === 0).map(({ model }) => model);
+  return answeredBy ?? tried.find((model) => !failed.includes(model)) ?? tried[0] ?? null;
+}
+
 /** Whether nothing more will come of an answer. */
 export function isOver(answer: Answer): boolean {
   return answer.phase === "done" || answer.phase === "stopped" || answer.phase === "failed";

@@ -27,9 +27,11 @@ export const mixture = computed(
   () => state.value?.mixture.name ?? models.value.find((model) => model.owned_by === "slimmoa")?.id ?? "",
 );
 
-/** Note a problem of any request: a refused key is asked for. */
+/** Note a problem of any request: a refused key is asked for, and a list of models that is old is read anew. */
 export function noteProblem(problem: Problem): void {
-  if (remedy(problem) === "key") keyWanted.value = problem.message;
+  const next = remedy(problem);
+  if (next === "key") keyWanted.value = problem.message;
+  if (next === "models") void loadModels();
 }
 
 export async function loadModels(): Promise<void> {

@@ -2,7 +2,7 @@
 import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { layerOf, isOver } from "../answer/reduce.ts";
+import { isOver, layerOf, writerOf } from "../answer/reduce.ts";
 import type { Turn } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
 import { announce } from "../model/announcements.ts";
@@ -35,7 +35,7 @@ export function AnswerBox({ answer, turn, nowS, hasTimeTab }: Props) {
   const stage = answer.stages.findLast(({ name }) => layerOf(name) === 0);
   const isThere = answer.text || answer.reasoning || stage || isOver(answer);
   if (!isThere) return null;
-  const writer = answer.answeredBy ?? stage?.models[0] ?? answer.model;
+  const writer = writerOf(answer) ?? answer.model;
   const isWriting = answer.phase === "aggregates";
   return (
     <section class="answer" aria-label={`Answer by ${writer}`} aria-busy={!isOver(answer)}>

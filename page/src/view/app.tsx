@@ -1,9 +1,11 @@
 /** The whole page. */
+import { useEffect, useRef } from "preact/hooks";
 import { shownVersion } from "../answer/turns.ts";
 import type { Answer } from "../answer/types.ts";
 import { announcement } from "../model/announcements.ts";
 import { retryRefused } from "../model/asking.ts";
 import { chat, chosenVersions, putVote, turns } from "../model/chats.ts";
+import { setKey } from "../model/key.ts";
 import { keyWanted, loadModels, state, stateProblem } from "../model/server.ts";
 import { ChatList } from "./chat_list.tsx";
 import { Composer, COMPOSER } from "./composer.tsx";
@@ -13,7 +15,7 @@ import { Icon } from "./icons.tsx";
 import { KeyDialog } from "./key_dialog.tsx";
 import { CardPanel, Compare, ExportDialog, FuseDialog, HelpDialog } from "./parts.ts";
 import { TopBar } from "./top_bar.tsx";
-import { dialog, isCardOpen, isChatsOpen } from "./ui.ts";
+import { dialog, isCardOpen, isChatsOpen, isWide } from "./ui.ts";
 
 export function App() {
   return (
@@ -38,8 +40,13 @@ export function App() {
 }
 
 function CardAside() {
+  const ref = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a narrow page the panel covers everything else.
+    if (!isWide.peek()) ref.current?.focus();
+  }, []);
   return (
-    <aside class="panel card-panel" data-region="card" tabIndex={-1} aria-label="Card">
+    <aside class="panel card-panel" data-region="card" tabIndex={-1} ref={ref} aria-label="Card">
       <header class="panel-head">
         <h2>Card</h2>
         <button
@@ -64,7 +71,7 @@ function OpenDialog() {
     document.getElementById(COMPOSER)?.focus();
   };
   if (keyWanted.value !== null || open?.name === "key") {
-    return <KeyDialog wanted={keyWanted.value} onClose={close} onKey={() => void useKey(close)} />;
+    return <KeyDialog wanted={keyWanted.value} onClose={close} onKey={(...chosen) => void useKey(close, ...chosen)} />;
   }
   if (open?.name === "help") return <HelpDialog onClose={close} />;
   if (open?.name === "export") return <ExportDialog onClose={close} />;
@@ -78,8 +85,9 @@ function OpenDialog() {
   );
 }
 
-async function useKey(close: () => void): Promise<void> {
+async function useKey(close: () => void, typed: string, stays: boolean): Promise<void> {
   close();
+  setKey(typed, stays);
   await loadModels();
   if (keyWanted.peek() === null) retryRefused();
 }

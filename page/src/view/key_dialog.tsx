@@ -1,13 +1,14 @@
 /** Where a person types the API key. */
 import { useState } from "preact/hooks";
-import { hasKey, isKeyKept, key, keyProblem, setKey } from "../model/key.ts";
+import { hasKey, isKeyKept, key, keyProblem } from "../model/key.ts";
 import { Dialog } from "./dialog.tsx";
 
 interface Props {
   /** Why the page asks for a key; null if a person opened the dialog. */
   wanted: string | null;
   onClose: () => void;
-  onKey: () => void;
+  /** Gets the key, empty to forget it, and whether the browser keeps it. */
+  onKey: (key: string, stays: boolean) => void;
 }
 
 export function KeyDialog({ wanted, onClose, onKey }: Props) {
@@ -17,12 +18,7 @@ export function KeyDialog({ wanted, onClose, onKey }: Props) {
   const save = (event: Event) => {
     event.preventDefault();
     if (problem) return;
-    setKey(typed.trim(), stays);
-    onKey();
-  };
-  const forget = () => {
-    setKey("", false);
-    onKey();
+    onKey(typed.trim(), stays);
   };
   return (
     <Dialog title="API key" onClose={onClose}>
@@ -54,7 +50,7 @@ export function KeyDialog({ wanted, onClose, onKey }: Props) {
         </label>
         <div class="row end">
           {hasKey.value && (
-            <button type="button" class="quiet" onClick={forget}>
+            <button type="button" class="quiet" onClick={() => onKey("", false)}>
               Forget the key
             </button>
           )}

@@ -2,7 +2,7 @@
 import type { ReadonlySignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { membersOf, proposalWords, waitingFor, writerWords, type Words } from "../answer/phase_words.ts";
-import { layerOf } from "../answer/reduce.ts";
+import { layerOf, writerOf } from "../answer/reduce.ts";
 import { clock } from "../answer/times.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
 import { state, stateSeenAt } from "../model/server.ts";
@@ -32,7 +32,7 @@ export function ProposalPhase({ proposal, answer, nowS }: ProposalProps) {
 
 export function WriterPhase({ answer, nowS }: { answer: Answer; nowS: ReadonlySignal<number> | null }) {
   const stage = answer.stages.findLast(({ name }) => layerOf(name) === 0);
-  const { waiting, least } = useWaiting(stage?.models[0] ?? answer.model, answer.askedAt);
+  const { waiting, least } = useWaiting(writerOf(answer) ?? answer.model, answer.askedAt);
   const now = nowS?.value ?? 0;
   const words = writerWords(answer, now, waiting, least);
   return <PhaseLine words={words} runningS={nowS && words.runs && stage ? now - stage.startedS : null} />;

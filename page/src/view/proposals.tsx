@@ -76,6 +76,6 @@ function progress(proposals: readonly Proposal[], answer: Answer): string {
 }
 
 function fate({ model, phase, seconds: took, cause }: Proposal): string {
-  if (phase === "done") return took === null ? model : `${model} ${seconds(took)}`;
+  if (phase === "done") return !took ? model : `${model} ${seconds(took)}`;
   return phase === "dropped" ? `${model} ${causeWords(cause ?? "unknown")}` : model;
 }

@@ -3,7 +3,7 @@ import { shownVersion } from "../answer/turns.ts";
 import { running } from "../model/asking.ts";
 import { chosenVersions, newChat, turns } from "../model/chats.ts";
 import { COMPOSER } from "./composer.tsx";
-import { enlarged, isChatsOpen, isWide, openDialog, tab } from "./ui.ts";
+import { enlarged, isCardOpen, isChatsOpen, isWide, openDialog, tab } from "./ui.ts";
 
 export function startShortcuts(): void {
   document.addEventListener("keydown", (event) => {
@@ -37,8 +37,10 @@ function escape(): boolean {
     live.stop();
     return true;
   }
-  if (!isChatsOpen.peek()) return false;
+  const isCovered = isCardOpen.peek() && !isWide.peek();
+  if (!isChatsOpen.peek() && !isCovered) return false;
   isChatsOpen.value = false;
+  if (isCovered) isCardOpen.value = false;
   document.getElementById(COMPOSER)?.focus();
   return true;
 }

@@ -92,7 +92,9 @@ async def fill(replica: Replica, engine: LatchedEngine) -> list[asyncio.Task[lis
 
 async def counts(replica: Replica) -> dict[str, int]:
     """The counts that are not zero."""
-    return +Counter(asdict(await replica.stats()))
+    stats = asdict(await replica.stats())
+    assert (stats.pop("oldest_wait_s") > 0) == (stats["waiting"] > 0)
+    return +Counter(stats)
 
 
 async def test_concurrency_is_bounded_and_the_rest_waits(

@@ -79,8 +79,14 @@ def valid(folder: Path) -> dict[tuple[str, ...], dict[str, list[str]]]:
         ("models",): recipe_file,
         ("presets",): {"card": ["--card", "RTX-4090"]},
         ("check",): {"configs": [str(folder / "mix.yaml")]},
+        ("calibrate",): {
+            "config": [str(folder / "mix.yaml")],
+            "dataset": [str(folder / "set.jsonl")],
+            "answer": ["--answer", "number"],
+        },
         ("ask",): {"question": ["Why?"], **url},
         ("chat",): url,
+        ("status",): url,
         ("keys", "new"): {"name": ["--name", "alice"]},
         ("new",): {"names": [str(folder / "new.yaml"), "no-such-model"]},
         ("bench", "run"): {

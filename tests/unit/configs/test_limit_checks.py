@@ -271,6 +271,12 @@ CAUTIONS: list[tuple[list[Change], str, str, list[Change]]] = [
         "has no effect, because keys_file names API keys",
         [("access", {"open": True})],
     ),
+    (
+        [("access", {"metrics": "open", "metrics_keys": ["prometheus"]})],
+        "access.metrics_keys",
+        "has no effect with metrics: open; leave one of the two out",
+        [("access", {"metrics_keys": ["prometheus"]})],
+    ),
 ]
 
 

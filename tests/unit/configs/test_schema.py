@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from configs.access import Access
 from configs.load import load, presets
 from configs.schema import (
     Limits,
@@ -236,3 +237,14 @@ def test_replicas_refuse(given: Any, expected: str) -> None:
     with pytest.raises(ValidationError, match=expected) as caught:
         ScriptedModel.model_validate({"engine": "scripted", "replicas": given})
     assert caught.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("sk-slimmoa-0123456789", "API keys never stand"), ("a b", "should match pattern")],
+    ids=["a key", "no name"],
+)
+def test_a_key_in_the_place_of_its_name_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Access.model_validate({"metrics_keys": [name]})
+    assert Access.model_validate({"metrics_keys": ["SLIMMOA_API_KEYS[1]", "a.b-c"]}).metrics_keys

@@ -170,3 +170,15 @@ def _tried(
         return make(recipe, model)
     except VariantError as error:
         return error
+
+
+def test_what_a_method_needs_is_lowered_where_a_variant_has_less() -> None:
+    data = base().model_dump()
+    sparse = [data["layers"][0], {**data["layers"][1], "see": 4}]
+    mix = base(layers=sparse, exit={"answer": "number", "agree": 3, "of_models": 3})
+    less = variants.without(mix, "b").recipe
+    assert (less.layers[1].see, less.exit and (less.exit.agree, less.exit.of_models)) == (2, (2, 2))
+    alone = variants.self_moa(mix, "a").recipe
+    assert (alone.layers[1].see, alone.exit and alone.exit.of_models) == (4, 1)
+    more = variants.with_also(mix, "spare").recipe
+    assert (more.layers[1].see, more.exit) == (4, mix.exit)

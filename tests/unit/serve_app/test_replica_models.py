@@ -90,6 +90,8 @@ async def test_every_kind_of_call_reaches_the_replica(
     assert (settings.model, settings.queue) == (MODEL, 4)
     assert await models.is_alive("m")
     assert models.counts == {"m": 1, "away": 0}
+    assert await models.all_stats("m") == [stats]
+    assert await models.all_stats("away") == []
 
 
 async def test_a_model_without_replicas_fails_at_once(models: ReplicaModels, notices: Notices) -> None:

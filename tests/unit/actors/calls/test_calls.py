@@ -1,6 +1,7 @@
 """Calls between a caller and a replica, over real sockets of both kinds."""
 
 import asyncio
+import json
 import socket
 from contextlib import aclosing
 
@@ -12,6 +13,7 @@ from actors.calls.incoming import TAKEN_EVERY
 from actors.calls.outgoing import MOST_UNREAD
 from actors.calls.server import _Served
 from actors.engine import Delta, collect_answer
+from cluster.logs.line import Formatter
 from configs.errors import (
     BadRequest,
     ContextTooLong,
@@ -70,6 +72,23 @@ async def test_a_call_carries_where_it_comes_from_and_no_other_call_does(
     await connection.complete(ASKED, SAMPLING, None)
     await collect_answer(connection.stream(ASKED, SAMPLING, origin=here))
     assert served.script.origins == [here, {}, here]
+
+
+async def test_the_lines_of_a_call_have_the_id_of_its_request_and_no_others_do(
+    served: Served,
+    connection: Connection,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caplog.handler, "formatter", Formatter("json", "model:m"))
+    for origin in ({"request_id": "req-7"}, {}):
+        served.script.steps.put_nowait(ZeroDivisionError("a prompt"))
+        with pytest.raises(EngineError):
+            await connection.complete(ASKED, SAMPLING, None, None, origin)
+    said = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [line.get("request") for line in said] == ["req-7", None]
+    assert [line["msg"] for line in said] == ["a call failed with ZeroDivisionError at"] * 2
+    assert "a prompt" not in caplog.text
 
 
 async def test_calls_go_over_one_connection_at_the_same_time(

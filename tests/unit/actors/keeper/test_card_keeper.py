@@ -197,22 +197,56 @@ async def test_the_seconds_of_a_step_are_counted_once_however_often_they_are_rep
     assert await card.keeper.step_seconds() == expected
 
 
-async def test_each_order_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG", "actors.keeper.card_keeper")
+async def test_each_swap_is_logged_with_its_reason_and_its_seconds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", "actors.keeper.step_lines")
     card = Scene()
     a, b = await card.join("a", AWAKE), await card.join("b", ASLEEP)
     await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
     await asyncio.sleep(1)
     await card.keeper.report(a, 2, AWAKE)
-    await card.keeper.report(a, 3, ASLEEP)
-    await card.keeper.report(b, 1, Snapshot(State.RESIDENT, calls=WAITS))
+    await card.keeper.report(a, 3, Snapshot(State.ASLEEP, took_s=0.5))
+    await card.keeper.report(b, 1, Snapshot(State.RESIDENT, calls=WAITS, took_s=2.25))
     assert caplog.messages == [
-        "member a: open, because no other member has calls",
-        "member a: close, because b waits",
-        "member a: sleep, because b is next",
-        "member b: wake, because 1 call waits for it",
-        "member b: open, because 1 call waits for it",
+        'open member=a why="no other member has calls"',
+        'close member=a why="b waits"',
+        'swap step=sleep member=a seconds=0.5 waiting=0 why="b is next: 1 call waits for it"',
+        'swap step=wake member=b seconds=2.25 waiting=1 why="1 call waits for it"',
+        'open member=b why="1 call waits for it"',
     ]
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["DEBUG", "DEBUG", "INFO", "INFO", "DEBUG"]
+
+
+async def test_a_step_that_takes_too_long_is_said_again_and_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "actors.keeper.step_lines")
+    card = Scene()
+    a, b = await card.join("a", AWAKE), await card.join("b", ASLEEP)
+    await card.keeper.report(b, 0, Snapshot(State.ASLEEP, calls=WAITS))
+    await asyncio.sleep(1)
+    await card.keeper.report(a, 2, AWAKE)
+    await card.keeper.report(a, 3, ASLEEP)  # from now on, b wakes
+    caplog.clear()
+    times = (await card.keeper.step_times())["b"]
+    await asyncio.sleep(25)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(caplog.records)
+    said = [message.split() for message in caplog.messages]
+    assert [line[:3] for line in said] == [["slow", "step=wake", "member=b"]] * len(said)
+    since = [float(line[3].removeprefix("since_s=")) for line in said]
+    assert since[0] >= 5.0
+    assert since[1] == 2 * since[0]
+    assert "waiting=1" in said[0]
+    times = (await card.keeper.step_times())["b"]
+    assert times.since_s == 25.0
+    assert times.expected_s is not None
+    await card.keeper.report(b, 1, Snapshot(State.RESIDENT, calls=WAITS, took_s=25.0))
+    caplog.clear()
+    await asyncio.sleep(100)
+    assert not caplog.messages
+    assert (await card.keeper.step_times())["b"].last_s == 25.0
 
 
 async def test_a_member_of_no_slot_is_refused_by_name() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from actors.keeper.card_keeper import StepTimes
 from actors.keeper.card_report import card_report
 from actors.keeper.kept_card import KeptCard, MemberBytes
 from actors.keeper.ray_keeper import RayKeeper
@@ -27,6 +28,11 @@ def test_a_report_has_the_plan_and_what_the_members_do() -> None:
         {"a/0": WRITES, "b/0": WAITS, "c/0": Snapshot(State.ABSENT)},
         {("a/0", Verb.WAKE): 3, ("b/0", Verb.WAKE): 1, ("a/0", Verb.OPEN): 4},
         {("a/0", State.RESIDENT): 6.0},
+        {
+            "a/0": StepTimes(since_s=7.0, expected_s=None, last_s=2.0),
+            "b/0": StepTimes(since_s=1.0, expected_s=None, last_s=None),
+            "c/0": StepTimes(since_s=0.0, expected_s=3.0, last_s=None),
+        },
     )
     assert (report.node, report.gpus, report.name, report.total_bytes) == ("n1", (0,), "NVIDIA L4", 500)
     a, b, c = report.members
@@ -37,6 +43,8 @@ def test_a_report_has_the_plan_and_what_the_members_do() -> None:
     assert a.step_seconds == {"resident": 6.0}
     assert (b.state, b.waiting, b.oldest_wait_s, b.failure) == ("asleep", 2, 3.5, "it fell")
     assert (c.slot, c.state, c.awake_bytes) == ("1", "absent", 0)
+    assert (a.since_s, a.expected_s) == (7.0, None)
+    assert (c.expected_s, c.last_step_s) == (3.0, None)
 
 
 @pytest.mark.virtual_time

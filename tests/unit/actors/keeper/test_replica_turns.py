@@ -243,7 +243,7 @@ async def test_a_first_start_that_fails_is_tried_again_and_the_replica_lives(
     await waiting
     assert card.killed == []
     assert card.log.count("a restart") == times
-    assert "because its engine failed: free memory is less than desired" in caplog.text
+    assert 'why="its engine failed: free memory is less than desired"' in caplog.text
     await card.call("a")
     await card.down()
 

@@ -31,8 +31,9 @@ def shape(hub: str) -> Checkpoint:
     return found
 
 
-def predicted(recipe_name: str, *cards: str) -> Prediction:
-    task = planning_task(load(recipe_name), [card_by_name(card, n) for n, card in enumerate(cards)])
+def predicted(recipe: str | Recipe, *cards: str) -> Prediction:
+    made = load(recipe) if isinstance(recipe, str) else recipe
+    task = planning_task(made, [card_by_name(card, n) for n, card in enumerate(cards)])
     found = predict(task, plan(task))
     assert found is not None
     return found
@@ -106,6 +107,34 @@ def test_a_benchmark_takes_one_turn_per_model_not_per_prompt() -> None:
     assert predicted("slim_moa_a100", "A100-80GB").swaps == 4
     assert predicted("slim_moa_a100", *["A100-80GB"] * 4).swaps == 0
     assert predicted("together_moa", "H200-141GB").swaps == 3 * 5 + 1
+
+
+def test_methods_change_the_last_stage_and_no_turn() -> None:
+    """The aggregator writes, picks, does both, or does nothing."""
+
+    def by(**settings: Any) -> Prediction:
+        recipe = load("slim_moa_a100")
+        data = recipe.model_dump()
+        return predicted(
+            Recipe.model_validate(data | {"aggregator": data["aggregator"] | settings}), "A100-80GB"
+        )
+
+    merge, select, both = by(), by(method="select"), by(method="select_or_merge")
+    guard, vote = by(guard=True), by(method="vote", answer="number")
+    last = [each.stages_s[-1] for each in (vote, select, merge, both, guard)]
+    assert last == sorted(last)
+    assert last[0] == 0
+    assert all(each.stages_s[:-1] == merge.stages_s[:-1] for each in (select, both, guard, vote))
+    assert {each.swaps for each in (select, both, guard)} == {merge.swaps}
+
+
+def test_a_place_that_sees_fewer_proposals_reads_less() -> None:
+    recipe = load("together_moa").model_dump()
+    sparse = [recipe["layers"][0], *({**layer, "see": 2} for layer in recipe["layers"][1:])]
+    made = Recipe.model_validate(recipe | {"layers": sparse})
+    dense, thin = predicted("together_moa", "H200-141GB"), predicted(made, "H200-141GB")
+    assert thin.stages_s[0] == dense.stages_s[0]
+    assert thin.stages_s[1] < dense.stages_s[1]
 
 
 def test_more_and_faster_cards_take_less_time() -> None:

@@ -12,6 +12,7 @@ from actors.engine import Delta
 from jobs.records import Answer, Failure, Generator, Row, StoredCall, UsedCall, Verdict
 from jobs.report import ReportError, read_report
 from jobs.report.facts import AbsenceCount, FailureCount, Proposal, SampleTurn, weights
+from jobs.report.page import write
 from jobs.store import Store
 from tests.unit.jobs.report.report_run import recipe
 
@@ -194,3 +195,26 @@ def test_an_ablation_of_another_version_names_the_command_to_run(store: Store, t
 )
 def test_where_weights_come_from(model: dict[str, Any], words: str) -> None:
     assert weights(model) == words
+
+
+def test_answers_that_are_a_proposal_are_counted_where_a_mixture_knows_other_ways(
+    store: Store, tmp_path: Path
+) -> None:
+    other = RECIPE | {"aggregator": {**RECIPE["aggregator"], "method": "select"}, "exit": {"agree": 2}}
+    store.add_generator(Generator("picking", "mixture", "2", {"recipe": other}))
+    proposal, written = UsedCall(1, 0, "gemma-2-9b", b"1"), UsedCall(0, 0, "qwen2.5-7b", b"2")
+    store.add_answers(
+        [
+            Answer("picking", 0, 0, "as proposed", (proposal,)),
+            Answer("picking", 1, 0, "written", (written, proposal)),
+            Answer("trio", 0, 0, "written", (written, proposal)),
+        ]
+    )
+    found = {each.name: each for each in read_report(store, tmp_path).generators}
+    assert (found["picking"].ways, found["picking"].as_proposed) == (("exit", "select"), 1)
+    assert (found["trio"].ways, found["trio"].as_proposed) == ((), 0)
+    page = write(read_report(store, tmp_path), tmp_path)
+    for path in page:
+        text = path.read_text("utf-8")
+        assert "picking comes to an answer by exit, select: 1 of its answers" in text
+        assert "trio comes to an answer" not in text

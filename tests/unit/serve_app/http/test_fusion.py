@@ -197,3 +197,48 @@ async def test_it_takes_the_capacity_of_the_aggregator_alone(puppets: Puppets) -
     for name in ("one", "two"):
         await puppets.answer(name)
     assert [(await each.start())["status"] for each in (first, second)] == [200, 200]
+
+
+async def test_a_fusion_may_pick_in_place_of_writing(
+    http: httpx.AsyncClient, scripted: Scripted
+) -> None:
+    """The scripted writer says words and never a number, so the most trusted stands in, and says so."""
+    fuse = {"proposals": GIVEN, "method": "select"}
+    got = (await http.post(CHAT, json=body(fuse, moa={"events": True}))).json()
+    assert got["choices"][0]["message"]["content"] == "first given"
+    moa = got["moa"]
+    assert (moa["method"], moa["answered_by"], moa["degraded"]) == ("stand_in", "one", True)
+    assert (moa["why"], moa["chosen"]["place"]) == ("no model said which proposal is the best", 0)
+    assert asked(scripted) == ["writer"] * 2
+    assert {sampling.max_tokens for _, _, sampling in scripted.asked} == {1}
+    assert got["usage"]["by_model"][0]["calls"] == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("vote", "vote needs a recipe that says where answers stand"),
+        ("blend", "'merge', 'select', 'select_or_merge' or 'vote'"),
+    ],
+)
+async def test_a_fusion_by_a_method_that_cannot_be(
+    http: httpx.AsyncClient, method: str, words: str
+) -> None:
+    got = await http.post(CHAT, json=body({"proposals": GIVEN, "method": method}))
+    assert got.status_code == 400
+    assert words in got.json()["error"]["message"]
+    assert got.json()["error"]["param"] == "moa.fuse.method"
+
+
+async def test_a_vote_over_given_proposals_asks_nobody() -> None:
+    data = recipe().model_dump() | {"exit": {"answer": "number"}}
+    mixture = Recipe.model_validate(data)
+    models = Scripted(mixture)
+    await models.start()
+    given = [{"model": name, "text": f"it is {n}"} for name, n in (("x", 1), ("y", 2), ("z", 2))]
+    transport = httpx.ASGITransport(create_api(mixture, models))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        got = (await client.post(CHAT, json=body({"proposals": given, "method": "vote"}))).json()
+    assert (got["moa"]["method"], got["moa"]["answered_by"]) == ("vote", "y")
+    assert got["choices"][0]["message"]["content"] == "it is 2"
+    assert models.asked == []

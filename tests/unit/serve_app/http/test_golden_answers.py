@@ -28,7 +28,9 @@ from serve_app.mixture.events import (
     AnswerDone,
     Answered,
     Call,
+    Decided,
     Event,
+    Judged,
     Missing,
     ProposalDelta,
     ProposalDone,
@@ -50,6 +52,8 @@ PROPOSER = Call("one", "proposer", 12, 3, 0.123456, seed=4)
 AGAIN = Call("one", "proposer", 12, 4, 0.2, seed=5)
 EMPTY = Call("two", "proposer", 12, 1, 0.5, "length")
 AGGREGATOR = Call("writer", "aggregator", 40, 2, 1.00004, "length")
+JUDGE = Call("writer", "aggregator", 30, 1, 0.25, "length")
+DECIDED = Decided("select", "the best has 0.70 and the next 0.20", Reference(1, 1))
 LATE = Missing(layer=1, model="two", cause="late", detail="no answer in 2 s")
 FAILED = Missing(layer=0, model="first", cause="engine_error", detail='it "broke" – badly')
 TRIMMED = Trimmed(layer=0, model="writer", tokens_removed=77)
@@ -63,13 +67,15 @@ EVENTS: list[Event] = [
     ProposalDelta(layer=1, place=0, model="one", text="Grüße 👋\n"),
     Retried(layer=1, model="one", detail="its replica died"),
     ProposalDone(layer=1, place=0, model="one", text="Grüße 👋", seconds=0.6543219, call=PROPOSER),
-    ProposalDone(layer=1, place=1, model="one", text="again", seconds=1.0, call=AGAIN, first_s=0.45678),
+    ProposalDone(1, 1, "one", "again", seconds=1.0, call=AGAIN, first_s=0.45678, confidence=-0.25004),
     Spent(EMPTY),
     ProposalDropped(place=2, missing=LATE, seconds=1.23456),
     LAYER,
     StageStarted("aggregator", ("first", "writer"), READ, 1.234567),
     FAILED,
     TRIMMED,
+    Judged(JUDGE),
+    DECIDED,
     AnswerDelta(Delta()),
     AnswerDelta(Delta(reasoning="Hm.")),
     AnswerDelta(Delta(text="Yes", logprobs=(LOGPROB,))),
@@ -80,13 +86,21 @@ EVENTS: list[Event] = [
         Summary(
             seed=7,
             answered=Answered(
-                "writer", "length", "aggregator", cut=True, tokens=2, unheld=("structure",)
+                "writer",
+                "length",
+                "aggregator",
+                cut=True,
+                tokens=2,
+                unheld=("structure",),
+                method=DECIDED.method,
+                why=DECIDED.why,
+                chosen=DECIDED.chosen,
             ),
             missing=(LATE, FAILED),
             trimmed=(TRIMMED,),
             retried=(RETRIED,),
             stages=(LAYER, LAST),
-            calls=(PROPOSER, AGAIN, EMPTY, AGGREGATOR),
+            calls=(PROPOSER, AGAIN, EMPTY, JUDGE, AGGREGATOR),
             conversation_tokens=12,
         )
     ),

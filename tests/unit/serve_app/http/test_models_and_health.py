@@ -159,6 +159,7 @@ async def test_the_document_describes_every_field_that_answers_add_to_openais(
         "aggregator.failed",
         "trimmed",
         "retried",
+        "decided",
         "stage.done",
         "summary",
     }

@@ -153,6 +153,16 @@ def test_what_is_left_out_is_named_where_its_turn_comes() -> None:
     assert shown.drops(2, again) == "\n\n*left out: quorum_not_met: 1 of 2 proposals came*"
 
 
+def test_a_proposal_that_is_not_needed_is_named_only_if_some_of_it_was_shown() -> None:
+    spare = Missing(1, "two", "not_needed", "the answer was there before")
+    shown = Shown("one", "two", "three")
+    shown.ends(0, "A")
+    shown.says(1, "B ")
+    assert shown.drops(2, spare) == ""
+    assert shown.drops(1, spare).strip() == "*not needed: the answer was there before*"
+    assert "three" not in shown.text
+
+
 @pytest.mark.parametrize(
     ("streamed", "whole", "text"),
     [

@@ -10,7 +10,15 @@ import pytest
 from actors.engine import Message
 from configs.schema import Recipe
 from serve_app.mixture import moa
-from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDone, Summary
+from serve_app.mixture.events import (
+    AnswerDelta,
+    AnswerDone,
+    Answered,
+    Event,
+    ProposalDone,
+    ProposalDropped,
+    Summary,
+)
 from tests.unit.scripts import FakeModels
 
 QUESTION = [Message(role="user", content="What is the capital of France?")]
@@ -35,6 +43,16 @@ class Outcome:
         return "".join(e.delta.text for e in self.events if isinstance(e, AnswerDelta))
 
     @property
+    def answered(self) -> Answered:
+        return self.summary.answered
+
+    @property
+    def dropped(self) -> list[tuple[str, str]]:
+        """The model of each sample that was left out, and why."""
+        drops = [e.missing for e in self.events if isinstance(e, ProposalDropped)]
+        return [(missing.model, missing.cause) for missing in drops]
+
+    @property
     def proposals(self) -> list[str]:
         return [e.text for e in self.events if isinstance(e, ProposalDone)]
 
@@ -52,15 +70,18 @@ class Mixture:
 
     def recipe(
         self,
-        *layers: Sequence[str | Mapping[str, Any]],
+        *layers: Sequence[str | Mapping[str, Any]] | Mapping[str, Any],
         context_tokens: Mapping[str, int] | None = None,
         aggregator: Mapping[str, Any] | None = None,
         references: Mapping[str, Any] | None = None,
+        parts: Mapping[str, Any] | None = None,
         **limits: Any,
     ) -> Recipe:
         contexts = context_tokens or {}
         proposers = [
-            {"proposers": [{"model": p} if isinstance(p, str) else p for p in layer]}
+            layer
+            if isinstance(layer, Mapping)
+            else {"proposers": [{"model": p} if isinstance(p, str) else p for p in layer]}
             for layer in layers or [["a", "b"]]
         ]
         return Recipe.model_validate(
@@ -74,6 +95,7 @@ class Mixture:
                 "aggregator": {"model": "z", **(aggregator or {})},
                 "references": references or {},
                 "limits": {"deadline_s": 100, "layer_deadline_s": 30, **limits},
+                **(parts or {}),
             }
         )
 

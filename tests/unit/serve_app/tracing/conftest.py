@@ -1,9 +1,8 @@
 """A served recipe whose models follow a script, and whose traces a collector takes."""
 
 import json
-import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +13,14 @@ from actors.replica import ReplicaStats
 from configs.schema import Recipe
 from serve_app.http.api import create_api
 from serve_app.mixture.models import Models
-from serve_app.tracing.provider import TALKATIVE, Tracing
+from serve_app.tracing.provider import Tracing
 from serve_app.tracing.settings import PREFIX, TRACES_ENDPOINT
 from tests.otlp_collector import Collector, SpanRead, collecting
 from tests.unit.scripts import FakeModels
 from tests.unit.serve_app.conftest import CHAT
+
+ANSWERED = {"one": ["first"], "two": ["second"], "slow": ["third"], "writer": ["the end"]}
+"""What models say that answer at once."""
 
 
 @dataclass
@@ -28,7 +30,8 @@ class ServedModels(FakeModels):
     origins: list[Mapping[str, str]] = field(default_factory=list)
 
     def on_behalf(self, origin: Mapping[str, str]) -> Models:
-        self.origins.append(origin)
+        if "traceparent" in origin:  # and not the request's ID, which every call carries
+            self.origins.append(origin)
         return self
 
     async def stats(self, _model: str) -> ReplicaStats:
@@ -88,6 +91,11 @@ class Traced:
 Serve = Callable[..., Traced]
 
 
+def named(spans: Sequence[SpanRead], name: str) -> SpanRead:
+    (span,) = [span for span in spans if span.name == name]
+    return span
+
+
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     with collecting() as collector:
@@ -96,18 +104,14 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment and OpenTelemetry's loggers stay as they were."""
+    """The environment stays as it was."""
     with monkeypatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(PREFIX)]:
             patch.delenv(name)
         before = dict(os.environ)
-        loggers = [logging.getLogger(name) for name in TALKATIVE]
-        were = [(logger, logger.propagate, logger.handlers) for logger in loggers]
         yield
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
-        for logger, propagates, handlers in were:
-            logger.propagate, logger.handlers = propagates, handlers
 
 
 @pytest.fixture

@@ -11,16 +11,7 @@ from actors.engine import Delta
 from configs.errors import BadRequest, EngineError, EngineUnavailable
 from tests.otlp_collector import SpanRead
 from tests.unit.scripts import Asked, Step
-from tests.unit.serve_app.tracing.conftest import Serve, Traced, recipe
-
-TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
-ANSWERED = {"one": ["first"], "two": ["second"], "slow": ["third"], "writer": ["the end"]}
-
-
-def named(spans: Sequence[SpanRead], name: str) -> SpanRead:
-    (span,) = [span for span in spans if span.name == name]
-    return span
+from tests.unit.serve_app.tracing.conftest import ANSWERED, Serve, Traced, named, recipe
 
 
 def below(spans: Sequence[SpanRead], parent: SpanRead) -> list[SpanRead]:
@@ -44,7 +35,8 @@ def degraded(model: str, attempt: int) -> Sequence[Step]:
         case "two", 1:
             return [0.4, EngineUnavailable("lostword promptword", model="two")]
         case "two", _:
-            return [0.6, "secondword", Delta(engine_s=0.25)]
+            waited = Delta(engine_s=0.25, queue_s=0.125, prompt_tokens=30, cached_tokens=20)
+            return [0.6, "secondword", waited]
         case "slow", _:
             return [0.1, "slowword", None]
         case "writer", _:
@@ -120,12 +112,10 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
         "degraded": True,
         "answered_by": "spare",
         "fallback": "aggregator",
-        "cut": False,
         "finish_reason": "stop",
         "seed": 11,
         "missing": 2,
         "retried": 1,
-        "trimmed": 0,
         "calls": 3,
         "input_tokens": sum(s.attributes.get("gen_ai.usage.input_tokens", 0) for s in spans),
         "output_tokens": 3,
@@ -135,12 +125,8 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
         "gen_ai.agent.name": "mix",
         "gen_ai.workflow.name": "mix",
     }
-    assert ours(layer) == {"stage": "layer 1", "models": ["one", "two", "slow"], "references": 0}
-    assert ours(aggregator) == {
-        "stage": "aggregator",
-        "models": ["writer", "spare"],
-        "references": 2,
-    }
+    assert ours(layer) == {"references": 0}
+    assert ours(aggregator) == {"references": 2}
     assert layer.events == [
         ("slimmoa.retried", {"slimmoa.model": "two"}),
         (
@@ -196,7 +182,8 @@ async def test_a_call_has_the_attributes_of_the_conventions(serve: Serve) -> Non
         "server.port": 8123,
     }
     _, again = (s for s in spans if s.name == "chat two")
-    assert ours(again) == {"engine_s": 0.25}
+    assert ours(again) == {"engine_s": 0.25, "queue_s": 0.125}
+    assert again.attributes["gen_ai.usage.cache_read.input_tokens"] == 20
     # A model on a server that samples by its own defaults says nothing of its temperature.
     assert "gen_ai.request.temperature" not in again.attributes
     assert again.attributes["gen_ai.request.max_tokens"] == 64
@@ -231,80 +218,6 @@ async def test_a_model_that_answers_alone_is_one_span_and_its_calls(serve: Serve
     assert call.attributes["gen_ai.usage.output_tokens"] == 2
     assert call.attributes["gen_ai.request.temperature"] == 0.5
     assert root.holds(call)
-
-
-async def test_an_answer_joins_the_trace_of_its_client(serve: Serve) -> None:
-    traced = serve(ANSWERED)
-    headers = [("traceparent", TRACEPARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]
-    await traced.ask(headers=headers)
-    spans = traced.spans()
-    root = named(spans, "invoke_workflow mix")
-    assert (root.trace, root.parent) == (TRACE, PARENT)
-    assert {span.trace for span in spans} == {TRACE}
-    assert {span.state for span in spans} == {"a=1,b=2"}
-    two = named(spans, "chat two")
-    assert traced.models.origins == [
-        {"traceparent": f"00-{TRACE}-{two.id}-01", "tracestate": "a=1,b=2"}
-    ]
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [],
-        [("traceparent", "")],
-        [("traceparent", "00-1-2-01")],
-        [("traceparent", TRACEPARENT.upper())],
-        [("traceparent", TRACEPARENT + "-more")],
-        [("traceparent", "ff" + TRACEPARENT[2:])],
-        [("traceparent", f"00-{'0' * 32}-{PARENT}-01")],
-        [("traceparent", f"00-{TRACE}-{'0' * 16}-01")],
-        [("traceparent", "0" * 10_000)],
-        [("traceparent", TRACEPARENT), ("traceparent", TRACEPARENT)],
-        [("tracestate", "a=1")],
-    ],
-    ids=range(11),
-)
-async def test_a_malformed_trace_begins_a_new_one(serve: Serve, headers: list[tuple[str, str]]) -> None:
-    traced = serve({"one": ["hi"]})
-    assert (await traced.ask(model="one", headers=headers)).status_code == 200
-    root, call = traced.spans()
-    assert root.parent == ""
-    assert TRACE not in (root.trace, call.trace)
-    assert root.state == ""
-
-
-@pytest.mark.parametrize("state", ["=", "a=1" * 400, "a=1,,=,b", "\u00e9"], ids=range(4))
-async def test_a_malformed_state_of_a_trace_costs_only_what_cannot_be_read(
-    serve: Serve, state: str
-) -> None:
-    traced = serve({"one": ["hi"]})
-    sent = [("traceparent", TRACEPARENT), ("tracestate", state)]
-    assert (await traced.ask(model="one", headers=sent)).status_code == 200
-    assert {(span.trace, span.parent == PARENT) for span in traced.spans()} == {
-        (TRACE, True),
-        (TRACE, False),
-    }
-
-
-async def test_what_the_client_does_not_sample_is_not_sent_but_passed_on(serve: Serve) -> None:
-    traced = serve(ANSWERED)
-    await traced.ask(headers=[("traceparent", TRACEPARENT.removesuffix("1") + "0")])
-    (origin,) = traced.models.origins
-    version, trace, span, flags = origin["traceparent"].split("-")
-    assert (version, trace, flags) == ("00", TRACE, "00")
-    assert span != PARENT
-    assert traced.spans() == []
-
-
-async def test_a_sampler_of_the_environment_decides_where_the_client_says_nothing(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
-    traced = serve({"one": ["hi"]})
-    await traced.ask(model="one")
-    await traced.ask(model="one", headers=[("traceparent", TRACEPARENT)])
-    assert {span.trace for span in traced.spans()} == {TRACE}
 
 
 async def test_an_answer_that_fails_says_how(serve: Serve) -> None:

@@ -1,0 +1,193 @@
+"""The table of `methods.py`: accuracy with intervals, what each method costs, and what n can show."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from configs.schema import AnswerForm
+from jobs.calibrate import CalibrationError, Trial, calibrate, known_answer
+from jobs.records import Row
+from jobs.scores.paired import difference, mcnemar, share, smallest_difference
+from serve_app.mixture.agree import find_answer
+from serve_app.mixture.events import ProposalDone, Summary
+
+BEST = "best member alone"
+EPSILON = 0.02
+"""Largest loss for which `first` is calibrated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer."""
+
+    method: str
+    row: int
+    expected: str
+    text: str
+    way: str
+    """How the answer came about (`Answered.method`)."""
+    chosen: int | None
+    proposals: tuple[tuple[int, str, str, float | None], ...]
+    """Place, model, text and confidence of each proposal that came."""
+    calls: int
+    read: int
+    """Tokens that all calls read."""
+    written: int
+    engine_s: float
+    models: int
+    """Different models and roles that were called: turns, if the models share a card."""
+
+    @classmethod
+    def of(
+        cls, method: str, row: Row, text: str, proposals: Sequence[ProposalDone], summary: Summary
+    ) -> Self:
+        answered = summary.answered
+        return cls(
+            method=method,
+            row=row.index,
+            expected=row.references[0],
+            text=text,
+            way=answered.method,
+            chosen=None if answered.chosen is None else answered.chosen.place,
+            proposals=tuple((p.place, p.model, p.text, p.confidence) for p in proposals),
+            calls=len(summary.calls),
+            read=sum(call.prompt_tokens for call in summary.calls),
+            written=sum(call.completion_tokens for call in summary.calls),
+            engine_s=sum(call.engine_s for call in summary.calls),
+            models=len({(call.role, call.model) for call in summary.calls}),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_results(file: Path) -> list[Result]:
+    """The answers that are there."""
+    if not file.exists():
+        return []
+    made = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    return [
+        Result(**{**each, "proposals": tuple(tuple(p) for p in each["proposals"])}) for each in made
+    ]
+
+
+def print_table(results: Sequence[Result], form: AnswerForm, about: Mapping[str, Any]) -> None:
+    """Print the methods over the questions that all of them have answered."""
+    by_method: dict[str, dict[int, Result]] = {}
+    for each in results:
+        by_method.setdefault(each.method, {})[each.row] = each
+    if not by_method:
+        print("no answers yet")
+        return
+    common = sorted(set.intersection(*(set(found) for found in by_method.values())))
+    print(f"{about['set']}, {about['config']}, {about['samples']} samples of each member")
+    counted = ", ".join(f"{name} {len(found)}" for name, found in by_method.items())
+    print(f"answers: {counted}; {len(common)} questions have all")
+    if not common:
+        return
+    full = next(iter(by_method.values()))
+    panel = {row: _proposals(by_method, row) for row in common}
+    expected = {row: known_answer(full[row].expected, form) for row in common}
+    first = [_is_right(panel[row][0][2], expected[row], form) for row in common if panel[row]]
+    print(
+        "\n| method | right, % (95%) | against the best alone, points (95%) | McNemar p | ways | "
+        "calls | read | written | engine s | turns |"
+    )
+    print("| --- | --- | --- | --: | --- | --: | --: | --: | --: | --: |")
+    print(f"| {BEST} | {share(first).percent()} | | | | 1 | | | | 1 |")
+    for name, found in by_method.items():
+        right = [_is_right(found[row].text, expected[row], form) for row in common]
+        _print_method(name, right, first, [found[row] for row in common])
+    _print_first(panel, by_method.get("merge"), expected, form)
+    _print_bounds(panel, expected, form, len(common))
+
+
+def _proposals(
+    by_method: Mapping[str, Mapping[int, Result]], row: int
+) -> tuple[tuple[int, str, str, float | None], ...]:
+    """All proposals of the members: those of the method that has the most different models."""
+    return max(
+        (found[row].proposals for found in by_method.values()),
+        key=lambda proposals: (len({p[1] for p in proposals}), len(proposals)),
+    )
+
+
+def _is_right(text: str, expected: str | None, form: AnswerForm) -> bool:
+    return expected is not None and find_answer(text, form) == expected
+
+
+def _print_method(name: str, right: list[bool], first: list[bool], found: Sequence[Result]) -> None:
+    against = difference(right, first)
+    ways: dict[str, int] = {}
+    for each in found:
+        ways[each.way] = ways.get(each.way, 0) + 1
+    told = ", ".join(f"{way} {count}" for way, count in sorted(ways.items()))
+    mean = [
+        sum(getattr(each, value) for each in found) / len(found)
+        for value in ("calls", "read", "written", "engine_s", "models")
+    ]
+    calls, read, written, engine_s, models = mean
+    quality = f"{share(right).percent()} | {against.percent()} | {mcnemar(right, first):.2f}"
+    cost = f"{calls:.1f} | {read:.0f} | {written:.0f} | {engine_s:.1f} | {models:.1f}"
+    print(f"| {name} | {quality} | {told} | {cost} |")
+
+
+def _print_first(
+    panel: Mapping[int, Sequence[tuple[int, str, str, float | None]]],
+    merged: Mapping[int, Result] | None,
+    expected: Mapping[int, str | None],
+    form: AnswerForm,
+) -> None:
+    if merged is None:
+        return
+    trials = [
+        Trial(
+            proposals[0][3],
+            _is_right(proposals[0][2], expected[row], form),
+            _is_right(merged[row].text, expected[row], form),
+        )
+        for row, proposals in panel.items()
+        if proposals and row in merged
+    ]
+    try:
+        found = calibrate(trials, EPSILON)
+    except CalibrationError as error:
+        print(f"\nfirst: {error}")
+        return
+    told = "none" if found.auroc is None else f"{found.auroc:.2f}"
+    print(f"\nfirst (else merge): AUROC of the mean log-probability {told}")
+    if found.checked_on is None:
+        print(f"no tau loses at most {100 * EPSILON:g} points on the half that chooses")
+        return
+    half = found.checked_on
+    print(
+        f"tau {found.tau:g}, on the other half ({half.questions}): alone {100 * half.alone:.0f}%, "
+        f"right {half.right.percent()}, merge {half.mixture.percent()}, best alone "
+        f"{half.best.percent()}"
+    )
+
+
+def _print_bounds(
+    panel: Mapping[int, Sequence[tuple[int, str, str, float | None]]],
+    expected: Mapping[int, str | None],
+    form: AnswerForm,
+    count: int,
+) -> None:
+    right = {
+        row: [_is_right(text, expected[row], form) for _, _, text, _ in proposals]
+        for row, proposals in panel.items()
+    }
+    oracle = [any(each) for each in right.values()]
+    random_pick = sum(sum(each) / len(each) for each in right.values() if each) / len(right)
+    longest = []
+    for row, proposals in panel.items():
+        text = max((p[2] for p in proposals), key=len, default="")
+        longest.append(_is_right(text, expected[row], form))
+    print(f"\noracle (no pick or vote can do better): {share(oracle).percent()}")
+    print(
+        f"a proposal drawn at random: {100 * random_pick:.1f}; the longest: {share(longest).percent()}"
+    )
+    most = 100 * smallest_difference(count)
+    print(f"{count} questions can show a difference of {most:.1f} points, if two ways differ on 20%")

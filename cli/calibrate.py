@@ -1,0 +1,151 @@
+"""The command `slimmoa calibrate`: how sure the best member has to be to answer alone."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.bench_options import MOST_ROWS, InFlightOption, JsonOption, VerboseOption, command_line
+from cli.console import err, exit_on_user_error, fail, load_or_fail, out
+
+if TYPE_CHECKING:
+    from configs.schema import AnswerForm, Recipe
+    from jobs.calibrate import Calibration, Outcome
+
+
+def calibrate(
+    config: Annotated[str, typer.Argument(help="Recipe file, or a preset of `slimmoa presets`.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Questions with known answers: a file with a field `reference`.")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder of the run: a new one, or one to continue; calibration-NAME."
+        ),
+    ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the answer stands in a text: number, letter, boxed, or a regular expression; "
+            "by default as the recipe's exit or aggregator says."
+        ),
+    ] = None,
+    epsilon: Annotated[
+        float, typer.Option(min=0, max=1, help="Most that the share of right answers may lose.")
+    ] = 0.02,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST_ROWS, help="Only this many questions of the set.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all sampling, and of the two halves.")] = 0,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write tau into the recipe file, which must be yours.")
+    ] = False,
+    in_flight: InFlightOption = 1024,
+    verbose: VerboseOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out how sure the best member has to be to answer alone (`first.tau`).
+
+    The mixture answers the set once, without `first`. Half of the questions choose tau, the other half
+    say what it is worth. An interrupted run goes on with the same command.
+    """
+    from jobs.calibrate import calibrate as find
+    from jobs.calibrate import generator_of, read_trials, trial_recipe, write_tau
+    from jobs.run import RunTask, answer_set
+    from jobs.sets import load_set
+    from jobs.store import Store
+
+    recipe = load_or_fail(config)
+    form = _form(answer, recipe)
+    if write and not Path(config).is_file():
+        fail(f"--write: {config!r} is no recipe file of yours; copy the preset into one first")
+    with exit_on_user_error():
+        loaded = load_set(dataset, limit)
+        asked = trial_recipe(recipe)
+        run = folder or Path(f"calibration-{recipe.name.replace('/', '-')}")
+        task = RunTask(run, asked, loaded, (), seed, in_flight, verbose=verbose)
+        answer_set(task, command_line(), err)
+        with Store.open(run, read_only=True) as store:
+            trials = read_trials(store, generator_of(store, asked, seed), form)
+        found = find(trials, epsilon, seed)
+        if write and found.tau is not None:
+            write_tau(Path(config), found.tau, loaded.name)
+    if as_json:
+        print(json.dumps(_to_json(found), indent=2))
+    else:
+        for line in lines(found, recipe, epsilon):
+            out.print(line, highlight=False, markup=False)
+
+
+def _form(answer: str | None, recipe: "Recipe") -> "AnswerForm":
+    from pydantic import ValidationError
+
+    from configs.methods import AnswerPattern
+
+    if answer is None:
+        form = recipe.exit.answer if recipe.exit is not None else recipe.aggregator.answer
+        if form is None:
+            fail("--answer: say where the answer stands: number, letter, boxed or an expression")
+        return form
+    if answer in ("number", "letter", "boxed"):
+        return answer  # type: ignore[return-value]
+    try:
+        return AnswerPattern(regex=answer)
+    except ValidationError as error:
+        fail(f"--answer: {error.errors()[0]['msg']}")
+
+
+def lines(found: "Calibration", recipe: "Recipe", epsilon: float) -> list[str]:
+    """What was found, in words."""
+    best = recipe.layers[0].proposers[0].model
+    told = (
+        "all its answers are right, or all are wrong" if found.auroc is None else f"{found.auroc:.2f}"
+    )
+    said = [
+        f"{found.trials} questions. How well the probabilities of {best} tell its right answers from "
+        f"its wrong ones (0.5 is chance, 1 is always): {told}."
+    ]
+    if found.tau is None or found.chosen_on is None or found.checked_on is None:
+        return [*said, f"No tau loses at most {100 * epsilon:g} points. Leave `first` out."]
+    said.append(f"tau: {found.tau:g}")
+    for name, half in (
+        ("the half that chose tau", found.chosen_on),
+        ("the other half", found.checked_on),
+    ):
+        said.append(f"{name}, {half.questions} questions:")
+        said.append(f"  {best} answers alone:        {100 * half.alone:.0f}%")
+        said.append(f"  right with this tau:         {half.right.percent()}")
+        said.append(f"  right if all always answer:  {half.mixture.percent()}")
+        said.append(f"  right if {best} always answers alone: {half.best.percent()}")
+        said.append(f"  loss against all, in points: {half.loss.percent()}")
+    if found.checked_on.best.value >= found.checked_on.right.value:
+        said.append(
+            f"On the other half {best} alone is as good as this or better, so the mixture does not "
+            "pay here."
+        )
+    return said
+
+
+def _to_json(found: "Calibration") -> dict[str, Any]:
+    def half(of: "Outcome | None") -> dict[str, Any] | None:
+        if of is None:
+            return None
+        return {
+            "questions": of.questions,
+            "alone": of.alone,
+            **{
+                name: {"value": each.value, "low": each.low, "high": each.high}
+                for name in ("right", "mixture", "best", "loss")
+                for each in [getattr(of, name)]
+            },
+        }
+
+    return {
+        "tau": found.tau,
+        "auroc": found.auroc,
+        "questions": found.trials,
+        "chosen_on": half(found.chosen_on),
+        "checked_on": half(found.checked_on),
+    }

