@@ -59,14 +59,8 @@ TITLE: dict[str, Any] = {
     "messages": [
         {
             "role": "user",
-<<<<<<< HEAD
-            "content": "### Task:\nGenerate a concise title summarizing the chat history.\n"
-            '### Output:\nJSON format: { "title": "your concise title here" }\n'
-            "### Chat History:\n<chat_history>\n"
-=======
             "content": "### Task:\nGenerate a concise title of the chat history.\n### Output:\n"
             'JSON format: { "title": "your concise title here" }\n### Chat History:\n<chat_history>\n'
->>>>>>> x-clients
             "USER: hello\nASSISTANT: hi\n</chat_history>",
         }
     ],
