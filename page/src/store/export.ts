@@ -194,7 +194,8 @@ export interface VoteRow {
 }
 
 /**
- * The blind votes of chats as alpaca_eval's annotation rows, in the order in which the texts were shown.
+ * The blind votes of chats as alpaca_eval's annotation rows: the member's text stands first, as the baseline does in
+ * alpaca_eval's own files, in whichever order the two were shown.
  *
  * Votes on answers that are no longer there are left out.
  *
@@ -212,17 +213,15 @@ export function votesAsRows(chats: Chat[], withNamed: boolean): VoteRow[] {
 function voteAsRow(one: Vote, voted: Answer | undefined): VoteRow[] {
   const member = voted?.proposals.find(({ layer, place }) => layer === one.member.layer && place === one.member.place);
   if (!voted || !member) return [];
-  const mixture = { output: voted.text, generator: voted.model };
-  const other = { output: member.text, generator: one.member.model };
-  const [first, second] = one.first === "mixture" ? [mixture, other] : [other, mixture];
+  const wins = (one.preferred === "first") === (one.first === "member") ? 1 : 2;
   return [
     {
       instruction: voted.question,
-      output_1: first.output,
-      output_2: second.output,
-      generator_1: first.generator,
-      generator_2: second.generator,
-      preference: one.preferred === "first" ? 1 : one.preferred === "second" ? 2 : 1.5,
+      output_1: member.text,
+      output_2: voted.text,
+      generator_1: one.member.model,
+      generator_2: voted.model,
+      preference: one.preferred === "tie" ? 1.5 : wins,
     },
   ];
 }

@@ -91,8 +91,8 @@ it("a chat as Markdown has questions, proposals, answers and how they came about
   ]);
 });
 
-it("votes are rows of alpaca_eval, in the order in which the texts were shown", () => {
-  const votes = [VOTE, { ...VOTE, preferred: "tie" as const, namesAModel: true }, { ...VOTE, answerId: "gone" }];
+it("votes are rows of alpaca_eval with the member first, in whichever order the texts were shown", () => {
+  const votes = [VOTE, { ...VOTE, first: "mixture" as const }, { ...VOTE, preferred: "tie" as const, namesAModel: true }, { ...VOTE, answerId: "gone" }];
   const row = {
     instruction: "What colour is the sky?",
     output_1: "It is blue by day.",
@@ -101,8 +101,8 @@ it("votes are rows of alpaca_eval, in the order in which the texts were shown", 
     generator_2: "sky",
     preference: 2,
   };
-  assert.deepEqual(votesAsRows([chat({ votes })], true), [row, { ...row, preference: 1.5 }]);
-  assert.deepEqual(votesAsRows([chat({ votes })], false), [row]);
+  assert.deepEqual(votesAsRows([chat({ votes })], true), [row, { ...row, preference: 1 }, { ...row, preference: 1.5 }]);
+  assert.deepEqual(votesAsRows([chat({ votes })], false), [row, { ...row, preference: 1 }]);
 });
 
 it("without a database the chats stay in memory, which the store says", async () => {
