@@ -59,8 +59,9 @@ TITLE: dict[str, Any] = {
     "messages": [
         {
             "role": "user",
-            "content": "### Task:\nGenerate a concise title summarizing the chat history.\n### Output:\n"
-            'JSON format: { "title": "your concise title here" }\n### Chat History:\n<chat_history>\n'
+            "content": "### Task:\nGenerate a concise title summarizing the chat history.\n"
+            '### Output:\nJSON format: { "title": "your concise title here" }\n'
+            "### Chat History:\n<chat_history>\n"
             "USER: hello\nASSISTANT: hi\n</chat_history>",
         }
     ],
