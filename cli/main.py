@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import ask, calibrate, new, presets, recipes, serve, status
+from cli import ask, calibrate, export, new, presets, recipes, serve, status
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 from cli.system_errors import option_words
@@ -58,7 +58,7 @@ for command in (
     recipes.models,
     recipes.plan,
     calibrate.calibrate,
-    serve.export,
+    export.export,
 ):
     app.command()(command)
 

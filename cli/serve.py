@@ -1,19 +1,17 @@
-"""Commands that serve a recipe or write it as a Ray Serve config: `slimmoa serve` and `export`."""
+"""The command `slimmoa serve`: serves a recipe, and shows its log, until a signal comes."""
 
 import os
 import shutil
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.text import Text
 
 from cli import stopping
 from cli.best_preset import offer_better
-from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access, write_file
+from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, with_access
 from cli.options import (
     LOCAL_URL,
     ConfigArgument,
@@ -265,40 +263,6 @@ def _say_ready(recipe: Recipe, host: str, port: int) -> None:
     err.print(f'  talk to it:  {me} ask{option} "Why is the sky blue?"', highlight=False)
     err.print(f"  or with any OpenAI client: base_url={url!r}, model={recipe.name!r}", highlight=False)
     err.print(f"  logs: {ray_runtime.log_folder()}   stop: Ctrl-C", highlight=False, soft_wrap=True)
-
-
-def export(
-    config: ConfigArgument = "tiny_cpu",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; by default the terminal.")
-    ] = None,
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8000,
-    ingresses: Annotated[
-        int, typer.Option(min=1, help="HTTP entries; several are on different nodes, which all listen.")
-    ] = 1,
-    log: LogOption = None,
-    keys_file: KeysOption = None,
-    no_keys: NoKeysOption = False,
-) -> None:
-    """Write a recipe as a config file of Ray Serve.
-
-    The file is for `serve run FILE` and `serve deploy FILE`.
-
-    It holds no keys: the file of keys, or SLIMMOA_API_KEYS, has to be where it is deployed.
-    """
-    from serve_app.serve_config import serve_config
-
-    recipe = with_access(load_or_fail(config), host, keys_file, no_keys=no_keys)
-    with exit_on_user_error():
-        shape = None if log is None else log_shape(log)
-    document = serve_config(recipe, host, port, ingresses=ingresses, log=shape)
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
-    if output is None:
-        print(text, end="")
-    else:
-        with exit_on_user_error():
-            write_file(output, text)
 
 
 def download_missing_weights(recipe: Recipe, *, folders: bool = True) -> None:

@@ -19,6 +19,8 @@ from cli.status_view import status_text
 
 EVERY_S = 1.0
 """Seconds between two looks in the live view."""
+ENDS = (b"q", b"\x03", b"\x04")
+"""The keys that end the live view: q, and Ctrl-C and Ctrl-D where the terminal passes them on."""
 
 
 def status(
@@ -83,7 +85,8 @@ def _keys() -> Iterator[Any]:
 
     def pressed() -> bool:
         ready, _, _ = select.select([terminal], [], [], EVERY_S)
-        return bool(ready) and os.read(terminal, 64).lower()[:1] in (b"q", b"\x03", b"\x04", b"")
+        typed = os.read(terminal, 64).lower() if ready else b" "
+        return not typed or any(key in typed for key in ENDS)
 
     tty.setcbreak(terminal)
     try:

@@ -97,6 +97,7 @@ async function buildPage() {
   const styles = [css, late].map(name);
   for (const file of [...files.keys()]) if (file.endsWith(".css") && !styles.includes(file)) files.delete(file);
   files.set("index.html", new TextEncoder().encode(html));
+  files.set("licences.txt", new TextEncoder().encode(licences(Object.keys(metafile.inputs))));
 
   const sizes = new Map();
   for (const [file, contents] of [...files]) {
@@ -108,6 +109,19 @@ async function buildPage() {
   report(sizes, new Set(["index.html", name(css), ...[...firstFiles(outputs, entry)].map(name)]));
 }
 
+/** The licences of the libraries that are in the built files. Each of them wants its licence to go with it. */
+function licences(inputs) {
+  const folders = inputs.map((path) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]).filter(Boolean);
+  const texts = [...new Set(folders)].sort().map((folder) => {
+    const { name, version, license } = JSON.parse(readFileSync(join(HERE, folder, "package.json"), "utf8"));
+    const file = readdirSync(join(HERE, folder))
+      .sort()
+      .find((each) => /^licen[cs]e/i.test(each));
+    return `${name} ${version}, ${license}\n\n${readFileSync(join(HERE, folder, file), "utf8").trim()}\n`;
+  });
+  return `The page holds parts of these libraries.\n\n${texts.join(`\n${"-".repeat(80)}\n\n`)}`;
+}
+
 function write(files) {
   rmSync(OUT, { recursive: true, force: true });
   mkdirSync(OUT, { recursive: true });
@@ -117,10 +131,14 @@ function write(files) {
 /** Fail unless the committed files are these. */
 function compare(files) {
   const committed = new Set(readdirSync(OUT));
-  const differs = [...files].filter(([file, contents]) => !committed.has(file) || !readFileSync(join(OUT, file)).equals(contents));
+  const differs = [...files].filter(
+    ([file, contents]) => !committed.has(file) || !readFileSync(join(OUT, file)).equals(contents),
+  );
   const names = [...differs.map(([file]) => file), ...[...committed].filter((file) => !files.has(file))];
   if (names.length === 0) return;
-  console.error(`serve_app/page/ is not what page/ builds; run "npm run build" in page/ and commit: ${names.join(", ")}`);
+  console.error(
+    `serve_app/page/ is not what page/ builds; run "npm run build" in page/ and commit: ${names.join(", ")}`,
+  );
   process.exit(1);
 }
 

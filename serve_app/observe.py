@@ -34,6 +34,13 @@ class Asked:
     several."""
     tracestate: str | None = None
     """The request's headers `tracestate`, unchecked and joined by commas; None if there is none."""
+    routed: str | None = None
+    """The model that answers in place of the mixture, by a route of the recipe; None if none does."""
+
+    @property
+    def answers(self) -> str:
+        """The name of who answers: the mixture, or one of its models."""
+        return self.routed or self.model
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from serve_app.http.state import (
     ModelWithoutCard,
     ServerState,
 )
-from serve_app.recent import ModelRates, Rates, RecentAnswer, RecentRefusal
+from serve_app.recent_report import ModelRates, Rates, RecentAnswer, RecentRefusal
 from tests.unit.serve_app.conftest import Scripted
 
 TEMPLATE = Path(__file__).with_suffix(".md")

@@ -176,6 +176,7 @@ class ChatEndpoint:
             is_stream=bool(request.stream),
             traceparent=_only(http.headers.getlist("traceparent")),
             tracestate=",".join(http.headers.getlist("tracestate")) or None,
+            routed=None if request.routed is None else request.routed.model,
         )
 
         def begin() -> Watcher:

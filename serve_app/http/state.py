@@ -19,7 +19,8 @@ from serve_app.access.auth import KEY, Authenticator
 from serve_app.error_schema import Described
 from serve_app.http.health import READY_S, ModelStats
 from serve_app.http.served_models import ServedModels
-from serve_app.recent import Rates, Recent, RecentAnswer, RecentRefusal
+from serve_app.recent import Recent
+from serve_app.recent_report import Rates, RecentAnswer, RecentRefusal
 
 FRESH_S = 0.5
 """Seconds for which an answer is given again. So ten pages cost the keepers no more than one page."""

@@ -176,9 +176,10 @@ ANSWERS = Named(
     "slimmoa_answers_total",
     "counter",
     (MODEL, "outcome", "fallback"),
-    "Admitted requests, by the name that was asked for and by their end. outcome: ok, degraded, cut "
-    "(by the deadline), left (the client left), or the code of the error. fallback: aggregator, "
-    "reference (the answer was a proposal), or none.",
+    "Admitted requests, by who answers (the mixture, or a model that was asked for or that a route of "
+    "the recipe names) and by their end. outcome: ok, degraded, cut (by the deadline), left (the "
+    "client left), or the code of the error. fallback: aggregator, reference (the answer was a "
+    "proposal), or none.",
 )
 STAGE = Named(
     "slimmoa_stage_seconds",

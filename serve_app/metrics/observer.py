@@ -217,7 +217,7 @@ class _AnswerWatcher:
         metrics, summary = self._metrics, ended.summary
         self._count_proposals()
         fallback = (summary.answered.fallback if summary else None) or NO_FALLBACK
-        metrics.answers.labels(self._asked.model, _outcome(ended), fallback).inc()
+        metrics.answers.labels(self._asked.answers, _outcome(ended), fallback).inc()
         metrics.key_tokens.labels(self._asked.key).inc(self._tokens)
         if self._asked.is_mixture:
             metrics.running.dec()
@@ -262,7 +262,7 @@ class _AnswerWatcher:
 
     def _stage(self, event: StageDone) -> None:
         metrics, quorum = self._metrics, self._metrics.quorum
-        metrics.stage.labels(self._asked.model, event.stage).observe(event.seconds)
+        metrics.stage.labels(self._asked.answers, event.stage).observe(event.seconds)
         if self._layer and len(self._arrivals) >= quorum:
             met_s = sorted(self._arrivals)[quorum - 1]
             waited_s = max(0.0, event.seconds - met_s)
@@ -282,7 +282,7 @@ class _AnswerWatcher:
         after_s = last.seconds  # a proposal is there all at once
         if answered.first_s is not None:
             after_s = answered.at_s + answered.first_s
-        self._metrics.after_proposals.labels(self._asked.model).observe(after_s)
+        self._metrics.after_proposals.labels(self._asked.answers).observe(after_s)
         first_s, written = last.at_s + after_s, answered.tokens
         if answered.chosen is not None:
             written = 0  # nobody has written it just now, so it has no time per token

@@ -56,7 +56,14 @@ PARAMETERS = {
 }
 TITLE: dict[str, Any] = {
     "model": "mix",
-    "messages": [{"role": "user", "content": "### Task:\nGenerate a concise, 3-5 word title"}],
+    "messages": [
+        {
+            "role": "user",
+            "content": "### Task:\nGenerate a concise title summarizing the chat history.\n### Output:\n"
+            'JSON format: { "title": "your concise title here" }\n### Chat History:\n<chat_history>\n'
+            "USER: hello\nASSISTANT: hi\n</chat_history>",
+        }
+    ],
     "stream": False,
     "max_tokens": 1000,
 }
@@ -74,7 +81,7 @@ async def chat(webui: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, 
     async with webui.post("/v1/chat/completions", data=json.dumps(body)) as response:
         assert response.status == 200, await response.text()
         assert "text/event-stream" in response.headers["Content-Type"]
-        seen: dict[str, Any] = {"text": "", "usage": None, "errors": [], "moa": None}
+        seen: dict[str, Any] = {"text": "", "thought": "", "usage": None, "errors": [], "moa": None}
         async for line in response.content:
             if line.startswith(b"data:") and (data := line[5:].strip()) != b"[DONE]":
                 _take(json.loads(data), seen)
@@ -87,7 +94,9 @@ def _take(chunk: dict[str, Any], seen: dict[str, Any]) -> None:
     if not chunk.get("choices"):
         seen["errors"] += [chunk["error"]] if "error" in chunk else []
         return
-    seen["text"] += chunk["choices"][0]["delta"].get("content") or ""
+    delta = chunk["choices"][0]["delta"]
+    seen["text"] += delta.get("content") or ""
+    seen["thought"] += delta.get("reasoning_content") or delta.get("reasoning") or ""
 
 
 async def test_the_models_are_listed(webui: aiohttp.ClientSession) -> None:
@@ -100,6 +109,7 @@ async def test_the_models_are_listed(webui: aiohttp.ClientSession) -> None:
 async def test_a_chat_with_its_built_in_tools_is_answered(webui: aiohttp.ClientSession) -> None:
     seen = await chat(webui, CHAT)
     assert len(seen["text"].split()) == 20
+    assert seen["thought"].count("(proposal ") == 3
     assert seen["errors"] == []
     assert seen["moa"]["ignored"] == ["tools"]
 
@@ -114,9 +124,11 @@ async def test_a_chat_with_every_parameter_of_its_settings_is_answered(
     assert all(isinstance(seen["usage"][n], int) for n in ("prompt_tokens", "total_tokens"))
 
 
-async def test_a_title_is_made(webui: aiohttp.ClientSession) -> None:
+async def test_a_title_is_made_by_one_model(webui: aiohttp.ClientSession) -> None:
     async with webui.post("/v1/chat/completions", data=json.dumps(TITLE)) as response:
         answer = await response.json()
+    assert answer["moa"]["routed"]["task"] == "title"
+    assert [row["model"] for row in answer["usage"]["by_model"]] == ["writer"]
     assert len(answer["choices"][0]["message"]["content"].split()) == 20
 
 

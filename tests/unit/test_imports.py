@@ -24,6 +24,7 @@ ROOMS = (
     "serve_app.http",
     "serve_app.access",
     "serve_app.recent",
+    "serve_app.recent_report",
     "serve_app.log_lines",
     "serve_app.metrics",
     "serve_app.observe",

@@ -1,5 +1,5 @@
 /** The mixture's answer beside what a member wrote alone: openly, or blind with a vote. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import type { Answer, Chat, Proposal, Vote } from "../answer/types.ts";
 import { Markdown } from "../text/markdown.tsx";
@@ -74,7 +74,7 @@ function Open({ answer, marking }: CompareProps & { marking: boolean }) {
   const members = comparable(answer);
   const [chosen, setChosen] = useState(0);
   const member = members[Math.min(chosen, members.length - 1)]!;
-  useEffect(() => {
+  useLayoutEffect(() => {
     seen.add(pairId(answer, member));
   }, [member]);
   return (

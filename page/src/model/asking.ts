@@ -1,43 +1,16 @@
-/** The answer that is being written: asked for, read, stopped, and asked for again. */
-import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
-import { boundaries } from "../answer/boundaries.ts";
-import type { Chunk } from "../answer/chunks.ts";
+/** Asks for answers: the first time, again, and of the aggregator alone. One answer is written at a time. */
+import { signal } from "@preact/signals";
 import { learnTokens } from "../answer/phase_words.ts";
-import { failed, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
-import { later } from "../answer/shift.ts";
+import { newAnswer } from "../answer/reduce.ts";
 import { messagesOf, shownVersion, type Turn } from "../answer/turns.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
-import type { Question } from "../api/client.ts";
-import { asProblem, Problem } from "../api/problem.ts";
-import { announce } from "./announcements.ts";
-import { chat, chosenVersions, putAnswer, saveChat, saveProgress, turns } from "./chats.ts";
-import { Batches } from "./batches.ts";
+import { chat, chosenVersions, putAnswer, saveChat, turns } from "./chats.ts";
 import { newId } from "./ids.ts";
-import { chosenModel, client, noteProblem } from "./server.ts";
-
-/** Time between two savings of an answer that is being written. It is also saved when the page is left. */
-const SAVE_MS = 15_000;
-/** Silence after which the page says so. The server gives a sign of life every few seconds. */
-const SILENT_MS = 30_000;
-
-export interface Running {
-  chatId: string;
-  answer: Signal<Answer>;
-  /** Seconds since the mixture began to work, or since the request was sent. */
-  nowS: ReadonlySignal<number>;
-  /** Seconds for which nothing has come; 0 while that is not worth a word. */
-  silentS: ReadonlySignal<number>;
-  stop: () => void;
-}
+import { chosenModel } from "./server.ts";
+import { Work, type Task } from "./work.ts";
 
 /** The one answer that is being written; null if there is none. */
-export const running = signal<Running | null>(null);
-
-/** A clock that runs while an answer is written; milliseconds since the page was opened. */
-const clockMs = signal(0);
-
-/** When an answer that was refused may be asked for again, by its id; milliseconds since 1970. */
-export const retryAt = new Map<string, number>();
+export const running = signal<Work | null>(null);
 
 export function ask(question: string): void {
   const answer = begin(chosenModel.peek(), question);
@@ -89,117 +62,23 @@ function turnsBefore(answer: Answer): Turn[] {
   return at < 0 ? all : all.slice(0, at);
 }
 
-type Task = Question & { aggregator?: string };
-
 function run(task: Task, first: Answer): void {
   if (running.peek()) return;
-  const abort = new AbortController();
-  const answer = signal(first);
-  let zeroMs = performance.now();
-  let heardMs = zeroMs;
-  let isBegun = false;
-  let beforeS = 0; // of asking members again, before the request itself
-  const now = () => (performance.now() - zeroMs) / 1000;
-
-  const change = (next: Answer) => {
-    const said = boundaries(answer.peek(), next);
-    answer.value = next;
-    announce(said);
-  };
-  const batches = new Batches<Chunk>((chunks) => change(reduce(answer.peek(), chunks, now())));
-  const hear = (chunks: Chunk[]) => {
-    heardMs = performance.now();
-    for (const { moa } of chunks) {
-      // The start of the first stage that comes tells when the mixture began to work.
-      if (isBegun || moa?.type !== "stage.started") continue;
-      isBegun = true;
-      zeroMs = heardMs - (moa.at_s + beforeS) * 1000;
-    }
-    batches.add(beforeS > 0 ? chunks.map((chunk) => later(chunk, beforeS)) : chunks);
-  };
-
-  clockMs.value = zeroMs;
-  const ticking = setInterval(() => (clockMs.value = performance.now()), 500);
-  const save = () => saveProgress(chatId, answer.peek());
-  const saving = setInterval(save, SAVE_MS);
-  document.addEventListener("visibilitychange", save);
-  const chatId = chat.peek().id;
-  putAnswer(chatId, first);
-  running.value = {
-    chatId,
-    answer,
-    nowS: computed(() => Math.max(0, (clockMs.value - zeroMs) / 1000)),
-    silentS: computed(() => (clockMs.value - heardMs > SILENT_MS ? (clockMs.value - heardMs) / 1000 : 0)),
-    stop: () => abort.abort(),
-  };
-
-  const work = async () => {
-    try {
-      const question = await withFreshProposals(task, answer, change, abort.signal, now);
-      if (first.proposals.some(({ phase }) => phase === "waits")) beforeS = now();
-      await client.ask(question, abort.signal, hear);
-      batches.flush();
-      if (!isOver(answer.peek())) change({ ...answer.peek(), phase: "done", totalS: now() });
-    } catch (error) {
-      batches.flush();
-      change(abort.signal.aborted ? stopped(answer.peek(), now()) : refused(answer.peek(), asProblem(error), now()));
-    } finally {
-      learn(answer.peek());
-      clearInterval(ticking);
-      clearInterval(saving);
-      document.removeEventListener("visibilitychange", save);
-      putAnswer(chatId, answer.peek());
-      running.value = null;
-      saveChat(chatId);
-    }
-  };
-  saveChat(chatId);
-  void work();
+  const work = new Work(chat.peek().id, first);
+  running.value = work;
+  putAnswer(work.chatId, first);
+  saveChat(work.chatId);
+  void work.run(task).then(() => {
+    running.value = null;
+    learn(work.answer.peek());
+    saveChat(work.chatId);
+  });
 }
 
 /** Learn from an answer how long the tokens of its models are. A model that thought wrote more than its text. */
 function learn({ proposals, text, reasoning, answeredBy, completionTokens }: Answer): void {
   for (const proposal of proposals) learnTokens(proposal.model, proposal.text, proposal.tokens);
   if (answeredBy && !reasoning) learnTokens(answeredBy, text, completionTokens);
-}
-
-/** Ask those members anew whose proposals wait, all at once, and give the request that fuses all proposals. */
-async function withFreshProposals(
-  task: Task,
-  answer: Signal<Answer>,
-  change: (next: Answer) => void,
-  signal: AbortSignal,
-  now: () => number,
-): Promise<Question> {
-  const { aggregator, ...question } = task;
-  if (aggregator === undefined) return question;
-  const set = (place: number, more: Partial<Proposal>) => {
-    const proposals = answer.peek().proposals.map((p) => (p.place === place ? { ...p, ...more } : p));
-    change({ ...answer.peek(), proposals });
-  };
-  const askOne = async ({ place, model }: Proposal) => {
-    let direct = newAnswer({ id: "", model, question: "", askedAt: 0 });
-    const batches = new Batches<Chunk>((chunks) => {
-      direct = reduce(direct, chunks, now());
-      if (direct.text) set(place, { phase: "writes", text: direct.text, firstS: direct.stages[0]?.firstS ?? null });
-    });
-    await client.ask({ model, messages: question.messages }, signal, (chunks) => batches.add(chunks));
-    batches.flush();
-    if (direct.error) throw new Problem(direct.error.message, direct.error.code, null);
-    set(place, { phase: "done", text: direct.text, seconds: now(), tokens: direct.completionTokens });
-  };
-  const waiting = answer.peek().proposals.filter((proposal) => proposal.phase === "waits");
-  if (waiting.length > 0) change({ ...answer.peek(), phase: "proposes" });
-  await Promise.all(waiting.map(askOne));
-  const proposals = answer.peek().proposals.map(({ model, text }) => ({ model, text }));
-  return { ...question, fuse: { proposals, ...(aggregator && { aggregator }) } };
-}
-
-function refused(answer: Answer, problem: Problem, nowS: number): Answer {
-  noteProblem(problem);
-  if (problem.retryAfterS !== null) retryAt.set(answer.id, Date.now() + problem.retryAfterS * 1000);
-  const { message, code, status } = problem;
-  return failed(answer, { message, code, status }, nowS);
 }
 
 /** Stop the answer of a chat, if there is one that is being written. */

@@ -78,6 +78,8 @@ export class BlockSplitter {
     if (this.fence) return this.lineOfFence(line, this.fence, blocks);
     if (line === "" && end - start <= HEAD) {
       this.blankBefore = this.started;
+      // Nothing goes on behind a blank line but lists and indented code.
+      if (this.started && !this.list && !this.indented) this.finish(this.next, blocks);
       return;
     }
     if (this.started && this.cutsBefore(line, start)) this.finish(start, blocks);
@@ -105,7 +107,7 @@ export class BlockSplitter {
       if (ITEM.test(line)) return start - this.tail > LONG_LIST && !line.startsWith(" ");
       return !INSIDE_ITEM.test(line) && (this.blankBefore || HEADING.test(line) || isFence(line));
     }
-    if (this.blankBefore) return !(this.indented && INDENTED.test(line));
+    if (this.blankBefore) return !INDENTED.test(line);
     return HEADING.test(line) || isFence(line);
   }
 

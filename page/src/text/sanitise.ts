@@ -52,7 +52,7 @@ export function formulaElements(mathml: string): DocumentFragment {
   const fragment = DOMPurify.sanitize(renamed, { ...FORMULA, RETURN_DOM_FRAGMENT: true });
   for (const element of fragment.querySelectorAll<MathMLElement>("[data-style]")) {
     for (const [property, value] of declarations(element.getAttribute("data-style") ?? "")) {
-      element.style.setProperty(property, value);
+      element.style?.setProperty(property, value); // older browsers know no styles of formulas
     }
     element.removeAttribute("data-style");
   }

@@ -39,10 +39,12 @@ export class TextView implements Worker {
   /**
    * @param host the element that gets the blocks
    * @param onWhole called when all of a text that does not grow is shown
+   * @param mostBlocks behind so many blocks the rest of a text is shown as plain text
    */
   constructor(
     private readonly host: HTMLElement,
     private readonly onWhole: () => void = () => {},
+    private readonly mostBlocks = MOST_BLOCKS,
   ) {}
 
   /** Show a text: the one of before with more behind it, or another. */
@@ -100,7 +102,7 @@ export class TextView implements Worker {
 
   private finish({ start, end, plain }: Block): void {
     const source = this.text.slice(start, end);
-    if (this.elements.length >= MOST_BLOCKS) {
+    if (this.elements.length >= this.mostBlocks) {
       this.dropTail();
       appendPlainly(this.elements.at(-1)!, source);
       this.ends[this.ends.length - 1] = end;
@@ -138,10 +140,10 @@ export class TextView implements Worker {
     return element;
   }
 
-  private block(source: string): Node {
+  private block(source: string, links = this.links): Node {
     const code = fencedCode(source);
     if (code) return codeFigure(code.language, code.code).element;
-    const markup = html(source, this.links);
+    const markup = html(source, links);
     if (markup === null) return plainText(source);
     const elements = textElements(markup);
     this.level = finishElements(elements, this.level);
@@ -170,8 +172,9 @@ export class TextView implements Worker {
 
   private showGrowing(tail: HTMLElement, source: string): void {
     const { level } = this;
-    tail.replaceChildren(this.block(source));
-    this.level = level; // the block will be rendered again
+    // The block will be rendered again: neither its headings nor its half-written links are there to stay.
+    tail.replaceChildren(this.block(source, Object.create(this.links) as Links));
+    this.level = level;
   }
 
   /** Code only gets longer at its end: nothing is rendered again. */

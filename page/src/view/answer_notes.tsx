@@ -2,7 +2,7 @@
 import { causeWords } from "../answer/phase_words.ts";
 import type { Answer, Missing } from "../answer/types.ts";
 import { advice, remedy } from "../api/problem.ts";
-import { retryAt } from "../model/asking.ts";
+import { retryAt } from "../model/work.ts";
 import { sentence } from "./column.tsx";
 import { openDialog } from "./ui.ts";
 

@@ -53,7 +53,13 @@ export function Composer() {
           onKeyDown={onKeyDown}
         />
         {live ? (
-          <button type="button" class="round" aria-label="Stop the answer" title="Stop (Esc)" onClick={live.stop}>
+          <button
+            type="button"
+            class="round"
+            aria-label="Stop the answer"
+            title="Stop (Esc)"
+            onClick={() => live.stop()}
+          >
             <Icon name="stop" />
           </button>
         ) : (

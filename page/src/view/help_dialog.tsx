@@ -28,6 +28,9 @@ export function HelpDialog({ onClose }: { onClose: () => void }) {
         Several models propose an answer, and another model, the aggregator, reads the proposals and writes the answer.
         Chats are kept in this browser only; the server keeps none of them.
       </p>
+      <p>
+        <a href="page/licences.txt">Licences of the libraries in this page</a>
+      </p>
     </Dialog>
   );
 }

@@ -253,6 +253,33 @@ async def test_a_call_that_gives_nothing_usable_and_one_that_is_made_again_are_c
     assert answers(text) == {("mix", "degraded", "reference"): 1}
 
 
+async def test_a_request_that_a_route_gives_to_one_model_counts_there() -> None:
+    route = {"model": "one", "begins": ["Write a title for this"]}
+    served = Recipe.model_validate(recipe().model_dump(mode="json") | {"routes": [route]})
+    puppets = Puppets()
+    title = [{"role": "user", "content": "Write a title for this chat"}]
+    async with client(served, puppets) as http:
+        body = MIXTURE | {"messages": title}
+        asked = asyncio.create_task(http.post("/v1/chat/completions", json=body))
+        await puppets.answer("one")
+        assert (await asked).status_code == 200
+        text = await scraped(http)
+    assert answers(text) == {("one", "ok", "none"): 1}
+
+
+async def test_the_labels_of_proposals_that_a_client_gives_are_in_no_series() -> None:
+    puppets = Puppets()
+    async with client(recipe(), puppets) as http:
+        fuse = {"proposals": [{"model": "whoever", "text": "text"}]}
+        body = MIXTURE | {"moa": {"fuse": fuse}}
+        asked = asyncio.create_task(http.post("/v1/chat/completions", json=body))
+        (await puppets.call("writer")).fail(EngineError("it broke", model="writer"))
+        assert (await asked).status_code == 200
+        text = await scraped(http)
+    assert answers(text) == {("mix", "degraded", "reference"): 1}
+    assert "whoever" not in text
+
+
 async def test_an_answer_that_fails_counts_under_the_errors_code() -> None:
     puppets = Puppets()
     async with answered(puppets) as (http, asked):
