@@ -92,7 +92,10 @@ def piece(**fields: Any) -> dict[str, Any]:
             said(tool_calls=[piece(arguments='{"a": 1}'), "odd", {"function": 3}]),
             said(finish="tool_calls"),
         ],
-        [said(function_call={"name": "weather"}), said(function_call={"arguments": '{"a": 1}'}, finish="function_call")],
+        [
+            said(function_call={"name": "weather"}),
+            said(function_call={"arguments": '{"a": 1}'}, finish="function_call"),
+        ],
     ],
     ids=["openai", "whole", "no index", "older"],
 )  # fmt: skip
