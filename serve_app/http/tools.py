@@ -13,7 +13,7 @@ from typing import Any
 from configs.errors import BadRequest
 from configs.tool_use import NAME
 from serve_app.http.aliases import Translated
-from serve_app.http.parameters import TOOL_LISTS, TOOL_SWITCHES
+from serve_app.http.parameters import TOOL_LISTS, TOOL_SWITCHES, unknown
 
 OTHER = {"tool_choice": "function_call", "function_call": "tool_choice"}
 """Names that some clients send with the wrong list."""
@@ -30,6 +30,8 @@ def read_tools(fields: Translated) -> None:
     Raises:
         BadRequest: a parameter has a form that nobody here knows; the message names the parameter.
     """
+    if "tool_use" in fields:  # only our own name of what this function makes
+        raise unknown("tool_use", frozenset({*TOOL_LISTS, *TOOL_SWITCHES}))
     older = "functions" in fields and not fields.get("tools")
     listed, chooser = ("functions", "function_call") if older else ("tools", "tool_choice")
     chooser = chooser if chooser in fields else OTHER[chooser]

@@ -19,7 +19,7 @@ class Weather(BaseModel):  # type: ignore[misc, unused-ignore]
     is_sunny: bool
 
 
-@tool
+@tool  # type: ignore[untyped-decorator, unused-ignore]
 def weather(town: str) -> str:
     """Get the weather of a town."""
     return f"18 degrees in {town}"

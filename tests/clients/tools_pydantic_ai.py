@@ -33,7 +33,7 @@ async def report(kind: Any) -> dict[str, Any]:
     agent = Agent(model, model_settings=SETTINGS)
     asked: list[str] = []
 
-    @agent.tool_plain
+    @agent.tool_plain  # type: ignore[untyped-decorator, unused-ignore]
     def weather(town: str) -> str:
         """Get the weather of a town."""
         asked.append(town)

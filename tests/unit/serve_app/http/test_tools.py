@@ -10,12 +10,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
 from actors.engine import NONE, CallDelta, Delta, Message, collect_answer
+from actors.replica import ReplicaStats
 from actors.text.tool_prompt import call_text
 from configs.errors import BadRequest, EngineError
 from configs.schema import Recipe, Sampling
 from serve_app.http.api import create_api
 from serve_app.http.request import parse_fields
-from serve_app.mixture.models import Models
 from tests.unit.serve_app.conftest import CHAT, HELLO
 
 SCHEMA = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
@@ -29,14 +29,14 @@ REMOTE = {"engine": "openai_http", "base_url": "http://x.test/v1", "model": "m"}
 SCRIPTED = {"engine": "scripted"}
 
 
-class Writers(Models):
+class Writers:
     """Models whose answers are given, three characters a delta."""
 
     def __init__(self, **answers: str | Exception | list[Delta]) -> None:
         self._answers = answers
         self.asked: dict[str, tuple[Sequence[Message], Sampling]] = {}
 
-    async def stream(  # type: ignore[override]
+    async def stream(
         self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         self.asked[model] = messages, sampling
@@ -62,6 +62,9 @@ class Writers(Models):
 
     async def is_alive(self, _model: str) -> bool:
         return True
+
+    async def stats(self, _model: str) -> ReplicaStats:
+        return ReplicaStats(0, 0, 0, 0, 0, 0, 0)
 
 
 def recipe(writer: dict[str, Any] = LLAMACPP, **aggregator: Any) -> Recipe:
@@ -267,6 +270,7 @@ def test_forms_of_tools_and_choices(fields: dict[str, Any], expected: Any) -> No
     ("fields", "param"),
     [
         ({"tools": {}}, "tools"),
+        ({"tool_use": {"tools": [CLOCK]}}, "tool_use"),
         ({"tools": ["clock"]}, "tools.0"),
         ({"tools": [{"type": "function"}]}, "tools.0.name"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name"),
