@@ -40,8 +40,9 @@ def _letter(fields: Fields) -> str:
     return chr(ord("A") + fields["expected_index"])
 
 
-STEPS = "Think step by step. End with a line that has the final number alone, like this: #### 42"
-CHOOSE = "Choose the best option. End with a line that has its letter alone, like this: #### B"
+# Without an example of an answer: a 0.5B model that was shown "#### 42" answered 42 to half of them.
+STEPS = "Solve it step by step. Then write the final number alone in the last line, behind ####."
+CHOOSE = "Choose the best option. Write its letter alone in the last line, behind the word Answer."
 SETS: Mapping[str, CheckableSet] = {
     "gsm8k": CheckableSet(
         "gsm8k/cases.jsonl",

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from serve_app.metrics.names import OF_ALL, OF_INGRESSES, Named
+from serve_app.metrics.named import Named
+from serve_app.metrics.names import OF_ALL, OF_INGRESSES
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 VLLM = "vllm:"

@@ -18,7 +18,7 @@ from actors.replica import ReplicaStats
 from cluster.residency.messages import Verb
 from cluster.residency.state import State, TurnState
 from serve_app.metrics import names
-from serve_app.metrics.names import Named
+from serve_app.metrics.named import Named
 
 ANSWER_S = 3.0
 """Longest wait for the answers of replicas and keepers, in seconds. A replica or keeper that is well

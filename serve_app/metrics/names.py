@@ -8,67 +8,8 @@ No label has a value from a request's text: each value is a name of the recipe, 
 a card, a state, or the code of an error.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from serve_app.metrics.buckets import FIRST_TOKEN_S, LATENCY_S, TOKEN_S
-
-Kind = Literal["counter", "gauge", "histogram"]
-INGRESS = "ingress"
-"""The label that every metric of an ingress gets: the number of the ingress, from 0."""
-MODEL = "model_name"
-"""vLLM's label: the name of a model, an adapter or the mixture."""
-ENGINE = "engine"
-"""vLLM's label: the number of a model's replica."""
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """One metric."""
-
-    name: str
-    kind: Kind
-    labels: tuple[str, ...]
-    text: str
-    """What the metric says: Prometheus shows it as HELP."""
-    buckets: tuple[float, ...] = ()
-    """The bounds of a histogram's buckets; empty if they depend on the recipe."""
-
-    def family(self) -> Metric:
-        """An empty family of samples, for a value that is asked for when Prometheus scrapes."""
-        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
-        return kind(self.name, self.text, labels=self.labels)
-
-
-class Counters:
-    """Makes the metrics that count events.
-
-    Args:
-        registry: gets the metrics.
-        token_bounds: bounds of the buckets of counts of tokens.
-    """
-
-    def __init__(self, registry: CollectorRegistry, token_bounds: tuple[float, ...]) -> None:
-        self._registry = registry
-        self._token_bounds = token_bounds
-
-    def counter(self, named: Named) -> Counter:
-        """Make a counter."""
-        return Counter(named.name, named.text, named.labels, registry=self._registry)
-
-    def gauge(self, named: Named) -> Gauge:
-        """Make a gauge."""
-        return Gauge(named.name, named.text, named.labels, registry=self._registry)
-
-    def histogram(self, named: Named) -> Histogram:
-        """Make a histogram."""
-        buckets = named.buckets or self._token_bounds
-        return Histogram(named.name, named.text, named.labels, registry=self._registry, buckets=buckets)
-
+from serve_app.metrics.named import ENGINE, MODEL, Named
 
 RUNNING = Named(
     "vllm:num_requests_running",
@@ -175,11 +116,12 @@ ANSWER_SIZE = Named(
 ANSWERS = Named(
     "slimmoa_answers_total",
     "counter",
-    (MODEL, "outcome", "fallback"),
+    (MODEL, "outcome", "fallback", "method"),
     "Admitted requests, by who answers (the mixture, or a model that was asked for or that a route of "
     "the recipe names) and by their end. outcome: ok, degraded, cut (by the deadline), left (the "
     "client left), or the code of the error. fallback: aggregator, reference (the answer was a "
-    "proposal), or none.",
+    "proposal), or none. method: how the text came about (merge, select, vote, agreement, first, "
+    "stand_in, direct), or none.",
 )
 STAGE = Named(
     "slimmoa_stage_seconds",
@@ -199,8 +141,9 @@ PROPOSALS = Named(
     "slimmoa_proposals_total",
     "counter",
     (MODEL, "layer", "outcome"),
-    "Proposals that layers asked for. outcome: done, or why a proposal was dropped: late, empty, "
-    "only_reasoning, content_filter, quorum_not_met, not_needed, or the code of an error.",
+    "Proposals that layers asked for. outcome: done, not_needed (the answer was there before), or why "
+    "a proposal was dropped: late, empty, only_reasoning, content_filter, quorum_not_met, or the code "
+    "of an error.",
 )
 STRAGGLERS = Named(
     "slimmoa_straggler_wait_seconds",
@@ -332,11 +275,3 @@ OF_ALL = (
 )
 """The metrics of models and cards, which are asked for when Prometheus scrapes. RUNNING of the mixture
 is an ingress's own."""
-
-
-def sample_names(named: Named) -> Iterator[str]:
-    """The names under which the samples of a metric stand in `/metrics`."""
-    if named.kind == "histogram":
-        yield from (f"{named.name}_{part}" for part in ("bucket", "sum", "count"))
-    else:
-        yield named.name

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from configs.schema import Recipe
 from serve_app.metrics import names
 from serve_app.metrics.buckets import token_counts
-from serve_app.metrics.names import Counters
+from serve_app.metrics.named import Counters
 from serve_app.mixture.events import (
     Answered,
     Call,
@@ -26,7 +26,10 @@ from serve_app.mixture.events import (
 )
 from serve_app.observe import Asked, Ended, Refused, Watcher
 
-NO_FALLBACK = "none"
+NONE = "none"
+"""The value of a label where there is no fallback, or no answer."""
+AGGREGATOR = "aggregator"
+"""The name of the mixture's last stage."""
 REASONS = ("overloaded", "rate_limit_exceeded", "invalid_api_key", "invalid_request")
 """Codes of refusals whose counters stand at 0 from the start, with their HTTP status in STATUSES. A
 counter that appears with its first event hides that event from PromQL's `rate`."""
@@ -140,15 +143,16 @@ class EventMetrics:
 
     def _start_at_zero(self, recipe: Recipe) -> None:
         for name in (recipe.name, *recipe.names):
-            for outcome in ("ok", "degraded") if name == recipe.name else ("ok",):
-                self.answers.labels(name, outcome, NO_FALLBACK)
+            is_mixture = name == recipe.name
+            for outcome in ("ok", "degraded") if is_mixture else ("ok",):
+                self.answers.labels(name, outcome, NONE, "merge" if is_mixture else "direct")
         for number, layer in enumerate(recipe.layers, 1):
             self.stragglers.labels(str(number))
             self.stage.labels(recipe.name, f"layer {number}")
             for proposer in layer.proposers:
                 for outcome in ("done", "late"):
                     self.proposals.labels(proposer.model, str(number), outcome)
-        self.stage.labels(recipe.name, "aggregator")
+        self.stage.labels(recipe.name, AGGREGATOR)
         self.after_proposals.labels(recipe.name)
         for name in recipe.aggregators:
             self.aggregations.labels(name, "done")
@@ -216,8 +220,11 @@ class _AnswerWatcher:
         """See `Watcher.end`."""
         metrics, summary = self._metrics, ended.summary
         self._count_proposals()
-        fallback = (summary.answered.fallback if summary else None) or NO_FALLBACK
-        metrics.answers.labels(self._asked.answers, _outcome(ended), fallback).inc()
+        fallback = method = NONE
+        if summary is not None:
+            fallback = summary.answered.fallback or NONE
+            method = summary.answered.method
+        metrics.answers.labels(self._asked.answers, _outcome(ended), fallback, method).inc()
         metrics.key_tokens.labels(self._asked.key).inc(self._tokens)
         if self._asked.is_mixture:
             metrics.running.dec()
@@ -279,14 +286,13 @@ class _AnswerWatcher:
         answered, last = summary.answered, summary.stages[-1]
         mixture = self._metrics.mixture
         mixture.tokens(summary.conversation_tokens, answered.tokens)
-        after_s = last.seconds  # a proposal is there all at once
-        if answered.first_s is not None:
-            after_s = answered.at_s + answered.first_s
-        self._metrics.after_proposals.labels(self._asked.answers).observe(after_s)
-        first_s, written = last.at_s + after_s, answered.tokens
-        if answered.chosen is not None:
-            written = 0  # nobody has written it just now, so it has no time per token
-        mixture.end(answered.finish_reason, seconds, min(first_s, seconds), written)
+        after_s, written = last.seconds, 0  # a proposal is there all at once
+        if answered.first_s is not None and answered.chosen is None:
+            after_s, written = answered.at_s + answered.first_s, answered.tokens
+        if last.stage == AGGREGATOR:  # a layer is the last stage where a proposal ends the answer early
+            self._metrics.after_proposals.labels(self._asked.answers).observe(after_s)
+        first_s = min(last.at_s + after_s, seconds)
+        mixture.end(answered.finish_reason, seconds, first_s, written)
 
 
 def _outcome(ended: Ended) -> str:

@@ -24,6 +24,7 @@ from serve_app.metrics.cluster import (
     cluster_families,
     in_time,
 )
+from serve_app.metrics.named import INGRESS
 from serve_app.metrics.observer import EventMetrics, MetricsObserver
 
 AskIngresses = Callable[[], Awaitable[Mapping[str, Sequence[Metric] | None]]]
@@ -94,7 +95,7 @@ def _with_label(family: Metric, ingress: str) -> Metric:
     which prometheus_client gives too, is left out: it is a fifth of all samples and few read it."""
     labelled = Metric(family.name, family.documentation, family.type, family.unit)
     labelled.samples = [
-        sample._replace(labels={**sample.labels, names.INGRESS: ingress})
+        sample._replace(labels={**sample.labels, INGRESS: ingress})
         for sample in family.samples
         if not sample.name.endswith("_created")
     ]

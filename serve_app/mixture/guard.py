@@ -1,8 +1,8 @@
 """The guard: proposals that disagree are marked before they are merged, and none is left out.
 
 To drop the ones that differ costs answers: the majority may be wrong (vLLM's semantic router lost 0.11
-and 0.13 on contested questions with it). The aggregator is asked of each pair whether both come to the
-same conclusion, and then reads which proposals agree. Pure.
+and 0.13 on contested ones of 12 questions). The aggregator is asked of each pair whether both come to
+the same conclusion, and then reads which proposals agree. Pure.
 """
 
 from collections.abc import Mapping, Sequence

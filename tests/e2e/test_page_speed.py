@@ -18,6 +18,8 @@ SECONDS = 60
 TURNS = 100
 LONGEST_MS = 50
 """From so many milliseconds on, people notice that a page does not answer (W3C Long Tasks)."""
+SLOWER = 4
+"""How many times slower the machine is that is thought of."""
 BYTES_A_TURN = 50_000
 """What a turn may leave on the heap at most: it holds the chat's own text, of about 2 kB."""
 
@@ -33,6 +35,11 @@ def found(urls: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     (folder / "figures.json").write_text(json.dumps(figures))
     print(figures)
     return figures
+
+
+def test_no_task_takes_long_by_its_cpu_time(found: dict[str, Any]) -> None:
+    _first, *others = found["work"]["longest"]
+    assert all(ms * SLOWER <= LONGEST_MS for ms in others)
 
 
 def test_six_columns_grow_without_a_long_task(found: dict[str, Any]) -> None:

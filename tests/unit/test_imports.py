@@ -105,7 +105,7 @@ HOMES = {
         "serve_app.deployments",
         "serve_app.http.metrics",
         "serve_app.metrics.cluster",
-        "serve_app.metrics.names",
+        "serve_app.metrics.named",
         "serve_app.metrics.observer",
         "serve_app.metrics.server_metrics",
     },

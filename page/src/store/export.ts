@@ -194,35 +194,37 @@ export interface VoteRow {
 }
 
 /**
- * The blind votes of chats as alpaca_eval's annotation rows, in the order in which the texts were shown.
+ * The blind votes of chats as alpaca_eval's annotation rows: the member's text first, as alpaca_eval has its
+ * baseline, and the mixture's second. The order in which the texts were shown is in the chats' own export.
  *
- * Votes on answers that are no longer there are left out.
+ * Votes on answers that are no longer there are left out, and second votes on the same texts, which would count
+ * twice.
  *
  * @param withNamed whether to have votes whose texts name a model too
  */
 export function votesAsRows(chats: Chat[], withNamed: boolean): VoteRow[] {
-  return chats.flatMap((each) => {
+  const rows = new Map<string, VoteRow>();
+  for (const each of chats) {
     const answers = new Map(each.answers.map((one) => [one.id, one]));
-    return each.votes
-      .filter((one) => withNamed || !one.namesAModel)
-      .flatMap((one) => voteAsRow(one, answers.get(one.answerId)));
-  });
+    for (const one of each.votes) {
+      const row = withNamed || !one.namesAModel ? voteAsRow(one, answers.get(one.answerId)) : null;
+      const texts = row && JSON.stringify({ ...row, preference: null });
+      if (row && texts && !rows.has(texts)) rows.set(texts, row);
+    }
+  }
+  return [...rows.values()];
 }
 
-function voteAsRow(one: Vote, voted: Answer | undefined): VoteRow[] {
+function voteAsRow(one: Vote, voted: Answer | undefined): VoteRow | null {
   const member = voted?.proposals.find(({ layer, place }) => layer === one.member.layer && place === one.member.place);
-  if (!voted || !member) return [];
-  const mixture = { output: voted.text, generator: voted.model };
-  const other = { output: member.text, generator: one.member.model };
-  const [first, second] = one.first === "mixture" ? [mixture, other] : [other, mixture];
-  return [
-    {
-      instruction: voted.question,
-      output_1: first.output,
-      output_2: second.output,
-      generator_1: first.generator,
-      generator_2: second.generator,
-      preference: one.preferred === "first" ? 1 : one.preferred === "second" ? 2 : 1.5,
-    },
-  ];
+  if (!voted || !member) return null;
+  const forMixture = (one.preferred === "first") === (one.first === "mixture");
+  return {
+    instruction: voted.question,
+    output_1: member.text,
+    output_2: voted.text,
+    generator_1: one.member.model,
+    generator_2: voted.model,
+    preference: one.preferred === "tie" ? 1.5 : forMixture ? 2 : 1,
+  };
 }

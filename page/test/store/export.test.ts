@@ -91,18 +91,32 @@ it("a chat as Markdown has questions, proposals, answers and how they came about
   ]);
 });
 
-it("votes are rows of alpaca_eval, in the order in which the texts were shown", () => {
-  const votes = [VOTE, { ...VOTE, preferred: "tie" as const, namesAModel: true }, { ...VOTE, answerId: "gone" }];
+describe("votes as rows of alpaca_eval", () => {
   const row = {
     instruction: "What colour is the sky?",
     output_1: "It is blue by day.",
     output_2: "The sky is blue.",
     generator_1: "qwen",
     generator_2: "sky",
-    preference: 2,
   };
-  assert.deepEqual(votesAsRows([chat({ votes })], true), [row, { ...row, preference: 1.5 }]);
-  assert.deepEqual(votesAsRows([chat({ votes })], false), [row]);
+  const shown: [Vote["first"], Vote["preferred"], number][] = [
+    ["member", "first", 1],
+    ["member", "second", 2],
+    ["mixture", "first", 2],
+    ["mixture", "second", 1],
+    ["mixture", "tie", 1.5],
+  ];
+  for (const [first, preferred, preference] of shown) {
+    it(`have the member first, if the ${first} was shown first and the vote is ${preferred}`, () => {
+      assert.deepEqual(votesAsRows([chat({ votes: [{ ...VOTE, first, preferred }] })], true), [{ ...row, preference }]);
+    });
+  }
+
+  it("leave out second votes on the same texts, answers that are gone and, if asked, texts that name a model", () => {
+    const votes = [VOTE, { ...VOTE, preferred: "tie" as const }, { ...VOTE, answerId: "gone" }];
+    assert.deepEqual(votesAsRows([chat({ votes })], true), [{ ...row, preference: 2 }]);
+    assert.deepEqual(votesAsRows([chat({ votes: [{ ...VOTE, namesAModel: true }] })], false), []);
+  });
 });
 
 it("without a database the chats stay in memory, which the store says", async () => {

@@ -186,6 +186,7 @@ def card(mixture: Recipe, at_s: float) -> CardReport:
         states[awake] = State.WAKING if since_s < 1.5 else State.RESIDENT
     if mixture.name in STILL:
         states[0], states[2] = State.RESIDENT, State.WAKING
+        since_s = 4.0
     members = (
         member(name, "turns" if n in (0, 2) else name, states[n], since_s)
         for n, name in enumerate(names)

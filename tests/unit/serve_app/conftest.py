@@ -286,3 +286,13 @@ async def listen() -> AsyncIterator[Callable[..., Any]]:
             return await stack.enter_async_context(openai)
 
         yield client
+
+
+@pytest.fixture
+def without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what runs in threads run at once: the virtual clock knows nothing of threads."""
+
+    async def run(work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", run)
