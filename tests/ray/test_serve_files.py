@@ -104,7 +104,8 @@ def test_a_model_of_which_no_replica_runs_is_missing_at_once(monkeypatch: pytest
         await asyncio.Event().wait()
 
     monkeypatch.setattr(deployments, "watch_models", nothing_runs)
-    monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(app_name="slimmoa"))
+    context = SimpleNamespace(app_name="slimmoa", rank=SimpleNamespace(rank=0))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
     monkeypatch.setattr(
         ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "a node")
     )
@@ -169,7 +170,7 @@ def test_the_builder_brings_the_variables_of_traces_to_the_ingress(
         for name, value in (asked or {}).items():
             monkeypatch.setenv(name, value)
         ingress: Any = build(BuildArgs(config="tiny_cpu"))._bound_deployment
-        assert ingress.init_args[4] == asked
+        assert ingress.init_args[-1] == asked
         assert "secret" not in repr(ingress)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
     with pytest.raises(TracingError, match="OTEL_TRACES_EXPORTER is 'zipkin'"):
