@@ -73,7 +73,7 @@ test("every method is said in words", () => {
   const which = "proposal 2 of 2, by qwen, because of a reason.";
   assert.equal(said({ method: "select" }), `Picked: ${which}`);
   assert.equal(said({ method: "vote" }), `A vote chose: ${which}`);
-  assert.equal(said({ method: "agreement" }), `Enough proposals agreed: ${which}`);
+  assert.equal(said({ method: "agreement" }), `Agreed on: ${which}`);
   assert.equal(said({ method: "first" }), `The first model was sure, and no other was asked: ${which}`);
   assert.equal(said({ method: "direct" }), null);
   assert.equal(said({ method: "new_one" as never }), `Taken: ${which}`);

@@ -184,7 +184,7 @@ def test_agreeing_proposals_are_the_answer_and_the_third_is_not_needed(seen: See
     assert first["name"] == "Proposal 1 of 3: llama-70b, the answer"
     assert second["name"] == "Proposal 2 of 3: qwen-72b"
     assert third["phase"] == "not needed"
-    how = "Enough proposals agreed: proposal 1 of 3, by llama-70b, because 2 of 2 proposals"
+    how = "Agreed on: proposal 1 of 3, by llama-70b, because 2 of 2 proposals"
     assert how in seen["answer"]
     assert "exit: enough proposals agreed" in seen["answer"]  # in the panel "Why"
     assert "degraded" not in seen["answer"]

@@ -10,7 +10,7 @@ const NOT_NEEDED = "not_needed";
 const TAKEN: Partial<Record<Method, string>> = {
   select: "Picked",
   vote: "A vote chose",
-  agreement: "Enough proposals agreed",
+  agreement: "Agreed on",
   first: "The first model was sure, and no other was asked",
 };
 
