@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 QUESTION = "Why is the sky blue? Answer in two sentences."
 SEEN_S = 2.0
 """Longest time from the first reasoning on the wire until a person reads proposals in the fold."""
-LONGEST_S = 150.0
+LONGEST_S = 240.0
 SETTINGS = {
     "WEBUI_AUTH": "False",
     "WEBUI_SECRET_KEY": "test",
@@ -127,7 +127,7 @@ async def open_webui(server: str, folder: Path) -> AsyncIterator[str]:
         )  # fmt: skip
     url = f"http://{HOST}:{port}"
     try:
-        async with asyncio.timeout(120), aiohttp.ClientSession() as http:
+        async with asyncio.timeout(240), aiohttp.ClientSession() as http:
             while True:
                 try:
                     async with http.get(f"{url}/health") as response:
@@ -161,6 +161,7 @@ def endpoint(serving: Serving) -> Any:
         yield served
 
 
+@pytest.mark.timeout(600)
 async def test_a_person_reads_the_proposals_in_the_fold_and_then_the_answer(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
