@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from configs.base import Strict
+from configs.base import Strict, meant
 
-NAME = r"^[A-Za-z0-9_.:-]{1,128}$"
+NAME = meant(r"^[A-Za-z0-9_.:-]{1,128}$", "1 to 128 letters, digits and the signs _ . : -")
 """Names of functions: all that OpenAI allows, and a little more."""
 
 

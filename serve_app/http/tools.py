@@ -10,6 +10,7 @@
 import re
 from typing import Any
 
+from configs.base import MEANINGS
 from configs.errors import BadRequest
 from configs.tool_use import NAME
 from serve_app.http.aliases import Translated
@@ -132,8 +133,8 @@ def _tool(item: Any, where: str) -> dict[str, Any] | None:
         raise BadRequest(f"{at} has to be an object, not {function!r:.80}", param=at)
     name, description = function.get("name"), function.get("description", "")
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
-        allowed = "1 to 128 letters, digits and the signs _ . : -"
-        raise BadRequest(f"{at}.name has to be {allowed}, not {name!r:.80}", param=f"{at}.name")
+        message = f"{at}.name has to be {MEANINGS[NAME]}, not {name!r:.80}"
+        raise BadRequest(message, param=f"{at}.name")
     if not isinstance(description, str):
         raise BadRequest(f"{at}.description has to be a text", param=f"{at}.description")
     schema: Any = next((function[each] for each in SCHEMAS if each in function), {})
