@@ -34,6 +34,10 @@ ADVICE = (
     "what they guess or do not know, call the function now, and write nothing else."
 )
 """What is said where the prompt has references."""
+FREE = (
+    "Call a function only if its result is missing to answer the user. Otherwise answer in plain text, "
+    "without a call."
+)
 REQUIRED = "Your next message has to be a call of one of these functions."
 REQUIRED_ONE = "Your next message has to be a call of the function {name}."
 SINGLE = "Call one function at a time."
@@ -50,7 +54,9 @@ def with_tools(messages: Sequence[Message], use: ToolUse, *, has_references: boo
     parts = [ABOUT.format(signatures="\n".join(_signatures(use)))]
     if has_references:
         parts.append(ADVICE)
-    if use.choice == "required":
+    if use.choice == "auto":
+        parts.append(FREE)
+    else:
         one = REQUIRED_ONE.format(name=use.names[0])
         parts.append(one if len(use.tools) == 1 else REQUIRED)
     if not use.parallel:
