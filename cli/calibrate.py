@@ -97,6 +97,10 @@ def answer_form(answer: str) -> "AnswerForm":
     if answer in ("number", "letter", "boxed"):
         return answer  # type: ignore[return-value]
     try:
+        answer.encode()
+    except UnicodeEncodeError:
+        fail("--answer: this is no text in UTF-8")
+    try:
         return AnswerPattern(regex=answer)
     except ValidationError as error:
         fail(f"--answer: {error.errors()[0]['msg']}")

@@ -1,6 +1,7 @@
 """The command `slimmoa prove`: is a mixture better than its best member, and at what price?"""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from jobs.judges.remote import RemoteJudge
     from jobs.sets import LoadedSet
 
+LIBRARIES = ("numpy", "scipy", "jinja2", "matplotlib")
+"""What the figures and the page need, and the core does not."""
 DEFAULT_SET = "gsm8k"
 NO_SANDBOX = (
     "--run-code: programs that models wrote are never run here, because there is no sandbox for them. "
@@ -98,6 +101,7 @@ def prove(
         fail("--judge-url needs --judge, the model's name on that server")
     if judge is not None and answer is not None:
         fail("give --answer if right answers are known, or --judge if not, but not both")
+    _require_libraries()
     submit_if_address(address)
     from jobs.prove.work import ProveTask
     from jobs.prove.work import prove as work
@@ -125,6 +129,12 @@ def prove(
                 err,
             )
     _show(run, as_json=as_json)
+
+
+def _require_libraries() -> None:
+    """End the command before it asks anything if the page could not be written at the end."""
+    if missing := [name for name in LIBRARIES if find_spec(name) is None]:
+        fail(f"prove needs {' and '.join(missing)}: pip install 'slimmoa[bench]'")
 
 
 def _load(name: str, limit: int | None, column: str | None) -> "LoadedSet":
