@@ -171,11 +171,7 @@ def test_the_builder_brings_the_variables_of_traces_to_the_ingress(
         for name, value in (asked or {}).items():
             monkeypatch.setenv(name, value)
         ingress: Any = build(BuildArgs(config="tiny_cpu"))._bound_deployment
-<<<<<<< HEAD
-        assert ingress.init_args[5] == asked
-=======
         assert ingress.init_args[-1] == asked
->>>>>>> x-traces
         assert "secret" not in repr(ingress)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
     with pytest.raises(TracingError, match="OTEL_TRACES_EXPORTER is 'zipkin'"):

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -264,7 +264,8 @@ class TestEveryEngine:
             monkeypatch.setattr(f"actors.engines.{module}.PIECE_S", 3600)
         async with asyncio.timeout(10):
             whole = await answer(engine, temperature=0, top_logprobs=1, streamed=False)
-        assert merge(whole) == merge(streamed)
+        cached = merge(streamed).cached_tokens  # the second call finds more in the cache than the first
+        assert replace(merge(whole), cached_tokens=cached) == merge(streamed)
         assert len(whole) <= len(streamed)
 
     async def test_no_logprobs_unless_asked_for(self, engine: Engine) -> None:
