@@ -22,7 +22,7 @@ from actors.engine import CallDelta, Delta, merge
 from configs.errors import Overloaded, RequestError
 from serve_app.error_schema import error_body
 from serve_app.http.answer_schema import CompletionUsage
-from serve_app.http.call_objects import joined
+from serve_app.http.call_objects import call_item, joined, new_item_id, tool_fields
 from serve_app.http.moa_object import moa_summary
 from serve_app.http.response import count_usage, fingerprint
 from serve_app.http.responses_request import REASONING_ID, ResponsesRequest
@@ -44,7 +44,7 @@ class _Item:
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
-        self.id = _call_id() if kind == "function_call" else PREFIXES[kind] + uuid.uuid4().hex
+        self.id = new_item_id() if kind == "function_call" else PREFIXES[kind] + uuid.uuid4().hex
         self.call: CallDelta | None = None
         """The first piece of the call, if the item is one."""
         self.index = index
@@ -120,7 +120,7 @@ class ResponsesReply:
         status = _status(summary)
         if answer.text or not answer.tool_calls:
             self._output.append(_message(f"msg_{uuid.uuid4().hex}", answer.text, status))
-        self._output += [_call(_call_id(), call, status) for call in joined(answer.tool_calls)]
+        self._output += [call_item(new_item_id(), call, status) for call in joined(answer.tool_calls)]
         return in_one_line(to_json(self._ended(summary)).decode())
 
     def _event(self, event: Event) -> str:
@@ -168,7 +168,7 @@ class ResponsesReply:
             item = self._open = _Item("function_call", len(self._output))
             item.call = piece
             self._has_calls = True
-            begun = _call(item.id, CallDelta(piece.index, piece.id, piece.name), "in_progress")
+            begun = call_item(item.id, CallDelta(piece.index, piece.id, piece.name), "in_progress")
             written += self._sse("response.output_item.added", output_index=item.index, item=begun)
         open_item = self._open
         if open_item is not None and open_item.call is not None and piece.arguments:
@@ -179,7 +179,7 @@ class ResponsesReply:
         return written
 
     def _close_call(self, item: "_Item", call: CallDelta, status: str) -> str:
-        done = _call(item.id, CallDelta(call.index, call.id, call.name, item.text), status)
+        done = call_item(item.id, CallDelta(call.index, call.id, call.name, item.text), status)
         self._output.append(done)
         place = {"item_id": item.id, "output_index": item.index}
         name = "response.function_call_arguments.done"
@@ -266,14 +266,12 @@ class ResponsesReply:
             "incomplete_details": None,
             "model": self._request.chat.model,
             "output": list(self._output),
-            "parallel_tool_calls": fields.get("parallel_tool_calls", True),
             "previous_response_id": None,
             "store": False,
             "text": {"format": {"type": "text"}},
-            "tool_choice": fields.get("tool_choice", "auto"),
-            "tools": [_shown_tool(tool) for tool in fields.get("tools") or ()],
             "truncation": "disabled",
             "usage": None,
+            **tool_fields(self._request.chat.tool_use, is_off=fields.get("tool_choice") == "none"),
             **{name: fields.get(name) for name in ECHOED},
             "metadata": _texts(fields.get("metadata")),
             "reasoning": {"effort": self._request.chat.reasoning_effort, "summary": None},
@@ -317,30 +315,6 @@ def _reasoning(item: str, text: str, status: str = "completed") -> dict[str, Any
 def _message(item: str, text: str, status: str) -> dict[str, Any]:
     content = [_part("message", text)]
     return {"id": item, "type": "message", "role": "assistant", "content": content, "status": status}
-
-
-def _call_id() -> str:
-    return f"fc_{uuid.uuid4().hex}"
-
-
-def _call(item: str, call: CallDelta, status: str) -> dict[str, Any]:
-    return {
-        "id": item,
-        "type": "function_call",
-        "call_id": call.id,
-        "name": call.name,
-        "arguments": call.arguments,
-        "status": status,
-    }
-
-
-def _shown_tool(tool: Any) -> Any:
-    """A tool of the request as the response repeats it."""
-    if not isinstance(tool, dict) or tool.get("type") != "function":
-        return tool
-    flat = tool | tool["function"] if isinstance(tool.get("function"), dict) else dict(tool)
-    flat.pop("function", None)
-    return {"parameters": {}, "strict": True, "description": None} | flat
 
 
 def _part(kind: str, text: str) -> dict[str, Any]:
