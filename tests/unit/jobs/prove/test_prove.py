@@ -81,7 +81,7 @@ def against(facts: WayFacts | None) -> Comparison:
 def test_a_merge_that_spoils_a_right_member_is_told_as_worse(apps: Apps, tmp_path: Path) -> None:
     apps.models.scripts |= {"a": right, "b": wrong, "z": merges}
     folder, loaded = tmp_path / "run", a_set(tmp_path)
-    proof = proved(folder, loaded)
+    proof = proved(folder, loaded, recipe=recipe([{"model": "a", "samples": 2}, "b"]))
     assert (proof.best, proof.checked, proof.failed) == ("a", True, 0)
     by_kind = {each.way.kind: each for each in proof.ways if each.way.kind != "member"}
     assert set(by_kind) == {"mixture", "pick", "vote", "self_moa", "self_vote", "same_tokens"}
