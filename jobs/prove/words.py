@@ -62,6 +62,17 @@ def others(proof: Proof) -> Iterator[tuple[str, Verdict]]:
             yield title, _other(proof, found, found.comparison)
 
 
+def unfinished(proof: Proof) -> str:
+    """What is still missing; empty if nothing is."""
+    missing = sum(proof.questions - each.answered for each in proof.ways)
+    if not missing:
+        return ""
+    return (
+        f"Unfinished: {missing:,} of {proof.questions * len(proof.ways):,} answers are missing. The "
+        "same command goes on where it stopped."
+    )
+
+
 def way_name(proof: Proof, facts: WayFacts) -> str:
     """What a way is called on the page."""
     way = facts.way
@@ -92,7 +103,7 @@ def bounds(proof: Proof) -> list[str]:
     n = found.questions
     said = [
         f"On {found.oracle} of {n} questions at least one proposal was right. Somebody who always knew "
-        f"the best proposal would get these {found.oracle} right. No pick and no vote can do better.",
+        "the best proposal would get that many right. No pick and no vote can do better.",
         f"On {found.together_wrong} of {n} questions all proposals were wrong together.",
     ]
     if found.rescued:

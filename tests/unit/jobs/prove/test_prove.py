@@ -119,8 +119,13 @@ def test_nothing_is_asked_twice_and_a_stop_loses_nothing(apps: Apps, tmp_path: P
     apps.models.scripts |= {"a": stops, "b": wrong, "z": merges}
     with pytest.raises(KeyboardInterrupt):
         proved(folder, loaded)
+    with Store.open(folder, read_only=True) as store:
+        stopped = read_proof(store, folder)
+    assert any(line.startswith("Unfinished: ") for line in lines(stopped))
+    assert "Unfinished: " in html(stopped)
     apps.models.scripts["a"] = right
     whole = proved(folder, loaded)
+    assert not any(line.startswith("Unfinished: ") for line in lines(whole))
     finished = [asked for asked in apps.models.asked if asked.ended == "finished"]
     made = Counter((each.model, each.text, each.sampling.seed) for each in finished)
     assert set(made.values()) == {1}
