@@ -172,13 +172,14 @@ async def test_a_person_reads_the_proposals_in_the_fold_and_then_the_answer(
         open_webui(server, tmp_path) as url,
     ):
         seen = await look(url, browser, shots)
-    answer, *tasks = asked
+    (answer,) = (each for each in asked if each.first_reasoning)
+    tasks = [each for each in asked if each is not answer]
     reasoning, began = answer.first_reasoning, answer.began
     figures = {
         "first reasoning on the wire": reasoning - began,
         "fold seen, after that": seen["fold_at"] - reasoning,
         "proposals read, after that": seen["proposals_at"] - reasoning,
-        "end of the first proposal on the wire": answer.headings[1] - began,
+        "headings of the proposals on the wire": [at - began for at in answer.headings],
         "answer's first text on the wire": answer.first_text - began,
         "answer seen, after that": seen["answer_at"] - answer.first_text,
         "answer whole": answer.ended - began,

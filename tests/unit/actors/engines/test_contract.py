@@ -9,12 +9,13 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from msgspec import structs
 
 from actors import engines
 from actors.engine import Delta, Engine, Message, Share, merge
@@ -265,7 +266,7 @@ class TestEveryEngine:
         async with asyncio.timeout(10):
             whole = await answer(engine, temperature=0, top_logprobs=1, streamed=False)
         cached = merge(streamed).cached_tokens  # the second call finds more in the cache than the first
-        assert replace(merge(whole), cached_tokens=cached) == merge(streamed)
+        assert structs.replace(merge(whole), cached_tokens=cached) == merge(streamed)
         assert len(whole) <= len(streamed)
 
     async def test_no_logprobs_unless_asked_for(self, engine: Engine) -> None:
