@@ -33,7 +33,7 @@ class WayFacts:
     answered: int
     """Questions that the way has answered."""
     right: Interval | None
-    """Share of right answers; None if answers are judged."""
+    """Share of right answers; None if answers are judged, or if there are none yet."""
     no_answer: int
     """Answers in which nothing stands where the answer should stand."""
     comparison: Comparison | None
@@ -255,7 +255,8 @@ def _facts(reader: ProofReader, way: Way, best: str | None) -> WayFacts:
     right = None
     no_answer = 0
     if (form := reader.form) is not None:
-        right = share(list(reader.right(way.name).values()))
+        found = list(reader.right(way.name).values())
+        right = share(found) if found else None
         no_answer = sum(
             find_answer(a.text, form) is None for row, a in answers.items() if row in reader.expected
         )
