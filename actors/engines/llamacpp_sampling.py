@@ -4,7 +4,7 @@ from typing import Any
 
 from xllamacpp import json_schema_to_grammar
 
-from actors.engines.llamacpp_tools import tool_grammar
+from actors.engines.llamacpp_tools import one_line, tool_grammar
 from configs.schema import Sampling
 from configs.tool_use import ToolUse
 
@@ -46,7 +46,7 @@ def _grammar(structure: dict[str, Any]) -> dict[str, Any]:
     if "choice" in structure:
         return {"grammar": "root ::= " + " | ".join(map(_literal, structure["choice"]))}
     # As a schema, llama.cpp would hold the chat template's own tokens before the answer to it too.
-    return {"grammar": json_schema_to_grammar(structure.get("json_schema", ANY_JSON))}
+    return {"grammar": json_schema_to_grammar(one_line(structure.get("json_schema", ANY_JSON)))}
 
 
 def _literal(text: str) -> str:

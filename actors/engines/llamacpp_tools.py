@@ -16,6 +16,15 @@ ANY_TEXT = rf"""FREE: /(.|\n)*/ & ~/(.|\n)*{BEGIN}(.|\n)*/
 before[lazy]: /(.|\n)*{BEGIN}/"""
 """A text without a call, and the shortest text that ends with the mark of a call."""
 
+ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""Options of llguidance by which JSON stands on one line. By default a grammar allows blanks without end
+between all parts of JSON, and small models write them until they have no tokens left."""
+
+
+def one_line(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema for JSON on one line, unless the schema says otherwise in words of llguidance."""
+    return {"x-guidance": ONE_LINE} | schema
+
 
 def tool_grammar(use: ToolUse, form: dict[str, Any] | None) -> str:
     """The grammar that holds an answer to its calls.
@@ -38,7 +47,9 @@ def tool_grammar(use: ToolUse, form: dict[str, Any] | None) -> str:
         start = [f'start: "{BEGIN}" calls | form', f"form: {_form(form or {})}"]
     heads = [f"{_literal(json.dumps(tool.name))} arguments t{n}" for n, tool in enumerate(use.tools)]
     more = f' ( "\\n{BEGIN}" call )*' if use.parallel else ""
-    schemas = [f"t{n}: %json {json.dumps(t.schema_of_arguments)}" for n, t in enumerate(use.tools)]
+    schemas = [
+        f"t{n}: %json {json.dumps(one_line(t.schema_of_arguments))}" for n, t in enumerate(use.tools)
+    ]
     rules = [
         f"calls: call{more}",
         rf'call: "\n{{\"name\": " ( {" | ".join(heads)} ) "}}\n{END}"',
@@ -53,7 +64,7 @@ def _form(form: dict[str, Any]) -> str:
         raise BadRequest(message, param="grammar")
     if "choice" in form:
         return " | ".join(map(_literal, form["choice"]))
-    return f"%json {json.dumps(form.get('json_schema', {'type': 'object'}))}"
+    return f"%json {json.dumps(one_line(form.get('json_schema', {'type': 'object'})))}"
 
 
 def _literal(text: str) -> str:

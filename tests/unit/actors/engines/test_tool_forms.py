@@ -7,6 +7,7 @@ import pytest
 
 from actors.engine import CallDelta
 from actors.engines.llamacpp_sampling import sampling_fields as llamacpp_fields
+from actors.engines.llamacpp_tools import one_line
 from actors.engines.openai_answer import StreamedAnswer
 from actors.engines.openai_chunks import read_chunk
 from actors.engines.openai_request import sampling_fields as http_fields
@@ -28,12 +29,15 @@ def asked(structure: dict[str, Any] | None = None, **use: Any) -> Sampling:
 def test_llamacpp_gets_one_grammar_for_calls_and_text() -> None:
     lines = llamacpp_fields(asked())["grammar"].split("\n")
     assert lines[:2] == ["%llguidance {}", "start: FREE | before calls"]
-    assert lines[-2] == f"t0: %json {json.dumps(SCHEMA)}"
+    assert lines[-2] == f"t0: %json {json.dumps(one_line(SCHEMA))}"
     assert 'calls: call ( "\\n<call_tool>" call )*' in lines
     forced = llamacpp_fields(asked(choice="required", parallel=False))["grammar"].split("\n")
     assert forced[1:3] == ['start: "<call_tool>" calls', "calls: call"]
     shaped = llamacpp_fields(asked({"json_object": True}))["grammar"].split("\n")
-    assert shaped[1:3] == ['start: "<call_tool>" calls | form', 'form: %json {"type": "object"}']
+    assert shaped[1:3] == [
+        'start: "<call_tool>" calls | form',
+        f"form: %json {json.dumps(one_line({'type': 'object'}))}",
+    ]
     with pytest.raises(BadRequest, match="grammar that may also call tools"):
         llamacpp_fields(asked({"grammar": "root ::= [0-9]"}))
 
