@@ -17,8 +17,8 @@ before[lazy]: /(.|\n)*{BEGIN}/"""
 """A text without a call, and the shortest text that ends with the mark of a call."""
 
 ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""Options of llguidance by which JSON stands on one line. By default a grammar allows blanks without end
-between all parts of JSON, and small models write them until they have no tokens left."""
+"""Options of llguidance by which JSON stands on one line. By default a grammar allows blanks without
+end between all parts of JSON, and small models may write them until they have no tokens left."""
 
 
 def one_line(schema: dict[str, Any]) -> dict[str, Any]:
