@@ -67,7 +67,7 @@ def test_langchain(tiny: Endpoint) -> None:
 
 def test_instructor(tiny: Endpoint) -> None:
     got = report("instructor", "requirements-instructor", tiny)
-    assert sorted(got) == ["JSON", "JSON_SCHEMA", "TOOLS"]
+    assert sorted(got) == ["JSON_SCHEMA", "TOOLS"]
     assert all(sorted(made) == ["degrees", "town"] for made in got.values())
 
 

@@ -9,7 +9,7 @@ import openai
 from pydantic import BaseModel
 
 CASES: dict[str, Any] = json.loads(os.environ["CASES"])
-MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA, instructor.Mode.JSON)
+MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
 
 
 class Weather(BaseModel):

@@ -3,17 +3,19 @@ APIs. Prints what it got as JSON."""
 
 import json
 import os
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import openai
 from pydantic import BaseModel, Field, create_model
 
 CASES: dict[str, Any] = json.loads(os.environ["CASES"])
-KINDS: tuple[Any, ...] = (str, int, bool, Literal["low", "high"], list[str])
-Form: type[BaseModel] = create_model(
-    "Form", **{f"field_{n}": (KINDS[n % len(KINDS)], Field(description="short")) for n in range(20)}
-)  # type: ignore[call-overload]
-"""An object of 20 fields."""
+Text = Annotated[str, Field(max_length=12)]
+Number = Annotated[int, Field(ge=0, le=99)]
+Texts = Annotated[list[Text], Field(max_length=2)]
+KINDS: tuple[Any, ...] = (Text, Number, bool, Literal["low", "high"], Texts)
+FIELDS: dict[str, Any] = {f"field_{n}": (KINDS[n % len(KINDS)], ...) for n in range(20)}
+Form = create_model("Form", **FIELDS)
+"""An object of 20 fields, none of which can be long."""
 FORM = [{"role": "user", "content": "Fill in the form. Keep every value short."}]
 ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
 
