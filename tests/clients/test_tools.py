@@ -46,7 +46,7 @@ class Obedient:
     """Models of which the writer calls the first tool, once in a conversation, or fills the form."""
 
     async def stream(
-        self, model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
+        self, _model: str, messages: Sequence[Message], sampling: Sampling, _streamed: bool = True
     ) -> AsyncIterator[Delta]:
         use, structure = (sampling.extra.get(name) for name in ("tool_use", "structure"))
         text = "It is mild."
