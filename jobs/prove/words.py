@@ -115,8 +115,8 @@ def bounds(proof: Proof) -> list[str]:
     if (alone := found.best) is not None:
         room = found.oracle - alone
         said.append(
-            f"{proof.best} alone got {alone} of {n} right. So the others can add {room} at most by a pick "
-            "or a vote."
+            f"{proof.best} alone got {alone} of {n} right. So the others can add {room} at most by a "
+            "pick or a vote."
             if room > 0
             else f"{proof.best} alone got {alone} of {n} right, so a pick or a vote of the mixture's "
             "proposals has no room above it."
