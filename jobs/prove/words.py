@@ -112,15 +112,13 @@ def bounds(proof: Proof) -> list[str]:
         said.append(
             f"On {_questions(found.lost)} a proposal was right, and the mixture's answer was wrong."
         )
-    best = proof.of("member")
-    if best is not None and best.right is not None and best.answered:
-        alone = round(best.right.value * n)
+    if (alone := found.best) is not None:
         room = found.oracle - alone
         said.append(
-            f"{best.way.model} alone got {alone} right. So the others can add {room} at most by a pick "
-            "or a vote."
+            f"{proof.best} alone got {alone} of {n} right. So the others can add {room} at most by a "
+            "pick or a vote."
             if room > 0
-            else f"{best.way.model} alone got {alone} right, so a pick or a vote of the mixture's "
+            else f"{proof.best} alone got {alone} of {n} right, so a pick or a vote of the mixture's "
             "proposals has no room above it."
         )
     return said

@@ -122,6 +122,8 @@ def test_nothing_is_asked_twice_and_a_stop_loses_nothing(apps: Apps, tmp_path: P
     with Store.open(folder, read_only=True) as store:
         stopped = read_proof(store, folder)
     assert any(line.startswith("Unfinished: ") for line in lines(stopped))
+    assert stopped.bounds is not None
+    assert stopped.bounds.best in (None, stopped.bounds.questions)  # over the mixture's questions alone
     assert "Unfinished: " in html(stopped)
     apps.models.scripts["a"] = right
     whole = proved(folder, loaded)
