@@ -33,7 +33,7 @@ NO_CALL = (
     "'tool_choice' is not supported here",
     "'tool_choice' asks for a call, and there are no tools",
 )
-"""What is said of a demanded call: with tools, to an engine that cannot call them, and without tools."""
+"""What is said of a demanded call: to an engine that cannot call tools, and without any tools."""
 REFUSED = (429, "key 'alone': 1 requests are in work and concurrency is 1 here; try again in 1 s")
 
 
