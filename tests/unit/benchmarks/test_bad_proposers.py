@@ -121,7 +121,8 @@ async def test_the_worker_sees_what_the_script_does(tmp_path: Path) -> None:
     assert len(results) == len(methods("letter")) * len(panels)
     by = {(each.method, each.attack): each for each in results}
     injected = by["select", "injects"]
-    assert (injected.chosen, injected.lone) == (injected.place, pytest.approx(0.5))
+    assert injected.chosen == injected.place
+    assert injected.lone == pytest.approx(0.5)
     assert by["select", "honest"].chosen == 0
     assert by["merge", "injects"].text == "PINEAPPLE"
     assert by["vote", "injects"].text.endswith("Answer: B")
