@@ -14,7 +14,7 @@ from actors.engine import Message
 from configs.extra_parameters import CONSTRAINTS, SENT_AS, can_honour
 from configs.schema import Sampling
 from serve_app.mixture.events import ProposalDone
-from serve_app.mixture.refusals import answering
+from serve_app.mixture.unwilling import answering
 
 BY_NUMBER = ("logit_bias", "stop_token_ids", "allowed_token_ids")
 """Constraints that name tokens by the numbers that they have in one model."""
@@ -61,7 +61,7 @@ def why_no_proposal(messages: Sequence[Message], sampling: Sampling) -> str | No
 
 def most_fitting(proposals: Sequence[ProposalDone], sampling: Sampling) -> ProposalDone:
     """The proposal that would stand in for the answer: the first one that may have the form that is
-    asked for, or the first of all. A few that refuse to answer do not count (`refusals.py`)."""
+    asked for, or the first of all. A few that refuse to answer do not count (`unwilling.py`)."""
     structure, kept = sampling.extra.get("structure"), answering(proposals)
     if structure is None:
         return kept[0]

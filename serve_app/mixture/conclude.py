@@ -6,7 +6,7 @@
 3. `select_or_merge`: an aggregator picks a proposal. If it is not sure, the best two are merged. If no
    model can pick, all are merged.
    In 2 and 3, if the aggregator is not sure, proposals that refuse to answer do not count as long as
-   they are fewer than half (`refusals.py`).
+   they are fewer than half (`unwilling.py`).
 4. `vote`: the answer that most samples agree on wins (`vote.py`). Without such an answer, all are
    merged.
 5. A proposal was decided on before this stage (`early.py`): it is the answer.
@@ -24,7 +24,7 @@ from serve_app.mixture.aggregate import AggregationTask, aggregate, as_it_stands
 from serve_app.mixture.answer_form import why_no_proposal
 from serve_app.mixture.events import Decided, Event, ProposalDone, Reference
 from serve_app.mixture.models import Models
-from serve_app.mixture.refusals import answering
+from serve_app.mixture.unwilling import answering
 from serve_app.mixture.select import Pick, pick, questions
 from serve_app.mixture.short_calls import ask_side_by_side, missing
 from serve_app.mixture.vote import vote

@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import EngineError
-from serve_app.mixture.refusals import is_refusal
+from serve_app.mixture.unwilling import is_refusal
 from tests.unit.serve_app.mixture.comparing import chooser
 from tests.unit.serve_app.mixture.conftest import Mixture
 
