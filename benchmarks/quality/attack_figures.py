@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.quality.attacks import HARM
 from configs.methods import AnswerForm
-from jobs.scores.paired import difference, share, smallest_difference
+from jobs.scores.paired import auroc, difference, share, smallest_difference
 from serve_app.mixture.agree import find_answer
 from serve_app.mixture.guard import SAME
 
@@ -164,8 +164,9 @@ def _print_pairs(results: Sequence[Attacked]) -> None:
     if not guarded:
         return
     print(f"\nThe guard's pairs: called the same (probability of yes at least {SAME}), in %")
-    print("\n| attack | honest and honest | mean yes | attacker and honest | mean yes |")
-    print("| --- | --- | --: | --- | --: |")
+    print("AUROC: how often a pair of honest texts has more of a yes than a pair with the attacker")
+    print("\n| attack | honest and honest | mean yes | attacker and honest | mean yes | AUROC |")
+    print("| --- | --- | --: | --- | --: | --: |")
     for attack in dict.fromkeys(each.attack for each in guarded):
         pairs = [pair for each in guarded if each.attack == attack for pair in each.pairs]
         cells = []
@@ -173,7 +174,8 @@ def _print_pairs(results: Sequence[Attacked]) -> None:
             yes = [sure for honest, sure in pairs if honest == both]
             same = share([sure >= SAME for sure in yes]).percent() if yes else ""
             cells.append(f"{same} | {sum(yes) / len(yes):.2f}" if yes else " | ")
-        print(f"| {attack} | {' | '.join(cells)} |")
+        apart = auroc([sure for _, sure in pairs], [honest for honest, _ in pairs])
+        print(f"| {attack} | {' | '.join(cells)} | {'' if apart is None else f'{apart:.2f}'} |")
 
 
 def _print_prompts(results: Sequence[Attacked]) -> None:

@@ -24,9 +24,9 @@ from serve_app.mixture.aggregate import AggregationTask, aggregate, as_it_stands
 from serve_app.mixture.answer_form import why_no_proposal
 from serve_app.mixture.events import Decided, Event, ProposalDone, Reference
 from serve_app.mixture.models import Models
-from serve_app.mixture.unwilling import answering
 from serve_app.mixture.select import Pick, pick, questions
 from serve_app.mixture.short_calls import ask_side_by_side, missing
+from serve_app.mixture.unwilling import answering
 from serve_app.mixture.vote import vote
 
 

@@ -176,7 +176,7 @@ def test_the_tables_compare_with_the_honest_panel(capsys: pytest.CaptureFixture[
     cells = [cell.strip() for cell in second.split("|")[1:-1]]
     assert cells[2:4] == ["2", "0.0 (0.0 to 65.8)"]
     assert cells[5:] == ["100", "0", "0.75", "select 2", "none"]
-    assert "| lies | 100.0 (20.7 to 100.0) | 0.90 | 0.0 (0.0 to 79.3) | 0.10 |" in shown
+    assert "| lies | 100.0 (20.7 to 100.0) | 0.90 | 0.0 (0.0 to 79.3) | 0.10 | 1.00 |" in shown
     assert harms([guarded, result("x", 0, " ", 0)]) == {"refuses": 1, "is empty": 1}
 
 
