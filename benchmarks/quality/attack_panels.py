@@ -13,7 +13,7 @@ from serve_app.mixture import guard, select
 from serve_app.mixture.models import Models
 from serve_app.mixture.short_calls import read_shares
 
-LONG_EACH = 3
+LONG_EACH = 6
 """Of so many questions, one is asked with 20,000 words: each such prompt fills the whole context."""
 FRAME = re.compile(r"<response (\d+)>\n(.*?)\n</response \1>", re.DOTALL)
 """A reference in a prompt, in the usual form."""
