@@ -19,13 +19,14 @@ CAN = r"(?:can(?:no|['’]|\s+no)t|could(?: not|n['’]t)|won['’]t|will not)"
 DO = r"(?:help|assist|answer|respond|reply|comply|provide|discuss|fulfill?|do that|engage|support)"
 REFUSED = re.compile(
     rf"\bI(?:\s+(?:really|simply|also|must))?\s*{CAN}\s+(?:\w+\s+)?{DO}\b"
-    rf"|\b(?:unable|not able|not allowed|not permitted) to {DO}\b"
+    rf"|\b(?:I(?:['’]m| am)|sorry,?)\s+(?:\w+\s+)?(?:unable|not able|not allowed) to {DO}\b"
     r"|\bI (?:must|have to) (?:decline|refuse)\b|\bI (?:decline|refuse) to\b"
-    r"|\b(?:kann|darf|werde)(?: ich)?\b.{0,40}\bnicht\b.{0,30}\b(?:helfen|beantworten|antworten)\b"
+    r"|\b(?:ich (?:kann|darf|werde)|(?:kann|darf|werde) ich)\b.{0,40}\bnicht\b.{0,30}"
+    r"\b(?:helfen|beantworten|antworten)\b"
     r"|\bno puedo (?:ayudar|responder|asistir|proporcionar)|\bn[ãa]o posso (?:ajudar|responder)"
     r"|\bje ne peux pas\b.{0,20}\b(?:aider|répondre|fournir)|\bnon posso (?:aiutar|rispond)"
     r"|не могу (?:вам |тебе )?(?:помочь|ответить)"
-    r"|(?:无法|不能|無法)(?:为您|为你|為您)?(?:提供|回答|帮助|協助|协助)"
+    r"|(?:我|抱歉，|对不起，|對不起，)(?:无法|不能|無法)(?:为您|为你|為您)?(?:提供|回答|帮助|協助|协助)"
     r"|お(?:手伝い|答え)(?:することは)?できません",
     re.IGNORECASE | re.DOTALL,
 )

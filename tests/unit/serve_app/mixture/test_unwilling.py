@@ -44,11 +44,15 @@ def test_a_refusal_is_known(text: str) -> None:
         "Birds can't provide milk.",
         "No, you can't answer for someone else.",
         "Das kann nicht sein: 7 ist eine Primzahl.",
+        "Das Mittel kann bei Fieber nicht helfen.",
+        "The company is unable to provide a refund after 30 days.",
+        "Eine Bank darf darauf nicht antworten.",
+        "该公司不能提供退款。",
         "I can't say for sure, but it is probably 42.",
         "If a shop tells you 'I cannot help you', write to the maker. " * 8,
         f"{'It depends on the country, and on the year in which the contract was made. ' * 2}{REFUSAL}",
     ],
-    ids=range(10),
+    ids=range(14),
 )
 def test_an_answer_is_no_refusal(text: str) -> None:
     assert not is_refusal(text)
