@@ -11,7 +11,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from serve_app.tracing.provider import Sender, Tracing
+from serve_app.tracing.provider import Tracing
+from serve_app.tracing.sender import Sender
 from serve_app.tracing.settings import TRACES_ENDPOINT, TracingError
 from serve_app.tracing.start import start_tracing
 from tests.otlp_collector import Collector
