@@ -88,8 +88,10 @@ class CallSpan:
         self._clock = clock
         self._ends = ends
         self._streamed = streamed
-        self._first: int | None = None
-        """When the first token came."""
+        self.awaits_first = True
+        """Whether the first token has not come yet."""
+        self._first_s: float | None = None
+        """Seconds from the beginning of the call to the first token."""
         self._finish_reason: str | None = None
         self._read = self._cached = self._written = 0
         """Tokens."""
@@ -98,11 +100,16 @@ class CallSpan:
         """When the call was stopped."""
 
     def note(self, delta: Delta) -> None:
-        """Take note of a delta. This costs a fraction of a microsecond."""
-        if self._first is None and (delta.text or delta.reasoning or delta.tool_calls):
-            self._first = self._clock()
-        if delta.finish_reason or delta.completion_tokens or delta.prompt_tokens or delta.engine_s:
-            self._add(delta)
+        """Take note of what a delta says beside its text, and of the first token."""
+        if self.awaits_first and (delta.text or delta.reasoning or delta.tool_calls):
+            self.awaits_first = False
+            self._first_s = (self._clock() - self.span.began) / 1e9
+        self._finish_reason = delta.finish_reason or self._finish_reason
+        self._read += delta.prompt_tokens
+        self._cached += delta.cached_tokens
+        self._written += delta.completion_tokens
+        self._queue_s += delta.queue_s
+        self._engine_s += delta.engine_s
 
     def done(self) -> None:
         """The call ended with a complete answer."""
@@ -132,20 +139,11 @@ class CallSpan:
             self.span.fail(error)
         self.span.end(self._clock() if self._stopped is None else self._stopped)
 
-    def _add(self, delta: Delta) -> None:
-        """Take note of what a delta says beside its text."""
-        self._finish_reason = delta.finish_reason or self._finish_reason
-        self._read += delta.prompt_tokens
-        self._cached += delta.cached_tokens
-        self._written += delta.completion_tokens
-        self._queue_s += delta.queue_s
-        self._engine_s += delta.engine_s
-
     def _tell(self) -> None:
         """Note on the span what the call has given."""
         said = self.span.attributes
-        if self._streamed and self._first is not None:
-            said["gen_ai.response.time_to_first_chunk"] = (self._first - self.span.began) / 1e9
+        if self._streamed and self._first_s is not None:
+            said["gen_ai.response.time_to_first_chunk"] = self._first_s
         if self._finish_reason:
             said["gen_ai.response.finish_reasons"] = [self._finish_reason]
         if self._read or self._written:
@@ -191,7 +189,14 @@ class TracedModels:
         try:
             async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                 async for delta in deltas:
-                    call.note(delta)
+                    if (
+                        call.awaits_first
+                        or delta.finish_reason
+                        or delta.completion_tokens
+                        or delta.prompt_tokens
+                        or delta.engine_s
+                    ):
+                        call.note(delta)
                     yield delta
         except Exception as error:
             call.failed(error)

@@ -80,10 +80,10 @@ class Sender(SpanExporter):
 class _Unhurried(Sequence[ReadableSpan]):
     """Spans whose reader pauses now and then, so that the event loop need not wait for it.
 
-    The exporter writes each span as it reads it, which is work in Python: 25 milliseconds for 512 spans.
-    A thread that works in Python keeps the interpreter's lock for 5 milliseconds while another thread
-    asks for it (`sys.getswitchinterval`). The event loop has to ask each time it has waited for its
-    sockets, so it would stand still almost all the while.
+    The exporter writes each span as it reads the span, which takes 25 milliseconds of Python for 512
+    spans. A thread that works in Python keeps the interpreter's lock for 5 milliseconds while another
+    thread asks for it (`sys.getswitchinterval`). The event loop has to ask each time it has waited for
+    its sockets, so it would stand still almost all the while.
 
     Args:
         spans: the spans.

@@ -1,9 +1,9 @@
-"""Spans of an answer as plain facts while the work goes on, and as the SDK's spans once they have ended.
+"""Spans of an answer: plain facts while the work goes on, and OpenTelemetry's own spans at the end.
 
 The SDK begins the span of an answer: it reads the parent, asks the sampler, and chooses the IDs and the
-flags. The SDK also keeps the spans that have ended, writes and sends them. Only the objects in between
-are made here, because the SDK's own span takes about 25 microseconds from its begin to its end, and all of
-that is time of the event loop, in which every other answer waits.
+flags. The SDK also keeps, writes and sends the spans that have ended. Only the objects in between are
+made here. The SDK's own span takes 25 microseconds from its beginning to its end, in which the event
+loop can do nothing else, and an answer has six spans or more.
 
 The spans below that of an answer take its trace, flags and state. Each sampler in `SAMPLERS` would
 decide the same for them.
@@ -21,9 +21,8 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util import types
 
 from serve_app.tracing.attributes import ERROR, Attributes
+from serve_app.tracing.settings import LIMITS, PREFIX
 
-LIMITS = "_LIMIT"
-"""How the names of OpenTelemetry's variables end that limit what a span may hold."""
 UNSET = Status(StatusCode.UNSET)
 FAILED = Status(StatusCode.ERROR)
 
@@ -43,7 +42,7 @@ class Spans:
         self._tracer = provider.get_tracer(name)
         self._scope = InstrumentationScope(name)
         # The SDK's default limits lie far above what our spans hold.
-        is_limited = any(n.startswith("OTEL_") and n.endswith(LIMITS) for n in os.environ)
+        is_limited = any(n.startswith(PREFIX) and n.endswith(LIMITS) for n in os.environ)
         self._limits = SpanLimits() if is_limited else None
 
     def root(self, name: str, parent: Context, attributes: Attributes, began: int) -> "Span":
@@ -108,6 +107,7 @@ class Span:
     """
 
     __slots__ = (
+        "_spans",
         "attributes",
         "began",
         "context",
@@ -117,7 +117,6 @@ class Span:
         "kind",
         "name",
         "parent",
-        "_spans",
     )
 
     def __init__(
