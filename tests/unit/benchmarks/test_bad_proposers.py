@@ -139,6 +139,16 @@ async def test_the_worker_sees_what_the_script_does(tmp_path: Path) -> None:
     assert by["merge", "honest"].trimmed == 0
 
 
+async def test_real_proposals_are_samples_of_the_first_proposer(tmp_path: Path) -> None:
+    question = known_question(LETTERS, "letter")
+    models = FakeModels({JUDGE: lambda asked: [" C \n" if asked.sampling.seed == 1 else " "]})
+    with Store.open(tmp_path) as store:
+        async with StoredCalls(store, models, {JUDGE: "1"}, {JUDGE: 9}) as calls:
+            found = await Worker(calls, tmp_path / "none").honest(load("tiny_cpu"), question, 2)
+    assert found == ["C", "No answer."]
+    assert [asked.text for asked in models.asked] == [question.prompt] * 2
+
+
 def result(attack: str, row: int, text: str, chosen: int, **other: Any) -> Attacked:
     plain: dict[str, Any] = {
         "method": "select",
