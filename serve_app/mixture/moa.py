@@ -32,6 +32,8 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.layer import LayerTask, Sample, propose, quorum_error
 from serve_app.mixture.models import Models
+from serve_app.mixture.overlap import NoOverlap, overlap
+from serve_app.mixture.reference_order import ReferenceOrder
 from serve_app.mixture.summary import SummaryBuilder
 
 
@@ -97,6 +99,7 @@ async def answer(
     await _check_fits(messages, recipe, models, sampling, len(given) or recipe.samples[-1])  # 1
     yield Started(summary.seed)
     references = list(given)
+    order = ReferenceOrder(recipe, len(given), summary.seed)
     early: Decided | None = None
     last = AggregationTask(
         recipe=recipe,
@@ -112,7 +115,7 @@ async def answer(
     )
     refused = why_no_proposal(messages, sampling)
     for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
-        read = _shuffled(references, summary.seed, number)
+        read = order.sort(references, number)
         samples = _samples(layer, number, summary.seed, fixed=seed is not None)
         task = LayerTask(
             recipe=recipe,
@@ -131,18 +134,22 @@ async def answer(
         result = _LayerResult()
         names = [sample.model for sample in task.samples]
         stage = summary.stage(f"layer {number}", names, read, proposals)
-        async with aclosing(stage) as events:
+        written = ReferenceOrder(recipe, len(samples), summary.seed)
+        warmth = overlap(last, written, names, models) if layer is recipe.layers[-1] else NoOverlap()
+        async with aclosing(stage) as events, warmth:
             async for event in events:
                 result.take(event)
+                warmth.note(event)
                 yield event
         if (early := result.decided) is not None:  # 2d
-            references = result.chosen
+            references, order = result.chosen, written
             break
         if number == 1 and len(result.proposals) < limits.quorum:  # 2b
             raise quorum_error(result.missing, len(result.proposals), limits.quorum)
         if result.proposals:  # 2a; in 2c there are none
             references = [result.proposals[place] for place in sorted(result.proposals)]
-    read = _shuffled(references, summary.seed, recipe.stages)
+            order = written
+    read = order.sort(references, recipe.stages)
     texts = [proposal.text for proposal in read]
     why = "" if given else why_not_early(recipe, refused)
     last = replace(last, references=texts, best=most_fitting(references, sampling), why=why)
@@ -268,14 +275,6 @@ async def _check_fits(
             await check_conversation(task, models)
     except (TimeoutError, EngineError, EngineUnavailable, TemplateRefused):
         pass  # the request is not to blame, and a fallback may still answer
-
-
-def _shuffled(proposals: Sequence[ProposalDone], seed: int, stage: int) -> list[ProposalDone]:
-    """The proposals in the order that the seed draws for a stage, so that no model's proposals always
-    stand in the same position."""
-    order = list(proposals)
-    random.Random(f"{seed}/{stage}").shuffle(order)
-    return order
 
 
 def _seen(
