@@ -15,7 +15,7 @@ from cluster.residency.state import TurnState
 from configs.errors import EngineUnavailable
 from configs.schema import Sampling, ScriptedModel
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("engine")]
 MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]
 STEP_S = 0.5
 """Seconds of a prefill step: an engine lets go of a warm-up at the end of a step only."""
@@ -147,7 +147,7 @@ async def test_on_a_cpu_no_warm_up_begins_beside_a_call(engine: SteppingEngine) 
     assert engine.beside is False
 
 
-async def test_on_a_gpu_a_call_with_room_is_not_delayed_at_all(engine: SteppingEngine) -> None:
+async def test_on_a_gpu_a_call_with_room_is_not_delayed_at_all() -> None:
     replica = await replica_of(on_gpu=True, concurrency=3)
     warming = warm(replica)
     await asyncio.sleep(0.1)
@@ -155,7 +155,7 @@ async def test_on_a_gpu_a_call_with_room_is_not_delayed_at_all(engine: SteppingE
     assert await warming == 7
 
 
-async def test_on_a_gpu_the_first_call_without_room_ends_the_warm_up(engine: SteppingEngine) -> None:
+async def test_on_a_gpu_the_first_call_without_room_ends_the_warm_up() -> None:
     replica = await replica_of(on_gpu=True, concurrency=2, queue=0)
     warming = warm(replica)
     await asyncio.sleep(0.1)
@@ -169,7 +169,7 @@ async def test_on_a_gpu_the_first_call_without_room_ends_the_warm_up(engine: Ste
     ("on_gpu", "concurrency", "calls"), [(True, 3, 2), (True, 2, 1), (False, 1, 0)]
 )
 async def test_a_warm_up_always_leaves_room_for_a_call(
-    engine: SteppingEngine, on_gpu: bool, concurrency: int, calls: int
+    on_gpu: bool, concurrency: int, calls: int
 ) -> None:
     replica = await replica_of(on_gpu=on_gpu, concurrency=concurrency)
     asked = [asyncio.create_task(ask(replica)) for _ in range(calls)]
@@ -179,7 +179,7 @@ async def test_a_warm_up_always_leaves_room_for_a_call(
     assert (await replica.stats()).warm_cancelled == 0
 
 
-async def test_there_is_one_warm_up_at_a_time(engine: SteppingEngine) -> None:
+async def test_there_is_one_warm_up_at_a_time() -> None:
     replica = await replica_of(concurrency=8)
     warming = warm(replica)
     await asyncio.sleep(0)
