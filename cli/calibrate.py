@@ -80,17 +80,26 @@ def calibrate(
 
 
 def _form(answer: str | None, recipe: "Recipe") -> "AnswerForm":
-    from pydantic import ValidationError
-
-    from configs.methods import AnswerPattern
-
     if answer is None:
         form = recipe.exit.answer if recipe.exit is not None else recipe.aggregator.answer
         if form is None:
             fail("--answer: say where the answer stands: number, letter, boxed or an expression")
         return form
+    return answer_form(answer)
+
+
+def answer_form(answer: str) -> "AnswerForm":
+    """Where an answer stands, as --answer says. A wrong expression ends the command."""
+    from pydantic import ValidationError
+
+    from configs.methods import AnswerPattern
+
     if answer in ("number", "letter", "boxed"):
         return answer  # type: ignore[return-value]
+    try:
+        answer.encode()
+    except UnicodeEncodeError:
+        fail("--answer: this is no text in UTF-8")
     try:
         return AnswerPattern(regex=answer)
     except ValidationError as error:

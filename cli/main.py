@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import ask, calibrate, export, new, presets, recipes, serve, status
+from cli import ask, calibrate, export, new, presets, prove, recipes, serve, status
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 from cli.system_errors import option_words
@@ -58,6 +58,7 @@ for command in (
     recipes.models,
     recipes.plan,
     calibrate.calibrate,
+    prove.prove,
     export.export,
 ):
     app.command()(command)

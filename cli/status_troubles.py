@@ -17,6 +17,10 @@ RECENT_S = 60.0
 """Seconds for which a refusal or a failure is told."""
 FAILING = 2
 """Failures in a row that are a trouble."""
+MORE_TIME = "it gets more time by a larger limits.quorum, limits.grace_s or limits.layer_deadline_s"
+MORE_ROOM = "there is more room with a larger concurrency or limits.queue, or with more replicas"
+MORE_ALLOWED = "a key's limits stand in the file of keys, and under access in the recipe"
+"""What a person can do, for the troubles in which that is known."""
 State = Mapping[str, Any]
 
 
@@ -69,7 +73,8 @@ def _dropped(state: State) -> Iterator[str]:
             is_often = count >= FEWEST and count > OFTEN * all_calls
             if is_often and rates["failing"] < FAILING:
                 share = f"{count} of its {all_calls} calls in the last minute"
-                yield f"{name} is left out of answers, {cause} in {share}"
+                what = f"; {MORE_TIME}" if cause == "late" else ""
+                yield f"{name} is left out of answers, {cause} in {share}{what}"
 
 
 def _full(state: State, now: float) -> Iterator[str]:
@@ -81,7 +86,7 @@ def _full(state: State, now: float) -> Iterator[str]:
         yield f"the queue of {each['name']} is full: {taken}"
     why = _why(state, "overloaded", now)
     if refused:
-        yield f"{_requests(refused)} in the last minute found no room{why}"
+        yield f"{_requests(refused)} in the last minute found no room{why}; {MORE_ROOM}"
 
 
 def _over_limit(state: State, now: float) -> Iterator[str]:
@@ -89,7 +94,8 @@ def _over_limit(state: State, now: float) -> Iterator[str]:
     refused = state["rates"]["refused"].get("rate_limit_exceeded", 0)
     if refused:
         why = _why(state, "rate_limit_exceeded", now)
-        yield f"{_requests(refused)} in the last minute were over the limits of their keys{why}"
+        over = f"{_requests(refused)} in the last minute were over the limits of their keys"
+        yield f"{over}{why}; {MORE_ALLOWED}"
 
 
 def _waits(state: State) -> Iterator[str]:
@@ -115,4 +121,4 @@ def _requests(count: int) -> str:
 def _calls(count: int) -> str:
     if count == 1:
         return "1 call waits for it"
-    return f"{count or 'no'} calls wait for it"
+    return f"{count} calls wait for it" if count else "no call waits for it at this moment"

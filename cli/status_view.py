@@ -61,7 +61,7 @@ def _section(title: str, lines: Sequence[str]) -> str:
 
 _MEMBERS = ("slot", "model", "engine", "for", "turn", "runs", "waits", "oldest", "memory", "last step")
 _WITHOUT_CARD = ("model", "engine", "runs", "waits", "state")
-_MODELS = ("model", "calls", "tokens/s", "room taken", "left out of answers")
+_MODELS = ("model", "answered", "tokens/s", "room taken", "left out of answers")
 _ANSWERS = ("ended", "request", "key", "model", "seconds", "tokens", "outcome", "")
 _REFUSALS = ("at", "request", "key", "status", "code", "why")
 

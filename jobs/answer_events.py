@@ -1,5 +1,7 @@
 """What the events of one answer tell about it: its text, the calls behind it, and what went wrong."""
 
+from collections.abc import Mapping
+
 from configs.errors import ContextTooLong, EmptyAnswer, OnlyReasoning, QuorumNotMet
 from jobs.records import UsedCall
 from jobs.stored_calls import StoredModels
@@ -75,6 +77,11 @@ class AnswerEvents:
         """The summary of a finished answer."""
         assert self._summary is not None
         return self._summary
+
+    @property
+    def proposal_calls(self) -> Mapping[tuple[int, int], Call]:
+        """The calls that wrote the proposals that are used, by layer and place."""
+        return self._proposals
 
     def used_calls(self, models: StoredModels) -> tuple[UsedCall, ...]:
         """The calls that a finished answer is made of.

@@ -7,7 +7,7 @@ at once, a run with M models in one slot takes about M swaps. Nothing here knows
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from math import inf
@@ -65,6 +65,13 @@ class GenerateTask:
     allow_degraded: bool = False
     """Also store answers that lack a proposal because an engine failed."""
 
+    rows: Container[int] | None = None
+    """Indices of the rows to answer; None answers all."""
+
+    on_answer: Callable[[str, Row, AnswerEvents], None] = lambda *_: None
+    """Gets the name of the variant, the row and the events of each answer to a first turn, just before
+    the answer is stored."""
+
 
 def row_seed(seed: int, row: Row, turn: int) -> int:
     """The seed of the answer to a turn of a row. The seed depends on the run's seed and on the content
@@ -121,7 +128,8 @@ class _RowAnswerer:
         for variant in self._task.variants:
             patient = _without_deadlines(variant)
             for row in self._store.pending_rows(variant.name):
-                yield patient, row
+                if self._task.rows is None or row.index in self._task.rows:
+                    yield patient, row
 
     async def _answer_row(self, pending: tuple[Variant, Row]) -> None:
         variant, row = pending
@@ -161,6 +169,8 @@ class _RowAnswerer:
                 # wasted.
                 if isinstance(event, StageDone) and events.faults and not self._task.allow_degraded:
                     raise FaultyAnswer(events.faults[0])
+        if turn == 0:
+            self._task.on_answer(variant.name, row, events)
         await self._store.keep_answer(
             Answer(
                 generator=variant.name,

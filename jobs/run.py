@@ -5,7 +5,7 @@ The store in the folder holds the run's set and recipe. So a command that contin
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,13 @@ from rich.console import Console
 
 from configs.errors import UserError
 from configs.schema import Recipe
+from jobs.answer_events import AnswerEvents
 from jobs.folder_lock import lock_folder
 from jobs.generate import GenerateProgress, GenerateTask, generate
 from jobs.identity import has_own_defaults, recipe_identities, to_generator
 from jobs.model_app import open_model_app
 from jobs.progress import Reporter
+from jobs.records import Row
 from jobs.sets import LoadedSet
 from jobs.store import Store, StoreError
 from jobs.stored_calls import CallPatience, StoredCalls
@@ -217,9 +219,24 @@ class RunModels:
         return variant
 
     async def answer_rows(
-        self, store: Store, variants: Sequence[Variant], seed: int
+        self,
+        store: Store,
+        variants: Sequence[Variant],
+        seed: int,
+        *,
+        rows: Sequence[int] | None = None,
+        in_flight: int | None = None,
+        on_answer: Callable[[str, Row, AnswerEvents], None] = lambda *_: None,
     ) -> GenerateProgress:
         """Answer the store's rows with each variant. Answers that are stored are not made again.
+
+        Args:
+            store: the run.
+            variants: who answers.
+            seed: the run's seed.
+            rows: indices of the rows to answer; None answers all.
+            in_flight: most answers in work at once; None takes that of the run's task.
+            on_answer: see `GenerateTask.on_answer`.
 
         Raises:
             StoreError: a variant's name belongs to another generator, or an answer cannot be stored.
@@ -228,7 +245,10 @@ class RunModels:
         tempered = store.has_temperatures()
         for variant in variants:
             store.add_generator(to_generator(variant, self.identities, seed, row_temperatures=tempered))
-        task = GenerateTask(variants, seed, self._task.in_flight, self._task.allow_degraded)
+        at_once = self._task.in_flight if in_flight is None else in_flight
+        task = GenerateTask(
+            variants, seed, at_once, self._task.allow_degraded, rows=rows, on_answer=on_answer
+        )
         calls_expected = sum(
             variant.calls_per_answer() * (store.row_count() - store.answered_count(variant.name))
             for variant in variants

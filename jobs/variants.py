@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from configs.errors import UserError
-from configs.schema import Aggregator, Layer, Proposer, Recipe, Sampling
+from configs.schema import Aggregator, AnswerForm, Layer, Proposer, Recipe, Sampling
 
 P = TypeVar("P", Proposer, Aggregator)
 
@@ -161,6 +161,44 @@ def self_moa(recipe: Recipe, model: str) -> Variant:
     return _make_variant(recipe, f"{recipe.name}-self-{model}", **_parts(recipe, layers))
 
 
+def by_method(recipe: Recipe, method: str, form: AnswerForm | None = None) -> Variant:
+    """The mixture with another method of its aggregator, and without an early end. Its proposals are
+    those of the base.
+
+    Args:
+        recipe: The recipe of the base.
+        method: The method.
+        form: Where the answer stands in a proposal, for a vote.
+
+    Raises:
+        VariantError: the method does not suit the recipe.
+    """
+    aggregator = recipe.aggregator.model_dump() | {"method": method, "guard": False}
+    aggregator["answer"] = None if form is None else _plain_form(form)
+    return _make_variant(
+        recipe, f"{recipe.name}-{method}", aggregator=aggregator, exit=None, first=None
+    )
+
+
+def sampled_alone(
+    recipe: Recipe, model: str, samples: int, method: str, form: AnswerForm | None
+) -> Variant:
+    """One model alone, sampled so many times in one layer. The aggregator comes to one answer by a
+    method.
+
+    Raises:
+        VariantError: the recipe has no such model, the method does not suit so many samples, or one
+            proposer may not give so many.
+    """
+    layer = recipe.layers[0]
+    own = next((p for p in recipe.proposers() if p.model == model), None) or _like_first(layer, model)
+    proposer = own.model_copy(update={"samples": samples}).model_dump()
+    plain = by_method(recipe, method, form).recipe
+    limits = recipe.limits.model_dump() | {"quorum": min(recipe.limits.quorum, samples)}
+    name = f"{recipe.name}-{samples}x-{model}-{method}"
+    return _make_variant(plain, name, layers=[{"proposers": [proposer]}], limits=limits)
+
+
 def proposer_models(recipe: Recipe) -> tuple[str, ...]:
     """The models that propose, each once, in the order in which they first appear."""
     return tuple(dict.fromkeys(proposer.model for proposer in recipe.proposers()))
@@ -224,6 +262,10 @@ def _make_variant(recipe: Recipe, name: str, **parts: Any) -> Variant:
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
         raise VariantError(f"{name!r}: {'; '.join(problems)}") from error
+
+
+def _plain_form(form: AnswerForm) -> Any:
+    return form if isinstance(form, str) else form.model_dump()
 
 
 def _not_among(model: str, known: Iterable[str], of: str = "models") -> str:

@@ -5,6 +5,7 @@ sees the events of its answer but no deltas, so that watching costs nothing per 
 refused before any work on it begins is told with `Observer.refuse`.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from typing import Protocol, runtime_checkable
 from configs.errors import RequestError
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDelta, Summary
 from serve_app.mixture.models import Models
+from serve_app.safe_traceback import safe_traceback
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +109,32 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Several observers as one."""
+    """Several observers as one. A defect of one of them is logged, and costs no request anything."""
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = tuple(observers)
 
     def begin(self, asked: Asked) -> Watcher:
         """See `Observer.begin`."""
-        return _Watchers([observer.begin(asked) for observer in self._observers])
+        watchers = []
+        for observer in self._observers:
+            try:
+                watchers.append(observer.begin(asked))
+            except Exception as defect:
+                _tell(defect)
+        return _Watchers(watchers)
 
     def refuse(self, refused: Refused) -> None:
         """See `Observer.refuse`."""
         for observer in self._observers:
-            observer.refuse(refused)
+            try:
+                observer.refuse(refused)
+            except Exception as defect:
+                _tell(defect)
+
+
+def _tell(defect: Exception) -> None:
+    logger.error("what watches requests has a defect: %s", safe_traceback(defect))
 
 
 class _Watchers:
@@ -128,15 +145,24 @@ class _Watchers:
 
     def event(self, event: Event) -> None:
         for watcher in self._watchers:
-            watcher.event(event)
+            try:
+                watcher.event(event)
+            except Exception as defect:
+                _tell(defect)
 
     def end(self, ended: Ended) -> None:
         for watcher in self._watchers:
-            watcher.end(ended)
+            try:
+                watcher.end(ended)
+            except Exception as defect:
+                _tell(defect)
 
     def watch_calls(self, models: Models) -> Models:
         for watcher in self._watchers:
-            models = watched_calls(models, watcher)
+            try:
+                models = watched_calls(models, watcher)
+            except Exception as defect:
+                _tell(defect)
         return models
 
 

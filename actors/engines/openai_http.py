@@ -12,6 +12,7 @@ OpenAI's client".
 """
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -275,6 +276,9 @@ class OpenAIHttpEngine:
             detail = f"no connection within {self._model.connect_timeout_s:g} s"
         elif isinstance(error, TimeoutError):
             detail = f"silent for {self._model.read_timeout_s:g} s"
+        elif isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+            # aiohttp's own words speak of "ssl:default" where nobody has asked for TLS.
+            detail = f"Cannot connect: {os.strerror(error.os_error.errno)}"
         else:
             detail = str(error) or type(error).__name__
         message = self._message(detail)

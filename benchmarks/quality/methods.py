@@ -7,9 +7,9 @@
         [--preferences FILE] [--config small_cpu] [--minutes 4]
 
 `questions`: each model of the recipe's first layer gives so many samples to each question of a set
-whose answers can be checked (`checkable.py`). All methods work over the same stored proposals, paired
-question by question. RUN is a folder that keeps every call: the command goes on where it ended, so the
-work can be done in pieces (`--minutes`). `table` prints what is there.
+whose answers can be checked (`jobs/sets/checkable.py`). All methods work over the same stored
+proposals, paired question by question. RUN is a folder that keeps every call: the command goes on
+where it ended, so the work can be done in pieces (`--minutes`). `table` prints what is there.
 
 `places`: the recipe's aggregator picks among published outputs (`outputs_NAME.jsonl.gz`, or those of
 AlpacaEval's `results`), in every cyclic order. The table says how often it picks the first place and
@@ -31,7 +31,6 @@ from typing import Annotated, Any
 import typer
 
 from actors.engine import Message
-from benchmarks.quality.checkable import SETS, rows
 from benchmarks.quality.local_models import LocalModels
 from benchmarks.quality.method_figures import Result, print_table, read_results
 from benchmarks.quality.picked_places import Panel, pick_all, print_picks, read_panel
@@ -41,17 +40,20 @@ from configs.schema import Recipe
 from jobs.generate import row_seed
 from jobs.identity import has_own_defaults, recipe_identities
 from jobs.records import Row
+from jobs.sets.checkable import SETS, rows
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls, StoredModels
 from serve_app.mixture.events import AnswerDelta, AnswerDone, ProposalDone
 from serve_app.mixture.moa import answer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+FORMS = {name: about.form for name, about in SETS.items() if about.form is not None}
+"""Where the answers of each set stand that needs no judge."""
 AT_A_TIME = 4
 """Answers in work at once."""
 
 
-def variants(recipe: Recipe, samples: int, form: str) -> dict[str, Recipe]:
+def variants(recipe: Recipe, samples: int, form: Any) -> dict[str, Recipe]:
     """The methods that are compared, as recipes over the same proposals.
 
     The best member alone answers with as many samples as all members together give, so that a vote of
@@ -153,7 +155,7 @@ def questions(
     config: Annotated[
         str, typer.Option(help="Recipe: its first layer and its aggregator.")
     ] = "small_cpu",
-    dataset: Annotated[str, typer.Option("--set", help=", ".join(SETS))] = "gsm8k",
+    dataset: Annotated[str, typer.Option("--set", help=", ".join(FORMS))] = "gsm8k",
     count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 100,
     samples: Annotated[int, typer.Option(help="Samples of each member.")] = 3,
     only: Annotated[str | None, typer.Option(help="Only this method.")] = None,
@@ -162,7 +164,7 @@ def questions(
     """Answer checkable questions with every method, over the same proposals."""
     run.mkdir(parents=True, exist_ok=True)
     recipe = load(config)
-    methods = variants(recipe, samples, SETS[dataset].form)
+    methods = variants(recipe, samples, FORMS[dataset])
     if only is not None:
         methods = {only: methods[only]}
     (run / "about.json").write_text(json.dumps({"set": dataset, "config": config, "samples": samples}))
@@ -174,7 +176,7 @@ def questions(
 def table(run: Annotated[Path, typer.Argument(help="Folder of `questions`.")]) -> None:
     """Print what is there, with intervals."""
     about = json.loads((run / "about.json").read_text())
-    print_table(read_results(run / "methods.jsonl"), SETS[about["set"]].form, about)
+    print_table(read_results(run / "methods.jsonl"), FORMS[about["set"]], about)
     print(hardware())
 
 

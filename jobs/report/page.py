@@ -55,26 +55,30 @@ def html(report: Report) -> str:
         "lengths": report_figures.lengths(report.generators, colours, "lengths"),
         "work": report.work and report_figures.work(report.work, "work"),
     }
-    environment = _environment(autoescape=True)
-    return environment.get_template("report.html").render(
-        report=report,
-        plots=plots,
-        colours=colours,
-        conclusions=conclusions(report),
-        degraded=[(each.name, absence) for each in report.generators for absence in each.absences],
+    return (
+        environment(autoescape=True)
+        .get_template("report.html")
+        .render(
+            report=report,
+            plots=plots,
+            colours=colours,
+            conclusions=conclusions(report),
+            degraded=[(each.name, absence) for each in report.generators for absence in each.absences],
+        )
     )
 
 
 def markdown(report: Report) -> str:
     """The report as Markdown: the conclusions and tables, without plots and sample rows."""
-    template = _environment(finalize=_escape_markdown).get_template("report.md")
+    template = environment(finalize=_escape_markdown).get_template("report.md")
     return template.render(report=report, conclusions=conclusions(report))
 
 
-def _environment(
+def environment(
     *, autoescape: bool = False, finalize: Callable[[Any], Any] | None = None
 ) -> Environment:
-    environment = Environment(
+    """The templates of the pages, with the filters and functions that they use."""
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         autoescape=autoescape,
@@ -82,7 +86,7 @@ def _environment(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "number": formats.number,
         "signed_number": formats.signed_number,
         "day": formats.day,
@@ -92,8 +96,8 @@ def _environment(
         "not_comparable": not_comparable,
     }
     functions = (unfinished_generators, period, notes, member_contrasts, without_roles)
-    environment.globals |= {function.__name__: function for function in functions}
-    return environment
+    made.globals |= {function.__name__: function for function in functions}
+    return made
 
 
 def conclusions(report: Report) -> list[Conclusion]:

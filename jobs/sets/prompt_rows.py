@@ -172,7 +172,8 @@ def _label(fields: Fields, name: str) -> str:
 
 def _references(position: str, fields: Fields, turns: int) -> tuple[str, ...]:
     name = "references" if "references" in fields else "reference"
-    value = fields.get(name) or []
+    value = fields.get(name)
+    value = [] if value in (None, "") else value  # the number 0 is an answer
     found = [_number_as_text(each) for each in (value if isinstance(value, list) else [value])]
     if not all(isinstance(text, str) for text in found):
         raise SetError(f"{position}, field {name!r} must be a text or a list of texts; it is {value!r}")

@@ -43,6 +43,7 @@ export function summary(more: Partial<Summary> = {}): Chunk {
     retried: [],
     stages: [],
     seed: 1,
+    method: "merge",
   };
   return event({ ...whole, ...more });
 }

@@ -129,7 +129,7 @@ test("a screen reader hears boundaries, and no text", () => {
     "Proposal 3 of 3 dropped: engine error.",
     "Proposal 1 of 3 done, 0.1 s.",
     "Proposal 2 of 3 done, 0.1 s.",
-    "writer begins the answer.",
+    "writer reads the proposals.",
     "Answer done, 0.1 s. It is degraded.",
   ]);
 });

@@ -196,7 +196,8 @@ class AdmissionControl:
         is_full = taken > 0 and taken + calls > capacity
         if not demand.shares_capacity:
             if is_full:  # 2
-                message = f"model {model!r} has no room for {calls} more call(s)"
+                wanted = "another call" if calls == 1 else f"{calls} more calls"
+                message = f"model {model!r} has no room for {wanted}"
                 raise Overloaded(f"{message}: {taken} of {capacity} are taken", model=model)
             return
         if is_full or (own > 0 and own + calls > self._fair_level(key, model, calls)):  # 2 or 3

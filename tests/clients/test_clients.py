@@ -124,7 +124,7 @@ def check_shown(report: dict[str, Any]) -> None:
     assert len(report["proposals"]) == 3
     assert report["responses"]["texts"] == [report["whole"]] * 2
     kinds = set(report["events"])
-    assert kinds == {"proposal.delta", "proposal.done", "stage.done", "summary"}
+    assert kinds == {"stage.started", "proposal.delta", "proposal.done", "stage.done", "summary"}
 
 
 def test_langchain(endpoint: Endpoint) -> None:

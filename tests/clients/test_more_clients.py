@@ -36,7 +36,13 @@ def ai(endpoint: Endpoint, kind: str) -> dict[str, Any]:
 
 def test_vercels_ai_with_chat_completions(endpoint: Endpoint) -> None:
     report = ai(endpoint, "compatible")
-    assert set(report["events"]) == {"proposal.delta", "proposal.done", "stage.done", "summary"}
+    assert set(report["events"]) == {
+        "stage.started",
+        "proposal.delta",
+        "proposal.done",
+        "stage.done",
+        "summary",
+    }
     assert report["reasoning"] is None
     assert report["second"] == []
 

@@ -19,7 +19,10 @@ from tests.e2e.browser.installed import CAN_RUN, WHY_NOT, install_browser, run_n
 
 ROOT = Path(__file__).parents[2]
 Seen = dict[str, Any]
-CLEAN = ("growth", "stop", "keys", "hostile", "limited", "fuse", "vote", "moving", "keyboard", "phone")
+CLEAN = (
+    *("growth", "stop", "keys", "hostile", "agreeing", "limited"),
+    *("fuse", "vote", "moving", "keyboard", "phone"),
+)
 
 pytestmark = pytest.mark.skipif(not CAN_RUN, reason=WHY_NOT)
 
@@ -111,7 +114,7 @@ def test_growth_is_told_to_screen_readers_by_its_boundaries_only(seen: Seen) -> 
         "Proposal 1 of 3 done, ",
         "Proposal 2 of 3 done, ",
         "Proposal 3 of 3 dropped: late.",
-        "gemma-9b begins the answer.",
+        "gemma-9b reads the proposals.",
         "Answer done, ",
     ):
         assert said.count(words) == 1, words
@@ -171,8 +174,25 @@ def test_hostile_texts_are_harmless(seen: Seen) -> None:
 
 def test_failures_are_told_in_words(seen: Seen) -> None:
     assert "its engine failed" in seen["failed"]
-    assert "No aggregator answered: this is proposal 1, by llama-70b, as it stands." in seen["stood"]
+    stood = "a proposal stands in: this is proposal 1 of 1, by llama-70b, as it stands."
+    assert f"No model could write the answer, and {stood}" in seen["stood"]
     assert seen["said"] == []
+
+
+def test_agreeing_proposals_are_the_answer_and_the_third_is_not_needed(seen: Seen) -> None:
+    first, second, third = seen["columns"]
+    assert first["name"] == "Proposal 1 of 3: llama-70b, the answer"
+    assert second["name"] == "Proposal 2 of 3: qwen-72b"
+    assert third["phase"] == "not needed"
+    how = "Agreed on: proposal 1 of 3, by llama-70b, because 2 of 2 proposals"
+    assert how in seen["answer"]
+    assert "exit: enough proposals agreed" in seen["answer"]  # in the panel "Why"
+    assert "degraded" not in seen["answer"]
+    said = " ".join(seen["heard"])
+    assert "Proposal 3 of 3 is not needed. The answer is proposal 1 of 3, by llama-70b." in said
+    assert "begins the answer" not in said
+    assert "reads the proposals" not in said
+    assert seen["axe"] == []
 
 
 def test_limited_requests_say_when_to_try_again(seen: Seen) -> None:

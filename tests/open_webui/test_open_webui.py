@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 QUESTION = "Why is the sky blue? Answer in two sentences."
 SEEN_S = 2.0
 """Longest time from the first reasoning on the wire until a person reads proposals in the fold."""
-LONGEST_S = 150.0
+LONGEST_S = 240.0
 SETTINGS = {
     "WEBUI_AUTH": "False",
     "WEBUI_SECRET_KEY": "test",
@@ -43,6 +43,13 @@ SETTINGS = {
     "DO_NOT_TRACK": "true",
     "OPENAI_API_KEY": "none",
 }
+
+
+def precede() -> None:
+    """Come before the engines, where that is allowed. Open WebUI and the browser stand for a person's own
+    machine; here they share its cores with engines that leave none idle."""
+    with suppress(PermissionError):
+        os.nice(-15)
 
 
 @dataclass
@@ -123,11 +130,11 @@ async def open_webui(server: str, folder: Path) -> AsyncIterator[str]:
     with (folder / "open-webui.log").open("wb") as log:
         program = await asyncio.create_subprocess_exec(
             command, "serve", "--host", HOST, "--port", str(port),
-            env=environment, cwd=folder, stdout=log, stderr=log,
+            env=environment, cwd=folder, stdout=log, stderr=log, preexec_fn=precede,
         )  # fmt: skip
     url = f"http://{HOST}:{port}"
     try:
-        async with asyncio.timeout(120), aiohttp.ClientSession() as http:
+        async with asyncio.timeout(240), aiohttp.ClientSession() as http:
             while True:
                 try:
                     async with http.get(f"{url}/health") as response:
@@ -148,6 +155,7 @@ async def look(url: str, browser: Path, shots: Path) -> dict[str, Any]:
     program = await asyncio.create_subprocess_exec(
         "node", "look_open_webui.mjs", url, QUESTION, shots, str(LONGEST_S),
         cwd=browser, env=os.environ | {"TMPDIR": str(browser)}, stdout=asyncio.subprocess.PIPE,
+        preexec_fn=precede,
     )  # fmt: skip
     output, _ = await program.communicate()
     assert program.returncode == 0, output.decode()[-2000:]
@@ -161,6 +169,7 @@ def endpoint(serving: Serving) -> Any:
         yield served
 
 
+@pytest.mark.timeout(600)
 async def test_a_person_reads_the_proposals_in_the_fold_and_then_the_answer(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
@@ -171,13 +180,14 @@ async def test_a_person_reads_the_proposals_in_the_fold_and_then_the_answer(
         open_webui(server, tmp_path) as url,
     ):
         seen = await look(url, browser, shots)
-    answer, *tasks = asked
+    (answer,) = (each for each in asked if each.first_reasoning)
+    tasks = [each for each in asked if each is not answer]
     reasoning, began = answer.first_reasoning, answer.began
     figures = {
         "first reasoning on the wire": reasoning - began,
         "fold seen, after that": seen["fold_at"] - reasoning,
         "proposals read, after that": seen["proposals_at"] - reasoning,
-        "end of the first proposal on the wire": answer.headings[1] - began,
+        "headings of the proposals on the wire": [at - began for at in answer.headings],
         "answer's first text on the wire": answer.first_text - began,
         "answer seen, after that": seen["answer_at"] - answer.first_text,
         "answer whole": answer.ended - began,

@@ -19,7 +19,7 @@ from ray.serve.schema import ServeDeploySchema
 from cluster import ray_runtime
 from cluster.cards.detect import detect_cards
 from configs.load import load, presets
-from serve_app import deployments
+from serve_app import app, deployments
 from serve_app.app import BuildArgs, build
 from serve_app.serve_config import serve_config
 from serve_app.tracing.settings import TracingError
@@ -91,6 +91,7 @@ def test_ingresses_are_counted_by_the_nodes_of_the_cluster(monkeypatch: pytest.M
     monkeypatch.setattr(ray_runtime, "alive_nodes", lambda: [{}] * 2)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray_runtime, "cluster_cards", detect_cards)
+    monkeypatch.setattr(app, "own_uses", lambda _app: [])
     ingress = build(BuildArgs(config="scripted", ingresses=3))._bound_deployment
     assert ingress.num_replicas == 3
     assert ingress._replica_config.max_replicas_per_node == 2
@@ -104,7 +105,8 @@ def test_a_model_of_which_no_replica_runs_is_missing_at_once(monkeypatch: pytest
         await asyncio.Event().wait()
 
     monkeypatch.setattr(deployments, "watch_models", nothing_runs)
-    monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(app_name="slimmoa"))
+    context = SimpleNamespace(app_name="slimmoa", rank=SimpleNamespace(rank=0))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
     monkeypatch.setattr(
         ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "a node")
     )
@@ -169,7 +171,7 @@ def test_the_builder_brings_the_variables_of_traces_to_the_ingress(
         for name, value in (asked or {}).items():
             monkeypatch.setenv(name, value)
         ingress: Any = build(BuildArgs(config="tiny_cpu"))._bound_deployment
-        assert ingress.init_args[4] == asked
+        assert ingress.init_args[-1] == asked
         assert "secret" not in repr(ingress)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
     with pytest.raises(TracingError, match="OTEL_TRACES_EXPORTER is 'zipkin'"):

@@ -1,6 +1,7 @@
 /** What a screen reader is told while an answer is written: its boundaries, and never its text. Pure. */
-import { layerOf } from "./reduce.ts";
-import type { Answer, Proposal } from "./types.ts";
+import { isNotNeeded, placeWords } from "./method_words.ts";
+import { chosenOf, layerOf } from "./reduce.ts";
+import type { Answer, Proposal, Stage } from "./types.ts";
 
 /** The sentences about what happened between two states of one answer. */
 export function boundaries(before: Answer, after: Answer): string[] {
@@ -8,11 +9,13 @@ export function boundaries(before: Answer, after: Answer): string[] {
   for (const stage of after.stages.slice(before.stages.length)) {
     const layer = layerOf(stage.name);
     if (layer > 0) said.push(`Layer ${layer}: ${count(stage.models.length, "model")} asked.`);
-    else said.push(`${stage.models[0] ?? "A model"} begins the answer.`);
+    else if (!after.chosen) said.push(`${stage.models[0] ?? "A model"} ${beginning(stage)}.`);
   }
   after.proposals.forEach((proposal, n) => {
     if (proposal.phase !== before.proposals[n]?.phase) said.push(...ended(proposal, after));
   });
+  const chosen = before.chosen ? undefined : chosenOf(after);
+  if (chosen) said.push(`The answer is ${placeWords(chosen, after)}, by ${chosen.model}.`);
   if (after.phase !== before.phase) {
     if (after.phase === "done")
       said.push(`Answer done, ${whole(after.totalS)}.${after.degraded ? " It is degraded." : ""}`);
@@ -21,10 +24,17 @@ export function boundaries(before: Answer, after: Answer): string[] {
   return said;
 }
 
-function ended({ layer, place, phase, seconds, cause }: Proposal, { proposals, phase: answerPhase }: Answer): string[] {
+/** The aggregator may pick or write, which nobody knows yet. */
+function beginning({ references }: Stage): string {
+  return references.length > 0 ? "reads the proposals" : "begins the answer";
+}
+
+function ended(proposal: Proposal, { proposals, phase: answerPhase }: Answer): string[] {
+  const { layer, place, phase, seconds, cause } = proposal;
   const all = proposals.filter((proposal) => proposal.layer === layer).length;
   const which = `Proposal ${place + 1} of ${all}`;
   if (phase === "done") return [`${which} done, ${whole(seconds)}.`];
+  if (isNotNeeded(proposal)) return [`${which} is not needed.`];
   if (phase === "dropped" && answerPhase !== "stopped")
     return [`${which} dropped: ${(cause ?? "").replaceAll("_", " ")}.`];
   return [];

@@ -1,5 +1,5 @@
 /** What the server sends in a stream; docs/api.md describes each field ("Events of the mixture"). */
-import type { Missing, Reference } from "./types.ts";
+import type { Method, Missing, Reference } from "./types.ts";
 
 export interface StageStarted {
   type: "stage.started";
@@ -35,6 +35,13 @@ export interface ProposalDropped extends Reference {
 
 export interface AggregatorFailed extends Missing {
   type: "aggregator.failed";
+}
+
+export interface Decided {
+  type: "decided";
+  method: Method;
+  why: string;
+  chosen: Reference | null;
 }
 
 export interface Trimmed {
@@ -77,6 +84,9 @@ export interface Summary {
   retried: Omit<Retried, "type">[];
   stages: StageTime[];
   seed: number;
+  method: Method;
+  why?: string;
+  chosen?: Reference;
 }
 
 export type MoaEvent =
@@ -85,6 +95,7 @@ export type MoaEvent =
   | ProposalDone
   | ProposalDropped
   | AggregatorFailed
+  | Decided
   | Trimmed
   | Retried
   | StageDone

@@ -3,12 +3,13 @@
  * learned.
  */
 import type { MemberState, ServerState } from "../api/state.ts";
+import { isNotNeeded } from "./method_words.ts";
 import { layerOf } from "./reduce.ts";
 import { seconds } from "./times.ts";
 import type { Answer, Proposal } from "./types.ts";
 
 export type Tone = "quiet" | "busy" | "good" | "warn" | "bad";
-export type Sign = "waits" | "asleep" | "waking" | "reads" | "writes" | "done" | "late" | "dropped";
+export type Sign = "waits" | "asleep" | "waking" | "reads" | "writes" | "done" | "late" | "dropped" | "spared";
 
 export interface Words {
   words: string;
@@ -110,6 +111,7 @@ function doneWords({ seconds: took, firstS, tokens, text }: Proposal, answer: An
 
 const CAUSES: Record<string, string> = {
   late: "late",
+  not_needed: "not needed",
   empty: "dropped: wrote nothing",
   only_reasoning: "dropped: thought and did not answer",
   content_filter: "dropped: a filter stopped it",
@@ -128,7 +130,9 @@ export function causeWords(cause: string): string {
   return CAUSES[cause] ?? `dropped: ${cause.replaceAll("_", " ")}`;
 }
 
-function droppedWords({ cause, seconds: took }: Proposal): Words {
+function droppedWords(proposal: Proposal): Words {
+  const { cause, seconds: took } = proposal;
+  if (isNotNeeded(proposal)) return { words: causeWords(cause!), sign: "spared", tone: "quiet", runs: false };
   const why = causeWords(cause ?? "unknown");
   const when = took === null || took < 0.05 ? "" : ` after ${seconds(took)}`;
   const isLate = cause === "late";
@@ -144,6 +148,8 @@ export function writerWords(answer: Answer, nowS: number, wait: Waiting, least: 
   if (answer.phase === "done" && answer.fallback === "reference") {
     return { words: "stands in for the aggregator", sign: "done", tone: "quiet", runs: false };
   }
+  // A proposal that is the answer was not written by this stage: the stage's time says nothing of its rate.
+  if (answer.chosen) return { words: "its proposal is the answer", sign: "done", tone: "good", runs: false };
   if (answer.phase === "done") {
     const took = stage?.seconds ?? null;
     const exact =

@@ -41,11 +41,17 @@ export function layerOf(stage: string): number {
   return found ? Number(found[1]) : 0;
 }
 
+/** The proposal that is the answer; undefined if a model writes the answer, or while that is not decided. */
+export function chosenOf({ chosen, proposals }: Answer): Proposal | undefined {
+  return chosen && proposals.find(({ layer, place }) => layer === chosen.layer && place === chosen.place);
+}
+
 /** The model that writes the answer, as far as that is known: the first that has not failed; null before. */
-export function writerOf({ answeredBy, stages, missing }: Answer): string | null {
+export function writerOf(answer: Answer): string | null {
+  const { answeredBy, stages, missing } = answer;
   const tried = stages.findLast(({ name }) => layerOf(name) === 0)?.models ?? [];
   const failed = missing.filter(({ layer }) => layer === 0).map(({ model }) => model);
-  return answeredBy ?? tried.find((model) => !failed.includes(model)) ?? tried[0] ?? null;
+  return answeredBy ?? chosenOf(answer)?.model ?? tried.find((model) => !failed.includes(model)) ?? tried[0] ?? null;
 }
 
 /** Whether nothing more will come of an answer. */
@@ -184,6 +190,11 @@ function takeEvent(draft: Draft, event: MoaEvent, nowS: number | null): void {
       answer.missing = [...answer.missing, { layer, model, cause, detail }];
       return;
     }
+    case "decided": {
+      const { method, why, chosen } = event;
+      Object.assign(answer, { method, why }, chosen && { chosen });
+      return;
+    }
     case "trimmed": {
       const { layer, model, tokens_removed } = event;
       answer.trimmed = [...answer.trimmed, { layer, model, tokens_removed }];
@@ -221,8 +232,13 @@ function newProposal(layer: number, place: number, model: string, startedS: numb
 }
 
 function summarise(answer: Answer, summary: Summary): void {
-  const { answered_by: answeredBy, fallback, cut, degraded, missing, trimmed, retried, seed } = summary;
-  Object.assign(answer, { answeredBy, fallback, cut, degraded, missing, trimmed, retried, seed });
+  const { answered_by: answeredBy, fallback, cut, degraded, missing, trimmed, retried, seed, method } = summary;
+  Object.assign(answer, { answeredBy, fallback, cut, degraded, missing, trimmed, retried, seed, method });
+  // The summary leaves out what there is not, and has the last word: a decision may have come to nothing.
+  const { why, chosen } = summary;
+  delete answer.why;
+  delete answer.chosen;
+  Object.assign(answer, why && { why }, chosen && { chosen });
   answer.stages = summary.stages.map((stage): Stage => {
     const known = answer.stages.find(({ name }) => name === stage.stage);
     return {

@@ -19,7 +19,7 @@ export interface Proposal {
   /** Seconds that the engine worked on it. */
   engineS: number | null;
   tokens: number | null;
-  /** Why it was dropped, for programs. */
+  /** Why it was dropped, for programs; `not_needed` if the answer was there before. */
   cause: string | null;
   /** Why it was dropped, for people. */
   detail: string | null;
@@ -30,6 +30,10 @@ export interface Reference {
   layer: number;
   place: number;
 }
+
+/** The ways in which the text of an answer comes about; docs/methods.md describes them. */
+export const METHODS = ["merge", "select", "vote", "agreement", "first", "stand_in", "direct"] as const;
+export type Method = (typeof METHODS)[number];
 
 /** A layer, or the writing of the answer. */
 export interface Stage {
@@ -68,6 +72,12 @@ export interface Answer {
   reasoning: string;
   answeredBy: string | null;
   fallback: "aggregator" | "reference" | null;
+  /** How the text came about; absent until that is known, and in answers of before there were methods. */
+  method?: Method;
+  /** Why the text came about in this way, in words of the server; absent if the recipe knows no other way. */
+  why?: string;
+  /** The proposal that is the answer; absent if a model writes the answer. */
+  chosen?: Reference;
   cut: boolean;
   degraded: boolean;
   missing: Missing[];

@@ -1,4 +1,7 @@
 /** Chats as files: JSON that can be imported again, Markdown for people, and votes for `slimmoa bench score`. */
+import { isNotNeeded, methodName, placeWords } from "../answer/method_words.ts";
+import { chosenOf } from "../answer/reduce.ts";
+import { METHODS } from "../answer/types.ts";
 import type { Answer, Chat, Missing, Proposal, Reference, Stage, Vote } from "../answer/types.ts";
 import { secondsInWords } from "../text/seconds.ts";
 import { boolean, ImportError, listOf, number, object, oneOf, or, orNull, text, type Read } from "./checks.ts";
@@ -73,7 +76,7 @@ const answer = object<Answer>(
       object<NonNullable<Answer["error"]>>({ message: text, code: orNull(text), status: orNull(number) }),
     ),
   },
-  { retryOf: text },
+  { retryOf: text, method: oneOf(...METHODS), why: text, chosen: reference },
 );
 
 const vote = object<Vote>({
@@ -153,8 +156,10 @@ function answerAsMarkdown(one: Answer): string[] {
   return parts;
 }
 
-function proposalFacts({ phase, seconds, tokens, detail, cause }: Proposal): string {
-  const facts = [phase === "dropped" ? `dropped: ${oneLine(detail ?? cause ?? "no cause is known")}` : phase];
+function proposalFacts(proposal: Proposal): string {
+  const { phase, seconds, tokens, detail, cause } = proposal;
+  const how = isNotNeeded(proposal) ? "not needed" : "dropped";
+  const facts = [phase === "dropped" ? `${how}: ${oneLine(detail ?? cause ?? "no cause is known")}` : phase];
   if (seconds !== null) facts.push(secondsInWords(seconds));
   if (tokens !== null) facts.push(`${tokens} tokens`);
   return facts.join(", ");
@@ -165,6 +170,10 @@ function answerFacts(one: Answer): string {
   if (one.degraded) facts.push("degraded");
   if (one.fallback === "aggregator") facts.push("written by a fallback aggregator");
   if (one.fallback === "reference") facts.push("a proposal as it stands");
+  const [method, chosen] = [methodName(one), chosenOf(one)];
+  if (method) facts.push(`method ${method}`);
+  if (one.why) facts.push(oneLine(one.why));
+  if (chosen) facts.push(`the answer is ${placeWords(chosen, one)}`);
   if (one.cut) facts.push("cut by the deadline");
   if (one.totalS !== null) facts.push(secondsInWords(one.totalS));
   if (one.completionTokens !== null) facts.push(`${one.completionTokens} tokens`);

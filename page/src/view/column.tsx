@@ -2,6 +2,8 @@
 import type { ReadonlySignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Answer, Proposal } from "../answer/types.ts";
+import { isChosen, isNotNeeded } from "../answer/method_words.ts";
+import { sentence } from "../answer/sentence.ts";
 import { Markdown } from "../text/markdown.tsx";
 import { Icon } from "./icons.tsx";
 import { memo } from "./memo.ts";
@@ -23,6 +25,7 @@ interface Props {
 export function Column({ proposal, answer, index, of, nowS, isLarge, isAlone }: Props) {
   const { model, place, phase, detail } = proposal;
   const name = `Proposal ${place + 1} of ${of}: ${model}`;
+  const isAnswer = isChosen(proposal, answer);
   const section = useRef<HTMLElement>(null);
   useEffect(() => {
     if (isLarge && !isAlone) section.current?.scrollIntoView({ block: "nearest" });
@@ -31,8 +34,8 @@ export function Column({ proposal, answer, index, of, nowS, isLarge, isAlone }: 
   return (
     <section
       ref={section}
-      class={`column ${phase}${isLarge ? " large" : ""}`}
-      aria-label={name}
+      class={`column ${isNotNeeded(proposal) ? "spared" : phase}${isLarge ? " large" : ""}${isAnswer ? " chosen" : ""}`}
+      aria-label={isAnswer ? `${name}, the answer` : name}
       data-place={place}
       data-layer={proposal.layer}
     >
@@ -51,6 +54,7 @@ export function Column({ proposal, answer, index, of, nowS, isLarge, isAlone }: 
           </button>
         )}
         <ProposalPhase proposal={proposal} answer={answer} nowS={nowS} />
+        {isAnswer && <span class="badge chosen-badge">the answer</span>}
       </header>
       {phase === "dropped" && detail && proposal.cause !== "stopped" && <p class="detail">{sentence(detail)}</p>}
       <Text text={proposal.text} isGrowing={phase === "writes"} name={name} />
@@ -84,11 +88,4 @@ const Text = memo(function Text({ text, isGrowing, name }: { text: string; isGro
 
 function lower(name: string): string {
   return name.charAt(0).toLowerCase() + name.slice(1);
-}
-
-/** Words of the server as a sentence: with a capital letter and a full stop. */
-export function sentence(words: string): string {
-  const trimmed = words.trim();
-  const capital = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
-  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
 }

@@ -1,7 +1,7 @@
 /** What an empty chat shows: who answers here. */
 import { loadModels, mixture, models, modelsProblem, state } from "../model/server.ts";
 import { advice } from "../api/problem.ts";
-import { sentence } from "./column.tsx";
+import { sentence } from "../answer/sentence.ts";
 import { openDialog } from "./ui.ts";
 
 export function Greeting() {

@@ -33,6 +33,7 @@ const PATHS = {
   done: "M5 13l5 5L20 7",
   late: "M12 7v5l3 2M21 12a9 9 0 1 1-18 0 9 9 0 0 1 18 0ZM3 3l18 18",
   dropped: "M6 6l12 12M18 6 6 18",
+  spared: "M6 12h12",
 } as const;
 
 export type IconName = keyof typeof PATHS;

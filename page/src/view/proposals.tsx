@@ -1,5 +1,6 @@
 /** The proposals of an answer, layer by layer, side by side. */
 import type { ReadonlySignal } from "@preact/signals";
+import { isChosen } from "../answer/method_words.ts";
 import { causeWords } from "../answer/phase_words.ts";
 import { isOver } from "../answer/reduce.ts";
 import { seconds } from "../answer/times.ts";
@@ -72,7 +73,7 @@ function progress(proposals: readonly Proposal[], answer: Answer): string {
   const done = proposals.filter(({ phase }) => phase === "done").length;
   const ended = proposals.filter(({ phase }) => phase === "done" || phase === "dropped").length;
   if (!isOver(answer) && ended < proposals.length) return `${done} of ${proposals.length} are in`;
-  return proposals.map(fate).join(", ");
+  return proposals.map((each) => `${fate(each)}${isChosen(each, answer) ? " (the answer)" : ""}`).join(", ");
 }
 
 function fate({ model, phase, seconds: took, cause }: Proposal): string {

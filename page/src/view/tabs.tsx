@@ -2,7 +2,8 @@
 import type { ReadonlySignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import type { Turn } from "../answer/turns.ts";
-import type { Answer } from "../answer/types.ts";
+import type { Answer, Proposal } from "../answer/types.ts";
+import { isChosen, isNotNeeded } from "../answer/method_words.ts";
 import { isOver } from "../answer/reduce.ts";
 import { state, stateProblem } from "../model/server.ts";
 import { AnswerBox, Times } from "./answer_box.tsx";
@@ -68,9 +69,9 @@ function TabStrip({ names, shown, answer, go }: StripProps) {
           id={tabId(answer, name)}
           aria-selected={name === shown}
           aria-controls={`${tabId(answer, "answer")}-pane`}
-          aria-label={typeof name === "number" ? `Proposal ${name + 1}, ${answer.proposals[name]!.model}` : undefined}
+          aria-label={typeof name === "number" ? proposalName(name, answer) : undefined}
           tabIndex={name === shown ? 0 : -1}
-          class={typeof name === "number" ? answer.proposals[name]!.phase : ""}
+          class={typeof name === "number" ? proposalClass(answer.proposals[name]!, answer) : ""}
           onClick={() => (tab.value = name)}
         >
           {typeof name === "number" ? name + 1 : { answer: "Answer", time: "Time", card: "Card" }[name]}
@@ -78,6 +79,16 @@ function TabStrip({ names, shown, answer, go }: StripProps) {
       ))}
     </div>
   );
+}
+
+function proposalName(n: number, answer: Answer): string {
+  const proposal = answer.proposals[n]!;
+  return `Proposal ${n + 1}, ${proposal.model}${isChosen(proposal, answer) ? ", the answer" : ""}`;
+}
+
+function proposalClass(proposal: Proposal, answer: Answer): string {
+  if (isChosen(proposal, answer)) return `${proposal.phase} chosen`;
+  return isNotNeeded(proposal) ? "spared" : proposal.phase;
 }
 
 function Pane({ answer, turn, nowS, shown, go }: Props & { shown: Tab; go: (steps: number) => void }) {

@@ -1,8 +1,9 @@
 /** Why the answer is as it is: who read what, in which order, with which seed, and what went wrong on the way. */
 import type { Answer, Reference, Stage } from "../answer/types.ts";
+import { methodName } from "../answer/method_words.ts";
 import { layerOf } from "../answer/reduce.ts";
+import { sentence } from "../answer/sentence.ts";
 import { seconds } from "../answer/times.ts";
-import { sentence } from "./column.tsx";
 
 export function Why({ answer }: { answer: Answer }) {
   return (
@@ -21,8 +22,11 @@ export function Why({ answer }: { answer: Answer }) {
 export function rows(answer: Answer): [string, string][] {
   const told: [string, string][] = [];
   if (answer.answeredBy) told.push(["Written by", `${answer.answeredBy}, asked as ${answer.model}`]);
+  const method = methodName(answer);
+  if (method) told.push(["Method", method]);
+  if (answer.why) told.push(["Reason", sentence(answer.why)]);
   for (const stage of answer.stages) {
-    if (stage.references.length > 0) told.push([orderName(stage), order(stage.references, answer)]);
+    if (stage.references.length > 0 && isRead(stage, answer)) told.push([orderName(stage), order(stage.references, answer)]);
   }
   if (answer.seed !== null)
     told.push(["Seed", `${answer.seed}: it drew the order of the references. The same seed gives the same order.`]);
@@ -43,6 +47,11 @@ export function rows(answer: Answer): [string, string][] {
   }
   if (totalS !== null) told.push(["Time", `${seconds(totalS)} in all`]);
   return told;
+}
+
+/** Whether a model read the references of a stage. Nobody reads them where the proposals themselves decide. */
+function isRead(stage: Stage, { method }: Answer): boolean {
+  return layerOf(stage.name) > 0 || !(method === "vote" || method === "agreement" || method === "first");
 }
 
 function orderName(stage: Stage): string {

@@ -2,6 +2,7 @@
  * When the calls of an answer waited, read and wrote, and when the mixture's limits took hold: plain data for the
  * drawing and for the table. All times are seconds since the mixture began to work on the request.
  */
+import { decisionWords, isNotNeeded } from "../answer/method_words.ts";
 import type { Answer, Proposal, Stage } from "../answer/types.ts";
 
 /**
@@ -84,7 +85,9 @@ function proposalCall(answer: Answer, proposal: Proposal, manyLayers: boolean, u
   };
 }
 
-function proposalOutcome({ phase, cause, detail }: Proposal): { outcome: string; bad: boolean } {
+function proposalOutcome(proposal: Proposal): { outcome: string; bad: boolean } {
+  const { phase, cause, detail } = proposal;
+  if (isNotNeeded(proposal)) return { outcome: "not needed", bad: false };
   if (phase === "done") return { outcome: "done", bad: false };
   if (phase === "writes") return { outcome: "writes", bad: false };
   if (phase === "waits") return { outcome: "waits or reads", bad: false };
@@ -96,6 +99,7 @@ function answerCall(answer: Answer, stage: Stage, untilS: number | null): Call {
   // After a fallback the first token's time counts from the fallback's own call, whose beginning is not told.
   const first = answer.fallback === null ? stage.firstS : null;
   const ended = stage.seconds !== null;
+  if (answer.chosen && answer.fallback === null) return decisionCall(answer, stage, lasted, ended);
   return {
     title: "answer",
     model: answer.answeredBy ?? stage.models[0] ?? answer.model,
@@ -104,6 +108,21 @@ function answerCall(answer: Answer, stage: Stage, untilS: number | null): Call {
     endedS: ended ? stage.startedS + lasted : null,
     tokens: answer.completionTokens,
     ...answerOutcome(answer, ended, first),
+  };
+}
+
+/** The stage in which no model wrote: a proposal was taken as the answer, at once or after a model picked it. */
+function decisionCall(answer: Answer, stage: Stage, lasted: number, ended: boolean): Call {
+  const isPick = answer.method === "select";
+  return {
+    title: isPick ? "pick" : "decision",
+    model: (isPick ? stage.models[0] : answer.answeredBy) ?? answer.model,
+    spans: isPick ? shifted(stage.startedS, spans(lasted, null, null)) : [],
+    startedS: stage.startedS,
+    endedS: ended ? stage.startedS + lasted : null,
+    tokens: null,
+    outcome: decisionWords(answer),
+    bad: false,
   };
 }
 

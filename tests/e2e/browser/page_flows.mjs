@@ -173,6 +173,20 @@ const flows = {
     return { ...seen, said };
   },
 
+  /** Two proposals agree: one of them is the answer, and the third was not needed. */
+  async agreeing(browser) {
+    const page = await open(await fresh(browser), urls.agreeing);
+    await listen(page);
+    await ask(page, QUESTION);
+    const answer = await answered(page);
+    await tool(page, "Why").click();
+    await answer.locator("dl.why").waitFor();
+    const seen = { columns: await columns(page), answer: await answer.innerText() };
+    seen.heard = await page.evaluate(() => window.heard);
+    seen.axe = await axe(page, "agreeing");
+    return { ...seen, ...(await wrong(page)) };
+  },
+
   /** Over the limit of requests a minute (429). */
   async limited(browser) {
     const page = await open(await fresh(browser), urls.limited);

@@ -50,20 +50,19 @@ def model(text: str | None = None, token_s: float = 0.01, **settings: Any) -> di
 
 
 def recipe(
-    name: str, models: dict[str, dict[str, Any]], aggregator: dict[str, Any] | str, **settings: Any
+    name: str, models: dict[str, dict[str, Any]], writer: dict[str, Any] | str, **settings: Any
 ) -> Recipe:
     """A recipe in which the models propose, each once, and another model or several aggregate.
 
     Args:
         name: name of the recipe.
         models: the proposers.
-        aggregator: the model that aggregates, which is called `gemma-9b`.
+        writer: the model that aggregates, which is called `gemma-9b`.
         settings: further settings of the recipe.
     """
-    writer = model(aggregator) if isinstance(aggregator, str) else aggregator
     fields = {
         "name": name,
-        "models": {**models, "gemma-9b": writer},
+        "models": {**models, "gemma-9b": model(writer) if isinstance(writer, str) else writer},
         "layers": [{"proposers": [{"model": each, "sampling": LONG} for each in models]}],
         "aggregator": {"model": "gemma-9b"},
     }
@@ -124,6 +123,18 @@ RECIPES: dict[str, Recipe] = {
         {"llama-70b": model("Short.", 0), "qwen-72b": model("Brief.", 0)},
         "Both.",
         access={"allowance": {"requests_per_minute": 1}},
+    ),
+    # Two of three proposals have the same number, and nobody waits for the third, which never ends.
+    "agreeing": recipe(
+        "agreeing",
+        {
+            "llama-70b": model("6 times 7 is 42.", 0.001),
+            "qwen-72b": model("The answer is 42.", 0.001),
+            "nemotron": model(hang_share=1),
+        },
+        ANSWER,
+        aggregator={"model": "gemma-9b", "method": "vote", "answer": "number"},
+        exit={"answer": "number", "agree": 2, "of_models": 2},
     ),
     # Six columns at 50 tokens a second.
     "six": recipe(

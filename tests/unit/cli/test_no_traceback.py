@@ -84,6 +84,11 @@ def valid(folder: Path) -> dict[tuple[str, ...], dict[str, list[str]]]:
             "dataset": [str(folder / "set.jsonl")],
             "answer": ["--answer", "number"],
         },
+        ("prove",): {
+            "config": [str(folder / "mix.yaml")],
+            "dataset": ["--set", str(folder / "set.jsonl")],
+            "answer": ["--answer", "number"],
+        },
         ("ask",): {"question": ["Why?"], **url},
         ("chat",): url,
         ("status",): url,

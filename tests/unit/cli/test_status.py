@@ -138,11 +138,11 @@ def test_the_view_has_all_in_columns() -> None:
         ),
         (
             {"state": "absent", "since_s": 12.0},
-            "big/0 has no replica for 12 s; no calls wait for it",
+            "big/0 has no replica for 12 s; no call waits for it at this moment",
         ),
         (
             {"state": "starting", "since_s": 3.0, "expected_s": 90.0, "failure": "it fell"},
-            "big/0 failed and is started again: it fell; no calls wait for it",
+            "big/0 failed and is started again: it fell; no call waits for it at this moment",
         ),
     ],
     ids=["failed", "absent", "restarted"],

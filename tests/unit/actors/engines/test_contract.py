@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from msgspec import structs
 
 from actors import engines
 from actors.engine import Delta, Engine, Message, Share, merge
@@ -264,7 +265,8 @@ class TestEveryEngine:
             monkeypatch.setattr(f"actors.engines.{module}.PIECE_S", 3600)
         async with asyncio.timeout(10):
             whole = await answer(engine, temperature=0, top_logprobs=1, streamed=False)
-        assert merge(whole) == merge(streamed)
+        cached = merge(streamed).cached_tokens  # the second call finds more in the cache than the first
+        assert structs.replace(merge(whole), cached_tokens=cached) == merge(streamed)
         assert len(whole) <= len(streamed)
 
     async def test_no_logprobs_unless_asked_for(self, engine: Engine) -> None:

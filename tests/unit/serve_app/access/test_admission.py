@@ -288,7 +288,7 @@ def test_without_other_keys_all_capacity_is_given_out_and_then_the_model_is_over
     control = AdmissionControl({"m": 4})
     for _ in range(2):
         control.admit(alone(2), 0)
-    message = r"model 'm' has no room for 1 more call\(s\): 4 of 4 are taken"
+    message = r"model 'm' has no room for another call: 4 of 4 are taken"
     with pytest.raises(Overloaded, match=message) as refused:
         control.admit(alone(1), 0)
     assert not isinstance(refused.value, OverAllowance)

@@ -136,3 +136,40 @@ async def test_a_defect_ends_the_request_without_the_words_of_the_defect() -> No
     assert ended.seconds == 2.5
     assert ended.error is not None
     assert ended.error.message == "internal error (ZeroDivisionError)"
+
+
+async def test_a_defect_of_an_observer_costs_no_request_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    secret = "the text of a prompt".upper()
+
+    class Broken(Notes):
+        def begin(self, asked: Asked) -> Watcher:
+            if asked.is_stream:
+                raise ZeroDivisionError(secret)
+            return self
+
+        def event(self, event: Event) -> None:
+            raise ZeroDivisionError(secret, event)
+
+        def end(self, ended: Ended) -> None:
+            raise ZeroDivisionError(secret, ended)
+
+        def refuse(self, refused: Refused) -> None:
+            raise ZeroDivisionError(secret, refused)
+
+    good = Notes()
+    models = Scripted(recipe())
+    await models.start()
+    transport = httpx.ASGITransport(create_api(recipe(), models, observers=[Broken(), good]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for body in (MIXTURE, MIXTURE | {"stream": True}):
+            assert (await client.post(CHAT, json=body)).status_code == 200
+        assert (await client.post(CHAT, json=MIXTURE | {"model": "none"})).status_code == 404
+    assert [ended.error for ended in good.ended] == [None, None]
+    assert len(good.refused) == 1
+    told = [r.getMessage() for r in caplog.records if "has a defect" in r.getMessage()]
+    assert told
+    assert not any(
+        word in line for line in told for word in ("a key", "a prompt", "an answer", "a path")
+    )

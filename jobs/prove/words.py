@@ -1,0 +1,271 @@
+"""Says what a proof has found out, in sentences for people who know no statistics. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from jobs.prove.compare import Comparison, Outcome
+from jobs.prove.facts import Proof, WayFacts
+from jobs.prove.prices import Price
+
+MOST_NEEDED = 20_000
+"""A larger number of questions is not told, because nobody asks so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A sentence, what it rests on, and its colour."""
+
+    outcome: Outcome | Literal["unknown"]
+    sentence: str
+    basis: tuple[str, ...] = ()
+
+
+def headline(proof: Proof) -> Verdict:
+    """The answer to the main question: is the mixture better than its best member?"""
+    member = proof.of("member")
+    if member is None or member.comparison is None:
+        text = f"Nothing can be said about {proof.recipe} yet: no question has all answers."
+        return Verdict("unknown", text, ("Run the same command again: it goes on where it stopped.",))
+    found, best = member.comparison, member.way.model
+    basis = (*_counts(proof, found, best), *_certainty(found), *_what_to_do(proof, member, found))
+    n = found.questions
+    if found.outcome == "better":
+        text = f"Yes: {proof.recipe} answers better than its best member, {best}, by {_points(found)}."
+        return Verdict("better", text, basis)
+    if found.outcome == "worse":
+        text = (
+            f"No: {best}, the best member of {proof.recipe}, answers better alone than {proof.recipe} "
+            f"does, by {_points(found)}."
+        )
+        return Verdict("worse", text, basis)
+    text = (
+        f"With {_these(n)} nobody can tell whether {proof.recipe} answers better than its best member, "
+        f"{best}."
+    )
+    return Verdict("open", text, basis)
+
+
+def others(proof: Proof) -> Iterator[tuple[str, Verdict]]:
+    """A question and its answer for each other way."""
+    titles = {
+        "self_moa": "Is it better than its best member, asked as often?",
+        "pick": "Is it better than picking one of the proposals?",
+        "merge": "Is it better than merging the proposals?",
+        "vote": "Is it better than a vote of the proposals?",
+        "self_vote": "Is it better than a vote of its best member, asked as often?",
+        "same_tokens": "Is it better than its best member, asked until that has written as much?",
+    }
+    for kind, title in titles.items():
+        found = proof.of(kind)
+        if found is not None and found.comparison is not None:
+            yield title, _other(proof, found, found.comparison)
+
+
+def way_name(proof: Proof, facts: WayFacts) -> str:
+    """What a way is called on the page."""
+    way = facts.way
+    names = {
+        "mixture": f"{way.name}, the mixture",
+        "member": f"{way.model} alone"
+        + (", the best member" if way.model == proof.best and len(_members(proof)) > 1 else ""),
+        "pick": "the aggregator picks one proposal",
+        "merge": "the aggregator merges the proposals",
+        "vote": "the proposals vote",
+        "self_moa": f"{way.samples} answers of {way.model}, merged (Self-MoA)",
+        "self_vote": f"{way.samples} answers of {way.model} vote",
+        "same_tokens": f"{way.samples} answers of {way.model}, "
+        + ("which vote" if proof.checked else "one of them picked"),
+    }
+    return names[way.kind]
+
+
+def _members(proof: Proof) -> list[WayFacts]:
+    return [each for each in proof.ways if each.way.kind == "member"]
+
+
+def bounds(proof: Proof) -> list[str]:
+    """What can be reached at all by picking or voting."""
+    found = proof.bounds
+    if found is None or not found.questions:
+        return []
+    n = found.questions
+    said = [
+        f"On {found.oracle} of {n} questions at least one proposal was right. Somebody who always knew "
+        f"the best proposal would get these {found.oracle} right. No pick and no vote can do better.",
+        f"On {found.together_wrong} of {n} questions all proposals were wrong together.",
+    ]
+    if found.rescued:
+        said.append(f"On {found.rescued} of these the mixture wrote a right answer all the same.")
+    if found.lost:
+        said.append(
+            f"On {_questions(found.lost)} a proposal was right, and the mixture's answer was wrong."
+        )
+    best = proof.of("member")
+    if best is not None and best.right is not None and best.answered:
+        alone = round(best.right.value * n)
+        room = found.oracle - alone
+        said.append(
+            f"{best.way.model} alone got {alone} right. So the others can add {room} at most by a pick "
+            "or a vote."
+            if room > 0
+            else f"{best.way.model} alone got {alone} right, so a pick or a vote of the mixture's "
+            "proposals has no room above it."
+        )
+    return said
+
+
+def judge_dangers(proof: Proof) -> list[str]:
+    """What speaks against trusting the judge."""
+    judge = proof.judge
+    if judge is None:
+        return []
+    said = [
+        f"No right answers are known for these questions, so a model, {judge.name}, judged which of "
+        "two answers is better. It was not told who wrote which. It saw each pair twice, with the "
+        "other answer first the second time. A question counts for a side only if both times say the "
+        "same.",
+    ]
+    if judge.is_member:
+        said.append(
+            f"{judge.name} takes part in the mixture itself. Models like their own way of writing, so "
+            "this judge is partial, and a small model is a weak judge. Give another judge with --judge "
+            "and --judge-url before you pay for anything."
+        )
+    if judge.pairs:
+        agreed = judge.agreed / judge.pairs
+        said.append(
+            f"It gave the same verdict both times for {judge.agreed} of {judge.pairs} pairs "
+            f"({100 * agreed:.0f}%). A judge that throws a coin does so for half of the pairs."
+            + (" So this judge tells hardly more than a coin." if agreed < 0.6 else "")
+        )
+        said.append(
+            f"It preferred the answer that stood first in {100 * judge.first:.0f}% of verdicts."
+        )
+    if judge.longer is not None:
+        said.append(
+            f"Where it was sure, it preferred the longer answer in {100 * judge.longer:.0f}% of pairs. "
+            "Judges tend to like length as such."
+        )
+    return said
+
+
+def seconds(price: Price) -> str:
+    """How long one answer takes."""
+    low, high = price.shortest_s, price.longest_s
+    if high - low < 0.05 * high or high < 0.1:
+        return _short(high)
+    return f"{_short(low)} to {_short(high)}"
+
+
+def interval(found: Comparison) -> str:
+    """The interval of a difference, in questions of 100."""
+    return f"{_signed(100 * found.low)} to {_signed(100 * found.high)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.0f}".replace("-", "−") if round(value) else "0"
+
+
+def _other(proof: Proof, facts: WayFacts, found: Comparison) -> Verdict:
+    what = _thing(proof, facts)
+    basis = tuple(_counts(proof, found, "the other way"))
+    if found.outcome == "better":
+        return Verdict("better", f"Yes: it beats {what} by {_points(found)}.", basis)
+    if found.outcome == "worse":
+        return Verdict("worse", f"No: {what} is better, by {_points(found)}.", basis)
+    text = f"With {_these(found.questions)} nobody can tell: it may be better or worse than {what}."
+    return Verdict("open", text, basis)
+
+
+def _thing(proof: Proof, facts: WayFacts) -> str:
+    way = facts.way
+    end = "vote" if proof.checked else "pick"
+    return {
+        "self_moa": f"{way.samples} answers of {way.model}, which the aggregator merges (Self-MoA)",
+        "pick": "the proposal that the aggregator picks",
+        "merge": "the answer that the aggregator merges",
+        "vote": "the answer that most proposals agree on",
+        "self_vote": f"the answer that most of {way.samples} answers of {way.model} agree on",
+        "same_tokens": f"a {end} among {way.samples} answers of {way.model}, which take as many "
+        "written tokens as the mixture",
+    }[way.kind]
+
+
+def _counts(proof: Proof, found: Comparison, other: str) -> Iterator[str]:
+    same = found.questions - found.gained - found.lost
+    if proof.checked:
+        yield (
+            f"{_questions(found.gained).capitalize()}: only the mixture was right. "
+            f"{_questions(found.lost).capitalize()}: only {other} was right. "
+            f"{_questions(same).capitalize()}: both were right, or both were wrong."
+        )
+        return
+    yield (
+        f"{_questions(found.gained).capitalize()}: the judge preferred the mixture. "
+        f"{_questions(found.lost).capitalize()}: it preferred {other}. "
+        f"{_questions(same).capitalize()}: "
+        "the two answers are equal, or the judge contradicted itself when their order was turned."
+    )
+
+
+def _certainty(found: Comparison) -> Iterator[str]:
+    if found.outcome != "open":
+        low, high = sorted((abs(100 * found.low), abs(100 * found.high)))
+        yield (
+            f"With other questions of the same kind the difference would be another one. It most "
+            f"likely lies between {low:.0f} and {high:.0f} questions of 100."
+        )
+        return
+    if found.smallest >= 1:
+        yield f"{_these(found.questions).capitalize()} are too few to show any difference."
+    else:
+        yield (
+            f"{_these(found.questions).capitalize()} can show a difference of "
+            f"{100 * found.smallest:.0f} questions of 100 or more. What was seen is "
+            f"{_signed(100 * found.difference)} of 100, which chance alone makes easily."
+        )
+    if found.needed is not None and found.needed <= MOST_NEEDED:
+        yield (
+            f"If the difference stays as it is, about {_rounded(found.needed):,} questions of this "
+            "kind would show it."
+        )
+
+
+def _what_to_do(proof: Proof, member: WayFacts, found: Comparison) -> Iterator[str]:
+    mixture = proof.of("mixture")
+    if mixture is None or mixture.price is None or member.price is None:
+        return
+    ours, theirs = mixture.price, member.price
+    best = member.way.model
+    cost = (
+        f"One answer of {proof.recipe} takes {seconds(ours)} s and {ours.written:.0f} written tokens; "
+        f"one of {best} takes {seconds(theirs)} s and {theirs.written:.0f}."
+    )
+    if theirs.written and found.outcome == "better":
+        yield f"{cost} You pay {ours.written / theirs.written:.1f} times as many tokens for the gain."
+    elif found.outcome == "worse":
+        yield f"{cost} So {best} alone is better and cheaper here."
+    else:
+        yield f"{cost} As long as no difference is shown, {best} alone is the cheaper choice."
+
+
+def _points(found: Comparison) -> str:
+    return f"{abs(100 * found.difference):.0f} questions of 100"
+
+
+def _these(count: int) -> str:
+    return "this 1 question" if count == 1 else f"these {count:,} questions"
+
+
+def _questions(count: int) -> str:
+    return "no question" if not count else "1 question" if count == 1 else f"{count:,} questions"
+
+
+def _rounded(count: int) -> int:
+    step = 10 if count < 1000 else 100
+    return -(-count // step) * step

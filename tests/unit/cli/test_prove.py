@@ -1,0 +1,78 @@
+"""What `slimmoa prove` refuses and says before it asks anything, and what it shows of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cli.main import app
+from tests.unit.jobs.answering import recipe
+from tests.unit.jobs.conftest import apps
+from tests.unit.jobs.fake_apps import Apps
+
+__all__ = ["apps"]
+
+
+@pytest.fixture
+def mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mix.yaml"
+    file.write_text(yaml.safe_dump(recipe().model_dump(mode="json", exclude_defaults=True)), "utf-8")
+    return str(file)
+
+
+def a_set(folder: Path, *rows: dict[str, Any]) -> str:
+    file = folder / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--run-code"], "--run-code: programs that models wrote are never run here"),
+        (["--judge-url", "http://x/v1"], "--judge-url needs --judge"),
+        (["--judge", "z", "--answer", "number"], "but not both"),
+        (
+            ["--judge", "nobody"],
+            "--judge: 'nobody' is not a model of the recipe (it has: a, b, c, y, z)",
+        ),
+        (["--answer", "number"], "gives no right answers (a field `reference`) to compare with"),
+        (["--answer", "("], "--answer: this is no regular expression of Python"),
+        (["--page"], "no run"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(
+    mix: str, tmp_path: Path, options: list[str], said: str
+) -> None:
+    mine = a_set(tmp_path, {"question": "Say 3"})
+    ran = CliRunner().invoke(app, ["prove", mix, "--set", mine, *options])
+    assert ran.exit_code == 1
+    assert said in " ".join(ran.output.split())
+
+
+def test_missing_libraries_are_told_before_anything_is_asked(
+    mix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.prove.LIBRARIES", ("json", "no_such_library"))
+    ran = CliRunner().invoke(app, ["prove", mix])
+    assert ran.exit_code == 1
+    assert "prove needs no_such_library: pip install 'slimmoa[bench]'" in " ".join(ran.output.split())
+
+
+def test_a_proof_is_told_in_words_and_as_json(apps: Apps, mix: str, tmp_path: Path) -> None:
+    apps.models.scripts = dict.fromkeys("abcyz", ("It is 3.",))
+    mine = a_set(tmp_path, *({"question": f"Say 3, {n}", "reference": 3} for n in range(3)))
+    ran = CliRunner().invoke(app, ["prove", mix, "--set", mine, "--out", "run"])
+    assert ran.exit_code == 0, ran.output
+    assert "With these 3 questions nobody can tell" in ran.output
+    assert "too few to show any difference" in ran.output
+    assert (tmp_path / "run" / "proof.html").is_file()
+    asked = len(apps.models.asked)
+    ran = CliRunner().invoke(app, ["prove", mix, "--out", "run", "--page", "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["verdict"]["outcome"] == "open"
+    assert len(apps.models.asked) == asked

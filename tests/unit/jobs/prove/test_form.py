@@ -1,0 +1,26 @@
+"""Where answers stand, told by the right answers of a set."""
+
+import pytest
+
+from jobs.prove.form import find_form, known_answers
+from jobs.records import Row
+
+
+@pytest.mark.parametrize(
+    ("answers", "form"),
+    [
+        (["18", "1,200", "$3.50", "-4", "25%"], "number"),
+        (["Two and two are four.\n#### 4"], "number"),
+        (["A", "(b)".upper(), "C."], "letter"),
+        (["so \\boxed{x+1}"], "boxed"),
+        (["Canberra", "4"], None),
+        ([], None),
+    ],
+)
+def test_the_form_follows_the_right_answers(answers: list[str], form: str | None) -> None:
+    assert find_form(answers) == form
+
+
+def test_empty_answers_are_none() -> None:
+    rows = [Row(0, ("q",), references=("",)), Row(1, ("q",)), Row(2, ("q",), references=("0",))]
+    assert known_answers(rows) == ["0"]
