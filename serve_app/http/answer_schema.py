@@ -325,6 +325,8 @@ class ModelUsage(Described):
     """Tokens that the model wrote."""
     engine_s: float
     """Seconds that the engine worked, summed over the calls."""
+    cached_tokens: int = 0
+    """Those of `prompt_tokens` that the engine had in its cache; 0 if the engine does not tell."""
 
 
 class TokenSum(Described):
