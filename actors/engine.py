@@ -16,8 +16,9 @@ answer while it grows. Such a caller still looks at the text: whether any has co
 limit for the first token, and what has come by its deadline."""
 NONE: Mapping[str, Any] = MappingProxyType({})
 """No arguments of a chat template."""
-FinishReason = Literal["stop", "length", "content_filter"]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 """`stop`: the model or a stop text ended the answer. `length`: there was no room for more tokens.
+`tool_calls`: the model has called tools, and waits for their results.
 `content_filter`: a filter of the model's server cut the answer, or the model refused to answer."""
 
 
@@ -28,6 +29,19 @@ class Message(TypedDict):
     """`system`, `user` or `assistant`."""
     content: str
     """Plain text."""
+
+
+class CallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The next piece of a call of a tool, as OpenAI's streams have it."""
+
+    index: int = 0
+    """The number of the call in its answer, from 0."""
+    id: str = ""
+    """By which the tool's result will name the call; in the first piece of a call, empty in others."""
+    name: str = ""
+    """Name of the tool; in the first piece of a call, empty in the others."""
+    arguments: str = ""
+    """JSON to append to the arguments."""
 
 
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,6 +75,8 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     first_s: float = 0.0
     """Seconds from the start of the engine's work to the first text or reasoning; 0 if there was none.
     The replica sets it in the last delta."""
+    tool_calls: tuple[CallDelta, ...] = ()
+    """Pieces of calls of tools."""
 
 
 def merge(deltas: Sequence[Delta]) -> Delta:
@@ -79,6 +95,7 @@ def merge(deltas: Sequence[Delta]) -> Delta:
         cached_tokens=sum(delta.cached_tokens for delta in deltas),
         queue_s=sum(delta.queue_s for delta in deltas),
         first_s=sum(delta.first_s for delta in deltas),
+        tool_calls=tuple(call for delta in deltas for call in delta.tool_calls),
     )
 
 

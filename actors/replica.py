@@ -207,7 +207,7 @@ class Replica:
                 asked = await self._sampling.complete(sampling)
                 async with aclosing(writer.stream(messages, asked, streamed)) as deltas:
                     async for delta in deltas:
-                        if not first_s and (delta.text or delta.reasoning):
+                        if not first_s and (delta.text or delta.reasoning or delta.tool_calls):
                             first_s = time.perf_counter() - began
                         if delta.completion_tokens:
                             self._counts["completion_tokens"] += delta.completion_tokens

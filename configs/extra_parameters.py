@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
 from configs.sentences import first_problem
+from configs.tool_use import ToolUse
 
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1024)]
 Texts = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)]
@@ -111,6 +112,8 @@ class ExtraParameters(Strict):
     """Texts that the answer must not have."""
     structure: Structure | None = None
     """The form that the answer has to have."""
+    tool_use: ToolUse | None = None
+    """The tools that the answer may call, or has to call."""
 
 
 SHAPES = (
@@ -132,10 +135,17 @@ SHAPES = (
     "mirostat_eta",
 )
 """Parameters of llama.cpp that change which tokens are likely."""
-CONSTRAINTS = ("logit_bias", "stop_token_ids", "allowed_token_ids", "bad_words", "structure")
+CONSTRAINTS = (
+    "logit_bias",
+    "stop_token_ids",
+    "allowed_token_ids",
+    "bad_words",
+    "structure",
+    "tool_use",
+)
 """Parameters without which an answer would be another one than was asked for."""
 KNOWN: dict[str, frozenset[str]] = {
-    "llamacpp": frozenset({*SHAPES, "ignore_eos", "logit_bias", "structure"}),
+    "llamacpp": frozenset({*SHAPES, "ignore_eos", "logit_bias", "structure", "tool_use"}),
     "vllm": frozenset(
         {
             "min_tokens",
@@ -155,6 +165,20 @@ STRUCTURES: dict[str, frozenset[str]] = {
     "scripted": frozenset(),
 }
 """The forms of answers that each engine can hold a model to."""
+
+
+CALLS_IN_TEXT = frozenset({"llamacpp", "vllm"})
+"""Engines whose models call tools in the text that they write. The mixture puts the tools into the
+prompt and reads the calls; the engine holds the calls to their form. Other engines that take `tool_use`
+tell calls apart themselves."""
+SENT_AS = {"structure": "response_format", "tool_use": "tools"}
+"""OpenAI's names of constraints."""
+
+
+def tools_in_text(extra: dict[str, Any], engine: str) -> ToolUse | None:
+    """The tools that a prompt for the engine has to tell of; None if there are none."""
+    given = extra.get("tool_use")
+    return ToolUse.model_validate(given) if given and engine in CALLS_IN_TEXT else None
 
 
 def can_honour(engine: str, name: str, value: Any) -> bool:

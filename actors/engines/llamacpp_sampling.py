@@ -4,7 +4,9 @@ from typing import Any
 
 from xllamacpp import json_schema_to_grammar
 
+from actors.engines.llamacpp_tools import one_line, tool_grammar
 from configs.schema import Sampling
+from configs.tool_use import ToolUse
 
 ANY_JSON = {"type": "object"}
 """The JSON schema of any JSON object."""
@@ -32,7 +34,9 @@ def sampling_fields(sampling: Sampling) -> dict[str, Any]:
     if sampling.seed is not None:
         fields["seed"] = sampling.seed % (2**32 - 1)  # llama.cpp takes 2**32 - 1 for a random seed
     extra = dict(sampling.extra)
-    structure = extra.pop("structure", None)
+    structure, use = extra.pop("structure", None), extra.pop("tool_use", None)
+    if use is not None:
+        return fields | extra | {"grammar": tool_grammar(ToolUse.model_validate(use), structure)}
     return fields | extra | ({} if structure is None else _grammar(structure))
 
 
@@ -42,7 +46,7 @@ def _grammar(structure: dict[str, Any]) -> dict[str, Any]:
     if "choice" in structure:
         return {"grammar": "root ::= " + " | ".join(map(_literal, structure["choice"]))}
     # As a schema, llama.cpp would hold the chat template's own tokens before the answer to it too.
-    return {"grammar": json_schema_to_grammar(structure.get("json_schema", ANY_JSON))}
+    return {"grammar": json_schema_to_grammar(one_line(structure.get("json_schema", ANY_JSON)))}
 
 
 def _literal(text: str) -> str:

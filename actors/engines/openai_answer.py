@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from actors.engine import Delta, FinishReason
+from actors.engine import CallDelta, Delta, FinishReason
 from actors.engines.half_characters import Halves
+from actors.engines.openai_calls import CallsOfServer
 from actors.engines.openai_chunks import (
     NO_TEXT,
     Choice,
@@ -43,6 +44,8 @@ class StreamedAnswer:
     """Tells reasoning from text where the server has not done so."""
     messages: int = 0
     """How many chunks had a `message` in place of a `delta`."""
+    calls: CallsOfServer = field(default_factory=CallsOfServer)
+    """The calls of tools."""
     refuses: bool = False
     """Whether the model refused to answer."""
     _halves: tuple[Halves, Halves] | None = None
@@ -51,7 +54,7 @@ class StreamedAnswer:
     @property
     def is_whole(self) -> bool:
         """Whether the answer came in one piece, which needs no mark of its end."""
-        return self.messages == 1 and len(self.texts) > 0
+        return self.messages == 1 and (len(self.texts) > 0 or self.calls.count > 0)
 
     def add(self, chunk: Chunk, data: bytes = b"") -> Delta:
         """Add a chunk, and return what the chunk adds to the answer, without token counts.
@@ -86,6 +89,7 @@ class StreamedAnswer:
             self.texts.append(text)
             text, thought = self.splitter.feed(text)
             reasoning += thought
+        calls = self._calls_of(part)
         reason: FinishReason | None = None
         if choice.finish_reason:
             reason = self._ending(choice, choice.finish_reason)
@@ -93,7 +97,12 @@ class StreamedAnswer:
                 rest, thought = self._rest()
                 text, reasoning = text + rest, reasoning + thought
         logprobs = read_logprobs(choice.logprobs.content or []) if choice.logprobs else ()
-        return Delta(text, reasoning, reason, logprobs=logprobs)
+        return Delta(text, reasoning, reason, logprobs=logprobs, tool_calls=calls)
+
+    def _calls_of(self, part: Text) -> tuple[CallDelta, ...]:
+        if part.tool_calls is None and part.function_call is None:
+            return ()
+        return self.calls.read(part.tool_calls, part.function_call)
 
     def _rare(self, part: Text) -> tuple[str, str]:
         """Text and reasoning of a piece that has them under rare names. Words with which the model
@@ -130,8 +139,11 @@ class StreamedAnswer:
         self.ended = True
         if self.finish_reason is not None:
             return None
-        is_refusal = self.refuses and ending.reason == "stop"
-        self.finish_reason = "content_filter" if is_refusal else ending.reason
+        self.finish_reason = ending.reason
+        if ending.reason == "stop" and self.calls.count:
+            self.finish_reason = "tool_calls"
+        elif ending.reason == "stop" and self.refuses:
+            self.finish_reason = "content_filter"
         return self.finish_reason
 
     def _rest(self) -> tuple[str, str]:
@@ -163,6 +175,8 @@ class StreamedAnswer:
         reason: FinishReason | None = None
         if self.finish_reason is None:
             reason = "content_filter" if self.refuses else "stop"
+            if self.calls.count:
+                reason = "tool_calls"
         read = read_count(usage.prompt_tokens)
         return Delta(
             text=text,

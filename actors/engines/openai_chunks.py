@@ -34,6 +34,10 @@ class Text(msgspec.Struct):
     reasoning_text: str | None = None
     refusal: str | None = None
     """The words with which the model refuses to answer, in place of content."""
+    tool_calls: Any = None
+    """Pieces of calls of tools: a list of objects."""
+    function_call: Any = None
+    """The older form: a piece of the only call."""
 
 
 class Logprobs(msgspec.Struct):
@@ -174,6 +178,8 @@ def _text(said: Any) -> Text:
         content=content,
         reasoning=reasoning + thought,
         refusal=refusal if isinstance(refusal, str) else None,
+        tool_calls=said.get("tool_calls"),
+        function_call=said.get("function_call"),
     )
 
 

@@ -14,10 +14,13 @@ from actors.engine import Message
 from actors.engines.openai_errors import Fault
 from actors.text.turns import Form, other_form
 from configs.schema import OpenAIHttpModel, Sampling
+from configs.tool_use import ToolUse
 
 LIMITS = ("max_tokens", "max_completion_tokens")
 """The names under which servers limit the tokens of an answer."""
 ANY_FORM = Form()
+FORMS = frozenset({"structure", "tool_use"})
+"""Parameters that have another name and form in OpenAI's API."""
 SENT_UNASKED = {"stream_options": r"stream_options|include_usage", "seed": r"seed"}
 """What is sent though neither recipe nor request may have asked for it, and how errors name it. A
 mixture gives each sample of a model its own seed."""
@@ -152,9 +155,11 @@ def sampling_fields(limit: str, sampling: Sampling) -> dict[str, Any]:
     for name in ("presence_penalty", "frequency_penalty"):
         if penalty := getattr(sampling, name):  # some servers refuse the fields, even with 0
             body[name] = penalty
-    body |= {name: value for name, value in sampling.extra.items() if name != "structure"}
+    body |= {name: value for name, value in sampling.extra.items() if name not in FORMS}
     if (structure := sampling.extra.get("structure")) is not None:
         body["response_format"] = _response_format(structure)
+    if (use := sampling.extra.get("tool_use")) is not None:
+        body |= _tools(ToolUse.model_validate(use))
     if sampling.max_tokens is not None:
         body[limit] = sampling.most_tokens
     return body
@@ -165,6 +170,20 @@ def _response_format(structure: dict[str, Any]) -> dict[str, Any]:
     if (schema := structure.get("json_schema")) is None:
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def _tools(use: ToolUse) -> dict[str, Any]:
+    """The tools in OpenAI's words. What says the same as no parameter is left out."""
+    functions = [tool.model_dump(exclude_defaults=True) for tool in use.tools]
+    for function, tool in zip(functions, use.tools, strict=True):
+        function["parameters"] = tool.schema_of_arguments
+    body: dict[str, Any] = {"tools": [{"type": "function", "function": each} for each in functions]}
+    if use.choice == "required":
+        one = {"type": "function", "function": {"name": use.names[0]}}
+        body["tool_choice"] = one if len(use.tools) == 1 else "required"
+    if not use.parallel and len(use.tools) > 1:
+        body["parallel_tool_calls"] = False
+    return body
 
 
 def advice(fault: Fault, body: dict[str, Any]) -> str:

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Share as Share
+from actors.engines.vllm_tools import structural_tag
 from cluster.cards.card import Kind
 from cluster.cards.detect import ORDER, PCI_ORDER
 from cluster.plan.vllm_extras import guessed_tokens
 from cluster.residency.policy import Policy
 from configs.schema import Sampling, VllmModel
+from configs.tool_use import ToolUse
 from configs.vllm import VllmSpeculation
 
 REPLICA = "SLIMMOA_REPLICA_PID"
@@ -167,7 +169,11 @@ def _extra(sampling: Sampling) -> dict[str, Any]:
         extra["min_tokens"] = min(extra["min_tokens"], sampling.most_tokens)
     if "logit_bias" in extra:
         extra["logit_bias"] = {int(token): bias for token, bias in extra["logit_bias"].items()}
-    if (structure := extra.pop("structure", None)) is not None:
+    structure, use = extra.pop("structure", None), extra.pop("tool_use", None)
+    if use is not None:
+        tag = structural_tag(ToolUse.model_validate(use), structure)
+        extra["structured_outputs"] = {"structural_tag": tag}
+    elif structure is not None:
         names = {"json_schema": "json"}
         extra["structured_outputs"] = {names.get(kind, kind): v for kind, v in structure.items()}
     return extra

@@ -25,6 +25,9 @@ BLANK = " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000
 NOT_BLANK = "[^" + "".join(f"\\u{ord(character):04X}" for character in BLANK) + "]"
 """The first character of a text that is not blank, for regular expressions and grammars."""
 
+FORMS = frozenset({"structure", "tool_use"})
+"""Parameters that hold an answer to a form."""
+
 
 class Read(NamedTuple):
     """What a piece of an answer adds."""
@@ -79,7 +82,7 @@ class AnswerReader:
         self._is_second = not families
         self.may_think = may_think
         """Whether the model may begin a thought, or go on with one."""
-        self.is_form_later = may_think and "structure" in sampling.extra
+        self.is_form_later = may_think and not FORMS.isdisjoint(sampling.extra)
         """Whether the first call must not be held to the form of the answer, because the model may
         think in that call."""
         self.is_unanswered = False

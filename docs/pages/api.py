@@ -232,6 +232,8 @@ def _extra() -> str:
     """A table of the parameters that only some engines take."""
     rows = []
     for name, field in ExtraParameters.model_fields.items():
+        if name == "tool_use":  # what `tools` and `tool_choice` become; no parameter of requests
+            continue
         takers = [engine for engine in ("llamacpp", "vllm", "openai_http") if name in KNOWN[engine]]
         engines = ", ".join(f"`{engine}`" for engine in takers)
         otherwise = "refused" if name in CONSTRAINTS else "left out"

@@ -33,7 +33,7 @@ class WayFacts:
     answered: int
     """Questions that the way has answered."""
     right: Interval | None
-    """Share of right answers; None if answers are judged."""
+    """Share of right answers; None if answers are judged, or if there are none yet."""
     no_answer: int
     """Answers in which nothing stands where the answer should stand."""
     comparison: Comparison | None
@@ -57,6 +57,9 @@ class Bounds:
     """Of those, questions for which the mixture's answer is right all the same."""
     lost: int
     """Questions for which a proposal is right and the mixture's answer is wrong."""
+    best: int | None
+    """Of these questions, those that the best member alone has right; None if it has not answered all
+    of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ def read_proof(store: Store, folder: Path) -> Proof:
         checked=reader.form is not None,
         ways=tuple(_facts(reader, way, best) for way in ways),
         best=best,
-        bounds=_bounds(reader),
+        bounds=_bounds(reader, best),
         judge=_judge(reader),
         left_out=tuple(reader.kept.get("left_out", ())),
         failed=len(store.failures("generate")) + len(store.failures("judge")),
@@ -255,7 +258,8 @@ def _facts(reader: ProofReader, way: Way, best: str | None) -> WayFacts:
     right = None
     no_answer = 0
     if (form := reader.form) is not None:
-        right = share(list(reader.right(way.name).values()))
+        found = list(reader.right(way.name).values())
+        right = share(found) if found else None
         no_answer = sum(
             find_answer(a.text, form) is None for row, a in answers.items() if row in reader.expected
         )
@@ -287,7 +291,7 @@ def _price(prices: Sequence[Price], measured: Sequence[Price]) -> Price | None:
     return Price(mean.calls, mean.read, mean.written, seconds.shortest_s, seconds.longest_s)
 
 
-def _bounds(reader: ProofReader) -> Bounds | None:
+def _bounds(reader: ProofReader, best: str | None) -> Bounds | None:
     if reader.form is None:
         return None
     ours = reader.right(reader.mixture)
@@ -298,12 +302,15 @@ def _bounds(reader: ProofReader) -> Bounds | None:
         calls = [reader.store.call(u.key) for u in used if u.layer == last]
         texts = [call.whole.text for call in calls if call is not None]
         oracle[row] = any(reader.is_right(text, row) for text in texts)
+    name = next((w.name for w in reader.ways if w.kind == "member" and w.model == best), "")
+    alone = reader.right(name)
     return Bounds(
         questions=len(ours),
         oracle=sum(oracle.values()),
         together_wrong=sum(not found for found in oracle.values()),
         rescued=sum(ours[row] and not oracle[row] for row in ours),
         lost=sum(oracle[row] and not ours[row] for row in ours),
+        best=sum(alone[row] for row in ours) if ours.keys() <= alone.keys() else None,
     )
 
 

@@ -33,6 +33,7 @@ def html(proof: Proof) -> str:
         .get_template("prove.html")
         .render(
             proof=proof,
+            unfinished=words.unfinished(proof),
             headline=words.headline(proof),
             others=list(words.others(proof)),
             bounds=words.bounds(proof),
@@ -52,6 +53,8 @@ def lines(proof: Proof) -> Iterator[str]:
     """The sentences of the page, for a terminal."""
     found = words.headline(proof)
     yield from (found.sentence, *found.basis)
+    if missing := words.unfinished(proof):
+        yield missing
     if reached := words.bounds(proof):
         yield from ("", "What could be reached at all:", *reached)
     for title, verdict in words.others(proof):

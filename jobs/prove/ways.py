@@ -46,6 +46,8 @@ class Way:
         return asdict(self)
 
 
+FEWEST_VOTES = 3
+"""With fewer, nobody can be outvoted, and a vote is the answer of the more trusted one."""
 Planned = tuple[Way, Variant]
 
 
@@ -88,7 +90,9 @@ def first_ways(recipe: Recipe, form: AnswerForm | None) -> Ways:
         ways.add("pick", lambda: by_method(recipe, "select"))
     if method in ("select", "vote"):
         ways.add("merge", lambda: by_method(recipe, "merge"))
-    if form is not None and (method != "vote" or not is_plain):
+    if form is not None and recipe.layers[-1].samples < FEWEST_VOTES:
+        ways.left_out.append(f"a vote needs {FEWEST_VOTES} proposals, and the last layer gives fewer")
+    elif form is not None and (method != "vote" or not is_plain):
         ways.add("vote", lambda: by_method(recipe, "vote", form))
     return ways
 
@@ -112,10 +116,11 @@ def later_ways(recipe: Recipe, best: str, form: AnswerForm | None, tokens: float
         )
     else:
         ways.add("self_moa", lambda: self_moa(plain, best), best, samples)
-    if form is not None and samples > 1:
+    if form is not None and samples >= FEWEST_VOTES:
         ways.add("self_vote", lambda: sampled_alone(plain, best, samples, "vote", form), best, samples)
     fitting = min(MOST_SELECTED, round(tokens or 0))
-    if fitting > 1 and not (form is not None and fitting == samples):
+    fewest = 2 if form is None else FEWEST_VOTES
+    if fitting >= fewest and not (form is not None and fitting == samples):
         method = "select" if form is None else "vote"
         ways.add(
             "same_tokens", lambda: sampled_alone(plain, best, fitting, method, form), best, fitting

@@ -28,7 +28,7 @@ def headline(proof: Proof) -> Verdict:
         text = f"Nothing can be said about {proof.recipe} yet: no question has all answers."
         return Verdict("unknown", text, ("Run the same command again: it goes on where it stopped.",))
     found, best = member.comparison, member.way.model
-    basis = (*_counts(proof, found, best), *_certainty(found), *_what_to_do(proof, member, found))
+    basis = (*_counts(proof, found, best), *_certainty(found, best), *_what_to_do(proof, member, found))
     n = found.questions
     if found.outcome == "better":
         text = f"Yes: {proof.recipe} answers better than its best member, {best}, by {_points(found)}."
@@ -62,6 +62,17 @@ def others(proof: Proof) -> Iterator[tuple[str, Verdict]]:
             yield title, _other(proof, found, found.comparison)
 
 
+def unfinished(proof: Proof) -> str:
+    """What is still missing; empty if nothing is."""
+    missing = sum(proof.questions - each.answered for each in proof.ways)
+    if not missing:
+        return ""
+    return (
+        f"Unfinished: {missing:,} of {proof.questions * len(proof.ways):,} answers are missing. The "
+        "same command goes on where it stopped."
+    )
+
+
 def way_name(proof: Proof, facts: WayFacts) -> str:
     """What a way is called on the page."""
     way = facts.way
@@ -92,7 +103,7 @@ def bounds(proof: Proof) -> list[str]:
     n = found.questions
     said = [
         f"On {found.oracle} of {n} questions at least one proposal was right. Somebody who always knew "
-        f"the best proposal would get these {found.oracle} right. No pick and no vote can do better.",
+        "the best proposal would get that many right. No pick and no vote can do better.",
         f"On {found.together_wrong} of {n} questions all proposals were wrong together.",
     ]
     if found.rescued:
@@ -101,15 +112,13 @@ def bounds(proof: Proof) -> list[str]:
         said.append(
             f"On {_questions(found.lost)} a proposal was right, and the mixture's answer was wrong."
         )
-    best = proof.of("member")
-    if best is not None and best.right is not None and best.answered:
-        alone = round(best.right.value * n)
+    if (alone := found.best) is not None:
         room = found.oracle - alone
         said.append(
-            f"{best.way.model} alone got {alone} right. So the others can add {room} at most by a pick "
-            "or a vote."
+            f"{proof.best} alone got {alone} of {n} right. So the others can add {room} at most by a "
+            "pick or a vote."
             if room > 0
-            else f"{best.way.model} alone got {alone} right, so a pick or a vote of the mixture's "
+            else f"{proof.best} alone got {alone} of {n} right, so a pick or a vote of the mixture's "
             "proposals has no room above it."
         )
     return said
@@ -184,36 +193,36 @@ def _other(proof: Proof, facts: WayFacts, found: Comparison) -> Verdict:
 
 def _thing(proof: Proof, facts: WayFacts) -> str:
     way = facts.way
-    end = "vote" if proof.checked else "pick"
+    end = "a vote of" if proof.checked else "a pick among"
     return {
-        "self_moa": f"{way.samples} answers of {way.model}, which the aggregator merges (Self-MoA)",
+        "self_moa": f"the merge of {way.samples} answers of {way.model} (Self-MoA)",
         "pick": "the proposal that the aggregator picks",
-        "merge": "the answer that the aggregator merges",
-        "vote": "the answer that most proposals agree on",
-        "self_vote": f"the answer that most of {way.samples} answers of {way.model} agree on",
-        "same_tokens": f"a {end} among {way.samples} answers of {way.model}, which take as many "
-        "written tokens as the mixture",
+        "merge": "the merge of the proposals",
+        "vote": "a vote of the proposals",
+        "self_vote": f"a vote of {way.samples} answers of {way.model}",
+        "same_tokens": f"{end} {way.samples} answers of {way.model}",
     }[way.kind]
 
 
 def _counts(proof: Proof, found: Comparison, other: str) -> Iterator[str]:
     same = found.questions - found.gained - found.lost
+    rest = "the others" if found.gained or found.lost else "them"
     if proof.checked:
+        won = f"Only the mixture was right on {_questions(found.gained)}, and only {other} on"
         yield (
-            f"{_questions(found.gained).capitalize()}: only the mixture was right. "
-            f"{_questions(found.lost).capitalize()}: only {other} was right. "
-            f"{_questions(same).capitalize()}: both were right, or both were wrong."
+            f"{won} {_questions(found.lost)}. On the other {same:,} both were right or both were wrong."
+            if found.gained or found.lost
+            else f"On all {same:,} questions both were right or both were wrong."
         )
         return
     yield (
-        f"{_questions(found.gained).capitalize()}: the judge preferred the mixture. "
-        f"{_questions(found.lost).capitalize()}: it preferred {other}. "
-        f"{_questions(same).capitalize()}: "
-        "the two answers are equal, or the judge contradicted itself when their order was turned."
+        f"The judge preferred the mixture on {_questions(found.gained)}, and {other} on "
+        f"{_questions(found.lost)}. On {rest} ({same:,}) the two answers are equal, or the judge "
+        "contradicted itself when their order was turned."
     )
 
 
-def _certainty(found: Comparison) -> Iterator[str]:
+def _certainty(found: Comparison, other: str) -> Iterator[str]:
     if found.outcome != "open":
         low, high = sorted((abs(100 * found.low), abs(100 * found.high)))
         yield (
@@ -225,15 +234,24 @@ def _certainty(found: Comparison) -> Iterator[str]:
         yield f"{_these(found.questions).capitalize()} are too few to show any difference."
     else:
         yield (
-            f"{_these(found.questions).capitalize()} can show a difference of "
-            f"{100 * found.smallest:.0f} questions of 100 or more. What was seen is "
-            f"{_signed(100 * found.difference)} of 100, which chance alone makes easily."
+            f"{_these(found.questions).capitalize()} can show a difference only if it is at least "
+            f"{100 * found.smallest:.0f} questions of 100. {_seen(found, other)}"
         )
     if found.needed is not None and found.needed <= MOST_NEEDED:
         yield (
-            f"If the difference stays as it is, about {_rounded(found.needed):,} questions of this "
-            "kind would show it."
+            f"If the difference is really as large as it seems here, about {_rounded(found.needed):,} "
+            "questions of this kind would show it."
         )
+
+
+def _seen(found: Comparison, other: str) -> str:
+    if not found.difference:
+        return "Here both did equally well."
+    winner = "the mixture" if found.difference > 0 else other
+    return (
+        f"Here {winner} was ahead by {_points(found)}, and chance alone makes such a lead too often to "
+        "rely on it."
+    )
 
 
 def _what_to_do(proof: Proof, member: WayFacts, found: Comparison) -> Iterator[str]:

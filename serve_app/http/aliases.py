@@ -47,6 +47,10 @@ class Translated(dict[str, Any]):
         super().__init__(fields)
         self.sent: dict[str, str] = {}
         """Names that the client has used, by our name."""
+        self.left_out: list[str] = []
+        """Names of what was left out, for `moa.ignored`."""
+        self.older_calls = False
+        """Whether the client reads a call of a tool in the older form (`function_call`)."""
 
     def put(self, name: str, value: Any, sent: str) -> None:
         """Set one of our fields, unless the request says it under our name, or under an earlier one."""

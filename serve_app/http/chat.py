@@ -208,6 +208,7 @@ class ChatEndpoint:
                 sampling,
                 fallbacks=self._router.fallbacks(request.answers) if routed else (),
                 streamed=streamed,
+                in_calls=request.in_calls,
             )
         if request.logprobs:
             message = f"the mixture {recipe.name!r} gives no logprobs; ask one of its models directly"
@@ -225,6 +226,7 @@ class ChatEndpoint:
             stream_proposals=streamed and reply.shows_growth,
             in_pieces=not reply.shows_tokens,
             given=proposals,
+            in_calls=request.in_calls,
         )
 
     async def _stream(

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from actors.engine import Message
+from actors.text.tool_prompt import call_text, result_text
 from configs.errors import BadRequest
 
 HARMLESS_FIELDS = frozenset(
@@ -157,11 +158,17 @@ class ToolFunction(_Lenient):
     input: str | None = None
     """The argument of a custom tool."""
 
-    def read(self) -> str:
-        """The call as text."""
+    def read(self, *, in_calls: bool = False) -> str:
+        """The call as text.
+
+        Args:
+            in_calls: whether as a model writes it that calls tools itself.
+        """
         given = self.arguments if self.arguments is not None else self.input
         if isinstance(given, dict):
             given = json.dumps(given, ensure_ascii=False)
+        if in_calls:
+            return call_text(self.name, given or "{}")
         return f"I call the tool {self.name} with: {given or '{}'}"
 
 
@@ -257,7 +264,7 @@ def _ignored(fields: dict[str, Any], where: str, prefix: str) -> set[str]:
     return found
 
 
-def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
+def conversation(messages: Sequence[ChatMessage], *, in_calls: bool = False) -> list[Message]:
     """The messages as engines take them.
 
     1. Calls of tools stand behind the text of the assistant, one a line.
@@ -268,11 +275,15 @@ def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
     4. Messages of the assistant at the end are one message, which the answer continues. If it is empty,
        there is nothing to continue, and it is left out.
 
+    Args:
+        in_calls: whether the reader calls tools itself. Calls and results then stand in the form in
+            which it writes and expects them (`actors/text/tool_prompt.py`), and else in prose.
+
     Raises:
         BadRequest: a message has no content, the last message calls tools and their results are
             missing, or there is nothing to answer.
     """
-    turns = list(_turns(messages))
+    turns = list(_turns(messages, in_calls=in_calls))
     last = len(messages) - 1
     if messages[last].calls(f"messages.{last}"):
         where = f"messages.{last}.tool_calls"
@@ -293,7 +304,7 @@ def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
     return turns
 
 
-def _turns(messages: Sequence[ChatMessage]) -> Iterator[Message]:
+def _turns(messages: Sequence[ChatMessage], *, in_calls: bool) -> Iterator[Message]:
     names: dict[str, str] = {}
     """Names of the tools by the ids of their calls."""
     results: list[str] = []
@@ -301,9 +312,8 @@ def _turns(messages: Sequence[ChatMessage]) -> Iterator[Message]:
         text = message.text(f"messages.{n}")
         if message.role in ("tool", "function"):  # 2
             name = names.get(message.tool_call_id or "", message.name or "")
-            results.append(
-                f"The tool {name} returned:\n{text}" if name else f"A tool returned:\n{text}"
-            )
+            told = f"The tool {name} returned:\n{text}" if name else f"A tool returned:\n{text}"
+            results.append(result_text(text) if in_calls else told)
             continue
         if results:
             yield Message(role="user", content="\n\n".join(results))
@@ -311,7 +321,7 @@ def _turns(messages: Sequence[ChatMessage]) -> Iterator[Message]:
         if message.role == "assistant":
             calls = message.calls(f"messages.{n}")
             names |= {call: function.name for call, function in calls if call is not None}
-            lines = "\n".join(function.read() for _, function in calls)  # 1
+            lines = "\n".join(function.read(in_calls=in_calls) for _, function in calls)  # 1
             text = "\n\n".join(part for part in (text, lines) if part)
         role = "system" if message.role == "developer" else message.role
         yield Message(role=role, content=text)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from configs.extra_parameters import SENT_AS
 from serve_app.http.answer_schema import (
     AggregatorFailedEvent,
     DecidedEvent,
@@ -141,7 +142,7 @@ def moa_summary(
     if answered.chosen is not None:
         moa.chosen = _references([answered.chosen])[0]
     if answered.unheld:
-        moa.unheld = ["response_format" if n == "structure" else n for n in answered.unheld]
+        moa.unheld = [SENT_AS.get(name, name) for name in answered.unheld]
     if ignored:
         moa.ignored = list(ignored)
     if routed is not None:

@@ -20,7 +20,7 @@ from configs.schema import Recipe
 from serve_app.access.auth import METRICS
 from serve_app.error_schema import ErrorReply
 from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ModelCard
-from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, TOOL_SWITCHES, UNSUPPORTED
 from serve_app.http.request import EMPTY, ChatRequest
 from serve_app.http.state import ServerState
 
@@ -138,8 +138,10 @@ def _schemas(names: list[str], engines: Collection[str]) -> Json:
     fields["model"] = {"enum": names, "type": "string", "description": description}
     fields |= {name: {"description": "Accepted; changes nothing."} for name in sorted(IGNORED)}
     fields |= {name: _tool_list() for name in sorted(TOOL_LISTS)}
+    fields |= {name: {"description": "As in OpenAI's API."} for name in TOOL_SWITCHES}
+    del fields["tool_use"]
     fields |= {name: _only(harmless) for name, harmless in UNSUPPORTED.items()}
-    for name in CONSTRAINTS:
+    for name in set(CONSTRAINTS) & set(EMPTY):
         if any(name not in KNOWN[engine] for engine in engines):
             fields[name] = _only(EMPTY[name])
     return schemas
@@ -163,7 +165,8 @@ def _or_null(schema: Json) -> Json:
 
 
 def _tool_list() -> Json:
-    return _or_null({"type": "array", "description": "Accepted; no model is shown it."})
+    about = "Tools that the answer may call, in OpenAI's form; docs/tools.md has more."
+    return _or_null({"type": "array", "items": {"type": "object"}, "description": about})
 
 
 def _only(harmless: tuple[Any, ...]) -> Json:

@@ -26,8 +26,11 @@ IGNORED = frozenset(
 )
 """OpenAI's parameters that say who asks and what for, or how to route, store or speed up a request."""
 TOOL_LISTS = frozenset({"functions", "tools"})
-"""Parameters that list tools which a model may call. The models here never call a tool. Open WebUI
-sends its tools with every question, so a refusal would make all questions from Open WebUI fail."""
+"""Parameters that list tools which a model may call (`tools.py`). Where no model can call one, they are
+left out: Open WebUI sends its tools with every question, so a refusal would make all questions from
+Open WebUI fail."""
+TOOL_SWITCHES = ("tool_choice", "function_call", "parallel_tool_calls")
+"""Parameters that say how tools are called."""
 LONGEST_PARAM = 100
 """Most characters of `param` in an error, because a client may send a parameter name of any length."""
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -41,7 +44,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
     "enable_code_interpreter": (False,),
     "enable_search": (False,),
-    "function_call": ("none", "auto"),
     "guided_json_object": (False,),
     "images": ([],),
     "instruction_template_str": ("",),
@@ -57,7 +59,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "negative_prompt": ("",),
     "num_beams": (1,),
     "num_return_sequences": (1,),
-    "parallel_tool_calls": (True, False),
     "plugins": ([],),
     "prompt_logprobs": (0,),
     "raw": (False,),
@@ -69,7 +70,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "structural_tag": (),
     "system": ("", []),
     "template": ("",),
-    "tool_choice": ("none", "auto", {"type": "auto"}, {"type": "none"}),
     "truncate_prompt_tokens": (-1,),
     "use_beam_search": (False,),
     "verbosity": ("medium",),

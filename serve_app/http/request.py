@@ -6,7 +6,8 @@ is then treated in one of six ways:
 1. A field of ChatRequest is honoured.
 2. IGNORED parameters are accepted and change nothing, because nothing about an answer here depends on
    them.
-3. TOOL_LISTS are accepted and shown to no model. The answer names them in `moa.ignored`.
+3. Tools become `tool_use` (`tools.py`), a field of case 5. TOOL_LISTS of which no tool may be called
+   are shown to no model, and the answer names them in `moa.ignored`.
 4. Harmless parameters of other servers are left out too, and `moa.ignored` names them.
 5. A field of ExtraParameters is honoured if the engine of the model that answers takes the parameter.
    If not, it is left out as in case 4, but CONSTRAINTS are refused.
@@ -42,6 +43,7 @@ from serve_app.http.parameters import (
     unsupported,
 )
 from serve_app.http.routed import Routed
+from serve_app.http.tools import read_tools
 
 EFFORT_ARGUMENTS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 """Arguments of chat templates that `reasoning_effort` sets."""
@@ -160,6 +162,8 @@ class ChatRequest(ExtraParameters):
     _ignored: tuple[str, ...] = PrivateAttr(())
     _sent: dict[str, str] = PrivateAttr(default_factory=dict)
     _conversation: list[Message] = PrivateAttr(default_factory=list)
+    _in_calls: list[Message] = PrivateAttr(default_factory=list)
+    _older_calls: bool = PrivateAttr(False)
     _metadata_task: str | None = PrivateAttr(None)
     _routed: Routed | None = PrivateAttr(None)
 
@@ -202,6 +206,16 @@ class ChatRequest(ExtraParameters):
     def conversation(self) -> list[Message]:
         """The messages as engines take them."""
         return self._conversation
+
+    @property
+    def in_calls(self) -> list[Message]:
+        """The messages as a model reads them that calls tools in its text; empty without tools."""
+        return self._in_calls
+
+    @property
+    def older_calls(self) -> bool:
+        """Whether the answer has a call of a tool in the older form (`function_call`)."""
+        return self._older_calls
 
     def sampling(self, base: Sampling, engine: str | None = None) -> Sampling:
         """`base`, changed by the sampling parameters of this request.
@@ -255,12 +269,32 @@ class ChatRequest(ExtraParameters):
             sent = self._sent.get(name, name)
             if engine is None or can_honour(engine, name, plain):
                 taken[name] = plain
+            elif name == "tool_use":
+                self._leave_out_tools(engine)
             elif name in CONSTRAINTS:
                 harmless = UNSUPPORTED.get(sent, EMPTY[name])
                 raise unsupported(sent, harmless, f" (the engine {engine!r} cannot do it)")
             elif sent not in self._ignored and value != OFF.get(name):
                 self._ignored = (*self._ignored, sent)
         return taken
+
+    def _leave_out_tools(self, engine: str) -> None:
+        """Note that an engine cannot have its model call tools.
+
+        Raises:
+            BadRequest: the model would have to call one.
+        """
+        sent = self._sent.get("tool_use", "tools")
+        if self._must_call:
+            param = "function_call" if self._older_calls else "tool_choice"
+            why = f" (the engine {engine!r} cannot have its model call tools)"
+            raise unsupported(param, ("none", "auto"), why)
+        if sent not in self._ignored:
+            self._ignored = (sent, *self._ignored)
+
+    @property
+    def _must_call(self) -> bool:
+        return self.tool_use is not None and self.tool_use.choice == "required"
 
     def _template(self, base: dict[str, Any], engine: str | None) -> dict[str, Any]:
         """`base`, changed by the arguments of the chat template that the request gives.
@@ -270,7 +304,10 @@ class ChatRequest(ExtraParameters):
         """
         if self.reasoning_effort is not None:  # it is younger than what the recipe says
             base = {name: value for name, value in base.items() if name not in EFFORT_ARGUMENTS}
-        elif (self.structure is not None or self._routed) and engine in ("llamacpp", "vllm"):
+        elif (self.structure is not None or self._must_call or self._routed) and engine in (
+            "llamacpp",
+            "vllm",
+        ):
             # A thought has another form than the answer, and a short task needs none.
             base = base | {"enable_thinking": False, "thinking": False}
         given = self.chat_template_kwargs or {}
@@ -296,6 +333,7 @@ def parse_fields(given: dict[str, Any]) -> ChatRequest:
     """
     try:
         fields = with_our_names(given)
+        read_tools(fields)
         honoured = {name: value for name, value in fields.items() if _is_kept(name, value, fields)}
         # Back to JSON, because pydantic's messages speak of objects and arrays only in its JSON mode;
         # otherwise clients would read of Python's dictionaries and lists.
@@ -308,6 +346,9 @@ def parse_fields(given: dict[str, Any]) -> ChatRequest:
         raise too_deep(given) from error
     in_messages = ignored_fields(request.messages)
     request._conversation = conversation(request.messages)
+    if request.tool_use is not None:
+        request._in_calls = conversation(request.messages, in_calls=True)
+    request._older_calls = fields.older_calls
     request._sent = fields.sent
     metadata = fields.get("metadata")
     task = metadata.get("task") if isinstance(metadata, dict) else None
@@ -315,7 +356,7 @@ def parse_fields(given: dict[str, Any]) -> ChatRequest:
     _check_combinations(request)
     lists = sorted(name for name in TOOL_LISTS if fields.get(name))
     others = sorted(fields.sent.get(name, name) for name in fields if is_ignored(name))
-    request._ignored = (*lists, *others, *in_messages)
+    request._ignored = (*lists, *fields.left_out, *others, *in_messages)
     return request
 
 
@@ -325,8 +366,8 @@ def _is_kept(name: str, value: Any, fields: Translated) -> bool:
     happens anyway.
 
     Raises:
-        BadRequest: the parameter is unknown, its value in case 3 is not an array, or its value in case
-            6 asks for a feature that SlimMoA does not have.
+        BadRequest: the parameter is unknown, or its value in case 6 asks for a feature that SlimMoA
+            does not have.
     """
     if name in ExtraParameters.model_fields:  # 5
         return name not in EMPTY or value not in ({}, [])
@@ -335,8 +376,6 @@ def _is_kept(name: str, value: Any, fields: Translated) -> bool:
     if name in IGNORED or is_ignored(name):  # 2, 4
         return False
     if name in TOOL_LISTS:  # 3
-        if not isinstance(value, list):
-            raise refusal(name, "has to be an array")
         return False
     if name in UNSUPPORTED:  # 6
         require_harmless(name, value, fields.sent.get(name, name))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from openai.types.completion_usage import PromptTokensDetails
 
-from actors.engine import Delta, merge
+from actors.engine import CallDelta, Delta, merge
 from configs.errors import RequestError
 from serve_app.error_response import DONE, error_events
 from serve_app.http.answer_schema import (
@@ -19,6 +19,7 @@ from serve_app.http.answer_schema import (
     ModelUsage,
     TokenSum,
 )
+from serve_app.http.call_objects import call_piece, whole_calls
 from serve_app.http.moa_object import moa_event, moa_summary, rounded
 from serve_app.http.request import ChatRequest
 from serve_app.http.shown_proposals import ShownProposals
@@ -94,13 +95,18 @@ class ChatResponse:
         deltas = [event.delta for event in events if isinstance(event, AnswerDelta)]
         answer = merge(deltas or [Delta()])
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+        finish: str = summary.answered.finish_reason
+        if answer.tool_calls:
+            message |= whole_calls(answer.tool_calls, older=self._request.older_calls)
+            message["content"] = answer.text or None
+            finish = self._finish(finish)
         if answer.reasoning and self._reasoning_field:
             message[self._reasoning_field] = answer.reasoning
         proposals = [event for event in events if isinstance(event, ProposalDone)]
         choice = {
             "index": 0,
             "message": message,
-            "finish_reason": summary.answered.finish_reason,
+            "finish_reason": finish,
             "logprobs": _logprobs(answer),
         }
         completion = ChatCompletion.model_validate(
@@ -121,6 +127,9 @@ class ChatResponse:
         return in_one_line(completion.model_dump_json(exclude_unset=True))
 
     def _text(self, delta: Delta) -> str:
+        if delta.tool_calls:
+            rest = msgspec.structs.replace(delta, tool_calls=())
+            return self._text(rest) + self._calls(delta.tool_calls)
         if not (delta.text or delta.reasoning or delta.logprobs):
             return ""
         if not (delta.reasoning or delta.logprobs):
@@ -135,6 +144,16 @@ class ChatResponse:
         if delta.reasoning:
             content[str(self._reasoning_field)] = delta.reasoning
         return self._chunk(content, logprobs=_logprobs(delta)) if content or delta.logprobs else ""
+
+    def _calls(self, pieces: Sequence[CallDelta]) -> str:
+        self._is_reasoning = False
+        older = self._request.older_calls
+        return "".join([self._chunk(call_piece(piece, older=older)) for piece in pieces])
+
+    def _finish(self, reason: str) -> str:
+        """The finish reason under the name that the client knows."""
+        is_older = reason == "tool_calls" and self._request.older_calls
+        return "function_call" if is_older else reason
 
     @cached_property
     def _around_text(self) -> tuple[str, str]:
@@ -159,7 +178,8 @@ class ChatResponse:
         asks for the usage, and `DONE`."""
         moa = moa_summary(summary, self._request.ignored, None, self._request.routed)
         made = fingerprint(summary)
-        last = self._chunk({}, finish=summary.answered.finish_reason, system_fingerprint=made, moa=moa)
+        finish = self._finish(summary.answered.finish_reason)
+        last = self._chunk({}, finish=finish, system_fingerprint=made, moa=moa)
         usage = self._sse(choices=[], usage=count_usage(summary)) if self._shows_usage else ""
         return last + usage + DONE
 

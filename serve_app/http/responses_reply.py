@@ -7,7 +7,8 @@ Items of the output, in this order:
 
 1. Each proposal is an item `reasoning`, with the proposal's text as its summary.
 2. The reasoning of the model that writes the answer is an item `reasoning` with content.
-3. The answer is an item `message`.
+3. The answer is an item `message`. An answer of calls alone has no such item.
+4. Each call of a tool is an item `function_call`.
 """
 
 import time
@@ -17,10 +18,11 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from actors.engine import Delta, merge
+from actors.engine import CallDelta, Delta, merge
 from configs.errors import Overloaded, RequestError
 from serve_app.error_schema import error_body
 from serve_app.http.answer_schema import CompletionUsage
+from serve_app.http.call_objects import call_item, joined, new_item_id, tool_fields
 from serve_app.http.moa_object import moa_summary
 from serve_app.http.response import count_usage, fingerprint
 from serve_app.http.responses_request import REASONING_ID, ResponsesRequest
@@ -33,13 +35,18 @@ ECHOED = ("instructions", "max_output_tokens", "temperature", "top_p")
 UNFINISHED = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why an answer is incomplete, by its finish reason."""
 
+PREFIXES = {"message": "msg_", "reasoning": REASONING_ID}
+"""How the IDs of items begin."""
+
 
 class _Item:
     """An item of the output that grows."""
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
-        self.id = ("msg_" if kind == "message" else REASONING_ID) + uuid.uuid4().hex
+        self.id = new_item_id() if kind == "function_call" else PREFIXES[kind] + uuid.uuid4().hex
+        self.call: CallDelta | None = None
+        """The first piece of the call, if the item is one."""
         self.index = index
         self.texts: list[str] = []
 
@@ -71,6 +78,7 @@ class ResponsesReply:
         self._output: list[dict[str, Any]] = []
         """The complete items."""
         self._open: _Item | None = None
+        self._has_calls = False
 
     def role(self) -> str:
         """The first events of a stream."""
@@ -109,7 +117,10 @@ class ResponsesReply:
         answer = merge(deltas or [Delta()])
         if answer.reasoning:
             self._output.append(_reasoning(f"{REASONING_ID}{uuid.uuid4().hex}", answer.reasoning))
-        self._output.append(_message(f"msg_{uuid.uuid4().hex}", answer.text, _status(summary)))
+        status = _status(summary)
+        if answer.text or not answer.tool_calls:
+            self._output.append(_message(f"msg_{uuid.uuid4().hex}", answer.text, status))
+        self._output += [call_item(new_item_id(), call, status) for call in joined(answer.tool_calls)]
         return in_one_line(to_json(self._ended(summary)).decode())
 
     def _event(self, event: Event) -> str:
@@ -145,7 +156,36 @@ class ResponsesReply:
         if delta.text:
             written += self._switch("message")
             written += self._delta("response.output_text.delta", delta.text, ',"logprobs":[]')
+        for piece in delta.tool_calls:
+            written += self._grow_call(piece)
         return written
+
+    def _grow_call(self, piece: CallDelta) -> str:
+        """The events of a piece of a call. A name begins a call, and ends the one before."""
+        written = ""
+        if piece.name:
+            written += self._close("completed")
+            item = self._open = _Item("function_call", len(self._output))
+            item.call = piece
+            self._has_calls = True
+            begun = call_item(item.id, CallDelta(piece.index, piece.id, piece.name), "in_progress")
+            written += self._sse("response.output_item.added", output_index=item.index, item=begun)
+        open_item = self._open
+        if open_item is not None and open_item.call is not None and piece.arguments:
+            open_item.texts.append(piece.arguments)
+            place = {"item_id": open_item.id, "output_index": open_item.index}
+            name = "response.function_call_arguments.delta"
+            written += self._sse(name, **place, delta=piece.arguments)
+        return written
+
+    def _close_call(self, item: "_Item", call: CallDelta, status: str) -> str:
+        done = call_item(item.id, CallDelta(call.index, call.id, call.name, item.text), status)
+        self._output.append(done)
+        place = {"item_id": item.id, "output_index": item.index}
+        name = "response.function_call_arguments.done"
+        return self._sse(name, **place, name=call.name, arguments=item.text) + self._sse(
+            "response.output_item.done", output_index=item.index, item=done
+        )
 
     def _delta(self, name: str, text: str, more: str) -> str:
         assert self._open is not None
@@ -177,6 +217,8 @@ class ResponsesReply:
         item, self._open = self._open, None
         if item is None:
             return ""
+        if item.call is not None:
+            return self._close_call(item, item.call, status)
         more: dict[str, Any] = {}
         if item.kind == "reasoning":
             name, done = "reasoning_text", _reasoning(item.id, item.text)
@@ -192,7 +234,8 @@ class ResponsesReply:
 
     def _end(self, summary: Summary) -> str:
         status = _status(summary)
-        written = self._switch("message") + self._close(status)
+        written = "" if self._has_calls else self._switch("message")
+        written += self._close(status)
         return written + self._sse(f"response.{status}", response=self._ended(summary))
 
     def _ended(self, summary: Summary) -> dict[str, Any]:
@@ -223,14 +266,12 @@ class ResponsesReply:
             "incomplete_details": None,
             "model": self._request.chat.model,
             "output": list(self._output),
-            "parallel_tool_calls": True,
             "previous_response_id": None,
             "store": False,
             "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
             "truncation": "disabled",
             "usage": None,
+            **tool_fields(self._request.chat.tool_use, is_off=fields.get("tool_choice") == "none"),
             **{name: fields.get(name) for name in ECHOED},
             "metadata": _texts(fields.get("metadata")),
             "reasoning": {"effort": self._request.chat.reasoning_effort, "summary": None},
@@ -238,7 +279,7 @@ class ResponsesReply:
             **changes,
         }
 
-    def _sse(self, name: str, **fields: Any) -> str:
+    def _sse(self, name: str, /, **fields: Any) -> str:
         event = {"type": name, "sequence_number": self._sequence, **fields}
         self._sequence += 1
         return f"event: {name}\ndata: {in_one_line(to_json(event).decode())}\n\n"

@@ -88,7 +88,7 @@ class Router:
 
 def _stays(request: ChatRequest) -> bool:
     asked = request.moa
-    has_tools = any(name in TOOL_LISTS for name in request.ignored)
+    has_tools = request.tool_use is not None or any(name in TOOL_LISTS for name in request.ignored)
     knows = asked.events or asked.fuse is not None or bool(request.logprobs)
     return not asked.routes or knows or has_tools
 

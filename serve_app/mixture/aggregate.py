@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from actors.engine import Delta, Message, merge
+from actors.text.tool_reader import with_calls
 from configs.errors import (
     ContentFiltered,
     DeadlineExceeded,
@@ -16,6 +17,7 @@ from configs.errors import (
     OnlyReasoning,
     RequestError,
 )
+from configs.extra_parameters import tools_in_text
 from configs.schema import Recipe, Sampling
 from serve_app.mixture.answer_form import not_held, of_fallback
 from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
@@ -69,6 +71,9 @@ class AggregationTask:
     """What the prompt says behind the references."""
     why: str = ""
     """Why the references are merged; empty if the recipe knows no other way."""
+    in_calls: Sequence[Message] = ()
+    """The conversation for models that call tools in their text: earlier calls and results stand in it
+    as such a model writes and expects them. Empty if the request has no tools."""
 
 
 async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Event]:
@@ -187,6 +192,7 @@ class _Writer:
         self._model = model
         self._is_fallback = is_fallback
         self._sampling = of_fallback(task.sampling) if is_fallback else task.sampling
+        self._tools = tools_in_text(self._sampling.extra, task.recipe.settings(model).engine)
         self._retries = Retries(models, model)
         self._began = asyncio.get_running_loop().time()
         self._at_s = self._began - stage_began
@@ -241,7 +247,7 @@ class _Writer:
                 if whole.reasoning:
                     raise OnlyReasoning(only_reasoning(whole, self._sampling), model=self._model)
                 raise EmptyAnswer(f"model {self._model!r} wrote nothing", model=self._model)
-        if unsent.text or unsent.reasoning:
+        if unsent.text or unsent.reasoning or unsent.tool_calls:
             yield AnswerDelta(unsent)
         engine = task.recipe.settings(self._model).engine
         yield Answered(
@@ -261,13 +267,13 @@ class _Writer:
     def _note(self, came: Delta) -> None:
         if self._has_text:
             return
-        if self._first_s is None and (came.text or came.reasoning):
+        if self._first_s is None and (came.text or came.reasoning or came.tool_calls):
             self._first_s = asyncio.get_running_loop().time() - self._began
             self._time.when = self._limit
         if self._task.best is None:
-            self._has_text = bool(came.text or came.reasoning)
+            self._has_text = bool(came.text or came.reasoning or came.tool_calls)
         else:
-            self._has_text = bool(came.text.strip())
+            self._has_text = bool(came.tool_calls or came.text.strip())
 
     async def _write(self) -> AsyncGenerator[Delta | Trimmed | Retried]:
         """The model's deltas. All deltas before a `Retried` are void."""
@@ -281,6 +287,9 @@ class _Writer:
                 stream = self._models.stream(
                     self._model, prompt.messages, self._sampling, self._task.streamed
                 )
+                if self._tools is not None:
+                    is_free = "structure" not in self._sampling.extra
+                    stream = with_calls(stream, self._tools, may_be_bare=is_free)
                 async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                     while (delta := await self._next(deltas)) is not None:
                         yield delta
@@ -304,11 +313,12 @@ class _Writer:
         prompt = PromptTask(
             recipe=task.recipe,
             model=self._model,
-            messages=task.messages,
+            messages=task.in_calls if self._tools and task.in_calls else task.messages,
             references=task.references,
             reserve_tokens=self._sampling.most_tokens,
             template=self._sampling.template_arguments,
             note=task.note,
+            tools=self._tools,
         )
         async with until(self._limit):
             return await fit(prompt, self._models)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.engine import Message
-from configs.extra_parameters import CONSTRAINTS, can_honour
+from configs.extra_parameters import CONSTRAINTS, SENT_AS, can_honour
 from configs.schema import Sampling
 from serve_app.mixture.events import ProposalDone
 
@@ -53,7 +53,7 @@ def why_no_proposal(messages: Sequence[Message], sampling: Sampling) -> str | No
         return "the request begins the answer, and only an aggregator goes on with it"
     held = [name for name in sampling.extra if name in CONSTRAINTS]
     if held:
-        names = ", ".join("response_format" if name == "structure" else name for name in held)
+        names = ", ".join(SENT_AS.get(name, name) for name in held)
         return f"the request holds the answer to {names}, and no proposal was held to it"
     return None
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.engine import Message
+from actors.text.tool_prompt import with_tools
 from configs.errors import ContextTooLong
 from configs.limit_checks import CHARACTERS_PER_TOKEN, LEAST_REFERENCE_TOKENS
 from configs.schema import Recipe, References
+from configs.tool_use import ToolUse
 from serve_app.mixture.models import Models
 from serve_app.mixture.references import with_references
 
@@ -42,6 +44,8 @@ class PromptTask:
     """How the references enter the prompt; None for the recipe's way."""
     note: str = ""
     """What stands behind the references."""
+    tools: ToolUse | None = None
+    """Tools of which the prompt tells; None if the model gets none, or not as text."""
 
     @property
     def room(self) -> int:
@@ -51,7 +55,10 @@ class PromptTask:
     def prompt(self, references: Sequence[str]) -> list[Message]:
         """The conversation with these references."""
         form = self.form or self.recipe.references
-        return with_references(self.messages, references, form, self.note)
+        prompt = with_references(self.messages, references, form, self.note)
+        if self.tools is None:
+            return prompt
+        return with_tools(prompt, self.tools, has_references=bool(references))
 
     def too_long(self, count: int, least: int) -> ContextTooLong:
         """Make the error for a prompt that is too long; the message says by how many tokens.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.engine import Message
 from configs.errors import EngineError, EngineUnavailable, TemplateRefused
+from configs.extra_parameters import tools_in_text
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.mixture.aggregate import AggregationTask, aggregate
 from serve_app.mixture.answer_form import most_fitting, why_no_proposal
@@ -48,6 +49,7 @@ async def answer(
     stream_proposals: bool = True,
     in_pieces: bool = False,
     given: Sequence[ProposalDone] = (),
+    in_calls: Sequence[Message] = (),
 ) -> AsyncGenerator[Event]:
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
 
@@ -85,6 +87,7 @@ async def answer(
         given: proposals that the aggregator reads instead of those of the last layer. If there are any,
             no layer runs. With the seed of an earlier answer and all of its last proposals, the
             aggregator gets the same prompt again.
+        in_calls: the conversation for an aggregator that calls tools (`AggregationTask.in_calls`).
 
     Raises:
         RequestError: ContextTooLong in step 1; QuorumNotMet, DeadlineExceeded, Overloaded or
@@ -96,7 +99,8 @@ async def answer(
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
     summary = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
-    await _check_fits(messages, recipe, models, sampling, len(given) or recipe.samples[-1])  # 1
+    count = len(given) or recipe.samples[-1]
+    await _check_fits(in_calls or messages, recipe, models, sampling, count)  # 1
     yield Started(summary.seed)
     references = list(given)
     order = ReferenceOrder(recipe, len(given), summary.seed)
@@ -112,6 +116,7 @@ async def answer(
         deadline=deadline,
         first_token_timeout_s=recipe.aggregator.first_token_timeout_s,
         streamed=streamed,
+        in_calls=in_calls,
     )
     refused = why_no_proposal(messages, sampling)
     for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
@@ -167,6 +172,7 @@ async def direct(
     *,
     fallbacks: Sequence[str] = (),
     streamed: bool = True,
+    in_calls: Sequence[Message] = (),
 ) -> AsyncGenerator[Event]:
     """Answer with one of the recipe's models alone; the events are those of an aggregator.
 
@@ -196,6 +202,7 @@ async def direct(
         deadline=asyncio.get_running_loop().time() + recipe.limits.deadline_s,
         first_token_timeout_s=None,
         streamed=streamed,
+        in_calls=in_calls,
     )
     async with aclosing(_finish(alone, (), models, summary)) as events:
         async for event in events:
@@ -269,6 +276,7 @@ async def _check_fits(
         references,
         sampling.most_tokens,
         sampling.template_arguments,
+        tools=tools_in_text(sampling.extra, recipe.settings(recipe.aggregator.model).engine),
     )
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):

@@ -92,7 +92,7 @@ class CallSpan:
 
     def note(self, delta: Delta) -> None:
         """Take note of a delta. This costs a fraction of a microsecond."""
-        if self._first is None and (delta.text or delta.reasoning):
+        if self._first is None and (delta.text or delta.reasoning or delta.tool_calls):
             self._first = self._clock()
         if delta.finish_reason or delta.completion_tokens or delta.prompt_tokens or delta.engine_s:
             self._last.append(delta)

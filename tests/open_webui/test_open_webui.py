@@ -46,8 +46,8 @@ SETTINGS = {
 
 
 def precede() -> None:
-    """Come before the engines, where that is allowed. Open WebUI and the browser stand for a person's own
-    machine; here they share its cores with engines that leave none idle."""
+    """Come before the engines, where that is allowed. Open WebUI and the browser stand for a machine of
+    their own; here they share its cores with engines that leave none idle."""
     with suppress(PermissionError):
         os.nice(-15)
 

@@ -81,7 +81,7 @@ def against(facts: WayFacts | None) -> Comparison:
 def test_a_merge_that_spoils_a_right_member_is_told_as_worse(apps: Apps, tmp_path: Path) -> None:
     apps.models.scripts |= {"a": right, "b": wrong, "z": merges}
     folder, loaded = tmp_path / "run", a_set(tmp_path)
-    proof = proved(folder, loaded)
+    proof = proved(folder, loaded, recipe=recipe([{"model": "a", "samples": 2}, "b"]))
     assert (proof.best, proof.checked, proof.failed) == ("a", True, 0)
     by_kind = {each.way.kind: each for each in proof.ways if each.way.kind != "member"}
     assert set(by_kind) == {"mixture", "pick", "vote", "self_moa", "self_vote", "same_tokens"}
@@ -119,8 +119,15 @@ def test_nothing_is_asked_twice_and_a_stop_loses_nothing(apps: Apps, tmp_path: P
     apps.models.scripts |= {"a": stops, "b": wrong, "z": merges}
     with pytest.raises(KeyboardInterrupt):
         proved(folder, loaded)
+    with Store.open(folder, read_only=True) as store:
+        stopped = read_proof(store, folder)
+    assert any(line.startswith("Unfinished: ") for line in lines(stopped))
+    assert stopped.bounds is not None
+    assert stopped.bounds.best in (None, stopped.bounds.questions)  # over the mixture's questions alone
+    assert "Unfinished: " in html(stopped)
     apps.models.scripts["a"] = right
     whole = proved(folder, loaded)
+    assert not any(line.startswith("Unfinished: ") for line in lines(whole))
     finished = [asked for asked in apps.models.asked if asked.ended == "finished"]
     made = Counter((each.model, each.text, each.sampling.seed) for each in finished)
     assert set(made.values()) == {1}

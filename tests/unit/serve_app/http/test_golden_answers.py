@@ -105,7 +105,12 @@ EVENTS: list[Event] = [
         )
     ),
 ]
-ALL: dict[str, Any] = {"moa": {"events": True}, "tools": [{"type": "function"}], "seed": 7}
+ALL: dict[str, Any] = {
+    "moa": {"events": True},
+    "tools": [{"name": "f"}],
+    "tool_choice": "none",
+    "seed": 7,
+}
 STREAMED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 
 some = settings(max_examples=60, deadline=None)

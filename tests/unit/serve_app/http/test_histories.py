@@ -63,7 +63,7 @@ def test_an_answer_is_taken_back_as_any_server_wrote_it(message: dict[str, Any])
 def test_fields_that_nobody_knows_are_named_once() -> None:
     part = {"type": "text", "text": "x", "vendor_part": 1, "empty": ""}
     strange = {"role": "user", "content": [part], "vendor": {"a": 1}, "nothing": None, "none": []}
-    asked = request(strange, strange, tools=[{"type": "function"}])
+    asked = request(strange, strange, tools=[{"name": "f"}], tool_choice="none")
     assert asked.ignored == ("tools", "messages.content.vendor_part", "messages.vendor")
     many = {"role": "user", "content": "x"} | {f"{'f' * 100}{n}": 1 for n in range(100)}
     assert request(many).ignored == ("messages." + "f" * 60,)

@@ -316,7 +316,7 @@ def test_values_that_ask_for_nothing_are_not_named(fields: dict[str, Any]) -> No
         ({"safe_prompt": True}, "safe_prompt", "send false"),
         ({"chat_template": "{{ x }}"}, "chat_template", "leave it out"),
         ({"documents": [{"text": "x"}]}, "documents", "send []"),
-        ({"tool_choice": "required"}, "tool_choice", 'send "none"'),
+        ({"tool_choice": "required"}, "tool_choice", "there are no tools"),
         ({"options": {"banana": 4}}, "options.banana", "not a parameter that this server knows"),
         ({"top_kk": 4}, "top_kk", "do you mean 'top_k'?"),
         ({"temprature": 4}, "temprature", "do you mean 'temperature'?"),

@@ -14,7 +14,7 @@ from openai.types.chat.completion_create_params import (
 
 from configs.errors import BadRequest
 from configs.schema import Sampling
-from serve_app.http.parameters import IGNORED, TOOL_LISTS, UNSUPPORTED
+from serve_app.http.parameters import IGNORED, TOOL_LISTS, TOOL_SWITCHES, UNSUPPORTED
 from serve_app.http.request import ChatRequest, parse
 from tests.unit.serve_app.conftest import HELLO, MIXTURE
 
@@ -53,7 +53,7 @@ def test_every_parameter_of_the_openai_client_is_honoured_ignored_or_refused_by_
             request(**{name: {"something": "else"}})
         assert refusal.value.param == name
     else:
-        assert name in IGNORED | TOOL_LISTS or name in ChatRequest.model_fields
+        assert name in {*IGNORED, *TOOL_LISTS, *TOOL_SWITCHES} or name in ChatRequest.model_fields
 
 
 @pytest.mark.parametrize(

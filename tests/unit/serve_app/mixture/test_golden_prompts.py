@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from actors.engine import Message
+from actors.text.tool_prompt import with_tools
+from configs.schema import References
+from configs.tool_use import ToolUse
+from serve_app.mixture.references import with_references
 from tests.unit.scripts import Asked
 from tests.unit.serve_app.mixture.conftest import Mixture
 
@@ -49,3 +53,14 @@ async def test_prompts_of_two_layers_and_the_aggregator(
     await mixture.answer(recipe, messages, seed=4)
     golden = (GOLDEN / f"{style}_{conversation}.txt").read_text("utf-8")
     assert transcript(mixture.models.asked) == golden
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_the_prompt_of_an_aggregator_that_may_call_tools(choice: str) -> None:
+    clock = {"name": "clock", "description": "Tell the time", "parameters": {"type": "object"}}
+    given = {"tools": [clock, {"name": "dice"}], "choice": choice, "parallel": choice == "auto"}
+    use = ToolUse.model_validate(given)
+    read = with_references(THREE_TURNS, ["Paris.", "I cannot know."], References())
+    messages = with_tools(read, use, has_references=True)
+    written = "\n".join(f"--- {m['role']}\n{m['content']}" for m in messages) + "\n"
+    assert written == (GOLDEN / f"tools_{choice}.txt").read_text("utf-8")
