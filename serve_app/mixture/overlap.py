@@ -17,6 +17,7 @@ from types import TracebackType
 
 from actors.text.thinking import without_reasoning
 from configs.errors import RequestError
+from configs.extra_parameters import tools_in_text
 from configs.schema import Recipe
 from serve_app.mixture.aggregate import AggregationTask
 from serve_app.mixture.begun_answer import without_begun_answer
@@ -250,13 +251,15 @@ def overlap(
     if why_no_overlap(recipe, repeatable=sampling.seed is not None) is not None:
         return NoOverlap()
     aggregator = recipe.aggregator.model
+    tools = tools_in_text(sampling.extra, recipe.settings(aggregator).engine)
     prompt = PromptTask(
-        recipe,
-        aggregator,
-        without_begun_answer(task.messages),
-        (),
-        sampling.most_tokens,
-        sampling.template_arguments,
+        recipe=recipe,
+        model=aggregator,
+        messages=without_begun_answer(task.in_calls if tools and task.in_calls else task.messages),
+        references=(),
+        reserve_tokens=sampling.most_tokens,
+        template=sampling.template_arguments,
+        tools=tools,
     )
     ready = ReadyReferences(
         order, recipe.stages, layer_models, _most_characters(prompt, len(layer_models))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actors.engine import NONE, Message
 from actors.replica import Replica
 from configs.errors import EngineUnavailable
-from configs.schema import Recipe
+from configs.schema import LlamaCppModel, Recipe, Sampling
 from serve_app.mixture import moa
 from serve_app.mixture.events import (
     Call,
@@ -346,3 +346,18 @@ async def test_the_first_token_is_sooner_by_the_share_that_was_warmed() -> None:
             assert seconds["auto"] == pytest.approx(1 - call.cached_tokens / call.prompt_tokens)
         await models.stop()
     assert seconds["off"] == 1
+
+
+@pytest.mark.virtual_time
+async def test_a_prompt_with_tools_is_warmed_with_them(mix: Mixture, warmed: Warmed) -> None:
+    use = {"tools": [{"name": "look_up_far_away", "parameters": {"type": "object"}}]}
+    sampling = Sampling.model_validate({"extra": {"tool_use": use}})
+    recipe = mix.recipe(["a", "b", "c"], references={"order": "arrival"})
+    writer = LlamaCppModel.model_validate({"engine": "llamacpp", "weights": [{"path": "z.gguf"}]})
+    recipe = recipe.model_copy(update={"models": {**recipe.models, "z": writer}})
+    await mix.answer(recipe, sampling=sampling)
+    (last,) = warmed.calls("z")
+    assert len(warmed.warmed) == 2
+    for _, _, messages in warmed.warmed:
+        assert ["look_up_far_away" in text(each) for each in (messages, last.messages)] == [True] * 2
+        assert "from a" in common(text(messages), last.text)
