@@ -9,7 +9,7 @@ from cli.status_troubles import troubles
 
 GIB = 1 << 30
 SHOWN = 8
-"""How many of the last answers and refusals are shown."""
+"""Most answers that are shown, and most refusals; the latest ones."""
 State = Mapping[str, Any]
 
 

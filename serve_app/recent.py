@@ -191,7 +191,7 @@ class Recent:
 
 
 def _by_last(total: Mapping[Count, int], *first: str) -> dict[str, int]:
-    """The counts that begin with `first`, by what comes last."""
+    """The counts whose names begin with `first`, by the last part of each name."""
     size = len(first) + 1
     found = {what[-1]: n for what, n in total.items() if len(what) == size and what[:-1] == first}
     return dict(sorted(found.items()))

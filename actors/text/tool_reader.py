@@ -252,7 +252,7 @@ class _Json:
         self.is_complete = False
         """Whether the object has ended."""
         self.is_void = False
-        """Whether nobody wants the object."""
+        """Whether the object is thrown away, because the answer has as many calls as it may have."""
 
     def feed(self, text: str) -> int:
         """How many characters of the next piece are part of the object."""

@@ -67,7 +67,7 @@ class ServerMetrics:
         return [_with_label(family, self._ingress) for family in families]
 
     async def collect(self) -> list[Metric]:
-        """Everything: it takes as long as the slowest part that is asked, and ANSWER_S at most."""
+        """The metrics of all parts of the server. To ask them takes ANSWER_S at most."""
         state, others = await asyncio.gather(self._cluster.state(), self._others())
         own = await asyncio.to_thread(self.own)  # thousands of samples: a stream would wait for them
         found = [own, cluster_families(state)]

@@ -25,10 +25,15 @@ ERRORS: dict[str, tuple[int | None, str]] = {
     "key": (401, "this API key is not known here"),
     "overflow": (400, "This model's maximum context length is 4096 tokens."),
     "parameter": (400, "'n' is not supported here; leave it out or send 1"),
-    "tools": (400, "'tool_choice' is not supported here"),
+    "tools": (400, "'tool_choice' "),
     "form": (400, '\' is not supported here; leave it out or send {"type": "text"}'),
 }
 """The status and the words that every client shows of an error, by the name of the case."""
+NO_CALL = (
+    "'tool_choice' is not supported here",
+    "'tool_choice' asks for a call, and there are no tools",
+)
+"""What is said of a demanded call: to an engine that cannot call tools, and without any tools."""
 REFUSED = (429, "key 'alone': 1 requests are in work and concurrency is 1 here; try again in 1 s")
 
 
@@ -63,6 +68,8 @@ def check_errors(report: dict[str, Any]) -> dict[str, str]:
     for name in ERRORS.keys() & shown.keys():
         status, words = ERRORS[name]
         assert (shown[name][1], words in _plain(shown[name][-1])) == (status, True), shown[name]
+    if "tools" in shown:
+        assert any(words in _plain(shown["tools"][-1]) for words in NO_CALL), shown["tools"]
     # An error that ends a stream has no status. A stream may begin before its conversation is counted.
     assert ERRORS["overflow"][1] in _plain(shown.get("streamed overflow", shown["overflow"])[-1])
     if shown.get("stream"):

@@ -75,4 +75,4 @@ def test_pydantic_ai(tiny: Endpoint) -> None:
     got = report("pydantic_ai", "requirements-agents", tiny)
     for api in ("chat", "responses"):
         assert sorted(got[api]["tool"]) == sorted(got[api]["native"]) == ["degrees", "town"]
-        assert got[api]["told"]
+        assert got[api]["told"] or got[api]["asked"]

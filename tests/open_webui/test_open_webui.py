@@ -46,8 +46,8 @@ SETTINGS = {
 
 
 def precede() -> None:
-    """Come before the engines, where that is allowed. Open WebUI and the browser stand for a machine of
-    their own; here they share its cores with engines that leave none idle."""
+    """Give this process precedence over the engines, where the system allows that. The processes are
+    Open WebUI and its browser, which users run on another machine. Here the engines take all cores."""
     with suppress(PermissionError):
         os.nice(-15)
 

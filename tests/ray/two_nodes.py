@@ -4,6 +4,7 @@ python -m tests.ray.two_nodes
 """
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -16,6 +17,10 @@ from tests.conftest import HOST, free_port
 
 MODELS = ("one", "two")
 TOKENS = 30
+KNOWN_S = 20.0
+"""Longest time in which all ingresses hear of all replicas."""
+ASKED = 8
+"""Answers in a row after which each ingress is taken to have heard."""
 
 
 def recipe() -> Recipe:
@@ -69,6 +74,17 @@ def ask(url: str, model: str, *, stream: bool) -> httpx.Response:
     return answer
 
 
+def wait_for_all(url: str) -> None:
+    """Ask until no ingress is left that has not heard of a replica yet: each hears of the replicas by
+    itself, and some moments after the deploy at worst."""
+    body = {"model": "mix", "messages": [{"role": "user", "content": "hello"}]}
+    deadline = time.monotonic() + KNOWN_S
+    in_a_row = 0
+    while in_a_row < ASKED and time.monotonic() < deadline:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=20)
+        in_a_row = in_a_row + 1 if answer.status_code == 200 else 0
+
+
 def count_pieces(url: str, model: str) -> int:
     """How many pieces of text the streamed answer of a model has."""
     lines = ask(url, model, stream=True).text.splitlines()
@@ -86,6 +102,7 @@ def main() -> None:
         # One on each node: on those of the models, and on the head.
         args = BuildArgs(recipe=recipe(), host=HOST, port=port, ingresses=3)
         ray_runtime.deploy(build(args), ray_runtime.APP_NAME)
+        wait_for_all(url)
         said = {
             "ways": ways(),
             "degraded": [ask(url, "mix", stream=False).json()["moa"]["degraded"] for _ in range(8)],

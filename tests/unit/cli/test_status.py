@@ -171,7 +171,7 @@ def test_times_are_short() -> None:
 
 @contextmanager
 def answering(status: int, body: Any) -> Iterator[str]:
-    """A server that answers every request so; gives its URL."""
+    """Start a server that gives this answer to every request. Returns the URL of the server."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
