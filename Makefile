@@ -51,7 +51,7 @@ test-metrics: .venv/dev  ## A real Prometheus (Debian's) scrapes a real server u
 	$(BIN)/pytest tests/tools/test_prometheus.py
 
 test-open-webui: .venv/dev  ## A real Open WebUI in a real browser against tiny_cpu (3 minutes, 3 GB the first time); not in `test`.
-	$(BIN)/pytest tests/open_webui
+	$(BIN)/pytest tests/open_webui -s
 
 e2e: .venv/dev  ## Tests with real weights, real engines, real HTTP clients.
 	@# Engines alone first, before Ray takes its share of the cores.

@@ -22,6 +22,7 @@ from configs.errors import (
     ShuttingDown,
     Unauthorized,
 )
+from configs.extra_parameters import SENT_AS
 from configs.schema import Recipe
 from serve_app.mixture.events import (
     NOT_NEEDED,
@@ -199,6 +200,7 @@ class _AnswerLine:
             fields["how"] = answered.method if answered.why else None
             fields["fallback"] = answered.fallback
             fields["cut"] = answered.cut or None
+            fields["unheld"] = [SENT_AS.get(name, name) for name in answered.unheld] or None
             fields["trimmed"] = [trimmed.model for trimmed in summary.trimmed] or None
         return fields
 

@@ -285,8 +285,9 @@ class MoaSummary(Described):
     unheld: list[str] = []  # noqa: RUF012  # as above
     """Names of the request's constraints that the answer may not keep, because a fallback or a proposal
     took over that could not be held to them: `response_format` (also for other names of it, such as
-    `guided_json`), `logit_bias`, `stop_token_ids`, `allowed_token_ids`, `bad_words`, `tools`. Absent if
-    there are none."""
+    `guided_json`), `logit_bias`, `stop_token_ids`, `allowed_token_ids`, `bad_words`, `tools`. Without a
+    fallback: `tools` that may be called had no room in the model's context. Absent if there is nothing
+    to name."""
     routed: RoutedRequest | None = None
     """Why one model has answered in place of the mixture. Absent if the mixture has answered, or if the
     request names the model."""

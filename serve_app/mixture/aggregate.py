@@ -11,6 +11,7 @@ from actors.engine import Delta, Message, merge
 from actors.text.tool_reader import with_calls
 from configs.errors import (
     ContentFiltered,
+    ContextTooLong,
     DeadlineExceeded,
     EmptyAnswer,
     EngineUnavailable,
@@ -19,7 +20,7 @@ from configs.errors import (
 )
 from configs.extra_parameters import tools_in_text
 from configs.schema import Recipe, Sampling
-from serve_app.mixture.answer_form import not_held, of_fallback
+from serve_app.mixture.answer_form import may_leave_out, not_held, of_fallback, without_tools
 from serve_app.mixture.context_budget import FittedPrompt, PromptTask, fit
 from serve_app.mixture.events import (
     FILTERED,
@@ -192,7 +193,10 @@ class _Writer:
         self._model = model
         self._is_fallback = is_fallback
         self._sampling = of_fallback(task.sampling) if is_fallback else task.sampling
-        self._tools = tools_in_text(self._sampling.extra, task.recipe.settings(model).engine)
+        self._engine = task.recipe.settings(model).engine
+        self._tools = tools_in_text(self._sampling.extra, self._engine)
+        self._is_untold = False
+        """Whether the model is not told of the request's tools, because they do not fit."""
         self._retries = Retries(models, model)
         self._began = asyncio.get_running_loop().time()
         self._at_s = self._began - stage_began
@@ -249,7 +253,6 @@ class _Writer:
                 raise EmptyAnswer(f"model {self._model!r} wrote nothing", model=self._model)
         if unsent.text or unsent.reasoning or unsent.tool_calls:
             yield AnswerDelta(unsent)
-        engine = task.recipe.settings(self._model).engine
         yield Answered(
             model=self._model,
             finish_reason="length" if cut else whole.finish_reason or "stop",
@@ -259,10 +262,15 @@ class _Writer:
             call=call,
             at_s=self._at_s,
             tokens=0 if call is None else call.completion_tokens,
-            unheld=not_held(task.sampling, whole.text, engine) if self._is_fallback else (),
+            unheld=self._unheld(whole.text),
             method="direct" if task.role == "direct" else "merge",
             why=task.why,
         )
+
+    def _unheld(self, text: str) -> tuple[str, ...]:
+        if self._is_fallback:
+            return not_held(self._task.sampling, text, self._engine, has_tools=not self._is_untold)
+        return ("tool_use",) if self._is_untold else ()
 
     def _note(self, came: Delta) -> None:
         if self._has_text:
@@ -309,6 +317,16 @@ class _Writer:
             return False
 
     async def _fit(self) -> FittedPrompt:
+        try:
+            return await self._fitted()
+        except ContextTooLong:
+            if not may_leave_out(self._tools):
+                raise
+        self._sampling = without_tools(self._sampling)
+        self._tools, self._is_untold = None, True
+        return await self._fitted()
+
+    async def _fitted(self) -> FittedPrompt:
         task = self._task
         prompt = PromptTask(
             recipe=task.recipe,

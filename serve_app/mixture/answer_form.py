@@ -13,6 +13,7 @@ from typing import Any
 from actors.engine import Message
 from configs.extra_parameters import CONSTRAINTS, SENT_AS, can_honour
 from configs.schema import Sampling
+from configs.tool_use import ToolUse
 from serve_app.mixture.events import ProposalDone
 
 BY_NUMBER = ("logit_bias", "stop_token_ids", "allowed_token_ids")
@@ -27,19 +28,40 @@ def of_fallback(sampling: Sampling) -> Sampling:
     return sampling.model_copy(update={"extra": extra})
 
 
-def not_held(sampling: Sampling, text: str, engine: str | None) -> tuple[str, ...]:
+def may_leave_out(tools: ToolUse | None) -> bool:
+    """Whether a model that has no room for the tools may answer without them: the request leaves it to
+    the model whether it calls one. Open WebUI, for example, offers 22 tools with each question, and
+    these take 7,000 tokens."""
+    return tools is not None and tools.choice == "auto"
+
+
+def without_tools(sampling: Sampling) -> Sampling:
+    """The sampling of an answer that calls no tools."""
+    extra = {name: value for name, value in sampling.extra.items() if name != "tool_use"}
+    return sampling.model_copy(update={"extra": extra})
+
+
+def not_held(
+    sampling: Sampling, text: str, engine: str | None, *, has_tools: bool = True
+) -> tuple[str, ...]:
     """The constraints of the request that the answer may not keep, by name.
 
     Args:
         sampling: how the answer was to be sampled.
         text: the answer.
         engine: the engine of the fallback that wrote the answer; None for a proposal.
+        has_tools: whether the fallback was told of the tools that the request has.
     """
     return tuple(
         name
         for name, value in sampling.extra.items()
         if name in CONSTRAINTS
-        and (engine is None or name in BY_NUMBER or not can_honour(engine, name, value))
+        and (
+            engine is None
+            or name in BY_NUMBER
+            or not can_honour(engine, name, value)
+            or (name == "tool_use" and not has_tools)
+        )
         and not _keeps(text, name, value)
     )
 

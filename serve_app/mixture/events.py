@@ -264,8 +264,8 @@ class Answered:
     """Tokens that the model wrote for the answer, reasoning included; 0 if the deadline cut the
     answer."""
     unheld: tuple[str, ...] = ()
-    """Constraints of the request (`configs.extra_parameters.CONSTRAINTS`) that a fallback or a proposal
-    may not keep, because the answer was not held to them."""
+    """Constraints of the request (`configs.extra_parameters.CONSTRAINTS`) that the answer may not keep.
+    A fallback or a proposal was not held to them, or the tools had no room in the model's context."""
     method: AnswerMethod = "merge"
     """How the text came about."""
     why: str = ""

@@ -17,7 +17,7 @@ from configs.errors import EngineError, EngineUnavailable, TemplateRefused
 from configs.extra_parameters import tools_in_text
 from configs.schema import Layer, Recipe, Sampling
 from serve_app.mixture.aggregate import AggregationTask, aggregate
-from serve_app.mixture.answer_form import most_fitting, why_no_proposal
+from serve_app.mixture.answer_form import may_leave_out, most_fitting, why_no_proposal
 from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.conclude import conclude
 from serve_app.mixture.context_budget import PromptTask, check_conversation
@@ -54,7 +54,8 @@ async def answer(
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
 
     1. The conversation must fit into the aggregator's context. Otherwise the request fails before any
-       model works on it.
+       model works on it. Tools that may be called, but need not be, do not count: the aggregator
+       answers without them if they do not fit, and `Answered.unheld` says so.
     2. The layers run one after another, unless proposals are given. Each layer ends in one of these
        ways:
        a. The layer meets the quorum: its proposals are the references of the next stage.
@@ -100,7 +101,7 @@ async def answer(
         sampling = sampling.model_copy(update={"seed": seed})
     summary = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
     count = len(given) or recipe.samples[-1]
-    await _check_fits(in_calls or messages, recipe, models, sampling, count)  # 1
+    await _check_fits(messages, in_calls, recipe, models, sampling, count)  # 1
     yield Started(summary.seed)
     references = list(given)
     order = ReferenceOrder(recipe, len(given), summary.seed)
@@ -258,25 +259,33 @@ class _LayerResult:
 
 
 async def _check_fits(
-    messages: Sequence[Message], recipe: Recipe, models: Models, sampling: Sampling, count: int
+    messages: Sequence[Message],
+    in_calls: Sequence[Message],
+    recipe: Recipe,
+    models: Models,
+    sampling: Sampling,
+    count: int,
 ) -> None:
     """Check that the aggregator can hold the conversation and as many references as it may get.
 
     Args:
+        in_calls: `AggregationTask.in_calls`.
         count: the number of references.
 
     Raises:
         ContextTooLong: the aggregator cannot.
     """
-    references = [""] * count
+    tools = tools_in_text(sampling.extra, recipe.settings(recipe.aggregator.model).engine)
+    if may_leave_out(tools):
+        tools = None
     task = PromptTask(
         recipe,
         recipe.aggregator.model,
-        messages,
-        references,
+        in_calls if tools and in_calls else messages,
+        [""] * count,
         sampling.most_tokens,
         sampling.template_arguments,
-        tools=tools_in_text(sampling.extra, recipe.settings(recipe.aggregator.model).engine),
+        tools=tools,
     )
     try:
         async with asyncio.timeout(min(recipe.limits.keepalive_s, recipe.limits.deadline_s)):

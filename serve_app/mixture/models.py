@@ -1,7 +1,7 @@
 """What the mixture asks of the recipe's models, wherever the models run."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from actors.engine import NONE, Delta, Message
 from configs.schema import Sampling
@@ -39,7 +39,6 @@ class Models(Protocol):
         """Whether a replica of the model answers a probe. The probe takes a few seconds at most."""
 
 
-@runtime_checkable
 class ModelsWithOrigin(Models, Protocol):
     """Models whose calls can carry where they come from (`actors/origin.py`)."""
 
@@ -79,6 +78,6 @@ async def warm(
 
 def on_behalf(models: Models, origin: Mapping[str, str]) -> Models:
     """The same models. Their calls carry `origin`, if these models can have their calls carry one."""
-    if origin and isinstance(models, ModelsWithOrigin):
-        return models.on_behalf(origin)
-    return models
+    # `isinstance` of a protocol takes 6 microseconds, and there is a look for each call.
+    carry: Callable[[Mapping[str, str]], Models] | None = getattr(models, "on_behalf", None)
+    return models if carry is None or not origin else carry(origin)

@@ -10,7 +10,7 @@ const now = () => Date.now() / 1000;
 
 const browser = await playwright.launch({
   executablePath: await chromium.executablePath(),
-  args: ["--no-sandbox", "--in-process-gpu", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+  args: (process.env.BROWSER_ARGS ?? "--no-sandbox --disable-gpu").split(" "),
 });
 // Without a locale the browser has that of the C library (en-US@POSIX), which Open WebUI cannot read.
 const tab = await browser.newPage({ viewport: { width: 1280, height: 900 }, locale: "en-US", timezoneId: "UTC" });

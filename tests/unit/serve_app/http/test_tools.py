@@ -223,6 +223,62 @@ async def test_a_proposal_that_stands_in_was_not_held_to_the_tools() -> None:
     assert answer["moa"]["degraded"] is True
 
 
+LONG = {"name": "long", "description": "word " * 5000}
+CALL = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": PARIS}}
+TOO_MANY = [*TOOLS, {"type": "function", "function": LONG}]
+
+
+@pytest.mark.parametrize("model", ["mix", "writer"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_that_do_not_fit_are_left_out_where_no_call_has_to_be(
+    model: str, stream: bool
+) -> None:
+    models = Writers(writer="The sky is blue.")
+    result = [
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "a", "content": "rain"},
+    ]
+    fields: dict[str, Any] = {"model": model, "messages": [*HELLO, *result], "stream": stream}
+    answer = await post(models, tools=TOO_MANY, **fields)
+    last = answer[-1] if stream else answer
+    assert last["moa"]["unheld"] == ["tools"]
+    assert last["moa"]["degraded"] is False
+    assert last["choices"][0]["finish_reason"] == "stop"
+    messages, sampling = models.asked["writer"]
+    told = json.dumps(messages)
+    assert "<tools>" not in told
+    assert "call_tool" not in told
+    assert "rain" in told
+    assert "tool_use" not in sampling.extra
+
+
+async def test_tools_that_do_not_fit_are_refused_where_a_call_has_to_be() -> None:
+    models = Writers(writer=CALLS)
+    refused = await post(models, tools=TOO_MANY, tool_choice="required")
+    assert refused["error"]["code"] == "context_length_exceeded"
+    assert models.asked == {}
+
+
+async def test_tools_do_not_make_a_conversation_fit_that_is_too_long() -> None:
+    models = Writers(writer=CALLS)
+    long = [{"role": "user", "content": "word " * 5000}]
+    refused = await post(models, tools=TOOLS, messages=long)
+    assert refused["error"]["code"] == "context_length_exceeded"
+    assert models.asked == {}
+
+
+async def test_a_fallback_without_room_answers_without_the_tools() -> None:
+    served = recipe(LLAMACPP | {"context_tokens": 16384}).model_dump()
+    served["models"]["small"] = LLAMACPP | {"context_tokens": 1024}
+    served["aggregator"]["fallbacks"] = ["small"]
+    models = Writers(writer=EngineError("dead"), small="The sky is blue.")
+    answer = await post(models, served=Recipe.model_validate(served), tools=TOO_MANY, max_tokens=64)
+    assert "tool_use" in models.asked["writer"][1].extra
+    assert "tool_use" not in models.asked["small"][1].extra
+    assert answer["moa"]["unheld"] == ["tools"]
+    assert answer["choices"][0]["message"]["content"] == "The sky is blue."
+
+
 async def test_no_proposal_is_picked_where_the_answer_may_call_a_tool() -> None:
     models = Writers(writer=CALLS)
     answer = await post(models, served=recipe(method="select"), tools=TOOLS)
