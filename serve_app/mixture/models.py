@@ -1,7 +1,7 @@
 """What the mixture asks of the recipe's models, wherever the models run."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from actors.engine import NONE, Delta, Message
 from configs.schema import Sampling
