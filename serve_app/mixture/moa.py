@@ -86,8 +86,9 @@ async def answer(
         stream_proposals: whether there are `ProposalDelta` events.
         in_pieces: whether a `ProposalDelta` may have the text of about 0.1 s, which costs less.
         given: proposals that the aggregator reads instead of those of the last layer. If there are any,
-            no layer runs. With the seed of an earlier answer and all of its last proposals, the
-            aggregator gets the same prompt again.
+            no layer runs. With the seed of an earlier answer, its last proposals and their places, the
+            aggregator gets the same prompt again. With `references.order: arrival` the proposals stand
+            as they are given.
         in_calls: the conversation for an aggregator that calls tools (`AggregationTask.in_calls`).
 
     Raises:
@@ -99,12 +100,13 @@ async def answer(
     sampling = sampling or recipe.aggregator.sampling
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
-    summary = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
+    drawn = random.getrandbits(31) if seed is None else seed
+    summary = SummaryBuilder(drawn, recipe.references.order)
     count = len(given) or recipe.samples[-1]
     await _check_fits(messages, in_calls, recipe, models, sampling, count)  # 1
     yield Started(summary.seed)
     references = list(given)
-    order = ReferenceOrder(recipe, len(given), summary.seed)
+    order = ReferenceOrder.of_given(recipe, given, summary.seed)
     early: Decided | None = None
     last = AggregationTask(
         recipe=recipe,

@@ -2,14 +2,15 @@
 
 Models prefer places, such as the first. So a seed draws the order, and no model's proposals always
 stand in the same place. The order is drawn over the places of the layer and not over the proposals that
-came: so it is known before any proposal has come. Who does not come is left out.
+came: so it is known before any proposal has come. A proposal that does not come is left out, and the
+others keep their order.
 """
 
 import random
 from collections.abc import Sequence
 
 from configs.schema import Recipe
-from serve_app.mixture.events import ProposalDone
+from serve_app.mixture.events import OrderMode, ProposalDone
 
 
 class ReferenceOrder:
@@ -25,10 +26,23 @@ class ReferenceOrder:
     """
 
     def __init__(self, recipe: Recipe, count: int, seed: int) -> None:
-        self.by_arrival = recipe.references.order == "arrival"
-        """Whether the proposals stand as they came."""
+        self.mode: OrderMode = recipe.references.order
+        """What decides the order."""
         self._count = count
         self._seed = seed
+
+    @classmethod
+    def of_given(cls, recipe: Recipe, given: Sequence[ProposalDone], seed: int) -> "ReferenceOrder":
+        """The order of proposals that a client gives in place of those of the recipe's last layer. It is
+        drawn over the places of that layer, so proposals of an earlier answer stand as they stood there.
+        If a proposal has a place behind those of the layer, the order is drawn over more places."""
+        places = 1 + max((proposal.place for proposal in given), default=-1)
+        return cls(recipe, max(recipe.samples[-1], places), seed)
+
+    @property
+    def by_arrival(self) -> bool:
+        """Whether the proposals stand as they came."""
+        return self.mode == "arrival"
 
     def places(self, stage: int) -> list[int]:
         """The layer's places in the order that the seed draws for a stage.
