@@ -150,6 +150,9 @@ class Overlap:
         self._warmed: list[str] | None = None
         """The references that were warmed last."""
         self._task: asyncio.Task[None] | None = None
+        self._is_busy = False
+        """Whether the aggregator had other work when it was asked last. Then a proposal that grows is no
+        reason to ask again, because under load each question would cost and none would help."""
         self._is_off = False
 
     async def __aenter__(self) -> "Overlap":
@@ -169,7 +172,8 @@ class Overlap:
 
     def note(self, event: Event) -> None:
         """Take in an event of the layer."""
-        if self._ready.note(event) or (self._at_start and isinstance(event, StageStarted)):
+        is_worth_it = self._ready.note(event) or (self._at_start and isinstance(event, StageStarted))
+        if is_worth_it and not (self._is_busy and isinstance(event, ProposalDelta)):
             self._look()
 
     def _look(self) -> None:
@@ -197,7 +201,8 @@ class Overlap:
                 logger.debug("warm-up of model %s: %s", prompt.model, type(error).__name__)
                 self._is_off = True
                 return
-            if done is None:  # the engine has other work; the next event asks again
+            self._is_busy = done is None
+            if done is None:  # the engine has other work; the end of the next proposal asks again
                 return
             self._warmed = texts
             texts = self._ready.texts()

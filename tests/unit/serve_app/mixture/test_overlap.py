@@ -280,10 +280,18 @@ async def test_an_answer_does_not_know_of_a_failed_warm_up(
 
 
 @pytest.mark.virtual_time
-async def test_a_busy_aggregator_is_asked_again_at_the_next_event(mix: Mixture, warmed: Warmed) -> None:
+async def test_a_busy_aggregator_is_asked_again_when_a_proposal_ends(
+    mix: Mixture, warmed: Warmed
+) -> None:
     warmed.is_busy = True
-    await mix.answer(mix.recipe(["a", "b", "c"], references={"order": "arrival"}))
-    assert [at for at, _, _ in warmed.warmed] == [1, 2]
+    warmed.scripts["c"] = [part for _ in range(12) for part in (0.25, "x" * 2 * STEP)]
+    recipe = mix.recipe(["a", "b", "c"], references={"order": "arrival"})
+    await mix.answer(recipe, stream_proposals=True)
+    assert [at for at, _, _ in warmed.warmed] == [1, 2]  # and not as the last proposal grows
+    warmed.warmed.clear()
+    warmed.is_busy = False
+    await mix.answer(recipe, stream_proposals=True)
+    assert len(warmed.warmed) > 4
 
 
 @pytest.mark.virtual_time
