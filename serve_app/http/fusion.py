@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from actors.text.visible import is_blank
 from configs.errors import BadRequest
 from configs.methods import short_calls
 from configs.schema import Method, Recipe
@@ -40,7 +41,7 @@ class GivenProposal(StrictPart):
     @field_validator("text")
     @classmethod
     def _has_text(cls, text: str) -> str:
-        if not text.strip():
+        if is_blank(text):
             raise PydanticCustomError("blank", "a proposal needs text")
         return text
 
@@ -66,7 +67,9 @@ class Fusion(StrictPart):
         places = [each.place for each in proposals if each.place is not None]
         if places and len(places) < len(proposals):
             raise PydanticCustomError("places", "give each proposal a place, or none of them")
-        if (twice := next((n for n, place in enumerate(places) if place in places[:n]), None)) is not None:
+        if (
+            twice := next((n for n, place in enumerate(places) if place in places[:n]), None)
+        ) is not None:
             message = "two proposals have the place {place}; each needs a place of its own"
             raise PydanticCustomError("places", message, {"place": places[twice]})
         return proposals

@@ -284,7 +284,7 @@ async def test_a_busy_aggregator_is_asked_again_when_a_proposal_ends(
     mix: Mixture, warmed: Warmed
 ) -> None:
     warmed.is_busy = True
-    warmed.scripts["c"] = [part for _ in range(12) for part in (0.25, "x" * 2 * STEP)]
+    warmed.scripts["c"] = [part for _ in range(12) for part in (0.25, "x" * STEP)]
     recipe = mix.recipe(["a", "b", "c"], references={"order": "arrival"})
     await mix.answer(recipe, stream_proposals=True)
     assert [at for at, _, _ in warmed.warmed] == [1, 2]  # and not as the last proposal grows
