@@ -35,8 +35,8 @@ class GivenProposal(StrictPart):
     text: str
     """The proposal."""
     place: int | None = Field(None, ge=0, lt=MOST_PROPOSALS)
-    """Place of the proposal in the layer that it comes from, as its event has it. By default the position
-    in the request. Either all proposals have a place or none has."""
+    """Place of the proposal in the layer that it comes from, as its event has it. By default the
+    position in the request. Either all proposals have a place or none has."""
 
     @field_validator("text")
     @classmethod

@@ -294,7 +294,7 @@ class Summary:
     """Tokens of the conversation without references, as the models of the first stage counted it: the
     largest of their numbers, because tokenizers differ. 0 if no call of that stage finished."""
     order: OrderMode | None = None
-    """What decided the order of the references, as in `OrderMode`; None if one model alone was asked."""
+    """What decided the order of the references; None if one model alone was asked."""
 
     @property
     def degraded(self) -> bool:

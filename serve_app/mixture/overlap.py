@@ -151,8 +151,8 @@ class Overlap:
         """The references that were warmed last."""
         self._task: asyncio.Task[None] | None = None
         self._is_busy = False
-        """Whether the aggregator had other work when it was asked last. Then a proposal that grows is no
-        reason to ask again, because under load each question would cost and none would help."""
+        """Whether the aggregator had other work when it was asked last. Then a proposal that grows is
+        no reason to ask again: under load each such question would cost time, and none would help."""
         self._is_off = False
 
     async def __aenter__(self) -> "Overlap":

@@ -33,9 +33,11 @@ class ReferenceOrder:
 
     @classmethod
     def of_given(cls, recipe: Recipe, given: Sequence[ProposalDone], seed: int) -> "ReferenceOrder":
-        """The order of proposals that a client gives in place of those of the recipe's last layer. It is
-        drawn over the places of that layer, so proposals of an earlier answer stand as they stood there.
-        If a proposal has a place behind those of the layer, the order is drawn over more places."""
+        """The order of proposals that a client gives in place of those of the recipe's last layer.
+
+        It is drawn over the places of that layer, so the proposals of an earlier answer stand as they
+        stood there. If a proposal has a place behind those of the layer, there are more places.
+        """
         places = 1 + max((proposal.place for proposal in given), default=-1)
         return cls(recipe, max(recipe.samples[-1], places), seed)
 

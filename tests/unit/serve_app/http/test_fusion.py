@@ -58,9 +58,8 @@ async def test_an_answer_in_one_piece_takes_one_call(
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_proposal_has_the_place_that_the_request_gives(
-    http: httpx.AsyncClient, scripted: Scripted, seed: int
+    http: httpx.AsyncClient, seed: int
 ) -> None:
-    """The scripted writers leave no proposal out, so the request leaves one of an answer's three out."""
     three = [{**GIVEN[n % 2], "text": f"<text {n}>", "place": n} for n in range(3)]
     places = []
     for proposals in (three, three[:1] + three[2:], three[1:]):
