@@ -276,8 +276,8 @@ class MoaSummary(Described):
     model that was asked by name: the request's, or 0."""
     order: OrderMode | None
     """What decided the order of the references (`references.order` of the recipe). `seeded`: the seed
-    drew it. `arrival`: the references stand as the proposals came, and the seed decided only about those
-    that came at the same time. Null if a model was asked by name. `stages` has the order itself."""
+    drew it. `arrival`: the references stand as the proposals came; the seed decided about those that
+    came at the same time. Null if a model was asked by name. `stages` has the order itself."""
     method: Method
     why: Why = ""
     """Absent if the recipe knows no other way than `merge`."""
