@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from actors.text.visible import is_blank
 from configs.errors import BadRequest
 from configs.methods import short_calls
 from configs.schema import Method, Recipe
@@ -37,7 +38,7 @@ class GivenProposal(StrictPart):
     @field_validator("text")
     @classmethod
     def _has_text(cls, text: str) -> str:
-        if not text.strip():
+        if is_blank(text):
             raise PydanticCustomError("blank", "a proposal needs text")
         return text
 

@@ -104,6 +104,11 @@ async def test_the_responses_api_takes_the_same_field(
             "needs text",
         ),
         ({"proposals": [{"model": "a", "text": " \n"}]}, "moa.fuse.proposals.0.text", "needs text"),
+        (
+            {"proposals": [{"model": "a", "text": "\u200b\u2060"}]},
+            "moa.fuse.proposals.0.text",
+            "needs text",
+        ),
         ({"proposals": [{"model": 5, "text": "t"}]}, "moa.fuse.proposals.0.model", "valid string"),
         ({"proposals": [{"model": "a", "text": ["t"]}]}, "moa.fuse.proposals.0.text", "valid string"),
         ({"proposals": GIVEN, "aggregator": ""}, "moa.fuse.aggregator", "at least 1 character"),
@@ -120,7 +125,7 @@ async def test_the_responses_api_takes_the_same_field(
             f"at most {MOST_PROPOSALS} items",
         ),
     ],
-    ids=[str(number) for number in range(17)],
+    ids=[str(number) for number in range(18)],
 )
 async def test_a_wrong_value_is_named(
     http: httpx.AsyncClient, scripted: Scripted, fuse: Any, param: str, says: str
