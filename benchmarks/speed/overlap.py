@@ -1,14 +1,14 @@
 """What it brings that the aggregator reads proposals early (docs/overlap.md), and what it costs.
 
-    python -m benchmarks.speed.overlap answers RUN [--panel apart] [--style tail] [--order seeded]
-        [--questions 30] [--minutes 4]
+    python -m benchmarks.speed.overlap answers RUN [--config tiny_cpu] [--panel apart] [--style tail]
+        [--order seeded] [--questions 30] [--minutes 4]
     python -m benchmarks.speed.overlap table RUN
     python -m benchmarks.speed.overlap load [--json FILE]
 
-`answers` has the models of `tiny_cpu` answer each question twice, once without overlap (cold) and once
-with it (warm), with the same seed. The command goes on where it ended, because RUN keeps each answer.
-In the panel `apart` SmolLM2 gives two proposals of at most 150 and 250 tokens, and Qwen only
-aggregates. The panel `own` is `tiny_cpu` as it is: Qwen proposes beside SmolLM2, and aggregates.
+`answers` has the models of `tiny_cpu` or `vllm_cpu` answer each question twice, once without overlap
+(cold) and once with it (warm), with the same seed. The command goes on where it ended, because RUN
+keeps each answer. In the panel `apart` SmolLM2 gives two proposals of at most 150 and 250 tokens, and Qwen only
+aggregates. The panel `own` is the recipe as it is: Qwen proposes beside SmolLM2, and aggregates.
 
 The replicas run in this process, without Ray. Ray would only carry the messages, which takes about a
 millisecond, and each of the pieces would wait 20 s for its start. No engine sees a question twice: it
@@ -31,7 +31,7 @@ import typer
 from actors.engine import NONE, Delta, Message
 from actors.replica import Replica
 from benchmarks.shared.harness import QUESTIONS, report
-from benchmarks.speed.overlap_figures import Answer, print_table, read_answers
+from benchmarks.speed.overlap_figures import Answer, Variant, print_table, read_answers
 from configs.load import load as load_recipe
 from configs.schema import Recipe, Sampling
 from jobs.sets.checkable import rows as questions_of
@@ -96,15 +96,16 @@ class Replicas:
         return True
 
 
-def panel_recipe(panel: str, style: str, order: str, mode: Mode) -> Recipe:
-    """`tiny_cpu`, or its models in other roles.
+def panel_recipe(config: str, panel: str, style: str, order: str, mode: Mode) -> Recipe:
+    """The recipe, or its models in other roles.
 
     Each engine has one of two cores, as the planner gives it.
     """
-    data = load_recipe("tiny_cpu").model_dump()
+    data = load_recipe(config).model_dump()
     small, large = data["models"]
     for model in data["models"].values():
-        model["threads"] = 1
+        if "threads" in model:
+            model["threads"] = 1
     if panel == "apart":
         sampling = {"temperature": 0.7}
         data["layers"] = [
@@ -162,11 +163,9 @@ async def ask(recipe: Recipe, models: Replicas, question: str, seed: int) -> dic
     }
 
 
-async def answer_all(
-    file: Path, variant: tuple[str, str, str], asked: Sequence[str], until: float
-) -> None:
+async def answer_all(file: Path, variant: Variant, asked: Sequence[str], until: float) -> None:
     """Answer what is not answered yet, until a time. Modes take turns from question to question."""
-    panel, style, order = variant
+    config, panel, style, order = variant
     known = {(*each.variant, each.mode, each.question) for each in read_answers(file)}
     numbers = range(len(asked))
     chunks = [numbers[at : at + CHUNK] for at in numbers[::CHUNK]]
@@ -175,7 +174,7 @@ async def answer_all(
         todo = [(n, mode) for n, mode in todo if (*variant, mode, n) not in known]
         if not todo or time.monotonic() > until:
             continue
-        recipes = {mode: panel_recipe(panel, style, order, mode) for mode in MODES}
+        recipes = {mode: panel_recipe(config, panel, style, order, mode) for mode in MODES}
         async with Replicas(recipes["off"]) as models:
             # The first call of an engine takes longer than those that follow.
             for name in recipes["off"].models:
@@ -185,7 +184,7 @@ async def answer_all(
                 if time.monotonic() > until:
                     return
                 got = await ask(recipes[mode], models, f"{PROMPT} {asked[n]}", seed=n)
-                found = Answer(panel=panel, style=style, order=order, mode=mode, question=n, **got)
+                found = Answer(*variant, mode=mode, question=n, **got)
                 with file.open("a", encoding="utf-8") as lines:
                     lines.write(json_format.dumps(found.to_json()) + "\n")
 
@@ -194,6 +193,7 @@ async def answer_all(
 def answers(
     run: Annotated[Path, typer.Argument(help="Folder that keeps the answers.")],
     *,
+    config: Annotated[str, typer.Option(help="tiny_cpu or vllm_cpu.")] = "tiny_cpu",
     panel: Annotated[str, typer.Option(help="apart or own: see above.")] = "apart",
     style: Annotated[str, typer.Option(help="References' style: system or tail.")] = "tail",
     order: Annotated[str, typer.Option(help="References' order: seeded or arrival.")] = "seeded",
@@ -204,7 +204,7 @@ def answers(
     run.mkdir(parents=True, exist_ok=True)
     asked = [row.turns[0].splitlines()[0] for row in questions_of("truthfulqa")[:questions]]
     until = time.monotonic() + 60 * minutes
-    asyncio.run(answer_all(run / "overlap.jsonl", (panel, style, order), asked, until))
+    asyncio.run(answer_all(run / "overlap.jsonl", (config, panel, style, order), asked, until))
 
 
 @app.command()

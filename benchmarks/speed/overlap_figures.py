@@ -10,11 +10,15 @@ from typing import Any
 
 from benchmarks.shared.harness import percentile, report
 
+Variant = tuple[str, str, str, str]
+"""What is answered how: config, panel, style, order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one answer of `overlap.py` showed. Times are in seconds."""
 
+    config: str
     panel: str
     style: str
     order: str
@@ -44,9 +48,9 @@ class Answer:
     """The places in the order of the prompt."""
 
     @property
-    def variant(self) -> tuple[str, str, str]:
+    def variant(self) -> Variant:
         """What was answered how, apart from the overlap."""
-        return self.panel, self.style, self.order
+        return self.config, self.panel, self.style, self.order
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
@@ -62,7 +66,7 @@ def read_answers(file: Path) -> list[Answer]:
 
 def print_table(answers: Sequence[Answer]) -> None:
     """Print the figures of each variant, over the questions that were answered in both modes."""
-    pairs: dict[tuple[str, str, str], dict[int, dict[str, Answer]]] = defaultdict(dict)
+    pairs: dict[Variant, dict[int, dict[str, Answer]]] = defaultdict(dict)
     for each in answers:
         pairs[each.variant].setdefault(each.question, {})[each.mode] = each
     rows = []
@@ -75,7 +79,7 @@ def print_table(answers: Sequence[Answer]) -> None:
     report("The first token after the last proposal, cold and warm", rows, [], None)
 
 
-def _row(variant: tuple[str, str, str], pairs: Sequence[tuple[Answer, Answer]]) -> dict[str, Any]:
+def _row(variant: Variant, pairs: Sequence[tuple[Answer, Answer]]) -> dict[str, Any]:
     """The figures of pairs (cold, warm)."""
 
     def both(of: Callable[[Answer], float]) -> str:
@@ -94,7 +98,7 @@ def _row(variant: tuple[str, str, str], pairs: Sequence[tuple[Answer, Answer]]) 
     same = [(cold, warm) for cold, warm in pairs if cold.proposals == warm.proposals]
     kept = [max(0, warm.cached_tokens - cold.cached_tokens) for cold, warm in pairs]
     return {
-        "panel, style, order": " ".join(variant),
+        "config, panel, style, order": " ".join(variant),
         "n": len(pairs),
         "TTFT p50 p95 cold | warm, s": both(lambda a: a.ttft_s),
         "TTFT ratio": ratio(lambda a: a.ttft_s),
