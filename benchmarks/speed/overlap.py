@@ -7,8 +7,9 @@
 
 `answers` has the models of `tiny_cpu` or `vllm_cpu` answer each question twice, once without overlap
 (cold) and once with it (warm), with the same seed. The command goes on where it ended, because RUN
-keeps each answer. In the panel `apart` SmolLM2 gives two proposals of at most 150 and 250 tokens, and Qwen only
-aggregates. The panel `own` is the recipe as it is: Qwen proposes beside SmolLM2, and aggregates.
+keeps each answer. In the panel `apart` SmolLM2 gives two proposals of at most 150 and 250 tokens, and
+Qwen only aggregates. The panel `own` is the recipe as it is: Qwen proposes beside SmolLM2, and
+aggregates.
 
 The replicas run in this process, without Ray. Ray would only carry the messages, which takes about a
 millisecond, and each of the pieces would wait 20 s for its start. No engine sees a question twice: it
