@@ -271,7 +271,7 @@ def load(
         blocks: dict[Mode, list[dict[str, float]]] = {"off": [], "on": []}
         for number in range(rounds):
             for mode in MODES if number % 2 else MODES[::-1]:
-                blocks[mode].append(asyncio.run(one_load(concurrency, mode, max(8, 3 * concurrency))))
+                blocks[mode].append(asyncio.run(one_load(concurrency, mode, max(4, 3 * concurrency))))
         for mode, of_mode in blocks.items():
             mean = {name: sum(each[name] for each in of_mode) / rounds for name in of_mode[0]}
             found.append({"concurrency": concurrency, "overlap": mode, **mean})

@@ -26,7 +26,7 @@ def test_a_replica_killed_in_a_warm_up_costs_no_answer(serving: Serving) -> None
             # The replica that takes the dead one's place has read nothing, so another model answers.
             "aggregator": {"model": "writer", "fallbacks": ["quick"], "first_token_timeout_s": 2},
             "references": {"order": "arrival"},
-            "limits": {"deadline_s": DEADLINE_S, "keepalive_s": 0.2},
+            "limits": {"deadline_s": DEADLINE_S, "layer_deadline_s": 10, "keepalive_s": 0.2},
         }
     )
     question: Any = [{"role": "user", "content": "hello"}]

@@ -20,8 +20,8 @@ OTHER: list[Message] = [{"role": "user", "content": "Say hello."}]
 
 
 def prompt(references: int) -> list[Message]:
-    """A conversation with references of about 150 tokens behind it, as the style `tail` has it."""
-    texts = [f"{n}. " + f"The river number {n} is long, and it is cold in winter. " * 10 for n in "abc"]
+    """A conversation with references of about 80 tokens behind it, as the style `tail` has it."""
+    texts = [f"{n}. " + f"The river number {n} is long, and it is cold in winter. " * 5 for n in "abc"]
     return [{"role": "user", "content": "Which river?\n\n" + "\n".join(texts[:references])}]
 
 
@@ -42,10 +42,8 @@ async def ask(replica: Replica, messages: list[Message]) -> Delta:
 
 async def test_the_call_finds_what_a_warm_up_has_read_and_writes_the_same(replica: Replica) -> None:
     cold = await ask(replica, prompt(3))
-    assert cold.cached_tokens < 30
-    await ask(replica, OTHER)
-    before = (await replica.stats()).started
-    await replica.stop()
+    assert cold.cached_tokens == 0
+    await replica._engine.stop()  # and what it has kept is gone
     await replica._engine.start()
     two, three = [len(await replica._engine.token_ends(prompt(n))) for n in (2, 3)]
     read = await replica._engine.warm(prompt(2))  # type: ignore[attr-defined]
@@ -53,7 +51,6 @@ async def test_the_call_finds_what_a_warm_up_has_read_and_writes_the_same(replic
     warm = merge([delta async for delta in replica._engine.stream(prompt(3), GREEDY)])
     assert (warm.prompt_tokens, warm.text) == (three, cold.text)
     assert two - 12 <= warm.cached_tokens <= two  # all but the end of the turn, which stands elsewhere
-    assert before == 2
 
 
 async def test_a_call_comes_after_the_step_in_which_the_warm_up_is(
@@ -86,6 +83,12 @@ async def test_a_call_comes_after_the_step_in_which_the_warm_up_is(
     assert len(told_to_end) <= 1  # one step more, in which the engine was
     processed = max(read for kind, _, read in seen if kind == "warm-up")
     assert STEP_TOKENS <= processed < len(await replica._engine.token_ends(prompt(3))) - STEP_TOKENS
-    again = await ask(replica, prompt(3))
-    assert again.cached_tokens >= processed - STEP_TOKENS  # and what was read is kept
     assert (await replica.stats()).warm_cancelled == 1
+
+    seen.clear()
+    steps.clear()
+    warming = asyncio.create_task(replica.warm([*prompt(2), *prompt(1)]))
+    await steps.wait()
+    warming.cancel()  # as the layer ends
+    kept = await ask(replica, [*prompt(2), *prompt(1)])
+    assert max(read for _, _, read in seen[:4]) <= kept.cached_tokens < kept.prompt_tokens - STEP_TOKENS
