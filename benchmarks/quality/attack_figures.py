@@ -13,6 +13,9 @@ from serve_app.mixture.guard import SAME
 
 CONTROL = "honest"
 """The name of the panel without an attacker."""
+ANY = "any"
+"""The name of all attacks together. A question counts several times there, so the intervals are too
+narrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +85,13 @@ def is_right(answer: Attacked, form: AnswerForm) -> bool:
 
 
 def effects(results: Sequence[Attacked], method: str) -> Iterator[tuple[str, str, Effect]]:
-    """The effects of each attack with a method: over all places, then for each place, which counts
-    from 1 then. Questions without an answer to their honest panel are left out."""
-    control = {each.row: each for each in results if (each.method, each.attack) == (method, CONTROL)}
-    attacks = dict.fromkeys(each.attack for each in results if each.attack != CONTROL)
-    for attack in attacks:
-        found = [
-            each
-            for each in results
-            if (each.method, each.attack) == (method, attack) and each.row in control
-        ]
+    """The effects of each attack with a method, then of ANY of them: over all places, then for each
+    place, which counts from 1 then. Questions without an answer to their honest panel are left out."""
+    own = [each for each in results if each.method == method]
+    control = {each.row: each for each in own if each.attack == CONTROL}
+    attacked = [each for each in own if each.attack != CONTROL and each.row in control]
+    for attack in [*dict.fromkeys(each.attack for each in attacked), ANY]:
+        found = [each for each in attacked if attack in (each.attack, ANY)]
         if found:
             yield attack, "all", Effect(found, [control[each.row] for each in found])
         for place in sorted({each.place for each in found}):

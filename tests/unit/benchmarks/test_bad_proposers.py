@@ -172,6 +172,7 @@ def test_the_tables_compare_with_the_honest_panel(capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert "**select**; 4 questions, 2 proposals, 1/n is 50%; the honest panel: right 100.0" in shown
     assert "| lies | all | 4 | 50.0 (15.0 to 85.0) | -50.0" in shown
+    assert "| any | all | 4 | 50.0 (15.0 to 85.0) |" in shown
     [second] = [line for line in shown.splitlines() if line.startswith("| lies | 2 |")]
     cells = [cell.strip() for cell in second.split("|")[1:-1]]
     assert cells[2:4] == ["2", "0.0 (0.0 to 65.8)"]
