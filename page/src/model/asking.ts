@@ -46,7 +46,8 @@ export function fuseAgain(source: Answer, plan: FusePlan): void {
     // A proposal that is there took no time of the new answer.
     const kept = { phase: "done", seconds: 0 } as const;
     const fresh = { phase: "waits", seconds: null, text: "", tokens: null } as const;
-    return { ...proposal, ...unknown, ...(isAsked ? fresh : kept), layer: 1, place };
+    const { textS: _, ...known } = proposal;
+    return { ...known, ...unknown, ...(isAsked ? fresh : kept), layer: 1, place };
   });
   const answer = begin(source.model, source.question, { fusedFrom: source.id, proposals });
   run({ model: source.model, messages, aggregator: plan.aggregator }, answer);
@@ -77,7 +78,7 @@ function run(task: Task, first: Answer): void {
 
 /** Learn from an answer how long the tokens of its models are. A model that thought wrote more than its text. */
 function learn({ proposals, text, reasoning, answeredBy, completionTokens }: Answer): void {
-  for (const proposal of proposals) learnTokens(proposal.model, proposal.text, proposal.tokens);
+  for (const { model, text, tokens, textS } of proposals) if (textS === undefined) learnTokens(model, text, tokens);
   if (answeredBy && !reasoning) learnTokens(answeredBy, text, completionTokens);
 }
 

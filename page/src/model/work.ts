@@ -2,7 +2,7 @@
 import { computed, signal, type Signal } from "@preact/signals";
 import { boundaries } from "../answer/boundaries.ts";
 import type { Chunk } from "../answer/chunks.ts";
-import { failed, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
+import { failed, grownAlone, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
 import { later } from "../answer/shift.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
 import type { Question } from "../api/client.ts";
@@ -134,8 +134,8 @@ export class Work {
     let direct = newAnswer({ id: "", model, question: "", askedAt: 0 });
     const batches = new Batches<Chunk>((chunks) => {
       direct = reduce(direct, chunks, this.now());
-      const firstS = direct.stages[0]?.firstS ?? null;
-      if (direct.text) this.changeProposal(place, { phase: "writes", text: direct.text, firstS });
+      const proposal = this.answer.peek().proposals[place];
+      if (proposal) this.changeProposal(place, grownAlone(proposal, direct, this.now()));
     });
     await client.ask({ model, messages }, this.abort.signal, (chunks) => {
       this.heardMs = performance.now();
