@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from configs.errors import RequestError
 from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDelta, Summary
@@ -89,7 +89,6 @@ class Watcher(Protocol):
         """Take note of the end. It is called once, and nothing is called after."""
 
 
-@runtime_checkable
 class CallWatcher(Watcher, Protocol):
     """A watcher that also sees the calls to models that the work on the request makes."""
 
@@ -168,7 +167,9 @@ class _Watchers:
 
 def watched_calls(models: Models, watcher: Watcher) -> Models:
     """The models as the work on a request is to call them while `watcher` watches it."""
-    return watcher.watch_calls(models) if isinstance(watcher, CallWatcher) else models
+    # `isinstance` of a protocol takes 11 microseconds, and there is a look for each watcher.
+    watch: Callable[[Models], Models] | None = getattr(watcher, "watch_calls", None)
+    return models if watch is None else watch(models)
 
 
 async def watched(

@@ -116,13 +116,17 @@ def _pairs(fields: Mapping[str, Any]) -> list[str]:
 
 def _text(value: Any) -> str:
     """A value in one text, without quotes: `true`, `1.25`, `a,b`, `layer 1:2.5,aggregator:1`."""
+    if isinstance(value, str):  # first, because to look for a mapping takes longest
+        return shortened(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{round(value, 3):g}" if abs(value) < 1000 else f"{value:.0f}"
+    if isinstance(value, int):
+        return shortened(str(value))
     if isinstance(value, Mapping):
         return ",".join(f"{_text(key)}:{_text(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, Sequence):
         return ",".join(_text(item) for item in value)
     return shortened(str(value))
 
@@ -133,10 +137,11 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return round(value, 3)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+    if not isinstance(value, str):  # to look for a mapping takes longest
+        if isinstance(value, Mapping):
+            return {str(key): _plain(item) for key, item in value.items()}
+        if isinstance(value, Sequence):
+            return [_plain(item) for item in value]
     text = str(value)
     return text if "\n" in text else shortened(text)
 

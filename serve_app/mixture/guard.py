@@ -32,12 +32,21 @@ def pairs(count: int) -> list[Pair]:
 
 
 def clusters(count: int, agreeing: Mapping[Pair, Shares | None]) -> list[list[int]]:
-    """The proposals that agree with one another, directly or over others, by their numbers."""
-    group = list(range(count))
-    for (one, other), shares in agreeing.items():
-        if shares is not None and shares["yes"] >= SAME:
-            group = [group[one] if each == group[other] else each for each in group]
-    found = [[n for n in range(count) if group[n] == name] for name in dict.fromkeys(group)]
+    """The proposals that agree with one another, by their numbers.
+
+    The surest pairs are joined first. Two groups are joined only if no proposal of the one disagrees
+    with a proposal of the other (complete linkage). Otherwise one proposal that seems to agree with
+    everybody, such as one that asks the judge for a yes, would join proposals that disagree.
+    """
+    yes = {pair: shares["yes"] for pair, shares in agreeing.items() if shares is not None}
+    differ = {frozenset(pair) for pair, sure in yes.items() if sure < SAME}
+    found = [[n] for n in range(count)]
+    for one, other in sorted(yes, key=lambda pair: (-yes[pair], pair)):
+        ours, theirs = (next(group for group in found if n in group) for n in (one, other))
+        apart = any(frozenset((a, b)) in differ for a in ours for b in theirs)
+        if yes[one, other] >= SAME and ours is not theirs and not apart:
+            found.remove(theirs)
+            ours[:] = sorted(ours + theirs)
     return sorted(found, key=lambda cluster: (-len(cluster), cluster[0]))
 
 

@@ -6,7 +6,7 @@ Messages of errors are left out, because a message may quote a prompt, and so ar
 request.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -63,13 +63,13 @@ def of_stage(started: StageStarted) -> Attributes:
     return ours({"references": len(started.references)})
 
 
-def shown_model(name: str, recipe: Recipe) -> str:
+def shown_model(name: str, names: Container[str]) -> str:
     """The name of a model as spans show it. A client that gives proposals (`moa.fuse`) may call their
     writers what it likes, so a name that the recipe does not have is not shown."""
-    return name if name in recipe.names else GIVEN
+    return name if name in names else GIVEN
 
 
-def of_summary(summary: Summary, recipe: Recipe) -> Attributes:
+def of_summary(summary: Summary, names: Container[str]) -> Attributes:
     """The attributes of the span of a whole answer that are known at its end. What is 0 or false for
     most answers has no attribute then, because each one costs time to send.
 
@@ -80,7 +80,7 @@ def of_summary(summary: Summary, recipe: Recipe) -> Attributes:
     return ours(
         {
             "degraded": summary.degraded,
-            "answered_by": shown_model(answered.model, recipe),
+            "answered_by": shown_model(answered.model, names),
             "fallback": answered.fallback,
             "cut": answered.cut or None,
             "finish_reason": answered.finish_reason,

@@ -6,18 +6,20 @@ that is made again is a call of its own.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from configs.errors import RequestError
 from configs.schema import Sampling
-from serve_app.mixture.models import Models, on_behalf
-from serve_app.tracing.attributes import ERROR, Attributes, ours
+from serve_app.mixture.models import Models, on_behalf, warm
+from serve_app.tracing.attributes import ours
+from serve_app.tracing.spans import Span
 
 _headers = TraceContextTextMapPropagator()
 
@@ -25,7 +27,7 @@ _headers = TraceContextTextMapPropagator()
 def origin_of(span: Span) -> dict[str, str]:
     """The headers by which the receiver of a call makes its own spans children of this span."""
     headers: dict[str, str] = {}
-    _headers.inject(headers, set_span_in_context(span))
+    _headers.inject(headers, set_span_in_context(NonRecordingSpan(span.context), Context()))
     return headers
 
 
@@ -35,7 +37,7 @@ class CallEnds:
 
     def __init__(self) -> None:
         self._stopped: list[CallSpan] = []
-        self._causes = Counter[tuple[str, str]]()
+        self._causes: Counter[tuple[str, str]] = Counter()
         """How often a model was left out for a cause, less the calls that say this cause themselves."""
 
     def drop(self, model: str, cause: str) -> None:
@@ -52,11 +54,13 @@ class CallEnds:
 
     def close(self) -> None:
         """End the spans of the calls that were stopped, now that the stage has ended."""
+        if not self._stopped:
+            return
         left = +self._causes
         for call in self._stopped:
             found = next((key for key, count in left.items() if key[0] == call.model and count), None)
             if found is None:
-                call.span.set_attributes(ours({"stopped": True}))
+                call.span.attributes |= ours({"stopped": True})
                 call.close()
             else:
                 left[found] -= 1
@@ -84,18 +88,28 @@ class CallSpan:
         self._clock = clock
         self._ends = ends
         self._streamed = streamed
-        self._began = clock()
-        self._first: int | None = None
-        self._last: list[Delta] = []
+        self.awaits_first = True
+        """Whether the first token has not come yet."""
+        self._first_s: float | None = None
+        """Seconds from the beginning of the call to the first token."""
+        self._finish_reason: str | None = None
+        self._read = self._cached = self._written = 0
+        """Tokens."""
+        self._queue_s = self._engine_s = 0.0
         self._stopped: int | None = None
         """When the call was stopped."""
 
     def note(self, delta: Delta) -> None:
-        """Take note of a delta. This costs a fraction of a microsecond."""
-        if self._first is None and (delta.text or delta.reasoning or delta.tool_calls):
-            self._first = self._clock()
-        if delta.finish_reason or delta.completion_tokens or delta.prompt_tokens or delta.engine_s:
-            self._last.append(delta)
+        """Take note of what a delta says beside its text, and of the first token."""
+        if self.awaits_first and (delta.text or delta.reasoning or delta.tool_calls):
+            self.awaits_first = False
+            self._first_s = (self._clock() - self.span.began) / 1e9
+        self._finish_reason = delta.finish_reason or self._finish_reason
+        self._read += delta.prompt_tokens
+        self._cached += delta.cached_tokens
+        self._written += delta.completion_tokens
+        self._queue_s += delta.queue_s
+        self._engine_s += delta.engine_s
 
     def done(self) -> None:
         """The call ended with a complete answer."""
@@ -122,27 +136,23 @@ class CallSpan:
             error: the kind of error with which the call ended; None for no error.
         """
         if error is not None:
-            self.span.set_attribute(ERROR, error)
-            self.span.set_status(Status(StatusCode.ERROR))
+            self.span.fail(error)
         self.span.end(self._clock() if self._stopped is None else self._stopped)
 
     def _tell(self) -> None:
         """Note on the span what the call has given."""
-        said: Attributes = {}
-        if self._streamed and self._first is not None:
-            said["gen_ai.response.time_to_first_chunk"] = (self._first - self._began) / 1e9
-        reasons = [delta.finish_reason for delta in self._last if delta.finish_reason]
-        if reasons:
-            said["gen_ai.response.finish_reasons"] = reasons[-1:]
-        read = sum(delta.prompt_tokens for delta in self._last)
-        written = sum(delta.completion_tokens for delta in self._last)
-        if read or written:
-            said |= {"gen_ai.usage.input_tokens": read, "gen_ai.usage.output_tokens": written}
-        if cached := sum(delta.cached_tokens for delta in self._last):
-            said["gen_ai.usage.cache_read.input_tokens"] = cached
-        if engine_s := sum(delta.engine_s for delta in self._last):
-            said |= ours({"engine_s": engine_s, "queue_s": sum(d.queue_s for d in self._last)})
-        self.span.set_attributes(said)
+        said = self.span.attributes
+        if self._streamed and self._first_s is not None:
+            said["gen_ai.response.time_to_first_chunk"] = self._first_s
+        if self._finish_reason:
+            said["gen_ai.response.finish_reasons"] = [self._finish_reason]
+        if self._read or self._written:
+            said["gen_ai.usage.input_tokens"] = self._read
+            said["gen_ai.usage.output_tokens"] = self._written
+        if self._cached:
+            said["gen_ai.usage.cache_read.input_tokens"] = self._cached
+        if self._engine_s:
+            said |= ours({"engine_s": self._engine_s, "queue_s": self._queue_s})
 
 
 class Calls(Protocol):
@@ -179,7 +189,14 @@ class TracedModels:
         try:
             async with aclosing(cast("AsyncGenerator[Delta]", stream)) as deltas:
                 async for delta in deltas:
-                    call.note(delta)
+                    if (
+                        call.awaits_first
+                        or delta.finish_reason
+                        or delta.completion_tokens
+                        or delta.prompt_tokens
+                        or delta.engine_s
+                    ):
+                        call.note(delta)
                     yield delta
         except Exception as error:
             call.failed(error)
@@ -202,6 +219,12 @@ class TracedModels:
         call.note(whole)
         call.done()
         return whole
+
+    async def warm(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int | None:
+        """See `serve_app.mixture.models.warm`. A warm-up is no call, and has no span."""
+        return await warm(self._models, model, messages, template)
 
     def _carrying(self, call: CallSpan) -> Models:
         if not self._calls.carries(call.model):

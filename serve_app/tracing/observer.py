@@ -17,10 +17,10 @@ the system's clock tears no span apart.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from configs.schema import OpenAIHttpModel, Recipe, Sampling
@@ -38,7 +38,6 @@ from serve_app.mixture.models import Models
 from serve_app.observe import Asked, Ended, Refused, Watcher
 from serve_app.tracing.attributes import (
     CHAT,
-    ERROR,
     OPERATION,
     PREFIX,
     Attributes,
@@ -51,6 +50,7 @@ from serve_app.tracing.attributes import (
     shown_model,
 )
 from serve_app.tracing.calls import CallEnds, CallSpan, TracedModels
+from serve_app.tracing.spans import Span, Spans
 
 LATE = "late"
 """The cause of a proposal, or of a rest of an answer, whose time was up."""
@@ -63,12 +63,12 @@ class TraceObserver:
 
     Args:
         recipe: what is served.
-        tracer: begins spans.
+        spans: begins spans.
     """
 
-    def __init__(self, recipe: Recipe, tracer: Tracer) -> None:
+    def __init__(self, recipe: Recipe, spans: Spans) -> None:
         self.recipe = recipe
-        self.tracer = tracer
+        self.spans = spans
         self.models = of_models(recipe)
         """Attributes of the calls of each model, by its name."""
         self.carrying = frozenset(
@@ -91,15 +91,10 @@ class AnswerSpan:
         self._observer = observer
         self._clock = _clock()
         said = of_request(asked)
-        root = observer.tracer.start_span(
-            f"{said[OPERATION]} {asked.model}",
-            context=_parent(asked),
-            kind=SpanKind.SERVER,
-            attributes=said,
-            start_time=self._clock(),
-        )
-        self._is_recording = root.is_recording()
-        self._answer = _Part(root, self._clock, observer.recipe)
+        name = f"{said[OPERATION]} {asked.model}"
+        root = observer.spans.root(name, _parent(asked), said, self._clock())
+        self._is_recording = root.is_recording
+        self._answer = _Part(root, self._clock, observer.models)
         self._stage: _Part | None = None
 
     def watch_calls(self, models: Models) -> Models:
@@ -110,18 +105,13 @@ class AnswerSpan:
 
     def begin_call(self, model: str, sampling: Sampling, *, streamed: bool) -> CallSpan:
         """See `Calls.begin_call`."""
-        part, said = self._stage or self._answer, Attributes()
+        observer, part, said = self._observer, self._stage or self._answer, Attributes()
         if self._is_recording:
-            settings = self._observer.recipe.settings(model)
-            said = {**self._observer.models[model], **of_sampling(sampling, settings)}
+            settings = observer.recipe.settings(model)
+            said = {**observer.models[model], **of_sampling(sampling, settings)}
             said["gen_ai.request.stream"] = streamed
-        span = self._observer.tracer.start_span(
-            f"{CHAT} {model}",
-            context=part.below,
-            kind=SpanKind.CLIENT,
-            attributes=said,
-            start_time=self._clock(),
-        )
+        name = f"{CHAT} {model}"
+        span = observer.spans.below(part.span, name, SpanKind.CLIENT, said, self._clock())
         return CallSpan(model, span, self._clock, part.calls, streamed=streamed)
 
     def carries(self, model: str) -> bool:
@@ -130,6 +120,8 @@ class AnswerSpan:
 
     def event(self, event: Event) -> None:
         """See `Watcher.event`."""
+        if not self._is_recording:
+            return
         match event:
             case StageStarted():
                 self._end_stage()
@@ -141,27 +133,23 @@ class AnswerSpan:
 
     def end(self, ended: Ended) -> None:
         """See `Watcher.end`."""
+        if not self._is_recording:
+            return
         for part in filter(None, (self._stage, self._answer)):
             if ended.error is not None:
-                part.span.set_attribute(ERROR, ended.error.code)
-                part.span.set_status(Status(StatusCode.ERROR))
+                part.span.fail(ended.error.code)
             if ended.has_left:
-                part.span.set_attributes(ours({"stopped": True}))
+                part.span.attributes |= ours({"stopped": True})
         self._end_stage()
         if ended.summary is not None:
-            said = of_summary(ended.summary, self._observer.recipe)
-            self._answer.span.set_attributes(said)
+            self._answer.span.attributes |= of_summary(ended.summary, self._observer.models)
         self._answer.end()
 
     def _begin_stage(self, started: StageStarted) -> "_Part":
-        span = self._observer.tracer.start_span(
-            started.stage,
-            context=self._answer.below,
-            kind=SpanKind.INTERNAL,
-            attributes=of_stage(started),
-            start_time=self._clock(),
-        )
-        return _Part(span, self._clock, self._observer.recipe)
+        observer, above = self._observer, self._answer.span
+        said = of_stage(started)
+        span = observer.spans.below(above, started.stage, SpanKind.INTERNAL, said, self._clock())
+        return _Part(span, self._clock, observer.models)
 
     def _end_stage(self) -> None:
         if self._stage is not None:
@@ -175,16 +163,14 @@ class _Part:
     Args:
         span: the span, which has begun.
         clock: gives the time in nanoseconds since 1970.
-        recipe: has the names of the models.
+        names: the names of the recipe's models.
     """
 
-    def __init__(self, span: Span, clock: Callable[[], int], recipe: Recipe) -> None:
+    def __init__(self, span: Span, clock: Callable[[], int], names: Container[str]) -> None:
         self.span = span
-        self.below = set_span_in_context(span, Context())
-        """The context of the spans below this one."""
         self.calls = CallEnds()
         self._clock = clock
-        self._recipe = recipe
+        self._names = names
 
     def event(self, event: Event) -> None:
         """Take note of an event within this part."""
@@ -217,7 +203,7 @@ class _Part:
         self._note(name, model=missing.model, cause=missing.cause, place=place)
 
     def _note(self, name: str, *, model: str, **facts: str | int | None) -> None:
-        said = ours({"model": shown_model(model, self._recipe), **facts})
+        said = ours({"model": shown_model(model, self._names), **facts})
         self.span.add_event(f"{PREFIX}{name}", said, self._clock())
 
 

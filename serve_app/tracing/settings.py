@@ -45,6 +45,8 @@ NUMBERS = (
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
 )
 """Variables that have to be whole numbers above 0."""
+LIMITS = "_LIMIT"
+"""How the names of the variables end that limit what a span holds. They have to be whole numbers."""
 INSTALL = "pip install 'slimmoa[tracing]'"
 PACKAGE = "opentelemetry.exporter.otlp.proto.http"
 """What the extra `tracing` brings."""
@@ -153,9 +155,17 @@ def _check(said: Mapping[str, str], named: str) -> None:
             raise TracingError(
                 f"{SAMPLER_SHARE} is {said[SAMPLER_SHARE]!r}; it is a number from 0 to 1"
             )
+    _check_numbers(said)
+
+
+def _check_numbers(said: Mapping[str, str]) -> None:
+    """See `_check`."""
     for name in NUMBERS:
         if name in said and not (said[name].isdecimal() and int(said[name]) > 0):
             raise TracingError(f"{name} is {said[name]!r}; it is a whole number above 0")
+    for name, value in said.items():
+        if name.endswith(LIMITS) and not value.isdecimal():
+            raise TracingError(f"{name} is {value!r}; it is a whole number from 0")
 
 
 def _check_url(name: str, url: str, path: str) -> None:

@@ -113,6 +113,8 @@ HOMES = {
         "serve_app.tracing.calls",
         "serve_app.tracing.observer",
         "serve_app.tracing.provider",
+        "serve_app.tracing.sender",
+        "serve_app.tracing.spans",
     },
     "h11": {"serve_app.http.exchange", "serve_app.http.http_protocol"},
     "starlette": HTTP,

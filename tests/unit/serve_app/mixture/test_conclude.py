@@ -389,6 +389,26 @@ def test_clusters_hold_every_proposal_once(count: int, data: st.DataObject) -> N
     assert (guard.note(found) == "") == (len(found) == 1)
 
 
+@pytest.mark.parametrize(
+    ("yes", "expected"),
+    [
+        # The last one says yes to all, as an injection may: the two that differ stay apart.
+        ({(0, 1): 0.1, (0, 2): 0.9, (1, 2): 0.8}, [[0, 2], [1]]),
+        ({(0, 1): 0.1, (0, 2): 0.8, (1, 2): 0.9}, [[1, 2], [0]]),
+        ({(0, 1): 0.9, (0, 2): 0.8, (1, 2): 0.7}, [[0, 1, 2]]),
+        # A pair that nobody could judge keeps nobody apart.
+        ({(0, 1): None, (0, 2): 0.8, (1, 2): 0.7}, [[0, 1, 2]]),
+        ({(0, 1): None, (0, 2): None, (1, 2): 0.7}, [[1, 2], [0]]),
+    ],
+)
+def test_one_that_agrees_with_everybody_joins_nobody_else(
+    yes: dict[tuple[int, int], float | None], expected: list[list[int]]
+) -> None:
+    replies = {n: None if p is None else {"yes": p, "no": 1 - p} for n, p in yes.items()}
+    assert guard.clusters(3, replies) == expected
+    assert (guard.note(expected) == "") == (len(expected) == 1)
+
+
 def test_a_server_is_asked_for_text_and_a_speculating_model_too() -> None:
     recipe = Recipe.model_validate(
         {

@@ -11,11 +11,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from serve_app.tracing.provider import Sender, Tracing
+from configs.errors import EngineError
+from serve_app.tracing.provider import Tracing
+from serve_app.tracing.sender import AT_ONCE, PAUSE_S, Sender
 from serve_app.tracing.settings import TRACES_ENDPOINT, TracingError
 from serve_app.tracing.start import start_tracing
 from tests.otlp_collector import Collector
-from tests.unit.serve_app.tracing.conftest import Serve
+from tests.unit.serve_app.tracing.conftest import ANSWERED, Serve, recipe
 
 SPANS = [ReadableSpan("a"), ReadableSpan("b")]
 
@@ -55,6 +57,31 @@ def test_spans_that_are_lost_are_told_once_and_again_when_they_arrive(
     )
     again = "traces arrive at http://host/v1/traces again; 10 spans were lost"
     assert [record.getMessage() for record in caplog.records] == [lost, again] * 3
+
+
+def test_the_exporter_pauses_while_it_reads_many_spans_until_the_process_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    read: list[str] = []
+
+    class Reader(Exporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            read.extend(span.name for span in spans)
+            assert len(spans) == len(read)
+            return SpanExportResult.SUCCESS
+
+    names = [str(number) for number in range(3 * AT_ONCE + 1)]
+    sender = Sender(Reader(), "http://host/v1/traces")
+    sender.export([ReadableSpan(name) for name in names])
+    assert pauses == [PAUSE_S] * 3
+    assert read == names
+    read.clear()
+    sender.hurry()
+    sender.export([ReadableSpan(name) for name in names])
+    assert len(pauses) == 3
+    assert read == names
 
 
 async def test_an_unreachable_collector_costs_no_answer_and_one_line(
@@ -116,6 +143,24 @@ def test_the_environment_names_the_service(collector: Collector) -> None:
     said = collector.resource()
     assert (said["service.name"], said["service.version"]) == ("answers", "7")
     assert said["deployment.environment.name"] == "test"
+
+
+async def test_limits_of_the_environment_hold_for_what_spans_hold(serve: Serve) -> None:
+    traced = serve(
+        ANSWERED | {name: [EngineError("broken")] for name in ("one", "slow")},
+        recipe(limits={"quorum": 1}),
+        OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="3",
+        OTEL_SPAN_EVENT_COUNT_LIMIT="1",
+        OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT="1",
+        OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="4",
+    )
+    assert (await traced.ask()).status_code == 200
+    spans = traced.spans()
+    assert {len(span.attributes) for span in spans if span.name.startswith("chat")} == {3}
+    texts = [v for span in spans for v in span.attributes.values() if isinstance(v, str)]
+    assert max(len(text) for text in texts) == 4
+    (event,) = [event for span in spans for event in span.events]
+    assert len(event[1]) == 1
 
 
 def test_what_opentelemetry_refuses_is_one_line_without_values(collector: Collector) -> None:

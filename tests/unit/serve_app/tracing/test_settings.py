@@ -101,8 +101,12 @@ def test_traces_are_asked_for_and_only_what_opentelemetry_reads_is_passed_on(
             "OTEL_BSP_MAX_QUEUE_SIZE is '0'; it is a whole number above 0",
         ),
         ({"OTEL_BSP_SCHEDULE_DELAY": "5s"}, "OTEL_BSP_SCHEDULE_DELAY is '5s'"),
+        (
+            {"OTEL_SPAN_EVENT_COUNT_LIMIT": "many"},
+            "OTEL_SPAN_EVENT_COUNT_LIMIT is 'many'; it is a whole number from 0",
+        ),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_there_is_not_is_refused_by_the_name_of_the_variable(
     variables: dict[str, str], words: str
