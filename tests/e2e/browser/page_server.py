@@ -77,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
     "growth": recipe(
         "growth",
         {
-            "llama-70b": model(LLAMA, 0.008, first_token_s=0.2),
+            "llama-70b": model(LLAMA, 0.008, first_token_s=0.4),
             "qwen-72b": model(QWEN, 0.012, first_token_s=0.6),  # it thinks meanwhile
             "nemotron": model(NEMOTRON, 0.1, first_token_s=0.1),
         },
