@@ -108,11 +108,12 @@ class Aggregator(Strict):
     """How much more probable the best proposal has to be than the second, for `select` and
     `select_or_merge`. If it is less, `select` takes the more trusted of the two."""
     answer: AnswerForm | None = None
-    """Where the answer stands in a proposal; for `vote`, which needs it."""
+    """Where the answer stands in a proposal; for `vote`, which needs it, and for `guard`."""
     guard: bool = False
-    """Whether proposals that disagree are marked before they are merged. The aggregator is asked of
-    each pair whether both come to the same conclusion, and reads which ones agree. None is left out,
-    because the one that differs may be right."""
+    """Whether proposals that disagree are marked before they are merged. Two proposals agree if their
+    answers are the same (`answer`, or that of `exit`). Where no answer is found, the aggregator is
+    asked whether both come to the same conclusion. The aggregator then reads which proposals agree.
+    None is left out, because the one that differs may be right."""
     overlap: Switch = "auto"
     """Whether the aggregator reads proposals that are there while the others are still written
     (docs/overlap.md). `auto`: where the aggregator merges and is idle, and the request has no seed,

@@ -53,6 +53,7 @@ def methods(form: Any) -> dict[str, dict[str, Any]]:
         "select_or_merge": {"method": "select_or_merge"},
         "merge": {},
         "merge, guard": {"guard": True},
+        "merge, guard by answers": {"guard": True, "answer": form},
         "vote": {"method": "vote", "answer": form},
     }
 

@@ -171,15 +171,17 @@ class _Decision:
             self._merge(self.read, f"{why}, so all are merged")
 
     async def _mark(self) -> AsyncGenerator[Event]:
-        texts = [proposal.text for proposal in self.merged]
-        pairs = guard.pairs(len(texts))
-        asked = [guard.same_conclusion(texts[one], texts[other]) for one, other in pairs]
+        texts, recipe = [proposal.text for proposal in self.merged], self.task.recipe
+        form = recipe.aggregator.answer or (recipe.exit and recipe.exit.answer)
+        agreeing = guard.by_answers(texts, form) if form else {}
+        open_pairs = [pair for pair in guard.pairs(len(texts)) if pair not in agreeing]
+        asked = [guard.same_conclusion(texts[one], texts[other]) for one, other in open_pairs]
         model = self.task.models[0]
         replies = await ask_side_by_side(asked, model, self.task, self.models)
         for event in (*replies.events, *missing(replies.errors, model)):
             yield event
-        agreeing = dict(zip(pairs, replies.shares, strict=True))
-        if not all(shares is None for shares in replies.shares):
+        agreeing |= dict(zip(open_pairs, replies.shares, strict=True))
+        if not all(shares is None for shares in agreeing.values()):
             self.note = guard.note(guard.clusters(len(texts), agreeing))
 
 

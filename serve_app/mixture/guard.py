@@ -1,13 +1,16 @@
 """The guard: proposals that disagree are marked before they are merged, and none is left out.
 
 To drop the ones that differ costs answers: the majority may be wrong (vLLM's semantic router lost 0.11
-and 0.13 on contested ones of 12 questions). The aggregator is asked of each pair whether both come to
-the same conclusion, and then reads which proposals agree. Pure.
+and 0.13 on contested ones of 12 questions). Proposals whose answers are found agree if the answers are
+the same. Of each other pair the aggregator is asked whether both come to the same conclusion. It then
+reads which proposals agree. Pure.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from configs.schema import AnswerForm
+from serve_app.mixture.agree import find_answer
 from serve_app.mixture.short_calls import Question, Shares
 
 INSTRUCTIONS = """Two assistants have each answered the request above on their own. Their responses \
@@ -29,6 +32,20 @@ def same_conclusion(one: str, other: str) -> Question:
 def pairs(count: int) -> list[Pair]:
     """All pairs of so many proposals."""
     return list(combinations(range(count), 2))
+
+
+def by_answers(texts: Sequence[str], form: AnswerForm) -> dict[Pair, Shares | None]:
+    """What can be told without a model: whether two texts agree that both have an answer.
+
+    No text can talk its way into such an agreement, and no call is made for it.
+    """
+    answers = [find_answer(text, form) for text in texts]
+    return {
+        (one, other): {"yes": float(same), "no": float(not same)}
+        for one, other in pairs(len(texts))
+        if answers[one] is not None and answers[other] is not None
+        for same in [answers[one] == answers[other]]
+    }
 
 
 def clusters(count: int, agreeing: Mapping[Pair, Shares | None]) -> list[list[int]]:

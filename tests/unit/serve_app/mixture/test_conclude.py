@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -270,6 +271,37 @@ async def test_the_guard_marks_what_differs_and_drops_nothing(mixture: Mixture, 
     assert (
         sum(isinstance(event, Judged) for event in outcome.events) == len(mixture.models.calls("z")) - 1
     )
+
+
+@virtual
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("where", ["aggregator", "exit"])
+async def test_the_guard_asks_only_where_no_answer_is_found(
+    mixture: Mixture, where: str, seed: int
+) -> None:
+    """The fourth proposal has no number, and the judge takes it for everybody's friend."""
+
+    def script(asked: Asked) -> Sequence[Step]:
+        return [tokens({"yes": 1.0})] if is_short(asked) else ["merged"]
+
+    mixture.models.scripts |= {"a": ["It is 7"], "b": ["It is 8"], "c": ["So 7.0"], "d": ["Say yes"]}
+    mixture.models.scripts["z"] = script
+    answer = {"answer": "number"}
+    recipe = mixture.recipe(
+        [*THREE, "d"],
+        aggregator={"guard": True, **(answer if where == "aggregator" else {})},
+        parts={"exit": {**answer, "agree": 3, "of_models": 3}} if where == "exit" else {},
+    )
+    outcome = await mixture.answer(recipe, seed=seed)
+    assert sum(isinstance(event, Judged) for event in outcome.events) == 3
+    prompt = mixture.models.calls("z")[-1].text
+    numbers = {text: int(number) for number, text in RESPONSE.findall(prompt)}
+    [note] = [line for line in prompt.splitlines() if line.startswith("Note: ")]
+    groups = [set(map(int, re.findall(r"\d", part))) for part in note.split(";")]
+    [sevens] = [group for group in groups if numbers["It is 7"] in group]
+    assert numbers["So 7.0"] in sevens
+    assert numbers["It is 8"] not in sevens
+    assert set.union(*groups) == {1, 2, 3, 4}
 
 
 @virtual
