@@ -7,12 +7,12 @@ import { fuseAgain } from "../model/asking.ts";
 import { models, state } from "../model/server.ts";
 import { Dialog } from "./dialog.tsx";
 
-/** What each method does, after its name. */
+/** What each method does. */
 const METHOD_WORDS: Record<FuseMethod, string> = {
-  merge: "the aggregator writes an answer from the proposals",
-  select: "the aggregator picks the best proposal",
-  select_or_merge: "the aggregator picks the best proposal; if it is not sure, it merges the best two",
-  vote: "the answer on which most proposals agree",
+  merge: "The aggregator writes an answer from the proposals.",
+  select: "The aggregator picks the best proposal.",
+  select_or_merge: "The aggregator picks the best proposal. If it is not sure, it merges the best two.",
+  vote: "The answer on which most proposals agree wins.",
 };
 
 type Use = "keep" | "again" | "leave";
@@ -65,17 +65,25 @@ export function FuseDialog({ answer, onClose }: { answer: Answer; onClose: () =>
           </fieldset>
         ))}
         {ownMethod && (
-          <label class="field">
-            <span>How the answer is made</span>
-            <select value={method} onChange={(event) => setMethod(event.currentTarget.value as FuseMethod | "")}>
-              <option value="">{`as the recipe says: ${methodWords(ownMethod)}`}</option>
+          <div class="field">
+            <label for="method">How the answer is made</label>
+            <select
+              id="method"
+              value={method}
+              aria-describedby="method-words"
+              onChange={(event) => setMethod(event.currentTarget.value as FuseMethod | "")}
+            >
+              <option value="">{`the recipe's method, ${methodName(ownMethod)}`}</option>
               {otherMethods.map((each) => (
                 <option key={each} value={each}>
-                  {methodWords(each)}
+                  {methodName(each)}
                 </option>
               ))}
             </select>
-          </label>
+            <span id="method-words" class="muted">
+              {METHOD_WORDS[method || ownMethod]}
+            </span>
+          </div>
         )}
         <label class="field">
           <span>Who writes or picks the answer</span>
@@ -105,9 +113,8 @@ export function FuseDialog({ answer, onClose }: { answer: Answer; onClose: () =>
   );
 }
 
-function methodWords(method: FuseMethod): string {
-  const words = METHOD_WORDS[method];
-  return words ? `${method.replaceAll("_", " ")}, ${words}` : method;
+function methodName(method: FuseMethod): string {
+  return method.replaceAll("_", " ");
 }
 
 function proposalName({ place, model, phase, cause }: Proposal): string {
