@@ -65,6 +65,8 @@ class ReplicaStats:
     """Seconds for which the oldest call in the queue has waited; 0 if none waits."""
     warmed_tokens: int = 0
     """Tokens that the engine read in warm-ups; they are no part of any call."""
+    warming: int = 0
+    """Warm-ups that run: one at most."""
     warm_cancelled: int = 0
     """Warm-ups that were ended early, by their caller or for a call."""
 
@@ -308,6 +310,7 @@ class Replica:
             waiting=self._turns.waiting,
             oldest_wait_s=oldest_wait_s,
             warmed_tokens=self._warm_ups.tokens,
+            warming=int(self._warm_ups.is_running),
             warm_cancelled=self._warm_ups.cancelled,
             **self._counts,
         )

@@ -30,6 +30,11 @@ class WarmUps:
         self.cancelled = 0
         """Warm-ups that were ended early."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a warm-up runs now."""
+        return self._running is not None
+
     async def run(
         self, writer: Warmer, messages: Sequence[Message], template: Mapping[str, Any]
     ) -> int | None:

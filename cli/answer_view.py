@@ -39,6 +39,8 @@ class _Proposal:
 
     model: str
     text: str = ""
+    thinks: bool = False
+    """Whether the model has begun to think, and has written no text yet."""
     outcome: str = ""
     """Tokens and seconds of a finished proposal, or why it was dropped; empty while it grows."""
     dropped: bool = False
@@ -98,8 +100,12 @@ class AnswerView:
 
     def _note(self, moa: dict[str, Any]) -> None:
         match moa["type"]:
+            case "proposal.thinks":
+                self._proposal(moa).thinks = True
             case "proposal.delta":
-                self._proposal(moa).text += moa["text"]
+                proposal = self._proposal(moa)
+                proposal.text += moa["text"]
+                proposal.thinks = proposal.thinks and not proposal.text.strip()
             case "proposal.done":
                 tokens, seconds = moa["completion_tokens"], moa["seconds"]
                 proposal = self._proposal(moa)
@@ -164,7 +170,7 @@ def _progress(proposal: _Proposal) -> RenderableType:
     if proposal.outcome:
         mark, style = ("✗", "red") if proposal.dropped else ("✓", "green")
         return Text(f"{mark} {proposal.model}  {proposal.outcome}", style=style)
-    tail = " ".join(proposal.text.split())[-TAIL_CHARACTERS:]
+    tail = "thinks" if proposal.thinks else " ".join(proposal.text.split())[-TAIL_CHARACTERS:]
     return Group(Spinner("dots", Text(proposal.model, style="cyan")), Text(f"  {tail}", style="dim"))
 
 

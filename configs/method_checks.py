@@ -127,6 +127,15 @@ def _overlap(recipe: dict[Any, Any]) -> Iterator[Problem]:
     elif settings.get("engine") == "openai_http":
         message = f"model {name!r} runs on another server, whose cache nobody here can fill"
         yield Problem(where, f"{message}; leave it out")
-    elif settings.get("engine") == "llamacpp" and settings.get("concurrency", 2) == 1:
+    elif settings.get("concurrency", 2) == 1:
         message = f"a warm-up leaves room for a call, and model {name!r} has room for one (concurrency)"
         yield Problem(where, f"{message}; give it a concurrency of 2 or more, or leave overlap out")
+    elif _fewest_replicas(settings) > 1:
+        message = f"model {name!r} has several replicas, and nobody knows which one will answer"
+        yield Problem(where, f"{message}; give it one, or leave overlap out")
+
+
+def _fewest_replicas(settings: Mapping[Any, Any]) -> int:
+    replicas = settings.get("replicas", 1)
+    fewest = _dict(replicas).get("min", 1) if isinstance(replicas, dict) else replicas
+    return fewest if isinstance(fewest, int) else 1

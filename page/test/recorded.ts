@@ -31,6 +31,10 @@ export function grew(place: number, model: string, text: string, layer = 1): Chu
   return event({ type: "proposal.delta", layer, place, model, text });
 }
 
+export function thinks(place: number, model: string, layer = 1): Chunk {
+  return event({ type: "proposal.thinks", layer, place, model });
+}
+
 export function summary(more: Partial<Summary> = {}): Chunk {
   const whole: Summary = {
     type: "summary",

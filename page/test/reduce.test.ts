@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { failed, isOver, reduce, stopped, writerOf } from "../src/answer/reduce.ts";
+import { failed, grownAlone, isOver, reduce, stopped, writerOf } from "../src/answer/reduce.ts";
 import { later } from "../src/answer/shift.ts";
-import { asked, documentedStream, event, grew, started, summary, words } from "./recorded.ts";
+import { asked, documentedStream, event, grew, started, summary, thinks, words } from "./recorded.ts";
 
 test("the recording in docs/api.md becomes the answer that it tells of", () => {
   const answer = reduce(asked(), documentedStream());
@@ -73,6 +73,37 @@ test("a proposal's first token has this browser's time until the server tells a 
   } as const;
   assert.equal(reduce(writing, [event({ ...done, first_s: 2.9 })]).proposals[0]!.firstS, 2.9);
   assert.equal(reduce(writing, [event({ ...done, first_s: null })]).proposals[0]!.firstS, 3);
+});
+
+test("a proposal thinks until its first text, also when it begins anew", () => {
+  const thinking = reduce(asked(), [started("layer 1", ["a", "b"], 2), thinks(0, "a")], 5);
+  assert.deepEqual(
+    thinking.proposals.map(({ phase, firstS, textS }) => [phase, firstS, textS]),
+    [
+      ["thinks", 3, null],
+      ["waits", null, undefined],
+    ],
+  );
+  const again = reduce(thinking, [thinks(0, "a"), thinks(7, "nobody")], 9).proposals[0]!;
+  assert.deepEqual([again.phase, again.firstS, again.textS], ["thinks", 3, null]);
+  const writing = reduce(reduce(thinking, [grew(0, "a", "x")], 12), [grew(0, "a", "y")], 13);
+  const { phase, text, firstS, textS } = writing.proposals[0]!;
+  assert.deepEqual([phase, text, firstS, textS], ["writes", "xy", 3, 10]);
+  assert.equal("textS" in reduce(thinking, [grew(1, "b", "x")], 12).proposals[1]!, false);
+  assert.equal(stopped(thinking, 6).proposals[0]!.phase, "dropped");
+});
+
+test("a member that is asked again by name thinks, too, before it writes", () => {
+  const waiting = reduce(asked(), [started("layer 1", ["a"])]).proposals[0]!;
+  const direct = reduce(asked(), [started("direct", ["a"])]);
+  const thought = reduce(direct, [{ choices: [{ delta: { reasoning_content: "hm" }, finish_reason: null }] }], 2);
+  assert.deepEqual(grownAlone(waiting, direct, 1), {});
+  assert.deepEqual(grownAlone(waiting, thought, 3), { phase: "thinks", textS: null, firstS: 2 });
+  const thinking = { ...waiting, ...grownAlone(waiting, thought, 3) };
+  const spoken = reduce(thought, [words("x")], 4);
+  assert.deepEqual(grownAlone(thinking, spoken, 5), { phase: "writes", text: "x", firstS: 2, textS: 5 });
+  assert.deepEqual(grownAlone({ ...thinking, textS: 5 }, spoken, 6), { phase: "writes", text: "x", firstS: 2 });
+  assert.deepEqual(grownAlone(waiting, reduce(direct, [words("x")], 4), 5), { phase: "writes", text: "x", firstS: 4 });
 });
 
 test("a proposal that was written anew has its last text", () => {

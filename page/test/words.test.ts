@@ -13,7 +13,7 @@ import {
 import { reduce, stopped } from "../src/answer/reduce.ts";
 import { clock, seconds } from "../src/answer/times.ts";
 import type { MemberState, ServerState } from "../src/api/state.ts";
-import { asked, documentedStream, event, grew, started, summary, words } from "./recorded.ts";
+import { asked, documentedStream, event, grew, started, summary, thinks, words } from "./recorded.ts";
 
 function member(name: string, more: Partial<MemberState>): MemberState {
   const calls = { turn: "open", in_flight: 0, waiting: 0, oldest_wait_s: 0 } as const;
@@ -87,6 +87,16 @@ test("proposals say their phase with their rate", () => {
   assert.equal(said(stopped(writing, 4), 4), "stopped after 4.0 s");
 });
 
+test("a proposal thinks with its clock, and what it thought is no part of its rate", () => {
+  const waiting = waitingFor([member("a/0", {})]);
+  const thinking = reduce(asked(), [started("layer 1", ["a"]), thinks(0, "a")], 1);
+  const { words: said, runs, sign } = proposalWords(thinking.proposals[0]!, thinking, 30, waiting, null);
+  assert.deepEqual([said, runs, sign], ["thinks", true, "thinks"]);
+  const writing = reduce(thinking, [grew(0, "a", "x".repeat(400))], 31);
+  assert.equal(proposalWords(writing.proposals[0]!, writing, 36, waiting, null).words, "writes about 20 tokens/s");
+  assert.deepEqual(boundaries(thinking, writing), []);
+});
+
 test("a model's rate is about right once its tokens were counted", () => {
   learnTokens("long", "x".repeat(800), 100);
   const writing = reduce(asked(), [started("layer 1", ["long"]), grew(0, "long", "x".repeat(400))], 1);
@@ -110,6 +120,13 @@ test("the writer says what it does", () => {
   assert.equal(
     writerWords(reduce(reading, [words("x".repeat(40))], 3), 5, none, null).words,
     "writes about 5.0 tokens/s",
+  );
+  const thought = (text: string) => ({ choices: [{ delta: { reasoning_content: text }, finish_reason: null }] });
+  const thinking = reduce(reading, [thought("x".repeat(40))], 3);
+  assert.deepEqual([writerWords(thinking, 9, none, null).words, writerWords(thinking, 9, none, null).sign], ["thinks", "thinks"]);
+  assert.equal(
+    writerWords(reduce(thinking, [words("x".repeat(40))], 4), 5, none, null).words,
+    "writes about 10 tokens/s",
   );
   assert.equal(
     writerWords(reduce(asked(), documentedStream()), 0, none, null).words,

@@ -101,6 +101,17 @@ class StageStartedEvent(Described):
     at_s: AtSeconds
 
 
+class ProposalThinksEvent(Described):
+    """A model has begun to think: it writes the reasoning before its proposal, and the proposal has no
+    text yet. The event has no text of the reasoning. It comes again if another replica begins anew.
+    """
+
+    type: Literal["proposal.thinks"]
+    layer: LayerNumber
+    place: Place
+    model: ModelName
+
+
 class ProposalDeltaEvent(Described):
     """A proposal grew.
 
@@ -302,6 +313,7 @@ class MoaSummary(Described):
 
 MoaEvent = (
     StageStartedEvent
+    | ProposalThinksEvent
     | ProposalDeltaEvent
     | ProposalDoneEvent
     | ProposalDroppedEvent

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from actors.text.visible import is_blank
 from configs.errors import BadRequest
 from configs.methods import short_calls
-from configs.schema import Method, Recipe
+from configs.schema import AnswerForm, Method, Recipe
 from serve_app.mixture.given import aggregated_by
 
 MOST_PROPOSALS = 256
@@ -105,14 +105,28 @@ def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]
     changed = aggregated_by(recipe, chosen)
     if fuse.method is None:
         return changed
-    form = recipe.aggregator.answer or (recipe.exit and recipe.exit.answer)
-    if fuse.method == "vote" and form is None:
+    form = _answer_form(recipe)
+    if fuse.method not in methods_of(recipe):
         message = (
             "moa.fuse.method: vote needs a recipe that says where answers stand (aggregator.answer)"
         )
         raise BadRequest(message, param="moa.fuse.method")
     changes = {"method": fuse.method, "answer": form}
     return changed.model_copy(update={"aggregator": changed.aggregator.model_copy(update=changes)})
+
+
+def methods_of(recipe: Recipe) -> list[Method]:
+    """The methods that `moa.fuse.method` may name with this recipe; the recipe's own is the first."""
+    allowed: list[Method] = ["merge", "select", "select_or_merge"]
+    if _answer_form(recipe) is not None:
+        allowed.append("vote")
+    own = recipe.aggregator.method
+    return [own, *(method for method in allowed if method != own)]
+
+
+def _answer_form(recipe: Recipe) -> AnswerForm | None:
+    """Where the answer stands in a proposal; None if the recipe does not say that."""
+    return recipe.aggregator.answer or (recipe.exit.answer if recipe.exit else None)
 
 
 def calls_at_once(recipe: Recipe, proposals: int) -> dict[str, int]:

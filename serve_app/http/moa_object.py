@@ -13,6 +13,7 @@ from serve_app.http.answer_schema import (
     ProposalDeltaEvent,
     ProposalDoneEvent,
     ProposalDroppedEvent,
+    ProposalThinksEvent,
     ReferenceFrom,
     RetriedCall,
     RetriedEvent,
@@ -31,6 +32,7 @@ from serve_app.mixture.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    ProposalThinks,
     Reference,
     Retried,
     StageDone,
@@ -49,22 +51,8 @@ LOGPROB_DIGITS = 4
 def moa_event(event: Event) -> MoaEvent | None:
     """The `moa` object of an event; None for an event that streams show in another way or never."""
     match event:
-        case ProposalDelta():
-            return ProposalDeltaEvent(
-                type="proposal.delta",
-                layer=event.layer,
-                place=event.place,
-                model=event.model,
-                text=event.text,
-            )
-        case ProposalDone():
-            return moa_proposal(event)
-        case ProposalDropped():
-            missing = asdict(event.missing)
-            seconds = rounded(event.seconds)
-            return ProposalDroppedEvent(
-                type="proposal.dropped", place=event.place, **missing, seconds=seconds
-            )
+        case ProposalDelta() | ProposalThinks() | ProposalDone() | ProposalDropped():
+            return _of_proposal(event)
         case Missing():
             return AggregatorFailedEvent(type="aggregator.failed", **asdict(event))
         case Decided():
@@ -85,6 +73,30 @@ def moa_event(event: Event) -> MoaEvent | None:
         case StageDone():
             return StageDoneEvent(type="stage.done", **_stage_time(event).model_dump())
     return None
+
+
+def _of_proposal(
+    event: ProposalDelta | ProposalThinks | ProposalDone | ProposalDropped,
+) -> ProposalDeltaEvent | ProposalThinksEvent | ProposalDoneEvent | ProposalDroppedEvent:
+    match event:
+        case ProposalDelta():
+            return ProposalDeltaEvent(
+                type="proposal.delta",
+                layer=event.layer,
+                place=event.place,
+                model=event.model,
+                text=event.text,
+            )
+        case ProposalThinks():
+            return ProposalThinksEvent(type="proposal.thinks", **asdict(event))
+        case ProposalDone():
+            return moa_proposal(event)
+        case ProposalDropped():
+            missing = asdict(event.missing)
+            seconds = rounded(event.seconds)
+            return ProposalDroppedEvent(
+                type="proposal.dropped", place=event.place, **missing, seconds=seconds
+            )
 
 
 def moa_proposal(event: ProposalDone) -> ProposalDoneEvent:

@@ -12,11 +12,12 @@ from pydantic import ConfigDict
 
 from actors.keeper.card_report import CardReport
 from configs.errors import RequestError
-from configs.schema import Recipe
+from configs.schema import Method, Recipe
 from serve_app.access.admission import AdmissionControl
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY, Authenticator
 from serve_app.error_schema import Described
+from serve_app.http.fusion import methods_of
 from serve_app.http.health import READY_S, ModelStats
 from serve_app.http.served_models import ServedModels
 from serve_app.recent import Recent
@@ -94,6 +95,8 @@ class MixtureState(Described):
     """The model of each proposal, by layer and place."""
     aggregators: list[str]
     """The models that may write the answer, in the order in which they are tried."""
+    methods: list[Method]
+    """The methods that `moa.fuse.method` may name. The first is the recipe's own."""
     quorum: int
     """Proposals that a layer needs."""
     grace_s: float | None
@@ -198,6 +201,7 @@ class StateEndpoint:
                 [p.model for p in layer.proposers for _ in range(p.samples)] for layer in recipe.layers
             ],
             aggregators=list(recipe.aggregators),
+            methods=methods_of(recipe),
             quorum=limits.quorum,
             grace_s=limits.grace_s,
             layer_deadline_s=limits.layer_deadline_s,

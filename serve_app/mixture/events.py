@@ -3,9 +3,9 @@
 The events of an answer come in this order:
 
 1. `Started`.
-2. For each layer: `StageStarted`, then `ProposalDelta`, `ProposalDone` and `ProposalDropped` of its
-   samples, then `StageDone`. If a proposal of the layer becomes the answer early, `Decided` says so
-   before the `StageDone`, and no further layer follows.
+2. For each layer: `StageStarted`, then `ProposalThinks`, `ProposalDelta`, `ProposalDone` and
+   `ProposalDropped` of its samples, then `StageDone`. If a proposal of the layer becomes the answer
+   early, `Decided` says so before the `StageDone`, and no further layer follows.
 3. For the aggregator: `StageStarted`, then `AnswerDelta` and `Answered`, then `StageDone`. For a model
    that answers alone the same, but without `StageStarted`: if the model fails at once, that error is
    the first event after `Started`.
@@ -116,6 +116,19 @@ class Call:
             first_s=whole.first_s or None,
             cached_tokens=whole.cached_tokens,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalThinks:
+    """A model has begun to write the reasoning before its proposal, and the proposal has no text yet.
+
+    There is one such event for each attempt at the proposal, and none if proposals are not streamed.
+    The event has no text of the reasoning.
+    """
+
+    layer: int
+    place: int
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +325,7 @@ class AnswerDone:
 Event = (
     Started
     | StageStarted
+    | ProposalThinks
     | ProposalDelta
     | ProposalDone
     | ProposalDropped

@@ -54,6 +54,7 @@ from serve_app.mixture.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    ProposalThinks,
     Retried,
     Spent,
     Trimmed,
@@ -106,7 +107,7 @@ class LayerTask:
     deadline: float
     """When the whole answer has to end, in seconds on the event loop's clock."""
     stream_proposals: bool
-    """Whether the layer gives `ProposalDelta` events. These events cost time."""
+    """Whether the layer gives `ProposalThinks` and `ProposalDelta` events. These events cost time."""
     in_pieces: bool
     """Whether a `ProposalDelta` may have the text of about 0.1 s (`actors.engine.PIECE_S`), which costs
     a fraction of an event for each token."""
@@ -284,6 +285,8 @@ class _Layer:
                 written.append(delta)
                 if shown.first_s is None and (delta.text or delta.reasoning):
                     shown.first_s = self._seconds
+                if delta.reasoning and shown.begins_to_think(delta.text):
+                    self._emit(ProposalThinks(self._task.number, sample.place, sample.model))
                 if more := shown.extend(delta.text):
                     self._emit(ProposalDelta(self._task.number, sample.place, sample.model, more))
         return merge(written or [Delta()])
@@ -308,6 +311,8 @@ class _ShownText:
         """The text that was sent before this attempt and that the attempt has not repeated yet."""
         self._is_same = True
         """Whether the attempt has repeated the text so far."""
+        self._has_thought = False
+        """Whether the attempt has written reasoning."""
         self.first_s: float | None = None
         """When the attempt had its first token, in seconds since the layer began."""
 
@@ -316,6 +321,18 @@ class _ShownText:
         self.first_s = None
         self._left = "".join(self._sent)
         self._is_same = True
+        self._has_thought = False
+
+    def begins_to_think(self, text: str) -> bool:
+        """Whether the attempt writes its first reasoning now, and the proposal has no text yet.
+
+        Args:
+            text: the text that comes together with the reasoning.
+        """
+        if self._has_thought:
+            return False
+        self._has_thought = True
+        return not (text.strip() or "".join(self._sent).strip())
 
     def extend(self, text: str) -> str:
         """The part of the attempt's next text that is to be sent now: the part beyond the text that was

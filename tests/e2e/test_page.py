@@ -87,6 +87,20 @@ def test_growth_shows_three_columns_that_grow_at_once(seen: Seen) -> None:
     ]
 
 
+def test_growth_shows_which_model_thinks_before_it_writes(seen: Seen) -> None:
+    columns = [column for sample in seen["samples"] for column in sample]
+    phases = {
+        name: [column["phase"] for column in columns if name in column["name"]]
+        for name in ("llama-70b", "qwen-72b", "nemotron")
+    }
+    assert {name for name, said in phases.items() if "thinks" in said} == {"qwen-72b"}
+    qwen = phases["qwen-72b"]
+    last = len(qwen) - 1 - qwen[::-1].index("thinks")
+    assert all(said.startswith(("writes", "done")) for said in qwen[last + 1 :])
+    assert "thought" not in seen["after"]
+    assert "thinks" in seen["times"]
+
+
 def test_growth_asks_for_events_and_a_stream(seen: Seen) -> None:
     body = seen["body"]
     assert (body["stream"], body["moa"]["events"]) == (True, True)
@@ -204,6 +218,8 @@ def test_fuse_asks_the_chosen_aggregator_and_no_proposer(seen: Seen) -> None:
     assert seen["calls"] == 1
     fuse = seen["moa"]["fuse"]
     assert fuse["aggregator"] == "qwen-72b"
+    assert "method" not in fuse
+    assert seen["methods"] == ["", "select", "select_or_merge"]
     assert [proposal["model"] for proposal in fuse["proposals"]] == ["qwen-72b"]
     assert seen["versions"] == "2 of 2"
 

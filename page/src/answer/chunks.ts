@@ -9,6 +9,11 @@ export interface StageStarted {
   at_s: number;
 }
 
+export interface ProposalThinks extends Reference {
+  type: "proposal.thinks";
+  model: string;
+}
+
 export interface ProposalDelta extends Reference {
   type: "proposal.delta";
   model: string;
@@ -91,6 +96,7 @@ export interface Summary {
 
 export type MoaEvent =
   | StageStarted
+  | ProposalThinks
   | ProposalDelta
   | ProposalDone
   | ProposalDropped

@@ -9,7 +9,7 @@ import { seconds } from "./times.ts";
 import type { Answer, Proposal } from "./types.ts";
 
 export type Tone = "quiet" | "busy" | "good" | "warn" | "bad";
-export type Sign = "waits" | "asleep" | "waking" | "reads" | "writes" | "done" | "late" | "dropped" | "spared";
+export type Sign = "waits" | "asleep" | "waking" | "reads" | "thinks" | "writes" | "done" | "late" | "dropped" | "spared";
 
 export interface Words {
   words: string;
@@ -79,6 +79,8 @@ function rateWords(perSecond: number | null): string {
   return ` ${perSecond < 10 ? perSecond.toFixed(1) : Math.round(perSecond)} tokens/s`;
 }
 
+const THINKS: Words = { words: "thinks", sign: "thinks", tone: "busy", runs: true };
+
 /** The words of a proposal. `wait` are the words for a call without any token. */
 export function proposalWords(
   proposal: Proposal,
@@ -90,8 +92,11 @@ export function proposalWords(
   switch (proposal.phase) {
     case "waits":
       return { words: waitWords(wait, least), sign: wait.sign, tone: "quiet", runs: true };
+    case "thinks":
+      return THINKS;
     case "writes": {
-      const writingS = nowS - proposal.startedS - (proposal.firstS ?? 0);
+      // What a model thought is not in its text, and says nothing of how fast the text grows.
+      const writingS = nowS - proposal.startedS - (proposal.textS ?? proposal.firstS ?? 0);
       const about = rateWords(rate(proposal.text, null, writingS, proposal.model));
       return { words: about ? `writes about${about}` : "writes", sign: "writes", tone: "busy", runs: true };
     }
@@ -166,9 +171,10 @@ export function writerWords(answer: Answer, nowS: number, wait: Waiting, least: 
   }
   if (!stage) return { words: "waits for the proposals", sign: "waits", tone: "quiet", runs: false };
   if (!answer.text) {
-    if (answer.reasoning) return { words: "thinks", sign: "writes", tone: "busy", runs: true };
+    if (answer.reasoning) return THINKS;
     return { words: waitWords(wait, least), sign: wait.sign, tone: "quiet", runs: true };
   }
-  const about = rateWords(rate(answer.text, null, nowS - stage.startedS - (stage.firstS ?? 0), stage.models[0]));
+  const written = answer.reasoning + answer.text;
+  const about = rateWords(rate(written, null, nowS - stage.startedS - (stage.firstS ?? 0), stage.models[0]));
   return { words: about ? `writes about${about}` : "writes", sign: "writes", tone: "busy", runs: true };
 }

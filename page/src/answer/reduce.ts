@@ -163,12 +163,14 @@ function takeEvent(draft: Draft, event: MoaEvent, nowS: number | null): void {
   switch (event.type) {
     case "stage.started":
       return startStage(draft, event);
+    case "proposal.thinks": {
+      const proposal = draft.proposal(event);
+      if (proposal) Object.assign(proposal, { phase: "thinks", textS: null }, sinceStart(proposal, nowS));
+      return;
+    }
     case "proposal.delta": {
       const proposal = draft.proposal(event);
-      if (!proposal) return;
-      proposal.text += event.text;
-      proposal.phase = "writes";
-      if (nowS !== null) proposal.firstS ??= Math.max(0, nowS - proposal.startedS);
+      if (proposal) grow(proposal, event.text, nowS);
       return;
     }
     case "proposal.done": {
@@ -215,6 +217,27 @@ function takeEvent(draft: Draft, event: MoaEvent, nowS: number | null): void {
     case "summary":
       return summarise(answer, event);
   }
+}
+
+function grow(proposal: Proposal, text: string, nowS: number | null): void {
+  proposal.text += text;
+  proposal.phase = "writes";
+  const { firstS } = sinceStart(proposal, nowS);
+  if (proposal.textS === null && nowS !== null) proposal.textS = Math.max(0, nowS - proposal.startedS);
+  proposal.firstS = firstS;
+}
+
+/** When the first token of a proposal came, if that is not known yet: now. */
+function sinceStart({ firstS, startedS }: Proposal, nowS: number | null): { firstS: number | null } {
+  return { firstS: firstS ?? (nowS === null ? null : Math.max(0, nowS - startedS)) };
+}
+
+/** What changes of a proposal while its model is asked by name; `direct` is the model's answer so far. */
+export function grownAlone({ textS }: Proposal, direct: Answer, nowS: number): Partial<Proposal> {
+  const { text, reasoning } = direct;
+  const firstS = direct.stages[0]?.firstS ?? null;
+  if (!text) return reasoning ? { phase: "thinks", textS: null, firstS } : {};
+  return { phase: "writes", text, firstS, ...(textS === null && { textS: nowS }) };
 }
 
 function startStage(draft: Draft, event: StageStarted): void {

@@ -1,5 +1,5 @@
 /** Seconds are counted from the moment when the mixture began to work on the request. */
-export type ProposalPhase = "waits" | "writes" | "done" | "dropped";
+export type ProposalPhase = "waits" | "thinks" | "writes" | "done" | "dropped";
 
 /** One proposal: what one model of a layer writes. */
 export interface Proposal {
@@ -14,6 +14,8 @@ export interface Proposal {
   startedS: number;
   /** When its first token came, since `startedS`. */
   firstS: number | null;
+  /** When its first text came, since `startedS`, if its model thought before; null while it thinks, else absent. */
+  textS?: number | null;
   /** When it was done or dropped, since `startedS`. */
   seconds: number | null;
   /** Seconds that the engine worked on it. */

@@ -12,10 +12,14 @@ export interface Message {
   content: string;
 }
 
-/** Proposals for the aggregator alone, and who should aggregate, if not the recipe's own aggregator. */
+/** How one answer is made of given proposals; docs/methods.md describes the methods. */
+export type FuseMethod = "merge" | "select" | "select_or_merge" | "vote";
+
+/** Proposals for the aggregator alone; who aggregates and how, if not as the recipe says. */
 export interface Fuse {
   proposals: { model: string; text: string }[];
   aggregator?: string;
+  method?: FuseMethod;
 }
 
 export interface Question {

@@ -1,4 +1,5 @@
 /** What `GET /v1/state` answers; docs/api.md describes each field. */
+import type { FuseMethod } from "./client.ts";
 
 export interface MemberState {
   name: string;
@@ -28,6 +29,7 @@ export interface MixtureState {
   name: string;
   layers: string[][];
   aggregators: string[];
+  methods: FuseMethod[];
   quorum: number;
   grace_s: number | null;
   layer_deadline_s: number;

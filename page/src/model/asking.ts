@@ -7,7 +7,7 @@ import type { Answer, Proposal } from "../answer/types.ts";
 import { chat, chosenVersions, putAnswer, saveChat, turns } from "./chats.ts";
 import { newId } from "./ids.ts";
 import { chosenModel } from "./server.ts";
-import { Work, type Task } from "./work.ts";
+import { Work, type Fusing, type Task } from "./work.ts";
 
 /** The one answer that is being written; null if there is none. */
 export const running = signal<Work | null>(null);
@@ -27,11 +27,10 @@ export function retry(answer: Answer): void {
   run({ model, messages }, isEmpty ? replaced : begin(model, question, { retryOf: id }));
 }
 
-/** What to do with each proposal of an answer that is fused again, and who writes the new answer. */
-export interface FusePlan {
+/** What to do with each proposal of an answer that is fused again, and how the new answer comes from them. */
+export interface FusePlan extends Fusing {
   keep: Proposal[];
   askAgain: Proposal[];
-  aggregator: string;
 }
 
 /** Have the aggregator write anew, over proposals that are there. Members in `askAgain` propose anew before. */
@@ -46,10 +45,12 @@ export function fuseAgain(source: Answer, plan: FusePlan): void {
     // A proposal that is there took no time of the new answer.
     const kept = { phase: "done", seconds: 0 } as const;
     const fresh = { phase: "waits", seconds: null, text: "", tokens: null } as const;
-    return { ...proposal, ...unknown, ...(isAsked ? fresh : kept), layer: 1, place };
+    const { textS: _, ...known } = proposal;
+    return { ...known, ...unknown, ...(isAsked ? fresh : kept), layer: 1, place };
   });
+  const { aggregator, method } = plan;
   const answer = begin(source.model, source.question, { fusedFrom: source.id, proposals });
-  run({ model: source.model, messages, aggregator: plan.aggregator }, answer);
+  run({ model: source.model, messages, fusing: { aggregator, method } }, answer);
 }
 
 function begin(model: string, question: string, more: Partial<Answer> = {}): Answer {
@@ -77,7 +78,7 @@ function run(task: Task, first: Answer): void {
 
 /** Learn from an answer how long the tokens of its models are. A model that thought wrote more than its text. */
 function learn({ proposals, text, reasoning, answeredBy, completionTokens }: Answer): void {
-  for (const proposal of proposals) learnTokens(proposal.model, proposal.text, proposal.tokens);
+  for (const { model, text, tokens, textS } of proposals) if (textS === undefined) learnTokens(model, text, tokens);
   if (answeredBy && !reasoning) learnTokens(answeredBy, text, completionTokens);
 }
 

@@ -2,10 +2,10 @@
 import { computed, signal, type Signal } from "@preact/signals";
 import { boundaries } from "../answer/boundaries.ts";
 import type { Chunk } from "../answer/chunks.ts";
-import { failed, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
+import { failed, grownAlone, isOver, newAnswer, reduce, stopped } from "../answer/reduce.ts";
 import { later } from "../answer/shift.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
-import type { Question } from "../api/client.ts";
+import type { FuseMethod, Question } from "../api/client.ts";
 import { asProblem, Problem } from "../api/problem.ts";
 import { announce } from "./announcements.ts";
 import { Batches } from "./batches.ts";
@@ -25,8 +25,14 @@ const clockMs = signal(0);
 /** When an answer that was refused may be asked for again, by its id; milliseconds since 1970. */
 export const retryAt = new Map<string, number>();
 
-/** A question to the mixture, or to the aggregator alone where one is named; an empty name is the recipe's. */
-export type Task = Question & { aggregator?: string };
+/** Who makes one answer of proposals, and how; an empty text is as the recipe says. */
+export interface Fusing {
+  aggregator: string;
+  method: FuseMethod | "";
+}
+
+/** A question to the mixture, or to the aggregator alone, over the proposals that the answer has. */
+export type Task = Question & { fusing?: Fusing };
 
 export class Work {
   readonly answer: Signal<Answer>;
@@ -118,8 +124,8 @@ export class Work {
   }
 
   /** The request of a task. Where it fuses proposals, the members whose proposals wait are asked before. */
-  private async fused({ aggregator, ...question }: Task): Promise<Question> {
-    if (aggregator === undefined) return question;
+  private async fused({ fusing, ...question }: Task): Promise<Question> {
+    if (fusing === undefined) return question;
     const waiting = this.answer.peek().proposals.filter((proposal) => proposal.phase === "waits");
     if (waiting.length > 0) {
       this.change({ ...this.answer.peek(), phase: "proposes" });
@@ -127,15 +133,16 @@ export class Work {
       this.beforeS = this.now();
     }
     const proposals = this.answer.peek().proposals.map(({ model, text }) => ({ model, text }));
-    return { ...question, fuse: { proposals, ...(aggregator && { aggregator }) } };
+    const { aggregator, method } = fusing;
+    return { ...question, fuse: { proposals, ...(aggregator && { aggregator }), ...(method && { method }) } };
   }
 
   private async askAgain({ place, model }: Proposal, { messages }: Question): Promise<void> {
     let direct = newAnswer({ id: "", model, question: "", askedAt: 0 });
     const batches = new Batches<Chunk>((chunks) => {
       direct = reduce(direct, chunks, this.now());
-      const firstS = direct.stages[0]?.firstS ?? null;
-      if (direct.text) this.changeProposal(place, { phase: "writes", text: direct.text, firstS });
+      const proposal = this.answer.peek().proposals[place];
+      if (proposal) this.changeProposal(place, grownAlone(proposal, direct, this.now()));
     });
     await client.ask({ model, messages }, this.abort.signal, (chunks) => {
       this.heardMs = performance.now();

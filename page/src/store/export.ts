@@ -23,20 +23,23 @@ export function chatAsJson(chat: Chat): string {
 
 const reference: Read<Reference> = object<Reference>({ layer: number, place: number });
 
-const proposal = object<Proposal>({
-  layer: number,
-  place: number,
-  model: text,
-  phase: oneOf("waits", "writes", "done", "dropped"),
-  text,
-  startedS: number,
-  firstS: orNull(number),
-  seconds: orNull(number),
-  engineS: orNull(number),
-  tokens: orNull(number),
-  cause: orNull(text),
-  detail: orNull(text),
-});
+const proposal = object<Proposal>(
+  {
+    layer: number,
+    place: number,
+    model: text,
+    phase: oneOf("waits", "thinks", "writes", "done", "dropped"),
+    text,
+    startedS: number,
+    firstS: orNull(number),
+    seconds: orNull(number),
+    engineS: orNull(number),
+    tokens: orNull(number),
+    cause: orNull(text),
+    detail: orNull(text),
+  },
+  { textS: orNull(number) },
+);
 
 const stage = object<Stage>({
   name: text,

@@ -76,8 +76,10 @@ function newPiece(): HTMLElement {
 /** Where in a text a piece with room for some characters ends: behind the line that fills the piece. */
 function endOfCode(text: string, start: number, room: number): number {
   if (text.length - start <= room) return text.length;
-  const newline = text.indexOf("\n", start + Math.max(0, room - 1));
-  return Math.min(newline < 0 ? text.length : newline + 1, start + LONGEST_PIECE);
+  const full = start + Math.max(0, room - 1);
+  const most = Math.min(text.length, start + LONGEST_PIECE);
+  const newline = text.slice(full, most).indexOf("\n");
+  return newline < 0 ? behindCharacter(text, most) : full + newline + 1;
 }
 
 function copyButton(text: () => string): HTMLButtonElement {
@@ -123,10 +125,17 @@ export function appendPlainly(element: HTMLElement, text: string): void {
 export function endOfPiece(text: string, start: number, whole: number): number {
   const most = start + PIECE;
   if (most >= whole) return whole;
-  const newline = text.lastIndexOf("\n", most - 1);
-  if (newline >= start + PIECE / 2) return newline + 1;
-  const code = text.charCodeAt(most);
-  return code >= 0xdc00 && code <= 0xdfff ? most + 1 : most;
+  // Only this half is searched: in a text of one line, a search through all that is before takes long for each piece.
+  const half = start + PIECE / 2;
+  const newline = text.slice(half, most).lastIndexOf("\n");
+  if (newline >= 0) return half + newline + 1;
+  return behindCharacter(text, most);
+}
+
+/** An offset, or the next one if the offset is inside of a character. */
+function behindCharacter(text: string, at: number): number {
+  const code = text.charCodeAt(at);
+  return code >= 0xdc00 && code <= 0xdfff ? at + 1 : at;
 }
 
 /**

@@ -1,10 +1,19 @@
-/** Fuse again: which proposals the aggregator reads anew, which members are asked anew, and who aggregates. */
+/** Fuse again: which proposals the aggregator reads anew, which members are asked anew, who aggregates, and how. */
 import { useState } from "preact/hooks";
+import type { FuseMethod } from "../api/client.ts";
 import { causeWords } from "../answer/phase_words.ts";
 import type { Answer, Proposal } from "../answer/types.ts";
 import { fuseAgain } from "../model/asking.ts";
 import { models, state } from "../model/server.ts";
 import { Dialog } from "./dialog.tsx";
+
+/** What each method does. */
+const METHOD_WORDS: Record<FuseMethod, string> = {
+  merge: "The aggregator writes an answer from the proposals.",
+  select: "The aggregator picks the best proposal.",
+  select_or_merge: "The aggregator picks the best proposal. If it is not sure, it merges the best two.",
+  vote: "The answer on which most proposals agree wins.",
+};
 
 type Use = "keep" | "again" | "leave";
 
@@ -20,19 +29,21 @@ export function FuseDialog({ answer, onClose }: { answer: Answer; onClose: () =>
   const aggregators = state.value?.mixture.aggregators ?? [];
   const members = models.value.filter((model) => model.owned_by !== "slimmoa").map((model) => model.id);
   const [aggregator, setAggregator] = useState("");
+  const [ownMethod, ...otherMethods] = state.value?.mixture.methods ?? [];
+  const [method, setMethod] = useState<FuseMethod | "">("");
   const chosen = (use: Use) => proposals.filter((_, n) => uses[n] === use);
   const isEmpty = chosen("keep").length + chosen("again").length === 0;
   const fuse = (event: Event) => {
     event.preventDefault();
     if (isEmpty) return;
-    fuseAgain(answer, { keep: chosen("keep"), askAgain: chosen("again"), aggregator });
+    fuseAgain(answer, { keep: chosen("keep"), askAgain: chosen("again"), aggregator, method });
     onClose();
   };
   return (
     <Dialog title="Fuse again" onClose={onClose}>
       <form class="stack" onSubmit={fuse}>
         <p class="muted">
-          The aggregator writes a new answer from these proposals. Only the members that you choose are asked anew.
+          The aggregator makes a new answer of these proposals. Only the members that you choose are asked anew.
         </p>
         {proposals.map((proposal, n) => (
           <fieldset key={n} class="fuse-row">
@@ -53,8 +64,29 @@ export function FuseDialog({ answer, onClose }: { answer: Answer; onClose: () =>
             </div>
           </fieldset>
         ))}
+        {ownMethod && (
+          <div class="field">
+            <label for="method">How the answer is made</label>
+            <select
+              id="method"
+              value={method}
+              aria-describedby="method-words"
+              onChange={(event) => setMethod(event.currentTarget.value as FuseMethod | "")}
+            >
+              <option value="">{`the recipe's method, ${methodName(ownMethod)}`}</option>
+              {otherMethods.map((each) => (
+                <option key={each} value={each}>
+                  {methodName(each)}
+                </option>
+              ))}
+            </select>
+            <span id="method-words" class="muted">
+              {METHOD_WORDS[method || ownMethod]}
+            </span>
+          </div>
+        )}
         <label class="field">
-          <span>Who writes the answer</span>
+          <span>Who writes or picks the answer</span>
           <select value={aggregator} onChange={(event) => setAggregator(event.currentTarget.value)}>
             <option value="">{`the recipe's aggregator${aggregators[0] ? `, ${aggregators[0]}` : ""}`}</option>
             {members
@@ -79,6 +111,10 @@ export function FuseDialog({ answer, onClose }: { answer: Answer; onClose: () =>
       </form>
     </Dialog>
   );
+}
+
+function methodName(method: FuseMethod): string {
+  return method.replaceAll("_", " ");
 }
 
 function proposalName({ place, model, phase, cause }: Proposal): string {

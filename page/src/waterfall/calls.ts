@@ -7,9 +7,10 @@ import type { Answer, Proposal, Stage } from "../answer/types.ts";
 
 /**
  * What a call did for a while. A call that has no first token yet `waits or reads`, because the server tells how
- * long an engine worked only at the end. A call whose first token is unknown `reads and writes`.
+ * long an engine worked only at the end. A call whose first token is unknown `reads and writes`. Only a proposal
+ * `thinks`: it writes its reasoning before its text.
  */
-export type Doing = "waits" | "reads" | "waits or reads" | "writes" | "reads and writes";
+export type Doing = "waits" | "reads" | "waits or reads" | "thinks" | "writes" | "reads and writes";
 
 export interface Span {
   doing: Doing;
@@ -71,13 +72,13 @@ export function isRunning({ phase }: Answer): boolean {
 }
 
 function proposalCall(answer: Answer, proposal: Proposal, manyLayers: boolean, untilS: number | null): Call {
-  const { layer, place, model, startedS, firstS, seconds, engineS, tokens } = proposal;
+  const { layer, place, model, startedS, firstS, textS, seconds, engineS, tokens } = proposal;
   const lasted = seconds ?? (untilS === null ? (firstS ?? 0) : Math.max(0, untilS - startedS));
   const waited = engineS === null ? null : Math.max(0, lasted - engineS);
   return {
     title: `proposal ${place + 1}${manyLayers ? ` of layer ${layer}` : ""}`,
     model,
-    spans: shifted(startedS, spans(lasted, firstS, waited)),
+    spans: shifted(startedS, spans(lasted, firstS, waited, textS)),
     startedS,
     endedS: seconds === null ? null : startedS + seconds,
     tokens,
@@ -89,7 +90,7 @@ function proposalOutcome(proposal: Proposal): { outcome: string; bad: boolean } 
   const { phase, cause, detail } = proposal;
   if (isNotNeeded(proposal)) return { outcome: "not needed", bad: false };
   if (phase === "done") return { outcome: "done", bad: false };
-  if (phase === "writes") return { outcome: "writes", bad: false };
+  if (phase === "thinks" || phase === "writes") return { outcome: phase, bad: false };
   if (phase === "waits") return { outcome: "waits or reads", bad: false };
   return { outcome: cause === "late" ? "dropped: late" : `dropped: ${detail ?? cause ?? "no cause is known"}`, bad: true };
 }
@@ -136,8 +137,13 @@ function answerOutcome(answer: Answer, ended: boolean, first: number | null): { 
   return { outcome: "done", bad: false };
 }
 
-/** What a call did, from its start: `waited` is null as long as nobody knows how long the engine worked. */
-function spans(lasted: number, first: number | null, waited: number | null): Span[] {
+/**
+ * What a call did, from its start.
+ *
+ * @param waited null as long as nobody knows how long the engine worked
+ * @param textS see `Proposal.textS`
+ */
+function spans(lasted: number, first: number | null, waited: number | null, textS?: number | null): Span[] {
   const begins = Math.min(first ?? lasted, lasted);
   const found: Span[] = [];
   if (waited === null) {
@@ -148,7 +154,11 @@ function spans(lasted: number, first: number | null, waited: number | null): Spa
     const reads = Math.min(waited, begins);
     found.push({ doing: "waits", from: 0, to: reads }, { doing: "reads", from: reads, to: begins });
   }
-  if (first !== null) found.push({ doing: "writes", from: begins, to: lasted });
+  if (first !== null) {
+    // The two times may come from two clocks.
+    const text = textS === undefined ? begins : Math.min(Math.max(begins, textS ?? lasted), lasted);
+    found.push({ doing: "thinks", from: begins, to: text }, { doing: "writes", from: text, to: lasted });
+  }
   return found.filter(({ from, to }) => to > from);
 }
 

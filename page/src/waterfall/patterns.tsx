@@ -5,6 +5,7 @@ const NAMES: Record<Doing, string> = {
   waits: "waits",
   reads: "reads",
   "waits or reads": "either",
+  thinks: "thinks",
   writes: "writes",
   "reads and writes": "both",
 };
@@ -14,7 +15,7 @@ export function patternOf(id: string, doing: Doing): string {
   return `url(#${id}-${NAMES[doing]})`;
 }
 
-/** Definitions of the fills: hatched waits, dotted reads, solid writes, and the mixtures of them. */
+/** Definitions of the fills: hatched waits, dotted reads, striped thinks, solid writes, and the mixtures of them. */
 export function Patterns({ id }: { id: string }) {
   const pattern = { width: "8", height: "8", patternUnits: "userSpaceOnUse" as const };
   return (
@@ -32,6 +33,10 @@ export function Patterns({ id }: { id: string }) {
         <rect class="fill-waits-ground" width="8" height="8" />
         <path class="fill-waits" d="M-2 6 6-2M0 12 12 0" />
         <circle class="fill-reads" cx="6" cy="6" r="1.4" />
+      </pattern>
+      <pattern id={`${id}-thinks`} {...pattern}>
+        <rect class="fill-reads-ground" width="8" height="8" />
+        <rect class="fill-writes" width="3" height="8" />
       </pattern>
       <pattern id={`${id}-writes`} {...pattern}>
         <rect class="fill-writes" width="8" height="8" />

@@ -11,7 +11,7 @@ const MARK_ROW = 18;
 const ROW = 44;
 const BAR = 14;
 const AXIS = 24;
-const LEGEND: Doing[] = ["waits", "reads", "waits or reads", "writes", "reads and writes"];
+const LEGEND: Doing[] = ["waits", "reads", "waits or reads", "thinks", "writes", "reads and writes"];
 
 interface WaterfallProps {
   answer: Answer;

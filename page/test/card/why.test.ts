@@ -30,7 +30,7 @@ function card(members: MemberState[], over: Partial<CardState> = {}): CardState 
 }
 
 function state(members: MemberState[], models = members.map(titleOf)): ServerState {
-  const mixture = { name: "sky", layers: [models], aggregators: [], quorum: 1, grace_s: null, layer_deadline_s: 60, deadline_s: 90 };
+  const mixture = { name: "sky", layers: [models], aggregators: [], methods: [], quorum: 1, grace_s: null, layer_deadline_s: 60, deadline_s: 90 };
   return { mixture, models: [], cards: members.length ? [card(members)] : [], at: 0 };
 }
 

@@ -27,6 +27,12 @@ describe("chats as JSON", () => {
     assert.deepEqual(importChats(chatsAsJson(chats)), chats);
   });
 
+  it("keep since when a model that thought has written its text", () => {
+    const proposals = [proposal({ textS: 5 }), proposal({ phase: "thinks", textS: null }), proposal()];
+    const chats = [chat({ answers: [answer({ proposals })] })];
+    assert.deepEqual(importChats(chatsAsJson(chats)), chats);
+  });
+
   it("may lack what may be null, and have more than is known", () => {
     const [found] = importChats(
       changed((whole) => {

@@ -2,6 +2,7 @@ import { frames, host, settled } from "../dom.ts";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
+import { endOfPiece } from "../../src/text/elements.ts";
 import { declarations, formulaElements } from "../../src/text/sanitise.ts";
 import { TextView } from "../../src/text/view.ts";
 
@@ -108,6 +109,29 @@ describe("a long text", () => {
     const element = shown(text);
     assert.equal(element.textContent, text);
     assert.ok([...element.querySelectorAll(".plain")].every((piece) => piece.textContent!.length <= 8_001));
+  });
+
+  it("in one line is cut without a search through all of it, and never inside of a character", () => {
+    const looked: number[] = [];
+    const line = {
+      length: 2_000_000,
+      charCodeAt: (at: number) => (at === 8_000 ? 0xdc00 : 0x78),
+      slice(from: number, to: number) {
+        looked.push(to - from);
+        return "x".repeat(to - from);
+      },
+    } as unknown as string;
+    assert.equal(endOfPiece(line, 0, 2_000_000), 8_001);
+    assert.equal(endOfPiece(line, 1_900_000, 2_000_000), 1_908_000);
+    assert.deepEqual(looked, [4_000, 4_000]);
+  });
+
+  it("of code in one line is shown in pieces of whole characters", () => {
+    const code = `x${"😀".repeat(40_000)}`;
+    const element = shown(`\`\`\`js\n${code}\n\`\`\``);
+    const nodes = [...element.querySelector("code")!.childNodes].map((node) => node.textContent!);
+    assert.equal(nodes.join(""), code);
+    assert.ok(nodes.length > 2 && nodes.every((text) => text.length <= 48_000 && !/[\ud800-\udfff]/u.test(text)));
   });
 
   it("of code is shown in pieces of whole lines", () => {

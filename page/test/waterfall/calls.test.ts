@@ -22,6 +22,19 @@ describe("a call", () => {
     assert.equal(row!.endedS, null);
   });
 
+  it("thinks before its text", () => {
+    const thinking = proposal({ phase: "thinks", textS: null, seconds: null, engineS: null });
+    const row = calls(answer({ phase: "proposes", proposals: [thinking], stages: [], totalS: null }), 7)[0]!;
+    assert.deepEqual([spans(row), row.outcome], [["waits or reads 0 to 3", "thinks 3 to 7"], "thinks"]);
+    const read = ["waits 0 to 2", "reads 2 to 3"];
+    const done = calls(answer({ proposals: [proposal({ textS: 6 })] }), null)[0];
+    assert.deepEqual(spans(done), [...read, "thinks 3 to 6", "writes 6 to 10"]);
+    const dropped = proposal({ phase: "dropped", cause: "only_reasoning", textS: null });
+    assert.deepEqual(spans(calls(answer({ proposals: [dropped] }), null)[0]), [...read, "thinks 3 to 10"]);
+    const byOtherClock = calls(answer({ proposals: [proposal({ textS: 10.2 })] }), null)[0];
+    assert.deepEqual(spans(byOtherClock), [...read, "thinks 3 to 10"]);
+  });
+
   it("reads and writes if its first token is unknown", () => {
     const row = calls(answer({ proposals: [proposal({ firstS: null })] }), null)[0];
     assert.deepEqual(spans(row), ["waits 0 to 2", "reads and writes 2 to 10"]);

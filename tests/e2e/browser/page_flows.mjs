@@ -206,14 +206,15 @@ const flows = {
     await tool(page, "Fuse again").click();
     const dialog = page.getByRole("dialog");
     await dialog.getByRole("group", { name: /llama-70b/ }).getByText("Leave out").click();
-    await dialog.getByLabel("Who writes the answer").selectOption("qwen-72b");
+    await dialog.getByLabel("Who writes or picks the answer").selectOption("qwen-72b");
+    const methods = await dialog.getByLabel("How the answer is made").locator("option").evaluateAll((all) => all.map(({ value }) => value));
     const asked = page.waitForRequest((request) => request.method() === "POST");
     await dialog.getByRole("button", { name: "Fuse again" }).click();
     const body = (await asked).postDataJSON();
     await until(async () => /qwen-72b/.test(await (await answered(page)).innerText()));
     const after = await counts(urls.turns);
     const versions = await page.getByRole("group", { name: "Answers to this question" }).innerText();
-    return { calls: after.started - before.started, moa: body.moa, versions, ...(await wrong(page)) };
+    return { calls: after.started - before.started, moa: body.moa, methods, versions, ...(await wrong(page)) };
   },
 
   /** A blind vote, what is hidden before and shown after, and the file of votes. */

@@ -18,17 +18,18 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from actors.engine import Delta, Message
 from actors.keeper.card_report import CardReport, MemberReport
 from cluster.residency.state import State, TurnState
-from configs.schema import Recipe
+from configs.schema import Recipe, Sampling
 from serve_app.access.api_keys import generate_key
 from serve_app.http.api import create_api
 from serve_app.http.listener import Listener
@@ -76,8 +77,8 @@ RECIPES: dict[str, Recipe] = {
     "growth": recipe(
         "growth",
         {
-            "llama-70b": model(LLAMA, 0.008, first_token_s=0.2),
-            "qwen-72b": model(QWEN, 0.012, first_token_s=0.4),
+            "llama-70b": model(LLAMA, 0.008, first_token_s=0.4),
+            "qwen-72b": model(QWEN, 0.012, first_token_s=0.6),  # it thinks meanwhile
             "nemotron": model(NEMOTRON, 0.1, first_token_s=0.1),
         },
         model(ANSWER, 0.004, first_token_s=0.2),
@@ -150,6 +151,8 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 """The recipe of each endpoint."""
+THINKS = ("growth", "qwen-72b")
+"""The recipe and the model that writes a thought, and its text a while after."""
 STILL = ("sky",)
 """Recipes whose card does not move: their third model is waking."""
 
@@ -205,6 +208,27 @@ def card(mixture: Recipe, at_s: float) -> CardReport:
     return CardReport("node-1", (0,), "NVIDIA A100-SXM4-80GB", 85 * GB, tuple(members))
 
 
+class Thinking(Scripted):
+    """Scripted models, of which one begins with a thought (`THINKS`)."""
+
+    def __init__(self, mixture: Recipe) -> None:
+        super().__init__(mixture)
+        self._name = mixture.name
+
+    def stream(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, streamed: bool = True
+    ) -> AsyncIterator[Delta]:
+        answer = super().stream(model, messages, sampling, streamed)
+        return _after_a_thought(answer) if (self._name, model) == THINKS else answer
+
+
+async def _after_a_thought(answer: AsyncIterator[Delta]) -> AsyncGenerator[Delta]:
+    async with aclosing(cast("AsyncGenerator[Delta]", answer)) as deltas:
+        yield Delta(reasoning="A thought that nobody sees.")
+        async for delta in deltas:
+            yield delta
+
+
 class Endpoint:
     """One recipe at its own port.
 
@@ -215,7 +239,7 @@ class Endpoint:
     """
 
     def __init__(self, mixture: Recipe, folder: Path, key: str | None = None) -> None:
-        self._models = Scripted(mixture)
+        self._models = Thinking(mixture)
         self._key = key
         self._keys_file = folder / f"{mixture.name}.yaml"
         self._mixture = mixture

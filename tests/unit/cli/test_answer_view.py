@@ -1,7 +1,8 @@
 """What people see of an answer in their terminal."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -50,12 +51,14 @@ ANSWER = [
 ]  # fmt: skip
 
 
-def shown(*, terminal: bool, proposals: bool) -> tuple[str, str, str]:
+def shown(
+    *, terminal: bool, proposals: bool, chunks: Sequence[ChatCompletionChunk] = ANSWER
+) -> tuple[str, str, str]:
     """(what the view returned, its console, its output)"""
     screen, answer = io.StringIO(), io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=80)
     out = Console(file=answer, force_terminal=False)
-    returned = AnswerView(console, out, proposals=proposals).show(ANSWER)
+    returned = AnswerView(console, out, proposals=proposals).show(chunks)
     return returned, screen.getvalue(), answer.getvalue()
 
 
@@ -69,6 +72,21 @@ def test_a_terminal_shows_each_proposal_what_is_missing_and_the_answer() -> None
     assert "late: was not done" in screen
     assert "degraded: slow is missing (late)" in screen
     assert "answered by writer in 3.5 s" in screen
+
+
+def test_a_terminal_says_which_model_thinks_until_its_first_text() -> None:
+    thinks = moa(type="proposal.thinks", layer=1, place=0, model="quick")
+    blank = moa(type="proposal.delta", layer=1, place=0, model="quick", text=" \n")
+    grows = moa(type="proposal.delta", layer=1, place=0, model="quick", text="sky")
+    for chunks, said in (
+        ([thinks], "thinks"),
+        ([thinks, blank], "thinks"),
+        ([thinks, blank, grows], "sky"),
+    ):
+        _, screen, _ = shown(terminal=True, proposals=True, chunks=chunks)
+        assert re.search(r"quick\S*\n\S*  (\w+)", screen)[1] == said  # type: ignore[index]
+    _, screen, _ = shown(terminal=False, proposals=True, chunks=[thinks, grows])
+    assert screen == ""
 
 
 def test_proposals_can_be_left_out() -> None:

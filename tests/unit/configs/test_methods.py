@@ -33,6 +33,20 @@ def layers(*counts: int, **second: Any) -> dict[str, Any]:
 
 
 LLAMA = {"engine": "llamacpp", "weights": [{"path": "/m.gguf"}], "speculation": "ngram"}
+SCRIPTED = {"engine": "scripted", "context_tokens": 4096}
+ELSEWHERE = {
+    "engine": "openai_http",
+    "base_url": "http://localhost:1/v1",
+    "model": "m",
+    "context_tokens": 4096,
+}
+
+
+def overlapping(of_model: dict[str, Any], overlap: Any = "on") -> dict[str, Any]:
+    """A recipe whose aggregator is this model, with overlap."""
+    return {**aggregator(overlap=overlap), "models": {**data()["models"], "z": of_model}}
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (aggregator(method="vote"), "aggregator.answer", "nothing says where they stand"),
     (aggregator(method="blend"), "aggregator.method", "'merge', 'select', 'select_or_merge' or 'vote'"),
@@ -52,6 +66,31 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({**layers(3), "exit": {"answer": "number"}}, "exit.of_models", "no layer has 2 different models"),
     ({"exit": {}}, "exit.answer", "Field required"),
+    (aggregator(overlap="early"), "aggregator.overlap", "'auto', 'on' or 'off'"),
+    (aggregator(overlap="on", method="select"), "aggregator.overlap", "method select does not read"),
+    (
+        aggregator(overlap="on", method="vote", answer="number"),
+        "aggregator.overlap",
+        "method vote does not read",
+    ),
+    (overlapping(ELSEWHERE), "aggregator.overlap", "model 'z' runs on another server"),
+    (
+        overlapping(SCRIPTED | {"concurrency": 1}),
+        "aggregator.overlap",
+        "has room for one (concurrency)",
+    ),
+    (
+        overlapping(LLAMA | {"concurrency": 1}, True),
+        "aggregator.overlap",
+        "has room for one (concurrency)",
+    ),
+    (overlapping(SCRIPTED | {"replicas": 2}), "aggregator.overlap", "model 'z' has several replicas"),
+    (
+        overlapping(SCRIPTED | {"replicas": {"min": 2, "max": 3}}),
+        "aggregator.overlap",
+        "model 'z' has several replicas",
+    ),
+    ({"references": {"order": "drawn"}}, "references.order", "'seeded' or 'arrival'"),
     ({"first": {"tau": 0.5}}, "first.tau", "less than or equal to 0"),
     (
         {"first": {"tau": -1}, "models": {**data()["models"], "a": LLAMA}},
@@ -75,6 +114,11 @@ def test_what_can_never_work_is_refused_by_name(parts: dict[str, Any], where: st
 
 
 FINE = [
+    overlapping(SCRIPTED | {"concurrency": 2}),
+    overlapping(SCRIPTED | {"replicas": {"min": 1, "max": 3}}, True),
+    overlapping(SCRIPTED | {"concurrency": 1, "replicas": 2}, "auto"),
+    overlapping(ELSEWHERE, False),
+    {"references": {"order": "arrival"}},
     aggregator(method="vote", answer="number"),
     aggregator(method="select", margin=0),
     {**layers(9), **aggregator(method="select")},

@@ -101,6 +101,9 @@ class Call:
     def say(self, text: str) -> None:
         self._answer.put_nowait(Delta(text=text))
 
+    def think(self, reasoning: str) -> None:
+        self._answer.put_nowait(Delta(reasoning=reasoning))
+
     def end(self, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         counts = Delta("", "", "stop", prompt_tokens, completion_tokens)
         self._answer.put_nowait(counts)

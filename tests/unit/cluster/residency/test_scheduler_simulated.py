@@ -310,3 +310,32 @@ def test_models_of_any_size_swap_on_average_at_most_half_again_as_long_as_the_op
         online_s, least_s = online_and_least_s(costs, sorted(arrivals))
         total_s, total_least_s = total_s + online_s, total_least_s + least_s
     assert total_s <= 1.5 * total_least_s
+
+
+@pytest.mark.parametrize(("recipe", "first_saves"), [("abc", 0), ("bac", 0), ("bca", 1)])
+@pytest.mark.parametrize("answers", [1, 10])
+def test_the_proposal_of_the_aggregator_itself_costs_no_swap(
+    recipe: str, first_saves: int, answers: int
+) -> None:
+    """All of the slot propose, and then `a` aggregates.
+
+    Its turn is still open from the answer before, so its next proposal comes first and needs no swap.
+    Would that proposal come last, there would be as many swaps. Only before the first answer another
+    engine is awake. Then a swap is saved if `a` is the last model of the recipe.
+    """
+    members = [Member(name, recipe.index(name), 2.0, 1.0, start_s=6.0) for name in recipe]
+    world = settled(Slot("s", tuple(members), keeps_loaded=False))
+    left = dict.fromkeys(range(answers), len(recipe))
+    ended: list[int] = []
+
+    def done(number: int) -> None:
+        left[number] -= 1
+        if not left[number]:
+            world.ask("a", Call(5.0, then=partial(ended.append, number)))
+
+    for number in range(answers):
+        for name in recipe:
+            world.after(100.0 * number, partial(world.ask, name, Call(5.0, then=partial(done, number))))
+    world.run()
+    assert ended == list(range(answers))
+    assert world.wakes == len(recipe) * answers - first_saves

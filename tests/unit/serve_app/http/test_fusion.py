@@ -12,7 +12,7 @@ from configs.schema import Recipe
 from serve_app.access.admission import AdmissionControl
 from serve_app.access.api_keys import Key, generate_key
 from serve_app.http.api import create_api
-from serve_app.http.fusion import MOST_PROPOSALS
+from serve_app.http.fusion import MOST_PROPOSALS, methods_of
 from tests.unit.serve_app.conftest import CHAT, HELLO, Exchange, Puppets, Scripted, recipe
 
 GIVEN = [{"model": "one", "text": "first given"}, {"model": "whoever", "text": "second given"}]
@@ -259,6 +259,28 @@ async def test_a_fusion_by_a_method_that_cannot_be(
     assert got.status_code == 400
     assert words in got.json()["error"]["message"]
     assert got.json()["error"]["param"] == "moa.fuse.method"
+
+
+@pytest.mark.parametrize(
+    ("parts", "methods"),
+    [
+        ({}, ["merge", "select", "select_or_merge"]),
+        ({"exit": {"answer": "number"}}, ["merge", "select", "select_or_merge", "vote"]),
+        (
+            {"aggregator": {"model": "writer", "method": "vote", "answer": "letter"}},
+            ["vote", "merge", "select", "select_or_merge"],
+        ),
+        (
+            {"aggregator": {"model": "writer", "method": "select_or_merge"}},
+            ["select_or_merge", "merge", "select"],
+        ),
+    ],
+    ids=["plain", "exit", "vote", "select_or_merge"],
+)
+def test_the_methods_of_a_fusion_begin_with_the_recipes_own(
+    parts: dict[str, Any], methods: list[str]
+) -> None:
+    assert methods_of(Recipe.model_validate(recipe().model_dump() | parts)) == methods
 
 
 async def test_a_vote_over_given_proposals_asks_nobody() -> None:

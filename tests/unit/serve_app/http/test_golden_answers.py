@@ -35,6 +35,7 @@ from serve_app.mixture.events import (
     ProposalDelta,
     ProposalDone,
     ProposalDropped,
+    ProposalThinks,
     Reference,
     Retried,
     Spent,
@@ -64,6 +65,7 @@ LAST = StageDone("aggregator", 2.0, 0.987654, 1.234567, READ)
 EVENTS: list[Event] = [
     Started(seed=7),
     StageStarted("layer 1", ("one", "one", "two"), (), 0.0),
+    ProposalThinks(layer=1, place=0, model="one"),
     ProposalDelta(layer=1, place=0, model="one", text="Grüße 👋\n"),
     Retried(layer=1, model="one", detail="its replica died"),
     ProposalDone(layer=1, place=0, model="one", text="Grüße 👋", seconds=0.6543219, call=PROPOSER),

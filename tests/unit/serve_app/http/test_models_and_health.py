@@ -153,6 +153,7 @@ async def test_the_document_describes_every_field_that_answers_add_to_openais(
     moa = schemas["ChatCompletionChunk"]["properties"]["moa"]["anyOf"][0]
     assert set(moa["discriminator"]["mapping"]) == {
         "stage.started",
+        "proposal.thinks",
         "proposal.delta",
         "proposal.done",
         "proposal.dropped",

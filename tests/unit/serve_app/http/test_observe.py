@@ -10,7 +10,14 @@ import pytest
 from configs.errors import EngineError
 from serve_app.access.api_keys import Key
 from serve_app.http.api import create_api
-from serve_app.mixture.events import AnswerDelta, AnswerDone, Event, ProposalDelta, Started
+from serve_app.mixture.events import (
+    AnswerDelta,
+    AnswerDone,
+    Event,
+    ProposalDelta,
+    ProposalThinks,
+    Started,
+)
 from serve_app.observe import Asked, Ended, Refused, Watcher, watched
 from tests.unit.serve_app.conftest import CHAT, MIXTURE, Exchange, Puppets, Scripted, recipe
 
@@ -67,6 +74,24 @@ async def test_an_answer_is_told_by_its_events_without_any_delta() -> None:
         assert not ended.has_left
         assert ended.seconds >= 0
         assert not notes.refused
+
+
+async def test_a_thought_is_told_once_and_without_its_text() -> None:
+    notes, puppets = Notes(), Puppets()
+    body = MIXTURE | {"stream": True, "moa": {"events": True}}
+    answer = Exchange(create_api(recipe(), puppets, observers=[notes]), body)
+    await answer.start()
+    one = await puppets.call("one")
+    for thought in ("a secret", " thought"):
+        one.think(thought)
+    one.say("aloud")
+    one.end()
+    for model in ("two", "writer"):
+        await puppets.answer(model)
+    await answer.rest()
+    thoughts = [event for event in notes.events if isinstance(event, ProposalThinks)]
+    assert thoughts == [ProposalThinks(layer=1, place=0, model="one")]
+    assert "secret" not in str(notes.events)
 
 
 async def test_refused_requests_are_told_once_and_never_begin() -> None:

@@ -62,6 +62,7 @@ async def test_the_state_has_the_mixture_and_what_its_members_do() -> None:
         [["one", "two"]],
         ["writer"],
     )
+    assert mixture["methods"] == ["merge", "select", "select_or_merge"]
     assert (mixture["quorum"], mixture["grace_s"]) == (1, 2)
     (card,) = state["cards"]
     assert (card["node"], card["gpus"], card["total_bytes"]) == ("n1", [0, 1], 500)

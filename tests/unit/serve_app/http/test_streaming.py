@@ -165,6 +165,26 @@ async def test_proposals_are_shown_as_they_grow_where_asked_for(puppets: Puppets
         ChatCompletionChunk.model_validate(event, strict=True)
 
 
+async def test_a_proposer_that_thinks_says_so_where_asked_for_and_not_what(
+    puppets: Puppets, ask: Ask
+) -> None:
+    exchange = await open_stream(ask, moa={"events": True})
+    one, two = await puppets.call("one"), await puppets.call("two")
+    one.think("a secret")
+    (thinks,) = await exchange.events()
+    one.think(" thought")
+    one.say("aloud")
+    (grows,) = await exchange.events()
+    assert thinks["choices"] == []
+    assert thinks["moa"] == {"type": "proposal.thinks", "layer": 1, "place": 0, "model": "one"}
+    assert (grows["moa"]["type"], grows["moa"]["text"]) == ("proposal.delta", "aloud")
+    ChatCompletionChunk.model_validate(thinks, strict=True)
+    one.end()
+    two.end()
+    await puppets.answer("writer")
+    assert not any("secret" in str(chunk) or "thought" in str(chunk) for chunk in await exchange.rest())
+
+
 async def test_trimmed_references_are_reported_where_asked_for(puppets: Puppets, ask: Ask) -> None:
     exchange = await open_stream(ask, moa={"events": True}, max_tokens=3500)
     one, two = await puppets.call("one"), await puppets.call("two")

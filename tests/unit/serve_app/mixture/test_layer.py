@@ -16,7 +16,13 @@ from configs.errors import (
     RequestError,
 )
 from serve_app.mixture import moa
-from serve_app.mixture.events import ProposalDelta, ProposalDone, ProposalDropped
+from serve_app.mixture.events import (
+    Event,
+    ProposalDelta,
+    ProposalDone,
+    ProposalDropped,
+    ProposalThinks,
+)
 from tests.unit.scripts import Step
 from tests.unit.serve_app.mixture.conftest import Mixture
 
@@ -245,6 +251,55 @@ async def test_proposals_that_are_not_streamed_come_in_one_piece_and_are_the_sam
     assert not any(isinstance(event, ProposalDelta) for event in whole.events)
     assert whole.text == streamed.text
     assert whole.summary.calls == streamed.summary.calls
+
+
+HM = Delta(reasoning="hm")
+
+
+def of_b(events: list[Event]) -> list[str]:
+    """What the events say of the model `b`: `thinks`, a piece of its text, or its end."""
+    said: list[str] = []
+    for event in events:
+        match event:
+            case ProposalThinks(model="b"):
+                assert (event.layer, event.place) == (1, 1)
+                said.append("thinks")
+            case ProposalDelta(model="b"):
+                said.append(event.text)
+            case ProposalDone(model="b"):
+                said.append("done")
+            case ProposalDropped() if event.missing.model == "b":
+                said.append(event.missing.cause)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (["from b"], ["from b", "done"]),
+        ([HM, HM, "from ", "b"], ["thinks", "from ", "b", "done"]),
+        ([HM, 5.0, HM, "from b", HM, "!"], ["thinks", "from b", "!", "done"]),
+        ([" \n", HM, "from b"], [" \n", "thinks", "from b", "done"]),
+        ([Delta(reasoning="hm", text="from b")], ["from b", "done"]),
+        ([Delta(reasoning="hm", text="\n"), "from b"], ["thinks", "\n", "from b", "done"]),
+        (["from b", HM], ["from b", "done"]),
+        ([HM], ["thinks", "only_reasoning"]),
+        ([HM, None], ["thinks", "late"]),
+    ],
+)
+async def test_a_model_that_thinks_before_its_proposal_says_so_once(
+    mixture: Mixture, script: list[Step], said: list[str]
+) -> None:
+    mixture.models.scripts["b"] = script
+    outcome = await mixture.answer()
+    assert of_b(outcome.events) == said
+    assert not any(isinstance(e, ProposalThinks) and e.model != "b" for e in outcome.events)
+
+
+async def test_nobody_is_told_who_thinks_where_proposals_are_not_streamed(mixture: Mixture) -> None:
+    mixture.models.scripts["b"] = [HM, "from b"]
+    outcome = await mixture.answer(stream_proposals=False)
+    assert of_b(outcome.events) == ["done"]
 
 
 async def test_leaving_a_layer_whose_proposals_are_not_streamed_closes_its_calls(

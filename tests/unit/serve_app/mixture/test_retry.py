@@ -15,13 +15,21 @@ from configs.errors import (
 )
 from configs.schema import Sampling
 from serve_app.mixture import moa
-from serve_app.mixture.events import AnswerDelta, ProposalDelta, ProposalDone, Retried
+from serve_app.mixture.events import (
+    AnswerDelta,
+    Event,
+    ProposalDelta,
+    ProposalDone,
+    ProposalThinks,
+    Retried,
+)
 from serve_app.mixture.retry import ATTEMPTS, FIRST_WAIT_S
 from tests.unit.scripts import Asked, Step
 from tests.unit.serve_app.mixture.conftest import QUESTION, Mixture
 
 pytestmark = pytest.mark.virtual_time
 
+HM = Delta(reasoning="hm")
 LOST = EngineUnavailable("its process is dead")
 AGGREGATORS = {"fallbacks": ["y"], "first_token_timeout_s": 10}
 MOST_WAITED_S = FIRST_WAIT_S * (2 ** (ATTEMPTS - 1) - 1)
@@ -130,6 +138,25 @@ async def test_no_text_of_a_proposal_is_streamed_twice_and_the_whole_comes_at_th
     [done] = [e for e in outcome.events if isinstance(e, ProposalDone) and e.model == "b"]
     assert grown == shown
     assert done.text == "".join(second).strip()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kinds"),
+    [
+        ([HM, LOST], [HM, "from b"], [ProposalThinks, Retried, ProposalThinks, ProposalDelta]),
+        ([LOST], [HM, "from b"], [Retried, ProposalThinks, ProposalDelta]),
+        ([HM, "fr", LOST], [HM, "from b"], [ProposalThinks, ProposalDelta, Retried, ProposalDelta]),
+        ([HM, LOST], ["from b"], [ProposalThinks, Retried, ProposalDelta]),
+    ],
+    ids=["thinks twice", "thinks then", "has text before", "thinks no more"],
+)
+async def test_a_model_that_is_asked_again_says_again_that_it_thinks(
+    mixture: Mixture, first: list[Step], second: list[Step], kinds: list[type[Event]]
+) -> None:
+    by_attempt(mixture, "b", first, second)
+    outcome = await mixture.answer()
+    told = (ProposalThinks, ProposalDelta, Retried)
+    assert [type(e) for e in outcome.events if isinstance(e, told) and e.model == "b"] == kinds
 
 
 @pytest.mark.parametrize(

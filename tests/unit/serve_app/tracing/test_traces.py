@@ -98,9 +98,15 @@ async def test_a_degraded_answer_with_a_retry_is_one_tree_whose_times_add_up(ser
         assert all(span.began <= at <= span.ended for at in span.event_times)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.virtual_time
-async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serve) -> None:
-    traced, _ = await ask_degraded(serve)
+async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(
+    serve: Serve, stream: bool
+) -> None:
+    """And no more: the stream tells its client that a model thinks, which is no part of the trace."""
+    traced, _ = await ask_degraded(
+        serve, **({"stream": True, "moa": {"events": True}} if stream else {})
+    )
     spans = traced.spans()
     root, layer, aggregator = (
         named(spans, name) for name in ("invoke_workflow mix", "layer 1", "aggregator")
@@ -108,7 +114,7 @@ async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(serve: Serv
     assert ours(root) == {
         "request_id": "req-9",
         "key": "anyone",
-        "stream": False,
+        "stream": stream,
         "degraded": True,
         "answered_by": "spare",
         "fallback": "aggregator",
