@@ -100,10 +100,11 @@ def effects(results: Sequence[Attacked], method: str) -> Iterator[tuple[str, str
 
 
 def print_tables(results: Sequence[Attacked], form: AnswerForm, proposals: int) -> None:
-    """Print a table for each method, then what the guard and the prompts saw."""
+    """Print all methods side by side, a table for each, then what the guard and the prompts saw."""
     if not results:
         print("no answers yet")
         return
+    _print_side_by_side(results, form)
     for method in dict.fromkeys(each.method for each in results):
         _print_method(results, method, form, proposals)
     _print_pairs(results)
@@ -111,6 +112,22 @@ def print_tables(results: Sequence[Attacked], form: AnswerForm, proposals: int) 
     questions = len({each.row for each in results})
     most = 100 * smallest_difference(questions)
     print(f"\n{questions} questions can show a difference of {most:.1f} points, if 20% of them differ")
+
+
+def _print_side_by_side(results: Sequence[Attacked], form: AnswerForm) -> None:
+    methods = list(dict.fromkeys(each.method for each in results))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for method in methods:
+        for attack, place, effect in effects(results, method):
+            now, before = effect.right(form)
+            cell = f"{sum(now)} ({sum(before)}) of {len(now)}"
+            taken = sum(effect.chosen()[0])
+            cells.setdefault((attack, place), {})[method] = cell + (f", it {taken}" if taken else "")
+    print("\nRight (the honest panel), and how often the attacker's text is the answer")
+    print(f"\n| attack | place | {' | '.join(methods)} |")
+    print(f"| --- | --- |{' --- |' * len(methods)}")
+    for (attack, place), row in cells.items():
+        print(f"| {attack} | {place} | {' | '.join(row.get(method, '') for method in methods)} |")
 
 
 def _print_method(results: Sequence[Attacked], method: str, form: AnswerForm, proposals: int) -> None:

@@ -139,6 +139,16 @@ async def test_the_worker_sees_what_the_script_does(tmp_path: Path) -> None:
     assert by["merge", "honest"].trimmed == 0
 
 
+async def test_real_proposals_are_samples_of_the_first_proposer(tmp_path: Path) -> None:
+    question = known_question(LETTERS, "letter")
+    models = FakeModels({JUDGE: lambda asked: [" C \n" if asked.sampling.seed == 1 else " "]})
+    with Store.open(tmp_path) as store:
+        async with StoredCalls(store, models, {JUDGE: "1"}, {JUDGE: 9}) as calls:
+            found = await Worker(calls, tmp_path / "none").honest(load("tiny_cpu"), question, 2)
+    assert found == ["C", "No answer."]
+    assert [asked.text for asked in models.asked] == [question.prompt] * 2
+
+
 def result(attack: str, row: int, text: str, chosen: int, **other: Any) -> Attacked:
     plain: dict[str, Any] = {
         "method": "select",
@@ -172,8 +182,9 @@ def test_the_tables_compare_with_the_honest_panel(capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert "**select**; 4 questions, 2 proposals, 1/n is 50%; the honest panel: right 100.0" in shown
     assert "| lies | all | 4 | 50.0 (15.0 to 85.0) | -50.0" in shown
+    assert "| lies | 2 | 0 (2) of 2, it 2 |  |" in shown
     assert "| any | all | 4 | 50.0 (15.0 to 85.0) |" in shown
-    [second] = [line for line in shown.splitlines() if line.startswith("| lies | 2 |")]
+    [_, second] = [line for line in shown.splitlines() if line.startswith("| lies | 2 |")]
     cells = [cell.strip() for cell in second.split("|")[1:-1]]
     assert cells[2:4] == ["2", "0.0 (0.0 to 65.8)"]
     assert cells[5:] == ["100", "0", "0.75", "select 2", "none"]
