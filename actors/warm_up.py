@@ -49,10 +49,12 @@ class WarmUps:
                 await asyncio.wait([running])
             finally:
                 self._end()
-                await _wait_until_done(running)
-                self._running = None
+                try:
+                    await _wait_until_done(running)
+                finally:
+                    self._running = None
+                    self.cancelled += running.cancelled()
         if running.cancelled():  # by a call, or by the end of the turn
-            self.cancelled += 1
             return None
         self.tokens += (read := running.result())
         return read

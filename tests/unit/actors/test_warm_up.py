@@ -199,6 +199,23 @@ async def test_the_call_of_a_warm_up_that_is_given_up_waits_for_what_was_read(
     assert await asyncio.create_task(ask(replica)) == pytest.approx(2 + 0.3)
     assert not engine.beside
     assert warming.cancelled()
+    assert (await replica.stats()).warm_cancelled == 1
+
+
+async def test_a_warm_up_that_is_given_up_twice_leaves_room_for_the_next(
+    engine: SteppingEngine,
+) -> None:
+    """Its caller takes it back, and then the caller's connection is lost, before the step has ended."""
+    replica = await replica_of(concurrency=4)
+    warming = warm(replica)
+    for after_s in (0.6, 0.1, 0.1):
+        await asyncio.sleep(after_s)
+        warming.cancel()
+    await asyncio.wait([warming])
+    assert (engine.warming, warming.cancelled()) == (0, True)
+    assert await warm(replica) == 7
+    stats = await replica.stats()
+    assert (stats.warming, stats.warm_cancelled, stats.warmed_tokens) == (0, 1, 7)
 
 
 async def test_a_warm_up_of_an_engine_that_dies_fails_and_calls_know_nothing_of_it(
