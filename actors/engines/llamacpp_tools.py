@@ -8,6 +8,7 @@ The notation is Lark's, with JSON schemas in it (docs/syntax.md of llguidance 1.
 import json
 from typing import Any
 
+from actors.engines.llamacpp_schema import one_line
 from actors.text.tool_prompt import BEGIN, END
 from configs.errors import BadRequest
 from configs.tool_use import ToolUse
@@ -15,15 +16,6 @@ from configs.tool_use import ToolUse
 ANY_TEXT = rf"""FREE: /(.|\n)*/ & ~/(.|\n)*{BEGIN}(.|\n)*/
 before[lazy]: /(.|\n)*{BEGIN}/"""
 """A text without a call, and the shortest text that ends with the mark of a call."""
-
-ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""Options of llguidance by which JSON stands on one line. By default a grammar allows blanks without
-end between all parts of JSON, and small models may write them until they have no tokens left."""
-
-
-def one_line(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema for JSON on one line, unless the schema says otherwise in words of llguidance."""
-    return {"x-guidance": ONE_LINE} | schema
 
 
 def tool_grammar(use: ToolUse, form: dict[str, Any] | None) -> str:
