@@ -184,6 +184,27 @@ class Engine(Writer, Protocol):
 
 
 @runtime_checkable
+class Warmer(Protocol):
+    """A writer whose engine can keep what it has read of a prompt for the next call."""
+
+    @property
+    def can_warm(self) -> bool:
+        """Whether this engine, as it runs now, can use the beginning of a prompt again."""
+
+    async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
+        """Read a conversation, so that a later call whose prompt begins in the same way is faster.
+
+        To cancel this ends the work within one step of the engine. What was read so far may be used.
+
+        Args:
+            template: as in `Writer.token_ends`.
+
+        Returns:
+            Number of tokens that had to be read; the others were in the cache already.
+        """
+
+
+@runtime_checkable
 class HasAdapters(Protocol):
     """An engine that holds adapters over its model. They share its weights, its queue and its sleep."""
 

@@ -21,12 +21,14 @@ from actors.engine import (
     Message,
     Share,
     Sleeper,
+    Warmer,
     Writer,
     collect_answer,
 )
 from actors.keeper.registration import Assignment
 from actors.keeper.replica_turns import TurnClient
 from actors.model_sampling import SamplingOfModel
+from actors.warm_up import WarmUps
 from cluster.cards.card import GIB
 from cluster.cards.memory import CardFull, CardMemory, MemoryMeter, NvmlMeter, wait_for_memory
 from cluster.residency.state import State
@@ -61,6 +63,10 @@ class ReplicaStats:
     """Tokens that the engine wrote, known once a call's answer is complete."""
     oldest_wait_s: float = 0.0
     """Seconds for which the oldest call in the queue has waited; 0 if none waits."""
+    warmed_tokens: int = 0
+    """Tokens that the engine read in warm-ups; they are no part of any call."""
+    warm_cancelled: int = 0
+    """Warm-ups that were ended early, by their caller or for a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ class Replica:
             replica=actor,
             claimant_id=assignment.claimant_id if assignment else None,
         )
+        on_gpu = assignment is not None and assignment.share.on_gpu
+        self._warm_ups = WarmUps(self._turns, alone=not on_gpu)
         self._model = model
         self._sampling = SamplingOfModel(name, model)
         self._assignment = assignment
@@ -195,6 +203,7 @@ class Replica:
             self._counts["started"] += 1
             self._counts["in_flight"] += 1
             try:
+                await self._warm_ups.make_way()
                 asked = await self._sampling.complete(sampling)
                 async with aclosing(writer.stream(messages, asked, streamed)) as deltas:
                     async for delta in deltas:
@@ -218,6 +227,33 @@ class Replica:
             finally:
                 self._counts["in_flight"] -= 1
                 self._counts[outcome] += 1
+
+    async def warm(
+        self,
+        messages: Sequence[Message],
+        template: Mapping[str, Any] = NONE,
+        adapter: str | None = None,
+    ) -> int | None:
+        """Have the engine read a conversation before the call for it comes (a warm-up).
+
+        A warm-up runs only while the engine is awake in its turn, no call waits, and room for a call is
+        left; on a CPU only while no call runs. The warm-up does not wait for any of that. It ends early
+        for the first call that has no room, and for the end of the turn. To cancel it ends it too.
+
+        Args:
+            template: arguments of the chat template, as in `count_tokens`.
+            adapter: the adapter that will answer; None for the model itself.
+
+        Returns:
+            Number of tokens that the engine has read; None if there was no warm-up, or it ended early.
+
+        Raises:
+            RequestError: the engine cannot read the conversation.
+        """
+        writer = self._writer(adapter)
+        if not isinstance(writer, Warmer):
+            return None
+        return await self._warm_ups.run(writer, messages, template)
 
     async def count_tokens(
         self,
@@ -268,7 +304,13 @@ class Replica:
     async def stats(self) -> ReplicaStats:
         """The replica's counts at this moment."""
         oldest_wait_s = self._turns.oldest_wait_s
-        return ReplicaStats(waiting=self._turns.waiting, oldest_wait_s=oldest_wait_s, **self._counts)
+        return ReplicaStats(
+            waiting=self._turns.waiting,
+            oldest_wait_s=oldest_wait_s,
+            warmed_tokens=self._warm_ups.tokens,
+            warm_cancelled=self._warm_ups.cancelled,
+            **self._counts,
+        )
 
     async def about(self, what: str) -> dict[str, Any]:
         """What the replica says of itself, as plain data.

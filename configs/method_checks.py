@@ -18,6 +18,7 @@ def method_problems(recipe: dict[Any, Any]) -> Iterator[Problem]:
     yield from _sparse_layers(recipe, counts)
     yield from _exits(recipe, layers, counts)
     yield from _first_without_logprobs(recipe, layers)
+    yield from _overlap(recipe)
 
 
 def tells_logprobs(settings: Mapping[str, Any]) -> bool:
@@ -111,3 +112,21 @@ def _first_without_logprobs(
         )
         hint = "leave its speculation out, or put another proposer first"
         yield Problem(("first",), f"{message}; {hint}")
+
+
+def _overlap(recipe: dict[Any, Any]) -> Iterator[Problem]:
+    aggregator = _dict(recipe.get("aggregator"))
+    # YAML reads `on` as true.
+    if aggregator.get("overlap") not in ("on", True):
+        return
+    name, where = aggregator.get("model"), ("aggregator", "overlap")
+    settings = _dict(_dict(recipe.get("models")).get(name)) if isinstance(name, str) else {}
+    if (method := aggregator.get("method", "merge")) != "merge":
+        message = f"method {method} does not read the proposals one after the other"
+        yield Problem(where, f"{message}; overlap needs merge, so leave it out")
+    elif settings.get("engine") == "openai_http":
+        message = f"model {name!r} runs on another server, whose cache nobody here can fill"
+        yield Problem(where, f"{message}; leave it out")
+    elif settings.get("engine") == "llamacpp" and settings.get("concurrency", 2) == 1:
+        message = f"a warm-up leaves room for a call, and model {name!r} has room for one (concurrency)"
+        yield Problem(where, f"{message}; give it a concurrency of 2 or more, or leave overlap out")

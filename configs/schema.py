@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from configs.access import Access
 from configs.base import Many, Name, Seconds, Strict
 from configs.cross_checks import inconsistencies
+from configs.llamacpp import Switch
 from configs.methods import AnswerForm, Exit, First, Method, short_calls
 from configs.models import LlamaCppModel, Model, ModelBase, OpenAIHttpModel, ScriptedModel, VllmModel
 from configs.routes import Route
@@ -107,11 +108,16 @@ class Aggregator(Strict):
     """How much more probable the best proposal has to be than the second, for `select` and
     `select_or_merge`. If it is less, `select` takes the more trusted of the two."""
     answer: AnswerForm | None = None
-    """Where the answer stands in a proposal; for `vote`, which needs it."""
+    """Where the answer stands in a proposal; for `vote`, which needs it, and for `guard`."""
     guard: bool = False
-    """Whether proposals that disagree are marked before they are merged. The aggregator is asked of
-    each pair whether both come to the same conclusion, and reads which ones agree. None is left out,
-    because the one that differs may be right."""
+    """Whether proposals that disagree are marked before they are merged. Two proposals agree if their
+    answers are the same (`answer`, or that of `exit`). Where no answer is found, the aggregator is
+    asked whether both come to the same conclusion. The aggregator then reads which proposals agree.
+    None is left out, because the one that differs may be right."""
+    overlap: Switch = "auto"
+    """Whether the aggregator reads proposals that are there while the others are still written
+    (docs/overlap.md). `auto`: where the aggregator merges and is idle, and the request has no seed,
+    because a prompt that is read in other steps may give other last bits. `on`: with a seed too."""
 
 
 class References(Strict):
@@ -124,6 +130,11 @@ class References(Strict):
     """Instructions that stand before the references."""
     prompt_file: str | None = None
     """File with the instructions, in the recipe's folder or below; not together with `prompt`."""
+    order: Literal["seeded", "arrival"] = "seeded"
+    """Order of the references in a prompt. `seeded`: drawn from the answer's seed, before any proposal
+    has come. `arrival`: as the proposals came, so that more of them can be read early
+    (`aggregator.overlap`); short proposals of fast models then stand first, and the same seed does not
+    give the same order again."""
     item: str = "<response {number}>\n{text}\n</response {number}>"
     """Form of one reference (a proposal in a prompt). The form needs {text} and may have {number}.
     MoA's form is `{number}. {text}`."""

@@ -189,8 +189,8 @@ def _settings_of_other_methods(recipe: Recipe) -> Iterator[Problem]:
     if "margin" in given and method not in ("select", "select_or_merge"):
         message = f"has no effect with method {method}; it belongs to select and select_or_merge"
         yield Problem(("aggregator", "margin"), f"{message}; leave it out")
-    if aggregator.answer is not None and method != "vote":
-        message = f"has no effect with method {method}; it belongs to vote"
+    if aggregator.answer is not None and method != "vote" and not aggregator.guard:
+        message = f"has no effect with method {method}; it belongs to vote and to guard"
         yield Problem(("aggregator", "answer"), f"{message}; leave it out, or set it in exit")
     if aggregator.guard and method == "select":
         message = "has no effect with method select, because nothing is merged"

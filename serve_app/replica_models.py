@@ -157,6 +157,16 @@ class ReplicaModels:
         connection = await (await self._pool(model)).choose()
         return await connection.token_ends(texts)
 
+    async def warm(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int | None:
+        """See `serve_app.mixture.models.warm`. Only the replica that will answer can be warmed. With
+        several replicas nobody knows which one that is."""
+        connections = [each for each in (await self._pool(model)).connections if not each.is_leaving]
+        if len(connections) != 1:
+            return None
+        return await connections[0].warm(messages, template, self._adapter(model))
+
     async def is_alive(self, model: str) -> bool:
         """Whether a replica of the model answers within `PROBE_S`.
 
@@ -245,6 +255,7 @@ class ModelsOnBehalf:
         self.count_tokens = models.count_tokens
         self.token_ends = models.token_ends
         self.is_alive = models.is_alive
+        self.warm = models.warm
 
     def on_behalf(self, origin: Mapping[str, str]) -> "ModelsOnBehalf":
         """The same models. Their calls carry these facts beside those that they carry already."""

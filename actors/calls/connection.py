@@ -13,6 +13,7 @@ from actors.calls.frames import (
     AskAbout,
     AskCount,
     AskEnds,
+    AskWarm,
     BadFrame,
     Cancel,
     Challenge,
@@ -168,6 +169,18 @@ class Connection(asyncio.Protocol):
         """See `Replica.token_ends`."""
         ends: list[list[int]] = await self._look_up(lambda number: AskEnds(number, list(texts)))
         return ends
+
+    async def warm(
+        self,
+        messages: Sequence[Message],
+        template: Mapping[str, Any] = NONE,
+        adapter: str | None = None,
+    ) -> int | None:
+        """See `Replica.warm`. To cancel this ends the warm-up."""
+        read: int | None = await self._look_up(
+            lambda number: AskWarm(number, list(messages), dict(template), adapter)
+        )
+        return read
 
     async def about(self, what: str) -> Any:
         """See `Replica.about`."""

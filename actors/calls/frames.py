@@ -139,7 +139,18 @@ class Leaving(Frame, tag=13):
     """The replica is about to stop. A caller that has another replica calls this one no more."""
 
 
-FromCaller = Proof | Ask | AskCount | AskEnds | AskAbout | Taken | Cancel
+class AskWarm(Frame, tag=14):
+    """The caller will soon want an answer to a conversation that begins so."""
+
+    call: int
+    messages: list[Message]
+    template: dict[str, Any] = {}
+    """See `Replica.warm`."""
+    adapter: str | None = None
+    """The adapter that will answer; None for the model itself."""
+
+
+FromCaller = Proof | Ask | AskCount | AskEnds | AskAbout | AskWarm | Taken | Cancel
 FromReplica = Challenge | Welcome | Part | Result | Failed | Leaving
 
 _encoder = msgspec.msgpack.Encoder()

@@ -20,6 +20,7 @@ from actors.calls.frames import (
     AskAbout,
     AskCount,
     AskEnds,
+    AskWarm,
     BadFrame,
     Cancel,
     Challenge,
@@ -75,6 +76,11 @@ class Callee(Protocol):
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
         """See `Replica.token_ends`."""
+
+    async def warm(
+        self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
+    ) -> int | None:
+        """See `Replica.warm`."""
 
     async def about(self, what: str) -> Any:
         """See `Replica.about`."""
@@ -251,7 +257,7 @@ class _Served(asyncio.Protocol):
             self._expiry.cancel()
         self.send(Welcome(prove(self._secret, "replica", frame.nonce)))
 
-    async def _answer(self, ask: Ask | AskCount | AskEnds | AskAbout) -> None:
+    async def _answer(self, ask: Ask | AskCount | AskEnds | AskAbout | AskWarm) -> None:
         failed: Failed | None = None
         try:
             if isinstance(ask, Ask):
@@ -270,12 +276,14 @@ class _Served(asyncio.Protocol):
         if failed is not None:
             self.send(failed)
 
-    async def _look_up(self, ask: AskCount | AskEnds | AskAbout) -> Any:
+    async def _look_up(self, ask: AskCount | AskEnds | AskAbout | AskWarm) -> Any:
         match ask:
             case AskCount():
                 return await self._server.replica.count_tokens(ask.messages, ask.template, ask.adapter)
             case AskEnds():
                 return await self._server.replica.token_ends(ask.texts)
+            case AskWarm():
+                return await self._server.replica.warm(ask.messages, ask.template, ask.adapter)
             case AskAbout():
                 return await self._server.replica.about(ask.what)
 

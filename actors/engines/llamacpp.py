@@ -24,7 +24,12 @@ from actors.engine import NONE, Delta, Message, Share
 from actors.engines.gguf_vocabulary import read_vocabulary
 from actors.engines.llamacpp_answer import Answer
 from actors.engines.llamacpp_call import NativeCall, NativeFailure
-from actors.engines.llamacpp_params import load_server, native_params, require_chat_model
+from actors.engines.llamacpp_params import (
+    keeps_prompts,
+    load_server,
+    native_params,
+    require_chat_model,
+)
 from actors.engines.llamacpp_request import (
     chat_request,
     continuing_request,
@@ -43,6 +48,8 @@ from configs.schema import LlamaCppModel, Sampling
 
 MOST_ENDS = 256
 """Most different arguments of a chat template of which the engine remembers how a prompt ends."""
+READ = Sampling(temperature=0, max_tokens=1)
+"""How a call is sampled whose prompt is only read: llama.cpp writes at least one token."""
 END_CHARACTERS = 256
 """How many of a prompt's last characters tell whether the chat template begins a thought."""
 
@@ -70,6 +77,7 @@ class LlamaCppEngine:
         self._stopping = threading.Event()
         self._marks: ChatMarks | None = None
         self._taken = TakenForm()
+        self._keeps_prompts = False
         self._ends: dict[str, str] = {}
         """How a prompt ends, by the arguments of the chat template."""
 
@@ -99,6 +107,7 @@ class LlamaCppEngine:
         """Load the model; return the server, and the errors that it wrote all the same."""
         try:
             require_chat_model(path)
+            self._keeps_prompts = keeps_prompts(path)
             if self._marks is None:
                 vocabulary = read_vocabulary(path)
                 families = families_of(self._model.reasoning_format, vocabulary.template)
@@ -207,6 +216,25 @@ class LlamaCppEngine:
         for chunk in chunks:
             if "error" in chunk:
                 raise server_error(chunk["error"], self._name)
+
+    @property
+    def can_warm(self) -> bool:
+        return self._keeps_prompts
+
+    async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
+        """See `Warmer`. llama.cpp finds the slot of a prompt by the longest common beginning. A warm-up
+        that is cancelled leaves in its slot what it has read."""
+        self._alive()
+        assert self._marks is not None
+        arguments = self._model.template | dict(template)
+        prompt = await self._taken.run(
+            self._marks.harmless(messages), lambda taken: self._render(taken, arguments)
+        )
+        answer = Answer(AnswerReader((), READ), READ)
+        call = self._call(continuing_request(prompt, READ), answer, self._stopping, streamed=False)
+        async with aclosing(call) as deltas:
+            parts = [delta async for delta in deltas]
+        return sum(part.prompt_tokens - part.cached_tokens for part in parts)
 
     async def _prompt_end(self, template: Mapping[str, Any]) -> str:
         """The end of every prompt with these arguments of the chat template."""

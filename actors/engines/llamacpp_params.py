@@ -10,6 +10,7 @@ from actors.engine import Share
 from actors.engines.llamacpp_log import SILENT, load_log
 from cluster.plan.gguf import read_header
 from cluster.plan.gguf_kind import why_no_text
+from cluster.plan.gguf_shape import gguf_checkpoint
 from cluster.plan.llamacpp_memory import batch_tokens
 from configs.llamacpp import Speculation
 from configs.models import LlamaCppModel
@@ -48,6 +49,19 @@ def require_chat_model(path: Path) -> None:
     """
     if (why := why_no_text(read_header(path))) is not None:
         raise ValueError(why)
+
+
+def keeps_prompts(path: Path) -> bool:
+    """Whether llama.cpp can use the beginning of a model's prompts again.
+
+    It reads a whole prompt anew where a layer keeps a state (recurrent models), or only the last tokens
+    (sliding windows): tools/server/server-context.cpp, "forcing full prompt re-processing".
+    """
+    try:
+        model = gguf_checkpoint(read_header(path))
+    except (ValueError, OSError):  # of a family that the planner does not know
+        return False
+    return not model.state_layers and not any(each.window_tokens for each in model.attention)
 
 
 def native_params(model: LlamaCppModel, share: Share, path: Path, draft: Path | None) -> Any:

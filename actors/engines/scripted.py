@@ -4,6 +4,7 @@ It serves demonstrations, load tests and fault tests.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -40,6 +41,8 @@ class ScriptedEngine:
         self._name = name
         self._model = model
         self._calls = 0
+        self._warmed = ""
+        """The beginning of a prompt that was read last in a warm-up."""
         self._stopped = asyncio.Event()
         self._stopped.set()
 
@@ -59,10 +62,12 @@ class ScriptedEngine:
         sampling = sampling.filled()
         self._write_journal(messages, sampling)
         await self._inject_fault()
+        cached_tokens = self._cached(messages)
+        first_token_s = self._first_s(prompt_tokens, cached_tokens)
         words = self._words(messages, sampling)
         written = words[: min(sampling.answer_tokens, free_tokens)]
         for n, piece in enumerate(self._pieces(written, streamed)):
-            first_s = self._model.token_s if n else self._model.first_token_s
+            first_s = self._model.token_s if n else first_token_s
             await self._pause(first_s + (len(piece) - 1) * self._model.token_s)
             logprobs = [logprob for word in piece for logprob in _logprobs(word, sampling)]
             yield Delta(text="".join(piece), logprobs=tuple(logprobs))
@@ -70,7 +75,30 @@ class ScriptedEngine:
             finish_reason="length" if len(written) < len(words) else "stop",
             prompt_tokens=prompt_tokens,
             completion_tokens=len(written),
+            cached_tokens=cached_tokens,
         )
+
+    @property
+    def can_warm(self) -> bool:
+        return True
+
+    async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
+        """See `Warmer`. All of the time to the first token is that of reading, in even shares for the
+        tokens of a prompt. A warm-up that is cancelled leaves nothing."""
+        read = len(await self.token_ends(messages, template))
+        cached = self._cached(messages)
+        await self._pause(self._first_s(read, cached))
+        self._warmed = _render(messages)
+        return read - cached
+
+    def _cached(self, messages: Sequence[Message]) -> int:
+        """How many tokens of a prompt were warmed."""
+        warmed, asked = _words_of(self._warmed), _words_of(_render(messages))
+        pairs = enumerate(zip(warmed, asked, strict=False))
+        return next((n for n, (one, other) in pairs if one != other), min(len(warmed), len(asked)))
+
+    def _first_s(self, prompt_tokens: int, cached_tokens: int) -> float:
+        return self._model.first_token_s * (1 - cached_tokens / max(1, prompt_tokens))
 
     def _pieces(self, words: Sequence[str], streamed: bool) -> Iterator[Sequence[str]]:
         """The words of each delta: one, or after the first as many as are written within PIECE_S."""
@@ -119,7 +147,7 @@ class ScriptedEngine:
         template: Mapping[str, Any] = NONE,  # noqa: ARG002
     ) -> list[int]:
         text = prompt if isinstance(prompt, str) else _render(prompt)
-        return [match.end() for match in re.finditer(r"\s*\S+|\s+$", text)]
+        return list(itertools.accumulate(map(len, _words_of(text))))
 
     async def check_health(self) -> None:
         if self._stopped.is_set():
@@ -140,7 +168,12 @@ class ScriptedEngine:
             text = " ".join(draw.choices(WORDS, k=self._model.tokens))
         for stop in sampling.stop:
             text = text.split(stop)[0]
-        return re.findall(r"\s*\S+|\s+$", text)
+        return _words_of(text)
+
+
+def _words_of(text: str) -> list[str]:
+    """The words of a text, each with the white space before it."""
+    return re.findall(r"\s*\S+|\s+$", text)
 
 
 def _render(messages: Sequence[Message]) -> str:

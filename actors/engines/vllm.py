@@ -17,7 +17,7 @@ import msgspec
 
 from actors.engine import NONE, PIECE_S, Delta, Message, Share, merge
 from actors.engines.vllm_adapters import AdapterWriter
-from actors.engines.vllm_calls import Calls, written_tokens
+from actors.engines.vllm_calls import WARM_UP, Calls, written_tokens
 from actors.engines.vllm_library import EngineDeadError, RequestOutputKind
 from actors.engines.vllm_runner import Runner
 from actors.engines.vllm_text import logprob_objects
@@ -122,6 +122,32 @@ class VllmEngine:
                     held, due_at = [], now() + PIECE_S
                 if has_ended:
                     return
+
+    @property
+    def can_warm(self) -> bool:
+        return self._runner.keeps_prompts
+
+    async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
+        return await self.read(messages, template, None)
+
+    async def read(
+        self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
+    ) -> int:
+        """See `Warmer.warm`. The call has no seed, because vLLM on a CPU dies of a prompt with a seed
+        that is cut into several steps (vllm_arguments.py). vLLM keeps whole blocks of tokens, each as
+        soon as it is computed, so a warm-up that is cancelled leaves those.
+
+        Args:
+            adapter: the adapter that will answer; None for the model itself.
+        """
+        prompt = await self._calls.render(messages, template)
+        only_read = {"temperature": 0, "max_tokens": 1, "output_kind": RequestOutputKind.FINAL_ONLY}
+        read = 0
+        async with aclosing(self._calls.outputs(prompt, only_read, adapter, WARM_UP)) as outputs:
+            async for output in outputs:
+                self._calls.finish(output.outputs[0].finish_reason)
+                read = len(output.prompt_token_ids) - (output.num_cached_tokens or 0)
+        return read
 
     async def token_ends(
         self, prompt: str | Sequence[Message], template: Mapping[str, Any] = NONE

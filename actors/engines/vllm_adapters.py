@@ -26,6 +26,15 @@ class LoadedAdapter:
 class Answers(Protocol):
     """The engine, as far as its adapters need it."""
 
+    @property
+    def can_warm(self) -> bool:
+        """See `Warmer.can_warm`."""
+
+    async def read(
+        self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
+    ) -> int:
+        """See `VllmEngine.read`."""
+
     def answer(
         self, messages: Sequence[Message], sampling: Sampling, streamed: bool, adapter: str | None
     ) -> AsyncGenerator[Delta]:
@@ -64,6 +73,15 @@ class AdapterWriter:
     ) -> list[int]:
         """See `Writer.token_ends`."""
         return await self.engine.token_ends(prompt, {**self.template, **template})
+
+    @property
+    def can_warm(self) -> bool:
+        """See `Warmer`."""
+        return self.engine.can_warm
+
+    async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
+        """See `Warmer`."""
+        return await self.engine.read(messages, {**self.template, **template}, self.name)
 
 
 def find_adapters(name: str, model: VllmModel) -> tuple[list[LoadedAdapter], Lora | None]:

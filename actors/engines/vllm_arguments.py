@@ -67,6 +67,7 @@ def engine_arguments(
         "generation_config": "vllm",  # sampling follows the recipe, not the checkpoint
         "enable_sleep_mode": kind == "gpu",
         "disable_log_stats": True,
+        "scheduling_policy": "priority",  # a warm-up comes after all calls
         "worker_extension_cls": "actors.engines.vllm_child.FollowsParent",
     }
     if share.gpus > 1:

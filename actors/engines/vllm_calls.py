@@ -22,6 +22,9 @@ from actors.text.turns import TakenForm, refusal
 from configs.errors import BadRequest, ContextTooLong, EngineError, EngineUnavailable
 from configs.schema import Sampling
 
+CALL, WARM_UP = 0, 1
+"""vLLM's priorities of a call and of a warm-up."""
+
 
 class Calls:
     """The calls of one model.
@@ -112,16 +115,26 @@ class Calls:
             prompt = {**prompt, "prompt_token_ids": tokens}
 
     async def outputs(
-        self, prompt: Any, arguments: dict[str, Any], adapter: str | None = None
+        self,
+        prompt: Any,
+        arguments: dict[str, Any],
+        adapter: str | None = None,
+        priority: int = CALL,
     ) -> AsyncGenerator[Any, None]:
-        """Yield vLLM's outputs of one call and raise our errors for vLLM's. Closing aborts the call."""
+        """Yield vLLM's outputs of one call and raise our errors for vLLM's. Closing aborts the call.
+
+        Args:
+            priority: vLLM takes calls of a lower number first.
+        """
         llm = self._runner.alive()
         if (form := arguments.get(FORM)) is not None:
             arguments = arguments | {FORM: StructuredOutputsParams(**form)}
         call = uuid.uuid4().hex
         self.in_flight.add(call)
         request = self._runner.adapters[adapter] if adapter else None
-        outputs = llm.generate(prompt, SamplingParams(**arguments), call, lora_request=request)
+        outputs = llm.generate(
+            prompt, SamplingParams(**arguments), call, lora_request=request, priority=priority
+        )
         try:
             async for output in outputs:
                 yield output

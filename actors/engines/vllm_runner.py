@@ -79,6 +79,15 @@ class Runner:
         self._failure = failure
         return EngineUnavailable(failure, model=self._name)
 
+    @property
+    def keeps_prompts(self) -> bool:
+        """Whether vLLM can use the beginning of a prompt again. Hybrid models, which keep states beside
+        keys and values, seldom can (vLLM's issues 40696 and 51250)."""
+        if self.llm is None or self._failure is not None:
+            return False
+        config = self.llm.vllm_config
+        return bool(config.cache_config.enable_prefix_caching) and not config.model_config.is_hybrid
+
     async def start(self, folder: Path) -> None:
         """Start vLLM with a checkpoint. If this fails or is cancelled, `stop` has to be called."""
         self._others = child_processes()

@@ -34,7 +34,9 @@ class CallQueue:
         self._on_change = on_change
         self._waiting: deque[_Call] = deque()
         self.in_flight = 0
-        """How many calls run now."""
+        """How many calls run now, a warm-up included."""
+        self._end_warm_up: Callable[[], object] | None = None
+        """Ends the warm-up that runs; None if none does."""
         self.cutoff = -math.inf
         """Calls that arrived up to this time may start: infinity for all, minus infinity for none."""
         self.lease_until = -math.inf
@@ -60,7 +62,42 @@ class CallQueue:
         """How many calls wait and run, and when the first of those that wait arrived and is due."""
         first_arrival_at = self._waiting[0].arrived_at if self._waiting else math.inf
         first_due_at = min((call.due_at for call in self._waiting), default=math.inf)
-        return QueueCounts(len(self._waiting), self.in_flight, first_arrival_at, first_due_at)
+        return QueueCounts(len(self._waiting), self.calls, first_arrival_at, first_due_at)
+
+    @property
+    def calls(self) -> int:
+        """How many calls run now, without a warm-up: it is no reason to stay awake for."""
+        return self.in_flight - (self._end_warm_up is not None)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a call that arrives now starts at once, or as soon as a warm-up has ended."""
+        now = asyncio.get_running_loop().time()
+        is_turn = now <= self.cutoff and now < self.lease_until
+        return not self._waiting and self.calls < self._concurrency and is_turn
+
+    def begin_warm_up(self, end: Callable[[], object], *, alone: bool) -> bool:
+        """Let a warm-up run, if it is in nobody's way; then `end_warm_up` must follow.
+
+        It is in nobody's way while the turn is open, no call waits, and it leaves room for a call.
+
+        Args:
+            end: ends the warm-up. It is called when a call has no room, or the turn is to end.
+            alone: whether the warm-up may run only while no call runs.
+        """
+        left = 0 if alone else self._concurrency - 2
+        may_run = self._concurrency > 1 and self.cutoff == math.inf and not self._waiting
+        now = asyncio.get_running_loop().time()
+        if not may_run or self._end_warm_up or self.in_flight > left or now >= self.lease_until:
+            return False
+        self.in_flight += 1
+        self._end_warm_up = end
+        return True
+
+    def end_warm_up(self) -> None:
+        """Note that a warm-up has ended which `begin_warm_up` let run."""
+        self._end_warm_up = None
+        self.end_call()
 
     def can_start(self, arrived_at: float) -> bool:
         """Whether a call that arrived at this time may start if no earlier call waits."""
@@ -75,6 +112,8 @@ class CallQueue:
             if not call.started.done():  # else it was cancelled, and its task has not run since
                 self.in_flight += 1
                 call.started.set_result(None)
+        if self._end_warm_up is not None and (self._waiting or self.cutoff != math.inf):
+            self._end_warm_up()
         if self.turn is TurnState.CLOSED:
             self.drained.set()
         else:

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import math
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol
 
 from actors.keeper.call_queue import CallQueue
@@ -136,8 +136,23 @@ class TurnClient:
 
     @property
     def has_room(self) -> bool:
-        """Whether a call that arrives now starts at once."""
-        return not self._queue.waiting and self._queue.can_start(asyncio.get_running_loop().time())
+        """Whether a call that arrives now starts at once, or as soon as a warm-up has ended."""
+        return self._queue.has_room
+
+    @contextmanager
+    def warm_up(self, end: Callable[[], object], *, alone: bool) -> Iterator[bool]:
+        """Run a warm-up inside this context, if the context gives true.
+
+        Args:
+            end, alone: see `CallQueue.begin_warm_up`.
+        """
+        if self._state is not State.RESIDENT or not self._queue.begin_warm_up(end, alone=alone):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._queue.end_warm_up()
 
     def start(self) -> None:
         """Join the keeper and take part in the turns, until `stop`."""
@@ -271,7 +286,7 @@ class TurnClient:
 
     def _report_key(self) -> tuple[State, TurnState, bool, bool]:
         """The part of the state that the keeper acts on. When it changes, a report is sent at once."""
-        return self._state, self._queue.turn, self._queue.waiting > 0, self._queue.in_flight > 0
+        return self._state, self._queue.turn, self._queue.waiting > 0, self._queue.calls > 0
 
     def _carry_out(self, order: Order) -> None:
         """Carry out an order, and send its number with every report from now on."""

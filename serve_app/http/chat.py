@@ -215,7 +215,7 @@ class ChatEndpoint:
             raise BadRequest(message, param="logprobs")
         fuse = request.moa.fuse
         given = [(each.model, each.text) for each in fuse.proposals] if fuse else ()
-        proposals = given_proposals(recipe, given)
+        proposals = given_proposals(recipe, given, fuse.places if fuse else ())
         return lambda models: moa.answer(
             messages,
             recipe,

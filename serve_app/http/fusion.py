@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from actors.text.visible import is_blank
 from configs.errors import BadRequest
 from configs.methods import short_calls
 from configs.schema import Method, Recipe
@@ -33,11 +34,14 @@ class GivenProposal(StrictPart):
     """Who wrote it. Any text will do: it is a label, and no model sees it."""
     text: str
     """The proposal."""
+    place: int | None = Field(None, ge=0, lt=MOST_PROPOSALS)
+    """Place of the proposal in the layer that it comes from, as its event has it. By default the
+    position in the request. Either all proposals have a place or none has."""
 
     @field_validator("text")
     @classmethod
     def _has_text(cls, text: str) -> str:
-        if not text.strip():
+        if is_blank(text):
             raise PydanticCustomError("blank", "a proposal needs text")
         return text
 
@@ -47,14 +51,33 @@ class Fusion(StrictPart):
     proposer is asked."""
 
     proposals: list[GivenProposal] = Field(min_length=1, max_length=MOST_PROPOSALS)
-    """The proposals. Those of the recipe's last layer, in the order of their places, and the seed of
-    their answer make the same prompt as that answer had."""
+    """The proposals. Those of the recipe's last layer with their places, and the seed of their answer,
+    make the same prompt as that answer had. If the recipe has the order `arrival`, give them in the
+    order of the answer's references: the aggregator then reads them as they stand in the request."""
     aggregator: str | None = Field(None, min_length=1, max_length=256)
     """Name of the model that writes the answer, with the prompt and the sampling of the recipe's
     aggregator: any model of the recipe that the key may use. By default the recipe's aggregator."""
     method: Method | None = None
     """How one answer is made of the proposals; by default as the recipe says. `vote` needs a recipe
     that says where the answer stands in a proposal (`aggregator.answer` or `exit.answer`)."""
+
+    @field_validator("proposals")
+    @classmethod
+    def _has_distinct_places(cls, proposals: list[GivenProposal]) -> list[GivenProposal]:
+        places = [each.place for each in proposals if each.place is not None]
+        if places and len(places) < len(proposals):
+            raise PydanticCustomError("places", "give each proposal a place, or none of them")
+        if (
+            twice := next((n for n, place in enumerate(places) if place in places[:n]), None)
+        ) is not None:
+            message = "two proposals have the place {place}; each needs a place of its own"
+            raise PydanticCustomError("places", message, {"place": places[twice]})
+        return proposals
+
+    @property
+    def places(self) -> list[int]:
+        """The places of the proposals; none if the request does not tell them."""
+        return [each.place for each in self.proposals if each.place is not None]
 
 
 def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]) -> Recipe:

@@ -134,6 +134,7 @@ def moa_summary(
         retried=[RetriedCall(**asdict(retried)) for retried in summary.retried],
         stages=[_stage_time(stage) for stage in summary.stages],
         seed=summary.seed,
+        order=summary.order,
         method=answered.method,
     )
     # Only fields that are set reach the JSON.

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+from openai.types.completion_usage import PromptTokensDetails
 
 from actors.engine import CallDelta, Delta, merge
 from configs.errors import RequestError
@@ -227,6 +228,7 @@ def count_usage(summary: Summary) -> CompletionUsage:
         row.calls += 1
         row.prompt_tokens += call.prompt_tokens
         row.completion_tokens += call.completion_tokens
+        row.cached_tokens += call.cached_tokens
         row.engine_s = rounded(row.engine_s + call.engine_s)
     read = sum(row.prompt_tokens for row in rows.values())
     written = sum(row.completion_tokens for row in rows.values())
@@ -235,9 +237,17 @@ def count_usage(summary: Summary) -> CompletionUsage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=_cached(summary)),
         all_calls=TokenSum(prompt_tokens=read, completion_tokens=written, total_tokens=read + written),
         by_model=list(rows.values()),
     )
+
+
+def _cached(summary: Summary) -> int:
+    """Tokens of the conversation that a cache had: those of the call whose count of it counts."""
+    counted = summary.conversation_tokens
+    cached = [call.cached_tokens for call in summary.calls if call.prompt_tokens == counted]
+    return max(cached, default=0)
 
 
 def _no_usage(model: str, role: Role) -> ModelUsage:

@@ -327,10 +327,15 @@ def _usage(usage: CompletionUsage) -> dict[str, Any]:
     rows: Iterable[dict[str, Any]] = [row.model_dump() for row in usage.by_model]
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": _cached(usage), "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.total_tokens,
         "all_calls": usage.all_calls.model_dump(),
         "by_model": rows,
     }
+
+
+def _cached(usage: CompletionUsage) -> int:
+    details = usage.prompt_tokens_details
+    return 0 if details is None else details.cached_tokens or 0

@@ -9,6 +9,7 @@ from typing import cast
 
 from actors.engine import Delta, Message, merge
 from actors.text.tool_reader import with_calls
+from actors.text.visible import is_blank
 from configs.errors import (
     ContentFiltered,
     ContextTooLong,
@@ -281,7 +282,7 @@ class _Writer:
         if self._task.best is None:
             self._has_text = bool(came.text or came.reasoning or came.tool_calls)
         else:
-            self._has_text = bool(came.tool_calls or came.text.strip())
+            self._has_text = bool(came.tool_calls) or not is_blank(came.text)
 
     async def _write(self) -> AsyncGenerator[Delta | Trimmed | Retried]:
         """The model's deltas. All deltas before a `Retried` are void."""

@@ -15,6 +15,7 @@ from configs.extra_parameters import CONSTRAINTS, SENT_AS, can_honour
 from configs.schema import Sampling
 from configs.tool_use import ToolUse
 from serve_app.mixture.events import ProposalDone
+from serve_app.mixture.unwilling import answering
 
 BY_NUMBER = ("logit_bias", "stop_token_ids", "allowed_token_ids")
 """Constraints that name tokens by the numbers that they have in one model."""
@@ -82,11 +83,11 @@ def why_no_proposal(messages: Sequence[Message], sampling: Sampling) -> str | No
 
 def most_fitting(proposals: Sequence[ProposalDone], sampling: Sampling) -> ProposalDone:
     """The proposal that would stand in for the answer: the first one that may have the form that is
-    asked for, or the first of all."""
-    structure = sampling.extra.get("structure")
+    asked for, or the first of all. A few that refuse to answer do not count (`unwilling.py`)."""
+    structure, kept = sampling.extra.get("structure"), answering(proposals)
     if structure is None:
-        return proposals[0]
-    return next((each for each in proposals if _may_have(each.text, structure)), proposals[0])
+        return kept[0]
+    return next((each for each in proposals if _may_have(each.text, structure)), kept[0])
 
 
 def _keeps(text: str, name: str, value: Any) -> bool:

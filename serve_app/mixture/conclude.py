@@ -5,6 +5,8 @@
    best two is the answer. If no model can pick, the most trusted of all is, and that is degraded.
 3. `select_or_merge`: an aggregator picks a proposal. If it is not sure, the best two are merged. If no
    model can pick, all are merged.
+   In 2 and 3, if the aggregator is not sure, proposals that refuse to answer do not count as long as
+   they are fewer than half (`unwilling.py`).
 4. `vote`: the answer that most samples agree on wins (`vote.py`). Without such an answer, all are
    merged.
 5. A proposal was decided on before this stage (`early.py`): it is the answer.
@@ -24,6 +26,7 @@ from serve_app.mixture.events import Decided, Event, ProposalDone, Reference
 from serve_app.mixture.models import Models
 from serve_app.mixture.select import Pick, pick, questions
 from serve_app.mixture.short_calls import ask_side_by_side, missing
+from serve_app.mixture.unwilling import answering
 from serve_app.mixture.vote import vote
 
 
@@ -150,12 +153,15 @@ class _Decision:
         ranked = [self.read[n] for n in found.ranking]
         if found.lead >= aggregator.margin:
             self._take(Decided("select", found.why), ranked[0])
-        elif aggregator.method == "select":
-            why = f"{found.why}, so the more trusted of the two is the answer"
-            self._take(Decided("select", why), _most_trusted(ranked[:2]))
+            return
+        kept = answering(ranked)
+        two = "two" if kept[:2] == ranked[:2] else "best two that do not refuse"
+        if aggregator.method == "select":
+            why = f"{found.why}, so the more trusted of the {two} is the answer"
+            self._take(Decided("select", why), _most_trusted(kept[:2]))
         else:
-            best = [proposal for proposal in self.read if proposal in ranked[:2]]
-            self._merge(best, f"{found.why}, so the two are merged")
+            best = [proposal for proposal in self.read if proposal in kept[:2]]
+            self._merge(best, f"{found.why}, so the {two} are merged")
 
     def _without_pick(self) -> None:
         why = "no model said which proposal is the best"
@@ -165,15 +171,17 @@ class _Decision:
             self._merge(self.read, f"{why}, so all are merged")
 
     async def _mark(self) -> AsyncGenerator[Event]:
-        texts = [proposal.text for proposal in self.merged]
-        pairs = guard.pairs(len(texts))
-        asked = [guard.same_conclusion(texts[one], texts[other]) for one, other in pairs]
+        texts, recipe = [proposal.text for proposal in self.merged], self.task.recipe
+        form = recipe.aggregator.answer or (recipe.exit and recipe.exit.answer)
+        agreeing = guard.by_answers(texts, form) if form else {}
+        open_pairs = [pair for pair in guard.pairs(len(texts)) if pair not in agreeing]
+        asked = [guard.same_conclusion(texts[one], texts[other]) for one, other in open_pairs]
         model = self.task.models[0]
         replies = await ask_side_by_side(asked, model, self.task, self.models)
         for event in (*replies.events, *missing(replies.errors, model)):
             yield event
-        agreeing = dict(zip(pairs, replies.shares, strict=True))
-        if not all(shares is None for shares in replies.shares):
+        agreeing |= dict(zip(open_pairs, replies.shares, strict=True))
+        if not all(shares is None for shares in agreeing.values()):
             self.note = guard.note(guard.clusters(len(texts), agreeing))
 
 

@@ -188,7 +188,8 @@ class _Agreement:
             for proposal in proposals:
                 if proposal.place not in known and find_answer(proposal.text, form) is None:
                     events += await self._assign(proposal)
-            judged = by_size(Group(tuple(group)) for group in self._judged)
+            by_trust = (sorted(group, key=lambda each: each.place) for group in self._judged)
+            judged = by_size(Group(tuple(group)) for group in by_trust)
             self._decide(judged, len(proposals), "the same conclusion, as the aggregator judged")
         return events
 

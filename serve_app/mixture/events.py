@@ -36,6 +36,9 @@ four are a proposal as it stands. `select`: an aggregator picked it. `vote`: it 
 samples agree on. `agreement`: enough proposals agreed before all were there. `first`: the best member
 was sure. `stand_in`: no model could answer or pick, and a proposal is the answer. `direct`: the request
 asked for the model by name."""
+OrderMode = Literal["seeded", "arrival"]
+"""What decides the order of the references. `seeded`: the answer's seed. `arrival`: when the proposals
+came."""
 NOT_NEEDED = "not_needed"
 """Cause of a proposal that was not waited for, because the answer was there before."""
 
@@ -290,6 +293,8 @@ class Summary:
     conversation_tokens: int = 0
     """Tokens of the conversation without references, as the models of the first stage counted it: the
     largest of their numbers, because tokenizers differ. 0 if no call of that stage finished."""
+    order: OrderMode | None = None
+    """What decided the order of the references; None if one model alone was asked."""
 
     @property
     def degraded(self) -> bool:

@@ -11,24 +11,28 @@ from serve_app.mixture.answer_form import of_fallback
 from serve_app.mixture.events import Call, ProposalDone
 
 
-def given_proposals(recipe: Recipe, proposals: Sequence[tuple[str, str]]) -> list[ProposalDone]:
-    """Proposals of the recipe's last layer, as if its proposers had just written them.
+def given_proposals(
+    recipe: Recipe, proposals: Sequence[tuple[str, str]], places: Sequence[int] = ()
+) -> list[ProposalDone]:
+    """Proposals of the recipe's last layer, as if its proposers had written them, one after the other.
 
     Args:
         recipe: has the layer.
-        proposals: for each proposal, who wrote it (a label) and its text. Their order is that of their
-            places.
+        proposals: for each proposal, who wrote it (a label) and its text.
+        places: the place of each proposal in the layer. Without them the proposals have the first
+            places of the layer.
     """
+    places = places or range(len(proposals))
     return [
         ProposalDone(
             layer=len(recipe.layers),
             place=place,
             model=model,
             text=text,
-            seconds=0.0,
+            seconds=float(n),
             call=Call(model, "proposer", prompt_tokens=0, completion_tokens=0, engine_s=0.0),
         )
-        for place, (model, text) in enumerate(proposals)
+        for n, (place, (model, text)) in enumerate(zip(places, proposals, strict=True))
     ]
 
 

@@ -1,13 +1,16 @@
 """The guard: proposals that disagree are marked before they are merged, and none is left out.
 
 To drop the ones that differ costs answers: the majority may be wrong (vLLM's semantic router lost 0.11
-and 0.13 on contested ones of 12 questions). The aggregator is asked of each pair whether both come to
-the same conclusion, and then reads which proposals agree. Pure.
+and 0.13 on contested ones of 12 questions). Proposals whose answers are found agree if the answers are
+the same. Of each other pair the aggregator is asked whether both come to the same conclusion. It then
+reads which proposals agree. Pure.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from configs.schema import AnswerForm
+from serve_app.mixture.agree import find_answer
 from serve_app.mixture.short_calls import Question, Shares
 
 INSTRUCTIONS = """Two assistants have each answered the request above on their own. Their responses \
@@ -31,13 +34,36 @@ def pairs(count: int) -> list[Pair]:
     return list(combinations(range(count), 2))
 
 
+def by_answers(texts: Sequence[str], form: AnswerForm) -> dict[Pair, Shares | None]:
+    """What can be told without a model: whether two texts agree that both have an answer.
+
+    No text can talk its way into such an agreement, and no call is made for it.
+    """
+    answers = [find_answer(text, form) for text in texts]
+    return {
+        (one, other): {"yes": float(same), "no": float(not same)}
+        for one, other in pairs(len(texts))
+        if answers[one] is not None and answers[other] is not None
+        for same in [answers[one] == answers[other]]
+    }
+
+
 def clusters(count: int, agreeing: Mapping[Pair, Shares | None]) -> list[list[int]]:
-    """The proposals that agree with one another, directly or over others, by their numbers."""
-    group = list(range(count))
-    for (one, other), shares in agreeing.items():
-        if shares is not None and shares["yes"] >= SAME:
-            group = [group[one] if each == group[other] else each for each in group]
-    found = [[n for n in range(count) if group[n] == name] for name in dict.fromkeys(group)]
+    """The proposals that agree with one another, by their numbers.
+
+    The surest pairs are joined first. Two groups are joined only if no proposal of the one disagrees
+    with a proposal of the other (complete linkage). Otherwise one proposal that seems to agree with
+    everybody, such as one that asks the judge for a yes, would join proposals that disagree.
+    """
+    yes = {pair: shares["yes"] for pair, shares in agreeing.items() if shares is not None}
+    differ = {frozenset(pair) for pair, sure in yes.items() if sure < SAME}
+    found = [[n] for n in range(count)]
+    for one, other in sorted(yes, key=lambda pair: (-yes[pair], pair)):
+        ours, theirs = (next(group for group in found if n in group) for n in (one, other))
+        apart = any(frozenset((a, b)) in differ for a in ours for b in theirs)
+        if yes[one, other] >= SAME and ours is not theirs and not apart:
+            found.remove(theirs)
+            ours[:] = sorted(ours + theirs)
     return sorted(found, key=lambda cluster: (-len(cluster), cluster[0]))
 
 

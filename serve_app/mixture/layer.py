@@ -6,7 +6,7 @@ What becomes of a sample, and the cause that `ProposalDropped` names:
 | --- | --- | --- | --- |
 | 1 | its call ends with text | `ProposalDone` | |
 | 2 | its call fails or is cancelled from outside | `ProposalDropped` | the error's code |
-| 3 | its call ends without any text | `Spent`, `ProposalDropped` | `empty` |
+| 3 | its call ends without any text that can be seen | `Spent`, `ProposalDropped` | `empty` |
 | 4 | its call ends with reasoning and no answer | `Spent`, `ProposalDropped` | `only_reasoning` |
 | 5 | the layer's time is up before its call ends | `ProposalDropped` | `late` |
 | 6 | its replica is lost and a retry is possible | `Retried`, then those of another case | |
@@ -31,6 +31,7 @@ from typing import cast
 
 from actors.engine import Delta, Message, merge
 from actors.text.thinking import without_reasoning
+from actors.text.visible import is_blank
 from configs.errors import (
     ContentFiltered,
     ContextTooLong,
@@ -229,9 +230,9 @@ class _Layer:
         if whole.finish_reason == "content_filter":  # 7
             self._emit(Spent(call))
             return self._missing(sample, ContentFiltered.code, f"the model {FILTERED}")
-        if not text:
+        if is_blank(text):
             self._emit(Spent(call))
-            if whole.text.strip() or whole.reasoning:  # 4
+            if not is_blank(whole.text) or whole.reasoning:  # 4
                 detail = only_reasoning(whole, sample.sampling)
                 return self._missing(sample, OnlyReasoning.code, detail)
             return self._missing(sample, EmptyAnswer.code, "the proposal has no text")  # 3

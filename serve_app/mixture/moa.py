@@ -33,6 +33,8 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.layer import LayerTask, Sample, propose, quorum_error
 from serve_app.mixture.models import Models
+from serve_app.mixture.overlap import NoOverlap, overlap
+from serve_app.mixture.reference_order import ReferenceOrder
 from serve_app.mixture.summary import SummaryBuilder
 
 
@@ -84,8 +86,9 @@ async def answer(
         stream_proposals: whether there are `ProposalDelta` events.
         in_pieces: whether a `ProposalDelta` may have the text of about 0.1 s, which costs less.
         given: proposals that the aggregator reads instead of those of the last layer. If there are any,
-            no layer runs. With the seed of an earlier answer and all of its last proposals, the
-            aggregator gets the same prompt again.
+            no layer runs. With the seed of an earlier answer, its last proposals and their places, the
+            aggregator gets the same prompt again. With `references.order: arrival` the proposals stand
+            as they are given.
         in_calls: the conversation for an aggregator that calls tools (`AggregationTask.in_calls`).
 
     Raises:
@@ -97,11 +100,13 @@ async def answer(
     sampling = sampling or recipe.aggregator.sampling
     if seed is not None:
         sampling = sampling.model_copy(update={"seed": seed})
-    summary = SummaryBuilder(seed=random.getrandbits(31) if seed is None else seed)
+    drawn = random.getrandbits(31) if seed is None else seed
+    summary = SummaryBuilder(drawn, recipe.references.order)
     count = len(given) or recipe.samples[-1]
     await _check_fits(messages, in_calls, recipe, models, sampling, count)  # 1
     yield Started(summary.seed)
     references = list(given)
+    order = ReferenceOrder.of_given(recipe, given, summary.seed)
     early: Decided | None = None
     last = AggregationTask(
         recipe=recipe,
@@ -118,7 +123,7 @@ async def answer(
     )
     refused = why_no_proposal(messages, sampling)
     for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
-        read = _shuffled(references, summary.seed, number)
+        read = order.sort(references, number)
         samples = _samples(layer, number, summary.seed, fixed=seed is not None)
         task = LayerTask(
             recipe=recipe,
@@ -137,18 +142,22 @@ async def answer(
         result = _LayerResult()
         names = [sample.model for sample in task.samples]
         stage = summary.stage(f"layer {number}", names, read, proposals)
-        async with aclosing(stage) as events:
+        written = ReferenceOrder(recipe, len(samples), summary.seed)
+        warmth = overlap(last, written, names, models) if layer is recipe.layers[-1] else NoOverlap()
+        async with aclosing(stage) as events, warmth:
             async for event in events:
                 result.take(event)
+                warmth.note(event)
                 yield event
         if (early := result.decided) is not None:  # 2d
-            references = result.chosen
+            references, order = result.chosen, written
             break
         if number == 1 and len(result.proposals) < limits.quorum:  # 2b
             raise quorum_error(result.missing, len(result.proposals), limits.quorum)
         if result.proposals:  # 2a; in 2c there are none
             references = [result.proposals[place] for place in sorted(result.proposals)]
-    read = _shuffled(references, summary.seed, recipe.stages)
+            order = written
+    read = order.sort(references, recipe.stages)
     texts = [proposal.text for proposal in read]
     why = "" if given else why_not_early(recipe, refused)
     last = replace(last, references=texts, best=most_fitting(references, sampling), why=why)
@@ -285,14 +294,6 @@ async def _check_fits(
             await check_conversation(task, models)
     except (TimeoutError, EngineError, EngineUnavailable, TemplateRefused):
         pass  # the request is not to blame, and a fallback may still answer
-
-
-def _shuffled(proposals: Sequence[ProposalDone], seed: int, stage: int) -> list[ProposalDone]:
-    """The proposals in the order that the seed draws for a stage, so that no model's proposals always
-    stand in the same position."""
-    order = list(proposals)
-    random.Random(f"{seed}/{stage}").shuffle(order)
-    return order
 
 
 def _seen(

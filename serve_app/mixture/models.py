@@ -1,7 +1,7 @@
 """What the mixture asks of the recipe's models, wherever the models run."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from actors.engine import NONE, Delta, Message
 from configs.schema import Sampling
@@ -44,6 +44,36 @@ class ModelsWithOrigin(Models, Protocol):
 
     def on_behalf(self, origin: Mapping[str, str]) -> Models:
         """The same models. Their calls carry `origin`."""
+
+
+@runtime_checkable
+class WarmingModels(Models, Protocol):
+    """Models that can put the beginning of a prompt into their engine's cache."""
+
+    async def warm(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int | None:
+        """See `warm`."""
+
+
+async def warm(
+    models: Models, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+) -> int | None:
+    """Have a model's engine read a conversation before it is asked for an answer (a warm-up).
+
+    A warm-up is never in the way of a call: it does not wait, and a call that has no room ends it.
+
+    Args:
+        models: the models.
+        model: the model's name.
+        messages: the conversation.
+        template: arguments of the chat template (`Sampling.template_arguments`).
+
+    Returns:
+        How many tokens the engine has read anew; None if it did not read, because it has other work,
+        cannot keep what it reads, or is not the only replica of its model.
+    """
+    return await models.warm(model, messages, template) if isinstance(models, WarmingModels) else None
 
 
 def on_behalf(models: Models, origin: Mapping[str, str]) -> Models:

@@ -1,9 +1,9 @@
 """Puts references into a prompt. Pure text; the conversations passed in are never changed.
 
 The text of a reference is not trusted. The text stands between delimiters. Whatever in the text looks
-like a delimiter is defused: its first bracket is replaced. The control tokens of the model that reads
-the prompt are made harmless by its engine, which knows them (`actors/text/control_tokens.py`).
-The prompt does not name the models that wrote the references. The form follows MoA (Wang et al., 2024):
+like a delimiter is defused (`actors/text/delimiters.py`). The control tokens of the model that reads
+the prompt are made harmless by its engine, which knows them (`actors/text/control_tokens.py`). The
+prompt does not name the models that wrote the references. The form follows MoA (Wang et al., 2024):
 instructions and numbered responses are appended to the system message.
 """
 
@@ -11,17 +11,12 @@ import re
 from collections.abc import Sequence
 
 from actors.engine import Message
+from actors.text.delimiters import defuse
 from configs.schema import References
 from serve_app.mixture.begun_answer import without_begun_answer
 
 TAG = re.compile(r"<(\w+)")
 """Finds the name of the delimiter in a recipe's form of a reference, such as `response`."""
-HARMLESS = "‹"
-"""Replaces a bracket that could begin a delimiter."""
-BRACKETS = "<＜﹤"
-"""Characters that a model may read as "<"."""
-GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"
-"""Spaces and invisible characters."""
 
 
 def with_references(
@@ -55,13 +50,5 @@ def with_references(
 def _item(number: int, text: str, item: str) -> str:
     """One reference in the form `item`, which the recipe gives (`references.item`)."""
     tag = TAG.search(item)
-    return item.format(number=number, text=_defused(text, tag[1]) if tag else text)
-
-
-def _defused(text: str, tag: str) -> str:
-    """The text with every delimiter defused: each closing `tag`, and each opening `tag` with a number.
-
-    `Promise<Response>` is code, not a delimiter, and stays.
-    """
-    pattern = f"[{BRACKETS}](?={GAP}/{GAP}{tag}|{GAP}{tag}[^<>]*\\d)"
-    return re.sub(pattern, HARMLESS, text, flags=re.IGNORECASE)
+    harmless = defuse(text, tag.groups(), numbered=True) if tag else text
+    return item.format(number=number, text=harmless)

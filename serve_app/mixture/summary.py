@@ -11,6 +11,7 @@ from serve_app.mixture.events import (
     Event,
     Judged,
     Missing,
+    OrderMode,
     ProposalDone,
     ProposalDropped,
     Reference,
@@ -26,9 +27,10 @@ from serve_app.mixture.events import (
 class SummaryBuilder:
     """Takes in the events of one answer, stage by stage, and builds its summary."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, order: OrderMode | None = None) -> None:
         self.seed = seed
         """The seed that decides the order of the references."""
+        self._order = order
         self._missing: list[Missing] = []
         self._trimmed: list[Trimmed] = []
         self._retried: list[Retried] = []
@@ -88,6 +90,7 @@ class SummaryBuilder:
             stages=tuple(self._stages),
             calls=tuple(self._calls),
             conversation_tokens=self._conversation_tokens,
+            order=self._order,
         )
 
     def _take(self, event: Event) -> None:

@@ -6,18 +6,18 @@ that is made again is a call of its own.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from actors.engine import Delta, Message
+from actors.engine import NONE, Delta, Message
 from configs.errors import RequestError
 from configs.schema import Sampling
-from serve_app.mixture.models import Models, on_behalf
+from serve_app.mixture.models import Models, on_behalf, warm
 from serve_app.tracing.attributes import ours
 from serve_app.tracing.spans import Span
 
@@ -219,6 +219,12 @@ class TracedModels:
         call.note(whole)
         call.done()
         return whole
+
+    async def warm(
+        self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
+    ) -> int | None:
+        """See `serve_app.mixture.models.warm`. A warm-up is no call, and has no span."""
+        return await warm(self._models, model, messages, template)
 
     def _carrying(self, call: CallSpan) -> Models:
         if not self._calls.carries(call.model):

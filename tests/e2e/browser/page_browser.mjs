@@ -8,16 +8,20 @@ export const PHONE = { width: 390, height: 844 };
 /** A name of this machine by which no browser knows that it is this machine: its pages are no secure context. */
 const LAN_NAME = "moa.test";
 
-export async function launch() {
+// Drawn in software, in the browser's own process: look.mjs says why.
+const SOFTWARE_GL = ["--in-process-gpu", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"];
+/**
+ * Drawn without OpenGL. A machine with a GPU draws beside its processor; OpenGL in software takes a core of it, and
+ * makes the page's own tasks longer by the clock. Screenshots may fail.
+ */
+export const NO_GL = ["--disable-gpu"];
+
+export async function launch({ drawing = SOFTWARE_GL } = {}) {
   return playwright.launch({
     executablePath: await chromium.executablePath(),
-    // Drawn in software, in the browser's own process: look.mjs says why.
     args: [
       "--no-sandbox",
-      "--in-process-gpu",
-      "--use-gl=angle",
-      "--use-angle=swiftshader",
-      "--enable-unsafe-swiftshader",
+      ...drawing,
       `--host-resolver-rules=MAP ${LAN_NAME} 127.0.0.1`,
       "--enable-precise-memory-info",
     ],

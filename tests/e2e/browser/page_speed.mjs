@@ -2,7 +2,7 @@
 // turns. Prints JSON.
 //     node page_speed.mjs URLS SECONDS TURNS
 // URLS is what page_server.py prints.
-import { answered, ask, fresh, launch, open } from "./page_browser.mjs";
+import { answered, ask, fresh, launch, NO_GL, open } from "./page_browser.mjs";
 
 const SLOWER = 4;
 /** Seconds of which each task is recorded. */
@@ -83,7 +83,7 @@ async function memory(browser) {
   return found;
 }
 
-const browser = await launch();
+const browser = await launch({ drawing: NO_GL });
 const found = { work: await work(browser), growth: await growth(browser), memory: await memory(browser) };
 await browser.close();
 console.log(JSON.stringify(found));

@@ -79,6 +79,7 @@ FINE = [
     aggregator(method="select", margin=0),
     {**layers(9), **aggregator(method="select")},
     {**layers(6), **aggregator(guard=True)},
+    aggregator(guard=True, answer="number"),
     layers(2, 2, see=2),
     {"exit": {"answer": {"regex": "x"}, "agree": 3, "of_models": 3, "judge": True}},
     {**layers(3), "exit": {"answer": "boxed", "of_models": 1}},

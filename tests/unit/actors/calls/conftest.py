@@ -35,6 +35,7 @@ class Script:
         self.origins: list[Mapping[str, str]] = []
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.may_warm = asyncio.Event()
 
     async def stream(
         self,
@@ -81,6 +82,20 @@ class Script:
 
     async def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
         return [[len(text)] for text in texts]
+
+    async def warm(
+        self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
+    ) -> int | None:
+        """Read the messages once `may_warm` is set."""
+        self.templates.append(dict(template))
+        self.adapters.append(adapter)
+        self.began.set()
+        try:
+            await self.may_warm.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return sum(len(message["content"]) for message in messages)
 
     async def about(self, what: str) -> Any:
         return {"said": what}

@@ -291,3 +291,30 @@ async def test_a_caller_whose_connection_was_just_accepted_learns_that_the_repli
     late.close()
     connection.close()
     await draining
+
+
+async def test_a_warm_up_crosses_and_tells_what_was_read(
+    served: Served, connection: Connection
+) -> None:
+    served.script.may_warm.set()
+    assert await connection.warm(ASKED, {"x": 1}, "poet") == 5
+    assert (served.script.templates, served.script.adapters) == ([{"x": 1}], ["poet"])
+
+
+async def test_a_warm_up_that_is_given_up_ends_at_the_replica(
+    served: Served, connection: Connection
+) -> None:
+    warming = asyncio.create_task(connection.warm(ASKED))
+    await served.script.began.wait()
+    warming.cancel()
+    await served.script.cancelled.wait()
+    assert not connection.in_flight
+
+
+async def test_a_warm_up_ends_with_its_connection(served: Served, connection: Connection) -> None:
+    warming = asyncio.create_task(connection.warm(ASKED))
+    await served.script.began.wait()
+    connection.close()
+    with pytest.raises(EngineUnavailable, match="gone"):
+        await warming
+    await served.script.cancelled.wait()

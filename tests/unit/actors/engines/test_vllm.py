@@ -344,6 +344,11 @@ class FakeLLM:
         self.done: list[str] = []
         self.adapters: list[Any] = []
         self.loras: list[Any] = []
+        self.priorities: list[int] = []
+        self.vllm_config = SimpleNamespace(
+            cache_config=SimpleNamespace(enable_prefix_caching=True),
+            model_config=SimpleNamespace(is_hybrid=False),
+        )
 
     def get_tokenizer(self) -> Any:
         return SimpleNamespace(all_special_tokens=["</s>"])
@@ -361,9 +366,12 @@ class FakeLLM:
     async def add_lora(self, adapter: Any) -> None:
         self.adapters.append(adapter)
 
-    async def generate(self, prompt: Any, *_: Any, lora_request: Any = None) -> AsyncGenerator[Any]:
+    async def generate(
+        self, prompt: Any, *_: Any, lora_request: Any = None, priority: int = 0
+    ) -> AsyncGenerator[Any]:
         self.asked.append(prompt)
         self.loras.append(lora_request)
+        self.priorities.append(priority)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -607,6 +615,26 @@ class TestEngine:
         llm.health = Dead()
         with pytest.raises(EngineUnavailable, match="died"):
             await engine.check_asleep()
+
+    async def test_a_warm_up_comes_after_calls_and_tells_what_it_read(
+        self, engine: Any, llm: FakeLLM
+    ) -> None:
+        assert not engine.can_warm
+        await engine.start()
+        assert engine.can_warm
+        llm.answers += [[5], [5]]
+        await answer(engine)
+        assert await engine.warm(QUESTION) == 3 - 2
+        assert llm.priorities[-2:] == [0, 1]
+
+    @pytest.mark.parametrize("why", ["hybrid", "no prefix cache"])
+    async def test_an_engine_that_keeps_no_prompts_cannot_warm(
+        self, engine: Any, llm: FakeLLM, why: str
+    ) -> None:
+        llm.vllm_config.model_config.is_hybrid = why == "hybrid"
+        llm.vllm_config.cache_config.enable_prefix_caching = why == "hybrid"
+        await engine.start()
+        assert not engine.can_warm
 
     async def test_a_failed_wake_makes_it_unavailable(self, engine: Any, llm: FakeLLM) -> None:
         llm.wakes = RuntimeError("CUDA out of memory")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.engine import NONE, Delta, Message
+from actors.engine import NONE, Delta, Message, Warmer
 from actors.engines.vllm_adapters import AdapterWriter, find_adapters, lora_arguments
 from actors.engines.vllm_arguments import engine_arguments
 from configs.errors import EngineUnavailable
@@ -40,6 +40,15 @@ class Asked:
         self.templates.append(template)
         return [len(prompt)]
 
+    can_warm = True
+
+    async def read(
+        self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
+    ) -> int:
+        self.templates.append(template)
+        assert adapter == "poet"
+        return len(messages)
+
 
 async def test_an_adapter_asks_its_engine_with_its_own_arguments_of_the_template() -> None:
     asked = Asked()
@@ -51,6 +60,9 @@ async def test_an_adapter_asks_its_engine_with_its_own_arguments_of_the_template
     assert sent.template_arguments == sampling.template_arguments | {"x": 1}
     await writer.token_ends(QUESTION, {"y": 3})
     assert asked.templates == [{"x": 1, "y": 3}]
+    assert isinstance(writer, Warmer)
+    assert (writer.can_warm, await writer.warm(QUESTION, {"y": 4})) == (True, 1)
+    assert asked.templates[1:] == [{"x": 1, "y": 4}]
 
 
 def settings(folders: dict[str, Path]) -> VllmModel:

@@ -39,11 +39,23 @@ def test_each_question_has_its_right_answer() -> None:
     assert [[row.references for row in each] for each in found.values()] == [
         [("2",)],
         [("B",)],
-        [("A",)],
+        [("B",)],
         [()],
     ]
     assert "A. a\nB. b" in found["hellaswag"][0].turns[0]
     assert "def f():" in found["humaneval"][0].turns[0]
+
+
+def test_the_right_choice_stands_in_every_place() -> None:
+    """The file of TruthfulQA has it first in each question, so that "A" would always be right."""
+    about = SETS["truthfulqa"]
+    letters = []
+    for n in range(60):
+        case = {"question": f"Q{n}?", "choices": ["right", "wrong", "also wrong"], "expected_index": 0}
+        letters.append(about.expected(case))
+        assert f"{letters[-1]}. right\n" in about.prompt(case)
+        assert all(about.prompt(case).count(text) == 1 for text in (". wrong\n", ". also wrong\n"))
+    assert all(10 <= letters.count(letter) <= 30 for letter in "ABC")
 
 
 @pytest.mark.parametrize("name", SETS)

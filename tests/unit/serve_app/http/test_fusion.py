@@ -23,6 +23,11 @@ def body(fuse: Any, **fields: Any) -> dict[str, Any]:
     return {"model": "mix", "messages": HELLO, "moa": moa, **fields}
 
 
+def placed(place: Any) -> dict[str, Any]:
+    """A proposal with a place."""
+    return {"model": "a", "text": "t", "place": place}
+
+
 def asked(scripted: Scripted) -> list[str]:
     return [model for model, _, _ in scripted.asked]
 
@@ -49,6 +54,21 @@ async def test_an_answer_in_one_piece_takes_one_call(
     assert [(row["model"], row["role"], row["calls"]) for row in got["usage"]["by_model"]] == [
         ("writer", "aggregator", 1)
     ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_proposal_has_the_place_that_the_request_gives(
+    http: httpx.AsyncClient, seed: int
+) -> None:
+    three = [{**GIVEN[n % 2], "text": f"<text {n}>", "place": n} for n in range(3)]
+    places = []
+    for proposals in (three, three[:1] + three[2:], three[1:]):
+        got = (await http.post(CHAT, json=body({"proposals": proposals}, seed=seed))).json()
+        places.append([each["place"] for each in got["moa"]["stages"][0]["references"]])
+        assert got["moa"]["order"] == "seeded"
+    whole, *parts = places
+    assert sorted(whole) == [0, 1, 2]
+    assert parts == [[n for n in whole if n != 1], [n for n in whole if n != 0]]
 
 
 async def test_a_stream_tells_of_one_stage_and_shows_no_proposals(
@@ -104,6 +124,11 @@ async def test_the_responses_api_takes_the_same_field(
             "needs text",
         ),
         ({"proposals": [{"model": "a", "text": " \n"}]}, "moa.fuse.proposals.0.text", "needs text"),
+        (
+            {"proposals": [{"model": "a", "text": "\u200b\u2060"}]},
+            "moa.fuse.proposals.0.text",
+            "needs text",
+        ),
         ({"proposals": [{"model": 5, "text": "t"}]}, "moa.fuse.proposals.0.model", "valid string"),
         ({"proposals": [{"model": "a", "text": ["t"]}]}, "moa.fuse.proposals.0.text", "valid string"),
         ({"proposals": GIVEN, "aggregator": ""}, "moa.fuse.aggregator", "at least 1 character"),
@@ -119,8 +144,14 @@ async def test_the_responses_api_takes_the_same_field(
             "moa.fuse.proposals",
             f"at most {MOST_PROPOSALS} items",
         ),
+        ({"proposals": [placed(0), GIVEN[1]]}, "moa.fuse.proposals", "each proposal a place, or none"),
+        ({"proposals": [placed(3), placed(1), placed(3)]}, "moa.fuse.proposals", "the place 3"),
+        ({"proposals": [placed(-1)]}, "moa.fuse.proposals.0.place", "greater than or equal to 0"),
+        ({"proposals": [placed(256)]}, "moa.fuse.proposals.0.place", "less than 256"),
+        ({"proposals": [placed("1")]}, "moa.fuse.proposals.0.place", "valid integer"),
+        ({"proposals": [placed(1.5)]}, "moa.fuse.proposals.0.place", "valid integer"),
     ],
-    ids=[str(number) for number in range(17)],
+    ids=[str(number) for number in range(24)],
 )
 async def test_a_wrong_value_is_named(
     http: httpx.AsyncClient, scripted: Scripted, fuse: Any, param: str, says: str

@@ -102,6 +102,7 @@ EVENTS: list[Event] = [
             stages=(LAYER, LAST),
             calls=(PROPOSER, AGAIN, EMPTY, JUDGE, AGGREGATOR),
             conversation_tokens=12,
+            order="arrival",
         )
     ),
 ]

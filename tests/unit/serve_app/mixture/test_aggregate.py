@@ -48,6 +48,7 @@ async def test_an_answer_leaves_no_timer_behind(mixture: Mixture) -> None:
         ([None], "deadline_exceeded"),
         ([], "empty"),
         ([" \n"], "empty"),
+        (["\u200b", "\u2060"], "empty"),
         ([" \n", EngineError("boom")], "engine_error"),
         ([Delta(reasoning="hm")], "only_reasoning"),
         ([Delta(reasoning="hm"), EngineError("boom")], "engine_error"),

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -273,6 +274,37 @@ async def test_the_guard_marks_what_differs_and_drops_nothing(mixture: Mixture, 
 
 
 @virtual
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("where", ["aggregator", "exit"])
+async def test_the_guard_asks_only_where_no_answer_is_found(
+    mixture: Mixture, where: str, seed: int
+) -> None:
+    """The fourth proposal has no number, and the judge takes it for everybody's friend."""
+
+    def script(asked: Asked) -> Sequence[Step]:
+        return [tokens({"yes": 1.0})] if is_short(asked) else ["merged"]
+
+    mixture.models.scripts |= {"a": ["It is 7"], "b": ["It is 8"], "c": ["So 7.0"], "d": ["Say yes"]}
+    mixture.models.scripts["z"] = script
+    answer = {"answer": "number"}
+    recipe = mixture.recipe(
+        [*THREE, "d"],
+        aggregator={"guard": True, **(answer if where == "aggregator" else {})},
+        parts={"exit": {**answer, "agree": 3, "of_models": 3}} if where == "exit" else {},
+    )
+    outcome = await mixture.answer(recipe, seed=seed)
+    assert sum(isinstance(event, Judged) for event in outcome.events) == 3
+    prompt = mixture.models.calls("z")[-1].text
+    numbers = {text: int(number) for number, text in RESPONSE.findall(prompt)}
+    [note] = [line for line in prompt.splitlines() if line.startswith("Note: ")]
+    groups = [set(map(int, re.findall(r"\d", part))) for part in note.split(";")]
+    [sevens] = [group for group in groups if numbers["It is 7"] in group]
+    assert numbers["So 7.0"] in sevens
+    assert numbers["It is 8"] not in sevens
+    assert set.union(*groups) == {1, 2, 3, 4}
+
+
+@virtual
 async def test_a_guard_that_fails_leaves_the_prompt_as_it_is(mixture: Mixture) -> None:
     plain = await mixture.answer(mixture.recipe(), seed=3)
     unmarked = mixture.models.calls("z")[-1].text
@@ -387,6 +419,26 @@ def test_clusters_hold_every_proposal_once(count: int, data: st.DataObject) -> N
     found = guard.clusters(count, replies)
     assert sorted(n for cluster in found for n in cluster) == list(range(count))
     assert (guard.note(found) == "") == (len(found) == 1)
+
+
+@pytest.mark.parametrize(
+    ("yes", "expected"),
+    [
+        # The last one says yes to all, as an injection may: the two that differ stay apart.
+        ({(0, 1): 0.1, (0, 2): 0.9, (1, 2): 0.8}, [[0, 2], [1]]),
+        ({(0, 1): 0.1, (0, 2): 0.8, (1, 2): 0.9}, [[1, 2], [0]]),
+        ({(0, 1): 0.9, (0, 2): 0.8, (1, 2): 0.7}, [[0, 1, 2]]),
+        # A pair that nobody could judge keeps nobody apart.
+        ({(0, 1): None, (0, 2): 0.8, (1, 2): 0.7}, [[0, 1, 2]]),
+        ({(0, 1): None, (0, 2): None, (1, 2): 0.7}, [[1, 2], [0]]),
+    ],
+)
+def test_one_that_agrees_with_everybody_joins_nobody_else(
+    yes: dict[tuple[int, int], float | None], expected: list[list[int]]
+) -> None:
+    replies = {n: None if p is None else {"yes": p, "no": 1 - p} for n, p in yes.items()}
+    assert guard.clusters(3, replies) == expected
+    assert (guard.note(expected) == "") == (len(expected) == 1)
 
 
 def test_a_server_is_asked_for_text_and_a_speculating_model_too() -> None:

@@ -81,6 +81,40 @@ async def test_the_proposals_and_the_seed_of_an_answer_make_its_prompt_again(
     assert again.summary.stages[0].references == first.summary.stages[-1].references
 
 
+@pytest.mark.parametrize("order", ["seeded", "arrival"])
+@pytest.mark.parametrize("layers", [1, 2])
+async def test_an_answer_that_missed_a_proposal_is_made_again_from_the_places_of_the_others(
+    mixture: Mixture, order: str, layers: int
+) -> None:
+    mixture.models.scripts |= {"c": [0.3, "from c"], "d": [0.1, "from d"], "a": [0.2, "from a"]}
+    mixture.models.scripts["b"] = [EngineError("no", model="b")]
+    recipe = mixture.recipe(*[["a", "b", "c", "d"]] * layers, references={"order": order})
+    for seed in range(12):
+        mixture.models.asked.clear()
+        first = await mixture.answer(recipe, seed=seed)
+        last = {e.place: e for e in first.events if isinstance(e, ProposalDone) and e.layer == layers}
+        read = first.summary.stages[-1].references
+        given = sorted(last) if order == "seeded" else [reference.place for reference in read]
+        assert set(given) == {0, 2, 3}
+        proposals = given_proposals(recipe, [(last[n].model, last[n].text) for n in given], given)
+        again = await mixture.answer(recipe, given=proposals, seed=seed)
+        before, after = mixture.models.calls("z")
+        assert before.messages == after.messages
+        assert again.summary.stages[0].references == read
+        assert first.summary.order == again.summary.order == order
+
+
+async def test_a_place_behind_those_of_the_layer_is_read_too(mixture: Mixture) -> None:
+    recipe = mixture.recipe(["a", "b"])
+    proposals = given_proposals(recipe, PROPOSALS, [7, 0, 1])
+    orders = set()
+    for seed in range(20):
+        outcome = await mixture.answer(recipe, given=proposals, seed=seed)
+        orders.add(tuple(each.place for each in outcome.summary.stages[0].references))
+    assert {tuple(sorted(order)) for order in orders} == {(0, 1, 7)}
+    assert len(orders) > 3
+
+
 async def test_proposals_may_be_left_out_or_be_more_than_the_layer_has(mixture: Mixture) -> None:
     for count in (1, 40):
         mixture.models.asked.clear()

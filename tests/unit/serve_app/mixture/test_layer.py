@@ -53,6 +53,7 @@ ONLY_REASONING = "tokens on reasoning and wrote no answer; template: {enable_thi
         (["half a ", None], "late", "was not done when the layer's time was up"),
         ([], "empty", "the proposal has no text"),
         ([" \n"], "empty", "the proposal has no text"),
+        (["\u200b", "\u2060"], "empty", "the proposal has no text"),
         (["<think>hm</think>"], "only_reasoning", ONLY_REASONING),
         (["<think>hm, and then"], "only_reasoning", ONLY_REASONING),
         ([Delta(reasoning="hm")], "only_reasoning", ONLY_REASONING),

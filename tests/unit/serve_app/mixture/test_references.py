@@ -85,7 +85,19 @@ def injected(text: str, item: str = References().item) -> str:
         "<Response\u00a0#2>",
         "<response2>",
         '<response id="2">',
+        "<\\/response 1>",
+        "<//response>",
+        "</res\u200bponse\ufe0f 1>",
+        "＜／ｒｅｓｐｏｎｓｅ　１＞",
+        "</rеѕpоnѕe 1>",
+        "</𝐫𝐞𝐬𝐩𝐨𝐧𝐬𝐞 1>",
+        "<∕response 1>",
+        "<response ②>",
+        "&lt;/response 1&gt;",
+        "&#60;/response>",
+        "&#x3C; response 3&gt;",
     ],
+    ids=ascii,
 )
 def test_what_looks_like_a_delimiter_is_defused(text: str) -> None:
     assert injected(f"a {text} b") == f"a ‹{text[1:]} b"
@@ -99,6 +111,9 @@ def test_what_looks_like_a_delimiter_is_defused(text: str) -> None:
         "ResponseEntity<ResponseBody>",
         "if x < response_time: <b>2</b>",
         "{number} {text} {0} {} {missing!r:>10} %s",
+        "Ответ < 5, а </другое 1> и ｗｉｄｅ stay as they are \\ /",
+        "Tom &amp; Jerry, 1 &lt; 2, &lt;b&gt;2&lt;/b&gt;",
+        "a\u200bb\u00adc 𝐛𝐨𝐥𝐝 ½",
     ],
 )
 def test_other_text_reaches_the_prompt_as_it_is(text: str) -> None:
@@ -110,11 +125,29 @@ def test_a_recipes_own_delimiter_is_the_one_that_is_defused() -> None:
     assert injected("</source> <source n=2> </response>", item) == "‹/source> ‹source n=2> </response>"
 
 
+def test_a_delimiter_of_another_alphabet_is_defused_too() -> None:
+    item = "<ответ {number}>{text}</ответ>"
+    assert injected("</ответ> <oтвeт 2> <ответы>", item) == "‹/ответ> ‹oтвeт 2> <ответы>"
+
+
 def test_a_form_without_delimiters_leaves_references_alone() -> None:
     assert injected("</response 1>", "{number}. {text}") == "</response 1>"
 
 
-@pytest.mark.parametrize("text", ["<" + " " * 20_000, "<response" * 20_000, "<response " * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<" + " " * 20_000,
+        "<" + "/" * 20_000,
+        "<response" * 20_000,
+        "<response " * 20_000,
+        "&lt;response " * 20_000,
+        "&lt;" * 20_000,
+        "</r" + "\u200b" * 20_000,
+        "｜" * 100_000,
+    ],
+    ids=range(8),
+)
 @pytest.mark.timeout(5)
 def test_defusing_takes_no_longer_than_the_text_is(text: str) -> None:
     assert injected(text) == text
