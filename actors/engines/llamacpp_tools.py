@@ -1,8 +1,10 @@
 """Calls of tools as a grammar of llguidance, which xllamacpp's build of llama.cpp has.
 
-A call has a known name, and arguments that fit the tool's schema.
+A call has a known name, and arguments that fit the tool's schema. Parts of it that cannot be held
+(`configs/held_schemas.py`) are left out: many clients do not write the schemas of their tools, and
+one such part must not take all tools from it.
 
-The notation is Lark's, with JSON schemas in it (docs/syntax.md of llguidance 1.7).
+The notation is Lark's, with JSON schemas in it (docs/syntax.md of llguidance 1.0).
 """
 
 import json
@@ -40,7 +42,8 @@ def tool_grammar(use: ToolUse, form: dict[str, Any] | None) -> str:
     heads = [f"{_literal(json.dumps(tool.name))} arguments t{n}" for n, tool in enumerate(use.tools)]
     more = f' ( "\\n{BEGIN}" call )*' if use.parallel else ""
     schemas = [
-        f"t{n}: %json {json.dumps(one_line(t.schema_of_arguments))}" for n, t in enumerate(use.tools)
+        f"t{n}: %json {json.dumps(one_line(t.schema_of_arguments, leniently=True))}"
+        for n, t in enumerate(use.tools)
     ]
     rules = [
         f"calls: call{more}",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.engines.llamacpp_schema import ONE_LINE, one_line
+from actors.engines.llamacpp_schema import OPTIONS, one_line
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def test_a_whole_number_that_is_an_exclusive_bound_of_a_small_range_moves_inward
         return places[place]
 
     number = {"type": "number"}
-    expected = {"x-guidance": ONE_LINE} | placed(number | (given if made is None else made))
+    expected = {"x-guidance": OPTIONS} | placed(number | (given if made is None else made))
     assert one_line(placed(number | given)) == expected
 
 
 def test_values_of_a_schema_are_not_schemas() -> None:
     data = {"exclusiveMinimum": 0, "maximum": 0.5}
     schema = {"enum": [data], "default": data}
-    assert one_line(schema) == {"x-guidance": ONE_LINE} | schema
+    assert one_line(schema) == {"x-guidance": OPTIONS} | schema
     assert one_line({"const": data})["const"] == data
