@@ -4,7 +4,8 @@ from typing import Any
 
 from xllamacpp import json_schema_to_grammar
 
-from actors.engines.llamacpp_tools import one_line, tool_grammar
+from actors.engines.llamacpp_schema import one_line
+from actors.engines.llamacpp_tools import tool_grammar
 from configs.schema import Sampling
 from configs.tool_use import ToolUse
 

@@ -1,13 +1,16 @@
 """Calls of tools as a grammar of llguidance, which xllamacpp's build of llama.cpp has.
 
-A call has a known name, and arguments that fit the tool's schema.
+A call has a known name, and arguments that fit the tool's schema. Parts of it that cannot be held
+(`configs/held_schemas.py`) are left out: many clients do not write the schemas of their tools, and
+one such part must not take all tools from it.
 
-The notation is Lark's, with JSON schemas in it (docs/syntax.md of llguidance 1.7).
+The notation is Lark's, with JSON schemas in it (docs/syntax.md of llguidance 1.0).
 """
 
 import json
 from typing import Any
 
+from actors.engines.llamacpp_schema import one_line
 from actors.text.tool_prompt import BEGIN, END
 from configs.errors import BadRequest
 from configs.tool_use import ToolUse
@@ -15,15 +18,6 @@ from configs.tool_use import ToolUse
 ANY_TEXT = rf"""FREE: /(.|\n)*/ & ~/(.|\n)*{BEGIN}(.|\n)*/
 before[lazy]: /(.|\n)*{BEGIN}/"""
 """A text without a call, and the shortest text that ends with the mark of a call."""
-
-ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""Options of llguidance by which JSON stands on one line. By default a grammar allows blanks without
-end between all parts of JSON, and small models may write them until they have no tokens left."""
-
-
-def one_line(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema for JSON on one line, unless the schema says otherwise in words of llguidance."""
-    return {"x-guidance": ONE_LINE} | schema
 
 
 def tool_grammar(use: ToolUse, form: dict[str, Any] | None) -> str:
@@ -48,7 +42,8 @@ def tool_grammar(use: ToolUse, form: dict[str, Any] | None) -> str:
     heads = [f"{_literal(json.dumps(tool.name))} arguments t{n}" for n, tool in enumerate(use.tools)]
     more = f' ( "\\n{BEGIN}" call )*' if use.parallel else ""
     schemas = [
-        f"t{n}: %json {json.dumps(one_line(t.schema_of_arguments))}" for n, t in enumerate(use.tools)
+        f"t{n}: %json {json.dumps(one_line(t.schema_of_arguments, leniently=True))}"
+        for n, t in enumerate(use.tools)
     ]
     rules = [
         f"calls: call{more}",

@@ -27,6 +27,7 @@ from actors.engine import Message
 from configs.base import template_problem
 from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
+from configs.held_schemas import unheld_part
 from configs.schema import ReasoningEffort, Sampling
 from serve_app.http.aliases import Translated, with_our_names
 from serve_app.http.fusion import Fusion, StrictPart
@@ -255,7 +256,7 @@ class ChatRequest(ExtraParameters):
         """The ExtraParameters that the engine takes. The others are noted as ignored.
 
         Raises:
-            BadRequest: the engine does not take one of CONSTRAINTS.
+            BadRequest: the engine does not take one of CONSTRAINTS, or cannot hold the model to it.
         """
         given = {name: getattr(self, name) for name in ExtraParameters.model_fields}
         if given["min_tokens"] and self.max_tokens and given["min_tokens"] > self.max_tokens:
@@ -268,6 +269,8 @@ class ChatRequest(ExtraParameters):
             plain = value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
             sent = self._sent.get(name, name)
             if engine is None or can_honour(engine, name, plain):
+                if name == "structure" and engine == "llamacpp" and (why := unheld_part(plain)):
+                    raise BadRequest(f"{sent!r}: {why}", param=sent)
                 taken[name] = plain
             elif name == "tool_use":
                 self._leave_out_tools(engine)

@@ -35,6 +35,8 @@ def value(schema: dict[str, Any], root: dict[str, Any]) -> Any:
         return value(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
     if "enum" in schema:
         return schema["enum"][0]
+    if "anyOf" in schema:
+        return value(schema["anyOf"][0], root)
     kind = schema.get("type", "string")
     if kind == "object":
         return {name: value(each, root) for name, each in schema.get("properties", {}).items()}

@@ -11,8 +11,19 @@ from pydantic import BaseModel, Field, create_model
 CASES: dict[str, Any] = json.loads(os.environ["CASES"])
 Text = Annotated[str, Field(max_length=12)]
 Number = Annotated[int, Field(ge=0, le=99)]
+Share = Annotated[float, Field(ge=0, le=2.5)]
 Texts = Annotated[list[Text], Field(max_length=2)]
-KINDS: tuple[Any, ...] = (Text, Number, bool, Literal["low", "high"], Texts)
+Level = Literal["low", "high"]
+
+
+class Place(BaseModel):
+    """Where something is."""
+
+    town: Text
+    floor: Annotated[int, Field(ge=-2, le=60)] | None
+
+
+KINDS: tuple[Any, ...] = (Text, Number, bool, Level, Texts, Share, Place, Text | None)
 FIELDS: dict[str, Any] = {f"field_{n}": (KINDS[n % len(KINDS)], ...) for n in range(20)}
 Form = create_model("Form", **FIELDS)
 """An object of 20 fields, none of which can be long."""

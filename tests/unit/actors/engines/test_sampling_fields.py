@@ -8,7 +8,7 @@ import pytest
 from xllamacpp import json_schema_to_grammar
 
 from actors.engines.llamacpp_sampling import sampling_fields as llamacpp_fields
-from actors.engines.llamacpp_tools import one_line
+from actors.engines.llamacpp_schema import one_line
 from actors.engines.openai_request import sampling_fields as http_fields
 from actors.engines.vllm_arguments import sampling_arguments
 from configs.schema import Sampling

@@ -7,7 +7,7 @@ import pytest
 
 from actors.engine import CallDelta
 from actors.engines.llamacpp_sampling import sampling_fields as llamacpp_fields
-from actors.engines.llamacpp_tools import one_line
+from actors.engines.llamacpp_schema import one_line
 from actors.engines.openai_answer import StreamedAnswer
 from actors.engines.openai_chunks import read_chunk
 from actors.engines.openai_request import sampling_fields as http_fields

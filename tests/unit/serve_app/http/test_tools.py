@@ -214,6 +214,19 @@ async def test_an_engine_that_cannot_is_named_where_a_call_has_to_be() -> None:
     assert left["moa"]["ignored"] == ["tools"]
 
 
+async def test_a_schema_that_llama_cpp_cannot_hold_is_refused_before_any_model_works() -> None:
+    items = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
+    asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": items}}
+    models = Writers()
+    refused = await post(models, response_format=asked)
+    assert refused["error"]["param"] == "response_format"
+    assert "'uniqueItems' at properties.x.uniqueItems" in refused["error"]["message"]
+    assert not models.asked
+    tool = {"type": "function", "function": {"name": "weather", "parameters": items}}
+    assert "choices" in await post(Writers(), tools=[tool])
+    assert "choices" in await post(Writers(), served=recipe(REMOTE), response_format=asked)
+
+
 async def test_a_proposal_that_stands_in_was_not_held_to_the_tools() -> None:
     models = Writers(writer=EngineError("dead"))
     answer = await post(models, tools=TOOLS, tool_choice="required")
