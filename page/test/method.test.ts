@@ -129,6 +129,13 @@ test("a screen reader hears what was not needed and which proposal is the answer
   ]);
 });
 
+test("the seed says whether it decides the order of the references", () => {
+  const seeded = new Map(rows(answer({ order: "seeded" }))).get("Seed");
+  assert.equal(seeded, "7: it drew the order of the references. The same seed gives the same order.");
+  const arrival = new Map(rows(answer({ order: "arrival" }))).get("Seed");
+  assert.equal(arrival, "7: the proposals were read as they came, so the same seed may give another order.");
+});
+
 test("the panel of reasons has the method, and no order that nobody read", () => {
   const told = new Map(rows(agreed));
   assert.equal(told.get("Method"), "exit: enough proposals agreed");

@@ -89,6 +89,7 @@ export interface Summary {
   retried: Omit<Retried, "type">[];
   stages: StageTime[];
   seed: number;
+  order?: "seeded" | "arrival" | null;
   method: Method;
   why?: string;
   chosen?: Reference;

@@ -257,6 +257,7 @@ function newProposal(layer: number, place: number, model: string, startedS: numb
 function summarise(answer: Answer, summary: Summary): void {
   const { answered_by: answeredBy, fallback, cut, degraded, missing, trimmed, retried, seed, method } = summary;
   Object.assign(answer, { answeredBy, fallback, cut, degraded, missing, trimmed, retried, seed, method });
+  if (summary.order) answer.order = summary.order;
   // The summary leaves out what there is not, and has the last word: a decision may have come to nothing.
   const { why, chosen } = summary;
   delete answer.why;

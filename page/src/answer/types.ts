@@ -86,6 +86,8 @@ export interface Answer {
   trimmed: { layer: number; model: string; tokens_removed: number }[];
   retried: { layer: number; model: string; detail: string }[];
   seed: number | null;
+  /** What decided the order of the references; absent if one model answered alone. */
+  order?: "seeded" | "arrival";
   finishReason: string | null;
   promptTokens: number | null;
   completionTokens: number | null;

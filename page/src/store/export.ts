@@ -79,7 +79,7 @@ const answer = object<Answer>(
       object<NonNullable<Answer["error"]>>({ message: text, code: orNull(text), status: orNull(number) }),
     ),
   },
-  { retryOf: text, method: oneOf(...METHODS), why: text, chosen: reference },
+  { retryOf: text, method: oneOf(...METHODS), order: oneOf("seeded", "arrival"), why: text, chosen: reference },
 );
 
 const vote = object<Vote>({

@@ -28,8 +28,7 @@ export function rows(answer: Answer): [string, string][] {
   for (const stage of answer.stages) {
     if (stage.references.length > 0 && isRead(stage, answer)) told.push([orderName(stage), order(stage.references, answer)]);
   }
-  if (answer.seed !== null)
-    told.push(["Seed", `${answer.seed}: it drew the order of the references. The same seed gives the same order.`]);
+  if (answer.seed !== null) told.push(["Seed", `${answer.seed}: ${orderOf(answer)}`]);
   if (answer.fusedFrom) told.push(["Proposals", "taken from the answer before, and fused again"]);
   for (const { layer, model, tokens_removed: tokens } of answer.trimmed) {
     told.push([
@@ -47,6 +46,12 @@ export function rows(answer: Answer): [string, string][] {
   }
   if (totalS !== null) told.push(["Time", `${seconds(totalS)} in all`]);
   return told;
+}
+
+/** What the seed of an answer has decided. */
+function orderOf({ order }: Answer): string {
+  if (order === "arrival") return "the proposals were read as they came, so the same seed may give another order.";
+  return "it drew the order of the references. The same seed gives the same order.";
 }
 
 /** Whether a model read the references of a stage. Nobody reads them where the proposals themselves decide. */
