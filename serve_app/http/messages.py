@@ -13,6 +13,7 @@ the parameters of a request, each is treated in one of these ways:
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -80,6 +81,9 @@ READ_TYPES = ("text", "input_text", "output_text", "refusal")
 """Types of parts that are read: those of OpenAI's two APIs."""
 THOUGHT_TYPES = ("thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text")
 """Types of parts that hold reasoning of earlier answers."""
+THOUGHT = re.compile(r"\s*<(think|thinking)>.*?</\1>\s*", re.DOTALL)
+"""A thought at the beginning of a message, in the marks in which pydantic-ai and others send it back. A
+model that reads earlier thoughts begins to think itself, even if it never does so."""
 MOST_NAMED = 20
 """Most fields of messages that an answer names."""
 LONGEST_NAME = 60
@@ -304,12 +308,20 @@ def conversation(messages: Sequence[ChatMessage], *, in_calls: bool = False) -> 
     return turns
 
 
+def _text(messages: Sequence[ChatMessage], n: int) -> str:
+    """The text of a message, without the thought of an earlier answer. The last message keeps the
+    thought: that message is continued, and some clients end a thought there so that there is none."""
+    text = messages[n].text(f"messages.{n}")
+    is_earlier = messages[n].role == "assistant" and n < len(messages) - 1
+    return THOUGHT.sub("", text, count=1) if is_earlier and THOUGHT.match(text) else text
+
+
 def _turns(messages: Sequence[ChatMessage], *, in_calls: bool) -> Iterator[Message]:
     names: dict[str, str] = {}
     """Names of the tools by the ids of their calls."""
     results: list[str] = []
     for n, message in enumerate(messages):
-        text = message.text(f"messages.{n}")
+        text = _text(messages, n)
         if message.role in ("tool", "function"):  # 2
             name = names.get(message.tool_call_id or "", message.name or "")
             told = f"The tool {name} returned:\n{text}" if name else f"A tool returned:\n{text}"
@@ -322,7 +334,10 @@ def _turns(messages: Sequence[ChatMessage], *, in_calls: bool) -> Iterator[Messa
             calls = message.calls(f"messages.{n}")
             names |= {call: function.name for call, function in calls if call is not None}
             lines = "\n".join(function.read(in_calls=in_calls) for _, function in calls)  # 1
+            was_thought = not text and bool(message.text(f"messages.{n}"))
             text = "\n\n".join(part for part in (text, lines) if part)
+            if was_thought and not text:
+                continue
         role = "system" if message.role == "developer" else message.role
         yield Message(role=role, content=text)
     if results:

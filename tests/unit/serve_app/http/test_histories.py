@@ -49,6 +49,8 @@ def test_fields_that_change_nothing_are_taken_in_messages_and_parts(name: str) -
         {"content": [{"type": "output_text", "text": "x", "annotations": [], "logprobs": []}]},
         {"content": [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"text": "x"}]},
         {"content": ["x"]},
+        {"content": "<think>\nhm\n</think>\n\nx"},
+        {"content": "\n<thinking>hm</thinking>x"},
         {"content": None, "refusal": "x"},
         {"content": [{"type": "refusal", "refusal": "x"}]},
     ],
@@ -58,6 +60,15 @@ def test_an_answer_is_taken_back_as_any_server_wrote_it(message: dict[str, Any])
     asked = request(*HELLO, {"role": "assistant", "content": "x", **message}, *HELLO)
     assert asked.conversation() == [*HELLO, {"role": "assistant", "content": "x"}, *HELLO]
     assert asked.ignored == ()
+
+
+def test_a_message_of_a_thought_alone_is_left_out_and_a_begun_answer_is_whole() -> None:
+    thought = {"role": "assistant", "content": "<think>\nhm\n</think>"}
+    said = {"role": "assistant", "content": "x"}
+    assert request(*HELLO, thought, said, *HELLO).conversation() == [*HELLO, said, *HELLO]
+    assert request(*HELLO, thought).conversation() == [*HELLO, thought]
+    code = {"role": "assistant", "content": "Write <think> and </think>."}
+    assert request(*HELLO, code, *HELLO).conversation() == [*HELLO, code, *HELLO]
 
 
 def test_fields_that_nobody_knows_are_named_once() -> None:
