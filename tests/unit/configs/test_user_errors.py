@@ -29,6 +29,7 @@ CAUGHT_INSIDE = {
     "NotSafetensors": "cluster/plan/checkpoint.py gives an UnknownCheckpoint",
     "NvmlFailed": "cluster/cards/detect.py gives an UnusableGpu",
     "RequestError": "the base of the other tree",
+    "Unheld": "configs/held_schemas.py gives its words to a BadRequest",
     "UserError": "the base",
 }
 
