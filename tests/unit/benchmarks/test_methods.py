@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.quality import known_panels
 from benchmarks.quality.method_figures import print_table, read_results
 from benchmarks.quality.methods import Worker, variants
 from benchmarks.quality.picked_places import Panel, PanelRow, print_picks
@@ -79,5 +80,47 @@ def test_picks_are_told_by_place_length_and_worth(
     assert "| 2 | 0.650 | 100.0" in shown
     assert "x: picked in 100.0" in shown
     assert "pick the longest text in 100.0" in shown
-    assert "picks the best of the row in 50.0" in shown
-    assert "worth: picks 60.0, always the best model 60.0, a random one 45.0, the oracle 80.0" in shown
+    assert "picks the best in 50.0 (23.7 to 76.3)% of 10 rows whose texts differ in worth" in shown
+    assert "worth: picks 60.0, always the best model 60.0, a random text 45.0, the oracle 80.0" in shown
+
+
+def test_options_have_the_right_one_first_and_three_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [
+        {"question": "q0", "choices": ["a", "b", "c"], "expected_index": 1},  # too few
+        {"question": "q1", "choices": ["a", "b", "c", "d", "e"], "expected_index": 2},
+        {"ctx": "q2", "endings": ["a", "b", "c", "d"], "expected_index": 3},
+    ]
+    monkeypatch.setattr(known_panels, "cases", lambda _name: made)
+    monkeypatch.setattr(known_panels, "rows", lambda _name: [Row(n, ("",)) for n in range(3)])
+    panel = known_panels.options("hellaswag", 9)
+    assert [row.index for row in panel.rows] == [1, 2]
+    assert [row.texts[0] for row in panel.rows] == ["c", "d"]
+    assert set(panel.rows[0].texts[1:]) < {"a", "b", "d", "e"}
+    assert panel.rows[1].prompt.endswith("q2")
+    assert {row.worth for row in panel.rows} == {(1.0, 0.0, 0.0, 0.0)}
+    assert known_panels.options("hellaswag", 1).rows == panel.rows[:1]
+
+
+def test_stored_proposals_are_worth_what_their_answers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model picks the first of two proposals. Of three questions one has a proposal too few, one
+    has two right ones, and one a right and a wrong one."""
+    texts = [("#### 1", "#### 1"), ("#### 2", "#### 7"), ("#### 3",)]
+    lines = [
+        {
+            "method": "vote", "row": n, "expected": str(n + 1), "text": "", "way": "vote", "chosen": 0,
+            "proposals": [(place, "x", text, None) for place, text in enumerate(each)],
+            "calls": 2, "read": 0, "written": 0, "engine_s": 0.0, "models": 1,
+        }
+        for n, each in enumerate(texts)
+    ]  # fmt: skip
+    (tmp_path / "methods.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    monkeypatch.setattr(known_panels, "rows", lambda _name: [Row(n, ("q",)) for n in range(3)])
+    panel = known_panels.stored(tmp_path, "gsm8k", "number")
+    assert panel.names == ("x, sample 0", "x, sample 1")
+    assert [row.worth for row in panel.rows] == [(1.0, 1.0), (1.0, 0.0)]
+    picks = [{"row": n, "replies": [{"1": 0.9, "2": 0.1}, {"1": 0.2, "2": 0.8}]} for n in range(2)]
+    (tmp_path / "picks.jsonl").write_text("\n".join(map(json.dumps, picks)))
+    print_picks(tmp_path, panel, "z")
+    assert "picks the best in 100.0 (20.7 to 100.0)% of 1 rows" in capsys.readouterr().out

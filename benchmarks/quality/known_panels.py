@@ -1,0 +1,71 @@
+"""Panels of texts of which it is known which ones are right, for picks of a model among them."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.method_figures import read_results
+from benchmarks.quality.picked_places import Panel, PanelRow
+from configs.schema import AnswerForm
+from jobs.calibrate import known_answer
+from jobs.sets.checkable import cases, rows
+from serve_app.mixture.agree import find_answer
+
+OPTIONS = 4
+"""Texts of a panel of options: the right one and three others."""
+RIGHT, WRONG = 1.0, 0.0
+
+
+def options(name: str, count: int) -> Panel:
+    """The options of a set's questions as texts of a panel: the right one first, which stands in each
+    place in turn, because a pick is asked for in every cyclic order.
+
+    Args:
+        name: `hellaswag` or `truthfulqa`. Of questions with more than OPTIONS options some wrong ones
+            are left out, and questions with fewer are left out themselves.
+        count: most questions.
+    """
+    asked, found = rows(name), list[PanelRow]()
+    for n, case in enumerate(cases(name)):
+        question, texts = _question(case)
+        right = case["expected_index"]
+        wrong = sorted(texts[:right] + texts[right + 1 :], key=_hash)[: OPTIONS - 1]
+        if len(wrong) == OPTIONS - 1:
+            worth = (RIGHT, *[WRONG] * len(wrong))
+            found.append(PanelRow(asked[n].index, question, (texts[right], *wrong), worth))
+    names = ("the right option", *(f"wrong option {n}" for n in range(1, OPTIONS)))
+    return Panel(names, tuple(found[:count]), are_models=False)
+
+
+def _question(case: Mapping[str, Any]) -> tuple[str, list[str]]:
+    if "ctx" in case:
+        return f"How does this text go on?\n\n{case['ctx']}", case["endings"]
+    return case["question"], case["choices"]
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def stored(run: Path, dataset: str, form: AnswerForm) -> Panel:
+    """The proposals that `methods.py questions` has stored of each question, in the recipe's order.
+
+    Args:
+        run: the folder of `questions`.
+        dataset: the set that was asked.
+        form: where the answer stands in a proposal.
+    """
+    asked = {row.index: row for row in rows(dataset)}
+    results = {each.row: each for each in read_results(run / "methods.jsonl") if each.method == "vote"}
+    most = max((len(each.proposals) for each in results.values()), default=0)
+    found, names = list[PanelRow](), tuple[str, ...]()
+    for index, result in sorted(results.items()):
+        if len(result.proposals) < most:
+            continue  # a proposal is missing
+        names = tuple(f"{model}, sample {place}" for place, model, _, _ in result.proposals)
+        texts = tuple(text for _, _, text, _ in result.proposals)
+        expected = known_answer(result.expected, form)
+        worth = tuple(float(find_answer(text, form) == expected) for text in texts)
+        found.append(PanelRow(index, asked[index].turns[0], texts, worth))
+    return Panel(names, tuple(found))
