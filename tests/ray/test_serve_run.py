@@ -46,7 +46,8 @@ def test_serve_run_serves_the_builder_and_the_exported_file(form: str, tmp_path:
                 process.wait(timeout=60)
             finally:
                 process.kill()
-    assert answer["choices"][0]["message"]["content"], log.read_text()
+    assert "choices" in answer, (answer, log.read_text())
+    assert answer["choices"][0]["message"]["content"]
 
 
 def _when_up(
