@@ -46,14 +46,14 @@ def test_serve_run_serves_the_builder_and_the_exported_file(form: str, tmp_path:
                 process.wait(timeout=60)
             finally:
                 process.kill()
-    assert "choices" in answer, (answer, log.read_text())
-    assert answer["choices"][0]["message"]["content"]
+    assert answer["choices"][0]["message"]["content"], log.read_text()
 
 
 def _when_up(
     base_url: str, process: subprocess.Popen[bytes]
 ) -> dict[str, list[dict[str, dict[str, str]]]]:
-    """Ask as soon as the endpoint is ready; the test's timeout bounds the wait."""
+    """Ask as soon as the endpoint is ready; the test's timeout bounds the wait. While another Ray
+    starts beside this one, an answer may miss the recipe's deadlines of 3 and 5 s, and is asked for again."""
     body = {"model": "slimmoa-scripted", "messages": [{"role": "user", "content": "hello"}]}
     transport = httpx.HTTPTransport(retries=3)
     with httpx.Client(base_url=base_url, transport=transport, timeout=10) as client:
@@ -61,7 +61,10 @@ def _when_up(
             try:
                 if client.get("/readyz").status_code == 200:
                     answer = client.post("/v1/chat/completions", json=body)
+                    if answer.status_code in (503, 504):
+                        continue
                     found: dict[str, list[dict[str, dict[str, str]]]] = answer.json()
+                    assert answer.status_code == 200, found
                     return found
             except httpx.TransportError:
                 continue
