@@ -53,7 +53,7 @@ def _when_up(
     base_url: str, process: subprocess.Popen[bytes]
 ) -> dict[str, list[dict[str, dict[str, str]]]]:
     """Ask as soon as the endpoint is ready; the test's timeout bounds the wait. While another Ray
-    starts beside this one, an answer may miss the recipe's deadlines of 3 and 5 s, and is asked for again."""
+    starts beside this one, an answer may miss the recipe's deadlines (3 and 5 s). Then ask again."""
     body = {"model": "slimmoa-scripted", "messages": [{"role": "user", "content": "hello"}]}
     transport = httpx.HTTPTransport(retries=3)
     with httpx.Client(base_url=base_url, transport=transport, timeout=10) as client:
