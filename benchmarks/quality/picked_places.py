@@ -42,7 +42,7 @@ class Panel:
     names: tuple[str, ...]
     rows: tuple[PanelRow, ...]
     are_models: bool = True
-    """Whether one could always take the texts of the same writer."""
+    """Whether the writers are models, so that one could always take the texts of the best writer."""
 
 
 def _lines(path: Path) -> list[dict[str, object]]:

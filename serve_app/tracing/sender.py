@@ -78,12 +78,13 @@ class Sender(SpanExporter):
 
 
 class _Unhurried(Sequence[ReadableSpan]):
-    """Spans whose reader pauses now and then, so that the event loop does not have to wait for the reader.
+    """Spans whose reader pauses now and then, so that the event loop does not wait for the reader.
 
     The exporter writes each span when it reads the span. For 512 spans, this takes 25 milliseconds in
     Python. A thread that runs Python code keeps the interpreter's lock for 5 milliseconds after another
     thread asks for the lock (`sys.getswitchinterval`). The event loop has to ask for the lock each time
-    it has waited for its sockets. So without pauses it would stand still for most of the 25 milliseconds.
+    it has waited for its sockets. So without pauses, the event loop would stand still for most of the
+    25 milliseconds.
 
     Args:
         spans: the spans.
