@@ -54,7 +54,7 @@ class PlayedPanel:
     """The probability that the aggregator gave to the attacker's text, as the mean over the orders of
     a pick; None without a pick."""
     pairs: list[tuple[bool, float]] = field(default_factory=list)
-    """For each pair that the guard compared: whether both texts are honest, and how probable "yes" is."""
+    """For each pair that the guard compared: whether both are honest, and the probability of "yes"."""
     _picked: list[float] = field(default_factory=list)
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:

@@ -125,7 +125,7 @@ export function appendPlainly(element: HTMLElement, text: string): void {
 export function endOfPiece(text: string, start: number, whole: number): number {
   const most = start + PIECE;
   if (most >= whole) return whole;
-  // Only this half is searched for a newline: in a text of one line, each piece would need a search through all text before it.
+  // Only this half is searched: in a text of one line, each piece would need a search through all text before it.
   const half = start + PIECE / 2;
   const newline = text.slice(half, most).lastIndexOf("\n");
   if (newline >= 0) return half + newline + 1;
