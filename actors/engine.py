@@ -1,4 +1,4 @@
-"""What every engine can do (`Engine`), and the data that it takes and gives: messages and deltas."""
+"""What engines can do (`Engine` and its additions), and their data: messages and deltas."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing

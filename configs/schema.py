@@ -117,9 +117,9 @@ class Aggregator(Strict):
     that differs may be right."""
     overlap: Switch = "auto"
     """Whether the aggregator reads the first proposals while the others are still written
-    (docs/overlap.md). `auto`: only if the aggregator merges, the request has no seed and the recipe has
-    no `exit`, because the last bits of results may differ if a prompt is read in other steps. `on`:
-    also with a seed, and also with an `exit`."""
+    (docs/overlap.md). `auto`: only if the aggregator merges, the request has no seed, and the recipe
+    has no `exit`. With a seed, the text has to come again, but if a prompt is read in other steps, the
+    last bits of the results may differ. `on`: also with a seed, and also with an `exit`."""
 
 
 class References(Strict):

@@ -1,4 +1,4 @@
-"""The calls of one replica, first come, first served: which of them may run now."""
+"""The calls of one replica, first come, first served: which may run, and when a warm-up may."""
 
 import asyncio
 import math
@@ -36,7 +36,7 @@ class CallQueue:
         self.in_flight = 0
         """How many calls run now, a warm-up included."""
         self._end_warm_up: Callable[[], object] | None = None
-        """Ends the warm-up that runs; None if none does."""
+        """Ends the warm-up that runs; None if no warm-up runs."""
         self.cutoff = -math.inf
         """Calls that arrived up to this time may start: infinity for all, minus infinity for none."""
         self.lease_until = -math.inf

@@ -1,4 +1,4 @@
-"""Picks of a model among published outputs: its likes for places and lengths, and their worth."""
+"""Picks of a model among texts: which places and lengths it prefers, and what its picks are worth."""
 
 import asyncio
 import csv

@@ -118,7 +118,7 @@ def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]
 
 
 def methods_of(recipe: Recipe) -> list[Method]:
-    """The methods that `moa.fuse.method` may name with this recipe; the recipe's own is the first."""
+    """The methods that `moa.fuse.method` may name with this recipe, the recipe's own method first."""
     allowed: list[Method] = ["merge", "select", "select_or_merge"]
     if _answer_form(recipe) is not None:
         allowed.append("vote")

@@ -10,6 +10,8 @@ the parameters of a request, each is treated in one of these ways:
    They are refused by name, unless they are empty.
 4. All other fields are accepted too, and the answer names them in `moa.ignored`: no list of the fields
    that servers write into their answers is complete.
+
+A thought at the beginning of an earlier answer (THOUGHT) is cut from its text.
 """
 
 import json

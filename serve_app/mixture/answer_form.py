@@ -3,7 +3,7 @@
 An engine holds a model to a form (`response_format`) and to constraints on tokens. A fallback may have
 an engine that cannot do so, and other numbers for its tokens. A proposal that stands in was asked for
 without these constraints. Such an answer is still worth more than an error, but it says by name what it
-was not held to.
+was not held to. In the same way, an answer names tools that had no room in the model's context.
 """
 
 import json

@@ -84,7 +84,7 @@ async def answer(
             drawn, and the calls have the recipe's seeds (but see `_samples`).
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
-        stream_proposals: whether there are `ProposalDelta` events.
+        stream_proposals: whether there are `ProposalThinks` and `ProposalDelta` events.
         in_pieces: whether a `ProposalDelta` may have the text of about 0.1 s, which costs less.
         given: proposals that the aggregator reads instead of those of the last layer. If there are any,
             no layer runs. With the seed of an earlier answer, and the proposals of its last layer with

@@ -226,7 +226,7 @@ def why_no_overlap(recipe: Recipe, *, repeatable: bool) -> str | None:
 
     Args:
         recipe: the recipe.
-        repeatable: whether the answer's text has a seed.
+        repeatable: whether the request has a seed, so that the same request gives the same text again.
     """
     aggregator = recipe.aggregator
     if aggregator.overlap == "off":
