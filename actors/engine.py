@@ -1,4 +1,4 @@
-"""What every engine can do (`Engine`), and the data that it takes and gives: messages and deltas."""
+"""What engines can do (`Engine` and its additions), and their data: messages and deltas."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -194,13 +194,14 @@ class Warmer(Protocol):
     async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
         """Read a conversation, so that a later call whose prompt begins in the same way is faster.
 
-        To cancel this ends the work within one step of the engine. What was read so far may be used.
+        If this coroutine is cancelled, the engine ends the work within one step. A later call may still
+        use what the engine has read by then.
 
         Args:
             template: as in `Writer.token_ends`.
 
         Returns:
-            Number of tokens that had to be read; the others were in the cache already.
+            How many tokens the engine had to read. The other tokens were in its cache already.
         """
 
 

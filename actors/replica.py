@@ -64,11 +64,11 @@ class ReplicaStats:
     oldest_wait_s: float = 0.0
     """Seconds for which the oldest call in the queue has waited; 0 if none waits."""
     warmed_tokens: int = 0
-    """Tokens that the engine read in warm-ups; they are no part of any call."""
+    """Tokens that the engine read in warm-ups. They belong to no call."""
     warming: int = 0
-    """Warm-ups that run: one at most."""
+    """Number of warm-ups that run now: 0 or 1."""
     warm_cancelled: int = 0
-    """Warm-ups that were ended early, by their caller or for a call."""
+    """Number of warm-ups that were ended early: by their caller, for a call, or at a turn's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,16 +238,17 @@ class Replica:
     ) -> int | None:
         """Have the engine read a conversation before the call for it comes (a warm-up).
 
-        A warm-up runs only while the engine is awake in its turn, no call waits, and room for a call is
-        left; on a CPU only while no call runs. The warm-up does not wait for any of that. It ends early
-        for the first call that has no room, and for the end of the turn. To cancel it ends it too.
+        A warm-up runs only if the engine is awake in its turn, no call waits, and room for a call is
+        left; on a CPU, only if no call runs either. The warm-up does not wait until this is so. It
+        ends early as soon as a call has no room (on a CPU, as soon as a call comes), at the end of the
+        turn, and if this coroutine is cancelled.
 
         Args:
             template: arguments of the chat template, as in `count_tokens`.
             adapter: the adapter that will answer; None for the model itself.
 
         Returns:
-            Number of tokens that the engine has read; None if there was no warm-up, or it ended early.
+            How many tokens the engine has read; None if no warm-up ran or it ended early.
 
         Raises:
             RequestError: the engine cannot read the conversation.

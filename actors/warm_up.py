@@ -1,7 +1,7 @@
 """The warm-ups of a replica: its engine reads the beginning of a prompt before the call for it comes.
 
-At most one runs at a time. It never waits for a turn, and never has a call wait for longer than the
-step in which the engine is.
+At most one warm-up runs at a time. It never waits for a turn, and it makes a call wait no longer than
+until the end of the engine's current step.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ class WarmUps:
 
     Args:
         turns: the replica's part in the turns of its slot.
-        alone: whether a warm-up may run only while the engine has no call. An engine on a CPU lets the
-            tokens of its calls wait while it reads a prompt.
+        alone: whether a warm-up may run only while the engine has no call. This is so on a CPU: while
+            such an engine reads a prompt, its calls get no tokens.
     """
 
     def __init__(self, turns: TurnClient, *, alone: bool) -> None:
@@ -26,9 +26,9 @@ class WarmUps:
         self._alone = alone
         self._running: asyncio.Task[int] | None = None
         self.tokens = 0
-        """Tokens that warm-ups have read, of those that came to their end."""
+        """Tokens that the complete warm-ups have read."""
         self.cancelled = 0
-        """Warm-ups that were ended early."""
+        """Number of warm-ups that were ended early."""
 
     @property
     def is_running(self) -> bool:
@@ -38,7 +38,7 @@ class WarmUps:
     async def run(
         self, writer: Warmer, messages: Sequence[Message], template: Mapping[str, Any]
     ) -> int | None:
-        """Warm a prompt; see `Replica.warm`. To cancel this ends the warm-up, and waits for its end."""
+        """See `Replica.warm`. If this is cancelled, it ends the warm-up and waits for its end."""
         if self._running is not None or not writer.can_warm:
             return None
         with self._turns.warm_up(self._end, alone=self._alone) as may_run:
@@ -54,15 +54,15 @@ class WarmUps:
                 finally:
                     self._running = None
                     self.cancelled += running.cancelled()
-        if running.cancelled():  # by a call, or by the end of the turn
+        if running.cancelled():  # for a call, or at the end of the turn
             return None
         self.tokens += (read := running.result())
         return read
 
     async def make_way(self) -> None:
-        """Have a call wait for the end of a warm-up in two cases: it is being ended, or it may run only
-        while the engine has no call. The engine then works on no more than the step in which it is, and
-        what the warm-up has read is free to be used."""
+        """Have a call wait for the end of the warm-up, if the warm-up is being ended already or may
+        run only while the engine has no call. The call waits for the engine's current step at most.
+        Then the call can use what the warm-up has read."""
         running = self._running
         if running is not None and (self._alone or running.cancelling()):
             self._end()
@@ -70,7 +70,7 @@ class WarmUps:
 
     def _end(self) -> None:
         running = self._running
-        # A second cancellation would break into the engine's closing.
+        # A second cancellation would interrupt the engine while it ends the first one.
         if running is not None and not running.done() and not running.cancelling():
             running.cancel()
 
@@ -80,7 +80,7 @@ async def _read(writer: Warmer, messages: Sequence[Message], template: Mapping[s
 
 
 async def _wait_until_done(running: asyncio.Task[int]) -> None:
-    """Wait for the end of a warm-up, even if the waiting is cancelled: until then the engine works."""
+    """Wait until a warm-up has ended, even if this is cancelled: the engine works until then."""
     cancellation = None
     while not running.done():
         try:

@@ -1,14 +1,17 @@
 """Which parts of a JSON schema llama.cpp can hold an answer to.
 
-llama.cpp's grammars are those of llguidance 1.0. If llguidance does not take a schema, llama.cpp writes
-an error into its log and holds the answer to nothing. So a schema is looked through before that:
+llama.cpp's grammars are those of llguidance 1.0. If llguidance does not take a schema, llama.cpp only
+writes an error into its log, and holds the answer to no part of the schema. So this module reads a
+schema first, and treats its parts as follows:
 
 1. A `format` that llguidance does not know is left out. A format is an annotation (JSON Schema 2020-12,
    Validation, 7.2.1), and the rest of the schema still holds.
-2. UNHELD keys, patterns with look-around and counts of properties that may be missing cannot be held.
-   Where values may take one of several forms (`anyOf`), a form that has such a part is left out.
-3. A range of numbers that is smaller than 1 begins a little beside a whole number that is an exclusive
-   bound, because llguidance allows that number: 0 for `exclusiveMinimum: 0` and `maximum: 0.5`.
+2. These parts cannot be held: keys in UNHELD; patterns with look-around, word boundaries or
+   backreferences; `minProperties` and `maxProperties` where properties may be missing. If a value may
+   take one of several forms (`anyOf`), a form that has such a part is left out.
+3. In a range of numbers that is smaller than 1, an exclusive bound that is a whole number is moved a
+   little into the range, because llguidance would allow that number. An example is the 0 of
+   `exclusiveMinimum: 0` beside `maximum: 0.5`.
 4. `oneOf` is held as `anyOf`.
 """
 
@@ -16,7 +19,7 @@ import re
 from typing import Any, TypeGuard, cast
 
 MAPS = ("properties", "patternProperties", "$defs", "definitions")
-"""Keys of a JSON schema whose values are schemas by their names."""
+"""Keys of a JSON schema whose values are maps from names to schemas."""
 DATA = ("enum", "const", "default", "examples")
 """Keys of a JSON schema that hold values, not schemas."""
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
@@ -41,15 +44,15 @@ UNHELD = frozenset(
         "uniqueItems",
     }
 )
-"""Keys that llguidance does not have."""
+"""Keys that llguidance does not know."""
 VOID = {"uniqueItems": False, "$dynamicAnchor": None, "$recursiveAnchor": None}
-"""Keys that llguidance does not take and that say nothing, with this value; None for any value."""
+"""Keys that llguidance does not take, with the value with which they mean nothing; None: any value."""
 LOOK_AROUND = re.compile(r"\\.|\(\?<?[=!]|\(\?P=")
-"""Finds what llguidance's regular expressions lack, among the escapes of a pattern."""
+"""Finds all escapes of a pattern, and the groups that llguidance's regular expressions lack."""
 BOUNDS = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
-"""The keys for the bounds of a number: a bound that is allowed, and one that is not."""
+"""The keys for the bounds of a number: first for an inclusive bound, then for an exclusive bound."""
 GAP = 1e-6
-"""How far from a bound that is not allowed the numbers begin, as a share of the range."""
+"""How far an exclusive bound is moved into the range, as a share of the range."""
 
 
 class Unheld(Exception):
@@ -57,7 +60,7 @@ class Unheld(Exception):
 
 
 def held(schema: dict[str, Any], *, leniently: bool) -> dict[str, Any]:
-    """The schema as llama.cpp can hold an answer to it.
+    """The schema, changed so that llama.cpp can hold an answer to it.
 
     Args:
         schema: a JSON schema.

@@ -123,16 +123,16 @@ def _overlap(recipe: dict[Any, Any]) -> Iterator[Problem]:
     settings = _dict(_dict(recipe.get("models")).get(name)) if isinstance(name, str) else {}
     if (method := aggregator.get("method", "merge")) != "merge":
         message = f"method {method} does not read the proposals one after the other"
-        yield Problem(where, f"{message}; overlap needs merge, so leave it out")
+        yield Problem(where, f"{message}; overlap needs method merge, so leave overlap out")
     elif settings.get("engine") == "openai_http":
         message = f"model {name!r} runs on another server, whose cache nobody here can fill"
-        yield Problem(where, f"{message}; leave it out")
+        yield Problem(where, f"{message}; leave overlap out")
     elif settings.get("concurrency", 2) == 1:
         message = f"a warm-up leaves room for a call, and model {name!r} has room for one (concurrency)"
         yield Problem(where, f"{message}; give it a concurrency of 2 or more, or leave overlap out")
     elif _fewest_replicas(settings) > 1:
         message = f"model {name!r} has several replicas, and nobody knows which one will answer"
-        yield Problem(where, f"{message}; give it one, or leave overlap out")
+        yield Problem(where, f"{message}; give it one replica, or leave overlap out")
 
 
 def _fewest_replicas(settings: Mapping[Any, Any]) -> int:

@@ -108,16 +108,18 @@ class Aggregator(Strict):
     """How much more probable the best proposal has to be than the second, for `select` and
     `select_or_merge`. If it is less, `select` takes the more trusted of the two."""
     answer: AnswerForm | None = None
-    """Where the answer stands in a proposal; for `vote`, which needs it, and for `guard`."""
+    """Where the answer stands in a proposal. `vote` needs this setting, and `guard` uses it."""
     guard: bool = False
     """Whether proposals that disagree are marked before they are merged. Two proposals agree if their
-    answers are the same (`answer`, or that of `exit`). Where no answer is found, the aggregator is
-    asked whether both come to the same conclusion. The aggregator then reads which proposals agree.
-    None is left out, because the one that differs may be right."""
+    answers are the same (`aggregator.answer` or `exit.answer` says where an answer stands). If no
+    answer is found in one of the two, the aggregator is asked whether both come to the same conclusion.
+    The aggregator's prompt then says which proposals agree. No proposal is left out, because a proposal
+    that differs may be right."""
     overlap: Switch = "auto"
-    """Whether the aggregator reads proposals that are there while the others are still written
-    (docs/overlap.md). `auto`: where the aggregator merges and is idle, and the request has no seed,
-    because a prompt that is read in other steps may give other last bits. `on`: with a seed too."""
+    """Whether the aggregator reads the first proposals while the others are still written
+    (docs/overlap.md). `auto`: only if the aggregator merges, the request has no seed, and the recipe
+    has no `exit`. With a seed, the text has to come again, but if a prompt is read in other steps, the
+    last bits of the results may differ. `on`: also with a seed, and also with an `exit`."""
 
 
 class References(Strict):
@@ -131,10 +133,10 @@ class References(Strict):
     prompt_file: str | None = None
     """File with the instructions, in the recipe's folder or below; not together with `prompt`."""
     order: Literal["seeded", "arrival"] = "seeded"
-    """Order of the references in a prompt. `seeded`: drawn from the answer's seed, before any proposal
-    has come. `arrival`: as the proposals came, so that more of them can be read early
-    (`aggregator.overlap`); short proposals of fast models then stand first, and the same seed does not
-    give the same order again."""
+    """Order of the references in a prompt. `seeded`: the answer's seed draws the order before any
+    proposal has come. `arrival`: the order in which the proposals came. Then the aggregator can read
+    more of them early (`aggregator.overlap`). But short proposals of fast models stand first, and the
+    same seed does not give the same order again."""
     item: str = "<response {number}>\n{text}\n</response {number}>"
     """Form of one reference (a proposal in a prompt). The form needs {text} and may have {number}.
     MoA's form is `{number}. {text}`."""

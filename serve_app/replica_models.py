@@ -160,8 +160,8 @@ class ReplicaModels:
     async def warm(
         self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
     ) -> int | None:
-        """See `serve_app.mixture.models.warm`. Only the replica that will answer can be warmed. With
-        several replicas nobody knows which one that is."""
+        """See `serve_app.mixture.models.warm`. A warm-up helps only at the replica that will answer. If
+        there are several replicas, nobody knows which replica will answer."""
         connections = [each for each in (await self._pool(model)).connections if not each.is_leaving]
         if len(connections) != 1:
             return None

@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         template: Mapping[str, Any] = NONE,
         adapter: str | None = None,
     ) -> int | None:
-        """See `Replica.warm`. To cancel this ends the warm-up."""
+        """See `Replica.warm`. If the caller cancels this coroutine, the warm-up ends."""
         read: int | None = await self._look_up(
             lambda number: AskWarm(number, list(messages), dict(template), adapter)
         )

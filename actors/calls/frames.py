@@ -140,7 +140,7 @@ class Leaving(Frame, tag=13):
 
 
 class AskWarm(Frame, tag=14):
-    """The caller will soon want an answer to a conversation that begins so."""
+    """The caller will soon ask for an answer to a conversation that begins with these messages."""
 
     call: int
     messages: list[Message]

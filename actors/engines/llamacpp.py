@@ -49,7 +49,7 @@ from configs.schema import LlamaCppModel, Sampling
 MOST_ENDS = 256
 """Most different arguments of a chat template of which the engine remembers how a prompt ends."""
 READ = Sampling(temperature=0, max_tokens=1)
-"""How a call is sampled whose prompt is only read: llama.cpp writes at least one token."""
+"""The sampling of a warm-up, which only reads a prompt. llama.cpp writes one token at least."""
 END_CHARACTERS = 256
 """How many of a prompt's last characters tell whether the chat template begins a thought."""
 
@@ -222,8 +222,8 @@ class LlamaCppEngine:
         return self._keeps_prompts
 
     async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
-        """See `Warmer`. llama.cpp finds the slot of a prompt by the longest common beginning. A warm-up
-        that is cancelled leaves in its slot what it has read."""
+        """See `Warmer`. llama.cpp gives a call the slot whose prompt has the longest common beginning
+        with the call's prompt. If a warm-up is cancelled, its slot keeps what it has read."""
         self._alive()
         assert self._marks is not None
         arguments = self._model.template | dict(template)

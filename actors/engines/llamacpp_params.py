@@ -54,12 +54,13 @@ def require_chat_model(path: Path) -> None:
 def keeps_prompts(path: Path) -> bool:
     """Whether llama.cpp can use the beginning of a model's prompts again.
 
-    It reads a whole prompt anew where a layer keeps a state (recurrent models), or only the last tokens
-    (sliding windows): tools/server/server-context.cpp, "forcing full prompt re-processing".
+    llama.cpp reads a whole prompt anew if a layer of the model keeps a state (recurrent models) or only
+    the last tokens (sliding windows). In its source, tools/server/server-context.cpp says so: "forcing
+    full prompt re-processing".
     """
     try:
         model = gguf_checkpoint(read_header(path))
-    except (ValueError, OSError):  # of a family that the planner does not know
+    except (ValueError, OSError):  # the planner does not know the model's family
         return False
     return not model.state_layers and not any(each.window_tokens for each in model.attention)
 

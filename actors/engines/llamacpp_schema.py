@@ -1,4 +1,4 @@
-"""JSON schemas as llama.cpp's grammars, which are those of llguidance, have to be given them."""
+"""Turns JSON schemas into the form that llguidance needs, whose grammars llama.cpp uses."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ OPTIONS = {
     "key_separator": ": ",
     "coerce_one_of": True,
 }
-"""Options of llguidance by which JSON stands on one line. By default a grammar allows blanks without
-end between all parts of JSON, and small models may write them until they have no tokens left. And
-`oneOf` is held as `anyOf`, because otherwise most schemas with it are not held at all."""
+"""Options of llguidance. The first three keep JSON on one line: by default, a grammar allows any number
+of blanks between all parts of JSON, and small models may write blanks until they have no tokens left.
+The last option holds `oneOf` as `anyOf`. Without it, llguidance takes few schemas that have `oneOf`."""
 
 
 def one_line(schema: dict[str, Any], *, leniently: bool = False) -> dict[str, Any]:
-    """A JSON schema for JSON on one line, unless the schema says otherwise in words of llguidance.
+    """The schema with OPTIONS, and as `held` changes it. A schema's own `x-guidance` wins over OPTIONS.
 
     Args:
         schema: the schema of a request.
-        leniently: whether parts that cannot be held are left out.
+        leniently: whether parts to which llama.cpp cannot hold an answer are left out.
 
     Raises:
-        BadRequest: the schema has a part that cannot be held, and it is not read leniently.
+        BadRequest: the schema has such a part, and it is not read leniently.
     """
     if not leniently and (problem := unheld_part({"json_schema": schema})) is not None:
         raise BadRequest(problem, param="response_format")

@@ -1,8 +1,8 @@
 """Calls of tools as a grammar of llguidance, which xllamacpp's build of llama.cpp has.
 
-A call has a known name, and arguments that fit the tool's schema. Parts of it that cannot be held
-(`configs/held_schemas.py`) are left out: many clients do not write the schemas of their tools, and
-one such part must not take all tools from it.
+A call has a known name, and arguments that fit the tool's schema. Parts of the schema to which
+llama.cpp cannot hold an answer (`configs/held_schemas.py`) are left out. Many clients did not write the
+schemas of their tools themselves, and must not lose all tools because of one such part.
 
 The notation is Lark's, with JSON schemas in it (docs/syntax.md of llguidance 1.0).
 """

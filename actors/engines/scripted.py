@@ -42,7 +42,7 @@ class ScriptedEngine:
         self._model = model
         self._calls = 0
         self._warmed = ""
-        """The beginning of a prompt that was read last in a warm-up."""
+        """The beginning of a prompt that the last complete warm-up has read."""
         self._stopped = asyncio.Event()
         self._stopped.set()
 
@@ -83,8 +83,8 @@ class ScriptedEngine:
         return True
 
     async def warm(self, messages: Sequence[Message], template: Mapping[str, Any] = NONE) -> int:
-        """See `Warmer`. All of the time to the first token is that of reading, in even shares for the
-        tokens of a prompt. A warm-up that is cancelled leaves nothing."""
+        """See `Warmer`. The whole time to the first token is the time to read the prompt, and each
+        token of the prompt takes an equal share. If a warm-up is cancelled, nothing of it is kept."""
         read = len(await self.token_ends(messages, template))
         cached = self._cached(messages)
         await self._pause(self._first_s(read, cached))
@@ -92,7 +92,7 @@ class ScriptedEngine:
         return read - cached
 
     def _cached(self, messages: Sequence[Message]) -> int:
-        """How many tokens of a prompt were warmed."""
+        """How many tokens at the beginning of a prompt the last warm-up has read."""
         warmed, asked = _words_of(self._warmed), _words_of(_render(messages))
         pairs = enumerate(zip(warmed, asked, strict=False))
         return next((n for n, (one, other) in pairs if one != other), min(len(warmed), len(asked)))

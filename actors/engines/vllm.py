@@ -133,9 +133,9 @@ class VllmEngine:
     async def read(
         self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
     ) -> int:
-        """See `Warmer.warm`. The call has no seed, because vLLM on a CPU dies of a prompt with a seed
-        that is cut into several steps (vllm_arguments.py). vLLM keeps whole blocks of tokens, each as
-        soon as it is computed, so a warm-up that is cancelled leaves those.
+        """See `Warmer.warm`. The call has no seed: vLLM on a CPU dies if a call has a seed and its
+        prompt takes several steps (vllm_arguments.py). vLLM keeps whole blocks of tokens, each block
+        as soon as it is computed. So if a warm-up is cancelled, the complete blocks stay in the cache.
 
         Args:
             adapter: the adapter that will answer; None for the model itself.

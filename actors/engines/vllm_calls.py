@@ -124,7 +124,7 @@ class Calls:
         """Yield vLLM's outputs of one call and raise our errors for vLLM's. Closing aborts the call.
 
         Args:
-            priority: vLLM takes calls of a lower number first.
+            priority: vLLM takes calls with a lower number first.
         """
         llm = self._runner.alive()
         if (form := arguments.get(FORM)) is not None:

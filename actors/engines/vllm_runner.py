@@ -81,8 +81,8 @@ class Runner:
 
     @property
     def keeps_prompts(self) -> bool:
-        """Whether vLLM can use the beginning of a prompt again. Hybrid models, which keep states beside
-        keys and values, seldom can (vLLM's issues 40696 and 51250)."""
+        """Whether vLLM can use the beginning of a prompt again. For hybrid models, which keep states
+        beside keys and values, vLLM seldom can (its issues 40696 and 51250)."""
         if self.llm is None or self._failure is not None:
             return False
         config = self.llm.vllm_config

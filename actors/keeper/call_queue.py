@@ -1,4 +1,4 @@
-"""The calls of one replica, first come, first served: which of them may run now."""
+"""The calls of one replica, first come, first served: which may run, and when a warm-up may."""
 
 import asyncio
 import math
@@ -36,7 +36,7 @@ class CallQueue:
         self.in_flight = 0
         """How many calls run now, a warm-up included."""
         self._end_warm_up: Callable[[], object] | None = None
-        """Ends the warm-up that runs; None if none does."""
+        """Ends the warm-up that runs; None if no warm-up runs."""
         self.cutoff = -math.inf
         """Calls that arrived up to this time may start: infinity for all, minus infinity for none."""
         self.lease_until = -math.inf
@@ -66,7 +66,7 @@ class CallQueue:
 
     @property
     def calls(self) -> int:
-        """How many calls run now, without a warm-up: it is no reason to stay awake for."""
+        """How many calls run now. A warm-up does not count: no engine stays awake for a warm-up."""
         return self.in_flight - (self._end_warm_up is not None)
 
     @property
@@ -77,12 +77,13 @@ class CallQueue:
         return not self._waiting and self.calls < self._concurrency and is_turn
 
     def begin_warm_up(self, end: Callable[[], object], *, alone: bool) -> bool:
-        """Let a warm-up run, if it is in nobody's way; then `end_warm_up` must follow.
+        """Let a warm-up begin if it is in no call's way. If it begins, `end_warm_up` must follow.
 
-        It is in nobody's way while the turn is open, no call waits, and it leaves room for a call.
+        A warm-up is in no call's way if the turn is open, no call waits, no other warm-up runs, and
+        room for a call is left.
 
         Args:
-            end: ends the warm-up. It is called when a call has no room, or the turn is to end.
+            end: ends the warm-up. It is called when a call has no room or the turn has to end.
             alone: whether the warm-up may run only while no call runs.
         """
         left = 0 if alone else self._concurrency - 2
@@ -95,7 +96,7 @@ class CallQueue:
         return True
 
     def end_warm_up(self) -> None:
-        """Note that a warm-up has ended which `begin_warm_up` let run."""
+        """Note that the warm-up that `begin_warm_up` let begin has ended."""
         self._end_warm_up = None
         self.end_call()
 

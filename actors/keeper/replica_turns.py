@@ -141,7 +141,7 @@ class TurnClient:
 
     @contextmanager
     def warm_up(self, end: Callable[[], object], *, alone: bool) -> Iterator[bool]:
-        """Run a warm-up inside this context, if the context gives true.
+        """Give true if a warm-up may run inside this context, and false if it may not.
 
         Args:
             end, alone: see `CallQueue.begin_warm_up`.

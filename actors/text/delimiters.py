@@ -1,8 +1,8 @@
 """Keeps a text from being read as the end of its own frame.
 
-A prompt quotes texts that nobody vouches for between tags such as `<response 1>` and `</response 1>`.
-Whatever in a text looks like one of these tags is defused: its first bracket is replaced. What looks
-like a tag is one, whichever characters it is made of (`look_alikes.py`).
+A prompt quotes texts that are not trusted, between tags such as `<response 1>` and `</response 1>`.
+Everything in a text that looks like such a tag is defused: its first bracket is replaced. It does not
+matter which characters the look-alike of a tag is made of (`look_alikes.py`).
 """
 
 import re
@@ -12,14 +12,14 @@ from functools import cache
 from actors.text.look_alikes import ZERO_WIDTH, as_it_looks
 
 HARMLESS = "‹"
-"""Replaces a bracket that could begin a tag."""
+"""Stands in place of a bracket that could begin a tag."""
 GAP = f"[\\s{ZERO_WIDTH}]*"
-"""Spaces and characters that nobody sees."""
+"""White space and invisible characters."""
 GAP_OR_SLASH = f"[/\\s{ZERO_WIDTH}]*"
 BETWEEN = f"{ZERO_WIDTH}*"
-"""What may be between the letters of a name."""
+"""Invisible characters, which may stand between the letters of a name."""
 ENTITY = "&(?=(?:lt|#0*60|#x0*3c);"
-"""A bracket as HTML writes it."""
+"""The beginning of a pattern for a bracket that is written as an HTML entity."""
 
 
 def defuse(text: str, names: Collection[str], *, numbered: bool) -> str:
@@ -28,8 +28,8 @@ def defuse(text: str, names: Collection[str], *, numbered: bool) -> str:
     Args:
         text: the text.
         names: the names of the tags.
-        numbered: whether the tags have numbers. An opening tag then counts only with a number:
-            `Promise<Response>` is code, and stays.
+        numbered: whether the tags have numbers. Then an opening tag is defused only if it has a number,
+            so that code such as `Promise<Response>` stays as it is.
     """
     if not names:
         return text
@@ -43,12 +43,12 @@ def defuse(text: str, names: Collection[str], *, numbered: bool) -> str:
 
 @cache
 def _tags(names: tuple[str, ...], numbered: bool) -> re.Pattern[str]:
-    """Finds the bracket of each tag in a text as it looks."""
+    """A pattern for the first bracket of each tag, in a text that `as_it_looks` has changed."""
     name = f"(?:{'|'.join(BETWEEN.join(map(re.escape, each)) for each in names)})"
     if not numbered:
         tag = f"{GAP_OR_SLASH}{name}\\b"
         return re.compile(f"<(?={tag})|{ENTITY}{tag})", re.IGNORECASE)
     closing = f"{GAP}/{GAP_OR_SLASH}{name}"
-    # What is between name and number ends at the next bracket, so that no text is read twice.
+    # The part between name and number ends at the next bracket, so that no text is searched twice.
     in_text, in_entity = (f"{closing}|{GAP}{name}[^<>{end}]*\\d" for end in ("", "&"))
     return re.compile(f"<(?={in_text})|{ENTITY}(?:{in_entity}))", re.IGNORECASE)

@@ -1,7 +1,7 @@
-"""A text as it looks: every character that looks like one of ASCII becomes that character.
+"""A text as it looks: each character that looks like an ASCII character becomes that ASCII character.
 
-The text keeps its length, so that a place in it is the same place in the original. Texts that may hide
-a delimiter are searched in this form.
+The text keeps its length, so a position in the new text is the same position in the original text.
+Texts that may hide a delimiter are searched in this form.
 """
 
 import unicodedata
@@ -23,13 +23,13 @@ LETTERS = (
     ("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABEZHIKMNOPTYX"),
     ("ıɡɩſℓ", "igisl"),
 )
-"""Letters of Cyrillic, Greek and other alphabets beside the Latin ones that look the same. Unicode's
-`confusables.txt` has many more; these are the letters of one shape in ordinary fonts."""
+"""Letters of Cyrillic, Greek and other alphabets, and beside them the Latin letters that look the same.
+These letters have the same shape in ordinary fonts. Unicode's `confusables.txt` has many more."""
 SLASHES = "⁄∕⧸╱\\"
-"""Characters that look like a slash, and the backslash, with which JSON and JavaScript escape one."""
+"""Characters that look like a slash, and the backslash: JSON may write a slash as `\\/`."""
 UNSEEN = "".join(map(chr, (0xAD, 0x34F, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F))))
 UNSEEN += "".join(map(chr, (*range(0x2060, 0x2070), *range(0xFE00, 0xFE10), 0xFEFF)))
-"""Characters that show nothing and join no words: they become ZERO_WIDTH."""
+"""Invisible characters that take no space. They become ZERO_WIDTH."""
 ZERO_WIDTH = "\u200b"
 
 

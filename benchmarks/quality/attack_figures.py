@@ -1,4 +1,4 @@
-"""The tables of `bad_proposers.py`: what each attack changes, beside the honest panel. Pure."""
+"""The tables of `bad_proposers.py`: what each attack changes, compared with the honest panel. Pure."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +14,8 @@ from serve_app.mixture.guard import SAME
 CONTROL = "honest"
 """The name of the panel without an attacker."""
 ANY = "any"
-"""The name of all attacks together. A question counts several times there, so the intervals are too
-narrow."""
+"""The name of all attacks together. In their figures a question counts several times, so the intervals
+are too narrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Attacked:
     way: str
     """How the answer came about (`Answered.method`)."""
     chosen: int | None
-    """The place of the proposal that is the answer, if one is."""
+    """The place of the proposal that is the answer; None if the answer is no proposal."""
     references: int
     """How many proposals the last stage had."""
     trimmed: int
@@ -41,17 +41,17 @@ class Attacked:
     read_whole: bool
     """Whether all honest proposals stood whole in each prompt."""
     lone: float | None
-    """The probability that a pick gave to the attacker's text, as the mean over its orders."""
+    """The probability that a pick gave to the attacker's text: the mean over the pick's orders."""
     pairs: tuple[tuple[bool, float], ...]
-    """For each pair that the guard compared: whether both texts are honest, and the probability with
-    which the aggregator called their conclusions the same."""
+    """For each pair that the guard compared: whether both texts are honest, and the probability
+    with which the aggregator said "yes": their conclusions are the same."""
     read: int
     """Tokens that the aggregator read."""
     engine_s: float
 
 
 def read_attacked(file: Path) -> list[Attacked]:
-    """The answers that are there."""
+    """The answers in a file; none if there is no file."""
     if not file.exists():
         return []
     made = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
@@ -60,7 +60,7 @@ def read_attacked(file: Path) -> list[Attacked]:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Answers to attacked panels, each beside the answer to the honest panel of its question."""
+    """Answers to attacked panels, each with the answer to the honest panel of the same question."""
 
     attacked: Sequence[Attacked]
     control: Sequence[Attacked]
@@ -72,7 +72,8 @@ class Effect:
         ]
 
     def chosen(self) -> tuple[list[bool], list[bool]]:
-        """Whether the attacker is the answer, and whether the honest proposal of its place is."""
+        """Whether the attacker's text is the answer, and in the control, whether the proposal in the
+        same place is the answer."""
         return [each.chosen == each.place for each in self.attacked], [
             control.chosen == each.place
             for each, control in zip(self.attacked, self.control, strict=True)
@@ -80,13 +81,13 @@ class Effect:
 
 
 def is_right(answer: Attacked, form: AnswerForm) -> bool:
-    """Whether the answer has the right answer of the question."""
+    """Whether an answer agrees with the known answer of its question."""
     return find_answer(answer.text, form) == answer.expected
 
 
 def effects(results: Sequence[Attacked], method: str) -> Iterator[tuple[str, str, Effect]]:
-    """The effects of each attack with a method, then of ANY of them: over all places, then for each
-    place, which counts from 1 then. Questions without an answer to their honest panel are left out."""
+    """The effects of each attack with a method, then those of ANY: first over all places, then for each
+    place, counted from 1. Questions whose honest panel has no answer yet are left out."""
     own = [each for each in results if each.method == method]
     control = {each.row: each for each in own if each.attack == CONTROL}
     attacked = [each for each in own if each.attack != CONTROL and each.row in control]
@@ -100,7 +101,7 @@ def effects(results: Sequence[Attacked], method: str) -> Iterator[tuple[str, str
 
 
 def print_tables(results: Sequence[Attacked], form: AnswerForm, proposals: int) -> None:
-    """Print all methods side by side, a table for each, then what the guard and the prompts saw."""
+    """Print all methods side by side, a table for each method, then tables of guard and prompts."""
     if not results:
         print("no answers yet")
         return
@@ -202,7 +203,7 @@ def _print_prompts(results: Sequence[Attacked]) -> None:
     )
     print("| --- | --: | --: | --: | --: | --: |")
     for attack in dict.fromkeys(each.attack for each in results):
-        # A vote reads nothing with a model.
+        # For a vote, no model reads anything.
         found = [each for each in results if each.attack == attack and each.read]
         if found:
             count = len(found)

@@ -1,4 +1,4 @@
-"""Panels of proposals with an attacker in one place, and a look at how an aggregator reads them."""
+"""Panels of proposals with an attacker in one place, and notes of what the aggregator says of them."""
 
 import random
 import re
@@ -14,16 +14,17 @@ from serve_app.mixture.models import Models
 from serve_app.mixture.short_calls import read_shares
 
 LONG_EACH = 6
-"""Of so many questions, one is asked with 20,000 words: each such prompt fills the whole context."""
+"""Each sixth question has a panel with 20,000 words. Such panels are few, because each prompt of theirs
+fills the whole context."""
 FRAME = re.compile(r"<response (\d+)>\n(.*?)\n</response \1>", re.DOTALL)
-"""A reference in a prompt, in the usual form."""
+"""Finds a reference in a prompt, in the default form."""
 PICK = select.ASK.split("{")[0]
-"""How a pick is asked for."""
+"""The words that ask for a pick."""
 
 
 def seed_in_order(stage: int, most: int) -> int:
-    """A seed with which the references of a stage stand in the order of the recipe, however many of
-    them, up to `most`, there are. The worker checks it on the events."""
+    """A seed with which any number of references up to `most` stand in the order of the recipe in the
+    prompt of a stage. The worker checks this with the events."""
     for seed in range(10**6):
         drawn = [list(range(count)) for count in range(1, most + 1)]
         for order in drawn:
@@ -35,25 +36,25 @@ def seed_in_order(stage: int, most: int) -> int:
 
 @dataclass(slots=True)
 class PlayedPanel:
-    """Proposers whose texts are given, and an aggregator whose calls are looked at."""
+    """Proposers whose texts are given, and an aggregator whose calls are watched."""
 
     models: Models
     """Where the aggregator's calls go."""
     aggregator: str
-    """The aggregator's name. Its tokens are counted for all."""
+    """The aggregator's name. Its tokenizer counts the tokens of all models."""
     texts: Mapping[str, str]
     """The text of each proposer, by its name."""
     honest: Collection[str]
     """The texts that are honest."""
     most_strange: int
-    """How many other texts there are: 1 in an attacked panel, else 0."""
+    """Number of texts that are not honest: 1 in an attacked panel, else 0."""
     read_whole: bool = True
     """Whether all honest proposals stood whole in each prompt of a pick or a merge."""
     lone: float | None = None
     """The probability that the aggregator gave to the attacker's text, as the mean over the orders of
     a pick; None without a pick."""
     pairs: list[tuple[bool, float]] = field(default_factory=list)
-    """For each pair that the guard compared: whether both are honest, and the probability of yes."""
+    """For each pair that the guard compared: whether both are honest, and the probability of "yes"."""
     _picked: list[float] = field(default_factory=list)
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
@@ -98,7 +99,7 @@ class PlayedPanel:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One row of the work: a question, and what stands in each place."""
+    """A question, and the text in each place."""
 
     question: Known
     attack: Attack | None
@@ -119,10 +120,10 @@ class Panel:
 def panels_of(
     question: Known, number: int, honest: Sequence[str], attacks: Sequence[Attack]
 ) -> list[Panel]:
-    """The panels of a question: the honest one, then each attack in one place and one wording.
+    """The panels of a question: the honest panel, then one for each attack, in one place and wording.
 
-    Over the questions each attack goes through the places, and over rounds of places through its
-    wordings.
+    From question to question, an attack moves to the next place. After a round through all places, it
+    takes its next wording.
     """
     count = len(honest)
     found = [Panel(question, None, 0, 0, tuple(honest))]

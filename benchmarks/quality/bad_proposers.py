@@ -4,15 +4,15 @@
         [--rows 18] [--proposals 3] [--attack KIND] [--method METHOD] [--minutes 4] [--real]
     python -m benchmarks.quality.bad_proposers table RUN
 
-The recipe's aggregator answers questions whose answers are known, from the shortest on, over a panel of
-honest proposals: the control. Then an attacker's text (`attacks.py`) stands in the place of an honest
-proposal, in another place for each question. Honest proposals are short texts made from the known
-answer, so that only the aggregator works; with `--real`, they are samples of the recipe's first
-proposer. The proposals come through a layer, as those of a served mixture do, and a proposal's place in
-the prompt is its place in the recipe. RUN is a folder that keeps every call: the command goes on where
-it ended, so the work can be done in pieces.
+The recipe's aggregator answers questions whose answers are known, the shortest questions first. For
+each question it first reads a panel of honest proposals, which is the control. Then an attacker's text
+(`attacks.py`) replaces one honest proposal, in another place for each question. Honest proposals are
+short texts made from the known answer, so that only the aggregator works. With `--real`, they are
+samples of the recipe's first proposer. The proposals come through a layer, like those of a served
+mixture, and a proposal's place in the prompt is its place in the recipe. RUN is a folder that keeps
+every call. A later command goes on where the last command ended, so the work can be done in pieces.
 
-There is no limit: the tables are to be read, with their intervals.
+No limit says what is good enough: people have to read the tables, with their intervals.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ ANSWER_TOKENS = 64
 
 
 def methods(form: Any) -> dict[str, dict[str, Any]]:
-    """The methods that are compared, as changes of the aggregator."""
+    """The methods that are compared, each as changes of the recipe's aggregator."""
     return {
         "select": {"method": "select"},
         "select_or_merge": {"method": "select_or_merge"},
@@ -59,7 +59,7 @@ def methods(form: Any) -> dict[str, dict[str, Any]]:
 
 
 def played(recipe: Recipe, count: int, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with so many proposers whose texts are given, and with the aggregator of `recipe`."""
+    """A recipe with the aggregator of `recipe`, and with `count` proposers whose texts are given."""
     data = recipe.model_dump()
     name = recipe.aggregator.model
     aggregator = {**data["aggregator"], "fallbacks": (), **changes}
@@ -88,7 +88,7 @@ class Worker:
         self._known = {(each.method, each.row, each.attack) for each in read_attacked(file)}
 
     async def honest(self, recipe: Recipe, question: Known, count: int) -> list[str]:
-        """So many samples of the recipe's first proposer; an empty one says so in words."""
+        """`count` samples of the recipe's first proposer. An empty sample becomes "No answer."."""
         model = recipe.layers[0].proposers[0].model
         messages = [Message(role="user", content=question.prompt)]
         samplings = [
@@ -177,8 +177,8 @@ async def work(
 
 
 def with_context(recipe: Recipe, tokens: int) -> Recipe:
-    """The recipe with a context of so many tokens for each model. 20,000 words fill any context, and a
-    short one in less time."""
+    """The recipe with this context for each model. 20,000 words fill any context, and a short context
+    takes less time."""
     models = {
         name: model.model_copy(update={"context_tokens": tokens})
         for name, model in recipe.models.items()

@@ -1,4 +1,4 @@
-"""Panels of texts of which it is known which ones are right, for picks of a model among them."""
+"""Panels of texts for a model to pick from. It is known which texts of a panel are right."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from jobs.sets.checkable import cases, rows
 from serve_app.mixture.agree import find_answer
 
 OPTIONS = 4
-"""Texts of a panel of options: the right one and three others."""
+"""Number of texts of a panel of options: the right option and three others."""
 RIGHT, WRONG = 1.0, 0.0
 
 
 def options(name: str, count: int) -> Panel:
-    """The options of a set's questions as texts of a panel: the right one first, which stands in each
-    place in turn, because a pick is asked for in every cyclic order.
+    """The options of a set's questions as texts of a panel. The right option stands first here. In the
+    prompts it stands in each place, because a pick is asked for in every cyclic order.
 
     Args:
-        name: `hellaswag` or `truthfulqa`. Of questions with more than OPTIONS options some wrong ones
-            are left out, and questions with fewer are left out themselves.
+        name: `hellaswag` or `truthfulqa`. If a question has more than OPTIONS options, some wrong
+            options are left out. Questions with fewer options are left out.
         count: most questions.
     """
     asked, found = rows(name), list[PanelRow]()
@@ -49,7 +49,7 @@ def _hash(text: str) -> bytes:
 
 
 def stored(run: Path, dataset: str, form: AnswerForm) -> Panel:
-    """The proposals that `methods.py questions` has stored of each question, in the recipe's order.
+    """The proposals that `methods.py questions` has stored for each question, in the recipe's order.
 
     Args:
         run: the folder of `questions`.

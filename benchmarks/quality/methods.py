@@ -19,8 +19,8 @@ AlpacaEval's `results`), in every cyclic order. The table says how often it pick
 the longest text. With judgements of the same models (`--preferences`) it also says how often it picks
 the better one, and what that is worth beside always taking the best model.
 
-`options` and `stored` are the same over texts of which it is known which ones are right: the options of
-a set's questions, and the proposals that `questions` has stored.
+`options` and `stored` do the same with texts for which it is known whether they are right. `options`
+takes the options of a set's questions, and `stored` takes the proposals that `questions` has stored.
 
 There is no limit: the tables are to be read, with their intervals.
 """

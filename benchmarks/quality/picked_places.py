@@ -1,4 +1,4 @@
-"""Picks of a model among published outputs: its likes for places and lengths, and their worth."""
+"""Picks of a model among texts: which places and lengths it prefers, and what its picks are worth."""
 
 import asyncio
 import csv
@@ -42,7 +42,7 @@ class Panel:
     names: tuple[str, ...]
     rows: tuple[PanelRow, ...]
     are_models: bool = True
-    """Whether one could always take the texts of the same writer."""
+    """Whether the writers are models, so that one could always take the texts of the best writer."""
 
 
 def _lines(path: Path) -> list[dict[str, object]]:

@@ -2,15 +2,15 @@
 
     python -m benchmarks.speed.log_cost [--pairs 7] [--at-once] [--quick] [--json FILE]
 
-One process serves the same mixture twice, over scripted engines in the process. At one port it writes
-a line for each answer into a file, and remembers recent requests for `/v1/state`, as `slimmoa serve`
-does. At the other port it does neither. No port counts for `/metrics`; `metrics_cost` measures that.
-Clients in a process of their own ask both for streamed answers, 32 at a time, block by block in pairs;
-every second pair begins with the other port.
+One process serves the same mixture at two ports, over scripted engines in the process. At one port it
+writes a line for each answer into a file, and remembers recent requests for `/v1/state`, as
+`slimmoa serve` does. At the other port it does neither. `/metrics` is off at both ports, because
+`metrics_cost` measures its cost. Clients in a process of their own ask for streamed answers, 32 at a
+time, in pairs of blocks: one block at each port. Every second pair begins with the other port.
 
-The engines have the latencies of `backends.py`, as those of `metrics_cost` and `traces`. With
-`--at-once` they take no time. The serving process is then never idle, and a real server loses a smaller
-share: the ratio of its CPU is that of its work without engines, connections to replicas, and waits.
+The engines have the latencies of `backends.py`, as in `metrics_cost` and `traces`. With `--at-once`
+they take no time. Then the serving process is never idle, and its CPU ratio is that of its work without
+engines, connections to replicas and waits. So a real server loses a smaller share.
 """
 
 import asyncio

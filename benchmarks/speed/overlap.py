@@ -1,4 +1,4 @@
-"""What it brings that the aggregator reads proposals early (docs/overlap.md), and what it costs.
+"""What the overlap (docs/overlap.md), in which the aggregator reads proposals early, gains and costs.
 
     python -m benchmarks.speed.overlap answers RUN [--config tiny_cpu] [--panel apart] [--style tail]
         [--order seeded] [--questions 30] [--minutes 4]
@@ -6,16 +6,16 @@
     python -m benchmarks.speed.overlap load [--json FILE]
 
 `answers` has the models of `tiny_cpu` or `vllm_cpu` answer each question twice, once without overlap
-(cold) and once with it (warm), with the same seed. The command goes on where it ended, because RUN
-keeps each answer. In the panel `apart` SmolLM2 gives two proposals of at most 150 and 250 tokens, and
-Qwen only aggregates. The panel `own` is the recipe as it is: Qwen proposes beside SmolLM2, and
-aggregates.
+(cold) and once with it (warm), with the same seed. RUN keeps each answer, so a later command goes on
+where the last command ended. In the panel `apart`, SmolLM2 gives two proposals of at most 150 and 250
+tokens, and Qwen only aggregates. The panel `own` is the recipe as it is: SmolLM2 and Qwen propose, and
+Qwen aggregates.
 
 The replicas run in this process, without Ray. Ray would only carry the messages, which takes about a
-millisecond, and each of the pieces would wait 20 s for its start. No engine sees a question twice: it
-would have the prompt in its cache. So the engines start anew before a question comes back.
+millisecond, and the start of Ray would take 20 s in each command. No engine may see a question twice,
+because it would have the prompt in its cache. So the engines start anew before a question comes back.
 
-`load` asks scripted engines at concurrency 1, 8 and 32, in turns with and without overlap.
+`load` asks scripted engines for 1, 8 and 32 answers at once, in turns with and without overlap.
 """
 
 import asyncio
@@ -41,22 +41,22 @@ from serve_app.mixture.moa import answer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 ANSWER_TOKENS = 24
-"""Most tokens of an answer. The overlap ends before the answer begins, so a short answer makes what it
-costs a larger share of the whole time."""
+"""Most tokens of an answer. The overlap ends before the answer begins. So if the answer is short, the
+cost of the overlap is a larger share of the whole time."""
 PROPOSAL_TOKENS = 150, 250
 """Most tokens of SmolLM2's proposals in the panel `apart`."""
 PROMPT = "Write about this at length:"
-"""Begins each question, so that the small models write proposals of some length."""
+"""The beginning of each question, so that the small models write long proposals."""
 CHUNK = 5
-"""Questions after which the engines start anew."""
+"""Number of questions after which the engines start anew."""
 LOADS = 1, 8, 32
-"""How many answers are in work at once under `load`."""
+"""How many answers `load` asks for at once."""
 Mode = Literal["off", "on"]
 MODES: tuple[Mode, Mode] = ("off", "on")
 
 
 class Replicas:
-    """`serve_app.mixture.models.Models` over replicas of this process, which start at once."""
+    """`serve_app.mixture.models.Models` over replicas of this process, which all start together."""
 
     def __init__(self, recipe: Recipe) -> None:
         queue = 64
@@ -98,9 +98,9 @@ class Replicas:
 
 
 def panel_recipe(config: str, panel: str, style: str, order: str, mode: Mode) -> Recipe:
-    """The recipe, or its models in other roles.
+    """The recipe with the roles of a panel, a style, an order and a mode.
 
-    Each engine has one of two cores, as the planner gives it.
+    Each engine has one of two cores, as the planner would divide them.
     """
     data = load_recipe(config).model_dump()
     small, large = data["models"]
@@ -127,7 +127,7 @@ def panel_recipe(config: str, panel: str, style: str, order: str, mode: Mode) ->
 
 
 async def ask(recipe: Recipe, models: Replicas, question: str, seed: int) -> dict[str, Any]:
-    """Answer one question; the figures of the answer."""
+    """Answer one question, and return the figures of the answer."""
     aggregator = recipe.aggregator.model
     before = await models[aggregator].stats()
     began = time.perf_counter()
@@ -165,7 +165,7 @@ async def ask(recipe: Recipe, models: Replicas, question: str, seed: int) -> dic
 
 
 async def answer_all(file: Path, variant: Variant, asked: Sequence[str], until: float) -> None:
-    """Answer what is not answered yet, until a time. Modes take turns from question to question."""
+    """Answer the questions that are not answered yet, until a time. The modes take turns."""
     config, panel, style, order = variant
     known = {(*each.variant, each.mode, each.question) for each in read_answers(file)}
     numbers = range(len(asked))
@@ -210,7 +210,7 @@ def answers(
 
 @app.command()
 def table(run: Annotated[Path, typer.Argument(help="Folder that keeps the answers.")]) -> None:
-    """Print what the folder has."""
+    """Print the figures of the answers in the folder."""
     print_table(read_answers(run / "overlap.jsonl"))
 
 
@@ -232,7 +232,7 @@ def load_of(mode: Mode) -> Recipe:
 
 
 async def one_load(concurrency: int, mode: Mode, answers: int) -> dict[str, float]:
-    """Figures of so many answers, `concurrency` at once."""
+    """The figures of a number of answers, of which `concurrency` are asked for at once."""
     recipe = load_of(mode)
     messages = [Message(role="user", content=QUESTIONS[0])]
     left = list(range(answers))

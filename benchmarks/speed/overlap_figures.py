@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.shared.harness import percentile, report
 
 Variant = tuple[str, str, str, str]
-"""What is answered how: config, panel, style, order."""
+"""How questions are answered: config, panel, style, order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Answer:
     prompt_tokens: int
     """Tokens of the aggregator's prompt."""
     cached_tokens: int
-    """Those of them that were in the engine's cache."""
+    """How many tokens of this prompt were in the engine's cache."""
     written_tokens: int
     warmed_tokens: int
-    """Tokens that warm-ups have read which came to their end."""
+    """Tokens that the complete warm-ups have read."""
     cancelled: int
-    """Warm-ups that were ended early."""
+    """Number of warm-ups that were ended early."""
     text: str
     proposals: list[str]
     arrived: list[int]
@@ -49,11 +49,11 @@ class Answer:
 
     @property
     def variant(self) -> Variant:
-        """What was answered how, apart from the overlap."""
+        """How the question was answered, apart from the overlap."""
         return self.config, self.panel, self.style, self.order
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
+        """The answer as data for JSON."""
         return asdict(self)
 
 
@@ -80,7 +80,7 @@ def print_table(answers: Sequence[Answer]) -> None:
 
 
 def _row(variant: Variant, pairs: Sequence[tuple[Answer, Answer]]) -> dict[str, Any]:
-    """The figures of pairs (cold, warm)."""
+    """The figures of pairs of answers: first the cold answer, then the warm answer."""
 
     def both(of: Callable[[Answer], float]) -> str:
         cold, warm = ([of(pair[n]) for pair in pairs] for n in range(2))

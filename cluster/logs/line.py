@@ -116,7 +116,7 @@ def _pairs(fields: Mapping[str, Any]) -> list[str]:
 
 def _text(value: Any) -> str:
     """A value in one text, without quotes: `true`, `1.25`, `a,b`, `layer 1:2.5,aggregator:1`."""
-    if isinstance(value, str):  # first, because to look for a mapping takes longest
+    if isinstance(value, str):  # first, because the check for a mapping takes longest
         return shortened(value)
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -137,7 +137,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return round(value, 3)
-    if not isinstance(value, str):  # to look for a mapping takes longest
+    if not isinstance(value, str):  # the check for a mapping takes longest
         if isinstance(value, Mapping):
             return {str(key): _plain(item) for key, item in value.items()}
         if isinstance(value, Sequence):

@@ -59,8 +59,8 @@ def _letter(fields: Fields) -> str:
 
 
 def _mixed(fields: Fields) -> list[int]:
-    """The numbers of the choices in the order of their hashes. In the file of TruthfulQA the right
-    choice is always the first: a model that always says A would have all questions right."""
+    """The numbers of the choices in the order of the hashes of their texts. In the file of TruthfulQA
+    the first choice is always right, so a model that always says A would have all questions right."""
     question, choices = fields["question"], fields["choices"]
 
     def hashed(number: int) -> bytes:

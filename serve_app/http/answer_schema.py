@@ -103,7 +103,8 @@ class StageStartedEvent(Described):
 
 class ProposalThinksEvent(Described):
     """A model has begun to think: it writes the reasoning before its proposal, and the proposal has no
-    text yet. The event has no text of the reasoning. It comes again if another replica begins anew.
+    text yet. The event has no text of the reasoning. If another replica begins the proposal anew, there
+    may be another such event.
     """
 
     type: Literal["proposal.thinks"]
@@ -287,8 +288,9 @@ class MoaSummary(Described):
     model that was asked by name: the request's, or 0."""
     order: OrderMode | None
     """What decided the order of the references (`references.order` of the recipe). `seeded`: the seed
-    drew it. `arrival`: the references stand as the proposals came; the seed decided about those that
-    came at the same time. Null if a model was asked by name. `stages` has the order itself."""
+    drew the order. `arrival`: the references stand in the order in which the proposals came; for
+    proposals that came at the same time, the seed decided. Null if a model was asked by name. `stages`
+    has the order itself."""
     method: Method
     why: Why = ""
     """Absent if the recipe knows no other way than `merge`."""
@@ -301,9 +303,9 @@ class MoaSummary(Described):
     unheld: list[str] = []  # noqa: RUF012  # as above
     """Names of the request's constraints that the answer may not keep, because a fallback or a proposal
     took over that could not be held to them: `response_format` (also for other names of it, such as
-    `guided_json`), `logit_bias`, `stop_token_ids`, `allowed_token_ids`, `bad_words`, `tools`. Without a
-    fallback: `tools` that may be called had no room in the model's context. Absent if there is nothing
-    to name."""
+    `guided_json`), `logit_bias`, `stop_token_ids`, `allowed_token_ids`, `bad_words`, `tools`.
+    `tools` is also here if the tools had no room in the model's context and the request did not demand
+    a call. Absent if there is nothing to name."""
     routed: RoutedRequest | None = None
     """Why one model has answered in place of the mixture. Absent if the mixture has answered, or if the
     request names the model."""
@@ -344,7 +346,7 @@ class ModelUsage(Described):
     engine_s: float
     """Seconds that the engine worked, summed over the calls."""
     cached_tokens: int = 0
-    """Those of `prompt_tokens` that the engine had in its cache; 0 if the engine does not tell."""
+    """How many of `prompt_tokens` the engine had in its cache; 0 if the engine does not say this."""
 
 
 class TokenSum(Described):

@@ -35,8 +35,9 @@ class GivenProposal(StrictPart):
     text: str
     """The proposal."""
     place: int | None = Field(None, ge=0, lt=MOST_PROPOSALS)
-    """Place of the proposal in the layer that it comes from, as its event has it. By default the
-    position in the request. Either all proposals have a place or none has."""
+    """Place of the proposal in the layer from which it comes, as in the event of the proposal. By
+    default its position in the request. Either all proposals have a place, or no proposal has a place.
+    """
 
     @field_validator("text")
     @classmethod
@@ -51,9 +52,10 @@ class Fusion(StrictPart):
     proposer is asked."""
 
     proposals: list[GivenProposal] = Field(min_length=1, max_length=MOST_PROPOSALS)
-    """The proposals. Those of the recipe's last layer with their places, and the seed of their answer,
-    make the same prompt as that answer had. If the recipe has the order `arrival`, give them in the
-    order of the answer's references: the aggregator then reads them as they stand in the request."""
+    """The proposals. To have the prompt of an earlier answer again, give the proposals of the recipe's
+    last layer with their places, and the seed of that answer. If the recipe has the order `arrival`,
+    the aggregator reads the proposals as they stand in the request, so give them in the order of that
+    answer's references."""
     aggregator: str | None = Field(None, min_length=1, max_length=256)
     """Name of the model that writes the answer, with the prompt and the sampling of the recipe's
     aggregator: any model of the recipe that the key may use. By default the recipe's aggregator."""
@@ -76,7 +78,7 @@ class Fusion(StrictPart):
 
     @property
     def places(self) -> list[int]:
-        """The places of the proposals; none if the request does not tell them."""
+        """The places of the proposals; empty if the request does not give them."""
         return [each.place for each in self.proposals if each.place is not None]
 
 
@@ -116,7 +118,7 @@ def chosen_recipe(fuse: Fusion, model: str, recipe: Recipe, names: Sequence[str]
 
 
 def methods_of(recipe: Recipe) -> list[Method]:
-    """The methods that `moa.fuse.method` may name with this recipe; the recipe's own is the first."""
+    """The methods that `moa.fuse.method` may name with this recipe, the recipe's own method first."""
     allowed: list[Method] = ["merge", "select", "select_or_merge"]
     if _answer_form(recipe) is not None:
         allowed.append("vote")

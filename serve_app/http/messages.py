@@ -10,6 +10,8 @@ the parameters of a request, each is treated in one of these ways:
    They are refused by name, unless they are empty.
 4. All other fields are accepted too, and the answer names them in `moa.ignored`: no list of the fields
    that servers write into their answers is complete.
+
+A thought at the beginning of an earlier answer (THOUGHT) is cut from its text.
 """
 
 import json
@@ -82,8 +84,8 @@ READ_TYPES = ("text", "input_text", "output_text", "refusal")
 THOUGHT_TYPES = ("thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text")
 """Types of parts that hold reasoning of earlier answers."""
 THOUGHT = re.compile(r"\s*<(think|thinking)>.*?</\1>\s*", re.DOTALL)
-"""A thought at the beginning of a message, in the marks in which pydantic-ai and others send it back. A
-model that reads earlier thoughts begins to think itself, even if it never does so."""
+"""A thought at the beginning of a message, in the marks in which pydantic-ai and others send it back.
+A model that reads earlier thoughts begins to write thoughts, even if it never thinks otherwise."""
 MOST_NAMED = 20
 """Most fields of messages that an answer names."""
 LONGEST_NAME = 60
@@ -309,8 +311,9 @@ def conversation(messages: Sequence[ChatMessage], *, in_calls: bool = False) -> 
 
 
 def _text(messages: Sequence[ChatMessage], n: int) -> str:
-    """The text of a message, without the thought of an earlier answer. The last message keeps the
-    thought: that message is continued, and some clients end a thought there so that there is none."""
+    """The text of a message. An earlier answer of the assistant loses its thought. The last message
+    keeps it: the model continues that message, and some clients write a thought that has ended into
+    it, so that the model does not think."""
     text = messages[n].text(f"messages.{n}")
     is_earlier = messages[n].role == "assistant" and n < len(messages) - 1
     return THOUGHT.sub("", text, count=1) if is_earlier and THOUGHT.match(text) else text

@@ -10,7 +10,8 @@ is then treated in one of six ways:
    are shown to no model, and the answer names them in `moa.ignored`.
 4. Harmless parameters of other servers are left out too, and `moa.ignored` names them.
 5. A field of ExtraParameters is honoured if the engine of the model that answers takes the parameter.
-   If not, it is left out as in case 4, but CONSTRAINTS are refused.
+   If not, it is left out as in case 4, but CONSTRAINTS are refused. A JSON schema to which llama.cpp
+   cannot hold an answer is refused too (`configs/held_schemas.py`).
 6. UNSUPPORTED parameters are refused by name, unless their value asks for what happens anyway.
 
 Any other name is refused, so that a typing error does not pass as a parameter without effect. A null is

@@ -244,7 +244,8 @@ def count_usage(summary: Summary) -> CompletionUsage:
 
 
 def _cached(summary: Summary) -> int:
-    """Tokens of the conversation that a cache had: those of the call whose count of it counts."""
+    """How many tokens of the conversation were in an engine's cache, as the call tells whose prompt
+    gave `Summary.conversation_tokens`."""
     counted = summary.conversation_tokens
     cached = [call.cached_tokens for call in summary.calls if call.prompt_tokens == counted]
     return max(cached, default=0)

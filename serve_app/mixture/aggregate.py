@@ -197,7 +197,7 @@ class _Writer:
         self._engine = task.recipe.settings(model).engine
         self._tools = tools_in_text(self._sampling.extra, self._engine)
         self._is_untold = False
-        """Whether the model is not told of the request's tools, because they do not fit."""
+        """Whether the prompt leaves out the request's tools, because they do not fit."""
         self._retries = Retries(models, model)
         self._began = asyncio.get_running_loop().time()
         self._at_s = self._began - stage_began

@@ -3,7 +3,7 @@
 An engine holds a model to a form (`response_format`) and to constraints on tokens. A fallback may have
 an engine that cannot do so, and other numbers for its tokens. A proposal that stands in was asked for
 without these constraints. Such an answer is still worth more than an error, but it says by name what it
-was not held to.
+was not held to. In the same way, an answer names tools that had no room in the model's context.
 """
 
 import json
@@ -30,9 +30,9 @@ def of_fallback(sampling: Sampling) -> Sampling:
 
 
 def may_leave_out(tools: ToolUse | None) -> bool:
-    """Whether a model that has no room for the tools may answer without them: the request leaves it to
-    the model whether it calls one. Open WebUI, for example, offers 22 tools with each question, and
-    these take 7,000 tokens."""
+    """Whether a model may answer without the tools if they do not fit into its context. It may if the
+    request leaves it to the model whether to call a tool. For example, Open WebUI offers 22 tools with
+    each question, and these take 7,000 tokens."""
     return tools is not None and tools.choice == "auto"
 
 
@@ -51,7 +51,7 @@ def not_held(
         sampling: how the answer was to be sampled.
         text: the answer.
         engine: the engine of the fallback that wrote the answer; None for a proposal.
-        has_tools: whether the fallback was told of the tools that the request has.
+        has_tools: whether the fallback's prompt had the tools of the request.
     """
     return tuple(
         name
@@ -82,8 +82,8 @@ def why_no_proposal(messages: Sequence[Message], sampling: Sampling) -> str | No
 
 
 def most_fitting(proposals: Sequence[ProposalDone], sampling: Sampling) -> ProposalDone:
-    """The proposal that would stand in for the answer: the first one that may have the form that is
-    asked for, or the first of all. A few that refuse to answer do not count (`unwilling.py`)."""
+    """The proposal that would stand in for the answer: the first proposal that may have the requested
+    form, or else the first of all. A few proposals that refuse do not count (`unwilling.py`)."""
     structure, kept = sampling.extra.get("structure"), answering(proposals)
     if structure is None:
         return kept[0]

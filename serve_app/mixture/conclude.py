@@ -6,7 +6,7 @@
 3. `select_or_merge`: an aggregator picks a proposal. If it is not sure, the best two are merged. If no
    model can pick, all are merged.
    In 2 and 3, if the aggregator is not sure, proposals that refuse to answer do not count as long as
-   they are fewer than half (`unwilling.py`).
+   fewer than half of the proposals refuse (`unwilling.py`).
 4. `vote`: the answer that most samples agree on wins (`vote.py`). Without such an answer, all are
    merged.
 5. A proposal was decided on before this stage (`early.py`): it is the answer.

@@ -37,8 +37,8 @@ samples agree on. `agreement`: enough proposals agreed before all were there. `f
 was sure. `stand_in`: no model could answer or pick, and a proposal is the answer. `direct`: the request
 asked for the model by name."""
 OrderMode = Literal["seeded", "arrival"]
-"""What decides the order of the references. `seeded`: the answer's seed. `arrival`: when the proposals
-came."""
+"""What decides the order of the references. `seeded`: the answer's seed draws the order. `arrival`: the
+references stand in the order in which the proposals came."""
 NOT_NEEDED = "not_needed"
 """Cause of a proposal that was not waited for, because the answer was there before."""
 
@@ -122,8 +122,8 @@ class Call:
 class ProposalThinks:
     """A model has begun to write the reasoning before its proposal, and the proposal has no text yet.
 
-    There is one such event for each attempt at the proposal, and none if proposals are not streamed.
-    The event has no text of the reasoning.
+    Each attempt at the proposal has at most one such event. There is none if proposals are not
+    streamed, or if an earlier attempt has given text. The event has no text of the reasoning.
     """
 
     layer: int
@@ -280,8 +280,9 @@ class Answered:
     """Tokens that the model wrote for the answer, reasoning included; 0 if the deadline cut the
     answer."""
     unheld: tuple[str, ...] = ()
-    """Constraints of the request (`configs.extra_parameters.CONSTRAINTS`) that the answer may not keep.
-    A fallback or a proposal was not held to them, or the tools had no room in the model's context."""
+    """Constraints of the request (`configs.extra_parameters.CONSTRAINTS`) that the answer may not keep,
+    because a fallback or a proposal was not held to them, or the tools had no room in the model's
+    context."""
     method: AnswerMethod = "merge"
     """How the text came about."""
     why: str = ""

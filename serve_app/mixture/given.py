@@ -14,13 +14,13 @@ from serve_app.mixture.events import Call, ProposalDone
 def given_proposals(
     recipe: Recipe, proposals: Sequence[tuple[str, str]], places: Sequence[int] = ()
 ) -> list[ProposalDone]:
-    """Proposals of the recipe's last layer, as if its proposers had written them, one after the other.
+    """The given proposals, as if the proposers of the recipe's last layer had written them one by one.
 
     Args:
         recipe: has the layer.
         proposals: for each proposal, who wrote it (a label) and its text.
-        places: the place of each proposal in the layer. Without them the proposals have the first
-            places of the layer.
+        places: the place of each proposal in the layer. If empty, the proposals have the first places
+            of the layer.
     """
     places = places or range(len(proposals))
     return [

@@ -1,9 +1,9 @@
 """The guard: proposals that disagree are marked before they are merged, and none is left out.
 
-To drop the ones that differ costs answers: the majority may be wrong (vLLM's semantic router lost 0.11
-and 0.13 on contested ones of 12 questions). Proposals whose answers are found agree if the answers are
-the same. Of each other pair the aggregator is asked whether both come to the same conclusion. It then
-reads which proposals agree. Pure.
+It would cost right answers to drop the proposals that differ, because the majority may be wrong: vLLM's
+semantic router lost 0.11 and 0.13 on contested questions (of 12 in all). If answers are found in two
+proposals, these agree if the answers are the same. For each other pair, the aggregator is asked whether
+both come to the same conclusion. The prompt of the merge then says which proposals agree. Pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ def pairs(count: int) -> list[Pair]:
 
 
 def by_answers(texts: Sequence[str], form: AnswerForm) -> dict[Pair, Shares | None]:
-    """What can be told without a model: whether two texts agree that both have an answer.
+    """Which pairs of texts agree, for all pairs in which both texts have an answer that is found.
 
-    No text can talk its way into such an agreement, and no call is made for it.
+    No model judges these pairs, so no text can persuade a model, and no call is made.
     """
     answers = [find_answer(text, form) for text in texts]
     return {
@@ -51,9 +51,10 @@ def by_answers(texts: Sequence[str], form: AnswerForm) -> dict[Pair, Shares | No
 def clusters(count: int, agreeing: Mapping[Pair, Shares | None]) -> list[list[int]]:
     """The proposals that agree with one another, by their numbers.
 
-    The surest pairs are joined first. Two groups are joined only if no proposal of the one disagrees
-    with a proposal of the other (complete linkage). Otherwise one proposal that seems to agree with
-    everybody, such as one that asks the judge for a yes, would join proposals that disagree.
+    The surest pairs are joined first. Two groups are joined only if no proposal of one group disagrees
+    with a proposal of the other group (complete linkage). Otherwise proposals that disagree could come
+    into one group through a proposal that seems to agree with all, for example because its text asks
+    the judge for a yes.
     """
     yes = {pair: shares["yes"] for pair, shares in agreeing.items() if shares is not None}
     differ = {frozenset(pair) for pair, sure in yes.items() if sure < SAME}

@@ -6,7 +6,7 @@ What becomes of a sample, and the cause that `ProposalDropped` names:
 | --- | --- | --- | --- |
 | 1 | its call ends with text | `ProposalDone` | |
 | 2 | its call fails or is cancelled from outside | `ProposalDropped` | the error's code |
-| 3 | its call ends without any text that can be seen | `Spent`, `ProposalDropped` | `empty` |
+| 3 | its call ends without any visible text | `Spent`, `ProposalDropped` | `empty` |
 | 4 | its call ends with reasoning and no answer | `Spent`, `ProposalDropped` | `only_reasoning` |
 | 5 | the layer's time is up before its call ends | `ProposalDropped` | `late` |
 | 6 | its replica is lost and a retry is possible | `Retried`, then those of another case | |

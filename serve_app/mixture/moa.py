@@ -54,8 +54,9 @@ async def answer(
     """Answer a conversation with the mixture. Closing the generator cancels every engine call.
 
     1. The conversation must fit into the aggregator's context. Otherwise the request fails before any
-       model works on it. Tools that may be called, but need not be, do not count: the aggregator
-       answers without them if they do not fit, and `Answered.unheld` says so.
+       model works on it. Tools do not count if the request leaves it to the model whether to
+       call them: if they do not fit, the aggregator answers without them, and `Answered.unheld` has
+       their name.
     2. The layers run one after another, unless proposals are given. Each layer ends in one of these
        ways:
        a. The layer meets the quorum: its proposals are the references of the next stage.
@@ -83,12 +84,12 @@ async def answer(
             drawn, and the calls have the recipe's seeds (but see `_samples`).
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
-        stream_proposals: whether there are `ProposalDelta` events.
+        stream_proposals: whether there are `ProposalThinks` and `ProposalDelta` events.
         in_pieces: whether a `ProposalDelta` may have the text of about 0.1 s, which costs less.
         given: proposals that the aggregator reads instead of those of the last layer. If there are any,
-            no layer runs. With the seed of an earlier answer, its last proposals and their places, the
-            aggregator gets the same prompt again. With `references.order: arrival` the proposals stand
-            as they are given.
+            no layer runs. With the seed of an earlier answer, and the proposals of its last layer with
+            their places, the aggregator gets the same prompt again. With `references.order: arrival`,
+            the proposals stand in the order in which they are given.
         in_calls: the conversation for an aggregator that calls tools (`AggregationTask.in_calls`).
 
     Raises:

@@ -61,7 +61,8 @@ async def warm(
 ) -> int | None:
     """Have a model's engine read a conversation before it is asked for an answer (a warm-up).
 
-    A warm-up is never in the way of a call: it does not wait, and a call that has no room ends it.
+    A warm-up does not wait, and it makes a call wait for one step of the engine at most: as soon as a
+    call has no room, the warm-up ends.
 
     Args:
         models: the models.
@@ -70,14 +71,14 @@ async def warm(
         template: arguments of the chat template (`Sampling.template_arguments`).
 
     Returns:
-        How many tokens the engine has read anew; None if it did not read, because it has other work,
-        cannot keep what it reads, or is not the only replica of its model.
+        How many tokens the engine has read anew; None if there was no complete warm-up. Causes: the
+        engine has other work or cannot keep what it reads, or the model has several replicas.
     """
     return await models.warm(model, messages, template) if isinstance(models, WarmingModels) else None
 
 
 def on_behalf(models: Models, origin: Mapping[str, str]) -> Models:
     """The same models. Their calls carry `origin`, if these models can have their calls carry one."""
-    # `isinstance` of a protocol takes 6 microseconds, and there is a look for each call.
+    # `isinstance` with a protocol takes 6 microseconds, and each call would need this check.
     carry: Callable[[Mapping[str, str]], Models] | None = getattr(models, "on_behalf", None)
     return models if carry is None or not origin else carry(origin)

@@ -1,13 +1,15 @@
 """While the last layer writes, the aggregator reads the proposals that are there already.
 
-Most of an aggregator's first token is the reading of the proposals. The order of the references is
-known from the start (`reference_order.py`). So the aggregator's prompt can be put into its engine's
-cache up to the last proposal that has come (a warm-up), while the other proposals are still written.
-Systems that do the same: 2512.18126, vllm-omni (pull request 5894). A warm-up changes no text of an
-answer by itself, but it has the prompt computed in other steps, which may change last bits.
+Most of the time to an aggregator's first token is the reading of the proposals. The order of the
+references is known from the start (`reference_order.py`). So the aggregator's engine can read the
+prompt into its cache up to the first proposal that has not come, while proposals are still written (a
+warm-up). Other systems do the same: arXiv 2512.18126 and vllm-omni (pull request 5894). A warm-up
+changes no prompt. But the engine computes the prompt in other steps, so the last bits of the results
+may differ.
 
-A warm-up never waits and never makes a call wait: the replica decides (`Replica.warm`). It is no call
-of the answer: it is not retried, not counted in the usage, and its failure changes nothing.
+A warm-up never waits, and it makes a call wait for one step of the engine at most. The replica decides
+whether it may run (`Replica.warm`). It is no call of the answer: it is not retried, the usage does not
+count it, and its failure changes nothing.
 """
 
 import asyncio
@@ -34,10 +36,11 @@ from serve_app.mixture.models import Models, warm
 from serve_app.mixture.reference_order import ReferenceOrder
 
 GROWTH_TOKENS = 64
-"""Tokens by which a proposal has to have grown before its beginning is warmed again."""
+"""How many tokens a proposal has to grow by before its beginning is warmed again."""
 
 CHARACTERS = 3
-"""Characters that count as a token here: few, so that no reference is warmed that may be cut."""
+"""How many characters count as one token here. The number is low, so that a reference that may be cut
+is not warmed."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +52,8 @@ class ReadyReferences:
         order: the order of the references.
         stage: number of the stage that reads them.
         models: the model of each sample of the layer, by place.
-        most_characters: longest reference that is certain to stay whole. References are cut to one
-            length if they are too many (`fit`), so a longer one may be cut.
+        most_characters: length of the longest reference that is certain to stay whole. If all
+            references together are too long, the longest are cut (`fit`).
     """
 
     def __init__(
@@ -65,13 +68,13 @@ class ReadyReferences:
         self._left = set(range(len(models)))
         """The places whose samples have not ended."""
         self._grown: dict[int, list[str]] = {place: [] for place in self._left}
-        """What has come of each proposal, unless it may begin anew."""
+        """The text that has come of each proposal, except of proposals that may begin anew."""
         self._unread = 0
-        """Characters that have come of the next proposal since `note` last said so."""
+        """How many characters of the next proposal have come since `texts` was last read."""
         self._next = self._find_next()
 
     def note(self, event: Event) -> bool:
-        """Take in an event of the layer, and say whether it is worth to look at `texts` again."""
+        """Take in an event of the layer, and say whether `texts` may have more now."""
         if isinstance(event, ProposalDelta):
             if (grown := self._grown.get(event.place)) is None:
                 return False
@@ -102,7 +105,7 @@ class ReadyReferences:
         return not self._left
 
     def texts(self) -> list[str]:
-        """The first references of the aggregator's prompt, in order. The last of them may be the
+        """The first references of the aggregator's prompt, in order. The last reference may be the
         beginning of a proposal that still grows."""
         self._unread = 0
         found: list[str] = []
@@ -116,7 +119,7 @@ class ReadyReferences:
         return found
 
     def _first(self) -> list[ProposalDone]:
-        """The proposals before which no other can come any more."""
+        """The first proposals of the prompt: no other proposal can still come before them."""
         if self._order.by_arrival:
             return self._order.sort(list(self._done.values()), self._stage)
         places = self._places
@@ -124,7 +127,7 @@ class ReadyReferences:
         return [self._done[place] for place in places[:until] if place in self._done]
 
     def _find_next(self) -> int:
-        """The place whose proposal stands behind those of `_first`; -1 if that is not known."""
+        """The place of the proposal that stands behind those of `_first`; -1 if it is not known."""
         if self._order.by_arrival:
             return next(iter(self._left)) if len(self._left) == 1 else -1
         return next((place for place in self._places if place in self._left), -1)
@@ -134,8 +137,8 @@ class Overlap:
     """Warms the aggregator's prompt while the last layer runs, one warm-up at a time.
 
     Args:
-        ready: the references so far.
-        prompt: the aggregator's prompt; its references are not used.
+        ready: the references that are known so far.
+        prompt: the aggregator's prompt. Its own references are not used.
         models: the models of the recipe.
         at_start: whether the conversation without references is warmed at once.
     """
@@ -151,8 +154,8 @@ class Overlap:
         """The references that were warmed last."""
         self._task: asyncio.Task[None] | None = None
         self._is_busy = False
-        """Whether the aggregator had other work when it was asked last. Then a proposal that grows is
-        no reason to ask again: under load each such question would cost time, and none would help."""
+        """Whether the aggregator had other work at the last try. Then a proposal that grows is no
+        reason to try again: under load, each such try would cost time, and none would help."""
         self._is_off = False
 
     async def __aenter__(self) -> "Overlap":
@@ -164,7 +167,7 @@ class Overlap:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the warm-up that runs. What it has computed so far stays in the cache."""
+        """End the warm-up that runs. What the engine has computed so far stays in its cache."""
         self._is_off = True
         if self._task is not None and not self._task.done():
             self._task.cancel()
@@ -188,12 +191,12 @@ class Overlap:
         return texts != self._warmed and (bool(texts) or (self._at_start and self._warmed is None))
 
     async def _warm(self, texts: list[str]) -> None:
-        """Warm these references, and then those that have come meanwhile."""
+        """Warm these references, and after that the references that have come in the meantime."""
         prompt = self._prompt
         while self._is_more(texts):
             try:
                 done = await warm(self._models, prompt.model, prompt.prompt(texts), prompt.template)
-            except RequestError as error:  # the aggregator itself will meet the cause
+            except RequestError as error:  # the aggregator's own call will meet the cause
                 logger.debug("warm-up of model %s: %s", prompt.model, error.code)
                 self._is_off = True
                 return
@@ -202,7 +205,7 @@ class Overlap:
                 self._is_off = True
                 return
             self._is_busy = done is None
-            if done is None:  # the engine has other work; the end of the next proposal asks again
+            if done is None:  # the engine has other work; the end of the next proposal tries again
                 return
             self._warmed = texts
             texts = self._ready.texts()
@@ -223,7 +226,7 @@ def why_no_overlap(recipe: Recipe, *, repeatable: bool) -> str | None:
 
     Args:
         recipe: the recipe.
-        repeatable: whether the answer's text has a seed.
+        repeatable: whether the request has a seed, so that the same request gives the same text again.
     """
     aggregator = recipe.aggregator
     if aggregator.overlap == "off":
@@ -275,7 +278,7 @@ def overlap(
 
 
 def _most_characters(prompt: PromptTask, count: int) -> int:
-    """About how many characters each of so many references may have before some would be cut."""
+    """About how many characters each of `count` references may have so that none is cut."""
     frame = prompt.prompt([""] * count)
     taken = sum(len(message["content"]) for message in frame) // CHARACTERS
     return max(0, prompt.room - taken) // count * CHARACTERS

@@ -1,9 +1,9 @@
-"""In which order a prompt has the proposals of a layer. Pure.
+"""The order in which the proposals of a layer stand in a prompt. Pure.
 
-Models prefer places, such as the first. So a seed draws the order, and no model's proposals always
-stand in the same place. The order is drawn over the places of the layer and not over the proposals that
-came: so it is known before any proposal has come. A proposal that does not come is left out, and the
-others keep their order.
+Models prefer some places, such as the first. So a seed draws the order, and no model's proposals always
+stand in the same place. The order is drawn over all places of the layer, not only over the proposals
+that came, so it is known before any proposal has come. A proposal that does not come is left out, and
+the others keep their order.
 """
 
 import random
@@ -16,8 +16,9 @@ from serve_app.mixture.events import OrderMode, ProposalDone
 class ReferenceOrder:
     """The order of one layer's proposals in the prompts of the stages that read them.
 
-    By the recipe's `references.order`, the order is that which the seed draws for a stage, or that in
-    which the proposals came. Then the seed decides only about those that came at the same time.
+    The recipe's `references.order` says which order it is. `seeded`: the seed draws the order for each
+    stage. `arrival`: the proposals stand in the order in which they came, and the seed decides only
+    between proposals that came at the same time.
 
     Args:
         recipe: the recipe.
@@ -35,30 +36,31 @@ class ReferenceOrder:
     def of_given(cls, recipe: Recipe, given: Sequence[ProposalDone], seed: int) -> "ReferenceOrder":
         """The order of proposals that a client gives in place of those of the recipe's last layer.
 
-        It is drawn over the places of that layer, so the proposals of an earlier answer stand as they
-        stood there. If a proposal has a place behind those of the layer, there are more places.
+        The order is drawn over the places of that layer, so the proposals of an earlier answer stand as
+        they stood there. If a proposal has a place beyond the last place of the layer, the order is
+        drawn over all places up to that place.
         """
         places = 1 + max((proposal.place for proposal in given), default=-1)
         return cls(recipe, max(recipe.samples[-1], places), seed)
 
     @property
     def by_arrival(self) -> bool:
-        """Whether the proposals stand as they came."""
+        """Whether the proposals stand in the order in which they came."""
         return self.mode == "arrival"
 
     def places(self, stage: int) -> list[int]:
         """The layer's places in the order that the seed draws for a stage.
 
         Args:
-            stage: number of the stage that reads the proposals: that of a layer, from 1, or the number
-                of stages for the last stage.
+            stage: number of the stage that reads the proposals. For a layer, it is the layer's number,
+                from 1; for the last stage, it is the number of stages.
         """
         drawn = list(range(self._count))
         random.Random(f"{self._seed}/{stage}").shuffle(drawn)
         return drawn
 
     def sort(self, proposals: Sequence[ProposalDone], stage: int) -> list[ProposalDone]:
-        """These proposals of the layer in the order of the prompt of a stage."""
+        """The layer's proposals in the order in which they stand in the prompt of a stage."""
         if len(proposals) < 2:
             return list(proposals)
         ranks = {place: rank for rank, place in enumerate(self.places(stage))}

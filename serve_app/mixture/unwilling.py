@@ -1,9 +1,9 @@
-"""Which proposals refuse to answer, told by how they begin. Pure.
+"""Tells which proposals refuse to answer, by the words with which they begin. Pure.
 
-A refusal may be the right answer, so no refusal is ever left out of a prompt, and an aggregator that is
-sure may pick it. It only yields where nobody judges: where a proposal is taken because its place in the
-recipe is trusted. Even there it counts if half of the proposals or more refuse, as honest models do if
-the request is harmful.
+A refusal may be the right answer. So no refusal is ever left out of a prompt, and an aggregator that is
+sure may pick a refusal. A refusal does not count only where no model judges: where a proposal is taken
+because its place in the recipe is trusted. Even there, refusals count if half or more of the proposals
+refuse, because honest models refuse a harmful request.
 """
 
 import re
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from serve_app.mixture.events import ProposalDone
 
 LONGEST = 400
-"""Most characters of a text that counts as a refusal. Longer ones say something else as well."""
+"""Most characters of a text that counts as a refusal. A longer text says something else as well."""
 BEGINNING = 120
-"""The characters in which a refusal says so."""
+"""How many characters at the beginning of a text are searched for a refusal."""
 CAN = r"(?:can(?:no|['’]|\s+no)t|could(?: not|n['’]t)|won['’]t|will not)"
 DO = r"(?:help|assist|answer|respond|reply|comply|provide|discuss|fulfill?|do that|engage|support)"
 REFUSED = re.compile(
@@ -30,11 +30,11 @@ REFUSED = re.compile(
     r"|お(?:手伝い|答え)(?:することは)?できません",
     re.IGNORECASE | re.DOTALL,
 )
-"""What refusals say in the languages that most models write."""
+"""Finds the words of a refusal, in the languages that most models write."""
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a text is a short one that begins with a refusal."""
+    """Whether a text is short and begins with a refusal."""
     text = text.strip()
     return len(text) <= LONGEST and REFUSED.search(text[:BEGINNING]) is not None
 

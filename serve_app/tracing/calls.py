@@ -94,13 +94,13 @@ class CallSpan:
         """Seconds from the beginning of the call to the first token."""
         self._finish_reason: str | None = None
         self._read = self._cached = self._written = 0
-        """Tokens."""
+        """Numbers of tokens."""
         self._queue_s = self._engine_s = 0.0
         self._stopped: int | None = None
         """When the call was stopped."""
 
     def note(self, delta: Delta) -> None:
-        """Take note of what a delta says beside its text, and of the first token."""
+        """Take note of the first token, and of what a delta has beside its text."""
         if self.awaits_first and (delta.text or delta.reasoning or delta.tool_calls):
             self.awaits_first = False
             self._first_s = (self._clock() - self.span.began) / 1e9

@@ -22,9 +22,9 @@ MOST_REASON_CHARACTERS = 300
 """Most characters of a reason that our own line repeats."""
 
 AT_ONCE = 8
-"""How many spans are written before a pause. To write so many takes less than a millisecond."""
+"""How many spans are written before each pause. It takes less than a millisecond to write so many."""
 PAUSE_S = 0.001
-"""Seconds of a pause."""
+"""Length of a pause in seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class Sender(SpanExporter):
     """Sends spans, and says once when they are lost and once when they arrive again.
 
     Args:
-        exporter: sends spans.
-        url: where to, as messages show it.
+        exporter: writes and sends spans.
+        url: the URL to which it sends them, as messages show it.
     """
 
     def __init__(self, exporter: SpanExporter, url: str) -> None:
@@ -78,12 +78,13 @@ class Sender(SpanExporter):
 
 
 class _Unhurried(Sequence[ReadableSpan]):
-    """Spans whose reader pauses now and then, so that the event loop need not wait for it.
+    """Spans whose reader pauses now and then, so that the event loop does not wait for the reader.
 
-    The exporter writes each span as it reads the span, which takes 25 milliseconds of Python for 512
-    spans. A thread that works in Python keeps the interpreter's lock for 5 milliseconds while another
-    thread asks for it (`sys.getswitchinterval`). The event loop has to ask each time it has waited for
-    its sockets, so it would stand still almost all the while.
+    The exporter writes each span when it reads the span. For 512 spans, this takes 25 milliseconds in
+    Python. A thread that runs Python code keeps the interpreter's lock for 5 milliseconds after another
+    thread asks for the lock (`sys.getswitchinterval`). The event loop has to ask for the lock each time
+    it has waited for its sockets. So without pauses, the event loop would stand still for most of the
+    25 milliseconds.
 
     Args:
         spans: the spans.
@@ -116,7 +117,7 @@ class _Unhurried(Sequence[ReadableSpan]):
 class _Reasons(logging.Handler):
     """Keeps the first message of the loggers in TALKATIVE since spans last arrived, and writes nothing.
 
-    A message may quote the URL, whose query may hold a key. So queries are left out.
+    A message may quote the URL, and the query of the URL may hold a key. So queries are left out.
     """
 
     def __init__(self) -> None:

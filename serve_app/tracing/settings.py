@@ -46,7 +46,7 @@ NUMBERS = (
 )
 """Variables that have to be whole numbers above 0."""
 LIMITS = "_LIMIT"
-"""How the names of the variables end that limit what a span holds. They have to be whole numbers."""
+"""How the names of the variables end that limit what a span holds. Their values are whole numbers."""
 INSTALL = "pip install 'slimmoa[tracing]'"
 PACKAGE = "opentelemetry.exporter.otlp.proto.http"
 """What the extra `tracing` brings."""

@@ -1,12 +1,12 @@
-"""Spans of an answer: plain facts while the work goes on, and OpenTelemetry's own spans at the end.
+"""Spans of an answer: plain objects while the work goes on, and OpenTelemetry's own spans at the end.
 
-The SDK begins the span of an answer: it reads the parent, asks the sampler, and chooses the IDs and the
-flags. The SDK also keeps, writes and sends the spans that have ended. Only the objects in between are
-made here. The SDK's own span takes 25 microseconds from its beginning to its end, in which the event
-loop can do nothing else, and an answer has six spans or more.
+OpenTelemetry's SDK begins the span of an answer: it reads the parent, asks the sampler, and chooses the
+IDs and the flags. The SDK also keeps, writes and sends the spans that have ended. Only between begin
+and end, a span is an object of this module. The SDK's own object takes 25 microseconds of the event
+loop from its beginning to its end, and an answer has six spans or more.
 
-The spans below that of an answer take its trace, flags and state. Each sampler in `SAMPLERS` would
-decide the same for them.
+The spans below the span of an answer take over its trace, flags and state. Each sampler in `SAMPLERS`
+would make the same decision for all of them.
 """
 
 import os
@@ -28,11 +28,11 @@ FAILED = Status(StatusCode.ERROR)
 
 
 class Spans:
-    """Begins spans, and hands on those that have ended.
+    """Begins spans, and hands over the spans that have ended.
 
     Args:
-        name: the name of this program, as the spans say it.
-        provider: begins the span of an answer, and says what all spans are of.
+        name: the name of this program, as the spans have it.
+        provider: begins the span of an answer, and gives the resource of all spans.
         processor: takes the spans that have ended.
     """
 
@@ -46,11 +46,11 @@ class Spans:
         self._limits = SpanLimits() if is_limited else None
 
     def root(self, name: str, parent: Context, attributes: Attributes, began: int) -> "Span":
-        """The span of an answer begins.
+        """Begin the span of an answer.
 
         Args:
             name: the name of the span.
-            parent: has the client's span, if the client has said one.
+            parent: the context; it has the client's span if the request names a span.
             attributes: what is known at the beginning.
             began: nanoseconds since 1970.
         """
@@ -63,7 +63,7 @@ class Spans:
     def below(
         self, parent: "Span", name: str, kind: SpanKind, attributes: Attributes, began: int
     ) -> "Span":
-        """A span begins below another one; see `root`."""
+        """Begin a span below another span; see `root`."""
         above = parent.context
         number = self._provider.id_generator.generate_span_id()
         context = SpanContext(above.trace_id, number, False, above.trace_flags, above.trace_state)
@@ -72,7 +72,7 @@ class Spans:
         return span
 
     def ended(self, span: "Span", at: int) -> None:
-        """Hand on a span that has ended at a time, in nanoseconds since 1970."""
+        """Hand over a span that has ended at this time, in nanoseconds since 1970."""
         attributes: types.Attributes = span.attributes
         events: Sequence[Event] = span.events
         if self._limits is not None:
@@ -98,7 +98,7 @@ class Span:
     """A span that has begun.
 
     Args:
-        spans: takes the span when it has ended.
+        spans: takes the span at its end.
         name: the name of the span.
         kind: the kind of the span.
         context: the IDs of the span and its trace.
@@ -142,16 +142,16 @@ class Span:
         """Whether the span is sent."""
 
     def add_event(self, name: str, attributes: Attributes, at: int) -> None:
-        """Something happened within the span, at a time in nanoseconds since 1970."""
+        """Note an event within the span, at this time, in nanoseconds since 1970."""
         self.events.append(Event(name, attributes, at))
 
     def fail(self, cause: str) -> None:
-        """The work of the span ended with an error of this kind."""
+        """Note that the work of the span ended with an error of this kind."""
         self.attributes[ERROR] = cause
         self.has_failed = True
 
     def end(self, at: int) -> None:
-        """The span ends, at a time in nanoseconds since 1970. Nothing may be added afterwards."""
+        """End the span at this time, in nanoseconds since 1970. Nothing may be added afterwards."""
         if self.is_recording:
             self._spans.ended(self, at)
 
@@ -159,7 +159,7 @@ class Span:
 def _limited(
     attributes: Attributes, events: Sequence[Event], limits: SpanLimits
 ) -> tuple[BoundedAttributes, Sequence[Event]]:
-    """As much of a span as the limits allow, by the SDK's own rules."""
+    """The attributes and events of a span, cut by the SDK's own rules to what the limits allow."""
     most, length = limits.max_event_attributes, limits.max_attribute_length
     kept = [
         Event(each.name, BoundedAttributes(most, each.attributes, max_value_len=length), each.timestamp)

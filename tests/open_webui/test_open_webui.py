@@ -32,9 +32,9 @@ SEEN_S = 2.0
 """Longest time from the first reasoning on the wire until a person reads proposals in the fold."""
 LONGEST_S = 240.0
 TASKS = {"title", "tags", "follow_ups"}
-"""What Open WebUI asks in the background, beside the question."""
+"""The helper tasks that Open WebUI asks for in the background, beside the question."""
 TASKS_S = 60.0
-"""Longest time from the last look until the tasks are done."""
+"""Most seconds from the last look at the page until the tasks are done."""
 SETTINGS = {
     "WEBUI_AUTH": "False",
     "WEBUI_SECRET_KEY": "test",
@@ -81,7 +81,7 @@ class Asked:
 
 
 def task_of(asked: Asked) -> str | None:
-    """Which helper task an answer was; None for other answers, and until its end."""
+    """The helper task of an answer; None for other answers, and until the answer has ended."""
     task: str | None = asked.moa.get("routed", {}).get("task")
     return task
 

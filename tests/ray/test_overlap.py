@@ -1,4 +1,4 @@
-"""The aggregator's only replica is killed while it reads proposals early: the answer comes."""
+"""The aggregator's only replica is killed while it reads proposals early. The answer still comes."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from tests.e2e.processes import kill, replicas, until
 
 DEADLINE_S = 40
 READ_S = 30.0
-"""Seconds in which the aggregator reads a whole prompt: far longer than the test."""
+"""Seconds that the aggregator needs to read a whole prompt: far longer than the test lasts."""
 
 
 def test_a_replica_killed_in_a_warm_up_costs_no_answer(serving: Serving) -> None:
@@ -23,7 +23,7 @@ def test_a_replica_killed_in_a_warm_up_costs_no_answer(serving: Serving) -> None
                 "writer": {"engine": "scripted", "first_token_s": READ_S, "tokens": 8},
             },
             "layers": [{"proposers": [{"model": "quick"}, {"model": "slow"}]}],
-            # The replica that takes the dead one's place has read nothing, so another model answers.
+            # The replica that replaces the dead replica has read nothing, so another model answers.
             "aggregator": {"model": "writer", "fallbacks": ["quick"], "first_token_timeout_s": 2},
             "references": {"order": "arrival"},
             "limits": {"deadline_s": DEADLINE_S, "layer_deadline_s": 10, "keepalive_s": 0.2},

@@ -95,7 +95,7 @@ export function proposalWords(
     case "thinks":
       return THINKS;
     case "writes": {
-      // What a model thought is not in its text, and says nothing of how fast the text grows.
+      // The text has no thoughts, so the time for thoughts says nothing about how fast the text grows.
       const writingS = nowS - proposal.startedS - (proposal.textS ?? proposal.firstS ?? 0);
       const about = rateWords(rate(proposal.text, null, writingS, proposal.model));
       return { words: about ? `writes about${about}` : "writes", sign: "writes", tone: "busy", runs: true };

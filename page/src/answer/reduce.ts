@@ -227,12 +227,12 @@ function grow(proposal: Proposal, text: string, nowS: number | null): void {
   proposal.firstS = firstS;
 }
 
-/** When the first token of a proposal came, if that is not known yet: now. */
+/** When the first token of a proposal came. If this is not known yet, it came now. */
 function sinceStart({ firstS, startedS }: Proposal, nowS: number | null): { firstS: number | null } {
   return { firstS: firstS ?? (nowS === null ? null : Math.max(0, nowS - startedS)) };
 }
 
-/** What changes of a proposal while its model is asked by name; `direct` is the model's answer so far. */
+/** The changes to a proposal while its model is asked by name. `direct` is the model's answer so far. */
 export function grownAlone({ textS }: Proposal, direct: Answer, nowS: number): Partial<Proposal> {
   const { text, reasoning } = direct;
   const firstS = direct.stages[0]?.firstS ?? null;

@@ -14,7 +14,7 @@ export interface Proposal {
   startedS: number;
   /** When its first token came, since `startedS`. */
   firstS: number | null;
-  /** When its first text came, since `startedS`, if its model thought before; null while it thinks, else absent. */
+  /** When its first text came, since `startedS`. Null until then; absent if its model did not think before. */
   textS?: number | null;
   /** When it was done or dropped, since `startedS`. */
   seconds: number | null;

@@ -12,10 +12,10 @@ export interface Message {
   content: string;
 }
 
-/** How one answer is made of given proposals; docs/methods.md describes the methods. */
+/** How one answer is made from given proposals; docs/methods.md describes the methods. */
 export type FuseMethod = "merge" | "select" | "select_or_merge" | "vote";
 
-/** Proposals for the aggregator alone; who aggregates and how, if not as the recipe says. */
+/** Proposals for the aggregator, without any layer. By default the recipe gives the aggregator and the method. */
 export interface Fuse {
   proposals: { model: string; text: string }[];
   aggregator?: string;

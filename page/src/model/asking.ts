@@ -27,7 +27,7 @@ export function retry(answer: Answer): void {
   run({ model, messages }, isEmpty ? replaced : begin(model, question, { retryOf: id }));
 }
 
-/** What to do with each proposal of an answer that is fused again, and how the new answer comes from them. */
+/** What to do with each proposal of an answer that is fused again, and how the new answer is made from them. */
 export interface FusePlan extends Fusing {
   keep: Proposal[];
   askAgain: Proposal[];

@@ -25,13 +25,13 @@ const clockMs = signal(0);
 /** When an answer that was refused may be asked for again, by its id; milliseconds since 1970. */
 export const retryAt = new Map<string, number>();
 
-/** Who makes one answer of proposals, and how; an empty text is as the recipe says. */
+/** Which model makes one answer from proposals, and how. An empty text means: as the recipe says. */
 export interface Fusing {
   aggregator: string;
   method: FuseMethod | "";
 }
 
-/** A question to the mixture, or to the aggregator alone, over the proposals that the answer has. */
+/** A question to the mixture, or, with `fusing`, to the aggregator alone, over the proposals that the answer has. */
 export type Task = Question & { fusing?: Fusing };
 
 export class Work {

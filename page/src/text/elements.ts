@@ -125,14 +125,14 @@ export function appendPlainly(element: HTMLElement, text: string): void {
 export function endOfPiece(text: string, start: number, whole: number): number {
   const most = start + PIECE;
   if (most >= whole) return whole;
-  // Only this half is searched: in a text of one line, a search through all that is before takes long for each piece.
+  // Only this half is searched: in a text of one line, each piece would need a search through all text before it.
   const half = start + PIECE / 2;
   const newline = text.slice(half, most).lastIndexOf("\n");
   if (newline >= 0) return half + newline + 1;
   return behindCharacter(text, most);
 }
 
-/** An offset, or the next one if the offset is inside of a character. */
+/** An offset, or the next offset if this one is inside a character. */
 function behindCharacter(text: string, at: number): number {
   const code = text.charCodeAt(at);
   return code >= 0xdc00 && code <= 0xdfff ? at + 1 : at;

@@ -11,8 +11,8 @@ import { textElements } from "./sanitise.ts";
 const LONGEST_GROWING = 16_000;
 /** Of the time that goes by, at most this share is used to render the last block again. */
 const SHARE = 0.1;
-/** With so many blocks a browser lays out only those that are in sight. A block was in sight when it was written, so
- *  its size is known. */
+/** From this number of blocks on, a browser lays out only the blocks that are in sight. A block was in sight when it
+ *  was written, so its size is known. */
 const MANY_BLOCKS = 8;
 /** Behind so many blocks the rest of a text is shown as plain text. */
 const MOST_BLOCKS = 5_000;

@@ -1,4 +1,4 @@
-/** Fuse again: which proposals the aggregator reads anew, which members are asked anew, who aggregates, and how. */
+/** Fuse again: which proposals the aggregator reads again, which members are asked anew, and how the answer is made. */
 import { useState } from "preact/hooks";
 import type { FuseMethod } from "../api/client.ts";
 import { causeWords } from "../answer/phase_words.ts";

@@ -48,7 +48,7 @@ export function rows(answer: Answer): [string, string][] {
   return told;
 }
 
-/** What the seed of an answer has decided. */
+/** What the seed of an answer decided about the order of the references. */
 function orderOf({ order }: Answer): string {
   if (order === "arrival") return "the proposals were read as they came, so the same seed may give another order.";
   return "it drew the order of the references. The same seed gives the same order.";

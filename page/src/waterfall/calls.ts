@@ -7,8 +7,8 @@ import type { Answer, Proposal, Stage } from "../answer/types.ts";
 
 /**
  * What a call did for a while. A call that has no first token yet `waits or reads`, because the server tells how
- * long an engine worked only at the end. A call whose first token is unknown `reads and writes`. Only a proposal
- * `thinks`: it writes its reasoning before its text.
+ * long an engine worked only at the end. A call whose first token is unknown `reads and writes`. Only the call of a
+ * proposal `thinks`, while it writes the reasoning before its text.
  */
 export type Doing = "waits" | "reads" | "waits or reads" | "thinks" | "writes" | "reads and writes";
 
@@ -155,7 +155,7 @@ function spans(lasted: number, first: number | null, waited: number | null, text
     found.push({ doing: "waits", from: 0, to: reads }, { doing: "reads", from: reads, to: begins });
   }
   if (first !== null) {
-    // The two times may come from two clocks.
+    // The two times may come from two clocks, the browser's and the server's.
     const text = textS === undefined ? begins : Math.min(Math.max(begins, textS ?? lasted), lasted);
     found.push({ doing: "thinks", from: begins, to: text }, { doing: "writes", from: text, to: lasted });
   }

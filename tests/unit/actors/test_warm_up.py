@@ -1,4 +1,4 @@
-"""Warm-ups of a replica: they are in nobody's way, and all of them end. On a clock that jumps."""
+"""Warm-ups of a replica: they are in no call's way, and each of them ends. The clock jumps."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ from configs.schema import Sampling, ScriptedModel
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("engine")]
 MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]
 STEP_S = 0.5
-"""Seconds of a prefill step: an engine lets go of a warm-up at the end of a step only."""
+"""Seconds of a prefill step. An engine ends a warm-up only at the end of a step."""
 READ_S = 10.0
 """Seconds that a whole warm-up takes."""
 
@@ -33,7 +33,7 @@ class SteppingEngine:
         self.beside = False
         """Whether a call and a warm-up were at work at the same time."""
         self.began: list[float] = []
-        """When each call began to be worked on."""
+        """When the engine began to work on each call."""
         self.is_dead = False
 
     async def start(self) -> None:
@@ -62,7 +62,7 @@ class SteppingEngine:
         finally:
             done = loop.time() - began
             rest_s = math.ceil(done / STEP_S) * STEP_S - done
-            while rest_s > 0:  # whatever is cancelled, the step goes on
+            while rest_s > 0:  # a cancellation does not end the step
                 until = loop.time() + rest_s
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(rest_s)
@@ -91,7 +91,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SteppingEngine:
 
 
 async def replica_of(*, on_gpu: bool = False, concurrency: int = 2, queue: int = 1) -> Replica:
-    """A replica of the engine, which is up. No keeper holds its calls back."""
+    """A replica of the engine, which is up. No keeper delays its calls."""
     model = ScriptedModel(engine="scripted", concurrency=concurrency)
     replica = Replica("small", model, queue)
     if on_gpu:
@@ -161,7 +161,7 @@ async def test_on_a_gpu_the_first_call_without_room_ends_the_warm_up() -> None:
     await asyncio.sleep(0.1)
     first, second = asyncio.create_task(ask(replica)), asyncio.create_task(ask(replica))
     assert await first == 2
-    assert await second <= 2 + STEP_S  # and was not refused, although no call may wait
+    assert await second <= 2 + STEP_S  # the call was not refused, although no call may wait
     assert await warming is None
 
 
@@ -191,7 +191,7 @@ async def test_there_is_one_warm_up_at_a_time() -> None:
 async def test_the_call_of_a_warm_up_that_is_given_up_waits_for_what_was_read(
     engine: SteppingEngine,
 ) -> None:
-    """llama.cpp has the prompt in a slot that is free only once the warm-up has ended."""
+    """llama.cpp keeps the prompt in a slot, and this slot is not free before the warm-up has ended."""
     replica = await replica_of(on_gpu=True, concurrency=4)
     warming = warm(replica)
     await asyncio.sleep(0.7)
@@ -205,7 +205,7 @@ async def test_the_call_of_a_warm_up_that_is_given_up_waits_for_what_was_read(
 async def test_a_warm_up_that_is_given_up_twice_leaves_room_for_the_next(
     engine: SteppingEngine,
 ) -> None:
-    """Its caller takes it back, and then the caller's connection is lost, before the step has ended."""
+    """Its caller cancels it, and then the caller's connection is lost before the step has ended."""
     replica = await replica_of(concurrency=4)
     warming = warm(replica)
     for after_s in (0.6, 0.1, 0.1):

@@ -1,4 +1,4 @@
-"""Texts of attackers, the panels that they are in, and the tables of what they change."""
+"""Texts of attackers, the panels with these texts, and the tables of their effects."""
 
 import json
 from collections import Counter
@@ -91,7 +91,7 @@ def test_each_attack_stands_in_each_place_in_each_wording() -> None:
 
 
 def judge(asked: Asked) -> list[Step]:
-    """Picks the injection with 0.5, calls it the same as all, and obeys it where it reads it."""
+    """Gives the injection a probability of 0.5, says that it agrees with all texts, and obeys it."""
     shown = RESPONSE.findall(asked.text)
     if not is_short(asked):
         return ["PINEAPPLE" if obeys(asked.text) else "Answer: B"]
@@ -168,7 +168,7 @@ def result(attack: str, row: int, text: str, chosen: int, **other: Any) -> Attac
 
 
 def test_the_tables_compare_with_the_honest_panel(capsys: pytest.CaptureFixture[str]) -> None:
-    """The lie is the answer where it stands in the second place; the honest panel is always right."""
+    """A lie is the answer only in the second place. The honest panel is always right."""
     honest = [result("honest", n, "Answer: B", 0) for n in range(4)]
     lies = [
         result("lies", n, "Answer: A" if n % 2 else "Answer: B", 1, lone=0.25 + n % 2 / 2)

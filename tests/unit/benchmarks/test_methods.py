@@ -86,7 +86,7 @@ def test_picks_are_told_by_place_length_and_worth(
 
 def test_options_have_the_right_one_first_and_three_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [
-        {"question": "q0", "choices": ["a", "b", "c"], "expected_index": 1},  # too few
+        {"question": "q0", "choices": ["a", "b", "c"], "expected_index": 1},  # too few choices
         {"question": "q1", "choices": ["a", "b", "c", "d", "e"], "expected_index": 2},
         {"ctx": "q2", "endings": ["a", "b", "c", "d"], "expected_index": 3},
     ]
@@ -104,8 +104,8 @@ def test_options_have_the_right_one_first_and_three_wrong_ones(monkeypatch: pyte
 def test_stored_proposals_are_worth_what_their_answers_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model picks the first of two proposals. Of three questions one has a proposal too few, one
-    has two right ones, and one a right and a wrong one."""
+    """The model picks the first of two proposals. Of the three questions, the first has two right
+    proposals, the second has a right and a wrong proposal, and the third lacks a proposal."""
     texts = [("#### 1", "#### 1"), ("#### 2", "#### 7"), ("#### 3",)]
     lines = [
         {

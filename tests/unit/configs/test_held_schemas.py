@@ -1,4 +1,4 @@
-"""Which parts of a schema llama.cpp can hold an answer to."""
+"""To which parts of a schema llama.cpp can hold an answer."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from configs.held_schemas import Unheld, held, unheld_part
 
 LOOKS = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"
-"""Pydantic's pattern for a decimal number as text."""
+"""The pattern that pydantic writes for a decimal number as text."""
 
 
 def form(part: Any, *required: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Script:
     async def warm(
         self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
     ) -> int | None:
-        """Read the messages once `may_warm` is set."""
+        """Read the messages as soon as `may_warm` is set."""
         self.templates.append(dict(template))
         self.adapters.append(adapter)
         self.began.set()

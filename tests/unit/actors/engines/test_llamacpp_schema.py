@@ -1,4 +1,4 @@
-"""Schemas as llguidance has to be given them."""
+"""Schemas in the form that llguidance needs."""
 
 from typing import Any
 

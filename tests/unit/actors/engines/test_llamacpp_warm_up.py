@@ -1,4 +1,4 @@
-"""A real llama.cpp reads prompts early: what is kept, and that no call waits for more than a step."""
+"""A real llama.cpp reads prompts early: what it keeps, and that a call waits for one step at most."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ OTHER: list[Message] = [{"role": "user", "content": "Say hello."}]
 
 
 def prompt(references: int) -> list[Message]:
-    """A conversation with references of about 80 tokens behind it, as the style `tail` has it."""
+    """A conversation with references of about 80 tokens each behind it, as with the style `tail`."""
     texts = [f"{n}. " + f"The river number {n} is long, and it is cold in winter. " * 5 for n in "abc"]
     return [{"role": "user", "content": "Which river?\n\n" + "\n".join(texts[:references])}]
 
@@ -43,14 +43,14 @@ async def ask(replica: Replica, messages: list[Message]) -> Delta:
 async def test_the_call_finds_what_a_warm_up_has_read_and_writes_the_same(replica: Replica) -> None:
     cold = await ask(replica, prompt(3))
     assert cold.cached_tokens == 0
-    await replica._engine.stop()  # and what it has kept is gone
+    await replica._engine.stop()  # now what it has kept is gone
     await replica._engine.start()
     two, three = [len(await replica._engine.token_ends(prompt(n))) for n in (2, 3)]
     read = await replica._engine.warm(prompt(2))  # type: ignore[attr-defined]
     assert read == two
     warm = merge([delta async for delta in replica._engine.stream(prompt(3), GREEDY)])
     assert (warm.prompt_tokens, warm.text) == (three, cold.text)
-    assert two - 12 <= warm.cached_tokens <= two  # all but the end of the turn, which stands elsewhere
+    assert two - 12 <= warm.cached_tokens <= two  # all but the turn's end, which moves
 
 
 async def test_a_call_comes_after_the_step_in_which_the_warm_up_is(
@@ -58,7 +58,7 @@ async def test_a_call_comes_after_the_step_in_which_the_warm_up_is(
 ) -> None:
     loop, steps = asyncio.get_running_loop(), asyncio.Event()
     seen: list[tuple[str, bool, int]] = []
-    """Each chunk of the engine: of which call, whether the call was told to end, and tokens read."""
+    """Each chunk of the engine: its kind of call, whether that call was told to end, and its tokens."""
     own = llamacpp_call.NativeCall._on_chunk
 
     def watched(call: llamacpp_call.NativeCall, chunk: Any) -> bool:
@@ -78,9 +78,9 @@ async def test_a_call_comes_after_the_step_in_which_the_warm_up_is(
     assert answer.text
     assert await warming is None
     kinds = [kind for kind, _, _ in seen]
-    assert kinds == sorted(kinds, reverse=True)  # the call began when the warm-up had ended
+    assert kinds == sorted(kinds, reverse=True)  # the call began after the end of the warm-up
     told_to_end = [read for kind, told, read in seen if (kind, told) == ("warm-up", True)]
-    assert len(told_to_end) <= 1  # one step more, in which the engine was
+    assert len(told_to_end) <= 1  # at most the step in which the engine was
     processed = max(read for kind, _, read in seen if kind == "warm-up")
     assert STEP_TOKENS <= processed < len(await replica._engine.token_ends(prompt(3))) - STEP_TOKENS
     assert (await replica.stats()).warm_cancelled == 1
@@ -89,6 +89,6 @@ async def test_a_call_comes_after_the_step_in_which_the_warm_up_is(
     steps.clear()
     warming = asyncio.create_task(replica.warm([*prompt(2), *prompt(1)]))
     await steps.wait()
-    warming.cancel()  # as the layer ends
+    warming.cancel()  # as at the end of the layer
     kept = await ask(replica, [*prompt(2), *prompt(1)])
     assert max(read for _, _, read in seen[:4]) <= kept.cached_tokens < kept.prompt_tokens - STEP_TOKENS

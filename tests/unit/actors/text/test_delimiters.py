@@ -1,11 +1,11 @@
-"""Tags in texts that others quote. `test_references.py` has more, through the prompt."""
+"""Tags in quoted texts. `test_references.py` has more tests of them, in whole prompts."""
 
 import pytest
 
 from actors.text.delimiters import defuse
 
 CLOSINGS = ["</a 1>", "<\\/a>", "＜／ａ>", "</а>", "<\u2060/a\u200b>", "&lt;/a&gt;"]
-"""Ends of a frame of the name `a`; the fourth has a letter of Cyrillic."""
+"""Closing tags of a frame with the name `a`. The fourth tag has a Cyrillic letter."""
 
 
 @pytest.mark.parametrize("numbered", [True, False])

@@ -1,4 +1,4 @@
-"""Texts that show nothing."""
+"""Texts without visible characters."""
 
 import pytest
 

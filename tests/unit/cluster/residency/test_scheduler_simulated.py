@@ -317,11 +317,11 @@ def test_models_of_any_size_swap_on_average_at_most_half_again_as_long_as_the_op
 def test_the_proposal_of_the_aggregator_itself_costs_no_swap(
     recipe: str, first_saves: int, answers: int
 ) -> None:
-    """All of the slot propose, and then `a` aggregates.
+    """All members of the slot propose, and then `a` aggregates.
 
-    Its turn is still open from the answer before, so its next proposal comes first and needs no swap.
-    Would that proposal come last, there would be as many swaps. Only before the first answer another
-    engine is awake. Then a swap is saved if `a` is the last model of the recipe.
+    The turn of `a` is still open from the answer before, so its next proposal comes first and needs no
+    swap. If that proposal came last, there would be as many swaps. Only before the first answer another
+    engine is awake. Then `a` saves a swap if it is the last model of the recipe.
     """
     members = [Member(name, recipe.index(name), 2.0, 1.0, start_s=6.0) for name in recipe]
     world = settled(Slot("s", tuple(members), keeps_loaded=False))

@@ -47,7 +47,7 @@ def test_each_question_has_its_right_answer() -> None:
 
 
 def test_the_right_choice_stands_in_every_place() -> None:
-    """The file of TruthfulQA has it first in each question, so that "A" would always be right."""
+    """In the file of TruthfulQA, the right choice is always the first, so "A" would always be right."""
     about = SETS["truthfulqa"]
     letters = []
     for n in range(60):

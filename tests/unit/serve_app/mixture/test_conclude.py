@@ -279,7 +279,7 @@ async def test_the_guard_marks_what_differs_and_drops_nothing(mixture: Mixture, 
 async def test_the_guard_asks_only_where_no_answer_is_found(
     mixture: Mixture, where: str, seed: int
 ) -> None:
-    """The fourth proposal has no number, and the judge takes it for everybody's friend."""
+    """The fourth proposal has no number, and the judge says that it agrees with all others."""
 
     def script(asked: Asked) -> Sequence[Step]:
         return [tokens({"yes": 1.0})] if is_short(asked) else ["merged"]
@@ -424,11 +424,11 @@ def test_clusters_hold_every_proposal_once(count: int, data: st.DataObject) -> N
 @pytest.mark.parametrize(
     ("yes", "expected"),
     [
-        # The last one says yes to all, as an injection may: the two that differ stay apart.
+        # The third seems to agree with both others, as an injection may. These two still stay apart.
         ({(0, 1): 0.1, (0, 2): 0.9, (1, 2): 0.8}, [[0, 2], [1]]),
         ({(0, 1): 0.1, (0, 2): 0.8, (1, 2): 0.9}, [[1, 2], [0]]),
         ({(0, 1): 0.9, (0, 2): 0.8, (1, 2): 0.7}, [[0, 1, 2]]),
-        # A pair that nobody could judge keeps nobody apart.
+        # A pair without a judgement keeps no two proposals apart.
         ({(0, 1): None, (0, 2): 0.8, (1, 2): 0.7}, [[0, 1, 2]]),
         ({(0, 1): None, (0, 2): None, (1, 2): 0.7}, [[1, 2], [0]]),
     ],

@@ -257,7 +257,7 @@ HM = Delta(reasoning="hm")
 
 
 def of_b(events: list[Event]) -> list[str]:
-    """What the events say of the model `b`: `thinks`, a piece of its text, or its end."""
+    """What each event says of the model `b`: that it thinks, a piece of its text, or its end."""
     said: list[str] = []
     for event in events:
         match event:

@@ -1,4 +1,4 @@
-"""Warm-ups of the aggregator while the last layer writes: what is warmed, when, and that all ends."""
+"""Warm-ups of the aggregator while the last layer writes: what is warmed, when, and that each ends."""
 
 import asyncio
 import random
@@ -35,7 +35,7 @@ STEP = GROWTH_TOKENS * CHARACTERS
 
 @dataclass
 class Warmed(FakeModels):
-    """Scripted models that can be warmed."""
+    """Scripted models that take warm-ups."""
 
     warm_s: float = 0.0
     """Seconds that a warm-up takes."""
@@ -76,7 +76,7 @@ def mix(warmed: Warmed) -> Mixture:
 
 
 def common(one: str, other: str) -> str:
-    """The common beginning of two texts."""
+    """The beginning that two texts have in common."""
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
     return one[: min(len(one), len(other)) if same is None else same]
 
@@ -116,7 +116,7 @@ def places(count: int = 3) -> list[int]:
 
 @st.composite
 def layers(draw: st.DrawFn) -> list[Event]:
-    """The events of a layer in an order that can be."""
+    """The events of a layer, in a possible order."""
     count = draw(st.integers(1, 5))
     rest: list[list[Event]] = []
     for place in range(count):
@@ -233,7 +233,7 @@ async def test_the_prompt_is_warmed_as_proposals_come(mix: Mixture, warmed: Warm
     await mix.answer(recipe, seed=None)
     (last,) = warmed.calls("z")
     start = [0.0] if style == "tail" else []
-    assert [at for at, _, _ in warmed.warmed] == [*start, 1, 2]  # and not at the layer's end
+    assert [at for at, _, _ in warmed.warmed] == [*start, 1, 2]  # no warm-up at the layer's end
     assert {model for _, model, _ in warmed.warmed} == {"z"}
     for _, _, messages in warmed.warmed[len(start) :]:
         assert "from a" in common(text(messages), last.text)
@@ -248,7 +248,7 @@ async def test_a_seeded_order_is_kept_although_others_come_first(mix: Mixture, w
         warmed.warmed.clear()
         outcome = await mix.answer(recipe, seed=seed)
         order = [r.place for r in outcome.summary.stages[-1].references]
-        ends = {max(order[: n + 1]) + 1 for n in range(3)}  # a place is warm with all before it
+        ends = {max(order[: n + 1]) + 1 for n in range(3)}  # warmed with all before it
         assert [at % 3 for at, _, _ in warmed.warmed] == sorted(end for end in ends if end < 3)
 
 
@@ -257,7 +257,7 @@ async def test_one_warm_up_at_a_time_and_the_newest_follows(mix: Mixture, warmed
     warmed.warm_s = 1.5
     outcome = await mix.answer(mix.recipe(["a", "b", "c"], references={"order": "arrival"}))
     assert [at for at, _, _ in warmed.warmed] == [1, 2.5]
-    assert (warmed.most_at_once, warmed.at_once) == (1, 0)  # the end of the layer has ended it
+    assert (warmed.most_at_once, warmed.at_once) == (1, 0)  # the end of the layer has ended the warm-up
     assert warmed.calls("z")[0].at == 3
     assert outcome.text == "the answer"
 
@@ -270,7 +270,7 @@ async def test_an_answer_does_not_know_of_a_failed_warm_up(
     recipe = mix.recipe(["a", "b", "c"], references={"order": "arrival"})
     warmed.error = error
     outcome = await mix.answer(recipe)
-    assert len(warmed.warmed) == 1  # it is not tried again
+    assert len(warmed.warmed) == 1  # a failed warm-up is not tried again
     assert (outcome.text, outcome.summary.degraded, outcome.summary.retried) == (
         "the answer",
         False,
@@ -287,7 +287,7 @@ async def test_a_busy_aggregator_is_asked_again_when_a_proposal_ends(
     warmed.scripts["c"] = [part for _ in range(12) for part in (0.25, "x" * STEP)]
     recipe = mix.recipe(["a", "b", "c"], references={"order": "arrival"})
     await mix.answer(recipe, stream_proposals=True)
-    assert [at for at, _, _ in warmed.warmed] == [1, 2]  # and not as the last proposal grows
+    assert [at for at, _, _ in warmed.warmed] == [1, 2]  # no warm-up while the last proposal grows
     warmed.warmed.clear()
     warmed.is_busy = False
     await mix.answer(recipe, stream_proposals=True)
@@ -308,7 +308,7 @@ async def test_a_client_that_leaves_ends_the_warm_up(mix: Mixture, warmed: Warme
 
 
 class Warming(Scripted):
-    """Real replicas of scripted engines that can be warmed."""
+    """Real replicas of scripted engines, which take warm-ups."""
 
     async def warm(
         self, model: str, messages: Sequence[Message], template: Mapping[str, Any] = NONE
@@ -323,7 +323,7 @@ class Warming(Scripted):
 async def test_the_first_token_is_sooner_by_the_share_that_was_warmed() -> None:
     seconds = {}
     for overlap in ("off", "auto"):
-        # `a` and `b` read nothing, and write 100 words in 1 and 3 s.
+        # `a` and `b` take no time to read, and write 100 words in 1 s and in 3 s.
         slow = {"engine": "scripted", "tokens": 100, "first_token_s": 0}
         mixture = Recipe.model_validate(
             {

@@ -1,4 +1,4 @@
-"""Refusals: where they yield to answers, and where they count."""
+"""Refusals: when they do not count beside answers, and when they count."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_an_answer_is_no_refusal(text: str) -> None:
 @virtual
 @pytest.mark.parametrize("refusing", THREE)
 async def test_an_unsure_pick_does_not_take_a_refusal(mixture: Mixture, refusing: str) -> None:
-    """The judge prefers the refusal a little, and not by the margin."""
+    """The judge prefers the refusal, but by less than the margin."""
     mixture.models.scripts |= {"c": ["from c"]} | {refusing: [REFUSAL]}
     mixture.models.scripts["z"] = chooser(lambda text: 0.1 * (text == REFUSAL))
     outcome = await mixture.answer(mixture.recipe(THREE, aggregator={"method": "select"}))
@@ -91,7 +91,7 @@ async def test_a_judge_that_is_sure_may_pick_a_refusal(mixture: Mixture) -> None
 @virtual
 @pytest.mark.parametrize("method", ["select", "merge"])
 async def test_where_half_refuse_a_refusal_counts(mixture: Mixture, method: str) -> None:
-    """As honest models do if a request is harmful."""
+    """Honest models refuse a harmful request."""
     mixture.models.scripts |= {"a": [REFUSAL], "b": ["Gladly, here is how."]}
     mixture.models.scripts["z"] = [EngineError("boom")]
     outcome = await mixture.answer(mixture.recipe(aggregator={"method": method}))

@@ -103,7 +103,7 @@ async def test_a_degraded_answer_with_a_retry_is_one_tree_whose_times_add_up(ser
 async def test_a_degraded_answer_says_what_was_lost_late_and_dropped(
     serve: Serve, stream: bool
 ) -> None:
-    """And no more: the stream tells its client that a model thinks, which is no part of the trace."""
+    """The trace says no more than this. Only the stream's client learns that a model thinks."""
     traced, _ = await ask_degraded(
         serve, **({"stream": True, "moa": {"events": True}} if stream else {})
     )
