@@ -4,7 +4,7 @@ The text of a reference is not trusted. The text stands between delimiters. Ever
 looks like a delimiter is defused (`actors/text/delimiters.py`). The control tokens of the model that
 reads the prompt are made harmless by its engine, which knows them (`actors/text/control_tokens.py`).
 The prompt does not name the models that wrote the references. The form follows MoA (Wang et al., 2024):
-instructions and numbered responses are appended to the system message.
+instructions and numbered responses are appended to the system message (style `system`).
 """
 
 import re
