@@ -44,6 +44,12 @@ async function axe(page, where) {
   return violations.map(({ id, nodes }) => `${where}: ${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
 }
 
+/** The text of the conversation once its formulas are drawn, for which the page loads a library. */
+async function drawn(page) {
+  await until(async () => (await page.locator(".math:not(.math-drawn, .math-failed)").count()) === 0);
+  return page.locator("[role=log]").innerText();
+}
+
 const flows = {
   /** Three columns grow at once, the third is late, the answer follows, and a reload keeps all. */
   async growth(browser) {
@@ -63,7 +69,7 @@ const flows = {
     seen.heard = await page.evaluate(() => window.heard);
     seen.log = await page.locator("[role=log]").getAttribute("aria-live");
     seen.focus = await page.evaluate(() => document.activeElement.id);
-    seen.before = await page.locator("[role=log]").innerText();
+    seen.before = await drawn(page);
     await answer.locator("summary", { hasText: "degraded" }).click();
     seen.reasons = await answer.locator(".reasons").innerText();
     await tool(page, "Why").click();
@@ -72,7 +78,7 @@ const flows = {
     seen.times = await answer.locator("div.times").innerText();
     await page.reload();
     await answered(page);
-    seen.after = await page.locator("[role=log]").innerText();
+    seen.after = await drawn(page);
     seen.address = page.url();
     return { ...seen, ...(await wrong(page)) };
   },
