@@ -44,10 +44,11 @@ async function axe(page, where) {
   return violations.map(({ id, nodes }) => `${where}: ${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
 }
 
-/** The text of the conversation once its formulas are drawn, for which the page loads a library. */
+/** The text of the conversation once its formulas are drawn: until then the text has their source. */
 async function drawn(page) {
-  await until(async () => (await page.locator(".math:not(.math-drawn, .math-failed)").count()) === 0);
-  return page.locator("[role=log]").innerText();
+  const read = () => page.locator("[role=log]").innerText();
+  await until(async () => !(await read()).includes("\\lambda"));
+  return read();
 }
 
 const flows = {
