@@ -47,7 +47,7 @@ async function axe(page, where) {
 /** The text of the conversation once its formulas are drawn: until then the text has their source. */
 async function drawn(page) {
   const read = () => page.locator("[role=log]").innerText();
-  await until(async () => !(await read()).includes("\\lambda"));
+  await until(async () => (await page.locator(".math-drawn").count()) > 1 && !(await read()).includes("\\lambda"));
   return read();
 }
 
