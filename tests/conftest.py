@@ -1,9 +1,10 @@
 """One real Ray and Serve for all tests that need them; each module serves its own recipe on it."""
 
 import os
+import random
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,16 @@ def user_environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that nobody listens on now.
+
+    The port is none that the system gives to whoever asks for any port (from 32768 on), and none of
+    Ray's workers (10002 to 19999). Otherwise Ray could take the port before the test does.
+    """
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind((HOST, port))
+            return port
 
 
 @dataclass(frozen=True)

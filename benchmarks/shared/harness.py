@@ -3,10 +3,11 @@
 import json
 import os
 import platform
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,16 @@ def serving(recipe: Recipe) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that nobody listens on now.
+
+    The port is none that the system gives to whoever asks for any port (from 32768 on), and none of
+    Ray's workers (10002 to 19999). Otherwise Ray could take the port before the benchmark does.
+    """
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind((HOST, port))
+            return port
 
 
 async def told(deployment: str, method: str) -> Any:
