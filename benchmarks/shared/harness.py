@@ -57,7 +57,7 @@ def free_port() -> int:
     Ray's workers (10002 to 19999). Otherwise Ray could take the port before the benchmark does.
     """
     while True:
-        port = random.SystemRandom().randint(20_000, 32_000)
+        port = random.SystemRandom().randint(20_000, 29_999)
         with socket.socket() as sock, suppress(OSError):
             sock.bind((HOST, port))
             return port
