@@ -22,7 +22,8 @@ from jobs.stored_calls import StoredCalls, StoredModels
 from jobs.variants import Variant, at_temperature, sampling_alone
 from jobs.worker_pool import work_on_all
 from serve_app.mixture.events import Event, StageDone
-from serve_app.mixture.moa import answer, direct, sample_seed
+from serve_app.mixture.moa import answer, direct
+from serve_app.mixture.samples import sample_seed
 
 FAILURES_IN_A_ROW = 100
 """A run stops after this many failures with no answer between them: all further rows would fail too."""

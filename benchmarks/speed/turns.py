@@ -33,8 +33,8 @@ from cluster.cards.card import this_machine
 from cluster.residency.messages import BRINGS_BACK
 from configs.load import load
 from configs.schema import Recipe, Sampling
-from serve_app.mixture.moa import sample_seed
 from serve_app.mixture.references import with_references
+from serve_app.mixture.samples import sample_seed
 
 SOLO_LIMIT, BATCH_LIMIT, SWAP_LIMIT = 1.1, 1.1, 4
 SEED = 7

@@ -7,7 +7,6 @@ which has a file: an early end of a layer (`early.py`), and methods of the last 
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from actors.engine import Message
 from configs.errors import EngineError, EngineUnavailable, TemplateRefused
 from configs.extra_parameters import tools_in_text
-from configs.schema import Layer, Recipe, Sampling
+from configs.schema import Recipe, Sampling
 from serve_app.mixture.aggregate import AggregationTask, aggregate
 from serve_app.mixture.answer_form import may_leave_out, most_fitting, why_no_proposal
 from serve_app.mixture.begun_answer import without_begun_answer
@@ -31,10 +30,11 @@ from serve_app.mixture.events import (
     ProposalDropped,
     Started,
 )
-from serve_app.mixture.layer import LayerTask, Sample, propose, quorum_error
+from serve_app.mixture.layer import LayerTask, propose, quorum_error
 from serve_app.mixture.models import Models
 from serve_app.mixture.overlap import NoOverlap, overlap
 from serve_app.mixture.reference_order import ReferenceOrder
+from serve_app.mixture.samples import samples_of, seen_by
 from serve_app.mixture.summary import SummaryBuilder
 
 
@@ -81,7 +81,7 @@ async def answer(
         models: the models of the recipe.
         sampling: how the aggregator samples; by default as the recipe says.
         seed: fixes the order of the references and the seeds of all calls. With None the order is
-            drawn, and the calls have the recipe's seeds (but see `_samples`).
+            drawn, and the calls have the recipe's seeds (but see `samples_of`).
         streamed: whether the client reads the answer as it grows. If not, the answer comes in one
             delta.
         stream_proposals: whether there are `ProposalThinks` and `ProposalDelta` events.
@@ -125,7 +125,7 @@ async def answer(
     refused = why_no_proposal(messages, sampling)
     for number, layer in enumerate(() if given else recipe.layers, 1):  # 2
         read = order.sort(references, number)
-        samples = _samples(layer, number, summary.seed, fixed=seed is not None)
+        samples = samples_of(layer, number, summary.seed, fixed=seed is not None)
         task = LayerTask(
             recipe=recipe,
             number=number,
@@ -135,7 +135,7 @@ async def answer(
             deadline=deadline,
             stream_proposals=stream_proposals,
             in_pieces=in_pieces,
-            seen=_seen(read, layer.see, samples, summary.seed, number),
+            seen=seen_by(samples, read, layer.see, summary.seed, number),
         )
         proposals = propose(task, models)
         if refused is None:
@@ -295,63 +295,3 @@ async def _check_fits(
             await check_conversation(task, models)
     except (TimeoutError, EngineError, EngineUnavailable, TemplateRefused):
         pass  # the request is not to blame, and a fallback may still answer
-
-
-def _seen(
-    read: Sequence[ProposalDone], see: int | None, samples: Sequence[Sample], seed: int, layer: int
-) -> dict[int, list[str]]:
-    """The texts that each place of a layer reads, if each reads its own: so many of `read`, drawn
-    without replacement, in the order in which they were drawn (RSA, arXiv 2509.26626)."""
-    if see is None:
-        return {}
-    texts = [proposal.text for proposal in read]
-    most = min(see, len(texts))
-    return {
-        sample.place: random.Random(f"{seed}/{layer}/{sample.place}/see").sample(texts, most)
-        for sample in samples
-    }
-
-
-def _samples(layer: Layer, number: int, seed: int, *, fixed: bool) -> list[Sample]:
-    """The samples of a layer. The first case that holds decides the sampling seed of a sample:
-
-    1. `fixed`, or the recipe gives no seed and the model has several samples in the layer, which might
-       otherwise be copies of each other: the sampling seed is derived from `seed`.
-    2. The recipe gives a seed: the sampling seeds of the proposer's samples count up from the recipe's.
-    3. Otherwise there is no sampling seed.
-
-    Args:
-        layer: the layer.
-        number: number of the layer, from 1.
-        seed: the answer's seed.
-        fixed: whether the client chose the answer's seed.
-    """
-    samples_by_model = layer.samples_by_model()
-    samples: list[Sample] = []
-    so_far = Counter[str]()
-    for proposer in layer.proposers:
-        for n in range(proposer.samples):
-            sampling_seed = proposer.sampling.seed
-            if fixed or (sampling_seed is None and samples_by_model[proposer.model] > 1):  # 1
-                sampling_seed = sample_seed(seed, number, proposer.model, so_far[proposer.model])
-            elif sampling_seed is not None:  # 2
-                sampling_seed += n
-            sampling = proposer.sampling.model_copy(update={"seed": sampling_seed})
-            samples.append(Sample(len(samples), proposer.model, sampling))
-            so_far[proposer.model] += 1
-    return samples
-
-
-def sample_seed(seed: int, layer: int, model: str, number: int) -> int:
-    """Derive the sampling seed of a proposer's call from the seed of the answer.
-
-    The sampling seed does not depend on the other proposers of the layer. So if a proposer is added or
-    removed, the mixture asks the other proposers for the very same proposals.
-
-    Args:
-        seed: the answer's seed.
-        layer: number of the layer, from 1.
-        model: name of the model that proposes.
-        number: number of the sample among the model's samples in the layer, from 0.
-    """
-    return random.Random(f"{seed}/{layer}/{model}/{number}").getrandbits(31)
