@@ -213,7 +213,7 @@ def _deploy(
     """Start the models, and make sure that the endpoint answers."""
     from cluster import ray_runtime
     from serve_app.app import BuildArgs, build
-    from serve_app.local_servers import own_url_failure
+    from serve_app.local_servers import own_url_failure, wait_for_models
 
     def deploy() -> None:
         args = BuildArgs(
@@ -237,6 +237,8 @@ def _deploy(
             fail(f"{error}{hint}")
     with busy("the endpoint to answer"):
         failure = own_url_failure(host, port)
+        if failure is None:
+            wait_for_models(host, port)
     if failure is not None:
         fail(f"the models are up, and nothing answers at {_root(host, port)}: {failure}")
 

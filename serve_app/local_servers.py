@@ -32,6 +32,8 @@ AGAIN_S = 0.1
 """Seconds between two such requests."""
 UP_S = 10.0
 """Longest time, in seconds, until a server whose models are up answers at its own URL."""
+HEARD_S = 5.0
+"""Longest time, in seconds, for which a server waits until its ingress has heard of every model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +121,7 @@ def own_url_failure(host: str, port: int, within_s: float = UP_S) -> str | None:
     due = time.monotonic() + within_s
     while True:
         try:
-            connection = HTTPConnection(_reachable(host), port, timeout=ASK_S)
-            try:
-                connection.request("GET", "/healthz")
-                status = connection.getresponse().status
-            finally:
-                connection.close()
+            status, _ = _get(host, port, "/healthz")
             if status == 200:
                 return None
             failure = f"HTTP status {status}"
@@ -133,6 +130,40 @@ def own_url_failure(host: str, port: int, within_s: float = UP_S) -> str | None:
         if time.monotonic() >= due:
             return failure
         time.sleep(AGAIN_S)
+
+
+def wait_for_models(host: str, port: int, within_s: float = HEARD_S) -> None:
+    """Wait until an endpoint of this machine can ask every model, or until the time is up.
+
+    The models run already. But an ingress that has just started hears of their replicas a moment later,
+    and the first answer would lack the proposals of a model that it has not heard of.
+
+    Args:
+        host: interface on which the endpoint listens.
+        port: port on which it listens.
+        within_s: how long to wait, in seconds. A model may be away for longer, such as one on another
+            server, and the mixture answers without it.
+    """
+    due = time.monotonic() + within_s
+    while time.monotonic() < due:
+        try:
+            _, body = _get(host, port, "/readyz")
+            if all(state == "ready" for state in json.loads(body)["models"].values()):
+                return
+        except (OSError, HTTPException, ValueError, LookupError, TypeError):
+            pass  # the endpoint answered a moment ago, and may do so again
+        time.sleep(AGAIN_S)
+
+
+def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
+    """The status and the body of an endpoint's response."""
+    connection = HTTPConnection(_reachable(host), port, timeout=ASK_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
 
 
 def _reachable(host: str) -> str:

@@ -22,6 +22,7 @@ from serve_app.local_servers import (
     LocalServer,
     find_servers,
     own_url_failure,
+    wait_for_models,
 )
 
 SERVER = LocalServer(load("scripted"), "slimmoa", "10.0.0.1:6379")
@@ -112,11 +113,20 @@ def test_somebody_elses_folder_and_a_link_are_no_servers(
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     statuses: list[int]
+    states: list[str]
+    """The state of a model in each answer to `/readyz`; an answer of another shape for an empty one."""
 
     def do_GET(self) -> None:
-        assert self.path == "/healthz"
-        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        body = json.dumps({"status": "ok"}).encode()
+        if self.path == "/readyz":
+            state = self.states.pop(0)
+            status, body = (
+                200,
+                json.dumps({"models": {"a": "ready", "b": state}} if state else "").encode(),
+            )
+        else:
+            assert self.path == "/healthz"
+            status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+            body = json.dumps({"status": "ok"}).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -142,6 +152,14 @@ def test_an_endpoint_is_asked_until_it_answers(port: int) -> None:
         assert own_url_failure(host, port) is None
     _Handler.statuses = [404]
     assert own_url_failure("127.0.0.1", port, within_s=0) == "HTTP status 404"
+
+
+def test_a_server_waits_until_its_ingress_has_heard_of_every_model(port: int) -> None:
+    _Handler.states = ["no replica of model 'b' runs", "", "ready", "never asked for"]
+    wait_for_models("0.0.0.0", port)
+    assert _Handler.states == ["never asked for"]
+    wait_for_models("127.0.0.1", port, within_s=0)  # a model may be away: nothing is raised
+    assert _Handler.states == ["never asked for"]
 
 
 def test_a_port_where_nothing_listens_does_not_answer() -> None:
