@@ -1,10 +1,8 @@
 """One real Ray and Serve for all tests that need them; each module serves its own recipe on it."""
 
 import os
-import random
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from actors.replica import ReplicaStats
+from benchmarks.shared.harness import free_port as free_port
 from cluster import ray_runtime
 from configs.schema import Recipe
 
@@ -23,19 +22,6 @@ def user_environment(**more: str) -> dict[str, str]:
     process when it was started here, which commands would inherit."""
     own = ("RAY_", "PYTEST", "SLIMMOA_API")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)} | more
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now.
-
-    The port is none that the system gives to whoever asks for any port (from 32768 on), and none of
-    Ray's workers (10002 to 19999). Otherwise Ray could take the port before the test does.
-    """
-    while True:
-        port = random.SystemRandom().randint(20_000, 29_999)
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind((HOST, port))
-            return port
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ class Bounds:
     lost: int
     """Questions for which a proposal is right and the mixture's answer is wrong."""
     best: int | None
-    """Of these questions, those that the best member alone has right; None if it has not answered all
-    of them."""
+    """How many of these questions the best member alone answers right; None if it has not answered
+    all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class ServerMetrics:
         return [_with_label(family, self._ingress) for family in families]
 
     async def collect(self) -> list[Metric]:
-        """The metrics of all parts of the server. To ask them takes ANSWER_S at most."""
+        """The metrics of all parts of the server. Each part has at most ANSWER_S to answer."""
         state, others = await asyncio.gather(self._cluster.state(), self._others())
         own = await asyncio.to_thread(self.own)  # thousands of samples: a stream would wait for them
         found = [own, cluster_families(state)]

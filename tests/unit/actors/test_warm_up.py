@@ -205,7 +205,7 @@ async def test_the_call_of_a_warm_up_that_is_given_up_waits_for_what_was_read(
 async def test_a_warm_up_that_is_given_up_twice_leaves_room_for_the_next(
     engine: SteppingEngine,
 ) -> None:
-    """Its caller cancels it, and then the caller's connection is lost before the step has ended."""
+    """The caller cancels its warm-up, and loses its connection before the engine's step has ended."""
     replica = await replica_of(concurrency=4)
     warming = warm(replica)
     for after_s in (0.6, 0.1, 0.1):
