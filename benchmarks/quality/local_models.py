@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import msgspec
@@ -15,6 +16,35 @@ from configs.schema import LlamaCppModel, Recipe, Sampling
 
 PREFILL_TOKENS = 512
 """Prompt tokens per prefill step: nobody waits for tokens here, and picks are nearly all prefill."""
+
+
+class OneModelAtATime:
+    """Lets the calls of one model run side by side, and those of the other models wait meanwhile.
+
+    Two llama.cpp engines that run at once, each with a thread for each core, are many times slower
+    than one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._model: str | None = None
+        self._running = 0
+
+    @asynccontextmanager
+    async def running(self, model: str) -> AsyncIterator[None]:
+        """Wait until no other model runs, and count as running until the block ends."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._model in (None, model))
+            self._model = model
+            self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._model = None
+                async with self._changed:
+                    self._changed.notify_all()
 
 
 class LocalModels:
@@ -37,6 +67,7 @@ class LocalModels:
             self._engines[name] = LlamaCppEngine(name, fast, share)
             self._free[name] = asyncio.Semaphore(model.concurrency)
         self._starting: dict[str, asyncio.Task[None]] = {}
+        self._turn = OneModelAtATime()
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,7 +85,7 @@ class LocalModels:
 
     async def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Delta:
         engine = await self._engine(model)
-        async with self._free[model]:
+        async with self._free[model], self._turn.running(model):
             began = time.perf_counter()
             whole = await collect_answer(engine.stream(messages, sampling, streamed=False))
         return msgspec.structs.replace(whole, engine_s=time.perf_counter() - began)

@@ -13,7 +13,6 @@ from jobs.scores.paired import difference, mcnemar, share, smallest_difference
 from serve_app.mixture.agree import find_answer
 from serve_app.mixture.events import ProposalDone, Summary
 
-BEST = "best member alone"
 EPSILON = 0.02
 """Largest loss for which `first` is calibrated."""
 
@@ -30,7 +29,7 @@ class Result:
     """How the answer came about (`Answered.method`)."""
     chosen: int | None
     proposals: tuple[tuple[int, str, str, float | None], ...]
-    """Place, model, text and confidence of each proposal that came."""
+    """Place, model, text and confidence of each proposal that came, by place."""
     calls: int
     read: int
     """Tokens that all calls read."""
@@ -51,7 +50,7 @@ class Result:
             text=text,
             way=answered.method,
             chosen=None if answered.chosen is None else answered.chosen.place,
-            proposals=tuple((p.place, p.model, p.text, p.confidence) for p in proposals),
+            proposals=tuple(sorted((p.place, p.model, p.text, p.confidence) for p in proposals)),
             calls=len(summary.calls),
             read=sum(call.prompt_tokens for call in summary.calls),
             written=sum(call.completion_tokens for call in summary.calls),
@@ -74,34 +73,30 @@ def read_results(file: Path) -> list[Result]:
 
 
 def print_table(results: Sequence[Result], form: AnswerForm, about: Mapping[str, Any]) -> None:
-    """Print the methods over the questions that all of them have answered."""
+    """Print each method beside the best member alone, over the questions that the method answered."""
     by_method: dict[str, dict[int, Result]] = {}
-    for each in results:
+    for each in sorted(results, key=lambda each: each.row):
         by_method.setdefault(each.method, {})[each.row] = each
     if not by_method:
         print("no answers yet")
         return
-    common = sorted(set.intersection(*(set(found) for found in by_method.values())))
-    print(f"{about['set']}, {about['config']}, {about['samples']} samples of each member")
-    counted = ", ".join(f"{name} {len(found)}" for name, found in by_method.items())
-    print(f"answers: {counted}; {len(common)} questions have all")
-    if not common:
-        return
-    full = next(iter(by_method.values()))
-    panel = {row: _proposals(by_method, row) for row in common}
-    expected = {row: known_answer(full[row].expected, form) for row in common}
-    first = [_is_right(panel[row][0][2], expected[row], form) for row in common if panel[row]]
+    told = ", ".join(f"{count} of {model}" for model, count in about["samples"].items())
+    print(f"{about['set']}, {about['config']}, samples: {told}")
+    known = {each.row: known_answer(each.expected, form) for each in results}
+    panel = {row: _proposals(by_method, row) for row in sorted(known)}
+    panel = {row: proposals for row, proposals in panel.items() if proposals}
+    first = {row: _is_right(of[0][2], known[row], form) for row, of in panel.items()}
     print(
-        "\n| method | right, % (95%) | against the best alone, points (95%) | McNemar p | ways | "
-        "calls | read | written | engine s | turns |"
+        "\n| method | questions | right, % (95%) | best alone, % | difference, points (95%) | "
+        "McNemar p | ways | calls | read | written | engine s | turns |"
     )
-    print("| --- | --- | --- | --: | --- | --: | --: | --: | --: | --: |")
-    print(f"| {BEST} | {share(first).percent()} | | | | 1 | | | | 1 |")
+    print("| --- | --: | --- | --: | --- | --: | --- | --: | --: | --: | --: | --: |")
     for name, found in by_method.items():
-        right = [_is_right(found[row].text, expected[row], form) for row in common]
-        _print_method(name, right, first, [found[row] for row in common])
-    _print_first(panel, by_method.get("merge"), expected, form)
-    _print_bounds(panel, expected, form, len(common))
+        rows = [row for row in found if row in panel]
+        right = [_is_right(found[row].text, known[row], form) for row in rows]
+        _print_method(name, right, [first[row] for row in rows], [found[row] for row in rows])
+    _print_first(panel, by_method.get("merge"), known, form)
+    _print_bounds(panel, known, form)
 
 
 def _proposals(
@@ -109,7 +104,7 @@ def _proposals(
 ) -> tuple[tuple[int, str, str, float | None], ...]:
     """All proposals of the members: those of the method that has the most different models."""
     return max(
-        (found[row].proposals for found in by_method.values()),
+        (found[row].proposals for found in by_method.values() if row in found),
         key=lambda proposals: (len({p[1] for p in proposals}), len(proposals)),
     )
 
@@ -119,6 +114,8 @@ def _is_right(text: str, expected: str | None, form: AnswerForm) -> bool:
 
 
 def _print_method(name: str, right: list[bool], first: list[bool], found: Sequence[Result]) -> None:
+    if not right:
+        return
     against = difference(right, first)
     ways: dict[str, int] = {}
     for each in found:
@@ -129,9 +126,10 @@ def _print_method(name: str, right: list[bool], first: list[bool], found: Sequen
         for value in ("calls", "read", "written", "engine_s", "models")
     ]
     calls, read, written, engine_s, models = mean
-    quality = f"{share(right).percent()} | {against.percent()} | {mcnemar(right, first):.2f}"
+    alone = 100 * sum(first) / len(first)
+    quality = f"{share(right).percent()} | {alone:.1f} | {against.percent()}"
     cost = f"{calls:.1f} | {read:.0f} | {written:.0f} | {engine_s:.1f} | {models:.1f}"
-    print(f"| {name} | {quality} | {told} | {cost} |")
+    print(f"| {name} | {len(right)} | {quality} | {mcnemar(right, first):.2f} | {told} | {cost} |")
 
 
 def _print_first(
@@ -173,8 +171,10 @@ def _print_bounds(
     panel: Mapping[int, Sequence[tuple[int, str, str, float | None]]],
     expected: Mapping[int, str | None],
     form: AnswerForm,
-    count: int,
 ) -> None:
+    count = len(panel)
+    if not count:
+        return
     right = {
         row: [_is_right(text, expected[row], form) for _, _, text, _ in proposals]
         for row, proposals in panel.items()

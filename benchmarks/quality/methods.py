@@ -1,7 +1,7 @@
 """Which way to one answer is best: merge, pick, vote, stop early, or the best member alone?
 
     python -m benchmarks.quality.methods questions RUN [--config small_cpu] [--set gsm8k] [--rows 100]
-        [--samples 3] [--minutes 4] [--json FILE]
+        [--samples 3] [--brief] [--minutes 4]
     python -m benchmarks.quality.methods table RUN
     python -m benchmarks.quality.methods places RUN --outputs FOLDER --set FILE [--rows 300]
         [--preferences FILE] [--config small_cpu] [--minutes 4]
@@ -9,7 +9,7 @@
         [--minutes 4]
     python -m benchmarks.quality.methods stored RUN QUESTIONS [--config small_cpu] [--minutes 4]
 
-`questions`: each model of the recipe's first layer gives so many samples to each question of a set
+`questions`: each model of the recipe's first layer gives its samples to each question of a set
 whose answers can be checked (`jobs/sets/checkable.py`). All methods work over the same stored
 proposals, paired question by question. RUN is a folder that keeps every call: the command goes on
 where it ended, so the work can be done in pieces (`--minutes`). `table` prints what is there.
@@ -31,6 +31,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,11 +58,12 @@ from serve_app.mixture.moa import answer
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 FORMS = {name: about.form for name, about in SETS.items() if about.form is not None}
 """Where the answers of each set stand that needs no judge."""
-AT_A_TIME = 4
-"""Answers in work at once."""
+STEP_BY_STEP = "Solve it step by step."
+BRIEFLY = "Write one short line for each calculation, and no other words."
+"""What `--brief` says in place of STEP_BY_STEP. Answers are a quarter as long then."""
 
 
-def variants(recipe: Recipe, samples: int, form: Any) -> dict[str, Recipe]:
+def variants(recipe: Recipe, samples: int | None, form: Any) -> dict[str, Recipe]:
     """The methods that are compared, as recipes over the same proposals.
 
     The best member alone answers with as many samples as all members together give, so that a vote of
@@ -70,9 +72,9 @@ def variants(recipe: Recipe, samples: int, form: Any) -> dict[str, Recipe]:
     data = recipe.model_dump()
     layer = data["layers"][0]
     for proposer in layer["proposers"]:
-        proposer["samples"] = samples
+        proposer["samples"] = samples or proposer["samples"]
         proposer["sampling"]["top_logprobs"] = 0  # `first` and votes look at them
-    total = samples * len(layer["proposers"])
+    total = sum(proposer["samples"] for proposer in layer["proposers"])
     base = {**data, "layers": [layer], "access": {}}
     best = {**layer["proposers"][0], "samples": total}
     alone = {**base, "layers": [{"proposers": [best]}]}
@@ -100,14 +102,17 @@ def variants(recipe: Recipe, samples: int, form: Any) -> dict[str, Recipe]:
 
 
 class Worker:
-    """Answers questions with methods, and appends each answer to a file."""
+    """Answers questions with methods, and appends each answer to a file.
+
+    All questions of a method are asked at once. So each model has its whole batch in its queue, and the
+    models need not take turns question by question.
+    """
 
     def __init__(self, store: Store, calls: StoredCalls, file: Path) -> None:
         self._store = store
         self._calls = calls
         self._file = file
         self._known = {(each.method, each.row) for each in read_results(file)}
-        self._free = asyncio.Semaphore(AT_A_TIME)
 
     async def answer_all(self, methods: dict[str, Recipe], asked: Sequence[Row]) -> None:
         for name, recipe in methods.items():
@@ -115,22 +120,21 @@ class Worker:
             await asyncio.gather(*(self._answer(name, recipe, row) for row in todo))
 
     async def _answer(self, name: str, recipe: Recipe, row: Row) -> None:
-        async with self._free:
-            models = StoredModels(self._calls)
-            messages = [Message(role="user", content=row.turns[0])]
-            text: list[str] = []
-            proposals: list[ProposalDone] = []
-            # The same seed for all methods, so that their proposals are the same calls.
-            stream = answer(messages, recipe, models, seed=row_seed(0, row, 0), stream_proposals=False)
-            async for event in stream:
-                if isinstance(event, AnswerDelta):
-                    text.append(event.delta.text)
-                elif isinstance(event, ProposalDone):
-                    proposals.append(event)
-                elif isinstance(event, AnswerDone):
-                    result = Result.of(name, row, "".join(text), proposals, event.summary)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result.to_json()) + "\n")
+        models = StoredModels(self._calls)
+        messages = [Message(role="user", content=row.turns[0])]
+        text: list[str] = []
+        proposals: list[ProposalDone] = []
+        # The same seed for all methods, so that their proposals are the same calls.
+        stream = answer(messages, recipe, models, seed=row_seed(0, row, 0), stream_proposals=False)
+        async for event in stream:
+            if isinstance(event, AnswerDelta):
+                text.append(event.delta.text)
+            elif isinstance(event, ProposalDone):
+                proposals.append(event)
+            elif isinstance(event, AnswerDone):
+                result = Result.of(name, row, "".join(text), proposals, event.summary)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result.to_json()) + "\n")
 
 
 async def work(run: Path, recipe: Recipe, methods: dict[str, Recipe], asked: Sequence[Row]) -> None:
@@ -165,18 +169,25 @@ def questions(
     ] = "small_cpu",
     dataset: Annotated[str, typer.Option("--set", help=", ".join(FORMS))] = "gsm8k",
     count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 100,
-    samples: Annotated[int, typer.Option(help="Samples of each member.")] = 3,
+    samples: Annotated[
+        int | None, typer.Option(help="Samples of each member; by default those of the recipe.")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="Only this method.")] = None,
+    brief: Annotated[bool, typer.Option(help="Ask for lines of calculation without words.")] = False,
     minutes: Annotated[float, typer.Option(help="End after so long.")] = 60.0,
 ) -> None:
     """Answer checkable questions with every method, over the same proposals."""
     run.mkdir(parents=True, exist_ok=True)
     recipe = load(config)
     methods = variants(recipe, samples, FORMS[dataset])
-    if only is not None:
-        methods = {only: methods[only]}
-    (run / "about.json").write_text(json.dumps({"set": dataset, "config": config, "samples": samples}))
-    within(minutes, work(run, recipe, methods, rows(dataset, count)))
+    asked = rows(dataset, count)
+    if brief:
+        asked = [replace(row, turns=(row.turns[0].replace(STEP_BY_STEP, BRIEFLY),)) for row in asked]
+    members = methods["vote"].layers[0].samples_by_model()
+    about = {"set": dataset, "config": config, "samples": members, "brief": brief}
+    (run / "about.json").write_text(json.dumps(about))
+    wanted = {only: methods[only]} if only is not None else methods
+    within(minutes, work(run, recipe, wanted, asked))
     table(run)
 
 

@@ -1,9 +1,10 @@
 """The vote: the answer that the samples agree on. Pure.
 
-As in SLM-MUX (arXiv 2510.05077), each model first votes with its own samples, and the share of its
-samples that agree is how sure the model is. The surest model's answer wins. Where models are equally
-sure, the answer with more samples of all models wins, which is the plain majority if each model has one
-sample; then the more trusted model's.
+As in SLM-MUX (arXiv 2510.05077), each model first votes with its own samples. How sure a model is of an
+answer is the share of its other samples that agree with a sample of this answer. Among models with
+equally many samples, this is the order of SLM-MUX; a model with a single sample is never sure. The
+surest model's answer wins. Where models are equally sure, the answer with more samples of all models
+wins, which is the plain majority if each model has one sample; then the more trusted model's.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,11 @@ class Vote:
     """How many samples of all models agree."""
 
     @property
+    def surety(self) -> float:
+        """The share of the winning model's other samples that agree; 0 if there are none."""
+        return (self.own - 1) / max(self.of_own - 1, 1)
+
+    @property
     def why(self) -> str:
         """The reason in words for people."""
         own = f"{self.own} of {self.of_own} samples of {self.proposal.model!r}"
@@ -51,7 +57,7 @@ def vote(proposals: Sequence[ProposalDone], form: AnswerForm) -> Vote | None:
     if not votes:
         return None
     trust = {id(vote): -number for number, vote in enumerate(votes)}
-    return max(votes, key=lambda v: (v.own / v.of_own, v.in_all, trust[id(v)]))
+    return max(votes, key=lambda v: (v.surety, v.in_all, trust[id(v)]))
 
 
 def _likelihood(proposal: ProposalDone) -> float:

@@ -1,12 +1,15 @@
 """The comparison of methods on scripted members whose right answers are known, and the table of it."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.quality import known_panels
+from benchmarks.quality.local_models import OneModelAtATime
 from benchmarks.quality.method_figures import print_table, read_results
 from benchmarks.quality.methods import Worker, variants
 from benchmarks.quality.picked_places import Panel, PanelRow, print_picks
@@ -18,15 +21,15 @@ from tests.unit.scripts import Asked, FakeModels, Step
 from tests.unit.serve_app.mixture.comparing import is_short, tokens
 
 BIG, SMALL = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"
-ABOUT = {"set": "gsm8k", "config": "small_cpu", "samples": 2}
+ABOUT = {"set": "gsm8k", "config": "small_cpu", "samples": {BIG: 2, SMALL: 2}}
 
 
-def member(right: bool) -> Any:
+def member(right: bool, seconds: float = 0.0) -> Any:
     def script(asked: Asked) -> list[Step]:
         if is_short(asked):
             return [tokens({"1": 0.4, "2": 0.3, "3": 0.2, "4": 0.1, "no": 1.0})]
         number = int(asked.messages[-1]["content"].split()[1])
-        return [f"So\n#### {number if right else 1000 + (asked.sampling.seed or 0)}"]
+        return [seconds, f"So\n#### {number if right else 1000 + (asked.sampling.seed or 0)}"]
 
     return script
 
@@ -35,9 +38,10 @@ async def test_the_table_knows_what_the_script_knows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The small one is always right with the same answer, the big one always wrong, each time
-    otherwise: a vote finds the right answer, and the best member alone never does."""
+    otherwise: a vote finds the right answer, and the best member alone never does. The best member is
+    the first place, though its proposal comes last."""
     asked = [Row(n, (f"Say {n + 200} please",), references=(str(n + 200),)) for n in range(8)]
-    models = FakeModels({BIG: member(right=False), SMALL: member(right=True)})
+    models = FakeModels({BIG: member(right=False, seconds=1.0), SMALL: member(right=True)})
     with Store.open(tmp_path) as store:
         async with StoredCalls(store, models, {BIG: "1", SMALL: "1"}, {BIG: 9, SMALL: 9}) as calls:
             methods = variants(load("small_cpu"), 2, "number")
@@ -50,13 +54,63 @@ async def test_the_table_knows_what_the_script_knows(
     assert len(results) == 8 * len(methods)
     print_table(results, "number", ABOUT)
     shown = capsys.readouterr().out
-    assert "| best member alone | 0.0 (0.0 to 32.4)" in shown
-    assert "| vote | 100.0 (67.6 to 100.0)" in shown
-    assert "| best, vote of as many | 0.0" in shown
+    assert f"samples: 2 of {BIG}, 2 of {SMALL}" in shown
+    assert "| vote | 8 | 100.0 (67.6 to 100.0) | 0.0 | 100.0 (" in shown
+    assert "| best, vote of as many | 8 | 0.0" in shown
     assert "agreement" not in shown.split("| exit, else vote |")[1].split("\n")[0]
     assert "oracle (no pick or vote can do better): 100.0" in shown
     assert "a proposal drawn at random: 50.0" in shown
     assert "8 questions can show a difference of 31.0 points" in shown
+
+
+def result(row: int, method: str, right: bool, ended: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    """An answer whose proposals came in this order of places."""
+    return {
+        "method": method, "row": row, "expected": "1", "text": f"#### {int(right)}", "way": method,
+        "chosen": None, "proposals": [(place, "x", f"#### {text}", None) for place, text in ended],
+        "calls": 2, "read": 0, "written": 0, "engine_s": 0.0, "models": 1,
+    }  # fmt: skip
+
+
+def test_each_method_stands_beside_the_best_member_on_its_own_questions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second method has answered only one of two questions, on which the best member is wrong."""
+    lines = [
+        result(0, "vote", True, [(0, "1"), (1, "2")]),
+        result(1, "vote", False, [(0, "2"), (1, "1")]),
+        result(1, "select", True, [(0, "2"), (1, "1")]),
+    ]
+    (tmp_path / "methods.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    print_table(read_results(tmp_path / "methods.jsonl"), "number", ABOUT)
+    shown = capsys.readouterr().out
+    assert "| vote | 2 | 50.0 (9.5 to 90.5) | 50.0 | 0.0 (" in shown
+    assert "| select | 1 | 100.0 (20.7 to 100.0) | 0.0 | " in shown
+
+
+async def test_models_of_one_machine_run_one_after_the_other() -> None:
+    """Calls of one model run side by side; a call of the other waits until none of them is left."""
+    turn, told = OneModelAtATime(), []
+    ends = {name: asyncio.Event() for name in ("a1", "a2", "b1")}
+
+    async def call(name: str) -> None:
+        async with turn.running(name[0]):
+            told.append(name)
+            await ends[name].wait()
+
+    calls = [asyncio.create_task(call(name)) for name in ends]
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert told == ["a1", "a2"]
+    ends["a1"].set()
+    await calls[0]
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert told == ["a1", "a2"]
+    ends["a2"].set()
+    ends["b1"].set()
+    await asyncio.gather(*calls)
+    assert told == ["a1", "a2", "b1"]
 
 
 def test_picks_are_told_by_place_length_and_worth(

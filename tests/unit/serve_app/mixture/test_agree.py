@@ -132,7 +132,28 @@ def test_of_samples_that_agree_the_likeliest_is_the_answer() -> None:
 
 
 def test_a_sample_without_an_answer_makes_its_model_less_sure() -> None:
-    half = [proposal(0, "4", "half"), proposal(1, "I cannot say", "half")]
-    found = vote([*half, proposal(2, "5", "whole")], "number")
+    half = [proposal(n, text, "half") for n, text in enumerate(["4", "4", "I cannot say"])]
+    whole = [proposal(n, "5", "whole") for n in (3, 4)]
+    found = vote([*half, *whole], "number")
     assert found is not None
-    assert found.proposal.model == "whole"
+    assert (found.proposal.model, found.surety) == ("whole", 1.0)
+    found = vote(half, "number")
+    assert found is not None
+    assert found.surety == 0.5
+
+
+def test_a_model_with_a_single_sample_is_never_sure() -> None:
+    """Nothing agrees or disagrees with the single sample. So it outvotes neither two samples that agree
+    nor a more trusted model whose samples differ."""
+    single = proposal(3, "7", "single")
+    several = [proposal(n, text, "several") for n, text in enumerate(["4", "4", "5"])]
+    found = vote([*several, single], "number")
+    assert found is not None
+    assert (found.proposal.place, found.own, found.of_own) == (0, 2, 3)
+    differing = [proposal(n, text, "several") for n, text in enumerate(["4", "5", "6"])]
+    found = vote([*differing, single], "number")
+    assert found is not None
+    assert (found.proposal.place, found.surety) == (0, 0.0)
+    found = vote([*differing, proposal(3, "6", "single")], "number")  # the plain majority
+    assert found is not None
+    assert (found.proposal.place, found.in_all) == (2, 2)
