@@ -83,8 +83,8 @@ PREFILL = Named(
     "vllm:request_prefill_time_seconds",
     "histogram",
     (MODEL,),
-    "From the beginning of the engine's work on a call to the first token. At another server, with the "
-    "wait there.",
+    "From the beginning of the engine's work on a call to the first token. For a model on another "
+    "server, the wait at that server counts too.",
     LATENCY_S,
 )
 DECODE = Named(
