@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ from benchmarks.quality.method_figures import read_results
 from benchmarks.quality.picked_places import Panel, PanelRow
 from configs.schema import AnswerForm
 from jobs.calibrate import known_answer
+from jobs.records import Row
 from jobs.sets.checkable import cases, rows
 from serve_app.mixture.agree import find_answer
 
 OPTIONS = 4
 """Number of texts of a panel of options: the right option and three others."""
 RIGHT, WRONG = 1.0, 0.0
+STEP_BY_STEP = "Solve it step by step."
+BRIEFLY = "Write one short line for each calculation, and no other words."
+"""What a brief question says in place of STEP_BY_STEP. Answers are a fifth as long then."""
 
 
 def options(name: str, count: int) -> Panel:
@@ -48,15 +53,21 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def stored(run: Path, dataset: str, form: AnswerForm) -> Panel:
+def briefly(row: Row) -> Row:
+    """The same question, which asks for lines of calculation without words."""
+    return replace(row, turns=tuple(turn.replace(STEP_BY_STEP, BRIEFLY) for turn in row.turns))
+
+
+def stored(run: Path, dataset: str, form: AnswerForm, brief: bool) -> Panel:
     """The proposals that `methods.py questions` has stored for each question, in the recipe's order.
 
     Args:
         run: the folder of `questions`.
         dataset: the set that was asked.
         form: where the answer stands in a proposal.
+        brief: whether the questions were asked briefly.
     """
-    asked = {row.index: row for row in rows(dataset)}
+    asked = {row.index: briefly(row) if brief else row for row in rows(dataset)}
     results = {each.row: each for each in read_results(run / "methods.jsonl") if each.method == "vote"}
     most = max((len(each.proposals) for each in results.values()), default=0)
     found, names = list[PanelRow](), tuple[str, ...]()

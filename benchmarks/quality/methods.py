@@ -31,13 +31,13 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from actors.engine import Message
+from benchmarks.quality.known_panels import briefly
 from benchmarks.quality.known_panels import options as options_of
 from benchmarks.quality.known_panels import stored as stored_of
 from benchmarks.quality.local_models import LocalModels
@@ -58,9 +58,6 @@ from serve_app.mixture.moa import answer
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 FORMS = {name: about.form for name, about in SETS.items() if about.form is not None}
 """Where the answers of each set stand that needs no judge."""
-STEP_BY_STEP = "Solve it step by step."
-BRIEFLY = "Write one short line for each calculation, and no other words."
-"""What `--brief` says in place of STEP_BY_STEP. Answers are a quarter as long then."""
 
 
 def variants(recipe: Recipe, samples: int | None, form: Any) -> dict[str, Recipe]:
@@ -182,7 +179,7 @@ def questions(
     methods = variants(recipe, samples, FORMS[dataset])
     asked = rows(dataset, count)
     if brief:
-        asked = [replace(row, turns=(row.turns[0].replace(STEP_BY_STEP, BRIEFLY),)) for row in asked]
+        asked = [briefly(row) for row in asked]
     members = methods["vote"].layers[0].samples_by_model()
     about = {"set": dataset, "config": config, "samples": members, "brief": brief}
     (run / "about.json").write_text(json.dumps(about))
@@ -238,7 +235,7 @@ def stored(
 ) -> None:
     """Have the aggregator pick among stored proposals, in every cyclic order."""
     about = json.loads((asked / "about.json").read_text())
-    panel = stored_of(asked, about["set"], FORMS[about["set"]])
+    panel = stored_of(asked, about["set"], FORMS[about["set"]], brief=about["brief"])
     _pick_among(panel, run, load(config), minutes)
 
 

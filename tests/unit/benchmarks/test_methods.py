@@ -170,8 +170,14 @@ def test_stored_proposals_are_worth_what_their_answers_are(
         for n, each in enumerate(texts)
     ]  # fmt: skip
     (tmp_path / "methods.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    monkeypatch.setattr(known_panels, "rows", lambda _name: [Row(n, ("q",)) for n in range(3)])
-    panel = known_panels.stored(tmp_path, "gsm8k", "number")
+    asked = [Row(n, (f"q {known_panels.STEP_BY_STEP}",)) for n in range(3)]
+    monkeypatch.setattr(known_panels, "rows", lambda _name: asked)
+    assert (
+        known_panels.stored(tmp_path, "gsm8k", "number", brief=False).rows[0].prompt
+        == asked[0].turns[0]
+    )
+    panel = known_panels.stored(tmp_path, "gsm8k", "number", brief=True)
+    assert panel.rows[0].prompt == f"q {known_panels.BRIEFLY}"
     assert panel.names == ("x, sample 0", "x, sample 1")
     assert [row.worth for row in panel.rows] == [(1.0, 1.0), (1.0, 0.0)]
     picks = [{"row": n, "replies": [{"1": 0.9, "2": 0.1}, {"1": 0.2, "2": 0.8}]} for n in range(2)]
