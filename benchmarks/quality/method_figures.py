@@ -11,8 +11,10 @@ from jobs.calibrate import CalibrationError, Trial, calibrate, known_answer
 from jobs.records import Row
 from jobs.scores.paired import difference, mcnemar, share, smallest_difference
 from serve_app.mixture.agree import find_answer
-from serve_app.mixture.events import ProposalDone, Summary
+from serve_app.mixture.events import Call, ProposalDone, Summary
+from serve_app.mixture.vote import vote
 
+NO_CALL = Call("", "proposer", 0, 0, 0.0)
 EPSILON = 0.02
 """Largest loss for which `first` is calibrated."""
 
@@ -96,6 +98,7 @@ def print_table(results: Sequence[Result], form: AnswerForm, about: Mapping[str,
         right = [_is_right(found[row].text, known[row], form) for row in rows]
         _print_method(name, right, [first[row] for row in rows], [found[row] for row in rows])
     _print_first(panel, by_method.get("merge"), known, form)
+    _print_left_out(panel, known, form)
     _print_bounds(panel, known, form)
 
 
@@ -165,6 +168,38 @@ def _print_first(
         f"right {half.right.percent()}, merge {half.mixture.percent()}, best alone "
         f"{half.best.percent()}"
     )
+
+
+def _print_left_out(
+    panel: Mapping[int, Sequence[tuple[int, str, str, float | None]]],
+    expected: Mapping[int, str | None],
+    form: AnswerForm,
+) -> None:
+    """Whose presence helps: the vote of all members beside the vote without each of them."""
+    members = dict.fromkeys(model for proposals in panel.values() for _, model, _, _ in proposals)
+    if len(members) == 1:
+        return  # nothing is left of the vote without the only member
+
+    def votes(without: str | None) -> list[bool]:
+        found = []
+        for row, proposals in panel.items():
+            won = vote(
+                [
+                    ProposalDone(1, place, model, text, 0.0, NO_CALL, confidence=confidence)
+                    for place, model, text, confidence in proposals
+                    if model != without
+                ],
+                form,
+            )
+            found.append(won is not None and _is_right(won.proposal.text, expected[row], form))
+        return found
+
+    of_all = votes(None)
+    print(f"\nvote of all members: {share(of_all).percent()}")
+    for member in members:
+        rest = votes(member)
+        more = difference(rest, of_all).percent()
+        print(f"without {member}: {share(rest).percent()}, {more} points more")
 
 
 def _print_bounds(

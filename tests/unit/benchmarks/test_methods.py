@@ -58,6 +58,9 @@ async def test_the_table_knows_what_the_script_knows(
     assert "| vote | 8 | 100.0 (67.6 to 100.0) | 0.0 | 100.0 (" in shown
     assert "| best, vote of as many | 8 | 0.0" in shown
     assert "agreement" not in shown.split("| exit, else vote |")[1].split("\n")[0]
+    assert "vote of all members: 100.0" in shown
+    assert f"without {SMALL}: 0.0 (0.0 to 32.4), -100.0 (" in shown
+    assert f"without {BIG}: 100.0 (67.6 to 100.0), 0.0 (" in shown
     assert "oracle (no pick or vote can do better): 100.0" in shown
     assert "a proposal drawn at random: 50.0" in shown
     assert "8 questions can show a difference of 31.0 points" in shown
