@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality.methods questions RUN [--config small_cpu] [--set gsm8k] [--rows 100]
         [--samples 3] [--brief] [--minutes 4]
+    python -m benchmarks.quality.methods seconds RUN [--rows 3]
     python -m benchmarks.quality.methods table RUN
     python -m benchmarks.quality.methods places RUN --outputs FOLDER --set FILE [--rows 300]
         [--preferences FILE] [--config small_cpu] [--minutes 4]
@@ -12,7 +13,8 @@
 `questions`: each model of the recipe's first layer gives its samples to each question of a set
 whose answers can be checked (`jobs/sets/checkable.py`). All methods work over the same stored
 proposals, paired question by question. RUN is a folder that keeps every call: the command goes on
-where it ended, so the work can be done in pieces (`--minutes`). `table` prints what is there.
+where it ended, so the work can be done in pieces (`--minutes`). `seconds` answers a few questions anew,
+one at a time and without the stored calls, and takes the time. `table` prints what is there.
 
 `places`: the recipe's aggregator picks among published outputs (`outputs_NAME.jsonl.gz`, or those of
 AlpacaEval's `results`), in every cyclic order. The table says how often it picks the first place and
@@ -41,11 +43,11 @@ from benchmarks.quality.known_panels import briefly
 from benchmarks.quality.known_panels import options as options_of
 from benchmarks.quality.known_panels import stored as stored_of
 from benchmarks.quality.local_models import LocalModels
-from benchmarks.quality.method_figures import Result, print_table, read_results
+from benchmarks.quality.method_figures import BEST, Result, print_table, read_results, read_seconds
 from benchmarks.quality.picked_places import Panel, pick_all, print_picks, read_panel
 from benchmarks.shared.harness import hardware
 from configs.load import load
-from configs.schema import Recipe
+from configs.schema import Recipe, Sampling
 from jobs.generate import row_seed
 from jobs.identity import has_own_defaults, recipe_identities
 from jobs.records import Row
@@ -181,7 +183,7 @@ def questions(
     if brief:
         asked = [briefly(row) for row in asked]
     members = methods["vote"].layers[0].samples_by_model()
-    about = {"set": dataset, "config": config, "samples": members, "brief": brief}
+    about = {"set": dataset, "config": config, "samples": members, "brief": brief, "wanted": samples}
     (run / "about.json").write_text(json.dumps(about))
     wanted = {only: methods[only]} if only is not None else methods
     within(minutes, work(run, recipe, wanted, asked))
@@ -189,10 +191,50 @@ def questions(
 
 
 @app.command()
+def seconds(
+    run: Annotated[Path, typer.Argument(help="Folder of `questions`.")],
+    count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 3,
+) -> None:
+    """Take the time of each method, one question at a time and one model at a time."""
+    about = json.loads((run / "about.json").read_text())
+    recipe = load(about["config"])
+    methods = variants(recipe, about["wanted"], FORMS[about["set"]])
+    asked = [briefly(row) if about["brief"] else row for row in rows(about["set"], count)]
+
+    def note(method: str, row: Row, s: float) -> None:
+        with (run / "seconds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"method": method, "row": row.index, "s": s}) + "\n")
+
+    async def take() -> None:
+        async with LocalModels(recipe) as models:
+            for (
+                name
+            ) in recipe.models:  # the first call of an engine takes longer than those that follow
+                await models.complete(
+                    name, [Message(role="user", content="Hi")], Sampling(max_tokens=1)
+                )
+            for row in asked:
+                messages = [Message(role="user", content=row.turns[0])]
+                best = methods["vote"].layers[0].proposers[0]
+                began = time.perf_counter()
+                await models.complete(best.model, messages, best.sampling)
+                note(BEST, row, time.perf_counter() - began)
+                for name, method in methods.items():
+                    began = time.perf_counter()
+                    async for _ in answer(messages, method, models, seed=row_seed(0, row, 0)):
+                        pass
+                    note(name, row, time.perf_counter() - began)
+
+    asyncio.run(take())
+    table(run)
+
+
+@app.command()
 def table(run: Annotated[Path, typer.Argument(help="Folder of `questions`.")]) -> None:
     """Print what is there, with intervals."""
     about = json.loads((run / "about.json").read_text())
-    print_table(read_results(run / "methods.jsonl"), FORMS[about["set"]], about)
+    seconds = read_seconds(run / "seconds.jsonl")
+    print_table(read_results(run / "methods.jsonl"), FORMS[about["set"]], about, seconds)
     print(hardware())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.quality import known_panels
 from benchmarks.quality.local_models import OneModelAtATime
-from benchmarks.quality.method_figures import print_table, read_results
+from benchmarks.quality.method_figures import print_table, read_results, read_seconds
 from benchmarks.quality.methods import Worker, variants
 from benchmarks.quality.picked_places import Panel, PanelRow, print_picks
 from configs.load import load
@@ -52,7 +52,8 @@ async def test_the_table_knows_what_the_script_knows(
     assert len(models.asked) == made
     results = read_results(tmp_path / "methods.jsonl")
     assert len(results) == 8 * len(methods)
-    print_table(results, "number", ABOUT)
+    (tmp_path / "seconds.jsonl").write_text('{"method": "vote", "s": 2}\n{"method": "vote", "s": 4}\n')
+    print_table(results, "number", ABOUT, read_seconds(tmp_path / "seconds.jsonl"))
     shown = capsys.readouterr().out
     assert f"samples: 2 of {BIG}, 2 of {SMALL}" in shown
     assert "| vote | 8 | 100.0 (67.6 to 100.0) | 0.0 | 100.0 (" in shown
@@ -71,7 +72,7 @@ def result(row: int, method: str, right: bool, ended: Sequence[tuple[int, str]])
     return {
         "method": method, "row": row, "expected": "1", "text": f"#### {int(right)}", "way": method,
         "chosen": None, "proposals": [(place, "x", f"#### {text}", None) for place, text in ended],
-        "calls": 2, "read": 0, "written": 0, "engine_s": 0.0, "models": 1,
+        "calls": 2, "read": 0, "written": 0, "models": 1,
     }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_each_method_stands_beside_the_best_member_on_its_own_questions(
         result(1, "select", True, [(0, "2"), (1, "1")]),
     ]
     (tmp_path / "methods.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    print_table(read_results(tmp_path / "methods.jsonl"), "number", ABOUT)
+    print_table(read_results(tmp_path / "methods.jsonl"), "number", ABOUT, {})
     shown = capsys.readouterr().out
     assert "| vote | 2 | 50.0 (9.5 to 90.5) | 50.0 | 0.0 (" in shown
     assert "| select | 1 | 100.0 (20.7 to 100.0) | 0.0 | " in shown
@@ -168,7 +169,7 @@ def test_stored_proposals_are_worth_what_their_answers_are(
         {
             "method": "vote", "row": n, "expected": str(n + 1), "text": "", "way": "vote", "chosen": 0,
             "proposals": [(place, "x", text, None) for place, text in enumerate(each)],
-            "calls": 2, "read": 0, "written": 0, "engine_s": 0.0, "models": 1,
+            "calls": 2, "read": 0, "written": 0, "models": 1,
         }
         for n, each in enumerate(texts)
     ]  # fmt: skip
