@@ -6,8 +6,8 @@
     python -m benchmarks.quality.methods table RUN
     python -m benchmarks.quality.methods places RUN --outputs FOLDER --set FILE [--rows 300]
         [--preferences FILE] [--config small_cpu] [--minutes 4]
-    python -m benchmarks.quality.methods options RUN [--set hellaswag] [--rows 100] [--config small_cpu]
-        [--minutes 4]
+    python -m benchmarks.quality.methods options RUN [--set hellaswag] [--of 4] [--rows 100]
+        [--config small_cpu] [--minutes 4]
     python -m benchmarks.quality.methods stored RUN QUESTIONS [--config small_cpu] [--minutes 4]
 
 `questions`: each model of the recipe's first layer gives its samples to each question of a set
@@ -260,12 +260,13 @@ def places(
 def options(
     run: Annotated[Path, typer.Argument(help="Folder that keeps the calls.")],
     dataset: Annotated[str, typer.Option("--set", help="hellaswag, truthfulqa")] = "hellaswag",
+    of: Annotated[int, typer.Option(min=2, max=4, help="Options of each question to pick from.")] = 4,
     config: Annotated[str, typer.Option(help="Recipe: its aggregator picks.")] = "small_cpu",
     count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 100,
     minutes: Annotated[float, typer.Option(help="End after so long.")] = 60.0,
 ) -> None:
     """Have the aggregator pick among the options of questions, in every cyclic order."""
-    _pick_among(options_of(dataset, count), run, load(config), minutes)
+    _pick_among(options_of(dataset, count, of), run, load(config), minutes)
 
 
 @app.command()

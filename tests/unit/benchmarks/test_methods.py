@@ -157,6 +157,10 @@ def test_options_have_the_right_one_first_and_three_wrong_ones(monkeypatch: pyte
     assert panel.rows[1].prompt.endswith("q2")
     assert {row.worth for row in panel.rows} == {(1.0, 0.0, 0.0, 0.0)}
     assert known_panels.options("hellaswag", 1).rows == panel.rows[:1]
+    pairs = known_panels.options("hellaswag", 9, of=2)
+    assert [(row.index, len(row.texts), row.worth) for row in pairs.rows] == [
+        (n, 2, (1.0, 0.0)) for n in range(3)
+    ]
 
 
 def test_stored_proposals_are_worth_what_their_answers_are(
