@@ -54,7 +54,7 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("aggregator", "fallbacks", 0),
         "'a' is already the aggregator or an earlier fallback",
     ),
-    (("aggregator", "fallbacks"), ["b", "b"], ("aggregator", "fallbacks", 1), "'b' is already an"),
+    (("aggregator", "fallbacks"), ["b", "b"], ("aggregator", "fallbacks", 1), "'b' is already the"),
     (("limits", "quorum"), 3, ("limits", "quorum"), "3 proposals can never come from layer 2, which"),
     (
         ("limits", "layer_deadline_s"),
