@@ -6,18 +6,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.bench_options import MOST_ROWS, InFlightOption, JsonOption, VerboseOption, command_line
+from cli.bench_options import (
+    MOST_ROWS,
+    NO_ANSWERS,
+    ColumnOption,
+    InFlightOption,
+    JsonOption,
+    SeedOption,
+    VerboseOption,
+    command_line,
+    load_questions,
+)
 from cli.console import err, exit_on_user_error, fail, load_or_fail, out
 
 if TYPE_CHECKING:
     from configs.schema import AnswerForm, Recipe
     from jobs.calibrate import Calibration, Outcome
+    from jobs.sets import LoadedSet
 
 
 def calibrate(
     config: Annotated[str, typer.Argument(help="Recipe file, or a preset of `slimmoa presets`.")],
     dataset: Annotated[
-        str, typer.Argument(help="Questions with known answers: a file with a field `reference`.")
+        str,
+        typer.Argument(
+            help="Questions with known answers: a file with a field `reference`; or gsm8k, hellaswag, "
+            "truthfulqa."
+        ),
     ],
     folder: Annotated[
         Path | None,
@@ -29,16 +44,17 @@ def calibrate(
         str | None,
         typer.Option(
             help="Where the answer stands in a text: number, letter, boxed, or a regular expression; "
-            "by default as the recipe's exit or aggregator says."
+            "by default as the recipe's exit or aggregator says, or as the set's right answers look."
         ),
     ] = None,
+    column: ColumnOption = None,
     epsilon: Annotated[
         float, typer.Option(min=0, max=1, help="Most that the share of right answers may lose.")
     ] = 0.02,
     limit: Annotated[
         int | None, typer.Option(min=1, max=MOST_ROWS, help="Only this many questions of the set.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all sampling, and of the two halves.")] = 0,
+    seed: SeedOption = 0,
     write: Annotated[
         bool, typer.Option("--write", help="Write tau into the recipe file, which must be yours.")
     ] = False,
@@ -49,20 +65,21 @@ def calibrate(
     """Find out how sure the best member has to be to answer alone (`first.tau`).
 
     The mixture answers the set once, without `first`. Half of the questions choose tau, the other half
-    say what it is worth. An interrupted run goes on with the same command.
+    say what it is worth. The seed decides the halves too. An interrupted run goes on with the same
+    command.
     """
     from jobs.calibrate import calibrate as find
-    from jobs.calibrate import generator_of, read_trials, trial_recipe, write_tau
+    from jobs.calibrate import generator_of, read_trials, require_logprobs, trial_recipe, write_tau
     from jobs.run import RunTask, answer_set
-    from jobs.sets import load_set
     from jobs.store import Store
 
     recipe = load_or_fail(config)
-    form = _form(answer, recipe)
     if write and not Path(config).is_file():
         fail(f"--write: {config!r} is no recipe file of yours; copy the preset into one first")
     with exit_on_user_error():
-        loaded = load_set(dataset, limit)
+        require_logprobs(recipe)
+        loaded = load_questions(dataset, limit, column)
+        form = _form(dataset, loaded, answer, recipe)
         asked = trial_recipe(recipe)
         run = folder or Path(f"calibration-{recipe.name.replace('/', '-')}")
         task = RunTask(run, asked, loaded, (), seed, in_flight, verbose=verbose)
@@ -79,13 +96,30 @@ def calibrate(
             out.print(line, highlight=False, markup=False)
 
 
-def _form(answer: str | None, recipe: "Recipe") -> "AnswerForm":
-    if answer is None:
-        form = recipe.exit.answer if recipe.exit is not None else recipe.aggregator.answer
-        if form is None:
-            fail("--answer: say where the answer stands: number, letter, boxed or an expression")
-        return form
-    return answer_form(answer)
+def _form(name: str, loaded: "LoadedSet", answer: str | None, recipe: "Recipe") -> "AnswerForm":
+    """Where the answers stand. A set with too few right answers ends the command before any model
+    works."""
+    from jobs.calibrate import FEWEST, right_answers
+    from jobs.prove.form import find_form, known_answers
+
+    known = known_answers(loaded.rows)
+    if not known:
+        fail(f"{name} {NO_ANSWERS}")
+    own = recipe.exit.answer if recipe.exit is not None else recipe.aggregator.answer
+    form = answer_form(answer) if answer is not None else own or find_form(known)
+    if form is None:
+        fail(
+            f"the right answers of {name} are whole texts, for example {known[0][0]!r:.80}; say where "
+            "the answer stands by --answer: number, letter, boxed or an expression"
+        )
+    found = sum(bool(right_answers(each, form)) for each in known)
+    if found < FEWEST:
+        shown = form if isinstance(form, str) else form.regex
+        fail(
+            f"{found} of {loaded.count} questions of {name} have a right answer that can be compared "
+            f"({shown}), and {FEWEST} are needed"
+        )
+    return form
 
 
 def answer_form(answer: str) -> "AnswerForm":

@@ -99,8 +99,8 @@ class Store:
         self._write_now(lambda c: c.executemany(queries.SET_ABOUT, pairs))
 
     def add_rows(self, rows: Iterable[Row]) -> None:
-        """Add a set's rows, streamed. Adding a row that is stored already changes nothing, but for an
-        id and a temperature that the stored row lacks.
+        """Add a set's rows, streamed. Adding a row that is stored already changes nothing, but for
+        reference answers, an id and a temperature that the stored row lacks.
 
         Raises:
             StoreError: a row with other content is stored under the same index. The pages of rows
