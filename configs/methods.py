@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
@@ -45,8 +45,15 @@ def _read_form(value: Any) -> Any:
     raise PydanticCustomError("answer_form", message)
 
 
+def _kind_of_form(value: Any) -> str:
+    return "[word]" if isinstance(value, str) else "[expression]"
+
+
 AnswerForm = Annotated[
-    Literal["number", "letter", "boxed"] | AnswerPattern,
+    Annotated[Literal["number", "letter", "boxed"], Tag("[word]")]
+    | Annotated[AnswerPattern, Tag("[expression]")],
+    # Without it, an error in an expression would also be told as an error in a word.
+    Discriminator(_kind_of_form),
     BeforeValidator(
         _read_form, json_schema_input_type=Literal["number", "letter", "boxed"] | AnswerPattern
     ),

@@ -9,13 +9,18 @@ from configs.base import Strict, meant
 NAME = meant(r"^[A-Za-z0-9_.:-]{1,128}$", "1 to 128 letters, digits and the signs _ . : -")
 """Names of functions: all that OpenAI allows, and a little more."""
 
+MOST_TOOLS = 128
+"""Most tools of a request, as OpenAI has it."""
+LONGEST_DESCRIPTION = 65_536
+"""Most characters of a tool's description."""
+
 
 class Tool(Strict):
     """A function of the client that the model may call. The client runs it, never this program."""
 
     name: Annotated[str, Field(pattern=NAME)]
     """Name of the function."""
-    description: Annotated[str, Field(max_length=65_536)] = ""
+    description: Annotated[str, Field(max_length=LONGEST_DESCRIPTION)] = ""
     """What the function does, for the model."""
     parameters: dict[str, Any] = Field({})
     """JSON schema of its arguments. An empty schema is a function without arguments."""
@@ -29,7 +34,7 @@ class Tool(Strict):
 class ToolUse(Strict):
     """The tools of one call of a model."""
 
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)]
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=MOST_TOOLS)]
     """The tools. If the request names one of several, only that one is here."""
     choice: Literal["auto", "required"] = "auto"
     """`auto`: the model calls tools or writes text, as it likes. `required`: it has to call a tool."""

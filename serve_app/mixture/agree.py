@@ -60,7 +60,8 @@ def find_answer(text: str, form: AnswerForm) -> str | None:
         return _plain(_last_box(text))
     found = None
     for match in re.finditer(form.regex, text):
-        found = match[match.re.groups] if match[match.re.groups] is not None else found
+        # An expression such as `.*` also finds an empty text, behind what is meant.
+        found = match[match.re.groups] or found
     return _plain(found)
 
 

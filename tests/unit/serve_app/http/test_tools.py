@@ -347,6 +347,8 @@ def test_forms_of_tools_and_choices(fields: dict[str, Any], expected: Any) -> No
         ({"tools": [{"name": "a b"}]}, "tools.0.name"),
         ({"tools": [{"name": "f", "parameters": "x"}]}, "tools.0.parameters"),
         ({"tools": [{"name": "f", "description": 3}]}, "tools.0.description"),
+        ({"tools": [{"name": "f", "description": "x" * 65_537}]}, "tools.0.description"),
+        ({"tools": [TOOLS[0]] * 129}, "tools"),
         ({"functions": [{}], "tools": []}, "functions.0.name"),
         ({"tool_choice": "perhaps"}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice"),

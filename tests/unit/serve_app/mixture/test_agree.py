@@ -94,6 +94,8 @@ def test_what_stands_in_the_last_box(text: str, answer: str | None) -> None:
         (r"yes|no", "yes, no, yes", "yes"),
         (r"(\d+) km|never", "12 km, or never", "12"),
         (r"x(\d*)", "x", None),
+        (r".*", "12 km", "12 km"),
+        (r"\d*", "12 km", "12"),
         (r"Answer: (.*)", "Answer: “The  Hague”.", "“the hague”"),
     ],
 )
