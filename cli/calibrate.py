@@ -1,6 +1,7 @@
 """The command `slimmoa calibrate`: how sure the best member has to be to answer alone."""
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from configs.schema import AnswerForm, Recipe
     from jobs.calibrate import Calibration, Outcome
     from jobs.sets import LoadedSet
+
+WORDS = ("number", "letter", "boxed")
+"""The places of answers that have a name."""
 
 
 def calibrate(
@@ -128,8 +132,13 @@ def answer_form(answer: str) -> "AnswerForm":
 
     from configs.methods import AnswerPattern
 
-    if answer in ("number", "letter", "boxed"):
-        return answer  # type: ignore[return-value]
+    word = answer.strip().casefold()
+    if word in WORDS:
+        return word  # type: ignore[return-value]
+    if word.isalpha() and (meant := get_close_matches(word, WORDS, 1)):
+        fail(
+            f"--answer: {answer!r} is an expression that finds this word alone; do you mean {meant[0]}?"
+        )
     try:
         answer.encode()
     except UnicodeEncodeError:

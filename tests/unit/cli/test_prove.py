@@ -71,6 +71,7 @@ def test_a_calibration_without_enough_right_answers_asks_nothing(
         ),
         (["--answer", "number"], "gives no right answers (a field `reference`, `answer`,"),
         (["--answer", "("], "--answer: this is no regular expression of Python"),
+        (["--answer", "numbers"], "do you mean number?"),
         (["--page"], "no run"),
     ],
 )
