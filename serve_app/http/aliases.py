@@ -51,6 +51,8 @@ class Translated(dict[str, Any]):
         """Names that the client has used, by our name."""
         self.left_out: list[str] = []
         """Names of what was left out, for `moa.ignored`."""
+        self.is_lenient = False
+        """Whether the client says that the answer need not fit its whole schema (`strict: false`)."""
         self.older_calls = False
         """Whether the client reads a call of a tool in the older form (`function_call`)."""
 
@@ -212,6 +214,7 @@ def _read_response_format(fields: Translated, name: str, value: Any) -> None:
     schema = next((each for each in found if each is not None), None)
     if schema is not None:
         fields.put("structure", {"json_schema": _parsed(schema)}, name)
+        fields.is_lenient = inner.get("strict", value.get("strict")) is False
     elif kind == "json_schema":
         where = f"{name}.json_schema.schema"
         raise BadRequest(f"{where} is missing: the JSON schema of the answer", param=where)

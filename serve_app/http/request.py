@@ -28,7 +28,7 @@ from actors.engine import Message
 from configs.base import template_problem
 from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
-from configs.held_schemas import unheld_part
+from configs.held_schemas import held, unheld_part
 from configs.schema import ReasoningEffort, Sampling
 from serve_app.http.aliases import Translated, with_our_names
 from serve_app.http.fusion import Fusion, StrictPart
@@ -166,6 +166,7 @@ class ChatRequest(ExtraParameters):
     _conversation: list[Message] = PrivateAttr(default_factory=list)
     _in_calls: list[Message] = PrivateAttr(default_factory=list)
     _older_calls: bool = PrivateAttr(False)
+    _is_lenient: bool = PrivateAttr(False)
     _metadata_task: str | None = PrivateAttr(None)
     _routed: Routed | None = PrivateAttr(None)
 
@@ -270,9 +271,7 @@ class ChatRequest(ExtraParameters):
             plain = value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
             sent = self._sent.get(name, name)
             if engine is None or can_honour(engine, name, plain):
-                if name == "structure" and engine == "llamacpp" and (why := unheld_part(plain)):
-                    raise BadRequest(f"{sent!r}: {why}", param=sent)
-                taken[name] = plain
+                taken[name] = self._held(plain, sent) if _is_held(name, engine) else plain
             elif name == "tool_use":
                 self._leave_out_tools(engine)
             elif name in CONSTRAINTS:
@@ -281,6 +280,22 @@ class ChatRequest(ExtraParameters):
             elif sent not in self._ignored and value != OFF.get(name):
                 self._ignored = (*self._ignored, sent)
         return taken
+
+    def _held(self, structure: dict[str, Any], sent: str) -> dict[str, Any]:
+        """The form of the answer as llama.cpp can hold an answer to it.
+
+        Raises:
+            BadRequest: llama.cpp cannot hold an answer to a part, and the request wants the whole form.
+        """
+        why = unheld_part(structure)
+        if why is None:
+            return structure
+        if not self._is_lenient:
+            raise BadRequest(f"{sent!r}: {why}", param=sent)
+        schema = held(structure["json_schema"], leniently=True)
+        if f"{sent}.schema" not in self._ignored:
+            self._ignored = (*self._ignored, f"{sent}.schema")
+        return structure | {"json_schema": schema}
 
     def _leave_out_tools(self, engine: str) -> None:
         """Note that an engine cannot have its model call tools.
@@ -320,6 +335,10 @@ class ChatRequest(ExtraParameters):
         return base | given
 
 
+def _is_held(name: str, engine: str | None) -> bool:
+    return name == "structure" and engine == "llamacpp"
+
+
 def parse(body: bytes) -> ChatRequest:
     """Read a request body.
 
@@ -353,6 +372,7 @@ def parse_fields(given: dict[str, Any]) -> ChatRequest:
     if request.tool_use is not None:
         request._in_calls = conversation(request.messages, in_calls=True)
     request._older_calls = fields.older_calls
+    request._is_lenient = fields.is_lenient
     request._sent = fields.sent
     metadata = fields.get("metadata")
     task = metadata.get("task") if isinstance(metadata, dict) else None

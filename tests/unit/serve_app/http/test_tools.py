@@ -227,6 +227,16 @@ async def test_a_schema_that_llama_cpp_cannot_hold_is_refused_before_any_model_w
     assert "choices" in await post(Writers(), served=recipe(REMOTE), response_format=asked)
 
 
+async def test_parts_of_a_schema_that_need_not_be_held_are_left_out_and_named() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "strict": False, "schema": schema}}
+    models = Writers(writer='{"x": []}')
+    answer = await post(models, response_format=form)
+    assert answer["moa"]["ignored"] == ["response_format.schema"]
+    held = {"type": "object", "properties": {"x": {"type": "array"}}}
+    assert models.asked["writer"][1].extra["structure"] == {"json_schema": held}
+
+
 async def test_a_proposal_that_stands_in_was_not_held_to_the_tools() -> None:
     models = Writers(writer=EngineError("dead"))
     answer = await post(models, tools=TOOLS, tool_choice="required")
