@@ -24,6 +24,8 @@ MAPS = ("properties", "patternProperties", "$defs", "definitions")
 """Keys of a JSON schema whose values are maps from names to schemas."""
 DATA = ("enum", "const", "default", "examples")
 """Keys of a JSON schema that hold values, not schemas."""
+NULLABLE = ("const", "default")
+"""Keys whose value may be null."""
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 """Values of `format` that llguidance knows."""
 UNHELD = frozenset(
@@ -116,7 +118,7 @@ class _Reader:
         Raises:
             Unheld: the key cannot be held, and may not be left out.
         """
-        if value is None and key not in DATA:  # 5
+        if value is None and key not in NULLABLE:  # 5
             return False
         if key == "format":
             return value in FORMATS

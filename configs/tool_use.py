@@ -24,11 +24,17 @@ class Tool(Strict):
     """What the function does, for the model."""
     parameters: dict[str, Any] = Field({})
     """JSON schema of its arguments. An empty schema is a function without arguments."""
+    strict: bool | None = None
+    """OpenAI's `strict`, which only other servers are told: engines here always hold calls to their
+    schemas."""
 
     @property
     def schema_of_arguments(self) -> dict[str, Any]:
         """JSON schema of the arguments, which are always an object."""
-        return self.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
+        if not self.parameters:
+            return {"type": "object", "properties": {}, "additionalProperties": False}
+        # A schema without a type would also allow a number or a text.
+        return self.parameters | {"type": self.parameters.get("type") or "object"}
 
 
 class ToolUse(Strict):

@@ -51,8 +51,6 @@ class Translated(dict[str, Any]):
         """Names that the client has used, by our name."""
         self.left_out: list[str] = []
         """Names of what was left out, for `moa.ignored`."""
-        self.is_lenient = False
-        """Whether the client says that the answer need not fit its whole schema (`strict: false`)."""
         self.older_calls = False
         """Whether the client reads a call of a tool in the older form (`function_call`)."""
 
@@ -213,8 +211,9 @@ def _read_response_format(fields: Translated, name: str, value: Any) -> None:
     found = (inner.get("schema"), value.get("schema"), value.get("value"))
     schema = next((each for each in found if each is not None), None)
     if schema is not None:
-        fields.put("structure", {"json_schema": _parsed(schema)}, name)
-        fields.is_lenient = inner.get("strict", value.get("strict")) is False
+        strict = inner.get("strict", value.get("strict"))
+        given = {"strict": strict} if isinstance(strict, bool) else {}
+        fields.put("structure", {"json_schema": _parsed(schema)} | given, name)
     elif kind == "json_schema":
         where = f"{name}.json_schema.schema"
         raise BadRequest(f"{where} is missing: the JSON schema of the answer", param=where)

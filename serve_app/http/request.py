@@ -166,7 +166,6 @@ class ChatRequest(ExtraParameters):
     _conversation: list[Message] = PrivateAttr(default_factory=list)
     _in_calls: list[Message] = PrivateAttr(default_factory=list)
     _older_calls: bool = PrivateAttr(False)
-    _is_lenient: bool = PrivateAttr(False)
     _metadata_task: str | None = PrivateAttr(None)
     _routed: Routed | None = PrivateAttr(None)
 
@@ -290,7 +289,7 @@ class ChatRequest(ExtraParameters):
         why = unheld_part(structure)
         if why is None:
             return structure
-        if not self._is_lenient:
+        if structure.get("strict") is not False:
             raise BadRequest(f"{sent!r}: {why}", param=sent)
         schema = held(structure["json_schema"], leniently=True)
         if f"{sent}.schema" not in self._ignored:
@@ -372,7 +371,6 @@ def parse_fields(given: dict[str, Any]) -> ChatRequest:
     if request.tool_use is not None:
         request._in_calls = conversation(request.messages, in_calls=True)
     request._older_calls = fields.older_calls
-    request._is_lenient = fields.is_lenient
     request._sent = fields.sent
     metadata = fields.get("metadata")
     task = metadata.get("task") if isinstance(metadata, dict) else None

@@ -149,4 +149,6 @@ def _tool(item: Any, where: str) -> dict[str, Any] | None:
     if not isinstance(schema, dict):
         message = f"{at}.parameters has to be a JSON schema, not {schema!r:.80}"
         raise BadRequest(message, param=f"{at}.parameters")
-    return {"name": name, "description": description, "parameters": schema}
+    strict = function.get("strict", item.get("strict"))
+    tool = {"name": name, "description": description, "parameters": schema}
+    return tool | ({"strict": strict} if isinstance(strict, bool) else {})
