@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
+from configs.slow_patterns import is_slow
 
 Method = Literal["merge", "select", "select_or_merge", "vote"]
 """How the aggregator's stage makes one answer of the last layer's proposals."""
@@ -27,6 +28,12 @@ def _require_pattern(value: str) -> str:
     if found.groups > 1:
         message = "this has {groups} groups; one group, which is the answer, or none is allowed"
         raise PydanticCustomError("regex", message, {"groups": found.groups})
+    if is_slow(value):
+        message = (
+            "this runs for hours on a text that it does not match, because a repeat stands directly in "
+            "a repeat, as in (a+)+; leave one of them out"
+        )
+        raise PydanticCustomError("regex", message)
     return value
 
 

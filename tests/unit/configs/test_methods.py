@@ -123,6 +123,10 @@ def test_what_can_never_work_is_refused_by_name(parts: dict[str, Any], where: st
         ("{regex: '('}", "aggregator.answer.regex: this is no regular expression of Python: missing )"),
         ("{regex: a, flags: i}", "aggregator.answer.flags: this key is not known here"),
         ("{}", "aggregator.answer.regex: this key is required"),
+        (
+            "{regex: '(a+)+$'}",
+            "aggregator.answer.regex: this runs for hours on a text that it does not",
+        ),
         ("{regex: 1}", "aggregator.answer.regex: this has to be text, not 1"),
     ],
 )
