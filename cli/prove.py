@@ -164,7 +164,8 @@ def _form(name: str, loaded: "LoadedSet", answer: str | None, *, judged: bool) -
             f"in {known[0][0]!r:.80}; name the place where a right answer stands, or leave it out"
         )
     shown = form if isinstance(form, str) else "text"
-    _say(f"{len(found)} questions have a right answer, a {shown}, for example {min(found[0])!r:.80}")
+    having = "1 question has" if len(found) == 1 else f"{len(found)} questions have"
+    _say(f"{having} a right answer, a {shown}, for example {min(found[0])!r:.80}")
     if len(found) < loaded.count:
         _say(f"{loaded.count - len(found)} questions have no such answer and are not counted")
     return form

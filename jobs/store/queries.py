@@ -111,9 +111,14 @@ def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
     return f"SELECT {VERDICT} FROM verdicts WHERE {where}{after} ORDER BY {key} LIMIT {PAGE}", others
 
 
-def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+def add_rows(connection: sqlite3.Connection, rows: Iterable[Row], *, corrects: bool = False) -> None:
     """Add rows. Adding a row that is stored already changes nothing, but for reference answers, an id
     and a temperature that the stored row lacks.
+
+    Args:
+        connection: a connection to the store's database.
+        rows: the rows.
+        corrects: whether other reference answers take the place of the stored ones.
 
     Raises:
         StoreError: a row with other content is stored under the same index.
@@ -125,6 +130,8 @@ def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
             if stored == row:
                 continue
             lacks = {name: none for name, none in LATER.items() if getattr(stored, name) == none}
+            if corrects:
+                lacks["references"] = stored.references
             if stored == replace(row, **lacks):
                 connection.execute(COMPLETE_ROW, (*sql_row[-3:], row.index))
             else:

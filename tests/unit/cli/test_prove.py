@@ -102,6 +102,11 @@ def test_a_proof_is_told_in_words_and_as_json(apps: Apps, mix: str, tmp_path: Pa
     assert "too few to show any difference" in ran.output
     assert (tmp_path / "run" / "proof.html").is_file()
     asked = len(apps.models.asked)
+    a_set(tmp_path, *({"question": f"Say 3, {n}", "reference": 4 if n else 3} for n in range(3)))
+    ran = CliRunner().invoke(app, ["prove", mix, "--set", mine, "--out", "run", "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["ways"][0]["right"]["value"] == pytest.approx(1 / 3)
+    assert len(apps.models.asked) == asked
     ran = CliRunner().invoke(app, ["prove", mix, "--out", "run", "--page", "--json"])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["verdict"]["outcome"] == "open"
