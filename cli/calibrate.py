@@ -1,23 +1,42 @@
 """The command `slimmoa calibrate`: how sure the best member has to be to answer alone."""
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.bench_options import MOST_ROWS, InFlightOption, JsonOption, VerboseOption, command_line
+from cli.bench_options import (
+    MOST_ROWS,
+    NO_ANSWERS,
+    ColumnOption,
+    InFlightOption,
+    JsonOption,
+    SeedOption,
+    VerboseOption,
+    command_line,
+    load_questions,
+)
 from cli.console import err, exit_on_user_error, fail, load_or_fail, out
 
 if TYPE_CHECKING:
     from configs.schema import AnswerForm, Recipe
     from jobs.calibrate import Calibration, Outcome
+    from jobs.sets import LoadedSet
+
+WORDS = ("number", "letter", "boxed")
+"""The places of answers that have a name."""
 
 
 def calibrate(
     config: Annotated[str, typer.Argument(help="Recipe file, or a preset of `slimmoa presets`.")],
     dataset: Annotated[
-        str, typer.Argument(help="File of questions, with the right answers in a field `reference`.")
+        str,
+        typer.Argument(
+            help="File of questions, with the right answers in a field `reference`; or gsm8k, "
+            "hellaswag, truthfulqa."
+        ),
     ],
     folder: Annotated[
         Path | None,
@@ -31,9 +50,10 @@ def calibrate(
         str | None,
         typer.Option(
             help="Where the answer stands in a text: number, letter, boxed, or a regular expression. "
-            "By default the recipe's `exit` or `aggregator` says it."
+            "By default the recipe's `exit` or `aggregator` says it, or the right answers tell it."
         ),
     ] = None,
+    column: ColumnOption = None,
     epsilon: Annotated[
         float, typer.Option(min=0, max=1, help="How much the share of right answers may fall at most.")
     ] = 0.02,
@@ -41,9 +61,7 @@ def calibrate(
         int | None,
         typer.Option(min=1, max=MOST_ROWS, help="Ask only this many questions: the first of the set."),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of all sampling, and of the split into two halves.")
-    ] = 0,
+    seed: SeedOption = 0,
     write: Annotated[
         bool,
         typer.Option("--write", help="Write tau into the recipe, which has to be a file of yours."),
@@ -55,23 +73,23 @@ def calibrate(
     """Find out how sure the best member has to be before it may answer alone (`first.tau`).
 
     The best member is the recipe's first proposer. The mixture answers all questions once, without
-    `first`. Tau is chosen on half of the questions, and tested on the other half. If the command is
-    interrupted, the same command goes on.
+    `first`. Tau is chosen on half of the questions, and tested on the other half. The seed also decides
+    the halves. If the command is interrupted, the same command goes on.
     """
     from jobs.calibrate import calibrate as find
-    from jobs.calibrate import generator_of, read_trials, trial_recipe, write_tau
+    from jobs.calibrate import generator_of, read_trials, require_logprobs, trial_recipe, write_tau
     from jobs.run import RunTask, answer_set
-    from jobs.sets import load_set
     from jobs.store import Store
 
     recipe = load_or_fail(config)
-    form = _form(answer, recipe)
     if write and not Path(config).is_file():
         fail(
             f"--write: {config!r} is a preset, and no file of yours; copy the preset into a file first"
         )
     with exit_on_user_error():
-        loaded = load_set(dataset, limit)
+        require_logprobs(recipe)
+        loaded = load_questions(dataset, limit, column)
+        form = _form(dataset, loaded, answer, recipe)
         asked = trial_recipe(recipe)
         run = folder or Path(f"calibration-{recipe.name.replace('/', '-')}")
         task = RunTask(run, asked, loaded, (), seed, in_flight, verbose=verbose)
@@ -88,16 +106,30 @@ def calibrate(
             out.print(line, highlight=False, markup=False)
 
 
-def _form(answer: str | None, recipe: "Recipe") -> "AnswerForm":
-    if answer is None:
-        form = recipe.exit.answer if recipe.exit is not None else recipe.aggregator.answer
-        if form is None:
-            fail(
-                "--answer is missing, and the recipe does not say where the answer stands in a text: "
-                "give number, letter, boxed or a regular expression"
-            )
-        return form
-    return answer_form(answer)
+def _form(name: str, loaded: "LoadedSet", answer: str | None, recipe: "Recipe") -> "AnswerForm":
+    """Where the answers stand. A set with too few right answers ends the command before any model
+    works."""
+    from jobs.calibrate import FEWEST, right_answers
+    from jobs.prove.form import find_form, known_answers
+
+    known = known_answers(loaded.rows)
+    if not known:
+        fail(f"{name} {NO_ANSWERS}")
+    own = recipe.exit.answer if recipe.exit is not None else recipe.aggregator.answer
+    form = answer_form(answer) if answer is not None else own or find_form(known)
+    if form is None:
+        fail(
+            f"the right answers of {name} are whole texts, for example {known[0][0]!r:.80}; say where "
+            "the answer stands by --answer: number, letter, boxed or an expression"
+        )
+    found = sum(bool(right_answers(each, form)) for each in known)
+    if found < FEWEST:
+        shown = form if isinstance(form, str) else form.regex
+        fail(
+            f"{found} of {loaded.count} questions of {name} have a right answer that can be compared "
+            f"({shown}), and {FEWEST} are needed"
+        )
+    return form
 
 
 def answer_form(answer: str) -> "AnswerForm":
@@ -106,8 +138,13 @@ def answer_form(answer: str) -> "AnswerForm":
 
     from configs.methods import AnswerPattern
 
-    if answer in ("number", "letter", "boxed"):
-        return answer  # type: ignore[return-value]
+    word = answer.strip().casefold()
+    if word in WORDS:
+        return word  # type: ignore[return-value]
+    if word.isalpha() and (meant := get_close_matches(word, WORDS, 1)):
+        fail(
+            f"--answer: {answer!r} is an expression that finds this word alone; do you mean {meant[0]}?"
+        )
     try:
         answer.encode()
     except UnicodeEncodeError:

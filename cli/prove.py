@@ -9,17 +9,21 @@ import typer
 
 from cli.bench_options import (
     MOST_ROWS,
+    NO_ANSWERS,
     AddressOption,
+    ColumnOption,
     InFlightOption,
     JsonOption,
     JudgeKeyOption,
     JudgeUrlOption,
+    SeedOption,
     VerboseOption,
     command_line,
+    load_questions,
     must_be_run,
     submit_if_address,
 )
-from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, out, show
+from cli.console import err, exit_on_user_error, fail, load_or_fail, out, show
 from configs.urls import api_root
 
 if TYPE_CHECKING:
@@ -60,10 +64,7 @@ def prove(
         int | None,
         typer.Option(min=1, max=MOST_ROWS, help="Ask only this many questions: the first of the set."),
     ] = None,
-    column: Annotated[
-        str | None,
-        typer.Option(help="Column of the file that has the questions, if its name is unusual."),
-    ] = None,
+    column: ColumnOption = None,
     answer: Annotated[
         str | None,
         typer.Option(
@@ -91,7 +92,7 @@ def prove(
         bool,
         typer.Option("--page", help="Ask nothing, and write the page from the answers that are there."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of all sampling.")] = 0,
+    seed: SeedOption = 0,
     in_flight: InFlightOption = 1024,
     address: AddressOption = None,
     verbose: VerboseOption = False,
@@ -127,7 +128,7 @@ def prove(
                     "no --set is given, so the 100 questions of GSM8K (sums in words) are asked; your "
                     "own questions would tell you more"
                 )
-            loaded = _load(name, limit, column)
+            loaded = load_questions(name, limit, column)
             form = _form(name, loaded, answer, judged=judge is not None)
             by, remote = (
                 ("", None) if form is not None else _judge(recipe, judge, judge_url, judge_key_env)
@@ -146,18 +147,10 @@ def _require_libraries() -> None:
         fail(f"prove needs {' and '.join(missing)}: pip install 'slimmoa[bench]'")
 
 
-def _load(name: str, limit: int | None, column: str | None) -> "LoadedSet":
-    from jobs.sets import load_set
-    from jobs.sets.checkable import as_file, known_name
-
-    with busy(f"the set {name}"):
-        known = known_name(name)
-        return load_set(name if known is None else as_file(known), limit, column)
-
-
 def _form(name: str, loaded: "LoadedSet", answer: str | None, *, judged: bool) -> "AnswerForm | None":
     """Where the answers stand; None if a judge compares them."""
     from cli.calibrate import answer_form
+    from jobs.calibrate import right_answers
     from jobs.prove.form import find_form, known_answers
     from jobs.sets.checkable import known_name
 
@@ -166,14 +159,24 @@ def _form(name: str, loaded: "LoadedSet", answer: str | None, *, judged: bool) -
     known = known_answers(loaded.rows)
     form = find_form(known) if answer is None else answer_form(answer)
     if answer is not None and not known:
-        fail(f"--answer: {name} gives no right answers (a field `reference`) to compare with")
+        fail(f"--answer: {name} {NO_ANSWERS} to compare with")
     if form is None:
         texts = "are whole texts" if known else "are not known"
         _say(f"the right answers of {name} {texts}, so a judge compares the answers")
         if known_name(name) == "humaneval":
             _say("programs are compared as texts: nothing runs them")
-    elif len(known) < loaded.count:
-        _say(f"{loaded.count - len(known)} questions have no right answer and are not counted")
+        return None
+    found = [answers for each in known if (answers := right_answers(each, form))]
+    if not found:
+        fail(
+            f"--answer {answer}: nothing is found by this in the right answers of {name}, for example "
+            f"in {known[0][0]!r:.80}; name the place where a right answer stands, or leave it out"
+        )
+    shown = form if isinstance(form, str) else "text"
+    having = "1 question has" if len(found) == 1 else f"{len(found)} questions have"
+    _say(f"{having} a right answer, a {shown}, for example {min(found[0])!r:.80}")
+    if len(found) < loaded.count:
+        _say(f"{loaded.count - len(found)} questions have no such answer and are not counted")
     return form
 
 

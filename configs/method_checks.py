@@ -88,9 +88,14 @@ def _exits(
     if type(agree) is not int or type(models) is not int:
         return
     most = max(count for count in counts if count is not None)
+    if most < 2 or agree < 2:
+        if most < 2:
+            message = "proposals can never agree, because no layer gives more than one"
+            yield Problem(("exit",), f"{message}; leave exit out, or give more proposers or samples")
+        return
     if agree > most:
         message = f"{agree} proposals can never agree, because no layer gives more than {most}"
-        yield Problem(("exit", "agree"), f"{message}; give {max(2, most)} or less")
+        yield Problem(("exit", "agree"), f"{message}; give {most} or less")
     if models > agree:
         message = f"{agree} proposals (agree) cannot come from {models} different models"
         yield Problem(("exit", "of_models"), f"{message}; give {agree} or less")

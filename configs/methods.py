@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
+from configs.slow_patterns import is_slow
 
 Method = Literal["merge", "select", "select_or_merge", "vote"]
 """How the aggregator's stage makes one answer of the last layer's proposals."""
@@ -27,6 +28,12 @@ def _require_pattern(value: str) -> str:
     if found.groups > 1:
         message = "this has {groups} groups; one group, which is the answer, or none is allowed"
         raise PydanticCustomError("regex", message, {"groups": found.groups})
+    if is_slow(value):
+        message = (
+            "this runs for hours on a text that it does not match, because a repeat stands directly in "
+            "a repeat, as in (a+)+; leave one of them out"
+        )
+        raise PydanticCustomError("regex", message)
     return value
 
 
@@ -45,8 +52,15 @@ def _read_form(value: Any) -> Any:
     raise PydanticCustomError("answer_form", message)
 
 
+def _kind_of_form(value: Any) -> str:
+    return "[word]" if isinstance(value, str) else "[expression]"
+
+
 AnswerForm = Annotated[
-    Literal["number", "letter", "boxed"] | AnswerPattern,
+    Annotated[Literal["number", "letter", "boxed"], Tag("[word]")]
+    | Annotated[AnswerPattern, Tag("[expression]")],
+    # Without it, an error in an expression would also be told as an error in a word.
+    Discriminator(_kind_of_form),
     BeforeValidator(
         _read_form, json_schema_input_type=Literal["number", "letter", "boxed"] | AnswerPattern
     ),

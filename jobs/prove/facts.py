@@ -8,7 +8,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.methods import AnswerPattern
 from configs.schema import AnswerForm
-from jobs.calibrate import known_answer
+from jobs.calibrate import right_answers
 from jobs.prove.compare import Comparison, Won, compare, compare_with_best
 from jobs.prove.prices import Price, read_prices
 from jobs.prove.ways import Way, read_ways
@@ -155,7 +155,7 @@ class ProofReader:
             else {
                 index: known
                 for index, row in self.rows.items()
-                if row.references and (known := known_answer(row.references[0], self.form)) is not None
+                if (known := right_answers(row.right_answers, self.form))
             }
         )
 
@@ -167,7 +167,7 @@ class ProofReader:
     def is_right(self, text: str, row: int) -> bool:
         """Whether the answer in a text is the right one."""
         assert self.form is not None
-        return find_answer(text, self.form) == self.expected[row]
+        return find_answer(text, self.form) in self.expected[row]
 
     def right(self, name: str) -> dict[int, bool]:
         """Which rows a way has answered rightly. Rows without a known answer are left out."""
@@ -359,7 +359,7 @@ def _shown(reader: ProofReader, best: str) -> Iterator[Shown]:
         yield Shown(
             row=row,
             question=reader.rows[row].turns[0],
-            expected=reader.expected.get(row, ""),
+            expected=" or ".join(sorted(reader.expected.get(row, ()))),
             mixture=reader.answers[reader.mixture][row].text,
             best=reader.answers[name][row].text,
             won=won[row],

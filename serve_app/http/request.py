@@ -28,7 +28,7 @@ from actors.engine import Message
 from configs.base import template_problem
 from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
-from configs.held_schemas import unheld_part
+from configs.held_schemas import held, unheld_part
 from configs.schema import ReasoningEffort, Sampling
 from serve_app.http.aliases import Translated, with_our_names
 from serve_app.http.fusion import Fusion, StrictPart
@@ -270,9 +270,7 @@ class ChatRequest(ExtraParameters):
             plain = value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
             sent = self._sent.get(name, name)
             if engine is None or can_honour(engine, name, plain):
-                if name == "structure" and engine == "llamacpp" and (why := unheld_part(plain)):
-                    raise BadRequest(f"{sent!r}: {why}", param=sent)
-                taken[name] = plain
+                taken[name] = self._held(plain, sent) if _is_held(name, engine) else plain
             elif name == "tool_use":
                 self._leave_out_tools(engine)
             elif name in CONSTRAINTS:
@@ -281,6 +279,22 @@ class ChatRequest(ExtraParameters):
             elif sent not in self._ignored and value != OFF.get(name):
                 self._ignored = (*self._ignored, sent)
         return taken
+
+    def _held(self, structure: dict[str, Any], sent: str) -> dict[str, Any]:
+        """The form of the answer as llama.cpp can hold an answer to it.
+
+        Raises:
+            BadRequest: llama.cpp cannot hold an answer to a part, and the request wants the whole form.
+        """
+        why = unheld_part(structure)
+        if why is None:
+            return structure
+        if structure.get("strict") is not False:
+            raise BadRequest(f"{sent!r}: {why}", param=sent)
+        schema = held(structure["json_schema"], leniently=True)
+        if f"{sent}.schema" not in self._ignored:
+            self._ignored = (*self._ignored, f"{sent}.schema")
+        return structure | {"json_schema": schema}
 
     def _leave_out_tools(self, engine: str) -> None:
         """Note that an engine cannot have its model call tools.
@@ -318,6 +332,10 @@ class ChatRequest(ExtraParameters):
         if (problem := template_problem(given)) is not None:
             raise BadRequest(f"chat_template_kwargs: {problem}", param="chat_template_kwargs")
         return base | given
+
+
+def _is_held(name: str, engine: str | None) -> bool:
+    return name == "structure" and engine == "llamacpp"
 
 
 def parse(body: bytes) -> ChatRequest:

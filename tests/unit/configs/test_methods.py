@@ -1,11 +1,13 @@
 """Settings of how proposals become one answer: what is refused, what has no effect, how many calls."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from configs.limit_checks import contradictions
+from configs.load import RecipeError, parse
 from configs.methods import short_calls
 from configs.schema import Recipe
 from configs.scripted_times import layer_times
@@ -54,6 +56,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (aggregator(answer="word"), "aggregator.answer", "number, letter, boxed, or a mapping {regex"),
     (aggregator(answer={"regex": "("}), "aggregator.answer", "no regular expression of Python"),
     (aggregator(answer={"regex": "(a)(b)"}), "aggregator.answer", "this has 2 groups"),
+    (aggregator(answer={"flags": "i", "regex": "a"}), "aggregator.answer", "not permitted"),
+    ({**layers(1), "exit": {"answer": "number"}}, "exit", "leave exit out, or give more proposers"),
     ({**layers(10), **aggregator(method="select")}, "aggregator.method", "picks among 9 proposals"),
     (
         {**layers(7), **aggregator(guard=True)},
@@ -115,6 +119,30 @@ def test_what_can_never_work_is_refused_by_name(parts: dict[str, Any], where: st
     ]
     told += [(".".join(map(str, error["loc"])), error["msg"]) for error in caught.value.errors()]
     assert any(place.startswith(where) and words in message for place, message in told), told
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ("{regex: '('}", "aggregator.answer.regex: this is no regular expression of Python: missing )"),
+        ("{regex: a, flags: i}", "aggregator.answer.flags: this key is not known here"),
+        ("{}", "aggregator.answer.regex: this key is required"),
+        (
+            "{regex: '(a+)+$'}",
+            "aggregator.answer.regex: this runs for hours on a text that it does not",
+        ),
+        ("{regex: 1}", "aggregator.answer.regex: this has to be text, not 1"),
+    ],
+)
+def test_a_wrong_expression_is_told_once_and_under_the_recipes_own_keys(answer: str, line: str) -> None:
+    text = (
+        "name: mix\nmodels: {a: {engine: scripted}}\nlayers: [{proposers: [{model: a, samples: 3}]}]\n"
+        f"aggregator: {{model: a, method: vote, answer: {answer}}}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        parse(text, folder=Path())
+    assert str(caught.value).count("\n") == 0
+    assert line in str(caught.value)
 
 
 FINE = [
