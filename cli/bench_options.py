@@ -35,10 +35,10 @@ BaselineOption = Annotated[
     str, typer.Option(help="Generator of the other answers: a model, a mixture or an imported file.")
 ]
 JudgeUrlOption = Annotated[
-    str | None, typer.Option(help="API root of an OpenAI-compatible server that has the judge.")
+    str | None, typer.Option(help="API root of the OpenAI-compatible server that runs the judge.")
 ]
 JudgeKeyOption = Annotated[
-    str | None, typer.Option(help="Environment variable that holds that server's API key.")
+    str | None, typer.Option(help="Environment variable with the API key of the judge's server.")
 ]
 PromptOption = Annotated[
     Path | None,
@@ -57,11 +57,11 @@ GamedOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 InFlightOption = Annotated[
     int,
-    typer.Option(min=1, max=MOST_IN_FLIGHT, help="How many answers are worked on at once, at most."),
+    typer.Option(min=1, max=MOST_IN_FLIGHT, help="Most answers that are worked on at a time."),
 ]
 ColumnOption = Annotated[
     str | None,
-    typer.Option(help="The file's column with the questions, if its name is not a usual one."),
+    typer.Option(help="Column of the file that has the questions, if its name is unusual."),
 ]
 SeedOption = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of all sampling.")]
 NO_ANSWERS = "gives no right answers (a field `reference`, `answer`, `expected`, `target` or `label`)"

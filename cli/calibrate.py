@@ -34,43 +34,47 @@ def calibrate(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="Questions with known answers: a file with a field `reference`; or gsm8k, hellaswag, "
-            "truthfulqa."
+            help="File of questions, with the right answers in a field `reference`; or gsm8k, "
+            "hellaswag, truthfulqa."
         ),
     ],
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder of the run: a new one, or one to continue; calibration-NAME."
+            "--out",
+            help="Folder of the run: a new folder, or a run that is to go on.  [default: "
+            "calibration-NAME]",
         ),
     ] = None,
     answer: Annotated[
         str | None,
         typer.Option(
-            help="Where the answer stands in a text: number, letter, boxed, or a regular expression; "
-            "by default as the recipe's exit or aggregator says, or as the set's right answers look."
+            help="Where the answer stands in a text: number, letter, boxed, or a regular expression. "
+            "By default the recipe's `exit` or `aggregator` says it, or the form of the right answers."
         ),
     ] = None,
     column: ColumnOption = None,
     epsilon: Annotated[
-        float, typer.Option(min=0, max=1, help="Most that the share of right answers may lose.")
+        float, typer.Option(min=0, max=1, help="How much the share of right answers may fall at most.")
     ] = 0.02,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=MOST_ROWS, help="Only this many questions of the set.")
+        int | None,
+        typer.Option(min=1, max=MOST_ROWS, help="Ask only this many questions: the first of the set."),
     ] = None,
     seed: SeedOption = 0,
     write: Annotated[
-        bool, typer.Option("--write", help="Write tau into the recipe file, which must be yours.")
+        bool,
+        typer.Option("--write", help="Write tau into the recipe, which has to be a file of yours."),
     ] = False,
     in_flight: InFlightOption = 1024,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find out how sure the best member has to be to answer alone (`first.tau`).
+    """Find out how sure the best member has to be before it may answer alone (`first.tau`).
 
-    The mixture answers the set once, without `first`. Half of the questions choose tau, the other half
-    say what it is worth. The seed decides the halves too. An interrupted run goes on with the same
-    command.
+    The best member is the recipe's first proposer. The mixture answers all questions once, without
+    `first`. Tau is chosen on half of the questions, which the seed draws, and tested on the other half.
+    If the command is interrupted, the same command goes on.
     """
     from jobs.calibrate import calibrate as find
     from jobs.calibrate import generator_of, read_trials, require_logprobs, trial_recipe, write_tau
@@ -79,7 +83,9 @@ def calibrate(
 
     recipe = load_or_fail(config)
     if write and not Path(config).is_file():
-        fail(f"--write: {config!r} is no recipe file of yours; copy the preset into one first")
+        fail(
+            f"--write: {config!r} is a preset, and no file of yours; copy the preset into a file first"
+        )
     with exit_on_user_error():
         require_logprobs(recipe)
         loaded = load_questions(dataset, limit, column)
@@ -142,7 +148,7 @@ def answer_form(answer: str) -> "AnswerForm":
     try:
         answer.encode()
     except UnicodeEncodeError:
-        fail("--answer: this is no text in UTF-8")
+        fail("--answer: the expression is not text in UTF-8")
     try:
         return AnswerPattern(regex=answer)
     except ValidationError as error:
@@ -157,10 +163,13 @@ def lines(found: "Calibration", recipe: "Recipe", epsilon: float) -> list[str]:
     )
     said = [
         f"{found.trials} questions. How well the probabilities of {best} tell its right answers from "
-        f"its wrong ones (0.5 is chance, 1 is always): {told}."
+        f"its wrong answers (0.5 means by chance, 1 means always): {told}."
     ]
     if found.tau is None or found.chosen_on is None or found.checked_on is None:
-        return [*said, f"No tau loses at most {100 * epsilon:g} points. Leave `first` out."]
+        return [
+            *said,
+            f"Every tau loses more than {100 * epsilon:g} of 100 answers. Leave `first` out.",
+        ]
     said.append(f"tau: {found.tau:g}")
     for name, half in (
         ("the half that chose tau", found.chosen_on),
@@ -171,11 +180,11 @@ def lines(found: "Calibration", recipe: "Recipe", epsilon: float) -> list[str]:
         said.append(f"  right with this tau:         {half.right.percent()}")
         said.append(f"  right if all always answer:  {half.mixture.percent()}")
         said.append(f"  right if {best} always answers alone: {half.best.percent()}")
-        said.append(f"  loss against all, in points: {half.loss.percent()}")
+        said.append(f"  fewer right answers in 100:  {half.loss.percent()}")
     if found.checked_on.best.value >= found.checked_on.right.value:
         said.append(
-            f"On the other half {best} alone is as good as this or better, so the mixture does not "
-            "pay here."
+            f"On the other half, {best} alone is right at least as often, so the mixture does not pay "
+            "here."
         )
     return said
 

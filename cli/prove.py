@@ -47,42 +47,50 @@ def prove(
         str | None,
         typer.Option(
             "--set",
-            help="Your questions: a file, best with right answers in a field `reference`; or gsm8k, "
-            "hellaswag, truthfulqa, humaneval, alpaca_eval, mt_bench, arena_hard.  [default: gsm8k]",
+            help="The questions: a file of yours, best with the right answers in a field `reference`, "
+            "or one of the sets gsm8k, hellaswag, truthfulqa, humaneval, alpaca_eval, mt_bench and "
+            "arena_hard.  [default: gsm8k]",
         ),
     ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder of the proof: a new one, or one to continue; proof-NAME-SET."
+            "--out",
+            help="Folder of the proof: a new folder, or a proof that is to go on.  [default: "
+            "proof-NAME-SET]",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=MOST_ROWS, help="Only this many questions of the set.")
+        int | None,
+        typer.Option(min=1, max=MOST_ROWS, help="Ask only this many questions: the first of the set."),
     ] = None,
     column: ColumnOption = None,
     answer: Annotated[
         str | None,
         typer.Option(
-            help="Where the answer stands in a text: number, letter, boxed, or a regular expression; "
-            "by default as the set's right answers look."
+            help="Where the answer stands in a text: number, letter, boxed, or a regular expression. "
+            "By default this is found out from the right answers."
         ),
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
-            help="Who compares answers to questions without right answers: a model of the recipe, or "
-            "with --judge-url one of that server; by default the aggregator, which is partial."
+            help="The model that compares the answers if no right answers are known: a model of the "
+            "recipe, or with --judge-url a model of that server. By default it is the aggregator, "
+            "which is partial."
         ),
     ] = None,
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
     run_code: Annotated[
-        bool, typer.Option("--run-code", help="Refused: programs of models are never run here.")
+        bool,
+        typer.Option(
+            "--run-code", help="Is refused, because programs that models wrote are never run here."
+        ),
     ] = False,
     page_only: Annotated[
         bool,
-        typer.Option("--page", help="Ask nothing: write the page from what is there."),
+        typer.Option("--page", help="Ask nothing, and write the page from the answers that are there."),
     ] = False,
     seed: SeedOption = 0,
     in_flight: InFlightOption = 1024,
@@ -92,16 +100,17 @@ def prove(
 ) -> None:
     """Find out whether a mixture is better than its best member, and what it costs.
 
-    It is compared with each member, with the best member asked as often, and with picking, on the same
-    questions. If it is interrupted, the same command goes on and asks nothing twice. The result is one
-    page, and the same in words here.
+    The members are the models of the mixture. On the same questions, the mixture is compared with each
+    member alone, with as many answers of the best member, and with other methods, such as a pick. If
+    the command is interrupted, the same command goes on and asks nothing twice. It writes a page, and
+    prints the same sentences.
     """
     if run_code:
         fail(NO_SANDBOX)
     if judge_url is not None and judge is None:
         fail("--judge-url needs --judge, the model's name on that server")
     if judge is not None and answer is not None:
-        fail("give --answer if right answers are known, or --judge if not, but not both")
+        fail("give --answer if the right answers are known, or --judge if they are not, but not both")
     _require_libraries()
     submit_if_address(address)
     from jobs.prove.work import ProveTask
@@ -116,7 +125,7 @@ def prove(
         else:
             if dataset is None:
                 _say(
-                    "no --set is given, so the 100 questions of GSM8K (sums in words) stand in; your "
+                    "no --set is given, so the 100 questions of GSM8K (sums in words) are asked; your "
                     "own questions would tell you more"
                 )
             loaded = load_questions(name, limit, column)

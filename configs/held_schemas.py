@@ -92,7 +92,7 @@ def unheld_part(structure: dict[str, Any]) -> str | None:
     try:
         held(structure.get("json_schema", {}), leniently=False)
     except Unheld as unheld:
-        return f"llama.cpp cannot hold an answer to {unheld} of the JSON schema"
+        return f"llama.cpp cannot hold an answer to {unheld} of the JSON schema; leave this part out"
     return None
 
 

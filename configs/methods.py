@@ -72,7 +72,7 @@ what the expression finds."""
 
 
 class Exit(Strict):
-    """Ends an answer as soon as enough proposals agree. The others are not waited for."""
+    """Ends an answer as soon as enough proposals agree. The other proposals are not waited for."""
 
     answer: AnswerForm
     """Where the answer stands in a proposal. Proposals agree if their answers are the same. A proposal
@@ -80,15 +80,15 @@ class Exit(Strict):
     agree: int = Field(2, ge=2, le=1024)
     """How many proposals have to agree."""
     of_models: int = Field(2, ge=1, le=1024)
-    """How many different models they have to come from. With 1, samples of one model are enough."""
+    """From how many different models these proposals have to come. With 1, one model is enough."""
     judge: bool = False
-    """Whether the aggregator is asked if two proposals come to the same conclusion, where no answer is
-    found in them. It takes a short call for each pair while the layer runs, so the aggregator should
-    be awake."""
+    """Whether the aggregator compares proposals in which no answer is found: it is asked whether two of
+    them come to the same conclusion. This takes short calls while the layer runs, so the aggregator
+    should be awake."""
 
 
 class First(Strict):
-    """Lets the best member answer alone where it is sure. The other models are then not asked.
+    """Lets the best member answer alone if it is sure. Then the other models are not asked.
 
     The best member is the first proposer of the first layer.
     """

@@ -1,4 +1,4 @@
-"""The tools (functions) that the model which answers may call, and how it may call them."""
+"""The tools (functions) that a model may call in its answer, and how it may call them."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ class Tool(Strict):
     description: Annotated[str, Field(max_length=LONGEST_DESCRIPTION)] = ""
     """What the function does, for the model."""
     parameters: dict[str, Any] = Field({})
-    """JSON schema of its arguments. An empty schema is a function without arguments."""
+    """JSON schema of the function's arguments. An empty schema says that the function has none."""
     strict: bool | None = None
     """OpenAI's `strict`, which only other servers are told: engines here always hold calls to their
     schemas."""
@@ -41,9 +41,9 @@ class ToolUse(Strict):
     """The tools of one call of a model."""
 
     tools: Annotated[list[Tool], Field(min_length=1, max_length=MOST_TOOLS)]
-    """The tools. If the request names one of several, only that one is here."""
+    """The functions that the model may call: only one if the request names one."""
     choice: Literal["auto", "required"] = "auto"
-    """`auto`: the model calls tools or writes text, as it likes. `required`: it has to call a tool."""
+    """`auto`: the model decides whether it calls a tool. `required`: it has to call a tool."""
     parallel: bool = True
     """Whether one answer may have several calls."""
 

@@ -17,21 +17,12 @@ from docs.pages import recorded
 from serve_app.access.auth import OPEN_PATHS
 from serve_app.error_schema import ErrorObject
 from serve_app.http.aliases import RENAMED
-from serve_app.http.answer_schema import (
-    MissingModel,
-    MoaEvent,
-    MoaSummary,
-    ModelUsage,
-    ReferenceFrom,
-    RetriedCall,
-    RoutedRequest,
-    StageTime,
-    TokenSum,
-    TrimmedReferences,
-)
+from serve_app.http.answer_schema import ModelUsage, TokenSum
 from serve_app.http.api import CORS_HEADERS, create_api
+from serve_app.http.event_schema import MoaEvent
 from serve_app.http.fusion import Fusion, GivenProposal
 from serve_app.http.messages import HARMLESS_FIELDS, ChatMessage, TextPart, ToolCall, ToolFunction
+from serve_app.http.moa_fields import ReferenceFrom
 from serve_app.http.openapi import error_classes, meaning
 from serve_app.http.parameters import HARMLESS, IGNORED, PREFIXES, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, MoaOptions, StreamOptions
@@ -42,6 +33,14 @@ from serve_app.http.state import (
     ModelCapacity,
     ModelWithoutCard,
     ServerState,
+)
+from serve_app.http.summary_schema import (
+    MissingModel,
+    MoaSummary,
+    RetriedCall,
+    RoutedRequest,
+    StageTime,
+    TrimmedReferences,
 )
 from serve_app.recent_report import ModelRates, Rates, RecentAnswer, RecentRefusal
 from tests.unit.serve_app.conftest import Scripted

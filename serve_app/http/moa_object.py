@@ -4,27 +4,29 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from configs.extra_parameters import SENT_AS
-from serve_app.http.answer_schema import (
+from serve_app.http.event_schema import (
     AggregatorFailedEvent,
     DecidedEvent,
-    MissingModel,
     MoaEvent,
-    MoaSummary,
     ProposalDeltaEvent,
     ProposalDoneEvent,
     ProposalDroppedEvent,
     ProposalThinksEvent,
-    ReferenceFrom,
-    RetriedCall,
     RetriedEvent,
-    RoutedRequest,
     StageDoneEvent,
     StageStartedEvent,
-    StageTime,
     TrimmedEvent,
+)
+from serve_app.http.moa_fields import ReferenceFrom
+from serve_app.http.routed import Routed
+from serve_app.http.summary_schema import (
+    MissingModel,
+    MoaSummary,
+    RetriedCall,
+    RoutedRequest,
+    StageTime,
     TrimmedReferences,
 )
-from serve_app.http.routed import Routed
 from serve_app.mixture.events import (
     Decided,
     Event,

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
@@ -19,7 +18,8 @@ from configs.extra_parameters import CONSTRAINTS, KNOWN
 from configs.schema import Recipe
 from serve_app.access.auth import METRICS
 from serve_app.error_schema import ErrorReply
-from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk, ModelCard
+from serve_app.http.answer_schema import ChatCompletion, ChatCompletionChunk
+from serve_app.http.model_schema import ModelList
 from serve_app.http.parameters import IGNORED, TOOL_LISTS, TOOL_SWITCHES, UNSUPPORTED
 from serve_app.http.request import EMPTY, ChatRequest
 from serve_app.http.state import ServerState
@@ -58,13 +58,6 @@ OPENAI_NAMES = {
 }
 """Prefixes of names in the document, by the prefixes that pydantic gives. Where two modules have a
 class of the same name, pydantic puts the module before the name."""
-
-
-class ModelList(BaseModel):
-    """The models that the key may use."""
-
-    object: str
-    data: list[ModelCard]
 
 
 class DescribedApi(FastAPI):

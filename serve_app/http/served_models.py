@@ -9,7 +9,7 @@ from configs.errors import UnknownModel
 from configs.schema import Recipe
 from serve_app.access.api_keys import Key
 from serve_app.access.auth import KEY
-from serve_app.http.answer_schema import ModelCard, ModelMeta
+from serve_app.http.model_schema import ModelCard, ModelMeta
 from serve_app.mixture.context_budget import context_tokens
 
 

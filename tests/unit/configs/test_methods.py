@@ -50,7 +50,7 @@ def overlapping(of_model: dict[str, Any], overlap: Any = "on") -> dict[str, Any]
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    (aggregator(method="vote"), "aggregator.answer", "nothing says where they stand"),
+    (aggregator(method="vote"), "aggregator.answer", "the method vote needs this key"),
     (aggregator(method="blend"), "aggregator.method", "'merge', 'select', 'select_or_merge' or 'vote'"),
     (aggregator(margin=1.5), "aggregator.margin", "less than or equal to 1"),
     (aggregator(answer="word"), "aggregator.answer", "number, letter, boxed, or a mapping {regex"),
@@ -59,34 +59,38 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (aggregator(answer={"flags": "i", "regex": "a"}), "aggregator.answer", "not permitted"),
     ({**layers(1), "exit": {"answer": "number"}}, "exit", "leave exit out, or give more proposers"),
     ({**layers(10), **aggregator(method="select")}, "aggregator.method", "picks among 9 proposals"),
-    ({**layers(7), **aggregator(guard=True)}, "aggregator.guard", "compares 6 proposals at most"),
+    (
+        {**layers(7), **aggregator(guard=True)},
+        "aggregator.guard",
+        "the guard compares 6 proposals at most",
+    ),
     (layers(2, see=1), "layers.0.see", "the first layer reads no proposals"),
-    (layers(2, 2, see=3), "layers.1.see", "3 proposals can never be seen, because layer 1 gives 2"),
+    (layers(2, 2, see=3), "layers.1.see", "a sample cannot read 3 proposals, because layer 1 gives 2"),
     ({"exit": {"answer": "number", "agree": 4}}, "exit.agree", "4 proposals can never agree"),
     (
         {"exit": {"answer": "number", "of_models": 3}},
         "exit.of_models",
-        "2 proposals (agree) come from 2",
+        "2 proposals (agree) cannot come from 3",
     ),
     ({**layers(3), "exit": {"answer": "number"}}, "exit.of_models", "no layer has 2 different models"),
     ({"exit": {}}, "exit.answer", "Field required"),
     (aggregator(overlap="early"), "aggregator.overlap", "'auto', 'on' or 'off'"),
-    (aggregator(overlap="on", method="select"), "aggregator.overlap", "method select does not read"),
+    (aggregator(overlap="on", method="select"), "aggregator.overlap", "the method is select"),
     (
         aggregator(overlap="on", method="vote", answer="number"),
         "aggregator.overlap",
-        "method vote does not read",
+        "the method is vote",
     ),
     (overlapping(ELSEWHERE), "aggregator.overlap", "model 'z' runs on another server"),
     (
         overlapping(SCRIPTED | {"concurrency": 1}),
         "aggregator.overlap",
-        "has room for one (concurrency)",
+        "model 'z' has a concurrency of 1",
     ),
     (
         overlapping(LLAMA | {"concurrency": 1}, True),
         "aggregator.overlap",
-        "has room for one (concurrency)",
+        "model 'z' has a concurrency of 1",
     ),
     (overlapping(SCRIPTED | {"replicas": 2}), "aggregator.overlap", "model 'z' has several replicas"),
     (
@@ -99,7 +103,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"first": {"tau": -1}, "models": {**data()["models"], "a": LLAMA}},
         "first",
-        "model 'a' tells no log-probabilities",
+        "model 'a' is the first proposer and has speculation",
     ),
 ]
 
