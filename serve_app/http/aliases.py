@@ -203,7 +203,8 @@ def _read_response_format(fields: Translated, name: str, value: Any) -> None:
     kind = value.get("type") if isinstance(value, dict) else None
     if not _is_one_of(kind, FORMATS):
         allowed = f"an object whose type is {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise _wrong(name, allowed, value)
+        message = f"{name!r} is not supported here; leave it out or send {allowed}, not {value!r:.80}"
+        raise BadRequest(message, param=name)
     if kind == "text":
         return
     inner = value.get("json_schema")

@@ -182,3 +182,10 @@ def test_what_a_method_needs_is_lowered_where_a_variant_has_less() -> None:
     assert (alone.layers[1].see, alone.exit and alone.exit.of_models) == (4, 1)
     more = variants.with_also(mix, "spare").recipe
     assert (more.layers[1].see, more.exit) == (4, mix.exit)
+
+
+def test_a_pick_and_a_vote_have_no_overlap_which_only_a_merge_can_have() -> None:
+    recipe = base(aggregator={"model": "writer", "overlap": "on"})
+    assert variants.by_method(recipe, "merge").recipe.aggregator.overlap == "on"
+    assert variants.by_method(recipe, "select").recipe.aggregator.overlap == "off"
+    assert variants.by_method(recipe, "vote", "number").recipe.aggregator.overlap == "off"

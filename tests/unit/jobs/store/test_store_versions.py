@@ -59,3 +59,21 @@ def test_ids_that_are_stored_do_not_change(old: Path) -> None:
             store.add_rows([Row(1, ("c",), id="y")])
         with pytest.raises(StoreError, match="row 1 is stored with other content"):
             store.add_rows([Row(1, ("c",))])
+
+
+def test_right_answers_are_added_to_a_row_and_corrected_only_where_that_is_allowed(
+    tmp_path: Path,
+) -> None:
+    def row(*references: str) -> Row:
+        return Row(0, ("2 + 2?",), references=references)
+
+    with Store.open(tmp_path) as store:
+        store.add_rows([row()])
+        store.add_rows([row("5")])
+        assert list(store.rows()) == [row("5")]
+        with pytest.raises(StoreError, match="row 0 is stored with other content"):
+            store.add_rows([row("4")])
+        store.add_rows([row("4", "four")], corrects=True)
+        assert list(store.rows()) == [row("4", "four")]
+        with pytest.raises(StoreError, match="row 0 is stored with other content"):
+            store.add_rows([Row(0, ("3 + 3?",), references=("4",))], corrects=True)

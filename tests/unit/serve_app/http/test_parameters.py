@@ -313,8 +313,8 @@ def test_values_that_ask_for_nothing_are_not_named(fields: dict[str, Any]) -> No
             "response_format",
             "whose type is text, json_obj",
         ),
-        ({"response_format": "json_object"}, "response_format", "has to be an object whose type is"),
-        ({"response_format": {}}, "response_format", "has to be an object whose type is"),
+        ({"response_format": "json_object"}, "response_format", "send an object whose type is"),
+        ({"response_format": {}}, "response_format", "send an object whose type is"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": None}}},
             "response_format.json_schema.schema",
