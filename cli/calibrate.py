@@ -50,7 +50,7 @@ def calibrate(
         str | None,
         typer.Option(
             help="Where the answer stands in a text: number, letter, boxed, or a regular expression. "
-            "By default the recipe's `exit` or `aggregator` says it, or the form of the right answers."
+            "By default the recipe's `exit` or `aggregator` says it, or the right answers tell it."
         ),
     ] = None,
     column: ColumnOption = None,
@@ -73,8 +73,8 @@ def calibrate(
     """Find out how sure the best member has to be before it may answer alone (`first.tau`).
 
     The best member is the recipe's first proposer. The mixture answers all questions once, without
-    `first`. Tau is chosen on half of the questions, which the seed draws, and tested on the other half.
-    If the command is interrupted, the same command goes on.
+    `first`. Tau is chosen on half of the questions, and tested on the other half. The seed also decides
+    the halves. If the command is interrupted, the same command goes on.
     """
     from jobs.calibrate import calibrate as find
     from jobs.calibrate import generator_of, read_trials, require_logprobs, trial_recipe, write_tau
