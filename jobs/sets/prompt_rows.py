@@ -43,6 +43,9 @@ REFERENCES = (
 """Names of the fields that may hold the right answer to a prompt; the first one that has a value
 counts."""
 
+OWN_REFERENCES = ("references", "reference")
+"""Those that mean nothing else, so that a value of a wrong form is refused."""
+
 LISTS = ("messages", "turns")
 """The columns whose values are lists."""
 
@@ -211,41 +214,38 @@ def _label(fields: Fields, name: str) -> str:
     return "" if value is None else str(value)
 
 
-def reference_field(fields: Fields, column: str) -> str | None:
-    """The name of the field that has the right answer to a prompt; None if there is none.
-
-    Args:
-        fields: the fields of an entry.
-        column: the field with the prompt.
-    """
+def _references(position: str, fields: Fields, column: str, turns: int) -> tuple[str, ...]:
+    """The reference answers. A field that only may have right answers by its name does not count if its
+    value has another form, such as an object."""
     for name in REFERENCES:
         for key in (name, *(key for key in fields if key != name and plain_name(key) == name)):
-            if key != column and not _is_missing(fields.get(key)):
-                return key
-    return None
+            if key == column or _is_missing(fields.get(key)):
+                continue
+            where, found = f"{position}, field {key!r}", _answers(fields[key])
+            are_texts = all(isinstance(text, str) for text in found)
+            if are_texts and (turns == 1 or len(found) in (0, turns)):
+                for text in found:
+                    _require_whole_characters(where, text)
+                return tuple(found)
+            if name in OWN_REFERENCES:
+                wrong = f"must be a text or a list of texts; it is {fields[key]!r}"
+                many = f"has {len(found)} answers for {turns} turns"
+                raise SetError(f"{where} {many if are_texts else wrong}")
+    return ()
+
+
+def _answers(value: Any) -> list[Any]:
+    """The answers of a field, each as a text where that is possible."""
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as in SQuAD
+        value = value["text"]
+    if isinstance(value, str) and value.startswith('["'):
+        value = _listed(value)
+    return [_as_text(each) for each in (value if isinstance(value, list) else [value])]
 
 
 def _is_missing(value: Any) -> bool:
     """Whether a field has no answer. Tables write an empty cell as an empty text or as `NaN`."""
     return value is None or value in ("", [], {}) or value != value
-
-
-def _references(position: str, fields: Fields, column: str, turns: int) -> tuple[str, ...]:
-    name = reference_field(fields, column)
-    value = None if name is None else fields[name]
-    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as in SQuAD
-        value = value["text"]
-    if isinstance(value, str) and value.startswith('["'):
-        value = _listed(value)
-    found = [_as_text(each) for each in (value if isinstance(value, list) else [value])]
-    found = [] if name is None else found
-    if not all(isinstance(text, str) for text in found):
-        raise SetError(f"{position}, field {name!r} must be a text or a list of texts; it is {value!r}")
-    if turns > 1 and len(found) not in (0, turns):
-        raise SetError(f"{position}, field {name!r} has {len(found)} answers for {turns} turns")
-    for text in found:
-        _require_whole_characters(f"{position}, field {name!r}", text)
-    return tuple(found)
 
 
 def _listed(text: str) -> Any:

@@ -149,6 +149,8 @@ def test_prompts_are_taken_from_the_known_columns(
         ({"ideal": '["4", "four"]'}, ("4", "four")),
         ({"answer": '["cut'}, ('["cut',)),
         ({"answer": None, "output": "a model's answer"}, ()),
+        ({"answer": {"value": "4", "aliases": ["four"]}}, ()),
+        ({"answer": {"value": "4"}, "target": "4"}, ("4",)),
     ],
 )
 def test_right_answers_are_found_under_their_usual_names(
@@ -156,6 +158,11 @@ def test_right_answers_are_found_under_their_usual_names(
 ) -> None:
     path = write_file(tmp_path, "s.json", json.dumps([{"question": "2 + 2?"} | fields]))
     assert load_rows(path)[0].references == references
+
+
+def test_an_answer_to_one_of_several_turns_is_no_reference(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "s.json", json.dumps([{"turns": ["a", "b"], "answer": "c"}]))
+    assert load_rows(path)[0].references == ()
 
 
 def test_rows_of_delimiters_alone_are_no_rows(tmp_path: Path) -> None:
