@@ -11,8 +11,11 @@ from jobs.calibrate import CalibrationError, Trial, calibrate, known_answer
 from jobs.records import Row
 from jobs.scores.paired import difference, mcnemar, share, smallest_difference
 from serve_app.mixture.agree import find_answer
-from serve_app.mixture.events import ProposalDone, Summary
+from serve_app.mixture.events import Call, ProposalDone, Summary
+from serve_app.mixture.vote import vote
 
+BEST = "best member alone"
+NO_CALL = Call("", "proposer", 0, 0, 0.0)
 EPSILON = 0.02
 """Largest loss for which `first` is calibrated."""
 
@@ -34,7 +37,6 @@ class Result:
     read: int
     """Tokens that all calls read."""
     written: int
-    engine_s: float
     models: int
     """Different models and roles that were called: turns, if the models share a card."""
 
@@ -54,7 +56,6 @@ class Result:
             calls=len(summary.calls),
             read=sum(call.prompt_tokens for call in summary.calls),
             written=sum(call.completion_tokens for call in summary.calls),
-            engine_s=sum(call.engine_s for call in summary.calls),
             models=len({(call.role, call.model) for call in summary.calls}),
         )
 
@@ -72,7 +73,22 @@ def read_results(file: Path) -> list[Result]:
     ]
 
 
-def print_table(results: Sequence[Result], form: AnswerForm, about: Mapping[str, Any]) -> None:
+def read_seconds(file: Path) -> dict[str, list[float]]:
+    """The times of single answers that `seconds` has taken, in seconds, by method."""
+    found: dict[str, list[float]] = {}
+    if file.exists():
+        for line in file.read_text("utf-8").splitlines():
+            each = json.loads(line)
+            found.setdefault(each["method"], []).append(each["s"])
+    return found
+
+
+def print_table(
+    results: Sequence[Result],
+    form: AnswerForm,
+    about: Mapping[str, Any],
+    seconds: Mapping[str, Sequence[float]],
+) -> None:
     """Print each method beside the best member alone, over the questions that the method answered."""
     by_method: dict[str, dict[int, Result]] = {}
     for each in sorted(results, key=lambda each: each.row):
@@ -88,14 +104,18 @@ def print_table(results: Sequence[Result], form: AnswerForm, about: Mapping[str,
     first = {row: _is_right(of[0][2], known[row], form) for row, of in panel.items()}
     print(
         "\n| method | questions | right, % (95%) | best alone, % | difference, points (95%) | "
-        "McNemar p | ways | calls | read | written | engine s | turns |"
+        "McNemar p | ways | calls | read | written | seconds | turns |"
     )
     print("| --- | --: | --- | --: | --- | --: | --- | --: | --: | --: | --: | --: |")
+    alone = f"{BEST} | {len(first)} | {share(list(first.values())).percent()} | | | | | 1"
+    print(f"| {alone} | | | {_mean(seconds.get(BEST, ()))} | 1 |")
     for name, found in by_method.items():
         rows = [row for row in found if row in panel]
         right = [_is_right(found[row].text, known[row], form) for row in rows]
-        _print_method(name, right, [first[row] for row in rows], [found[row] for row in rows])
+        taken = seconds.get(name, ())
+        _print_method(name, right, [first[row] for row in rows], [found[row] for row in rows], taken)
     _print_first(panel, by_method.get("merge"), known, form)
+    _print_left_out(panel, known, form)
     _print_bounds(panel, known, form)
 
 
@@ -113,7 +133,13 @@ def _is_right(text: str, expected: str | None, form: AnswerForm) -> bool:
     return expected is not None and find_answer(text, form) == expected
 
 
-def _print_method(name: str, right: list[bool], first: list[bool], found: Sequence[Result]) -> None:
+def _print_method(
+    name: str,
+    right: list[bool],
+    first: list[bool],
+    found: Sequence[Result],
+    seconds: Sequence[float],
+) -> None:
     if not right:
         return
     against = difference(right, first)
@@ -123,13 +149,17 @@ def _print_method(name: str, right: list[bool], first: list[bool], found: Sequen
     told = ", ".join(f"{way} {count}" for way, count in sorted(ways.items()))
     mean = [
         sum(getattr(each, value) for each in found) / len(found)
-        for value in ("calls", "read", "written", "engine_s", "models")
+        for value in ("calls", "read", "written", "models")
     ]
-    calls, read, written, engine_s, models = mean
+    calls, read, written, models = mean
     alone = 100 * sum(first) / len(first)
     quality = f"{share(right).percent()} | {alone:.1f} | {against.percent()}"
-    cost = f"{calls:.1f} | {read:.0f} | {written:.0f} | {engine_s:.1f} | {models:.1f}"
+    cost = f"{calls:.1f} | {read:.0f} | {written:.0f} | {_mean(seconds)} | {models:.1f}"
     print(f"| {name} | {len(right)} | {quality} | {mcnemar(right, first):.2f} | {told} | {cost} |")
+
+
+def _mean(seconds: Sequence[float]) -> str:
+    return f"{sum(seconds) / len(seconds):.0f}" if seconds else ""
 
 
 def _print_first(
@@ -165,6 +195,38 @@ def _print_first(
         f"right {half.right.percent()}, merge {half.mixture.percent()}, best alone "
         f"{half.best.percent()}"
     )
+
+
+def _print_left_out(
+    panel: Mapping[int, Sequence[tuple[int, str, str, float | None]]],
+    expected: Mapping[int, str | None],
+    form: AnswerForm,
+) -> None:
+    """Whose presence helps: the vote of all members beside the vote without each of them."""
+    members = dict.fromkeys(model for proposals in panel.values() for _, model, _, _ in proposals)
+    if len(members) == 1:
+        return  # nothing is left of the vote without the only member
+
+    def votes(without: str | None) -> list[bool]:
+        found = []
+        for row, proposals in panel.items():
+            won = vote(
+                [
+                    ProposalDone(1, place, model, text, 0.0, NO_CALL, confidence=confidence)
+                    for place, model, text, confidence in proposals
+                    if model != without
+                ],
+                form,
+            )
+            found.append(won is not None and _is_right(won.proposal.text, expected[row], form))
+        return found
+
+    of_all = votes(None)
+    print(f"\nvote of all members: {share(of_all).percent()}")
+    for member in members:
+        rest = votes(member)
+        more = difference(rest, of_all).percent()
+        print(f"without {member}: {share(rest).percent()}, {more} points more")
 
 
 def _print_bounds(

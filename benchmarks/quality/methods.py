@@ -2,17 +2,19 @@
 
     python -m benchmarks.quality.methods questions RUN [--config small_cpu] [--set gsm8k] [--rows 100]
         [--samples 3] [--brief] [--minutes 4]
+    python -m benchmarks.quality.methods seconds RUN [--rows 3]
     python -m benchmarks.quality.methods table RUN
     python -m benchmarks.quality.methods places RUN --outputs FOLDER --set FILE [--rows 300]
         [--preferences FILE] [--config small_cpu] [--minutes 4]
-    python -m benchmarks.quality.methods options RUN [--set hellaswag] [--rows 100] [--config small_cpu]
-        [--minutes 4]
+    python -m benchmarks.quality.methods options RUN [--set hellaswag] [--of 4] [--rows 100]
+        [--config small_cpu] [--minutes 4]
     python -m benchmarks.quality.methods stored RUN QUESTIONS [--config small_cpu] [--minutes 4]
 
 `questions`: each model of the recipe's first layer gives its samples to each question of a set
 whose answers can be checked (`jobs/sets/checkable.py`). All methods work over the same stored
 proposals, paired question by question. RUN is a folder that keeps every call: the command goes on
-where it ended, so the work can be done in pieces (`--minutes`). `table` prints what is there.
+where it ended, so the work can be done in pieces (`--minutes`). `seconds` answers a few questions anew,
+one at a time and without the stored calls, and takes the time. `table` prints what is there.
 
 `places`: the recipe's aggregator picks among published outputs (`outputs_NAME.jsonl.gz`, or those of
 AlpacaEval's `results`), in every cyclic order. The table says how often it picks the first place and
@@ -31,21 +33,21 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from actors.engine import Message
+from benchmarks.quality.known_panels import briefly
 from benchmarks.quality.known_panels import options as options_of
 from benchmarks.quality.known_panels import stored as stored_of
 from benchmarks.quality.local_models import LocalModels
-from benchmarks.quality.method_figures import Result, print_table, read_results
+from benchmarks.quality.method_figures import BEST, Result, print_table, read_results, read_seconds
 from benchmarks.quality.picked_places import Panel, pick_all, print_picks, read_panel
 from benchmarks.shared.harness import hardware
 from configs.load import load
-from configs.schema import Recipe
+from configs.schema import Recipe, Sampling
 from jobs.generate import row_seed
 from jobs.identity import has_own_defaults, recipe_identities
 from jobs.records import Row
@@ -58,9 +60,6 @@ from serve_app.mixture.moa import answer
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 FORMS = {name: about.form for name, about in SETS.items() if about.form is not None}
 """Where the answers of each set stand that needs no judge."""
-STEP_BY_STEP = "Solve it step by step."
-BRIEFLY = "Write one short line for each calculation, and no other words."
-"""What `--brief` says in place of STEP_BY_STEP. Answers are a quarter as long then."""
 
 
 def variants(recipe: Recipe, samples: int | None, form: Any) -> dict[str, Recipe]:
@@ -182,9 +181,9 @@ def questions(
     methods = variants(recipe, samples, FORMS[dataset])
     asked = rows(dataset, count)
     if brief:
-        asked = [replace(row, turns=(row.turns[0].replace(STEP_BY_STEP, BRIEFLY),)) for row in asked]
+        asked = [briefly(row) for row in asked]
     members = methods["vote"].layers[0].samples_by_model()
-    about = {"set": dataset, "config": config, "samples": members, "brief": brief}
+    about = {"set": dataset, "config": config, "samples": members, "brief": brief, "wanted": samples}
     (run / "about.json").write_text(json.dumps(about))
     wanted = {only: methods[only]} if only is not None else methods
     within(minutes, work(run, recipe, wanted, asked))
@@ -192,10 +191,50 @@ def questions(
 
 
 @app.command()
+def seconds(
+    run: Annotated[Path, typer.Argument(help="Folder of `questions`.")],
+    count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 3,
+) -> None:
+    """Take the time of each method, one question at a time and one model at a time."""
+    about = json.loads((run / "about.json").read_text())
+    recipe = load(about["config"])
+    methods = variants(recipe, about["wanted"], FORMS[about["set"]])
+    asked = [briefly(row) if about["brief"] else row for row in rows(about["set"], count)]
+
+    def note(method: str, row: Row, s: float) -> None:
+        with (run / "seconds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"method": method, "row": row.index, "s": s}) + "\n")
+
+    async def take() -> None:
+        async with LocalModels(recipe) as models:
+            for (
+                name
+            ) in recipe.models:  # the first call of an engine takes longer than those that follow
+                await models.complete(
+                    name, [Message(role="user", content="Hi")], Sampling(max_tokens=1)
+                )
+            for row in asked:
+                messages = [Message(role="user", content=row.turns[0])]
+                best = methods["vote"].layers[0].proposers[0]
+                began = time.perf_counter()
+                await models.complete(best.model, messages, best.sampling)
+                note(BEST, row, time.perf_counter() - began)
+                for name, method in methods.items():
+                    began = time.perf_counter()
+                    async for _ in answer(messages, method, models, seed=row_seed(0, row, 0)):
+                        pass
+                    note(name, row, time.perf_counter() - began)
+
+    asyncio.run(take())
+    table(run)
+
+
+@app.command()
 def table(run: Annotated[Path, typer.Argument(help="Folder of `questions`.")]) -> None:
     """Print what is there, with intervals."""
     about = json.loads((run / "about.json").read_text())
-    print_table(read_results(run / "methods.jsonl"), FORMS[about["set"]], about)
+    seconds = read_seconds(run / "seconds.jsonl")
+    print_table(read_results(run / "methods.jsonl"), FORMS[about["set"]], about, seconds)
     print(hardware())
 
 
@@ -221,12 +260,13 @@ def places(
 def options(
     run: Annotated[Path, typer.Argument(help="Folder that keeps the calls.")],
     dataset: Annotated[str, typer.Option("--set", help="hellaswag, truthfulqa")] = "hellaswag",
+    of: Annotated[int, typer.Option(min=2, max=4, help="Options of each question to pick from.")] = 4,
     config: Annotated[str, typer.Option(help="Recipe: its aggregator picks.")] = "small_cpu",
     count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 100,
     minutes: Annotated[float, typer.Option(help="End after so long.")] = 60.0,
 ) -> None:
     """Have the aggregator pick among the options of questions, in every cyclic order."""
-    _pick_among(options_of(dataset, count), run, load(config), minutes)
+    _pick_among(options_of(dataset, count, of), run, load(config), minutes)
 
 
 @app.command()
@@ -238,7 +278,7 @@ def stored(
 ) -> None:
     """Have the aggregator pick among stored proposals, in every cyclic order."""
     about = json.loads((asked / "about.json").read_text())
-    panel = stored_of(asked, about["set"], FORMS[about["set"]])
+    panel = stored_of(asked, about["set"], FORMS[about["set"]], brief=about["brief"])
     _pick_among(panel, run, load(config), minutes)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.quality import known_panels
 from benchmarks.quality.local_models import OneModelAtATime
-from benchmarks.quality.method_figures import print_table, read_results
+from benchmarks.quality.method_figures import print_table, read_results, read_seconds
 from benchmarks.quality.methods import Worker, variants
 from benchmarks.quality.picked_places import Panel, PanelRow, print_picks
 from configs.load import load
@@ -52,12 +52,16 @@ async def test_the_table_knows_what_the_script_knows(
     assert len(models.asked) == made
     results = read_results(tmp_path / "methods.jsonl")
     assert len(results) == 8 * len(methods)
-    print_table(results, "number", ABOUT)
+    (tmp_path / "seconds.jsonl").write_text('{"method": "vote", "s": 2}\n{"method": "vote", "s": 4}\n')
+    print_table(results, "number", ABOUT, read_seconds(tmp_path / "seconds.jsonl"))
     shown = capsys.readouterr().out
     assert f"samples: 2 of {BIG}, 2 of {SMALL}" in shown
     assert "| vote | 8 | 100.0 (67.6 to 100.0) | 0.0 | 100.0 (" in shown
     assert "| best, vote of as many | 8 | 0.0" in shown
     assert "agreement" not in shown.split("| exit, else vote |")[1].split("\n")[0]
+    assert "vote of all members: 100.0" in shown
+    assert f"without {SMALL}: 0.0 (0.0 to 32.4), -100.0 (" in shown
+    assert f"without {BIG}: 100.0 (67.6 to 100.0), 0.0 (" in shown
     assert "oracle (no pick or vote can do better): 100.0" in shown
     assert "a proposal drawn at random: 50.0" in shown
     assert "8 questions can show a difference of 31.0 points" in shown
@@ -68,7 +72,7 @@ def result(row: int, method: str, right: bool, ended: Sequence[tuple[int, str]])
     return {
         "method": method, "row": row, "expected": "1", "text": f"#### {int(right)}", "way": method,
         "chosen": None, "proposals": [(place, "x", f"#### {text}", None) for place, text in ended],
-        "calls": 2, "read": 0, "written": 0, "engine_s": 0.0, "models": 1,
+        "calls": 2, "read": 0, "written": 0, "models": 1,
     }  # fmt: skip
 
 
@@ -82,7 +86,7 @@ def test_each_method_stands_beside_the_best_member_on_its_own_questions(
         result(1, "select", True, [(0, "2"), (1, "1")]),
     ]
     (tmp_path / "methods.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    print_table(read_results(tmp_path / "methods.jsonl"), "number", ABOUT)
+    print_table(read_results(tmp_path / "methods.jsonl"), "number", ABOUT, {})
     shown = capsys.readouterr().out
     assert "| vote | 2 | 50.0 (9.5 to 90.5) | 50.0 | 0.0 (" in shown
     assert "| select | 1 | 100.0 (20.7 to 100.0) | 0.0 | " in shown
@@ -153,6 +157,10 @@ def test_options_have_the_right_one_first_and_three_wrong_ones(monkeypatch: pyte
     assert panel.rows[1].prompt.endswith("q2")
     assert {row.worth for row in panel.rows} == {(1.0, 0.0, 0.0, 0.0)}
     assert known_panels.options("hellaswag", 1).rows == panel.rows[:1]
+    pairs = known_panels.options("hellaswag", 9, of=2)
+    assert [(row.index, len(row.texts), row.worth) for row in pairs.rows] == [
+        (n, 2, (1.0, 0.0)) for n in range(3)
+    ]
 
 
 def test_stored_proposals_are_worth_what_their_answers_are(
@@ -165,13 +173,19 @@ def test_stored_proposals_are_worth_what_their_answers_are(
         {
             "method": "vote", "row": n, "expected": str(n + 1), "text": "", "way": "vote", "chosen": 0,
             "proposals": [(place, "x", text, None) for place, text in enumerate(each)],
-            "calls": 2, "read": 0, "written": 0, "engine_s": 0.0, "models": 1,
+            "calls": 2, "read": 0, "written": 0, "models": 1,
         }
         for n, each in enumerate(texts)
     ]  # fmt: skip
     (tmp_path / "methods.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    monkeypatch.setattr(known_panels, "rows", lambda _name: [Row(n, ("q",)) for n in range(3)])
-    panel = known_panels.stored(tmp_path, "gsm8k", "number")
+    asked = [Row(n, (f"q {known_panels.STEP_BY_STEP}",)) for n in range(3)]
+    monkeypatch.setattr(known_panels, "rows", lambda _name: asked)
+    assert (
+        known_panels.stored(tmp_path, "gsm8k", "number", brief=False).rows[0].prompt
+        == asked[0].turns[0]
+    )
+    panel = known_panels.stored(tmp_path, "gsm8k", "number", brief=True)
+    assert panel.rows[0].prompt == f"q {known_panels.BRIEFLY}"
     assert panel.names == ("x, sample 0", "x, sample 1")
     assert [row.worth for row in panel.rows] == [(1.0, 1.0), (1.0, 0.0)]
     picks = [{"row": n, "replies": [{"1": 0.9, "2": 0.1}, {"1": 0.2, "2": 0.8}]} for n in range(2)]
