@@ -21,17 +21,21 @@ def ask(
     model: ModelOption = None,
     system: SystemOption = None,
     proposals: ProposalsOption = True,
-    temperature: Annotated[float | None, typer.Option(help="Of the final answer.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of the final answer.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes all sampling and the order.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature of the final answer.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens that the final answer may have.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Fixes all sampling, and the order of the proposals.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole response as JSON instead.")
     ] = False,
 ) -> None:
     """Ask a running server one question.
 
-    Proposals and answer appear as they are written. Where the output is no terminal, only the
-    answer is printed.
+    At a terminal, the proposals and the answer appear while they are written. If the output is no
+    terminal, only the answer is printed.
     """
     text = _text(question)
     sampling = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}

@@ -5,11 +5,14 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import exit_on_user_error, fail
+from cli.console import busy, exit_on_user_error, fail
+
+if TYPE_CHECKING:
+    from jobs.sets import LoadedSet
 
 
 def no_device(path: Path | None) -> Path | None:
@@ -32,10 +35,10 @@ BaselineOption = Annotated[
     str, typer.Option(help="Generator of the other answers: a model, a mixture or an imported file.")
 ]
 JudgeUrlOption = Annotated[
-    str | None, typer.Option(help="API root of an OpenAI-compatible server that has the judge.")
+    str | None, typer.Option(help="API root of the OpenAI-compatible server that runs the judge.")
 ]
 JudgeKeyOption = Annotated[
-    str | None, typer.Option(help="Environment variable that holds that server's API key.")
+    str | None, typer.Option(help="Environment variable with the API key of the judge's server.")
 ]
 PromptOption = Annotated[
     Path | None,
@@ -54,8 +57,15 @@ GamedOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 InFlightOption = Annotated[
     int,
-    typer.Option(min=1, max=MOST_IN_FLIGHT, help="How many answers are worked on at once, at most."),
+    typer.Option(min=1, max=MOST_IN_FLIGHT, help="Most answers that are worked on at a time."),
 ]
+ColumnOption = Annotated[
+    str | None,
+    typer.Option(help="Column of the file that has the questions, if its name is unusual."),
+]
+SeedOption = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of all sampling.")]
+NO_ANSWERS = "gives no right answers (a field `reference`, `answer`, `expected`, `target` or `label`)"
+"""What is said of a set without right answers, behind the set's name."""
 AddressOption = Annotated[
     str | None,
     typer.Option(help="Run as a job of this Ray cluster: http://HOST:8265, or `auto`."),
@@ -93,3 +103,17 @@ def must_be_run(folder: Path) -> None:
 
     if not (folder / FILE).is_file():
         fail(no_run(folder))
+
+
+def load_questions(name: str, limit: int | None, column: str | None) -> "LoadedSet":
+    """The questions of a file, of a public set, or of a set that can be checked without a judge.
+
+    Raises:
+        SetError: see `load_set`.
+    """
+    from jobs.sets import load_set
+    from jobs.sets.checkable import as_file, known_name
+
+    with busy(f"the set {name}"):
+        known = known_name(name)
+        return load_set(name if known is None else as_file(known), limit, column)

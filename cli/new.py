@@ -30,8 +30,9 @@ def new(
         list[str] | None,
         typer.Argument(
             metavar="[FILE] MODEL...",
-            help="The file to write (it ends in .yaml; by default mixture.yaml), then the proposers: "
-            "owner/name, owner/name:Q4_K_M or owner/name/file.gguf of the Hugging Face Hub, or a path.",
+            help="First the file to write, whose name ends in .yaml (by default mixture.yaml). Then "
+            "the proposers: owner/name, owner/name:Q4_K_M or owner/name/file.gguf of the Hugging Face "
+            "Hub, or paths.",
         ),
     ] = None,
     aggregator: Annotated[
@@ -39,29 +40,29 @@ def new(
         typer.Option(
             "--aggregator",
             "-a",
-            help="The model that writes the final answer; by default the last one named.",
+            help="The model that writes the final answer; by default the last proposer.",
         ),
     ] = None,
     card: Annotated[
         list[str] | None,
-        typer.Option(help="Plan for this card, such as L4, instead of this machine's; repeatable."),
+        typer.Option(help="Plan for this GPU, such as L4, in place of this machine. May be repeated."),
     ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=32,
-            help="How many proposals each model writes; by default 1, or 3 of a single model.",
+            help="How many proposals each model writes; by default 1, or 3 if there is only one model.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a recipe of models that you name.
 
-    The recipe has comments, and is checked and planned for this machine. Folders of safetensors run in
-    vLLM, GGUF files in llama.cpp. Of the weights, only the headers are fetched now. A model that is
-    named twice writes two proposals. A file is never replaced without --force, and nothing is written
-    if the models do not fit.
+    The recipe has comments, and it is checked and planned for this machine. Models in folders of
+    safetensors run in vLLM, and GGUF files run in llama.cpp. Only the headers of the weights are
+    fetched now. If you name a model twice, it writes two proposals. A file is replaced only with
+    --force, and nothing is written if the models do not fit.
     """
     names = names or []
     is_file = bool(names) and names[0].casefold().endswith((".yaml", ".yml"))

@@ -9,17 +9,21 @@ import typer
 
 from cli.bench_options import (
     MOST_ROWS,
+    NO_ANSWERS,
     AddressOption,
+    ColumnOption,
     InFlightOption,
     JsonOption,
     JudgeKeyOption,
     JudgeUrlOption,
+    SeedOption,
     VerboseOption,
     command_line,
+    load_questions,
     must_be_run,
     submit_if_address,
 )
-from cli.console import busy, err, exit_on_user_error, fail, load_or_fail, out, show
+from cli.console import err, exit_on_user_error, fail, load_or_fail, out, show
 from configs.urls import api_root
 
 if TYPE_CHECKING:
@@ -43,47 +47,52 @@ def prove(
         str | None,
         typer.Option(
             "--set",
-            help="Your questions: a file, best with right answers in a field `reference`; or gsm8k, "
-            "hellaswag, truthfulqa, humaneval, alpaca_eval, mt_bench, arena_hard.  [default: gsm8k]",
+            help="The questions: a file of yours, best with the right answers in a field `reference`, "
+            "or one of the sets gsm8k, hellaswag, truthfulqa, humaneval, alpaca_eval, mt_bench and "
+            "arena_hard.  [default: gsm8k]",
         ),
     ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder of the proof: a new one, or one to continue; proof-NAME-SET."
+            "--out",
+            help="Folder of the proof: a new folder, or a proof that is to go on.  [default: "
+            "proof-NAME-SET]",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=MOST_ROWS, help="Only this many questions of the set.")
+        int | None,
+        typer.Option(min=1, max=MOST_ROWS, help="Ask only this many questions: the first of the set."),
     ] = None,
-    column: Annotated[
-        str | None,
-        typer.Option(help="The file's column with the questions, if its name is not a usual one."),
-    ] = None,
+    column: ColumnOption = None,
     answer: Annotated[
         str | None,
         typer.Option(
-            help="Where the answer stands in a text: number, letter, boxed, or a regular expression; "
-            "by default as the set's right answers look."
+            help="Where the answer stands in a text: number, letter, boxed, or a regular expression. "
+            "By default this is found out from the right answers."
         ),
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
-            help="Who compares answers to questions without right answers: a model of the recipe, or "
-            "with --judge-url one of that server; by default the aggregator, which is partial."
+            help="The model that compares the answers if no right answers are known: a model of the "
+            "recipe, or with --judge-url a model of that server. By default it is the aggregator, "
+            "which is partial."
         ),
     ] = None,
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
     run_code: Annotated[
-        bool, typer.Option("--run-code", help="Refused: programs of models are never run here.")
+        bool,
+        typer.Option(
+            "--run-code", help="Is refused, because programs that models wrote are never run here."
+        ),
     ] = False,
     page_only: Annotated[
         bool,
-        typer.Option("--page", help="Ask nothing: write the page from what is there."),
+        typer.Option("--page", help="Ask nothing, and write the page from the answers that are there."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of all sampling.")] = 0,
+    seed: SeedOption = 0,
     in_flight: InFlightOption = 1024,
     address: AddressOption = None,
     verbose: VerboseOption = False,
@@ -91,16 +100,17 @@ def prove(
 ) -> None:
     """Find out whether a mixture is better than its best member, and what it costs.
 
-    It is compared with each member, with the best member asked as often, and with picking, on the same
-    questions. If it is interrupted, the same command goes on and asks nothing twice. The result is one
-    page, and the same in words here.
+    The members are the models of the mixture. On the same questions, the mixture is compared with each
+    member alone, with as many answers of the best member, and with other methods, such as a pick. If
+    the command is interrupted, the same command goes on and asks nothing twice. It writes a page, and
+    prints the same sentences.
     """
     if run_code:
         fail(NO_SANDBOX)
     if judge_url is not None and judge is None:
         fail("--judge-url needs --judge, the model's name on that server")
     if judge is not None and answer is not None:
-        fail("give --answer if right answers are known, or --judge if not, but not both")
+        fail("give --answer if the right answers are known, or --judge if they are not, but not both")
     _require_libraries()
     submit_if_address(address)
     from jobs.prove.work import ProveTask
@@ -115,10 +125,10 @@ def prove(
         else:
             if dataset is None:
                 _say(
-                    "no --set is given, so the 100 questions of GSM8K (sums in words) stand in; your "
+                    "no --set is given, so the 100 questions of GSM8K (sums in words) are asked; your "
                     "own questions would tell you more"
                 )
-            loaded = _load(name, limit, column)
+            loaded = load_questions(name, limit, column)
             form = _form(name, loaded, answer, judged=judge is not None)
             by, remote = (
                 ("", None) if form is not None else _judge(recipe, judge, judge_url, judge_key_env)
@@ -137,18 +147,10 @@ def _require_libraries() -> None:
         fail(f"prove needs {' and '.join(missing)}: pip install 'slimmoa[bench]'")
 
 
-def _load(name: str, limit: int | None, column: str | None) -> "LoadedSet":
-    from jobs.sets import load_set
-    from jobs.sets.checkable import as_file, known_name
-
-    with busy(f"the set {name}"):
-        known = known_name(name)
-        return load_set(name if known is None else as_file(known), limit, column)
-
-
 def _form(name: str, loaded: "LoadedSet", answer: str | None, *, judged: bool) -> "AnswerForm | None":
     """Where the answers stand; None if a judge compares them."""
     from cli.calibrate import answer_form
+    from jobs.calibrate import right_answers
     from jobs.prove.form import find_form, known_answers
     from jobs.sets.checkable import known_name
 
@@ -157,14 +159,24 @@ def _form(name: str, loaded: "LoadedSet", answer: str | None, *, judged: bool) -
     known = known_answers(loaded.rows)
     form = find_form(known) if answer is None else answer_form(answer)
     if answer is not None and not known:
-        fail(f"--answer: {name} gives no right answers (a field `reference`) to compare with")
+        fail(f"--answer: {name} {NO_ANSWERS} to compare with")
     if form is None:
         texts = "are whole texts" if known else "are not known"
         _say(f"the right answers of {name} {texts}, so a judge compares the answers")
         if known_name(name) == "humaneval":
             _say("programs are compared as texts: nothing runs them")
-    elif len(known) < loaded.count:
-        _say(f"{loaded.count - len(known)} questions have no right answer and are not counted")
+        return None
+    found = [answers for each in known if (answers := right_answers(each, form))]
+    if not found:
+        fail(
+            f"--answer {answer}: nothing is found by this in the right answers of {name}, for example "
+            f"in {known[0][0]!r:.80}; name the place where a right answer stands, or leave it out"
+        )
+    shown = form if isinstance(form, str) else "text"
+    having = "1 question has" if len(found) == 1 else f"{len(found)} questions have"
+    _say(f"{having} a right answer, a {shown}, for example {min(found[0])!r:.80}")
+    if len(found) < loaded.count:
+        _say(f"{loaded.count - len(found)} questions have no such answer and are not counted")
     return form
 
 

@@ -42,15 +42,15 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     auto: Annotated[
-        bool, typer.Option("--auto", help="Serve the preset that suits this machine best.")
+        bool, typer.Option("--auto", help="Choose the preset that suits this machine best.")
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option(help="Serve on this running Ray cluster (`auto` or HOST:PORT)."),
+        typer.Option(help="Serve on a Ray cluster that runs already: `auto` or HOST:PORT."),
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Show the logs of all processes.")] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show no log lines; the log's file has them.")
+        bool, typer.Option("--quiet", "-q", help="Print no lines of the log; its file has them.")
     ] = False,
     log: LogOption = None,
     keys_file: KeysOption = None,
@@ -62,11 +62,12 @@ def serve(
 ) -> None:
     """Serve a recipe as an OpenAI-compatible API until Ctrl-C.
 
-    It fetches the weights first, with a progress bar; a second start finds them in the cache. API keys
-    come from --keys, or from the variable SLIMMOA_API_KEYS, separated by commas. Without keys, only
-    this machine can ask.
+    The command fetches the weights first, with a progress bar. At a second start, the weights are in
+    the cache. Give API keys by --keys, or in the environment variable SLIMMOA_API_KEYS, with commas
+    between them. Without API keys, only programs on this machine can ask.
 
-    Once it is ready, standard output gets a line for each answer, each refusal and each swap.
+    Once the server is ready, the command prints a line for each answer, for each refused request, and
+    for each swap of a model.
     """
     from cluster import ray_runtime
     from serve_app.local_servers import Announcement

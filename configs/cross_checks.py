@@ -53,8 +53,8 @@ def _proposers(recipe: dict[Any, Any]) -> Iterator[tuple[int, int, dict[Any, Any
 
 
 def _uses(recipe: dict[Any, Any]) -> Iterator[tuple[Where, Any, Where, Any]]:
-    """The models that layers and aggregator name: where, the name, where its sampling is, the
-    sampling."""
+    """Each use of a model in layers and aggregator: where the model is named, the name, where its
+    sampling stands, and the sampling."""
     for n, m, proposer in _proposers(recipe):
         path: Where = ("layers", n, "proposers", m)
         where, sampling = (*path, "sampling"), proposer.get("sampling")
@@ -147,8 +147,8 @@ def _unknown_extra(recipe: dict[Any, Any]) -> Iterator[Problem]:
         for parameter in _mapping(_mapping(sampling).get("extra")):
             if engine in KNOWN and parameter in ANY and parameter not in KNOWN[engine]:
                 known = ", ".join(sorted(KNOWN[engine])) or "none"
-                message = f"the engine {engine!r} of model {name!r} does not take it (it takes {known})"
-                yield Problem((*where, "extra", parameter), message)
+                message = f"the engine {engine!r} of model {name!r} does not take this parameter"
+                yield Problem((*where, "extra", parameter), f"{message}; it takes {known}")
 
 
 def _quantized_values_without_flash_attention(recipe: dict[Any, Any]) -> Iterator[Problem]:
@@ -159,7 +159,9 @@ def _quantized_values_without_flash_attention(recipe: dict[Any, Any]) -> Iterato
         if _mapping(model).get("flash_attention") not in ("off", False) or not isinstance(values, str):
             continue
         if values not in ("f32", "f16", "bf16"):
-            message = f"cannot be off: the values in {values} (kv_cache_type) need flash attention"
+            message = (
+                f"this cannot be off, because values in {values} (kv_cache_type) need flash attention"
+            )
             yield Problem(("models", name, "flash_attention"), message)
 
 
@@ -171,7 +173,10 @@ def _clashing_names(recipe: dict[Any, Any]) -> Iterator[Problem]:
     seen = [aggregator.get("model")]
     for n, fallback in enumerate(_sequence(aggregator.get("fallbacks"))):
         if fallback in seen:
-            yield Problem(("aggregator", "fallbacks", n), f"{fallback!r} is already an aggregator")
+            message = (
+                f"{fallback!r} is already the aggregator or an earlier fallback; leave it out here"
+            )
+            yield Problem(("aggregator", "fallbacks", n), message)
         seen.append(fallback)
 
 
@@ -201,7 +206,7 @@ def _deadlines_without_rest(recipe: dict[Any, Any]) -> Iterator[Problem]:
 def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:
     references = _mapping(recipe.get("references"))
     if isinstance(references.get("prompt_file"), str):
-        message = "is read only from a recipe file; here, give the text itself as prompt"
+        message = "this key works in a recipe file only; here, give the text itself in the key prompt"
         yield Problem(("references", "prompt_file"), message)
     item = references.get("item")
     if not isinstance(item, str):
@@ -209,7 +214,7 @@ def _bad_references(recipe: dict[Any, Any]) -> Iterator[Problem]:
     try:
         parts = [part[1:] for part in Formatter().parse(item) if part[1] is not None]
     except ValueError as error:
-        yield Problem(("references", "item"), f"not a form: {error}")
+        yield Problem(("references", "item"), f"this form cannot be read: {error}")
         return
     # A form could reach into attributes and pad to any width, so only the bare names are allowed.
     if any(part not in (("number", "", None), ("text", "", None)) for part in parts):

@@ -33,8 +33,12 @@ LogitBias = Annotated[
 ]
 
 
+KINDS = ("json_object", "json_schema", "regex", "choice", "grammar")
+"""The kinds of forms: fields of `Structure`, of which exactly one is given."""
+
+
 class Structure(Strict):
-    """The form that an answer has to have: exactly one of these."""
+    """The form that an answer has to have: exactly one of KINDS."""
 
     json_object: Literal[True] | None = None
     """Any JSON object."""
@@ -46,15 +50,18 @@ class Structure(Strict):
     """One of these texts."""
     grammar: Annotated[str, Field(min_length=1, max_length=262_144)] | None = None
     """A text of this grammar, in the engine's own notation: GBNF for llama.cpp and vLLM."""
+    strict: bool | None = None
+    """Whether the answer has to fit all of the JSON schema, as OpenAI's `strict` says it. With false,
+    parts that an engine cannot hold are left out."""
 
     @property
     def kind(self) -> str:
         """The field that is given."""
-        return next(name for name in STRUCTURES["vllm"] if getattr(self, name) is not None)
+        return next(name for name in KINDS if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             ctx = {"given": ", ".join(given) or "none"}
             raise PydanticCustomError("one_form", "one form has to be given, not {given}", ctx)
@@ -160,7 +167,7 @@ KNOWN: dict[str, frozenset[str]] = {
 """The parameters that each engine takes. A server of `openai_http` is sent all of them."""
 STRUCTURES: dict[str, frozenset[str]] = {
     "llamacpp": frozenset({"json_object", "json_schema", "choice", "grammar"}),
-    "vllm": frozenset(Structure.model_fields),
+    "vllm": frozenset(KINDS),
     "openai_http": frozenset({"json_object", "json_schema"}),
     "scripted": frozenset(),
 }

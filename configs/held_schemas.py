@@ -13,6 +13,8 @@ schema first, and treats its parts as follows:
    little into the range, because llguidance would allow that number. An example is the 0 of
    `exclusiveMinimum: 0` beside `maximum: 0.5`.
 4. `oneOf` is held as `anyOf`.
+5. A key whose value is null is left out where no key may be null. Some clients write all keys of a
+   schema, also those that have no value.
 """
 
 import re
@@ -22,6 +24,8 @@ MAPS = ("properties", "patternProperties", "$defs", "definitions")
 """Keys of a JSON schema whose values are maps from names to schemas."""
 DATA = ("enum", "const", "default", "examples")
 """Keys of a JSON schema that hold values, not schemas."""
+NULLABLE = ("const", "default")
+"""Keys whose value may be null."""
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 """Values of `format` that llguidance knows."""
 UNHELD = frozenset(
@@ -45,7 +49,14 @@ UNHELD = frozenset(
     }
 )
 """Keys that llguidance does not know."""
-VOID = {"uniqueItems": False, "$dynamicAnchor": None, "$recursiveAnchor": None}
+VOID = {
+    "uniqueItems": False,
+    "dependencies": {},
+    "dependentRequired": {},
+    "dependentSchemas": {},
+    "$dynamicAnchor": None,
+    "$recursiveAnchor": None,
+}
 """Keys that llguidance does not take, with the value with which they mean nothing; None: any value."""
 LOOK_AROUND = re.compile(r"\\.|\(\?<?[=!]|\(\?P=")
 """Finds all escapes of a pattern, and the groups that llguidance's regular expressions lack."""
@@ -81,7 +92,7 @@ def unheld_part(structure: dict[str, Any]) -> str | None:
     try:
         held(structure.get("json_schema", {}), leniently=False)
     except Unheld as unheld:
-        return f"llama.cpp cannot hold an answer to {unheld} of the JSON schema"
+        return f"llama.cpp cannot hold an answer to {unheld} of the JSON schema; leave this part out"
     return None
 
 
@@ -107,6 +118,8 @@ class _Reader:
         Raises:
             Unheld: the key cannot be held, and may not be left out.
         """
+        if value is None and key not in NULLABLE:  # 5
+            return False
         if key == "format":
             return value in FORMATS
         if key in VOID and VOID[key] in (None, value):
@@ -121,7 +134,10 @@ class _Reader:
         if key in DATA:
             return value
         if key in MAPS and isinstance(value, dict):
-            return {name: self.read(each, f"{at}.{name}") for name, each in value.items()}
+            return {
+                name: {} if each is None else self.read(each, f"{at}.{name}")
+                for name, each in value.items()
+            }
         if key == "anyOf" and isinstance(value, list):
             return self._alternatives(value, at)
         return self.read(value, at)
@@ -145,7 +161,11 @@ def _is_hard(schema: dict[str, Any], key: str, value: Any) -> bool:
         found = {match[0] for match in LOOK_AROUND.finditer(value)}
         return any(not each.startswith("\\") or each[1] in "bB123456789" for each in found)
     if key in ("minProperties", "maxProperties"):
-        return bool(set(schema.get("properties", ())) - set(schema.get("required", ())))
+        properties, required = schema.get("properties"), schema.get("required")
+        needed = required if isinstance(required, list) else []
+        named = list(properties) if isinstance(properties, dict) else []
+        is_void = key == "minProperties" and value == 0
+        return not is_void and any(name not in needed for name in named)
     return False
 
 

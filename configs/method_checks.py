@@ -11,7 +11,7 @@ from configs.problem import Problem
 
 
 def method_problems(recipe: dict[Any, Any]) -> Iterator[Problem]:
-    """What of the methods of a recipe, given as plain data, can never work."""
+    """The settings of a recipe, given as plain data, with which its methods can never work."""
     layers = [_proposers(layer) for layer in _list(recipe.get("layers"))]
     counts = [_samples(proposers) for proposers in layers]
     yield from _aggregation(recipe, counts)
@@ -22,7 +22,7 @@ def method_problems(recipe: dict[Any, Any]) -> Iterator[Problem]:
 
 
 def tells_logprobs(settings: Mapping[str, Any]) -> bool:
-    """Whether the engine of a model, whose settings these are, may tell log-probabilities."""
+    """Whether the engine of a model with these settings can give log-probabilities."""
     return not (settings.get("engine") == "llamacpp" and settings.get("speculation") is not None)
 
 
@@ -39,7 +39,7 @@ def _proposers(layer: Any) -> list[dict[Any, Any]]:
 
 
 def _samples(proposers: list[dict[Any, Any]]) -> int | None:
-    """Number of proposals of a layer; None if that is not said in numbers."""
+    """Number of proposals of a layer; None if a number of samples is no number."""
     samples = [proposer.get("samples", 1) for proposer in proposers]
     return sum(samples) if samples and all(type(n) is int for n in samples) else None
 
@@ -48,18 +48,21 @@ def _aggregation(recipe: dict[Any, Any], counts: list[int | None]) -> Iterator[P
     aggregator = _dict(recipe.get("aggregator"))
     method, last = aggregator.get("method", "merge"), counts[-1] if counts else None
     if method == "vote" and aggregator.get("answer") is None:
-        message = "method vote counts answers, and nothing says where they stand in a proposal"
+        message = "the method vote needs this key, which says where the answer stands in a proposal"
         hint = "give number, letter, boxed or {regex: EXPRESSION}"
         yield Problem(("aggregator", "answer"), f"{message}; {hint}")
     if last is None:
         return
     if method in ("select", "select_or_merge") and last > MOST_SELECTED:
-        message = f"{method} picks among {MOST_SELECTED} proposals at most, by a number of one digit"
-        hint = "give fewer samples, or another layer before it; or use vote or merge"
+        message = f"the method {method} picks among {MOST_SELECTED} proposals at most"
+        hint = "give fewer samples, or take the method vote or merge"
         yield Problem(("aggregator", "method"), f"{message}, and the last layer gives {last}; {hint}")
     if aggregator.get("guard") is True and method in ("merge", "vote") and last > MOST_GUARDED:
-        message = f"compares {MOST_GUARDED} proposals at most, pair by pair, and the last layer gives"
-        yield Problem(("aggregator", "guard"), f"{message} {last}; give fewer samples, or leave it out")
+        message = (
+            f"the guard compares {MOST_GUARDED} proposals at most, and the last layer gives {last}"
+        )
+        hint = "give fewer samples, or leave guard out"
+        yield Problem(("aggregator", "guard"), f"{message}; {hint}")
 
 
 def _sparse_layers(recipe: dict[Any, Any], counts: list[int | None]) -> Iterator[Problem]:
@@ -71,7 +74,7 @@ def _sparse_layers(recipe: dict[Any, Any], counts: list[int | None]) -> Iterator
             message = "the first layer reads no proposals; leave see out, or give it to a later layer"
             yield Problem(("layers", n, "see"), message)
         elif (before := counts[n - 1]) is not None and see > before:
-            message = f"{see} proposals can never be seen, because layer {n} gives {before}"
+            message = f"a sample cannot read {see} proposals, because layer {n} gives {before}"
             yield Problem(("layers", n, "see"), f"{message}; give {before} at most")
 
 
@@ -85,15 +88,20 @@ def _exits(
     if type(agree) is not int or type(models) is not int:
         return
     most = max(count for count in counts if count is not None)
+    if most < 2 or agree < 2:
+        if most < 2:
+            message = "proposals can never agree, because no layer gives more than one"
+            yield Problem(("exit",), f"{message}; leave exit out, or give more proposers or samples")
+        return
     if agree > most:
         message = f"{agree} proposals can never agree, because no layer gives more than {most}"
-        yield Problem(("exit", "agree"), f"{message}; give {max(2, most)} or less")
+        yield Problem(("exit", "agree"), f"{message}; give {most} or less")
     if models > agree:
-        message = f"{agree} proposals (agree) come from {agree} models at most, not from {models}"
+        message = f"{agree} proposals (agree) cannot come from {models} different models"
         yield Problem(("exit", "of_models"), f"{message}; give {agree} or less")
     different = max(len({repr(p.get("model")) for p in proposers}) for proposers in layers)
     if models > different:
-        message = f"no layer has {models} different models, the most are {different}"
+        message = f"no layer has {models} different models, and the most in one layer are {different}"
         yield Problem(("exit", "of_models"), f"{message}; give {different} or less")
 
 
@@ -107,10 +115,10 @@ def _first_without_logprobs(
     settings = _dict(models.get(name)) if isinstance(name, str) else {}
     if not tells_logprobs(settings):
         message = (
-            f"model {name!r} tells no log-probabilities, because llama.cpp gives none while it "
-            "speculates, so nobody knows whether it is sure"
+            f"model {name!r} is the first proposer and has speculation, so llama.cpp gives no "
+            "log-probabilities that say whether this model is sure"
         )
-        hint = "leave its speculation out, or put another proposer first"
+        hint = "leave the model's speculation out, or put another proposer first"
         yield Problem(("first",), f"{message}; {hint}")
 
 
@@ -122,16 +130,16 @@ def _overlap(recipe: dict[Any, Any]) -> Iterator[Problem]:
     name, where = aggregator.get("model"), ("aggregator", "overlap")
     settings = _dict(_dict(recipe.get("models")).get(name)) if isinstance(name, str) else {}
     if (method := aggregator.get("method", "merge")) != "merge":
-        message = f"method {method} does not read the proposals one after the other"
-        yield Problem(where, f"{message}; overlap needs method merge, so leave overlap out")
+        message = f"overlap works with the method merge only, and the method is {method}"
+        yield Problem(where, f"{message}; leave overlap out")
     elif settings.get("engine") == "openai_http":
-        message = f"model {name!r} runs on another server, whose cache nobody here can fill"
+        message = f"model {name!r} runs on another server, which cannot be told to read a prompt early"
         yield Problem(where, f"{message}; leave overlap out")
     elif settings.get("concurrency", 2) == 1:
-        message = f"a warm-up leaves room for a call, and model {name!r} has room for one (concurrency)"
+        message = f"model {name!r} has a concurrency of 1, so it cannot read early beside a call"
         yield Problem(where, f"{message}; give it a concurrency of 2 or more, or leave overlap out")
     elif _fewest_replicas(settings) > 1:
-        message = f"model {name!r} has several replicas, and nobody knows which one will answer"
+        message = f"model {name!r} has several replicas, and nobody knows which of them will answer"
         yield Problem(where, f"{message}; give it one replica, or leave overlap out")
 
 

@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from configs.base import Strict
+from configs.slow_patterns import is_slow
 
 Method = Literal["merge", "select", "select_or_merge", "vote"]
 """How the aggregator's stage makes one answer of the last layer's proposals."""
@@ -27,6 +28,12 @@ def _require_pattern(value: str) -> str:
     if found.groups > 1:
         message = "this has {groups} groups; one group, which is the answer, or none is allowed"
         raise PydanticCustomError("regex", message, {"groups": found.groups})
+    if is_slow(value):
+        message = (
+            "this runs for hours on a text that it does not match, because a repeat stands directly in "
+            "a repeat, as in (a+)+; leave one of them out"
+        )
+        raise PydanticCustomError("regex", message)
     return value
 
 
@@ -45,8 +52,15 @@ def _read_form(value: Any) -> Any:
     raise PydanticCustomError("answer_form", message)
 
 
+def _kind_of_form(value: Any) -> str:
+    return "[word]" if isinstance(value, str) else "[expression]"
+
+
 AnswerForm = Annotated[
-    Literal["number", "letter", "boxed"] | AnswerPattern,
+    Annotated[Literal["number", "letter", "boxed"], Tag("[word]")]
+    | Annotated[AnswerPattern, Tag("[expression]")],
+    # Without it, an error in an expression would also be told as an error in a word.
+    Discriminator(_kind_of_form),
     BeforeValidator(
         _read_form, json_schema_input_type=Literal["number", "letter", "boxed"] | AnswerPattern
     ),
@@ -58,7 +72,7 @@ what the expression finds."""
 
 
 class Exit(Strict):
-    """Ends an answer as soon as enough proposals agree. The others are not waited for."""
+    """Ends an answer as soon as enough proposals agree. The other proposals are not waited for."""
 
     answer: AnswerForm
     """Where the answer stands in a proposal. Proposals agree if their answers are the same. A proposal
@@ -66,15 +80,15 @@ class Exit(Strict):
     agree: int = Field(2, ge=2, le=1024)
     """How many proposals have to agree."""
     of_models: int = Field(2, ge=1, le=1024)
-    """How many different models they have to come from. With 1, samples of one model are enough."""
+    """From how many different models these proposals have to come. With 1, one model is enough."""
     judge: bool = False
-    """Whether the aggregator is asked if two proposals come to the same conclusion, where no answer is
-    found in them. It takes a short call for each pair while the layer runs, so the aggregator should
-    be awake."""
+    """Whether the aggregator compares proposals in which no answer is found: it is asked whether two of
+    them come to the same conclusion. This takes short calls while the layer runs, so the aggregator
+    should be awake."""
 
 
 class First(Strict):
-    """Lets the best member answer alone where it is sure. The other models are then not asked.
+    """Lets the best member answer alone if it is sure. Then the other models are not asked.
 
     The best member is the first proposer of the first layer.
     """

@@ -103,7 +103,7 @@ class Aggregator(Strict):
     """How one answer is made of the proposals. `merge`: the aggregator writes an answer from all of
     them. `select`: the aggregator says which proposal is best, and that proposal is the answer.
     `select_or_merge`: as `select`; if the aggregator is not sure, it merges the best two. `vote`: the
-    answer that most samples agree on wins, and a proposal that has it is the answer."""
+    proposals vote, and a proposal with the answer that wins is the answer (docs/methods.md)."""
     margin: float = Field(0.15, ge=0, le=1)
     """How much more probable the best proposal has to be than the second, for `select` and
     `select_or_merge`. If it is less, `select` takes the more trusted of the two."""

@@ -6,6 +6,7 @@ answered alone, with the probabilities of its tokens. So every tau can be tried 
 Half of the questions choose tau, and the other half say what it is worth.
 """
 
+import json
 import math
 import random
 import re
@@ -14,8 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.load import parse
+from configs.method_checks import tells_logprobs
 from configs.schema import AnswerForm, Layer, Proposer, Recipe
+from jobs.atomic_file import write_atomically
 from jobs.identity import recipe_identities, to_generator
+from jobs.prove.form import whole_number
 from jobs.scores.paired import Interval, auroc, difference, share
 from jobs.store import Store
 from jobs.variants import mixture
@@ -98,6 +103,21 @@ def _with_logprobs(proposer: Proposer) -> Proposer:
     return proposer.model_copy(update={"sampling": sampling})
 
 
+def require_logprobs(recipe: Recipe) -> None:
+    """Make sure that the best member's engine may tell how sure the member is.
+
+    Raises:
+        CalibrationError: it cannot.
+    """
+    model = recipe.layers[0].proposers[0].model
+    if not tells_logprobs(recipe.settings(model).model_dump()):
+        raise CalibrationError(
+            f"model {model!r} tells no log-probabilities, because llama.cpp gives none while it "
+            "speculates, so nobody knows how sure it is; leave its speculation out, or put another "
+            "proposer first"
+        )
+
+
 def generator_of(store: Store, recipe: Recipe, seed: int) -> str:
     """The name in the run under which the mixture of a recipe has answered.
 
@@ -135,24 +155,35 @@ def read_trials(store: Store, generator: str, form: AnswerForm) -> list[Trial]:
 def _trials(store: Store, generator: str, form: AnswerForm) -> Iterator[Trial]:
     rows = {row.index: row for row in store.rows()}
     for answer in store.answers(generator):
-        references = rows[answer.row].references
+        references = rows[answer.row].right_answers
         first = next((used for used in answer.used if (used.layer, used.place) == (1, 0)), None)
         call = None if first is None else store.call(first.key)
-        if answer.turn or not references or call is None:
-            continue
-        expected = known_answer(references[0], form)
-        if expected is None:
+        expected = right_answers(references, form)
+        if answer.turn or not expected or call is None:
             continue
         yield Trial(
             mean_logprob(call.whole.logprobs),
-            find_answer(call.whole.text, form) == expected,
-            find_answer(answer.text, form) == expected,
+            find_answer(call.whole.text, form) in expected,
+            find_answer(answer.text, form) in expected,
         )
+
+
+def right_answers(references: Sequence[str], form: AnswerForm) -> frozenset[str]:
+    """All right answers to one question, in the form of answers that are found in texts.
+
+    Args:
+        references: the row's reference answers to its first turn (`Row.right_answers`).
+        form: where the answer stands in a text.
+    """
+    found = (known_answer(reference, form) for reference in references)
+    return frozenset(answer for answer in found if answer is not None)
 
 
 def known_answer(reference: str, form: AnswerForm) -> str | None:
     """The right answer that a set gives, in the form of an answer that is found in a text. A set may
-    give a whole solution, or the answer alone."""
+    give a whole solution, or the answer alone, perhaps with a unit."""
+    if form == "number" and (number := whole_number(reference)) is not None:
+        reference = number
     found = find_answer(reference, form)
     if found is None and form not in ("number", "letter"):
         found = find_answer(f"\\boxed{{{reference}}}", "boxed")
@@ -226,17 +257,38 @@ def write_tau(file: Path, tau: float, set_name: str) -> None:
     """Write `first:` into a recipe file, in place of one that is there. All other lines stay.
 
     Raises:
+        CalibrationError: the file has `first` in a form that this function cannot replace. The file
+            stays as it is.
         OSError: the file cannot be read or written.
     """
-    lines = file.read_text("utf-8").splitlines()
-    begin = next((n for n, line in enumerate(lines) if re.match(r"first\s*:", line)), len(lines))
+    text = file.read_bytes().decode("utf-8-sig")
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    begin = next((n for n, line in enumerate(lines) if re.match(r"""(["']?)first\1\s*:""", line)), None)
+    begin = len(lines) if begin is None else begin
     end = begin + 1
-    while end < len(lines) and (not lines[end].strip() or lines[end][0] in " \t"):
+    while end < len(lines) and (not lines[end].strip() or lines[end][0] in " \t#"):
         end += 1
-    while begin < end <= len(lines) and not lines[end - 1].strip():
-        end -= 1  # blank lines belong to what follows
-    quoted = set_name.replace("\\", "\\\\").replace('"', '\\"')
-    block = ["first:", f"  tau: {tau:g}", f'  calibrated_on: "{quoted}"']
+    while begin < end <= len(lines) and (not lines[end - 1].strip() or lines[end - 1][0] == "#"):
+        end -= 1  # blank lines and comments belong to what follows
+    quoted = json.dumps(set_name, ensure_ascii=False)
+    block = ["first:", f"  tau: {tau:g}", f"  calibrated_on: {quoted}"]
     if begin == len(lines):
         block = ["", *block]
-    file.write_text("\n".join([*lines[:begin], *block, *lines[end:]]) + "\n", "utf-8")
+    made = newline.join([*lines[:begin], *block, *lines[end:]]) + newline
+    if not _has_tau(file, made, tau):
+        raise CalibrationError(
+            f"--write: {file} is written in a form into which `first` cannot be put; write it there "
+            f"yourself: {{tau: {tau:g}}}"
+        )
+    with write_atomically(file) as new:
+        new.write(made.encode())
+
+
+def _has_tau(file: Path, text: str, tau: float) -> bool:
+    """Whether the text of a recipe is sound and has this tau."""
+    try:
+        first = parse(text, folder=file.parent, name=str(file)).first
+    except UserError:
+        return False
+    return first is not None and first.tau == tau

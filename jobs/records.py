@@ -35,13 +35,19 @@ class Row:
     """The set's label for the kind of prompt."""
 
     references: tuple[str, ...] = ()
-    """Reference answers, one per turn; empty if the set has none."""
+    """Reference answers, one per turn; empty if the set has none. A row with one turn may have several
+    reference answers, each of which is right; a judge sees the first one."""
 
     id: int | str | None = None
     """The set's own name for the prompt, such as FastChat's `question_id`; None if the set has none."""
 
     temperature: float | None = None
     """The temperature at which the benchmark has the prompt answered; None leaves it to the recipe."""
+
+    @property
+    def right_answers(self) -> tuple[str, ...]:
+        """The reference answers to the first turn, each of which is right."""
+        return self.references if len(self.turns) == 1 else self.references[:1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,10 @@ class RunTask:
     failed then: one that has not ended within the recipe's `limits.deadline_s`, in which no other call
     has ended either."""
 
+    corrects: bool = False
+    """Whether right answers of `loaded` take the place of those of the run's set. Only a job whose
+    results are computed anew each time may say so."""
+
     verbose: bool = False
     """Show the logs of all processes."""
 
@@ -109,7 +113,7 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
         recipe = Recipe.model_validate(about["recipe"])
     seed = int(about.get("seed", 0)) if task.seed is None else task.seed
     if task.loaded is not None:
-        add_set(store, task.loaded, about)
+        add_set(store, task.loaded, about, corrects=task.corrects)
     elif "set" not in about:
         raise RunError(f"{task.folder} is a new run: give --set, what is to be answered")
     if "began" not in about:
@@ -117,9 +121,9 @@ def prepare_run(store: Store, task: RunTask) -> tuple[Recipe, int]:
     return recipe, seed
 
 
-def add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
+def add_set(store: Store, loaded: LoadedSet, about: dict[str, Any], *, corrects: bool = False) -> None:
     """Store a set as the run's set, or add rows to the set that the run has. With an offset, the rows
-    may be any further part of the set.
+    may be any further part of the set. `corrects` is that of `RunTask`.
 
     Raises:
         RunError: the run has another set, or has more rows than the set that is given.
@@ -128,12 +132,12 @@ def add_set(store: Store, loaded: LoadedSet, about: dict[str, Any]) -> None:
         if loaded.count < known["count"] and not loaded.rows.offset:
             raise RunError(
                 f"the run has {known['count']} rows of {known['name']!r} and the set that is given has "
-                f"{loaded.count}: leave --set and --limit out, or give no fewer rows"
+                f"{loaded.count}: give no fewer rows, or another folder"
             )
         if known["name"] != loaded.name and known["identity"] != loaded.identity:
             raise RunError(f"--set: the run's set is {known['name']!r}, not {loaded.name!r}")
     try:
-        store.add_rows(loaded.rows)
+        store.add_rows(loaded.rows, corrects=corrects)
     except StoreError as error:
         raise RunError(f"--set: the run has another set: {error}") from error
     store.set_about(

@@ -175,6 +175,8 @@ def by_method(recipe: Recipe, method: str, form: AnswerForm | None = None) -> Va
     """
     aggregator = recipe.aggregator.model_dump() | {"method": method, "guard": False}
     aggregator["answer"] = None if form is None else _plain_form(form)
+    if method != "merge":
+        aggregator["overlap"] = "off"  # a recipe may ask for it, and only a merge can have it
     return _make_variant(
         recipe, f"{recipe.name}-{method}", aggregator=aggregator, exit=None, first=None
     )

@@ -169,7 +169,8 @@ def _response_format(structure: dict[str, Any]) -> dict[str, Any]:
     """The form of an answer in OpenAI's words."""
     if (schema := structure.get("json_schema")) is None:
         return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    strict = {"strict": structure["strict"]} if "strict" in structure else {}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, **strict}}
 
 
 def _tools(use: ToolUse) -> dict[str, Any]:
@@ -181,7 +182,8 @@ def _tools(use: ToolUse) -> dict[str, Any]:
     if use.choice == "required":
         one = {"type": "function", "function": {"name": use.names[0]}}
         body["tool_choice"] = one if len(use.tools) == 1 else "required"
-    if not use.parallel and len(use.tools) > 1:
+    # A tool that has to be called alone is called once anyway, and some servers lack the parameter.
+    if not use.parallel and (use.choice == "auto" or len(use.tools) > 1):
         body["parallel_tool_calls"] = False
     return body
 

@@ -9,6 +9,7 @@ from cluster.cards.card import Kind
 from cluster.cards.detect import ORDER, PCI_ORDER
 from cluster.plan.vllm_extras import guessed_tokens
 from cluster.residency.policy import Policy
+from configs.extra_parameters import KINDS
 from configs.schema import Sampling, VllmModel
 from configs.tool_use import ToolUse
 from configs.vllm import VllmSpeculation
@@ -175,5 +176,7 @@ def _extra(sampling: Sampling) -> dict[str, Any]:
         extra["structured_outputs"] = {"structural_tag": tag}
     elif structure is not None:
         names = {"json_schema": "json"}
-        extra["structured_outputs"] = {names.get(kind, kind): v for kind, v in structure.items()}
+        extra["structured_outputs"] = {
+            names.get(kind, kind): v for kind, v in structure.items() if kind in KINDS
+        }
     return extra

@@ -27,8 +27,8 @@ def options(name: str, count: int, of: int = 4) -> Panel:
     Args:
         name: `hellaswag` or `truthfulqa`.
         count: most questions.
-        of: number of texts of a panel, the right option and others. If a question has more options, some
-            wrong options are left out. Questions with fewer options are left out.
+        of: number of texts of a panel, the right option and others. If a question has more options,
+            some wrong options are left out. Questions with fewer options are left out.
     """
     asked, found = rows(name), list[PanelRow]()
     for n, case in enumerate(cases(name)):

@@ -249,7 +249,7 @@ def _shown(reader: ProofReader, best: str) -> Iterator[Shown]:
         yield Shown(
             row=row,
             question=reader.rows[row].turns[0],
-            expected=reader.expected.get(row, ""),
+            expected=" or ".join(sorted(reader.expected.get(row, ()))),
             mixture=reader.answers[reader.mixture][row].text,
             best=reader.answers[name][row].text,
             won=won[row],

@@ -9,7 +9,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.methods import AnswerPattern
 from configs.schema import AnswerForm
-from jobs.calibrate import known_answer
+from jobs.calibrate import right_answers
 from jobs.prove.compare import Won
 from jobs.prove.prices import read_prices
 from jobs.prove.ways import read_ways
@@ -53,7 +53,7 @@ class ProofReader:
             else {
                 index: known
                 for index, row in self.rows.items()
-                if row.references and (known := known_answer(row.references[0], self.form)) is not None
+                if (known := right_answers(row.right_answers, self.form))
             }
         )
 
@@ -65,7 +65,7 @@ class ProofReader:
     def is_right(self, text: str, row: int) -> bool:
         """Whether the answer in a text is the right one."""
         assert self.form is not None
-        return find_answer(text, self.form) == self.expected[row]
+        return find_answer(text, self.form) in self.expected[row]
 
     def right(self, name: str) -> dict[int, bool]:
         """Which rows a way has answered rightly. Rows without a known answer are left out."""

@@ -212,7 +212,7 @@ def _counts(proof: Proof, found: Comparison, other: str) -> Iterator[str]:
         yield (
             f"{won} {_questions(found.lost)}. On the other {same:,} both were right or both were wrong."
             if found.gained or found.lost
-            else f"On all {same:,} questions both were right or both were wrong."
+            else f"On {_all(same)} both were right or both were wrong."
         )
         return
     yield (
@@ -231,7 +231,8 @@ def _certainty(found: Comparison, other: str) -> Iterator[str]:
         )
         return
     if found.smallest >= 1:
-        yield f"{_these(found.questions).capitalize()} are too few to show any difference."
+        few = "is too little" if found.questions == 1 else "are too few"
+        yield f"{_these(found.questions).capitalize()} {few} to show any difference."
     else:
         yield (
             f"{_these(found.questions).capitalize()} can show a difference only if it is at least "
@@ -278,6 +279,10 @@ def _points(found: Comparison) -> str:
 
 def _these(count: int) -> str:
     return "this 1 question" if count == 1 else f"these {count:,} questions"
+
+
+def _all(count: int) -> str:
+    return "this question" if count == 1 else f"all {count:,} questions"
 
 
 def _questions(count: int) -> str:

@@ -68,7 +68,14 @@ def prove(task: ProveTask, command: str, console: Console) -> None:
         Exception: the models cannot be started or used; see `open_model_app`.
     """
     run_task = RunTask(
-        task.folder, task.recipe, task.loaded, (), task.seed, task.in_flight, verbose=task.verbose
+        task.folder,
+        task.recipe,
+        task.loaded,
+        (),
+        task.seed,
+        task.in_flight,
+        corrects=task.form is not None,
+        verbose=task.verbose,
     )
     with lock_folder(task.folder, command), Store.open(task.folder) as store:
         recipe, seed = prepare_run(store, run_task)
@@ -104,7 +111,8 @@ class _Work:
     async def run(self) -> None:
         first = self._named(first_ways(self._recipe, self._task.form))
         rows = self._store.row_count()
-        self._say(f"step 1 of 2: the mixture and its members answer {rows} questions")
+        asked = "1 question" if rows == 1 else f"{rows} questions"
+        self._say(f"step 1 of 2: the mixture and its members answer {asked}")
         await self._answer(first)
         await self._judge_all()
         reader = ProofReader(self._store, self._task.folder)

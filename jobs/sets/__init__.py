@@ -6,7 +6,7 @@ as a file like any other.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jobs.records import Row
 from jobs.sets.files import FileEntry, read_entries
 from jobs.sets.opened import SetError, inner_name
-from jobs.sets.prompt_rows import COLUMNS, OWN_IDS, plain_entry, to_row
+from jobs.sets.prompt_rows import COLUMNS, OTHER_COLUMNS, OWN_IDS, plain_entry, plain_name, to_row
 from jobs.sets.shapes import NothingToAsk
 
 __all__ = ["PUBLIC_SETS", "LoadedSet", "SetError", "load_set"]
@@ -222,12 +222,18 @@ def _choose_column(path: Path, wanted: str | None) -> str:
     fields = first.fields
     if wanted is not None and wanted in fields:
         return wanted
-    fitting = [] if wanted is not None else [name for name in COLUMNS if name in fields]
+    fitting = _fitting(fields, COLUMNS) or _fitting(fields, OTHER_COLUMNS) if wanted is None else []
     if len(fitting) != 1:
+        known = ", ".join((*COLUMNS, *OTHER_COLUMNS))
         many = f"{' and '.join(fitting)} may all hold the prompts, choose one by --column"
-        none = f"one of {', '.join(COLUMNS)} is needed, or the name of another one by --column"
+        none = f"one of {known} is needed, or the name of another one by --column"
         missing = f"--column {wanted!r} is not among them"
         columns = ", ".join(map(repr, fields))
         why = missing if wanted is not None else many if fitting else none
         raise SetError(f"{path} has the columns {columns}: {why}")
     return fitting[0]
+
+
+def _fitting(fields: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The fields that have one of these names, in the order of the names."""
+    return [field for name in names for field in fields if plain_name(field) == name]

@@ -46,10 +46,11 @@ def _read_rows(lines: TextIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]
         _require_different(columns, name)
         for values in reader:
             position = f"{name}, line {reader.line_num + before}"
-            if values and len(values) != len(columns):
+            if not any(value.strip() for value in values):
+                continue  # spreadsheets write rows of delimiters alone below a table
+            if len(values) != len(columns):
                 raise SetError(f"{position} has not as many fields as the first line")
-            if values:
-                yield position, dict(zip(columns, values, strict=True))
+            yield position, dict(zip(columns, values, strict=True))
     except csv.Error as error:
         raise SetError(f"{name}, line {reader.line_num + before} is not CSV: {error}") from error
 

@@ -182,7 +182,8 @@ def _read_parquet(file: IO[bytes], name: str) -> Iterator[FileEntry]:
 
 def _require_object(position: str, value: Any) -> FileEntry:
     if not isinstance(value, dict):
-        raise SetError(f"{position} is {type(value).__name__}, not an object")
+        kind = type(value).__name__
+        raise SetError(f'{position} is {kind}, not an object; an object is {{"question": "TEXT"}}')
     return FileEntry(position, value)
 
 

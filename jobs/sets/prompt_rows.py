@@ -1,10 +1,13 @@
 """Turns an entry of a file into a row of a set.
 
 Besides the prompts, these fields are read if the entry has them: an id (ID_FIELDS), `dataset`,
-`category`, `reference` or `references` with one reference answer per turn, and `required_temperature`.
+`category`, a reference answer for each turn (REFERENCES), and `required_temperature`. Names of columns
+may be written in capitals, as spreadsheets often have them.
 """
 
+import json
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from actors.engine import Message
@@ -16,6 +19,29 @@ from jobs.sets.shapes import Fields, as_prompt, parse_list, plain_text
 
 COLUMNS = ("messages", "prompt", "instruction", "question", "turns")
 """Names of the columns that may hold the prompts."""
+
+OTHER_COLUMNS = ("query", "problem", "input")
+"""Further such names. They count only if a file has none of COLUMNS."""
+
+REFERENCES = (
+    "references",
+    "reference",
+    "reference_answer",
+    "correct_answer",
+    "expected_answer",
+    "expected_output",
+    "expected",
+    "ground_truth",
+    "ideal",
+    "gold",
+    "answer",
+    "answers",
+    "target",
+    "label",
+    "solution",
+)
+"""Names of the fields that may hold the right answer to a prompt; the first one that has a value
+counts."""
 
 LISTS = ("messages", "turns")
 """The columns whose values are lists."""
@@ -54,17 +80,17 @@ def to_row(index: int, column: str, entry: FileEntry, *, own_temperature: bool =
         turns: tuple[str, ...] = (last["content"],)
     else:
         turns = _turns(where, value)
+    if plain_name(column) == "instruction" and len(turns) == 1 and (text := _label(fields, "input")):
+        turns = (f"{turns[0]}\n\n{text}",)  # as Alpaca's own prompts have it
     for text in (*turns, *(message["content"] for message in before)):
         _require_whole_characters(where, text)
-    if column == "instruction" and fields.get("input"):
-        raise SetError(f"{position}, field 'input' would be lost: join it into the instruction")
     row = Row(
         index,
         turns,
         tuple(before),
         _label(fields, "dataset"),
         _label(fields, "category"),
-        _references(position, fields, len(turns)),
+        _references(position, fields, column, len(turns)),
         row_id(fields),
     )
     return replace(row, temperature=_temperature(position, fields, row)) if own_temperature else row
@@ -99,19 +125,31 @@ def _temperature(position: str, fields: Fields, row: Row) -> float | None:
     return temperature
 
 
+def plain_name(column: str) -> str:
+    """The name of a column without capitals and spaces at its ends."""
+    return column.strip().lower()
+
+
+def _field(fields: Fields, name: str) -> Any:
+    """The value of a field, also if its name is written in capitals; None if it has none."""
+    if (value := fields.get(name)) is not None:
+        return value
+    return next((value for key, value in fields.items() if plain_name(key) == name), None)
+
+
 def _value(where: str, column: str, fields: Fields) -> Any:
     value = fields.get(column)
-    if column in LISTS:
+    if plain_name(column) in LISTS:
         return parse_list(where, value)
     # Tables of text write a list as JSON, also in a column with a name of the user's own.
-    if column not in COLUMNS and isinstance(value, str) and value.startswith(("[{", '["')):
+    if plain_name(column) not in COLUMNS and isinstance(value, str) and value.startswith(("[{", '["')):
         return parse_list(where, value)
     return value
 
 
 def _are_messages(column: str, value: Any) -> bool:
-    if column in COLUMNS:
-        return column == "messages"
+    if plain_name(column) in COLUMNS:
+        return plain_name(column) == "messages"
     return isinstance(value, list) and any(isinstance(m, dict) and "role" in m for m in value)
 
 
@@ -159,24 +197,60 @@ def _require_whole_characters(where: str, text: str) -> None:
         raise SetError(f"{where} has {half!r}, half of a character, at {error.start}") from error
 
 
-def _number_as_text(value: Any) -> Any:
-    """The value; if it is a number, its text. Some sets give right answers as numbers."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number else value
+def _as_text(value: Any) -> Any:
+    """The value; if it is a number, or true or false, its text. Some sets give right answers so."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and "e" in repr(value):
+        return format(Decimal(repr(value)), "f")
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _label(fields: Fields, name: str) -> str:
-    value = fields.get(name)
+    value = _field(fields, name)
     return "" if value is None else str(value)
 
 
-def _references(position: str, fields: Fields, turns: int) -> tuple[str, ...]:
-    name = "references" if "references" in fields else "reference"
-    value = fields.get(name)
-    value = [] if value in (None, "") else value  # the number 0 is an answer
-    found = [_number_as_text(each) for each in (value if isinstance(value, list) else [value])]
+def reference_field(fields: Fields, column: str) -> str | None:
+    """The name of the field that has the right answer to a prompt; None if there is none.
+
+    Args:
+        fields: the fields of an entry.
+        column: the field with the prompt.
+    """
+    for name in REFERENCES:
+        for key in (name, *(key for key in fields if key != name and plain_name(key) == name)):
+            if key != column and not _is_missing(fields.get(key)):
+                return key
+    return None
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a field has no answer. Tables write an empty cell as an empty text or as `NaN`."""
+    return value is None or value in ("", [], {}) or value != value
+
+
+def _references(position: str, fields: Fields, column: str, turns: int) -> tuple[str, ...]:
+    name = reference_field(fields, column)
+    value = None if name is None else fields[name]
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as in SQuAD
+        value = value["text"]
+    if isinstance(value, str) and value.startswith('["'):
+        value = _listed(value)
+    found = [_as_text(each) for each in (value if isinstance(value, list) else [value])]
+    found = [] if name is None else found
     if not all(isinstance(text, str) for text in found):
         raise SetError(f"{position}, field {name!r} must be a text or a list of texts; it is {value!r}")
-    if len(found) not in (0, turns):
-        raise SetError(f"{position}, field {name!r} has {len(found)} answers for {turns} turn(s)")
+    if turns > 1 and len(found) not in (0, turns):
+        raise SetError(f"{position}, field {name!r} has {len(found)} answers for {turns} turns")
+    for text in found:
+        _require_whole_characters(f"{position}, field {name!r}", text)
     return tuple(found)
+
+
+def _listed(text: str) -> Any:
+    """A list that a table of text has as JSON; the text itself if it is no JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -98,16 +98,17 @@ class Store:
         pairs = [(name, json.dumps(value, ensure_ascii=False)) for name, value in values.items()]
         self._write_now(lambda c: c.executemany(queries.SET_ABOUT, pairs))
 
-    def add_rows(self, rows: Iterable[Row]) -> None:
-        """Add a set's rows, streamed. Adding a row that is stored already changes nothing, but for an
-        id and a temperature that the stored row lacks.
+    def add_rows(self, rows: Iterable[Row], *, corrects: bool = False) -> None:
+        """Add a set's rows, streamed. Adding a row that is stored already changes nothing, but for
+        reference answers, an id and a temperature that the stored row lacks. With `corrects`, other
+        reference answers take the place of the stored ones.
 
         Raises:
             StoreError: a row with other content is stored under the same index. The pages of rows
                 before that row's page are stored nevertheless.
         """
         for page in queries.pages(rows):
-            self._write_now(partial(queries.add_rows, rows=page))
+            self._write_now(partial(queries.add_rows, rows=page, corrects=corrects))
 
     def rows(self, indices: Iterable[int] | None = None) -> Iterator[Row]:
         """All rows in the order of the set, or the rows of `indices` in the order given.

@@ -1,7 +1,7 @@
 """The SQL of a run's store: statements, queries that read a page, and writes of several statements."""
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -43,7 +43,9 @@ USED = """SELECT row, turn, layer, place, model, key FROM used
 WHERE generator = ? AND (row, turn) BETWEEN (?, ?) AND (?, ?)"""
 ADD_ROW = f"""INSERT INTO rows ({ROW}, turn_count)
 VALUES ({marks(ROW)}, ?) ON CONFLICT DO NOTHING"""
-COMPLETE_ROW = "UPDATE rows SET id = ?, temperature = ? WHERE idx = ?"
+COMPLETE_ROW = "UPDATE rows SET reference_answers = ?, id = ?, temperature = ? WHERE idx = ?"
+LATER: Mapping[str, Any] = {"references": (), "id": None, "temperature": None}
+"""What a stored row may lack until its set is given once more, with the values of rows that lack it."""
 HAS_TEMPERATURES = "SELECT EXISTS (SELECT 1 FROM rows WHERE temperature IS NOT NULL)"
 ADD_GENERATOR = f"""INSERT INTO generators ({GENERATOR})
 VALUES ({marks(GENERATOR)}) ON CONFLICT DO NOTHING"""
@@ -109,9 +111,14 @@ def verdicts_page(given: Collection[str]) -> tuple[str, list[str]]:
     return f"SELECT {VERDICT} FROM verdicts WHERE {where}{after} ORDER BY {key} LIMIT {PAGE}", others
 
 
-def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Add rows. Adding a row that is stored already changes nothing, but for an id and a temperature
-    that the stored row lacks.
+def add_rows(connection: sqlite3.Connection, rows: Iterable[Row], *, corrects: bool = False) -> None:
+    """Add rows. Adding a row that is stored already changes nothing, but for reference answers, an id
+    and a temperature that the stored row lacks.
+
+    Args:
+        connection: a connection to the store's database.
+        rows: the rows.
+        corrects: whether other reference answers take the place of the stored ones.
 
     Raises:
         StoreError: a row with other content is stored under the same index.
@@ -120,9 +127,14 @@ def add_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         sql_row = row_to_sql(row)
         if connection.execute(ADD_ROW, (*sql_row, len(row.turns))).rowcount == 0:
             stored = row_from_sql(connection.execute(ONE_ROW, (row.index,)).fetchone())
-            if stored == replace(row, id=None, temperature=None):
-                connection.execute(COMPLETE_ROW, (*sql_row[-2:], row.index))
-            elif stored != row:
+            if stored == row:
+                continue
+            lacks = {name: none for name, none in LATER.items() if getattr(stored, name) == none}
+            if corrects:
+                lacks["references"] = stored.references
+            if stored == replace(row, **lacks):
+                connection.execute(COMPLETE_ROW, (*sql_row[-3:], row.index))
+            else:
                 raise StoreError(f"row {row.index} is stored with other content: {stored}, now {row}")
 
 

@@ -36,6 +36,8 @@ RENAMED = {
 """Our names of parameters by the names of other servers. Our name wins where a request has both."""
 UNLIMITED = (-1, -2)
 """Numbers by which llama.cpp, LM Studio and Ollama mean no limit of tokens."""
+FORMATS = ("text", "json_object", "json_schema", "json")
+"""Types of `response_format`; `json` is that of text-generation-inference."""
 NO_EFFORT = ("auto", "default")
 """Values of `reasoning_effort` by which clients leave the choice to the model."""
 
@@ -196,19 +198,27 @@ def _read_format(fields: Translated, name: str, value: Any) -> None:
 
 
 def _read_response_format(fields: Translated, name: str, value: Any) -> None:
-    """OpenAI's `response_format`, and llama.cpp's, which may have the schema beside the type."""
+    """OpenAI's `response_format`, llama.cpp's, which may have the schema beside the type, and that of
+    text-generation-inference, which names the schema `value`."""
     kind = value.get("type") if isinstance(value, dict) else None
-    if kind in ("json_object", "json_schema"):
-        inner = value.get("json_schema", {})
-        schema = inner.get("schema") if isinstance(inner, dict) else None
-        schema = value.get("schema") if schema is None else schema
-        if schema is not None:
-            fields.put("structure", {"json_schema": schema}, name)
-            return
-        if kind == "json_object":
-            fields.put("structure", {"json_object": True}, name)
-            return
-    fields["response_format"] = value
+    if not _is_one_of(kind, FORMATS):
+        allowed = f"an object whose type is {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise _wrong(name, allowed, value)
+    if kind == "text":
+        return
+    inner = value.get("json_schema")
+    inner = inner if isinstance(inner, dict) else {}
+    found = (inner.get("schema"), value.get("schema"), value.get("value"))
+    schema = next((each for each in found if each is not None), None)
+    if schema is not None:
+        strict = inner.get("strict", value.get("strict"))
+        given = {"strict": strict} if isinstance(strict, bool) else {}
+        fields.put("structure", {"json_schema": _parsed(schema)} | given, name)
+    elif kind == "json_schema":
+        where = f"{name}.json_schema.schema"
+        raise BadRequest(f"{where} is missing: the JSON schema of the answer", param=where)
+    else:
+        fields.put("structure", {"json_object": True}, name)
 
 
 def _read_structured(fields: Translated, name: str, value: Any) -> None:

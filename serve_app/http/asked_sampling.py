@@ -4,7 +4,7 @@ The parameters that only some engines know (ExtraParameters) depend on the engin
 answers:
 
 1. If the engine takes a parameter, the parameter is honoured. But a JSON schema to which llama.cpp
-   cannot hold an answer is refused (`configs/held_schemas.py`).
+   cannot hold an answer (`configs/held_schemas.py`) is refused, or shortened if it is not strict.
 2. If the engine does not take a parameter, CONSTRAINTS are refused, and so are tools of which the model
    has to call one: without them the answer would be another one than was asked for.
 3. All other parameters that the engine does not take are left out, and `moa.ignored` names them.
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from configs.base import template_problem
 from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
-from configs.held_schemas import unheld_part
+from configs.held_schemas import held, unheld_part
 from configs.schema import Recipe, Sampling
 from serve_app.access.api_keys import Key
 from serve_app.http.json_body import bad_request
@@ -134,9 +134,8 @@ def _extra(request: ChatRequest, engine: str | None) -> dict[str, Any]:
         plain = value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
         sent = request.sent.get(name, name)
         if engine is None or can_honour(engine, name, plain):  # 1
-            if name == "structure" and engine == "llamacpp" and (why := unheld_part(plain)):
-                raise BadRequest(f"{sent!r}: {why}", param=sent)
-            taken[name] = plain
+            is_held = name == "structure" and engine == "llamacpp"
+            taken[name] = _held(request, plain, sent) if is_held else plain
         elif name == "tool_use":  # 2, 3
             _leave_out_tools(request, engine)
         elif name in CONSTRAINTS:  # 2
@@ -145,6 +144,25 @@ def _extra(request: ChatRequest, engine: str | None) -> dict[str, Any]:
         elif sent not in request.ignored and value != OFF.get(name):  # 3
             request.note_ignored([sent])
     return taken
+
+
+def _held(request: ChatRequest, structure: dict[str, Any], sent: str) -> dict[str, Any]:
+    """The form of the answer as llama.cpp can hold an answer to it. If the request does not insist on
+    the whole schema, the parts that llama.cpp cannot hold are left out, and the schema is noted as
+    ignored.
+
+    Raises:
+        BadRequest: llama.cpp cannot hold an answer to a part, and the request wants the whole form.
+    """
+    why = unheld_part(structure)
+    if why is None:
+        return structure
+    if structure.get("strict") is not False:
+        raise BadRequest(f"{sent!r}: {why}", param=sent)
+    schema = held(structure["json_schema"], leniently=True)
+    if f"{sent}.schema" not in request.ignored:
+        request.note_ignored([f"{sent}.schema"])
+    return structure | {"json_schema": schema}
 
 
 def _leave_out_tools(request: ChatRequest, engine: str) -> None:

@@ -85,7 +85,9 @@ def tool_fields(use: ToolUse | None, *, is_off: bool) -> dict[str, Any]:
         return {"parallel_tool_calls": True, "tool_choice": choice, "tools": []}
     named = {"type": "function", "name": use.names[0]}
     is_named = use.choice == "required" and len(use.tools) == 1
-    tools = [{"type": "function", "strict": True, **tool.model_dump()} for tool in use.tools]
+    tools = [
+        {"type": "function", "strict": True, **tool.model_dump(exclude_none=True)} for tool in use.tools
+    ]
     return {
         "parallel_tool_calls": use.parallel,
         "tool_choice": named if is_named else use.choice,

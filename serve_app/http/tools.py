@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.base import MEANINGS
 from configs.errors import BadRequest
-from configs.tool_use import NAME
+from configs.tool_use import LONGEST_DESCRIPTION, MOST_TOOLS, NAME
 from serve_app.http.aliases import Translated
 from serve_app.http.parameters import TOOL_LISTS, TOOL_SWITCHES, unknown
 
@@ -65,7 +65,14 @@ def read_tools(fields: Translated) -> None:
 
 
 def _functions(given: list[Any], listed: str, fields: Translated) -> list[dict[str, Any]]:
-    """The functions of a list of tools. What is no function is noted as left out."""
+    """The functions of a list of tools. What is no function is noted as left out.
+
+    Raises:
+        BadRequest: there are too many tools, or one has a wrong form.
+    """
+    if len(given) > MOST_TOOLS:
+        message = f"{listed!r} may have {MOST_TOOLS} tools at most, and it has {len(given)}"
+        raise BadRequest(message, param=listed)
     tools, others = [], set()
     for n, item in enumerate(given):
         if (tool := _tool(item, f"{listed}.{n}")) is None:
@@ -135,10 +142,13 @@ def _tool(item: Any, where: str) -> dict[str, Any] | None:
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
         message = f"{at}.name has to be {MEANINGS[NAME]}, not {name!r:.80}"
         raise BadRequest(message, param=f"{at}.name")
-    if not isinstance(description, str):
-        raise BadRequest(f"{at}.description has to be a text", param=f"{at}.description")
+    if not isinstance(description, str) or len(description) > LONGEST_DESCRIPTION:
+        message = f"{at}.description has to be a text of at most {LONGEST_DESCRIPTION:,} characters"
+        raise BadRequest(message, param=f"{at}.description")
     schema: Any = next((function[each] for each in SCHEMAS if each in function), {})
     if not isinstance(schema, dict):
         message = f"{at}.parameters has to be a JSON schema, not {schema!r:.80}"
         raise BadRequest(message, param=f"{at}.parameters")
-    return {"name": name, "description": description, "parameters": schema}
+    strict = function.get("strict", item.get("strict"))
+    tool = {"name": name, "description": description, "parameters": schema}
+    return tool | ({"strict": strict} if isinstance(strict, bool) else {})

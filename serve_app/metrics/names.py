@@ -41,7 +41,8 @@ CACHED_TOKENS = Named(
     "vllm:prompt_tokens_cached_total",
     "counter",
     (MODEL,),
-    "Tokens of prompts that the engine took from its cache. An engine that does not tell adds nothing.",
+    "Tokens of prompts that the engine took from its cache. An engine that does not tell this number "
+    "adds nothing.",
 )
 GENERATION_TOKENS = Named(
     "vllm:generation_tokens_total",
@@ -82,8 +83,8 @@ PREFILL = Named(
     "vllm:request_prefill_time_seconds",
     "histogram",
     (MODEL,),
-    "From the beginning of the engine's work on a call to the first token. At another server, with the "
-    "wait there.",
+    "From the beginning of the engine's work on a call to the first token. For a model on another "
+    "server, the wait at that server counts too.",
     LATENCY_S,
 )
 DECODE = Named(
@@ -117,8 +118,8 @@ ANSWERS = Named(
     "slimmoa_answers_total",
     "counter",
     (MODEL, "outcome", "fallback", "method"),
-    "Admitted requests, by who answers (the mixture, or a model that was asked for or that a route of "
-    "the recipe names) and by their end. outcome: ok, degraded, cut (by the deadline), left (the "
+    "Admitted requests, by their end and by the name that answers: the mixture, or a model that the "
+    "client or a route of the recipe names. outcome: ok, degraded, cut (by the deadline), left (the "
     "client left), or the code of the error. fallback: aggregator, reference (the answer was a "
     "proposal), or none. method: how the text came about (merge, select, vote, agreement, first, "
     "stand_in, direct), or none.",
@@ -214,7 +215,7 @@ UP = Named(
     "gauge",
     ("part", "name"),
     "Whether a part of the server answered this scrape in time: the keeper of a card, a replica of a "
-    "model, an ingress. What a silent part would have said is left out.",
+    "model, an ingress. The values of a part that did not answer are left out.",
 )
 REPLICAS = Named(
     "slimmoa_replicas",

@@ -13,8 +13,11 @@ from decimal import Decimal, InvalidOperation
 from configs.schema import AnswerForm
 from serve_app.mixture.events import ProposalDone
 
-NUMBER = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
-"""A number, with commas between thousands perhaps."""
+NUMBER = r"[-+]?(?:\d{1,3}(?:\.\d{3})+,\d+|\d[\d,]*(?:\.\d+)?|\.\d+)"
+"""A number, with marks between thousands perhaps: `1,200.50` or `1.200,50`."""
+THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\[,!;:]|['’\u00a0\u2009\u202f])(?=\d{3}(?!\d))")
+"""What may stand between thousands besides commas: thin spaces, apostrophes, and the commas and spaces
+of LaTeX."""
 WORDS = r"(?i:answer(?:\s+is)?)"
 """The words before a final answer."""
 NUMBERS = (
@@ -25,15 +28,22 @@ NUMBERS = (
 )
 """Where a number stands, the surest places first. The last match of the first place that has any
 counts."""
-LETTER = r"([A-Z])(?![\w'’])"
+LETTER = r"([A-Za-z])(?![\w'’])"
+SURE_LETTER = r"([A-Z](?![\w'’])|[a-z](?=[*_)\"'.]{0,4}\s*$|\)))"
+"""A letter behind words. A small one counts only if a bracket or the end of the line follows, because
+`a` is a word too."""
+OPTION = r"(?:(?i:option|choice|letter)[\s:*_(\"'$]{1,12})?"
 LETTERS = (
     re.compile(rf"####[\s*(]{{0,12}}{LETTER}"),
-    re.compile(rf"\\boxed\s*\{{(?:\\text\s*\{{)?[\s(]{{0,12}}{LETTER}"),
-    re.compile(rf"{WORDS}[\s:*_(\"'$]{{0,12}}{LETTER}"),
+    re.compile(rf"\\boxed\s*\{{(?:\\(?:text|mathrm|mathbf|textbf)\s*\{{)?[\s(]{{0,12}}{LETTER}"),
+    re.compile(rf"{WORDS}[\s:*_(\"'$]{{0,12}}{OPTION}{SURE_LETTER}", re.MULTILINE),
     re.compile(r"\A[\s*_(\"']{0,12}([A-Z])[*_)\"']{0,4}(?:[.:,)]|\s*$)", re.MULTILINE),
-    re.compile(r"^[\s*_(\"']{0,12}([A-Z])[*_)\"'.]{0,4}\s*\Z", re.MULTILINE),
+    re.compile(r"\A[\s*_(\"']{0,12}([a-z])(?:\)|[*_)\"'.]{0,4}\s*\Z)"),
+    re.compile(r"^[\s*_(\"']{0,12}([A-Za-z])[*_)\"'.]{0,4}\s*\Z", re.MULTILINE),
 )
 """Where a letter stands, the surest places first."""
+DECIMAL_COMMA = re.compile(r"[-+]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,})|\d{1,3}(?:\.\d{3})+,\d+)")
+"""A number whose comma cannot stand between thousands, as large parts of the world write decimals."""
 BOX = re.compile(r"\\boxed\s*\{")
 MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-"})
 
@@ -41,14 +51,17 @@ MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-"})
 def find_answer(text: str, form: AnswerForm) -> str | None:
     """The answer in a text, in its plain form; None if there is none."""
     if form == "number":
-        return _number(_last_of(NUMBERS, unicodedata.normalize("NFKC", text).translate(MINUS)))
+        joined = THOUSANDS.sub("", text)
+        return _number(_last_of(NUMBERS, unicodedata.normalize("NFKC", joined).translate(MINUS)))
     if form == "letter":
-        return _last_of(LETTERS, unicodedata.normalize("NFKC", text))
+        found = _last_of(LETTERS, unicodedata.normalize("NFKC", text))
+        return None if found is None else found.upper()
     if form == "boxed":
         return _plain(_last_box(text))
     found = None
     for match in re.finditer(form.regex, text):
-        found = match[match.re.groups] if match[match.re.groups] is not None else found
+        # An expression such as `.*` also finds an empty text, behind what is meant.
+        found = match[match.re.groups] or found
     return _plain(found)
 
 
@@ -85,9 +98,11 @@ def _plain(found: str | None) -> str | None:
 
 
 def _number(found: str | None) -> str | None:
-    """A number in its shortest form: `1,200.50` is `1200.5`."""
+    """A number in its shortest form: `1,200.50` and `1.200,50` are `1200.5`, and `4,5` is `4.5`."""
     if found is None:
         return None
+    if DECIMAL_COMMA.fullmatch(found):
+        found = found.replace(".", "").replace(",", ".")
     try:
         number = Decimal(found.replace(",", ""))
     except InvalidOperation:

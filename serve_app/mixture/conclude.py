@@ -7,7 +7,7 @@
    model can pick, all are merged.
    In 2 and 3, if the aggregator is not sure, proposals that refuse to answer do not count as long as
    fewer than half of the proposals refuse (`unwilling.py`).
-4. `vote`: the answer that most samples agree on wins (`vote.py`). Without such an answer, all are
+4. `vote`: the proposals vote (`vote.py`). If no proposal has an answer that can be counted, all are
    merged.
 5. A proposal was decided on before this stage (`early.py`): it is the answer.
 

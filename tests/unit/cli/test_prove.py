@@ -30,6 +30,35 @@ def a_set(folder: Path, *rows: dict[str, Any]) -> str:
     return str(file)
 
 
+def test_answers_that_an_expression_does_not_find_are_refused_before_anything_is_asked(
+    apps: Apps, mix: str, tmp_path: Path
+) -> None:
+    mine = a_set(tmp_path, {"question": "Capital of Australia?", "answer": "Canberra"})
+    ran = CliRunner().invoke(app, ["prove", mix, "--set", mine, "--answer", "number"])
+    assert ran.exit_code == 1
+    assert "nothing is found by this in the right answers" in " ".join(ran.output.split())
+    assert "'Canberra'" in ran.output
+    assert not apps.models.asked
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"question": "Say 3"}] * 30, "gives no right answers (a field `reference`, `answer`,"),
+        ([{"question": "Say 3", "answer": 3}], "1 of 1 questions of mine.jsonl have a right answer"),
+        ([{"question": "Who?", "answer": "Bob"}] * 30, "say where the answer stands by --answer"),
+    ],
+)
+def test_a_calibration_without_enough_right_answers_asks_nothing(
+    apps: Apps, mix: str, tmp_path: Path, rows: list[dict[str, Any]], said: str
+) -> None:
+    a_set(tmp_path, *rows)
+    ran = CliRunner().invoke(app, ["calibrate", mix, "mine.jsonl"])
+    assert ran.exit_code == 1
+    assert said in " ".join(ran.output.split())
+    assert not apps.models.asked
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -40,8 +69,9 @@ def a_set(folder: Path, *rows: dict[str, Any]) -> str:
             ["--judge", "nobody"],
             "--judge: 'nobody' is not a model of the recipe (it has: a, b, c, y, z)",
         ),
-        (["--answer", "number"], "gives no right answers (a field `reference`) to compare with"),
+        (["--answer", "number"], "gives no right answers (a field `reference`, `answer`,"),
         (["--answer", "("], "--answer: this is no regular expression of Python"),
+        (["--answer", "numbers"], "do you mean number?"),
         (["--page"], "no run"),
     ],
 )
@@ -72,6 +102,11 @@ def test_a_proof_is_told_in_words_and_as_json(apps: Apps, mix: str, tmp_path: Pa
     assert "too few to show any difference" in ran.output
     assert (tmp_path / "run" / "proof.html").is_file()
     asked = len(apps.models.asked)
+    a_set(tmp_path, *({"question": f"Say 3, {n}", "reference": 4 if n else 3} for n in range(3)))
+    ran = CliRunner().invoke(app, ["prove", mix, "--set", mine, "--out", "run", "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["ways"][0]["right"]["value"] == pytest.approx(1 / 3)
+    assert len(apps.models.asked) == asked
     ran = CliRunner().invoke(app, ["prove", mix, "--out", "run", "--page", "--json"])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["verdict"]["outcome"] == "open"

@@ -52,9 +52,9 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("aggregator", "fallbacks"),
         ["a"],
         ("aggregator", "fallbacks", 0),
-        "'a' is already an aggregator",
+        "'a' is already the aggregator or an earlier fallback",
     ),
-    (("aggregator", "fallbacks"), ["b", "b"], ("aggregator", "fallbacks", 1), "'b' is already an"),
+    (("aggregator", "fallbacks"), ["b", "b"], ("aggregator", "fallbacks", 1), "'b' is already the"),
     (("limits", "quorum"), 3, ("limits", "quorum"), "3 proposals can never come from layer 2, which"),
     (
         ("limits", "layer_deadline_s"),
@@ -84,7 +84,7 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         ("references", "prompt_file"),
         "prompt.txt",
         ("references", "prompt_file"),
-        "is read only from a recipe file",
+        "this key works in a recipe file only",
     ),
     (
         ("references", "item"),
@@ -93,8 +93,8 @@ CONTRADICTIONS: list[tuple[tuple[str | int, ...], Any, tuple[str | int, ...], st
         "{text} is missing: ",
     ),
     (("references", "item"), "{{text}}", ("references", "item"), "{text} is missing"),
-    (("references", "item"), "{text", ("references", "item"), "not a form: expected '}'"),
-    (("references", "item"), "} {text}", ("references", "item"), "not a form: Single '}'"),
+    (("references", "item"), "{text", ("references", "item"), "cannot be read: expected '}'"),
+    (("references", "item"), "} {text}", ("references", "item"), "cannot be read: Single '}'"),
     (
         ("access",),
         {"allowance": {"models": ["a", "x"]}},

@@ -31,7 +31,9 @@ def test_what_cannot_be_held_is_named_and_left_out_leniently(part: dict[str, Any
         held(form(part), leniently=False)
     assert str(caught.value) == where
     problem = unheld_part({"json_schema": form(part)})
-    assert problem == f"llama.cpp cannot hold an answer to {where} of the JSON schema"
+    assert (
+        problem == f"llama.cpp cannot hold an answer to {where} of the JSON schema; leave this part out"
+    )
     key = where.split("'")[1]
     assert repr(key) not in repr(held(form(part), leniently=True))
 
@@ -48,12 +50,26 @@ def test_what_cannot_be_held_is_named_and_left_out_leniently(part: dict[str, Any
             {"anyOf": [{"type": "number"}]},
         ),
         (form({}, "x") | {"maxProperties": 1}, form({}, "x") | {"maxProperties": 1}),
+        (form({}) | {"minProperties": 0}, form({}) | {"minProperties": 0}),
+        ({"type": "object", "dependencies": {}}, {"type": "object"}),
+        (
+            {"type": "string", "enum": None, "items": None, "const": None, "default": None},
+            {"type": "string", "const": None, "default": None},
+        ),
+        ({"type": "object", "properties": {"y": None}}, {"type": "object", "properties": {"y": {}}}),
         ({"enum": [{"not": 1, "format": "uri"}]}, {"enum": [{"not": 1, "format": "uri"}]}),
         (form({"type": "null"}) | {"$schema": "x"}, form({"type": "null"}) | {"$schema": "x"}),
     ],
 )
 def test_what_can_be_held_stays(part: dict[str, Any], made: dict[str, Any]) -> None:
     assert held(form(part), leniently=False) == form(made)
+
+
+@pytest.mark.parametrize("required", [None, True, "x", [["x"]], {}])
+@pytest.mark.parametrize("properties", [None, {"y": {}}, ["y"], "y"])
+def test_a_schema_of_a_wrong_form_is_no_defect(required: Any, properties: Any) -> None:
+    schema = {"minProperties": 1, "properties": properties, "required": required}
+    assert held(schema, leniently=True).get("properties") == properties
 
 
 def test_properties_may_have_the_names_of_keys() -> None:

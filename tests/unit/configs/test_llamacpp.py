@@ -65,7 +65,7 @@ def test_forms_that_a_recipe_may_have(line: str, shortest: Any) -> None:
         (["flash_attention: maybe"], "flash_attention: this has to be auto, on or off"),
         (
             ["flash_attention: off", "kv_cache_type: q4_0"],
-            "flash_attention: cannot be off: the values in q4_0 (kv_cache_type) need flash attention",
+            "flash_attention: this cannot be off, because values in q4_0 (kv_cache_type) need",
         ),
         (
             ["speculation: eagle3"],

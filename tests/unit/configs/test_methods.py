@@ -1,11 +1,13 @@
 """Settings of how proposals become one answer: what is refused, what has no effect, how many calls."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from configs.limit_checks import contradictions
+from configs.load import RecipeError, parse
 from configs.methods import short_calls
 from configs.schema import Recipe
 from configs.scripted_times import layer_times
@@ -48,41 +50,47 @@ def overlapping(of_model: dict[str, Any], overlap: Any = "on") -> dict[str, Any]
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    (aggregator(method="vote"), "aggregator.answer", "nothing says where they stand"),
+    (aggregator(method="vote"), "aggregator.answer", "the method vote needs this key"),
     (aggregator(method="blend"), "aggregator.method", "'merge', 'select', 'select_or_merge' or 'vote'"),
     (aggregator(margin=1.5), "aggregator.margin", "less than or equal to 1"),
     (aggregator(answer="word"), "aggregator.answer", "number, letter, boxed, or a mapping {regex"),
     (aggregator(answer={"regex": "("}), "aggregator.answer", "no regular expression of Python"),
     (aggregator(answer={"regex": "(a)(b)"}), "aggregator.answer", "this has 2 groups"),
+    (aggregator(answer={"flags": "i", "regex": "a"}), "aggregator.answer", "not permitted"),
+    ({**layers(1), "exit": {"answer": "number"}}, "exit", "leave exit out, or give more proposers"),
     ({**layers(10), **aggregator(method="select")}, "aggregator.method", "picks among 9 proposals"),
-    ({**layers(7), **aggregator(guard=True)}, "aggregator.guard", "compares 6 proposals at most"),
+    (
+        {**layers(7), **aggregator(guard=True)},
+        "aggregator.guard",
+        "the guard compares 6 proposals at most",
+    ),
     (layers(2, see=1), "layers.0.see", "the first layer reads no proposals"),
-    (layers(2, 2, see=3), "layers.1.see", "3 proposals can never be seen, because layer 1 gives 2"),
+    (layers(2, 2, see=3), "layers.1.see", "a sample cannot read 3 proposals, because layer 1 gives 2"),
     ({"exit": {"answer": "number", "agree": 4}}, "exit.agree", "4 proposals can never agree"),
     (
         {"exit": {"answer": "number", "of_models": 3}},
         "exit.of_models",
-        "2 proposals (agree) come from 2",
+        "2 proposals (agree) cannot come from 3",
     ),
     ({**layers(3), "exit": {"answer": "number"}}, "exit.of_models", "no layer has 2 different models"),
     ({"exit": {}}, "exit.answer", "Field required"),
     (aggregator(overlap="early"), "aggregator.overlap", "'auto', 'on' or 'off'"),
-    (aggregator(overlap="on", method="select"), "aggregator.overlap", "method select does not read"),
+    (aggregator(overlap="on", method="select"), "aggregator.overlap", "the method is select"),
     (
         aggregator(overlap="on", method="vote", answer="number"),
         "aggregator.overlap",
-        "method vote does not read",
+        "the method is vote",
     ),
     (overlapping(ELSEWHERE), "aggregator.overlap", "model 'z' runs on another server"),
     (
         overlapping(SCRIPTED | {"concurrency": 1}),
         "aggregator.overlap",
-        "has room for one (concurrency)",
+        "model 'z' has a concurrency of 1",
     ),
     (
         overlapping(LLAMA | {"concurrency": 1}, True),
         "aggregator.overlap",
-        "has room for one (concurrency)",
+        "model 'z' has a concurrency of 1",
     ),
     (overlapping(SCRIPTED | {"replicas": 2}), "aggregator.overlap", "model 'z' has several replicas"),
     (
@@ -95,7 +103,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"first": {"tau": -1}, "models": {**data()["models"], "a": LLAMA}},
         "first",
-        "model 'a' tells no log-probabilities",
+        "model 'a' is the first proposer and has speculation",
     ),
 ]
 
@@ -111,6 +119,30 @@ def test_what_can_never_work_is_refused_by_name(parts: dict[str, Any], where: st
     ]
     told += [(".".join(map(str, error["loc"])), error["msg"]) for error in caught.value.errors()]
     assert any(place.startswith(where) and words in message for place, message in told), told
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ("{regex: '('}", "aggregator.answer.regex: this is no regular expression of Python: missing )"),
+        ("{regex: a, flags: i}", "aggregator.answer.flags: this key is not known here"),
+        ("{}", "aggregator.answer.regex: this key is required"),
+        (
+            "{regex: '(a+)+$'}",
+            "aggregator.answer.regex: this runs for hours on a text that it does not",
+        ),
+        ("{regex: 1}", "aggregator.answer.regex: this has to be text, not 1"),
+    ],
+)
+def test_a_wrong_expression_is_told_once_and_under_the_recipes_own_keys(answer: str, line: str) -> None:
+    text = (
+        "name: mix\nmodels: {a: {engine: scripted}}\nlayers: [{proposers: [{model: a, samples: 3}]}]\n"
+        f"aggregator: {{model: a, method: vote, answer: {answer}}}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        parse(text, folder=Path())
+    assert str(caught.value).count("\n") == 0
+    assert line in str(caught.value)
 
 
 FINE = [

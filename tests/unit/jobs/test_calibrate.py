@@ -107,7 +107,15 @@ def test_a_set_gives_a_solution_or_the_answer_alone(reference: str, form: str, a
     assert known_answer(reference, form) == answer  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("old", ["", "first:\n  tau: -9  # by hand\n\n", "first: {tau: -9}\n"])
+@pytest.mark.parametrize(
+    "old",
+    [
+        "",
+        "first:\n  tau: -9  # by hand\n\n",
+        "first: {tau: -9}\n",
+        '"first":\n# by hand\n  tau: -9\n',
+    ],
+)
 def test_tau_is_written_into_a_recipe_that_keeps_its_comments(tmp_path: Path, old: str) -> None:
     text = "name: mix  # a comment\nmodels:\n  a: {engine: scripted}\n"
     rest = "layers:\n  - proposers: [{model: a}]\n\n# the last stage\naggregator: {model: a}\n"
@@ -121,3 +129,23 @@ def test_tau_is_written_into_a_recipe_that_keeps_its_comments(tmp_path: Path, ol
     written = file.read_text()
     assert written.count("first:") == 1
     assert all(line in written for line in ("# a comment", "# the last stage"))
+
+
+def test_a_recipe_into_which_tau_cannot_be_written_stays_as_it_is(tmp_path: Path) -> None:
+    text = (
+        "{name: mix, models: {a: {engine: scripted}}, layers: [{proposers: [{model: a}]}], "
+        "aggregator: {model: a}}\n"
+    )
+    file = tmp_path / "mix.yaml"
+    file.write_text(text)
+    with pytest.raises(CalibrationError, match=r"write it there yourself: \{tau: -0.5\}"):
+        write_tau(file, -0.5, "set")
+    assert file.read_text() == text
+
+
+def test_the_line_ends_of_a_recipe_stay(tmp_path: Path) -> None:
+    text = "name: mix\nmodels: {a: {engine: scripted}}\nlayers:\n- proposers: [{model: a}]\n"
+    file = tmp_path / "mix.yaml"
+    file.write_bytes((text + "aggregator: {model: a}\n").replace("\n", "\r\n").encode())
+    write_tau(file, -0.5, "set")
+    assert file.read_bytes().count(b"\r\n") == file.read_bytes().count(b"\n") == 9

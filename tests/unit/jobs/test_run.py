@@ -88,8 +88,8 @@ def test_a_set_may_grow_and_may_be_given_under_another_name(begun: Path, tmp_pat
         (
             ["one", "two"],
             "set",
-            r"^the run has 3 rows of 'set' and the set that is given has 2: leave --set and --limit "
-            r"out, or give no fewer rows$",
+            r"^the run has 3 rows of 'set' and the set that is given has 2: give no fewer rows, or "
+            r"another folder$",
         ),
         (["a", "b", "c"], "other", r"^--set: the run's set is 'set', not 'other'$"),
         (

@@ -14,6 +14,7 @@ from actors.engines.openai_request import sampling_fields as http_fields
 from actors.engines.vllm_arguments import sampling_arguments
 from configs.errors import BadRequest
 from configs.schema import Sampling
+from configs.tool_use import Tool
 
 SCHEMA = {"type": "object", "properties": {"town": {"$ref": "#/$defs/T"}}, "$defs": {"T": {}}}
 WEATHER: dict[str, Any] = {"name": "weather", "description": "of a town", "parameters": SCHEMA}
@@ -68,6 +69,24 @@ def test_a_server_gets_openais_parameters() -> None:
     chosen = http_fields("max_tokens", named)
     assert chosen["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
     assert "parallel_tool_calls" not in chosen
+
+
+def test_a_server_is_told_what_the_client_says_of_strictness_and_of_single_calls() -> None:
+    one = {"tools": [WEATHER | {"strict": True}], "parallel": False}
+    form = {"json_schema": SCHEMA, "strict": False}
+    body = http_fields("max_tokens", Sampling(extra={"tool_use": one, "structure": form}))
+    assert body["tools"][0]["function"]["strict"] is True
+    assert body["parallel_tool_calls"] is False
+    assert body["response_format"]["json_schema"]["strict"] is False
+    own = sampling_arguments(Sampling(extra={"structure": form}))["structured_outputs"]
+    assert own == {"json": SCHEMA}
+
+
+@pytest.mark.parametrize("schema", [{"properties": {}}, {"$ref": "#/$defs/A"}, {"type": None}], ids=str)
+def test_arguments_are_an_object_also_where_their_schema_does_not_say_so(
+    schema: dict[str, Any],
+) -> None:
+    assert Tool(name="f", parameters=schema).schema_of_arguments == schema | {"type": "object"}
 
 
 def said(**delta: Any) -> bytes:

@@ -48,6 +48,7 @@ def test_a_loss_that_is_shown_says_to_take_the_member() -> None:
         ((2, 3, 15), "Here a was ahead by 5 questions of 100"),
         ((2, 2, 16), "Here both did equally well."),
         ((0, 0, 4), "These 4 questions are too few to show any difference."),
+        ((0, 0, 1), "On this question both were right or both were wrong. This 1 question is too litt"),
     ],
 )
 def test_what_cannot_be_told_is_never_told_as_a_gain(counts: tuple[int, int, int], said: str) -> None:

@@ -122,12 +122,45 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
         ({"question": "a"}, ("a",)),
         ({"messages": [{"role": "user", "content": "a"}]}, ("a",)),
         ({"instruction": "a", "input": ""}, ("a",)),
+        ({"instruction": "Add.", "input": "2 and 2"}, ("Add.\n\n2 and 2",)),
+        ({"Question": "a", "Answer": "b"}, ("a",)),
+        ({"query": "a", "label": 1}, ("a",)),
+        ({"input": [{"role": "user", "content": "a"}], "ideal": "b"}, ("a",)),
+        ({"prompt": "a", "input": "x"}, ("a",)),
     ],
 )
 def test_prompts_are_taken_from_the_known_columns(
     tmp_path: Path, record: dict[str, object], turns: tuple[str, ...]
 ) -> None:
     assert load_rows(write_file(tmp_path, "s.json", json.dumps([record])))[0].turns == turns
+
+
+@pytest.mark.parametrize(
+    ("fields", "references"),
+    [
+        ({"answer": "4"}, ("4",)),
+        ({"Expected": 4.0}, ("4.0",)),
+        ({"target": 1e21}, ("1000000000000000000000",)),
+        ({"label": True}, ("true",)),
+        ({"reference": float("nan"), "answer": "4"}, ("4",)),
+        ({"reference": "", "gold": 0}, ("0",)),
+        ({"answers": ["4", "four"]}, ("4", "four")),
+        ({"answers": {"text": ["4"], "answer_start": [7]}}, ("4",)),
+        ({"ideal": '["4", "four"]'}, ("4", "four")),
+        ({"answer": '["cut'}, ('["cut',)),
+        ({"answer": None, "output": "a model's answer"}, ()),
+    ],
+)
+def test_right_answers_are_found_under_their_usual_names(
+    tmp_path: Path, fields: dict[str, object], references: tuple[str, ...]
+) -> None:
+    path = write_file(tmp_path, "s.json", json.dumps([{"question": "2 + 2?"} | fields]))
+    assert load_rows(path)[0].references == references
+
+
+def test_rows_of_delimiters_alone_are_no_rows(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "s.csv", "Question;Answer\r\n2 + 2?;4\r\n;\r\n \r\n;\r\n")
+    assert list(load_set(path).rows) == [Row(0, ("2 + 2?",), references=("4",))]
 
 
 def test_earlier_messages_come_before_the_turn(tmp_path: Path) -> None:
@@ -157,13 +190,13 @@ def test_earlier_messages_come_before_the_turn(tmp_path: Path) -> None:
         ("s.jsonl", '{"prompt": "a"}\n{"prompt": " "}', "line 2, field 'prompt' must be a text"),
         ("s.jsonl", '{"prompt": "a"}\n{}', "line 2, field 'prompt' must be a text, .* it is None"),
         ("s.json", '[{"prompt": "a"}, {"prompt": 3}]', "s.json, row 2, field 'prompt' must"),
-        ("s.json", '[{"instruction": "a", "input": "b"}]', "row 1, field 'input' would be lost"),
         ("s.json", '[{"turns": []}]', "row 1, field 'turns' must be"),
         ("s.json", '[{"turns": [{"role": "assistant", "content": "a"}]}]', "not of the assistant"),
         ("s.json", '[{"messages": [{"role": "system", "content": "a"}]}]', "end with a message of"),
         ("s.json", '[{"messages": [{"role": "bot", "content": "a"}]}]', "field 'messages': a message"),
         ("s.json", '[{"messages": []}]', "field 'messages' must be a list"),
-        ("s.json", '[{"prompt": "a", "reference": ["x", "y"]}]', "has 2 answers for 1 turn"),
+        ("s.json", '[{"turns": ["a", "b"], "reference": ["x"]}]', "has 1 answers for 2 turns"),
+        ("s.json", '[{"prompt": "a", "reference": "\\ud800"}]', "field 'reference' has .* half of a"),
         ("s.json", '[{"prompt": "a", "references": [null]}]', "field 'references' must"),
         ("s.csv", "prompt,id\na,1\nb\n", "s.csv, line 3 has not as many fields"),
         ("s.csv", 'prompt\n"a\n', "is not CSV"),

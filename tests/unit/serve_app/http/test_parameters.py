@@ -207,6 +207,7 @@ def test_other_names_and_forms_mean_the_same(fields: dict[str, Any], changed: di
     [
         ({"response_format": {"type": "json_object"}}, {"json_object": True}),
         ({"response_format": {"type": "json_object", "schema": SCHEMA}}, {"json_schema": SCHEMA}),
+        ({"response_format": {"type": "json", "value": SCHEMA}}, {"json_schema": SCHEMA}),
         (
             {
                 "response_format": {
@@ -308,8 +309,18 @@ def test_values_that_ask_for_nothing_are_not_named(fields: dict[str, Any]) -> No
         ({"guided_choice": ["a", 1]}, "guided_choice.choice.1", "valid string"),
         ({"structured_outputs": {}}, "structured_outputs", "json, regex, choice or grammar"),
         ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "one form"),
-        ({"response_format": {"type": "yaml"}}, "response_format", 'send {"type": "text"}'),
-        ({"response_format": {"type": "json_schema"}}, "response_format", 'send {"type": "text"}'),
+        (
+            {"response_format": {"type": "yaml"}},
+            "response_format",
+            "whose type is text, json_obj",
+        ),
+        ({"response_format": "json_object"}, "response_format", "has to be an object whose type is"),
+        ({"response_format": {}}, "response_format", "has to be an object whose type is"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": None}}},
+            "response_format.json_schema.schema",
+            "response_format.json_schema.schema is missing: the JSON schema of the answer",
+        ),
         ({"min_tokens": 9, "max_tokens": 5}, "min_tokens", "more than max_tokens (5)"),
         ({"prompt_logprobs": 1}, "prompt_logprobs", "leave it out or send 0"),
         ({"best_of": 3}, "best_of", "send 1"),

@@ -178,6 +178,20 @@ async def test_older_clients_read_a_function_call(stream: bool) -> None:
     assert answer[-1]["choices"][0]["finish_reason"] == "function_call"
 
 
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_strictness_is_read_in_all_forms(strict: bool | None) -> None:
+    inner = {"type": "function", "function": {**CLOCK, "strict": strict}}
+    flat = {"type": "function", "strict": strict, **CLOCK}
+    schema = {"name": "n", "schema": SCHEMA, "strict": strict}
+    for form in ({"json_schema": schema}, schema):
+        fields = {"tools": [inner, flat], "response_format": {"type": "json_schema", **form}}
+        asked = parse_fields({"model": "mix", "messages": HELLO, **fields})
+        assert asked.tool_use is not None
+        assert asked.structure is not None
+        assert [tool.strict for tool in asked.tool_use.tools] == [strict, strict]
+        assert asked.structure.strict is strict
+
+
 async def test_the_responses_api_has_calls_as_items() -> None:
     flat = [{"type": "function", "strict": True, **each} for each in (WEATHER, CLOCK)]
     answer = await post(Writers(writer=CALLS), "/v1/responses", tools=flat, tool_choice="auto")
@@ -225,6 +239,16 @@ async def test_a_schema_that_llama_cpp_cannot_hold_is_refused_before_any_model_w
     tool = {"type": "function", "function": {"name": "weather", "parameters": items}}
     assert "choices" in await post(Writers(), tools=[tool])
     assert "choices" in await post(Writers(), served=recipe(REMOTE), response_format=asked)
+
+
+async def test_parts_of_a_schema_that_need_not_be_held_are_left_out_and_named() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "strict": False, "schema": schema}}
+    models = Writers(writer='{"x": []}')
+    answer = await post(models, response_format=form)
+    assert answer["moa"]["ignored"] == ["response_format.schema"]
+    held = {"type": "object", "properties": {"x": {"type": "array"}}}
+    assert models.asked["writer"][1].extra["structure"] == {"json_schema": held, "strict": False}
 
 
 async def test_a_proposal_that_stands_in_was_not_held_to_the_tools() -> None:
@@ -347,6 +371,8 @@ def test_forms_of_tools_and_choices(fields: dict[str, Any], expected: Any) -> No
         ({"tools": [{"name": "a b"}]}, "tools.0.name"),
         ({"tools": [{"name": "f", "parameters": "x"}]}, "tools.0.parameters"),
         ({"tools": [{"name": "f", "description": 3}]}, "tools.0.description"),
+        ({"tools": [{"name": "f", "description": "x" * 65_537}]}, "tools.0.description"),
+        ({"tools": [TOOLS[0]] * 129}, "tools"),
         ({"functions": [{}], "tools": []}, "functions.0.name"),
         ({"tool_choice": "perhaps"}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice"),
