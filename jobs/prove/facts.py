@@ -1,28 +1,22 @@
-"""Reads what a proof has found out from a run, also while the run is under way."""
+"""The figures of a proof, as its page shows them: who won, how surely, and at what price."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from configs.errors import UserError
-from configs.methods import AnswerPattern
-from configs.schema import AnswerForm
-from jobs.calibrate import right_answers
-from jobs.prove.compare import Comparison, Won, compare, compare_with_best
-from jobs.prove.prices import Price, read_prices
-from jobs.prove.ways import Way, read_ways
-from jobs.records import Answer, Row
+from jobs.judges.pairwise import is_switched
+from jobs.judges.prompt import first_question
+from jobs.prove.compare import Comparison, compare, compare_with_best
+from jobs.prove.prices import Price
+from jobs.prove.reader import ProofReader, agreed
+from jobs.prove.ways import Way
+from jobs.records import Row
 from jobs.scores.paired import Interval, share
 from jobs.store import Store
 from serve_app.mixture.agree import find_answer
 
 SHOWN = 40
 """Most questions that a page shows in full."""
-
-
-class NoProof(UserError):
-    """The run has nothing to show yet; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class Bounds:
     together_wrong: int
     """Questions for which all proposals are wrong."""
     rescued: int
-    """Of those, questions for which the mixture's answer is right all the same."""
+    """How many of the `together_wrong` questions the mixture answers right all the same."""
     lost: int
     """Questions for which a proposal is right and the mixture's answer is wrong."""
     best: int | None
@@ -76,8 +70,8 @@ class JudgeFacts:
     first: float
     """Share of single verdicts that prefer the answer that stands first."""
     longer: float | None
-    """Of the pairs in which it agreed with itself and the lengths differ, the share in which it
-    preferred the longer answer; None if there is no such pair."""
+    """How often the judge preferred the longer answer, as a share of the pairs in which it agreed with
+    itself and the lengths differ; None if there is no such pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class Proof:
     questions: int
     """Questions of the set."""
     checked: bool
-    """Whether answers are compared with known ones; else a judge compares them."""
+    """Whether the right answers are known. If not, a judge compares the answers."""
     ways: tuple[WayFacts, ...]
     """The mixture first."""
     best: str | None
@@ -117,120 +111,18 @@ class Proof:
     shown: tuple[Shown, ...]
 
     def of(self, kind: str) -> WayFacts | None:
-        """The way of a kind; for `member` the best member."""
+        """The way of a kind, and the best member for `member`; None if the proof has no such way."""
         for each in self.ways:
             if each.way.kind == kind and (kind != "member" or each.way.model == self.best):
                 return each
         return None
 
 
-class ProofReader:
-    """Reads the answers and verdicts of a run once, and compares ways over them."""
-
-    def __init__(self, store: Store, folder: Path) -> None:
-        """A reader of a run.
-
-        Raises:
-            NoProof: the run is no proof, or has not begun.
-        """
-        about = store.about()
-        if "prove" not in about:
-            raise NoProof(f"{folder} holds no proof: run `slimmoa prove RECIPE --out {folder}` first")
-        self.about = about
-        self.kept: dict[str, Any] = about["prove"]
-        self.store = store
-        self.form = _form(self.kept["form"])
-        self.ways = read_ways(self.kept["ways"])
-        self.rows = {row.index: row for row in store.rows()}
-        self.prices = read_prices(folder)
-        names = [way.name for way in self.ways]
-        self.answers: dict[str, dict[int, Answer]] = {
-            name: {a.row: a for a in store.answers(name) if a.turn == 0}
-            for name in names
-            if store.generator(name) is not None
-        }
-        self.expected = (
-            {}
-            if self.form is None
-            else {
-                index: known
-                for index, row in self.rows.items()
-                if (known := right_answers(row.right_answers, self.form))
-            }
-        )
-
-    @property
-    def mixture(self) -> str:
-        """The mixture's name in the run."""
-        return next(way.name for way in self.ways if way.kind == "mixture")
-
-    def is_right(self, text: str, row: int) -> bool:
-        """Whether the answer in a text is the right one."""
-        assert self.form is not None
-        return find_answer(text, self.form) in self.expected[row]
-
-    def right(self, name: str) -> dict[int, bool]:
-        """Which rows a way has answered rightly. Rows without a known answer are left out."""
-        answers = self.answers.get(name, {})
-        return {
-            row: self.is_right(answer.text, row)
-            for row, answer in answers.items()
-            if row in self.expected
-        }
-
-    def won(self, name: str) -> Won:
-        """Which rows the mixture won against a way, over the rows that both have answered."""
-        if self.form is None:
-            return {row: _agreed(*pair) for row, pair in self.verdicts(name).items()}
-        ours, theirs = self.right(self.mixture), self.right(name)
-        return {row: ours[row] - theirs[row] for row in ours if row in theirs}
-
-    def verdicts(self, name: str) -> dict[int, tuple[float, float]]:
-        """The judge's two preferences for the mixture against a way, from 0 to 1, by row. In the first
-        verdict one of the answers was shown first, in the second the other one."""
-        judge = self.kept.get("judge_name")
-        if judge is None:
-            return {}
-        plain = {
-            v.row: v.value - 1
-            for v in self.store.verdicts(judge=judge, kind="pairwise", baseline=name)
-            if v.generator == self.mixture and v.value is not None
-        }
-        turned = {
-            v.row: 2 - v.value
-            for v in self.store.verdicts(judge=judge, kind="pairwise", baseline=self.mixture)
-            if v.generator == name and v.value is not None
-        }
-        return {row: (plain[row], turned[row]) for row in sorted(plain.keys() & turned.keys())}
-
-    def best(self) -> str | None:
-        """The member against which the mixture wins least, over the questions that all members have
-        answered; of equal ones the first in the recipe. None before that is known."""
-        won = self.won_by_member()
-        rows = set.intersection(*(set(each) for each in won.values())) if won else set()
-        if not rows:
-            return None
-        return min(won, key=lambda model: sum(won[model][row] for row in rows))
-
-    def won_by_member(self) -> dict[str, Won]:
-        """What the mixture won against each member, by the member's name."""
-        return {way.model: self.won(way.name) for way in self.ways if way.kind == "member"}
-
-
-def _form(stored: Any) -> AnswerForm | None:
-    return AnswerPattern(**stored) if isinstance(stored, dict) else stored
-
-
-def _agreed(one: float, other: float) -> int:
-    """Who is preferred in both orders: 1 or -1; 0 if the orders contradict each other."""
-    return (one > 0.5 and other > 0.5) - (one < 0.5 and other < 0.5)
-
-
 def read_proof(store: Store, folder: Path) -> Proof:
     """Read everything that a page shows.
 
     Raises:
-        NoProof: see `ProofReader`.
+        NoProof: the run is no proof, or has not begun.
     """
     reader = ProofReader(store, folder)
     best = reader.best()
@@ -329,13 +221,13 @@ def _judge(reader: ProofReader) -> JudgeFacts | None:
                 continue
             pairs.append(pair)
             firsts.append(_first_share(reader.rows[row], pair))
-            if (agreed := _agreed(*pair)) and len(texts[0]) != len(texts[1]):
-                longer.append((agreed > 0) == (len(texts[0]) > len(texts[1])))
+            if (preferred := agreed(*pair)) and len(texts[0]) != len(texts[1]):
+                longer.append((preferred > 0) == (len(texts[0]) > len(texts[1])))
     return JudgeFacts(
         name=str(reader.kept["judge"]),
         is_member=bool(reader.kept.get("judge_is_member")),
         pairs=len(pairs),
-        agreed=sum(_agreed(*pair) != 0 for pair in pairs),
+        agreed=sum(agreed(*pair) != 0 for pair in pairs),
         first=sum(firsts) / len(firsts) if firsts else 0.5,
         longer=sum(longer) / len(longer) if longer else None,
     )
@@ -343,16 +235,14 @@ def _judge(reader: ProofReader) -> JudgeFacts | None:
 
 def _first_share(row: Row, pair: tuple[float, float]) -> float:
     """How many of the two verdicts prefer the answer that was shown first: 0, 0.5 or 1."""
-    from jobs.judges.pairwise import is_switched
-    from jobs.judges.prompt import first_question
-
     # A verdict on (generator, baseline) shows the generator first if the row is switched.
     ours_first, ours_second = pair if is_switched(first_question(row)) else (pair[1], pair[0])
     return ((ours_first > 0.5) + (ours_second < 0.5)) / 2
 
 
 def _shown(reader: ProofReader, best: str) -> Iterator[Shown]:
-    """Questions in full: those that one of the two won come first."""
+    """The questions that the page shows in full. First come those that the mixture or the best member
+    won."""
     name = next(w.name for w in reader.ways if w.kind == "member" and w.model == best)
     won: Mapping[int, int] = reader.won(name)
     for row in sorted(won, key=lambda row: (won[row] == 0, row))[:SHOWN]:

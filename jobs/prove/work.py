@@ -17,8 +17,8 @@ from jobs.folder_lock import lock_folder
 from jobs.judges import pairwise
 from jobs.judges.remote import RemoteJudge, open_remote_calls
 from jobs.progress import verdict_progress
-from jobs.prove.facts import ProofReader
 from jobs.prove.prices import Price, keep_price
+from jobs.prove.reader import ProofReader
 from jobs.prove.ways import Planned, Way, Ways, first_ways, later_ways
 from jobs.records import Row
 from jobs.run import RunModels, RunTask, prepare_run

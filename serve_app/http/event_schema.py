@@ -1,7 +1,7 @@
 """The schema of the events by which a stream tells how its answer comes about: `moa.events`.
 
-Each class is an event of `serve_app/mixture/events.py` as a client receives it; `moa_object.py` makes
-one from the other. A field stands in JSON in the order in which it stands here.
+Each class describes an event of `serve_app/mixture/events.py` as clients receive the event.
+`moa_object.py` makes these objects. A field stands in JSON in the order in which it stands here.
 """
 
 from typing import Literal

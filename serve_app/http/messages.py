@@ -1,29 +1,25 @@
-"""The messages of a request: the histories that clients of many servers send -> what engines read.
+"""The messages of a request, as clients of many servers send them, and what becomes of their fields.
 
 A history has fields that other servers wrote into their answers, or that other servers read. As with
 the parameters of a request, each is treated in one of these ways:
 
-1. What says something to a model is read: text in parts, and calls of tools with their results, as
-   text.
+1. What says something to a model is read: text in parts, and calls of tools with their results.
+   `conversation.py` makes the messages that models read from these fields.
 2. HARMLESS_FIELDS fields change no answer here, and are accepted.
 3. UNREADABLE fields and parts would change the answer, because they hold what models here cannot read.
    They are refused by name, unless they are empty.
 4. All other fields are accepted too, and the answer names them in `moa.ignored`: no list of the fields
    that servers write into their answers is complete.
-
-A thought at the beginning of an earlier answer (THOUGHT) is cut from its text.
 """
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from actors.engine import Message
-from actors.text.tool_prompt import call_text, result_text
+from actors.text.tool_prompt import call_text
 from configs.errors import BadRequest
 
 HARMLESS_FIELDS = frozenset(
@@ -83,9 +79,6 @@ READ_TYPES = ("text", "input_text", "output_text", "refusal")
 """Types of parts that are read: those of OpenAI's two APIs."""
 THOUGHT_TYPES = ("thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text")
 """Types of parts that hold reasoning of earlier answers."""
-THOUGHT = re.compile(r"\s*<(think|thinking)>.*?</\1>\s*", re.DOTALL)
-"""A thought at the beginning of a message, in the marks in which pydantic-ai and others send it back.
-A model that reads earlier thoughts begins to write thoughts, even if it never thinks otherwise."""
 MOST_NAMED = 20
 """Most fields of messages that an answer names."""
 LONGEST_NAME = 60
@@ -93,8 +86,8 @@ LONGEST_NAME = 60
 
 
 class _Lenient(BaseModel):
-    """Base of what clients send back. The fields that are read are strict, and all others are kept to
-    be looked at."""
+    """Base of what clients send back. The fields that are read are strict. All other fields are kept,
+    so that `others` can name them."""
 
     model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
 
@@ -168,7 +161,8 @@ class ToolFunction(_Lenient):
         """The call as text.
 
         Args:
-            in_calls: whether as a model writes it that calls tools itself.
+            in_calls: whether the text is for a model that calls tools in its text. If so, the call has
+                the form in which such a model writes it. Otherwise it is in prose.
         """
         given = self.arguments if self.arguments is not None else self.input
         if isinstance(given, dict):
@@ -182,7 +176,7 @@ class ToolCall(_Lenient):
     """A call of a tool in an earlier answer."""
 
     id: str | None = None
-    """By which the result of the call names the call."""
+    """The id by which the result of the call names the call."""
     function: ToolFunction | None = None
     """The tool that is called."""
     custom: ToolFunction | None = None
@@ -268,80 +262,3 @@ def _ignored(fields: dict[str, Any], where: str, prefix: str) -> set[str]:
             raise BadRequest(f"{param} cannot be read: models here read text only", param=param)
         found.add(f"{prefix}.{name[:LONGEST_NAME]}")
     return found
-
-
-def conversation(messages: Sequence[ChatMessage], *, in_calls: bool = False) -> list[Message]:
-    """The messages as engines take them.
-
-    1. Calls of tools stand behind the text of the assistant, one a line.
-    2. Results of tools are a user's message. Results in a row are one message, because many chat
-       templates take no two messages of one side in a row.
-    3. If no message is the user's, the last system message is read as the user's: many chat templates
-       refuse a conversation without a user.
-    4. Messages of the assistant at the end are one message, which the answer continues. If it is empty,
-       there is nothing to continue, and it is left out.
-
-    Args:
-        in_calls: whether the reader calls tools itself. Calls and results then stand in the form in
-            which it writes and expects them (`actors/text/tool_prompt.py`), and else in prose.
-
-    Raises:
-        BadRequest: a message has no content, the last message calls tools and their results are
-            missing, or there is nothing to answer.
-    """
-    turns = list(_turns(messages, in_calls=in_calls))
-    last = len(messages) - 1
-    if messages[last].calls(f"messages.{last}"):
-        where = f"messages.{last}.tool_calls"
-        raise BadRequest(f"{where}: the results of these calls are missing", param=where)
-    begun: list[str] = []
-    while turns and turns[-1]["role"] == "assistant":  # 4
-        begun.insert(0, turns.pop()["content"])
-    if not any(turn["content"].strip() for turn in turns):
-        empty = not any(text.strip() for text in begun)
-        message = "all messages are empty" if empty else "there is no message that could be answered"
-        raise BadRequest(message, param="messages")
-    if not any(turn["role"] == "user" for turn in turns):  # 3
-        n = max((n for n, turn in enumerate(turns) if turn["role"] == "system"), default=None)
-        if n is not None:
-            turns[n] = Message(role="user", content=turns[n]["content"])
-    if text := "\n\n".join(text for text in begun if text.strip()):
-        turns.append(Message(role="assistant", content=text))
-    return turns
-
-
-def _text(messages: Sequence[ChatMessage], n: int) -> str:
-    """The text of a message. An earlier answer of the assistant loses its thought. The last message
-    keeps it: the model continues that message, and some clients write a thought that has ended into
-    it, so that the model does not think."""
-    text = messages[n].text(f"messages.{n}")
-    is_earlier = messages[n].role == "assistant" and n < len(messages) - 1
-    return THOUGHT.sub("", text, count=1) if is_earlier and THOUGHT.match(text) else text
-
-
-def _turns(messages: Sequence[ChatMessage], *, in_calls: bool) -> Iterator[Message]:
-    names: dict[str, str] = {}
-    """Names of the tools by the ids of their calls."""
-    results: list[str] = []
-    for n, message in enumerate(messages):
-        text = _text(messages, n)
-        if message.role in ("tool", "function"):  # 2
-            name = names.get(message.tool_call_id or "", message.name or "")
-            told = f"The tool {name} returned:\n{text}" if name else f"A tool returned:\n{text}"
-            results.append(result_text(text) if in_calls else told)
-            continue
-        if results:
-            yield Message(role="user", content="\n\n".join(results))
-            results = []
-        if message.role == "assistant":
-            calls = message.calls(f"messages.{n}")
-            names |= {call: function.name for call, function in calls if call is not None}
-            lines = "\n".join(function.read(in_calls=in_calls) for _, function in calls)  # 1
-            was_thought = not text and bool(message.text(f"messages.{n}"))
-            text = "\n\n".join(part for part in (text, lines) if part)
-            if was_thought and not text:
-                continue
-        role = "system" if message.role == "developer" else message.role
-        yield Message(role=role, content=text)
-    if results:
-        yield Message(role="user", content="\n\n".join(results))

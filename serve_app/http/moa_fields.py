@@ -40,10 +40,11 @@ Method = Annotated[
     Literal["merge", "select", "vote", "agreement", "first", "stand_in", "direct"],
     Field(
         description="How the text of the answer came about. `merge`: a model wrote it from the "
-        "proposals. The next are a proposal as it stands. `select`: a model picked it. `vote`: it has "
-        "the answer that most samples agree on. `agreement`: enough proposals agreed before all were "
-        "there. `first`: the best member was sure. `stand_in`: no model could write or pick. `direct`: "
-        "the request asked for the model by name."
+        "proposals. `direct`: the request asked for the model by name. With the other methods, the "
+        "answer is a proposal as it stands. `select`: a model picked the proposal. `vote`: the "
+        "proposal has the answer that most samples agree on. `agreement`: enough proposals agreed "
+        "before all were there. `first`: the best member was sure. `stand_in`: no model could write "
+        "or pick."
     ),
 ]
 Why = Annotated[str, Field(description="Why the answer came about in this way, in words for people.")]

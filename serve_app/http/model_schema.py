@@ -7,17 +7,17 @@ from serve_app.error_schema import Described
 
 
 class ModelMeta(Described):
-    """The context of a model where llama.cpp's server tells it."""
+    """The context of a model, in the place where llama.cpp's server gives it."""
 
     n_ctx: int
-    """Its context."""
+    """The context in tokens."""
 
 
 class ModelCard(types.Model):
     """OpenAI's description of a model, with the context under the names that other servers give it.
 
-    The context of the mixture is most tokens of a conversation and its answer. References, and models
-    with a smaller context that the quorum needs, are taken into account.
+    The context of the mixture says how many tokens a conversation and its answer may have together. The
+    number leaves room for references, and the proposers that the quorum needs can hold so much.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)

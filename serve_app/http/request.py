@@ -10,8 +10,7 @@ is then treated in one of six ways:
    are shown to no model, and the answer names them in `moa.ignored`.
 4. Harmless parameters of other servers are left out too, and `moa.ignored` names them.
 5. A field of ExtraParameters is honoured if the engine of the model that answers takes the parameter.
-   If not, it is left out as in case 4, but CONSTRAINTS are refused. A JSON schema to which llama.cpp
-   cannot hold an answer is refused too (`configs/held_schemas.py`).
+   `asked_sampling.py` finds that out once it is known which model answers.
 6. UNSUPPORTED parameters are refused by name, unless their value asks for what happens anyway.
 
 Any other name is refused, so that a typing error does not pass as a parameter without effect. A null is
@@ -19,21 +18,20 @@ the same as no parameter.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from actors.engine import Message
-from configs.base import template_problem
 from configs.errors import BadRequest
-from configs.extra_parameters import CONSTRAINTS, ExtraParameters, can_honour
-from configs.held_schemas import held, unheld_part
-from configs.schema import ReasoningEffort, Sampling
+from configs.extra_parameters import ExtraParameters
+from configs.schema import ReasoningEffort
 from serve_app.http.aliases import Translated, with_our_names
+from serve_app.http.conversation import conversation
 from serve_app.http.fusion import Fusion, StrictPart
 from serve_app.http.json_body import bad_request, read_object, too_deep
-from serve_app.http.messages import ChatMessage, conversation, ignored_fields
+from serve_app.http.messages import ChatMessage, ignored_fields
 from serve_app.http.parameters import (
     IGNORED,
     TOOL_LISTS,
@@ -42,13 +40,10 @@ from serve_app.http.parameters import (
     refusal,
     require_harmless,
     unknown,
-    unsupported,
 )
 from serve_app.http.routed import Routed
 from serve_app.http.tools import read_tools
 
-EFFORT_ARGUMENTS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
-"""Arguments of chat templates that `reasoning_effort` sets."""
 EMPTY: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "stop_token_ids": ([],),
@@ -57,18 +52,6 @@ EMPTY: dict[str, tuple[Any, ...]] = {
     "structure": ({},),
 }
 """Values of CONSTRAINTS that constrain nothing."""
-OFF: dict[str, Any] = {
-    "min_tokens": 0,
-    "ignore_eos": False,
-    "include_stop_str_in_output": False,
-    "typical_p": 1,
-    "top_n_sigma": -1,
-    "xtc_probability": 0,
-    "dynatemp_range": 0,
-    "dry_multiplier": 0,
-    "mirostat": 0,
-}
-"""Values of ExtraParameters that change nothing, so that `moa.ignored` need not name them."""
 
 
 class StreamOptions(StrictPart):
@@ -194,9 +177,15 @@ class ChatRequest(ExtraParameters):
         servers, and fields of messages that nobody here knows."""
         return self._ignored
 
-    def note_ignored(self, names: Iterable[str]) -> None:
-        """Add to `ignored`."""
-        self._ignored = (*self._ignored, *names)
+    def note_ignored(self, names: Iterable[str], *, first: bool = False) -> None:
+        """Add to `ignored`: at its end, or at its beginning with `first`."""
+        self._ignored = (*names, *self._ignored) if first else (*self._ignored, *names)
+
+    @property
+    def sent(self) -> Mapping[str, str]:
+        """How the client has named parameters, by our name. A parameter that the client has sent under
+        our name need not be here."""
+        return self._sent
 
     @property
     def limit_param(self) -> str | None:
@@ -218,124 +207,6 @@ class ChatRequest(ExtraParameters):
     def older_calls(self) -> bool:
         """Whether the answer has a call of a tool in the older form (`function_call`)."""
         return self._older_calls
-
-    def sampling(self, base: Sampling, engine: str | None = None) -> Sampling:
-        """`base`, changed by the sampling parameters of this request.
-
-        Args:
-            base: what the recipe says.
-            engine: the engine of the model that answers; None if any may do so.
-
-        Raises:
-            BadRequest: a parameter is outside of what a recipe allows, or the engine cannot do without
-                which the answer would be another one than was asked for.
-        """
-        requested: dict[str, Any] = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_completion_tokens or self.max_tokens,
-            "stop": (self.stop,) if isinstance(self.stop, str) else self.stop,
-            "seed": self.seed,
-            "top_k": self.top_k,
-            "min_p": self.min_p,
-            "repetition_penalty": self.repetition_penalty,
-            "presence_penalty": self.presence_penalty,
-            "frequency_penalty": self.frequency_penalty,
-            "top_logprobs": (self.top_logprobs or 0) if self.logprobs else None,
-            "reasoning_effort": self.reasoning_effort,
-            "thinking_tokens": self.thinking_token_budget,
-        }
-        requested["template"] = self._template(base.template, engine)
-        requested["extra"] = base.extra | self._extra(engine)
-        merged = base.model_dump() | {k: v for k, v in requested.items() if v is not None}
-        try:
-            return Sampling.model_validate(merged)
-        except ValidationError as error:
-            raise bad_request(error, self._sent) from error
-
-    def _extra(self, engine: str | None) -> dict[str, Any]:
-        """The ExtraParameters that the engine takes. The others are noted as ignored.
-
-        Raises:
-            BadRequest: the engine does not take one of CONSTRAINTS, or cannot hold the model to it.
-        """
-        given = {name: getattr(self, name) for name in ExtraParameters.model_fields}
-        if given["min_tokens"] and self.max_tokens and given["min_tokens"] > self.max_tokens:
-            message = f"min_tokens is {given['min_tokens']}, more than max_tokens ({self.max_tokens})"
-            raise BadRequest(message, param=self._sent.get("min_tokens", "min_tokens"))
-        taken: dict[str, Any] = {}
-        for name, value in given.items():
-            if value is None:
-                continue
-            plain = value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
-            sent = self._sent.get(name, name)
-            if engine is None or can_honour(engine, name, plain):
-                taken[name] = self._held(plain, sent) if _is_held(name, engine) else plain
-            elif name == "tool_use":
-                self._leave_out_tools(engine)
-            elif name in CONSTRAINTS:
-                harmless = UNSUPPORTED.get(sent, EMPTY[name])
-                raise unsupported(sent, harmless, f" (the engine {engine!r} cannot do it)")
-            elif sent not in self._ignored and value != OFF.get(name):
-                self._ignored = (*self._ignored, sent)
-        return taken
-
-    def _held(self, structure: dict[str, Any], sent: str) -> dict[str, Any]:
-        """The form of the answer as llama.cpp can hold an answer to it.
-
-        Raises:
-            BadRequest: llama.cpp cannot hold an answer to a part, and the request wants the whole form.
-        """
-        why = unheld_part(structure)
-        if why is None:
-            return structure
-        if structure.get("strict") is not False:
-            raise BadRequest(f"{sent!r}: {why}", param=sent)
-        schema = held(structure["json_schema"], leniently=True)
-        if f"{sent}.schema" not in self._ignored:
-            self._ignored = (*self._ignored, f"{sent}.schema")
-        return structure | {"json_schema": schema}
-
-    def _leave_out_tools(self, engine: str) -> None:
-        """Note that an engine cannot have its model call tools.
-
-        Raises:
-            BadRequest: the model would have to call one.
-        """
-        sent = self._sent.get("tool_use", "tools")
-        if self._must_call:
-            param = "function_call" if self._older_calls else "tool_choice"
-            why = f" (the engine {engine!r} cannot have its model call tools)"
-            raise unsupported(param, ("none", "auto"), why)
-        if sent not in self._ignored:
-            self._ignored = (sent, *self._ignored)
-
-    @property
-    def _must_call(self) -> bool:
-        return self.tool_use is not None and self.tool_use.choice == "required"
-
-    def _template(self, base: dict[str, Any], engine: str | None) -> dict[str, Any]:
-        """`base`, changed by the arguments of the chat template that the request gives.
-
-        Raises:
-            BadRequest: an argument is not allowed.
-        """
-        if self.reasoning_effort is not None:  # it is younger than what the recipe says
-            base = {name: value for name, value in base.items() if name not in EFFORT_ARGUMENTS}
-        elif (self.structure is not None or self._must_call or self._routed) and engine in (
-            "llamacpp",
-            "vllm",
-        ):
-            # A thought has another form than the answer, and a short task needs none.
-            base = base | {"enable_thinking": False, "thinking": False}
-        given = self.chat_template_kwargs or {}
-        if (problem := template_problem(given)) is not None:
-            raise BadRequest(f"chat_template_kwargs: {problem}", param="chat_template_kwargs")
-        return base | given
-
-
-def _is_held(name: str, engine: str | None) -> bool:
-    return name == "structure" and engine == "llamacpp"
 
 
 def parse(body: bytes) -> ChatRequest:

@@ -1,7 +1,7 @@
 """The schema of the summary at the end of an answer: how the answer came about.
 
-`moa_object.py` makes it from `serve_app/mixture/events.py`'s `Summary`. A field stands in JSON in the
-order in which it stands here.
+`moa_object.py` makes the summary from the class `Summary` of `serve_app/mixture/events.py`. A field
+stands in JSON in the order in which it stands here.
 """
 
 from typing import Literal

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
@@ -42,7 +42,7 @@ from serve_app.mixture.models import Models
 from serve_app.mixture.only_reasoning import only_reasoning
 from serve_app.mixture.retry import Retries
 from serve_app.mixture.stand_in import stand_in
-from serve_app.mixture.time_limit import TimeLimit
+from serve_app.mixture.time_limit import TimeLimit, until
 from serve_app.safe_traceback import safe_traceback
 
 logger = logging.getLogger(__name__)
@@ -70,12 +70,12 @@ class AggregationTask:
     streamed: bool
     """Whether the client reads the answer as it grows. If not, the answer comes in one delta."""
     note: str = ""
-    """What the prompt says behind the references."""
+    """What the prompt says behind the references; empty for nothing."""
     why: str = ""
     """Why the references are merged; empty if the recipe knows no other way."""
     in_calls: Sequence[Message] = ()
-    """The conversation for models that call tools in their text: earlier calls and results stand in it
-    as such a model writes and expects them. Empty if the request has no tools."""
+    """The conversation for models that call tools in their text: earlier calls and results have the
+    form in which such a model writes and expects them. Empty if the request has no tools."""
 
 
 async def aggregate(task: AggregationTask, models: Models) -> AsyncGenerator[Event]:
@@ -154,19 +154,6 @@ def to_request_error(error: Exception, model: str) -> RequestError:
         return error
     logger.error("aggregator %s: %s", model, safe_traceback(error))
     return RequestError(type(error).__name__, model=model)
-
-
-@asynccontextmanager
-async def until(limit: float) -> AsyncGenerator[None]:
-    """Raise TimeoutError in the block at the limit, a time on the event loop's clock.
-
-    If the limit has passed already, the block does not begin. With asyncio's timeout alone, the block
-    would begin and would be cancelled at its first wait.
-    """
-    if asyncio.get_running_loop().time() >= limit:
-        raise TimeoutError
-    async with asyncio.timeout_at(limit):
-        yield
 
 
 class _Writer:

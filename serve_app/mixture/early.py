@@ -29,8 +29,9 @@ from serve_app.mixture.events import (
 )
 from serve_app.mixture.first import is_sure
 from serve_app.mixture.guard import same_conclusion
-from serve_app.mixture.layer import LayerTask, Sample, propose
+from serve_app.mixture.layer import LayerTask, propose
 from serve_app.mixture.models import Models
+from serve_app.mixture.samples import Sample
 from serve_app.mixture.short_calls import ask_side_by_side, missing
 
 FIRST_SHARE = 0.5

@@ -6,9 +6,9 @@ The events of an answer come in this order:
 2. For each layer: `StageStarted`, then `ProposalThinks`, `ProposalDelta`, `ProposalDone` and
    `ProposalDropped` of its samples, then `StageDone`. If a proposal of the layer becomes the answer
    early, `Decided` says so before the `StageDone`, and no further layer follows.
-3. For the aggregator: `StageStarted`, then `AnswerDelta` and `Answered`, then `StageDone`. For a model
-   that answers alone the same, but without `StageStarted`: if the model fails at once, that error is
-   the first event after `Started`.
+3. For the aggregator: `StageStarted`, then `AnswerDelta` and `Answered`, then `StageDone`. A model that
+   answers alone has the same events without `StageStarted`. So if the model fails at once, no event
+   stands between `Started` and the error.
 4. `AnswerDone`, with the summary.
 
 Within 2 and 3 there may be: `Trimmed` where references were cut, `Retried` where a call was lost with
@@ -31,11 +31,11 @@ FILTERED = "was stopped by its server's filter, or refused to answer"
 Role = Literal["proposer", "aggregator", "direct"]
 """What a model does in an answer; `direct` if the model answers alone."""
 AnswerMethod = Literal["merge", "select", "vote", "agreement", "first", "stand_in", "direct"]
-"""How the text of an answer came about. `merge`: an aggregator wrote it from the proposals. The next
-four are a proposal as it stands. `select`: an aggregator picked it. `vote`: it has the answer that most
-samples agree on. `agreement`: enough proposals agreed before all were there. `first`: the best member
-was sure. `stand_in`: no model could answer or pick, and a proposal is the answer. `direct`: the request
-asked for the model by name."""
+"""How the text of an answer came about. `merge`: an aggregator wrote it from the proposals. `direct`:
+the request asked for the model by name. With the other methods, the answer is a proposal as it stands.
+`select`: an aggregator picked the proposal. `vote`: the proposal has the answer that most samples agree
+on. `agreement`: enough proposals agreed before all were there. `first`: the best member was sure.
+`stand_in`: no model could write or pick."""
 OrderMode = Literal["seeded", "arrival"]
 """What decides the order of the references. `seeded`: the answer's seed draws the order. `arrival`: the
 references stand in the order in which the proposals came."""
@@ -99,7 +99,7 @@ class Call:
     first_s: float | None = None
     """Seconds of `engine_s` up to the first token, reasoning or text; None if there was none."""
     cached_tokens: int = 0
-    """Those of `prompt_tokens` that the engine took from its cache; 0 if the engine does not tell."""
+    """How many of `prompt_tokens` the engine took from its cache; 0 if the engine does not tell."""
 
     @classmethod
     def from_delta(cls, model: str, role: Role, whole: Delta, seed: int | None) -> "Call":
@@ -163,7 +163,7 @@ class ProposalDone:
     not streamed."""
     confidence: float | None = None
     """Mean log-probability of the tokens that the model wrote; None if the engine was not asked for
-    them, or told none."""
+    log-probabilities, or told none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """A call was lost with its replica and is made again on another one."""
+    """A call was lost with its replica and is made again on another replica."""
 
     layer: int
     model: str

@@ -34,17 +34,13 @@ from actors.text.thinking import without_reasoning
 from actors.text.visible import is_blank
 from configs.errors import (
     ContentFiltered,
-    ContextTooLong,
-    DeadlineExceeded,
     EmptyAnswer,
     EngineUnavailable,
     OnlyReasoning,
-    Overloaded,
     QuorumNotMet,
     RequestError,
-    TemplateRefused,
 )
-from configs.schema import Recipe, Sampling
+from configs.schema import Recipe
 from serve_app.mixture.context_budget import PromptTask, fit
 from serve_app.mixture.events import (
     FILTERED,
@@ -63,34 +59,14 @@ from serve_app.mixture.first import mean_logprob
 from serve_app.mixture.models import Models
 from serve_app.mixture.only_reasoning import only_reasoning
 from serve_app.mixture.retry import Retries
+from serve_app.mixture.samples import Sample
 from serve_app.mixture.shown_text import ShownText
 from serve_app.safe_traceback import safe_traceback
-
-SHARED_CAUSES: dict[str, type[RequestError]] = {
-    "late": DeadlineExceeded,
-    ContextTooLong.code: ContextTooLong,
-    ContentFiltered.code: ContentFiltered,
-    TemplateRefused.code: TemplateRefused,
-    Overloaded.code: Overloaded,
-}
-"""Errors by the cause of missing samples. If the first layer misses the quorum, and all missing samples
-have the same cause, the request fails with the error that is listed for that cause. That error tells
-the client more about what to do than QuorumNotMet, which is the error otherwise."""
 
 logger = logging.getLogger(__name__)
 
 Outcome = ProposalDone | Missing
 """What a sample's call ends with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One answer that a proposer is asked for."""
-
-    place: int
-    """The number of the sample in its layer, from 0."""
-    model: str
-    sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +116,6 @@ async def propose(task: LayerTask, models: Models) -> AsyncGenerator[Event]:
             if not call.cancelling():  # a second cancellation would break into the engine's closing
                 call.cancel()
         await asyncio.wait([deadlines, *calls])
-
-
-def quorum_error(missing: Sequence[Missing], got: int, needed: int) -> RequestError:
-    """Make the error of an answer whose first layer misses the quorum. The message names every cause.
-
-    Args:
-        missing: the samples without a proposal; at least one.
-        got: how many proposals came.
-        needed: how many proposals the quorum is.
-    """
-    causes = "; ".join(f"{m.model}: {m.cause}: {m.detail}" for m in missing)
-    message = f"{needed} proposals are needed and {got} came ({causes})"
-    kinds = {m.cause for m in missing}
-    error = SHARED_CAUSES.get(kinds.pop(), QuorumNotMet) if len(kinds) == 1 else QuorumNotMet
-    param = "messages" if error is ContextTooLong else None
-    return error(message, model=missing[0].model, param=param)
 
 
 class _Layer:
@@ -275,7 +235,7 @@ class _Layer:
         )
         return whole, None
 
-    async def _stream(self, sample: Sample, messages: Sequence[Message], shown: "ShownText") -> Delta:
+    async def _stream(self, sample: Sample, messages: Sequence[Message], shown: ShownText) -> Delta:
         """One attempt at a sample whose proposal is streamed."""
         written: list[Delta] = []
         shown.begin()

@@ -30,9 +30,10 @@ from serve_app.mixture.events import (
     ProposalDropped,
     Started,
 )
-from serve_app.mixture.layer import LayerTask, propose, quorum_error
+from serve_app.mixture.layer import LayerTask, propose
 from serve_app.mixture.models import Models
 from serve_app.mixture.overlap import NoOverlap, overlap
+from serve_app.mixture.quorum_error import quorum_error
 from serve_app.mixture.reference_order import ReferenceOrder
 from serve_app.mixture.samples import samples_of, seen_by
 from serve_app.mixture.summary import SummaryBuilder

@@ -6,17 +6,35 @@ Everything is derived from the answer's seed, so that the same seed gives the sa
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from configs.schema import Layer
+from configs.schema import Layer, Sampling
 from serve_app.mixture.events import ProposalDone
-from serve_app.mixture.layer import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer that a proposer is asked for."""
+
+    place: int
+    """The number of the sample in its layer, from 0."""
+    model: str
+    sampling: Sampling
 
 
 def seen_by(
     samples: Sequence[Sample], read: Sequence[ProposalDone], see: int | None, seed: int, layer: int
 ) -> dict[int, list[str]]:
-    """The texts that each place of a layer reads, if each reads its own: so many of `read`, drawn
-    without replacement, in the order in which they were drawn (RSA, arXiv 2509.26626)."""
+    """The texts that each sample of a layer reads, by its place, if not all samples read the same texts
+    (RSA, arXiv 2509.26626). Texts are drawn without replacement and stand in the order of the draw.
+
+    Args:
+        samples: the samples of the layer.
+        read: the proposals of the layer before.
+        see: how many proposals each sample reads; None if each reads all of them, and nothing is drawn.
+        seed: the answer's seed.
+        layer: number of the layer, from 1.
+    """
     if see is None:
         return {}
     texts = [proposal.text for proposal in read]

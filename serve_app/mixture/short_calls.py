@@ -13,12 +13,13 @@ from actors.engine import Delta
 from configs.errors import DeadlineExceeded, EngineUnavailable, RequestError
 from configs.method_checks import tells_logprobs
 from configs.schema import OpenAIHttpModel, Recipe, References, Sampling
-from serve_app.mixture.aggregate import AggregationTask, to_request_error, until
+from serve_app.mixture.aggregate import AggregationTask, to_request_error
 from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.context_budget import PromptTask, fit
 from serve_app.mixture.events import Call, Event, Judged, Missing, Retried, Trimmed
 from serve_app.mixture.models import Models
 from serve_app.mixture.retry import Retries
+from serve_app.mixture.time_limit import until
 
 REPLY_TOKENS = 4
 """Tokens of a reply that is read as text."""

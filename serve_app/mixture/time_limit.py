@@ -1,7 +1,22 @@
-"""A limit of time for many waits of one task."""
+"""Limits of time: for one block, and for many waits of one task."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from types import TracebackType
+
+
+@asynccontextmanager
+async def until(limit: float) -> AsyncGenerator[None]:
+    """Raise TimeoutError in the block at the limit, a time on the event loop's clock.
+
+    If the limit has passed already, the block does not begin. With asyncio's timeout alone, the block
+    would begin and would be cancelled at its first wait.
+    """
+    if asyncio.get_running_loop().time() >= limit:
+        raise TimeoutError
+    async with asyncio.timeout_at(limit):
+        yield
 
 
 class TimeLimit:

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from configs.errors import BadRequest
 from jobs.prove.compare import Comparison
-from jobs.prove.facts import NoProof, Proof, WayFacts, read_proof
+from jobs.prove.facts import Proof, WayFacts, read_proof
 from jobs.prove.form import find_form, known_answers
 from jobs.prove.page import html, lines, table, to_json, write
+from jobs.prove.reader import NoProof
 from jobs.prove.work import ProveTask, prove
 from jobs.sets import LoadedSet, load_set
 from jobs.store import Store

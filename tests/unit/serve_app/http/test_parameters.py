@@ -16,6 +16,7 @@ from configs.errors import BadRequest
 from configs.extra_parameters import CONSTRAINTS, KNOWN
 from configs.schema import Sampling
 from serve_app.http.aliases import READERS, RENAMED
+from serve_app.http.asked_sampling import change_sampling
 from serve_app.http.parameters import HARMLESS_NAMES, IGNORED, TOOL_LISTS, UNSUPPORTED
 from serve_app.http.request import ChatRequest, parse
 from tests.unit.serve_app.conftest import CHAT, MIXTURE
@@ -86,7 +87,7 @@ def complaint(**fields: Any) -> str:
 
 
 def sampled(engine: str | None = None, **fields: Any) -> Sampling:
-    return request(**fields).sampling(BASE, engine)
+    return change_sampling(BASE, request(**fields), engine)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,7 +105,7 @@ def test_null_is_the_same_as_no_parameter(name: str) -> None:
 def test_a_harmless_parameter_is_named_and_changes_nothing(name: str) -> None:
     found = request(**{name: "some value"})
     assert found.ignored == (name,)
-    assert found.sampling(BASE, "scripted") == BASE
+    assert change_sampling(BASE, found, "scripted") == BASE
 
 
 def test_no_parameter_is_treated_in_two_ways() -> None:
@@ -260,13 +261,13 @@ def test_an_engine_decides_whether_a_parameter_is_honoured_ignored_or_refused(
 ) -> None:
     asked = request(**{name: value})
     if name in known:
-        assert asked.sampling(BASE, engine).extra == {name: value}
+        assert change_sampling(BASE, asked, engine).extra == {name: value}
         assert asked.ignored == ()
     elif name in CONSTRAINTS:
         with pytest.raises(BadRequest, match=f"'{name}' is not supported here; leave it out"):
-            asked.sampling(BASE, engine)
+            change_sampling(BASE, asked, engine)
     else:
-        assert asked.sampling(BASE, engine) == BASE
+        assert change_sampling(BASE, asked, engine) == BASE
         assert asked.ignored == (name,)
 
 
@@ -282,7 +283,7 @@ def test_an_engine_decides_whether_a_parameter_is_honoured_ignored_or_refused(
 )
 def test_values_that_ask_for_nothing_are_not_named(fields: dict[str, Any]) -> None:
     asked = request(**fields)
-    assert asked.sampling(BASE, "scripted") == BASE
+    assert change_sampling(BASE, asked, "scripted") == BASE
     assert asked.ignored == ()
 
 

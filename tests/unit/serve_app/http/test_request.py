@@ -14,6 +14,7 @@ from openai.types.chat.completion_create_params import (
 
 from configs.errors import BadRequest
 from configs.schema import Sampling
+from serve_app.http.asked_sampling import change_sampling
 from serve_app.http.parameters import IGNORED, TOOL_LISTS, TOOL_SWITCHES, UNSUPPORTED
 from serve_app.http.request import ChatRequest, parse
 from tests.unit.serve_app.conftest import HELLO, MIXTURE
@@ -38,7 +39,7 @@ def request(**fields: Any) -> ChatRequest:
 def outcome(body: bytes) -> str:
     """`read` or `refused`. Any other error is raised, and fails the test."""
     try:
-        parse(body).sampling(BASE)
+        change_sampling(BASE, parse(body))
     except BadRequest:
         return "refused"
     return "read"
@@ -101,7 +102,7 @@ def test_n_can_only_be_the_number_one(value: object) -> None:
 def test_sampling_is_the_recipes_with_what_the_request_says(
     fields: dict[str, Any], changed: dict[str, Any]
 ) -> None:
-    assert request(**fields).sampling(BASE) == BASE.model_copy(update=changed)
+    assert change_sampling(BASE, request(**fields)) == BASE.model_copy(update=changed)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_a_request_decides_how_the_answering_model_thinks(
     fields: dict[str, Any], template: dict[str, Any], thinking_tokens: int
 ) -> None:
     base = Sampling(template={"enable_thinking": True, "x": 1}, thinking_tokens=9, max_tokens=5)
-    sampling = request(**fields).sampling(base)
+    sampling = change_sampling(base, request(**fields))
     assert sampling.template_arguments == template
     assert (sampling.thinking_tokens, sampling.most_tokens) == (thinking_tokens, 5 + thinking_tokens)
 
@@ -209,5 +210,5 @@ def test_a_request_decides_how_the_answering_model_thinks(
 )
 def test_wrong_settings_of_thinking_are_refused_by_name(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(BadRequest, match=named) as refusal:
-        request(**fields).sampling(Sampling())
+        change_sampling(Sampling(), request(**fields))
     assert refusal.value.param == next(iter(fields))
