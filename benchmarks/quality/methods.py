@@ -28,6 +28,7 @@ There is no limit: the tables are to be read, with their intervals.
 """
 
 import asyncio
+import itertools
 import json
 import math
 import time
@@ -193,37 +194,33 @@ def questions(
 @app.command()
 def seconds(
     run: Annotated[Path, typer.Argument(help="Folder of `questions`.")],
-    count: Annotated[int, typer.Option("--rows", help="Questions of the set.")] = 3,
+    count: Annotated[int, typer.Option("--rows", help="Questions for each method.")] = 3,
 ) -> None:
-    """Take the time of each method, one question at a time and one model at a time."""
+    """Take the time of each method, one question at a time and one model at a time. Each method has
+    questions of its own: an engine that has read a question keeps it, and would be faster next time."""
     about = json.loads((run / "about.json").read_text())
     recipe = load(about["config"])
     methods = variants(recipe, about["wanted"], FORMS[about["set"]])
-    asked = [briefly(row) if about["brief"] else row for row in rows(about["set"], count)]
-
-    def note(method: str, row: Row, s: float) -> None:
-        with (run / "seconds.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"method": method, "row": row.index, "s": s}) + "\n")
+    best = methods["vote"].layers[0].proposers[0]
+    asked = rows(about["set"], count * (1 + len(methods)))
 
     async def take() -> None:
         async with LocalModels(recipe) as models:
-            for (
-                name
-            ) in recipe.models:  # the first call of an engine takes longer than those that follow
-                await models.complete(
-                    name, [Message(role="user", content="Hi")], Sampling(max_tokens=1)
-                )
-            for row in asked:
-                messages = [Message(role="user", content=row.turns[0])]
-                best = methods["vote"].layers[0].proposers[0]
+            for name in recipe.models:  # an engine's first call takes longer
+                hello = [Message(role="user", content="Hi")]
+                await models.complete(name, hello, Sampling(max_tokens=1))
+            for row, name in zip(asked, itertools.cycle([BEST, *methods]), strict=False):
+                question = briefly(row).turns[0] if about["brief"] else row.turns[0]
+                messages = [Message(role="user", content=question)]
                 began = time.perf_counter()
-                await models.complete(best.model, messages, best.sampling)
-                note(BEST, row, time.perf_counter() - began)
-                for name, method in methods.items():
-                    began = time.perf_counter()
-                    async for _ in answer(messages, method, models, seed=row_seed(0, row, 0)):
+                if name == BEST:
+                    await models.complete(best.model, messages, best.sampling)
+                else:
+                    async for _ in answer(messages, methods[name], models, seed=row_seed(0, row, 0)):
                         pass
-                    note(name, row, time.perf_counter() - began)
+                took = {"method": name, "row": row.index, "s": time.perf_counter() - began}
+                with (run / "seconds.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(took) + "\n")
 
     asyncio.run(take())
     table(run)
