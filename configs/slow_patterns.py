@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-parser: Any = re._parser  # type: ignore[attr-defined]
+parser: Any = re._parser
 """The parser of `re`, which is part of Python from 3.11 on and of no public interface."""
 REPEATS = (parser.MAX_REPEAT, parser.MIN_REPEAT)
 MANY = 16
