@@ -4,7 +4,6 @@ A question is won by the way whose answer is right while the other's is wrong, o
 judge prefers in both orders. So the same figures serve checked and judged answers.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from jobs.scores.paired import Z, difference, mcnemar
+from jobs.scores.paired import difference, mcnemar
 
 Outcome = Literal["better", "worse", "open"]
 """`better` or `worse` if the questions show a difference, `open` if nobody can tell."""
@@ -23,6 +22,8 @@ MOST_DRAWN = 10_000_000
 """Most rows that all resamples draw together, so that they fit into memory."""
 SEED = 0
 LEVEL = 0.05
+MOST_NEEDED = 20_000
+"""A larger number of questions is not told, because nobody asks so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,21 @@ class Comparison:
 
     @property
     def needed(self) -> int | None:
-        """About how many questions would show a difference as large as the one that was seen; None if
-        none was seen."""
-        if not self.difference:
+        """How many questions would show a difference as large as the one that was seen, if the two ways
+        won the same shares of them; None if none was seen, or if MOST_NEEDED would not show it."""
+        few, many = self.questions, MOST_NEEDED
+        if not self.difference or few >= many or not self._shows(many):
             return None
-        differing = (self.gained + self.lost) / self.questions
-        needed = Z**2 * differing / self.difference**2
-        return max(self.questions + 1, math.ceil(needed))
+        while few + 1 < many:
+            middle = (few + many) // 2
+            few, many = (few, middle) if self._shows(middle) else (middle, many)
+        return many
+
+    def _shows(self, questions: int) -> bool:
+        """Whether so many questions would show it."""
+        gained, lost = (count * questions // self.questions for count in (self.gained, self.lost))
+        won = [1] * gained + [-1] * lost + [0] * (questions - gained - lost)
+        return compare(dict(enumerate(won))).outcome != "open"
 
 
 def compare(won: Won) -> Comparison:

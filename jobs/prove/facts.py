@@ -86,6 +86,8 @@ class Shown:
     best: str
     won: int
     """1 if the mixture won the question against the best member, -1 if it lost, 0 otherwise."""
+    alike: str
+    """What is said of a question that neither won."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,11 @@ def _shown(reader: ProofReader, best: str) -> Iterator[Shown]:
     name = next(w.name for w in reader.ways if w.kind == "member" and w.model == best)
     won: Mapping[int, int] = reader.won(name)
     for row in sorted(won, key=lambda row: (won[row] == 0, row))[:SHOWN]:
+        alike = "Neither preferred in both orders"
+        if reader.form is not None:
+            alike = (
+                "Both right" if reader.is_right(reader.answers[name][row].text, row) else "Both wrong"
+            )
         yield Shown(
             row=row,
             question=reader.rows[row].turns[0],
@@ -253,4 +260,5 @@ def _shown(reader: ProofReader, best: str) -> Iterator[Shown]:
             mixture=reader.answers[reader.mixture][row].text,
             best=reader.answers[name][row].text,
             won=won[row],
+            alike=alike,
         )

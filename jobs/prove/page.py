@@ -56,7 +56,7 @@ def lines(proof: Proof) -> Iterator[str]:
     if missing := words.unfinished(proof):
         yield missing
     if reached := words.bounds(proof):
-        yield from ("", "What could be reached at all:", *reached)
+        yield from ("", "How many right answers do the proposals hold?", *reached)
     for title, verdict in words.others(proof):
         yield from ("", title, verdict.sentence, *verdict.basis)
     if dangers := words.judge_dangers(proof):
@@ -71,7 +71,7 @@ def table(proof: Proof) -> Table:
     checked = ["right", "of 100"] if proof.checked else []
     for title in (
         *checked,
-        "better, worse",
+        "won, lost",
         "difference in 100",
         "seconds",
         "written",

@@ -8,9 +8,6 @@ from jobs.prove.compare import Comparison, Outcome
 from jobs.prove.facts import Proof, WayFacts
 from jobs.prove.prices import Price
 
-MOST_NEEDED = 20_000
-"""A larger number of questions is not told, because nobody asks so many."""
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -28,7 +25,7 @@ def headline(proof: Proof) -> Verdict:
         text = f"Nothing can be said about {proof.recipe} yet: no question has all answers."
         return Verdict("unknown", text, ("Run the same command again: it goes on where it stopped.",))
     found, best = member.comparison, member.way.model
-    basis = (*_counts(proof, found, best), *_certainty(found, best), *_what_to_do(proof, member, found))
+    basis = (*_what_to_do(proof, member, found), *_counts(proof, found, best), *_certainty(found, best))
     n = found.questions
     if found.outcome == "better":
         text = f"Yes: {proof.recipe} answers better than its best member, {best}, by {_points(found)}."
@@ -49,12 +46,12 @@ def headline(proof: Proof) -> Verdict:
 def others(proof: Proof) -> Iterator[tuple[str, Verdict]]:
     """A question and its answer for each other way."""
     titles = {
-        "self_moa": "Is it better than its best member, asked as often?",
+        "self_moa": "Is it better than several answers of its best member, merged into one?",
         "pick": "Is it better than picking one of the proposals?",
         "merge": "Is it better than merging the proposals?",
         "vote": "Is it better than a vote of the proposals?",
-        "self_vote": "Is it better than a vote of its best member, asked as often?",
-        "same_tokens": "Is it better than its best member, asked until that has written as much?",
+        "self_vote": "Is it better than a vote of several answers of its best member?",
+        "same_tokens": "Is it better than its best member, asked until it has written as much?",
     }
     for kind, title in titles.items():
         found = proof.of(kind)
@@ -103,7 +100,8 @@ def bounds(proof: Proof) -> list[str]:
     n = found.questions
     said = [
         f"On {found.oracle} of {n} questions at least one proposal was right. Somebody who always knew "
-        "the best proposal would get that many right. No pick and no vote can do better.",
+        "the best proposal would get that many right. A vote of these proposals, or a pick among them, "
+        "cannot get more right.",
         f"On {found.together_wrong} of {n} questions all proposals were wrong together.",
     ]
     if found.rescued:
@@ -118,8 +116,8 @@ def bounds(proof: Proof) -> list[str]:
             f"{proof.best} alone got {alone} of {n} right. So the others can add {room} at most by a "
             "pick or a vote."
             if room > 0
-            else f"{proof.best} alone got {alone} of {n} right, so a pick or a vote of the mixture's "
-            "proposals has no room above it."
+            else f"{proof.best} alone got {alone} of {n} right, so a pick or a vote among the "
+            "mixture's proposals cannot beat it."
         )
     return said
 
@@ -206,19 +204,16 @@ def _thing(proof: Proof, facts: WayFacts) -> str:
 
 def _counts(proof: Proof, found: Comparison, other: str) -> Iterator[str]:
     same = found.questions - found.gained - found.lost
-    rest = "the others" if found.gained or found.lost else "them"
+    rest = "other " if found.gained or found.lost else ""
     if proof.checked:
-        won = f"Only the mixture was right on {_questions(found.gained)}, and only {other} on"
-        yield (
-            f"{won} {_questions(found.lost)}. On the other {same:,} both were right or both were wrong."
-            if found.gained or found.lost
-            else f"On {_all(same)} both were right or both were wrong."
-        )
+        won = f"On {_questions(found.gained)} only the mixture was right, and on "
+        won += f"{_questions(found.lost)} only {other}. On the {rest}{_count(same)}, "
+        yield f"{won}both were right or both were wrong."
         return
     yield (
         f"The judge preferred the mixture on {_questions(found.gained)}, and {other} on "
-        f"{_questions(found.lost)}. On {rest} ({same:,}) the two answers are equal, or the judge "
-        "contradicted itself when their order was turned."
+        f"{_questions(found.lost)}. On the {rest}{_count(same)}, the two answers are equal, or the "
+        "judge contradicted itself when their order was turned."
     )
 
 
@@ -234,14 +229,15 @@ def _certainty(found: Comparison, other: str) -> Iterator[str]:
         few = "is too little" if found.questions == 1 else "are too few"
         yield f"{_these(found.questions).capitalize()} {few} to show any difference."
     else:
+        least = round(found.smallest * found.questions)
         yield (
-            f"{_these(found.questions).capitalize()} can show a difference only if it is at least "
-            f"{100 * found.smallest:.0f} questions of 100. {_seen(found, other)}"
+            f"{_these(found.questions).capitalize()} show a difference only if one side wins at least "
+            f"{least:,} more of them than the other. {_seen(found, other)}"
         )
-    if found.needed is not None and found.needed <= MOST_NEEDED:
+    if found.needed is not None:
         yield (
             f"If the difference is really as large as it seems here, about {_rounded(found.needed):,} "
-            "questions of this kind would show it."
+            "questions like these would show it."
         )
 
 
@@ -250,8 +246,8 @@ def _seen(found: Comparison, other: str) -> str:
         return "Here both did equally well."
     winner = "the mixture" if found.difference > 0 else other
     return (
-        f"Here {winner} was ahead by {_points(found)}, and chance alone makes such a lead too often to "
-        "rely on it."
+        f"Here {winner} won {abs(found.gained - found.lost):,} more, and chance alone makes such a "
+        "lead too often to rely on it."
     )
 
 
@@ -262,8 +258,9 @@ def _what_to_do(proof: Proof, member: WayFacts, found: Comparison) -> Iterator[s
     ours, theirs = mixture.price, member.price
     best = member.way.model
     cost = (
-        f"One answer of {proof.recipe} takes {seconds(ours)} s and {ours.written:.0f} written tokens; "
-        f"one of {best} takes {seconds(theirs)} s and {theirs.written:.0f}."
+        f"One answer of {proof.recipe} takes {seconds(ours)} s{_times(ours, theirs)}, and has "
+        f"{ours.written:.0f} written tokens (pieces of words). One answer of {best} takes "
+        f"{seconds(theirs)} s, and has {theirs.written:.0f}."
     )
     if theirs.written and found.outcome == "better":
         yield f"{cost} You pay {ours.written / theirs.written:.1f} times as many tokens for the gain."
@@ -271,6 +268,13 @@ def _what_to_do(proof: Proof, member: WayFacts, found: Comparison) -> Iterator[s
         yield f"{cost} So {best} alone is better and cheaper here."
     else:
         yield f"{cost} As long as no difference is shown, {best} alone is the cheaper choice."
+
+
+def _times(ours: Price, theirs: Price) -> str:
+    """How many times as long the mixture takes, in words; empty if it hardly takes longer."""
+    if theirs.shortest_s <= 0 or ours.shortest_s < 1.5 * theirs.shortest_s:
+        return ""
+    return f" (about {ours.shortest_s / theirs.shortest_s:.0f} times as long)"
 
 
 def _points(found: Comparison) -> str:
@@ -281,12 +285,12 @@ def _these(count: int) -> str:
     return "this 1 question" if count == 1 else f"these {count:,} questions"
 
 
-def _all(count: int) -> str:
-    return "this question" if count == 1 else f"all {count:,} questions"
-
-
 def _questions(count: int) -> str:
-    return "no question" if not count else "1 question" if count == 1 else f"{count:,} questions"
+    return "1 question" if count == 1 else f"{count:,} questions"
+
+
+def _count(count: int) -> str:
+    return "question" if count == 1 else f"{count:,} questions"
 
 
 def _rounded(count: int) -> int:

@@ -42,6 +42,9 @@ def test_more_questions_are_needed_for_a_smaller_difference() -> None:
     assert few is not None
     assert many is not None
     assert 20 < few < many
+    assert compare(won(0, 1, 19)).needed == 120  # fewer than six lost questions show nothing
+    assert compare(won(0, 6, 114)).outcome == "worse"
+    assert compare(won(1001, 1000, 0)).needed is None  # more than anybody asks
 
 
 def test_the_interval_of_the_best_member_covers_its_choice() -> None:

@@ -44,11 +44,21 @@ def test_a_loss_that_is_shown_says_to_take_the_member() -> None:
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ((3, 2, 15), "Here the mixture was ahead by 5 questions of 100"),
-        ((2, 3, 15), "Here a was ahead by 5 questions of 100"),
+        ((3, 2, 15), "Here the mixture won 1 more, and chance"),
+        ((2, 3, 15), "Here a won 1 more, and chance"),
         ((2, 2, 16), "Here both did equally well."),
         ((0, 0, 4), "These 4 questions are too few to show any difference."),
-        ((0, 0, 1), "On this question both were right or both were wrong. This 1 question is too litt"),
+        ((0, 0, 1), "On the question, both were right or both were wrong. This 1 question is too litt"),
+        (
+            (0, 1, 19),
+            "On 0 questions only the mixture was right, and on 1 question only a. On the other",
+        ),
+        ((0, 1, 19), "These 20 questions show a difference only if one side wins at least 6 more"),
+        ((0, 1, 19), "about 120 questions like these would show it"),
+        (
+            (3, 2, 15),
+            "One answer of mix takes 3.0 to 4.0 s (about 3 times as long), and has 200 written",
+        ),
     ],
 )
 def test_what_cannot_be_told_is_never_told_as_a_gain(counts: tuple[int, int, int], said: str) -> None:
