@@ -252,7 +252,14 @@ const flows = {
       await ask(page, question);
       await answered(page);
     }
-    const before = await page.locator("[role=log]").innerText();
+    // Texts are drawn piece by piece, so the text counts once it has stopped to change.
+    let before = "";
+    await until(async () => {
+      const earlier = before;
+      await page.waitForTimeout(200);
+      before = await page.locator("[role=log]").innerText();
+      return before === earlier;
+    });
     const chats = await download(page, async () => {
       await tool(page, "Export").click();
       await page.getByRole("dialog").getByRole("button", { name: "Save all as JSON" }).click();
@@ -270,9 +277,8 @@ const flows = {
     await until(async () => (await other.locator(".chat-name").count()) > 0);
     if (await other.getByRole("dialog").count()) await other.keyboard.press("Escape");
     if ((await other.locator("article.turn").count()) === 0) await other.locator(".chat-name").first().click();
-    // Texts are drawn piece by piece.
     const log = other.locator("[role=log]");
-    await until(async () => (await log.innerText()) === before, 5_000).catch(() => undefined);
+    await until(async () => (await log.innerText()) === before, 20_000).catch(() => undefined);
     return { before, after: await log.innerText(), refused, chats: JSON.parse(chats).chats.length, ...(await wrong(other)) };
   },
 
