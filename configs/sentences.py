@@ -284,6 +284,6 @@ def _where(item: Item) -> Where:
         loc = (*loc[:kind], *loc[kind + 1 :])
     if "template" in loc[:-1] and loc[-1] in TAGS:
         loc = loc[:-1]
-    # A key in brackets is none of the recipe's: `[key]` of a mapping, or the kind of a union.
+    # pydantic adds keys in brackets that no recipe has: `[key]` of a mapping, or the kind of a union.
     where = tuple(key for key in loc if not (isinstance(key, str) and re.fullmatch(r"\[[a-z]+\]", key)))
     return (*where, "engine") if item["type"] == "union_tag_invalid" else where
