@@ -9,7 +9,7 @@ from jobs.records import Row
 from serve_app.mixture.agree import MINUS, NUMBER, THOUSANDS, find_answer
 
 UNIT = r"[^\W\d_]{1,20}(?:/[^\W\d_]{1,20})?"
-"""A unit, or another word behind a number: `km`, `m²`, `km/h`."""
+"""What may follow a number in a right answer: a unit or a word, such as `km`, `m²` or `km/h`."""
 WHOLE_NUMBER = re.compile(rf"\s*[$€£¥]?\s*({NUMBER})(?:\s*[%‰°$€£¥])?(?:\s*{UNIT}){{0,2}}\s*\.?\s*")
 """A right answer that is a number, with a currency or a unit of at most two words perhaps."""
 LETTER = re.compile(r"\s*\(?[A-Za-z](?:\s*|\)?[.:]?\s*|[).:]\s+\S.*)", re.DOTALL)

@@ -59,7 +59,7 @@ class ProofReader:
 
     @property
     def mixture(self) -> str:
-        """The mixture's name in the run."""
+        """The name under which the run keeps the mixture's answers."""
         return next(way.name for way in self.ways if way.kind == "mixture")
 
     def is_right(self, text: str, row: int) -> bool:

@@ -215,8 +215,8 @@ def _label(fields: Fields, name: str) -> str:
 
 
 def _references(position: str, fields: Fields, column: str, turns: int) -> tuple[str, ...]:
-    """The reference answers. A field that only may have right answers by its name does not count if its
-    value has another form, such as an object."""
+    """The reference answers. Some names of fields are used for other things too. Such a field does not
+    count if its value does not have the form of an answer: if it is an object, for example."""
     for name in REFERENCES:
         for key in (name, *(key for key in fields if key != name and plain_name(key) == name)):
             if key == column or _is_missing(fields.get(key)):

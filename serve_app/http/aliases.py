@@ -198,8 +198,8 @@ def _read_format(fields: Translated, name: str, value: Any) -> None:
 
 
 def _read_response_format(fields: Translated, name: str, value: Any) -> None:
-    """OpenAI's `response_format`, llama.cpp's, which may have the schema beside the type, and that of
-    text-generation-inference, which names the schema `value`."""
+    """Read `response_format`. OpenAI has the schema in `json_schema.schema`, llama.cpp also in `schema`
+    beside the type, and text-generation-inference in `value`."""
     kind = value.get("type") if isinstance(value, dict) else None
     if not _is_one_of(kind, FORMATS):
         allowed = f"an object whose type is {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"

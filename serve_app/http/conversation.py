@@ -1,4 +1,4 @@
-"""The messages of a request -> the conversation that models read, in the form that engines take.
+"""Makes the conversation that models read from the messages of a request.
 
 The chat templates of models differ in what they take. The conversation keeps to what nearly all of them
 take: each message is a text, also where it calls tools or gives their results.

@@ -43,7 +43,8 @@ LETTERS = (
 )
 """Where a letter stands, the surest places first."""
 DECIMAL_COMMA = re.compile(r"[-+]?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,})|\d{1,3}(?:\.\d{3})+,\d+)")
-"""A number whose comma cannot stand between thousands, as large parts of the world write decimals."""
+"""A number whose comma stands before the decimals, as much of the world writes numbers. A comma with
+three digits behind it is read as a mark between thousands."""
 BOX = re.compile(r"\\boxed\s*\{")
 MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-"})
 
@@ -60,7 +61,7 @@ def find_answer(text: str, form: AnswerForm) -> str | None:
         return _plain(_last_box(text))
     found = None
     for match in re.finditer(form.regex, text):
-        # An expression such as `.*` also finds an empty text, behind what is meant.
+        # An expression such as `.*` finds the whole text, and then an empty text at its end.
         found = match[match.re.groups] or found
     return _plain(found)
 
