@@ -19,6 +19,7 @@ from actors.engine import NONE, PIECE_S, Delta, Message, Share, merge
 from actors.engines.vllm_adapters import AdapterWriter
 from actors.engines.vllm_calls import WARM_UP, Calls, written_tokens
 from actors.engines.vllm_library import EngineDeadError, RequestOutputKind
+from actors.engines.vllm_pieces import Pieces
 from actors.engines.vllm_runner import Runner
 from actors.engines.vllm_text import logprob_objects
 from actors.weights.lookup import engine_folder
@@ -50,10 +51,12 @@ class VllmEngine:
         self._model = model
         self._runner = Runner(name, model, share)
         self._calls = Calls(name, self._runner)
+        self._pieces = Pieces()
         self._probe: list[int] | None = None
 
     async def start(self) -> None:
         await self.stop()
+        self._pieces.forget()
         # Nothing is fetched here, under the card's lock: the replica has fetched the folder before.
         folder = await asyncio.to_thread(engine_folder, self._model)
         if folder is None:
@@ -133,14 +136,28 @@ class VllmEngine:
     async def read(
         self, messages: Sequence[Message], template: Mapping[str, Any], adapter: str | None
     ) -> int:
-        """See `Warmer.warm`. The call has no seed: vLLM on a CPU dies if a call has a seed and its
-        prompt takes several steps (vllm_arguments.py). vLLM keeps whole blocks of tokens, each block
-        as soon as it is computed. So if a warm-up is cancelled, the complete blocks stay in the cache.
+        """See `Warmer.warm`. Where a step of vLLM takes a whole prompt, the prompt is read in pieces
+        (`vllm_pieces.py`), and a cancellation ends the reading behind the current piece.
 
         Args:
             adapter: the adapter that will answer; None for the model itself.
         """
         prompt = await self._calls.render(messages, template)
+        config = self._runner.alive().vllm_config
+        if config.scheduler_config.enable_chunked_prefill:
+            return await self._read_prompt(prompt, adapter)
+        read = 0
+        tokens = prompt["prompt_token_ids"]
+        for piece in self._pieces.of(tokens, config.cache_config.block_size, adapter):
+            read += await self._read_prompt({**prompt, "prompt_token_ids": piece}, adapter)
+        return read
+
+    async def _read_prompt(self, prompt: Any, adapter: str | None) -> int:
+        """Have vLLM read a prompt, and return how many of its tokens were not in the cache.
+
+        The call has no seed: vLLM on a CPU dies if a call has a seed and its prompt takes several steps
+        (vllm_arguments.py).
+        """
         only_read = {"temperature": 0, "max_tokens": 1, "output_kind": RequestOutputKind.FINAL_ONLY}
         read = 0
         async with aclosing(self._calls.outputs(prompt, only_read, adapter, WARM_UP)) as outputs:
@@ -163,6 +180,7 @@ class VllmEngine:
         Raises:
             EngineUnavailable: vLLM's engine process died.
         """
+        self._pieces.forget()
         try:
             await self._runner.alive().sleep(level=1, mode="wait")
         except EngineDeadError as error:

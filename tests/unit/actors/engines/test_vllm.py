@@ -346,8 +346,9 @@ class FakeLLM:
         self.loras: list[Any] = []
         self.priorities: list[int] = []
         self.vllm_config = SimpleNamespace(
-            cache_config=SimpleNamespace(enable_prefix_caching=True),
+            cache_config=SimpleNamespace(enable_prefix_caching=True, block_size=2),
             model_config=SimpleNamespace(is_hybrid=False),
+            scheduler_config=SimpleNamespace(enable_chunked_prefill=True),
         )
 
     def get_tokenizer(self) -> Any:
@@ -626,6 +627,27 @@ class TestEngine:
         await answer(engine)
         assert await engine.warm(QUESTION) == 3 - 2
         assert llm.priorities[-2:] == [0, 1]
+
+    async def test_where_a_step_takes_a_whole_prompt_a_warm_up_takes_several_calls(
+        self, engine: Any, llm: FakeLLM, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that a cancellation can end the warm-up between two calls."""
+        llm.vllm_config.scheduler_config.enable_chunked_prefill = False
+        await engine.start()
+        prompt = {"prompt_token_ids": list(range(300)), "arrival_time": 1.0}
+
+        async def render(*_: Any) -> Any:
+            return None, (prompt,)
+
+        monkeypatch.setattr(llm, "render_chat_async", render)
+        llm.answers += [[5]] * 9
+        assert await engine.warm(QUESTION) == 3 * (3 - 2)
+        read = [(len(each["prompt_token_ids"]), each["arrival_time"]) for each in llm.asked[-3:]]
+        assert read == [(128, 1.0), (256, 1.0), (300, 1.0)]
+        assert await engine.warm(QUESTION) == 0
+        await engine.sleep()  # empties the cache
+        assert await engine.warm(QUESTION) == 3
+        assert llm.priorities[1:] == [1] * 6
 
     @pytest.mark.parametrize("why", ["hybrid", "no prefix cache"])
     async def test_an_engine_that_keeps_no_prompts_cannot_warm(
