@@ -54,7 +54,6 @@ def test_a_piece_that_was_given_up_is_read_again() -> None:
     pieces = Pieces()
     reading = pieces.of(list(range(300)), 32, None)
     assert [len(next(reading)) for _ in range(2)] == [128, 256]
-    reading.close()
     assert lengths(pieces, list(range(300))) == [256, 288]
 
 
