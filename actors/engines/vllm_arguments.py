@@ -24,6 +24,10 @@ HUGGING_FACE_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_confi
 """Names of tokenizer files. A tokenizer in Hugging Face's format has at least one of these files."""
 LONGEST_MATCH = 5
 """Tokens of the longest text that speculation by n-grams looks for among the tokens before."""
+CPU_BLOCK_TOKENS = 32
+"""Tokens of a block of the KV cache on a CPU. vLLM keeps whole blocks of a prompt, so a call reads up to
+one block of an early reading anew. vLLM's kernels for CPUs want a multiple of 32. Its own default is 128,
+and 32 was as fast in reading and writing (docs/results.md)."""
 WIDEST_GRAPH = 256
 """CUDA graphs are captured for steps of up to this many sequences; larger steps run without a graph."""
 
@@ -79,6 +83,7 @@ def engine_arguments(
         # does not use offset"). So a step takes whole prompts there.
         step = max(model.context_tokens, arguments["max_num_batched_tokens"])
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": step}
+        arguments["block_size"] = CPU_BLOCK_TOKENS
     elif not model.eager:
         sizes = [size * (1 + guessed) for size in graph_sizes(model.concurrency)]
         arguments["compilation_config"] = {"cudagraph_capture_sizes": sizes}

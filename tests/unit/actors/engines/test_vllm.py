@@ -67,6 +67,11 @@ class TestArguments:
         assert arguments["enable_chunked_prefill"] is False
         assert arguments["max_num_batched_tokens"] == model().context_tokens
 
+    @pytest.mark.parametrize(("kind", "tokens"), [("cpu", 32), ("gpu", None)])
+    def test_on_a_cpu_a_block_of_the_cache_is_small(self, kind: Any, tokens: int | None) -> None:
+        """A call reads up to one block of an early reading anew."""
+        assert engine_arguments(Path("/m"), model(), SHARE, kind).get("block_size") == tokens
+
     @pytest.mark.parametrize(("kind", "eager"), [("cpu", False), ("gpu", True)])
     def test_without_graphs_none_are_named(self, kind: Any, eager: bool) -> None:
         assert "compilation_config" not in engine_arguments(Path("/m"), model(eager=eager), SHARE, kind)
