@@ -25,9 +25,9 @@ HUGGING_FACE_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_confi
 LONGEST_MATCH = 5
 """Tokens of the longest text that speculation by n-grams looks for among the tokens before."""
 CPU_BLOCK_TOKENS = 32
-"""Tokens of a block of the KV cache on a CPU. vLLM keeps whole blocks of a prompt, so a call reads up to
-one block of an early reading anew. vLLM's kernels for CPUs want a multiple of 32. Its own default is 128,
-and 32 was as fast in reading and writing (docs/results.md)."""
+"""Tokens of a block of the KV cache on a CPU. vLLM keeps whole blocks of a prompt, so a call reads up
+to one block of an early reading anew. vLLM's kernels for CPUs want a multiple of 32. vLLM's own default
+is 128, and 32 was as fast in reading and writing (docs/results.md)."""
 WIDEST_GRAPH = 256
 """CUDA graphs are captured for steps of up to this many sequences; larger steps run without a graph."""
 

@@ -23,10 +23,10 @@ from cluster.plan.checkpoint import Attention, Checkpoint
 
 KERNEL_BLOCKS = (16, 32, 64, 128)
 """Tokens of a block, before blocks are made equal. Most kernels want the first number
-(get_preferred_block_size of vllm/v1/attention/backend.py); the last holds on a GPU for some heads of 256
-values and for latent attention (vllm/v1/attention/backends/fa_utils.py and mla/cutlass_mla.py). On a CPU,
-SlimMoA asks for 32, but some models have larger blocks (vllm/platforms/cpu.py). So a plan for a CPU
-counts the last number, which always suffices."""
+(get_preferred_block_size of vllm/v1/attention/backend.py). The last holds on a GPU for some heads of
+256 values and for latent attention (vllm/v1/attention/backends/fa_utils.py and mla/cutlass_mla.py). On
+a CPU, SlimMoA asks for 32 (`vllm_arguments.py`), but some models get larger blocks there
+(vllm/platforms/cpu.py). So a plan for a CPU counts the last number, which always suffices."""
 STATE_BLOCK_TOKENS = 64
 """Blocks of layers beside states of fixed size have a multiple of this number of tokens at most, except
 for latent attention (Platform._align_hybrid_block_size)."""
