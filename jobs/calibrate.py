@@ -21,7 +21,7 @@ from configs.schema import AnswerForm, Layer, Proposer, Recipe
 from jobs.atomic_file import write_atomically
 from jobs.identity import recipe_identities, to_generator
 from jobs.prove.form import whole_number
-from jobs.scores.paired import Interval, auroc, difference, share
+from jobs.scores.paired import Interval, Split, auroc, share
 from jobs.store import Store
 from jobs.variants import mixture
 from serve_app.mixture.agree import find_answer
@@ -249,7 +249,7 @@ def outcome(trials: Sequence[Trial], tau: float) -> Outcome:
         right=share(right),
         mixture=share(mixture),
         best=share([trial.first_is_right for trial in trials]),
-        loss=difference(mixture, right),
+        loss=Split.of(mixture, right).difference,
     )
 
 

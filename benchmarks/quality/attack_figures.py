@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.quality.attacks import HARM
 from configs.methods import AnswerForm
-from jobs.scores.paired import auroc, difference, share, smallest_difference
+from jobs.scores.paired import Split, auroc, share, smallest_difference
 from serve_app.mixture.agree import find_answer
 from serve_app.mixture.guard import SAME
 
@@ -150,7 +150,7 @@ def _print_method(results: Sequence[Attacked], method: str, form: AnswerForm, pr
         mean = f"{sum(lone) / len(lone):.2f}" if lone else ""
         print(
             f"| {attack} | {place} | {len(now)} | {share(now).percent()} | "
-            f"{difference(now, before).percent()} | {100 * share(taken).value:.0f} | "
+            f"{Split.of(now, before).difference.percent()} | {100 * share(taken).value:.0f} | "
             f"{100 * share(same_place).value:.0f} | {mean} | {_ways(effect.attacked)} | "
             f"{_harms(effect.attacked)} |"
         )

@@ -9,7 +9,7 @@ from typing import Any, Self
 from configs.schema import AnswerForm
 from jobs.calibrate import CalibrationError, Trial, calibrate, known_answer
 from jobs.records import Row
-from jobs.scores.paired import difference, mcnemar, share, smallest_difference
+from jobs.scores.paired import Split, share, smallest_difference
 from serve_app.mixture.agree import find_answer
 from serve_app.mixture.events import Call, ProposalDone, Summary
 from serve_app.mixture.vote import vote
@@ -142,7 +142,7 @@ def _print_method(
 ) -> None:
     if not right:
         return
-    against = difference(right, first)
+    against = Split.of(right, first)
     ways: dict[str, int] = {}
     for each in found:
         ways[each.way] = ways.get(each.way, 0) + 1
@@ -153,9 +153,9 @@ def _print_method(
     ]
     calls, read, written, models = mean
     alone = 100 * sum(first) / len(first)
-    quality = f"{share(right).percent()} | {alone:.1f} | {against.percent()}"
+    quality = f"{share(right).percent()} | {alone:.1f} | {against.difference.percent()}"
     cost = f"{calls:.1f} | {read:.0f} | {written:.0f} | {_mean(seconds)} | {models:.1f}"
-    print(f"| {name} | {len(right)} | {quality} | {mcnemar(right, first):.2f} | {told} | {cost} |")
+    print(f"| {name} | {len(right)} | {quality} | {against.p:.2f} | {told} | {cost} |")
 
 
 def _mean(seconds: Sequence[float]) -> str:
@@ -225,7 +225,7 @@ def _print_left_out(
     print(f"\nvote of all members: {share(of_all).percent()}")
     for member in members:
         rest = votes(member)
-        more = difference(rest, of_all).percent()
+        more = Split.of(rest, of_all).difference.percent()
         print(f"without {member}: {share(rest).percent()}, {more} points more")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from jobs.scores.paired import difference, mcnemar
+from jobs.scores.paired import Split
 
 Outcome = Literal["better", "worse", "open"]
 """`better` or `worse` if the questions show a difference, `open` if nobody can tell."""
@@ -75,16 +75,18 @@ class Comparison:
     def _shows(self, questions: int) -> bool:
         """Whether so many questions would show it."""
         gained, lost = (count * questions // self.questions for count in (self.gained, self.lost))
-        won = [1] * gained + [-1] * lost + [0] * (questions - gained - lost)
-        return compare(dict(enumerate(won))).outcome != "open"
+        return _compared(Split(gained, lost, questions)).outcome != "open"
 
 
 def compare(won: Won) -> Comparison:
     """The comparison with one other way, which was chosen before the answers were seen."""
     values = list(won.values())
-    ours, theirs = [each > 0 for each in values], [each < 0 for each in values]
-    found = difference(ours, theirs)
-    return Comparison(len(values), sum(ours), sum(theirs), found.low, found.high, mcnemar(ours, theirs))
+    return _compared(Split(sum(v > 0 for v in values), sum(v < 0 for v in values), len(values)))
+
+
+def _compared(split: Split) -> Comparison:
+    found = split.difference
+    return Comparison(split.questions, split.gained, split.lost, found.low, found.high, split.p)
 
 
 def compare_with_best(won: Mapping[str, Won], best: str) -> Comparison:
@@ -118,7 +120,6 @@ def smallest_shown(questions: int, differing: int) -> float:
     for differ in range(differing, questions + 1):
         for lost in range(differ // 2, -1, -1):
             gained = differ - lost
-            won = dict(enumerate([1] * gained + [-1] * lost + [0] * (questions - differ)))
-            if compare(won).outcome == "better":
+            if _compared(Split(gained, lost, questions)).outcome == "better":
                 return (gained - lost) / questions
     return 1.0

@@ -6,6 +6,7 @@ A question is answered rightly or not. Only the questions on which the two diffe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 Z = 1.959964
 """Standard deviations around the mean that hold 95% of a normal distribution."""
@@ -38,31 +39,49 @@ def share(right: Sequence[bool]) -> Interval:
     return Interval(mean, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def difference(one: Sequence[bool], other: Sequence[bool]) -> Interval:
-    """How much larger the share of `one` is than that of `other`, over the same questions.
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the questions split between two ways that answered the same questions."""
 
-    The interval is the normal one of paired proportions, with half a question added on each side of
-    those that differ, so that it has a width where none differ (Agresti and Min, 2005).
-    """
-    gained = sum(a and not b for a, b in zip(one, other, strict=True))
-    lost = sum(b and not a for a, b in zip(one, other, strict=True))
-    count = len(one)
-    if not count:
-        return Interval(0.0, -1.0, 1.0)
-    up, down, all_of = gained + 0.5, lost + 0.5, count + 2
-    middle = (up - down) / all_of
-    half = Z * math.sqrt(up + down - (up - down) ** 2 / all_of) / all_of
-    return Interval((gained - lost) / count, middle - half, middle + half)
+    gained: int
+    """Questions that only the first way answered rightly."""
+    lost: int
+    """Questions that only the other way answered rightly."""
+    questions: int
+    """All questions."""
 
+    @classmethod
+    def of(cls, one: Sequence[bool], other: Sequence[bool]) -> Self:
+        """The split by which questions each way answered rightly."""
+        pairs = list(zip(one, other, strict=True))
+        gained = sum(a and not b for a, b in pairs)
+        return cls(gained, sum(b and not a for a, b in pairs), len(pairs))
 
-def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> float:
-    """The probability of so uneven a split of the questions that differ, or of a more uneven one, if
-    both ways are equally good: McNemar's exact test, two-sided."""
-    gained = sum(a and not b for a, b in zip(one, other, strict=True))
-    lost = sum(b and not a for a, b in zip(one, other, strict=True))
-    differ = gained + lost
-    tail = sum(math.comb(differ, k) for k in range(min(gained, lost) + 1)) / 2**differ
-    return float(min(1.0, 2 * tail))
+    @property
+    def difference(self) -> Interval:
+        """How much larger the first way's share of right answers is.
+
+        The interval is the normal one of paired proportions, with half a question added on each side
+        of those that differ, so that it has a width where none differ (Agresti and Min, 2005).
+        """
+        if not self.questions:
+            return Interval(0.0, -1.0, 1.0)
+        up, down, all_of = self.gained + 0.5, self.lost + 0.5, self.questions + 2
+        middle = (up - down) / all_of
+        half = Z * math.sqrt(up + down - (up - down) ** 2 / all_of) / all_of
+        return Interval((self.gained - self.lost) / self.questions, middle - half, middle + half)
+
+    @property
+    def p(self) -> float:
+        """The probability of so uneven a split of the questions that differ, or of a more uneven one,
+        if both ways are equally good: McNemar's exact test, two-sided."""
+        differ = self.gained + self.lost
+        # Each binomial coefficient follows from the one before: `math.comb` would begin anew each time.
+        ways = tail = 1
+        for k in range(min(self.gained, self.lost)):
+            ways = ways * (differ - k) // (k + 1)
+            tail += ways
+        return min(1.0, 2 * tail / 2**differ)
 
 
 def smallest_difference(questions: int, differing: float = USUAL_DIFFERING) -> float:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.scores.paired import auroc, difference, mcnemar, share, smallest_difference
+from jobs.scores.paired import Split, auroc, share, smallest_difference
 
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
 
@@ -21,18 +21,18 @@ def test_a_share_has_wilsons_interval() -> None:
 def test_mcnemar_is_the_binomial_test_of_the_questions_that_differ() -> None:
     one = [True] * 9 + [False] * 1 + [True] * 40
     other = [False] * 9 + [True] * 1 + [True] * 40
-    assert mcnemar(one, other) == pytest.approx(2 * (1 + 10) / 2**10)
-    assert mcnemar(one, one) == 1
+    assert Split.of(one, other).p == pytest.approx(2 * (1 + 10) / 2**10)
+    assert Split.of(one, one).p == 1
 
 
 @given(answers)
 def test_a_difference_turns_its_sign_with_its_sides(pairs: list[tuple[bool, bool]]) -> None:
     one, other = [a for a, _ in pairs], [b for _, b in pairs]
-    there, back = difference(one, other), difference(other, one)
+    there, back = Split.of(one, other).difference, Split.of(other, one).difference
     assert there.value == pytest.approx(-back.value)
     assert there.low == pytest.approx(-back.high)
     assert there.low <= there.value <= there.high or not pairs
-    assert mcnemar(one, other) == mcnemar(other, one)
+    assert Split.of(one, other).p == Split.of(other, one).p
 
 
 def test_what_few_questions_can_show() -> None:
