@@ -14,6 +14,7 @@ from cli import ask, calibrate, export, new, presets, prove, recipes, serve, sta
 from cli.bench import bench
 from cli.console import err, exit_on_user_error
 from cli.system_errors import option_words
+from cli.versions import print_version
 
 
 class Commands(TyperGroup):
@@ -43,6 +44,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=print_version,
+            is_eager=True,
+            help="Show the versions of SlimMoA, Python, Ray and the engines, and exit.",
+        ),
+    ] = False,
+) -> None:
+    """The options of `slimmoa` itself."""
+
 
 keys = typer.Typer(help="Make the API keys that a server asks for.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
