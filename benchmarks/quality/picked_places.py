@@ -16,7 +16,7 @@ from jobs.identity import has_own_defaults, recipe_identities
 from jobs.scores.paired import share
 from jobs.store import Store
 from jobs.stored_calls import StoredCalls, StoredModels
-from serve_app.mixture.aggregate import AggregationTask
+from serve_app.mixture.aggregation_task import AggregationTask
 from serve_app.mixture.events import Call, ProposalDone
 from serve_app.mixture.select import orders, pick, questions
 from serve_app.mixture.short_calls import Shares, ask_side_by_side

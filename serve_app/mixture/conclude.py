@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 
 from configs.methods import MOST_GUARDED, MOST_SELECTED
 from serve_app.mixture import guard
-from serve_app.mixture.aggregate import AggregationTask, aggregate, as_it_stands
+from serve_app.mixture.aggregate import aggregate, as_it_stands
+from serve_app.mixture.aggregation_task import AggregationTask
 from serve_app.mixture.answer_form import why_no_proposal
 from serve_app.mixture.events import Decided, Event, ProposalDone, Reference
 from serve_app.mixture.models import Models

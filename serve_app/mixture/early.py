@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from configs.schema import Recipe
-from serve_app.mixture.aggregate import AggregationTask
+from serve_app.mixture.aggregation_task import AggregationTask
 from serve_app.mixture.agree import Group, by_size, find_answer, groups
 from serve_app.mixture.events import (
     NOT_NEEDED,

@@ -15,7 +15,8 @@ from actors.engine import Message
 from configs.errors import EngineError, EngineUnavailable, TemplateRefused
 from configs.extra_parameters import tools_in_text
 from configs.schema import Recipe, Sampling
-from serve_app.mixture.aggregate import AggregationTask, aggregate
+from serve_app.mixture.aggregate import aggregate
+from serve_app.mixture.aggregation_task import AggregationTask
 from serve_app.mixture.answer_form import may_leave_out, most_fitting, why_no_proposal
 from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.conclude import conclude

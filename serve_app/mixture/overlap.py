@@ -21,7 +21,7 @@ from actors.text.thinking import without_reasoning
 from configs.errors import RequestError
 from configs.extra_parameters import tools_in_text
 from configs.schema import Recipe
-from serve_app.mixture.aggregate import AggregationTask
+from serve_app.mixture.aggregation_task import AggregationTask
 from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.context_budget import PromptTask
 from serve_app.mixture.events import (

@@ -13,7 +13,8 @@ from actors.engine import Delta
 from configs.errors import DeadlineExceeded, EngineUnavailable, RequestError
 from configs.method_checks import tells_logprobs
 from configs.schema import OpenAIHttpModel, Recipe, References, Sampling
-from serve_app.mixture.aggregate import AggregationTask, to_request_error
+from serve_app.mixture.aggregate import to_request_error
+from serve_app.mixture.aggregation_task import AggregationTask
 from serve_app.mixture.begun_answer import without_begun_answer
 from serve_app.mixture.context_budget import PromptTask, fit
 from serve_app.mixture.events import Call, Event, Judged, Missing, Retried, Trimmed
