@@ -206,8 +206,8 @@ def _late_samples(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(
                 ("limits", "grace_s"),
                 f"layer {n + 1} ends {limits.grace_s:g} s after it has {quorum} of {len(times)} "
-                f"proposals (quorum), so the proposal of {time.model!r} (proposer {m + 1}) {how} left "
-                f"out; set grace_s above {time.end_s - times[quorum - 1].end_s:g}, or raise quorum",
+                f"proposals (quorum), so the proposal of {time.model!r} (proposer {m + 1}) {how} "
+                f"dropped; set grace_s above {time.end_s - times[quorum - 1].end_s:g}, or raise quorum",
             )
 
 

@@ -113,7 +113,7 @@ class Aggregator(Strict):
     """Whether proposals that disagree are marked before they are merged. Two proposals agree if their
     answers are the same (`aggregator.answer` or `exit.answer` says where an answer stands). If no
     answer is found in one of the two, the aggregator is asked whether both come to the same conclusion.
-    The aggregator's prompt then says which proposals agree. No proposal is left out, because a proposal
+    The aggregator's prompt then says which proposals agree. No proposal is dropped, because a proposal
     that differs may be right."""
     overlap: Switch = "auto"
     """Whether the aggregator reads the first proposals while the others are still written

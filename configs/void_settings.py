@@ -70,7 +70,7 @@ def _pointless_grace(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             ("limits", "grace_s"),
             f"with 0, a layer ends as soon as it has {limits.quorum} of {max(recipe.samples)} "
-            "proposals (quorum), so the slower proposers are always left out; give them some seconds, "
+            "proposals (quorum), so the slower proposers are always dropped; give them some seconds, "
             "or raise quorum",
         )
 

@@ -7,7 +7,7 @@ several models that write side by side, so the proposals are shown one after the
 2. When the leading proposal has ended, those that have ended meanwhile follow, whole.
 3. Then the one that has the most text leads.
 
-A proposal that is left out is named with its cause where its turn comes; text of it that was shown
+A proposal that is dropped is named with its cause where its turn comes; text of it that was shown
 stays. A text that has been shown is never taken back. The alternative, each proposal whole when it has
 ended, shows nothing for the whole time of the first proposal.
 
@@ -45,7 +45,7 @@ class _Proposal:
     """How many characters of the text were shown."""
     has_ended: bool = False
     note: str = ""
-    """Why it is left out; empty for a proposal that counts."""
+    """Why it is dropped; empty for a proposal that counts."""
 
     def complete(self, text: str) -> None:
         """Take in the whole text, which has no reasoning and no blanks around it."""
@@ -97,7 +97,7 @@ class ShownProposals:
                 return self._spare(event.place)
             case ProposalDropped():
                 missing = event.missing
-                return self._end(event.place, None, f"left out: {missing.cause}: {missing.detail}")
+                return self._end(event.place, None, f"dropped: {missing.cause}: {missing.detail}")
             case AnswerDelta() if event.delta.reasoning and self._writer:
                 heading, self._writer = self._writer, ""
                 return self._open(heading)
@@ -133,7 +133,7 @@ class ShownProposals:
 
     def _end(self, place: int, text: str | None, note: str) -> str:
         proposal = self._waiting.get(place)
-        if proposal is None:  # it was shown whole, and is left out after all
+        if proposal is None:  # it was shown whole, and is dropped after all
             return f"\n\n*{note}*" if note else ""
         if text is not None:
             proposal.complete(text)

@@ -1,4 +1,4 @@
-"""The guard: proposals that disagree are marked before they are merged, and none is left out.
+"""The guard: proposals that disagree are marked before they are merged, and none is dropped.
 
 It would cost right answers to drop the proposals that differ, because the majority may be wrong: vLLM's
 semantic router lost 0.11 and 0.13 on contested questions (of 12 in all). If answers are found in two

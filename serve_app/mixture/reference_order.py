@@ -2,7 +2,7 @@
 
 Models prefer some places, such as the first. So a seed draws the order, and no model's proposals always
 stand in the same place. The order is drawn over all places of the layer, not only over the proposals
-that came, so it is known before any proposal has come. A proposal that does not come is left out, and
+that came, so it is known before any proposal has come. A proposal that does not come is dropped, and
 the others keep their order.
 """
 

@@ -132,7 +132,7 @@ CAUTIONS: list[tuple[list[Change], str, str, list[Change]]] = [
     (
         [("limits.grace_s", 0.5), ("models.a.first_token_s", 1)],
         "limits.grace_s",
-        "the proposal of 'a' (proposer 1) is always left out; set grace_s above",
+        "the proposal of 'a' (proposer 1) is always dropped; set grace_s above",
         [("limits.grace_s", 3), ("models.a.first_token_s", 1)],
     ),
     (

@@ -145,12 +145,12 @@ def test_what_is_left_out_is_named_where_its_turn_comes() -> None:
     shown.says(1, "half")
     shown.drops(0, Missing(1, "one", "engine_error", "it broke"))
     assert shown.drops(1) == (
-        "\n\n*left out: late: was not done when the layer's time was up*"
-        "\n\n---\n\n**one (proposal 1 of 3)**\n\n*left out: engine_error: it broke*"
+        "\n\n*dropped: late: was not done when the layer's time was up*"
+        "\n\n---\n\n**one (proposal 1 of 3)**\n\n*dropped: engine_error: it broke*"
     )
     assert shown.ends(2, "c") == "\n\n---\n\n**three (proposal 3 of 3)**\n\nc"
     again = Missing(1, "three", "quorum_not_met", "1 of 2 proposals came")
-    assert shown.drops(2, again) == "\n\n*left out: quorum_not_met: 1 of 2 proposals came*"
+    assert shown.drops(2, again) == "\n\n*dropped: quorum_not_met: 1 of 2 proposals came*"
 
 
 def test_a_proposal_that_is_not_needed_is_named_only_if_some_of_it_was_shown() -> None:
@@ -238,7 +238,7 @@ async def test_a_stream_has_the_proposals_as_reasoning_before_the_answer(
     await puppets.answer("writer")
     found = await chunks(exchange)
     assert found[0] == {
-        "reasoning_content": f"{RULE}**two (proposal 2 of 2)**\n\n*left out: engine_error: it broke*"
+        "reasoning_content": f"{RULE}**two (proposal 2 of 2)**\n\n*dropped: engine_error: it broke*"
     }
     assert all("reasoning_content" not in delta for delta in found[1:])
     assert "".join(delta.get("content", "") for delta in found)

@@ -27,7 +27,7 @@ from tests.unit.scripts import JumpingLoop
 QUESTION = [Message(role="user", content="What is the capital of France?")]
 NAMES = ("a", "b", "c")
 EXAMPLES = 150
-ALWAYS = ("is always late", "is always left out", "so it never answers")
+ALWAYS = ("is always late", "is always dropped", "so it never answers")
 """Parts of the warnings after which no answer can be whole."""
 
 
