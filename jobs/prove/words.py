@@ -70,6 +70,23 @@ def unfinished(proof: Proof) -> str:
     )
 
 
+def questions_of(proof: Proof) -> str:
+    """How many questions were asked, and where they come from."""
+    source = f"your file {proof.file}" if proof.file else f"the set {proof.set}"
+    return f"{_questions(proof.questions)} from {source}"
+
+
+def self_moa_meaning(proof: Proof) -> str:
+    """What Self-MoA is; empty if the proof has no such way."""
+    found = proof.of("self_moa")
+    if found is None:
+        return ""
+    return (
+        f"Self-MoA is a mixture of one model with itself: the best member, {found.way.model}, writes "
+        f"all {found.way.samples} proposals, and the same aggregator makes one answer from them."
+    )
+
+
 def way_name(proof: Proof, facts: WayFacts) -> str:
     """What a way is called on the page."""
     way = facts.way
@@ -118,41 +135,6 @@ def bounds(proof: Proof) -> list[str]:
             if room > 0
             else f"{proof.best} alone got {alone} of {n} right, so a pick or a vote among the "
             "mixture's proposals cannot beat it."
-        )
-    return said
-
-
-def judge_dangers(proof: Proof) -> list[str]:
-    """What speaks against trusting the judge."""
-    judge = proof.judge
-    if judge is None:
-        return []
-    said = [
-        f"No right answers are known for these questions, so a model, {judge.name}, judged which of "
-        "two answers is better. It was not told who wrote which. It saw each pair twice, with the "
-        "other answer first the second time. A question counts for a side only if both times say the "
-        "same.",
-    ]
-    if judge.is_member:
-        said.append(
-            f"{judge.name} takes part in the mixture itself. Models like their own way of writing, so "
-            "this judge is partial, and a small model is a weak judge. Give another judge with --judge "
-            "and --judge-url before you pay for anything."
-        )
-    if judge.pairs:
-        agreed = judge.agreed / judge.pairs
-        said.append(
-            f"It gave the same verdict both times for {judge.agreed} of {judge.pairs} pairs "
-            f"({100 * agreed:.0f}%). A judge that throws a coin does so for half of the pairs."
-            + (" So this judge tells hardly more than a coin." if agreed < 0.6 else "")
-        )
-        said.append(
-            f"It preferred the answer that stood first in {100 * judge.first:.0f}% of verdicts."
-        )
-    if judge.longer is not None:
-        said.append(
-            f"Where it was sure, it preferred the longer answer in {100 * judge.longer:.0f}% of pairs. "
-            "Judges tend to like length as such."
         )
     return said
 
@@ -258,8 +240,8 @@ def _what_to_do(proof: Proof, member: WayFacts, found: Comparison) -> Iterator[s
     ours, theirs = mixture.price, member.price
     best = member.way.model
     cost = (
-        f"One answer of {proof.recipe} takes {seconds(ours)} s{_times(ours, theirs)}, and has "
-        f"{ours.written:.0f} written tokens (pieces of words). One answer of {best} takes "
+        f"A typical answer of {proof.recipe} takes {seconds(ours)} s{_times(ours, theirs)}, and has "
+        f"{ours.written:.0f} written tokens (pieces of words). A typical answer of {best} takes "
         f"{seconds(theirs)} s, and has {theirs.written:.0f}."
     )
     if theirs.written and found.outcome == "better":
