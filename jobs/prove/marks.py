@@ -3,6 +3,13 @@
 from jobs.prove.compare import Comparison
 
 NOT_SHOWN = "not shown"
+MEANING = (
+    "In the table, “shown better” and “shown worse” say that this way really is better or worse than "
+    "the mixture, or than the best member, on questions like these, as far as the answers can show "
+    "it. “Not shown” says that the difference may be chance, so a higher share of right answers is no "
+    "victory there."
+)
+"""What the marks mean."""
 
 
 def beside_mixture(found: Comparison | None) -> str:

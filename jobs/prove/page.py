@@ -54,6 +54,7 @@ def html(proof: Proof) -> str:
         questions=words.questions_of(proof),
         self_moa=words.self_moa_meaning(proof),
         money=MONEY,
+        meaning=marks.MEANING,
         beside_mixture=marks.beside_mixture,
         beside_best=marks.beside_best,
     )
@@ -75,7 +76,7 @@ def lines(proof: Proof) -> Iterator[str]:
     if dangers := judge_words.judge_dangers(proof):
         yield from ("", "How far to trust the judge:", *dangers)
     yield from (f"Not compared: {reason}." for reason in proof.left_out)
-    yield from ("", MONEY)
+    yield from ("", marks.MEANING, MONEY)
 
 
 def table(proof: Proof) -> Table:
@@ -87,9 +88,9 @@ def table(proof: Proof) -> Table:
         *checked,
         "won, lost",
         "difference in 100",
-        "against the mixture",
-        *(["against the best member"] if proof.checked else []),
-        "seconds, median",
+        "beside mixture",
+        *(["beside best"] if proof.checked else []),
+        "seconds",
         "slowest",
         "written",
         "read",

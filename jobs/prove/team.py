@@ -42,8 +42,8 @@ def _aggregator(recipe: Recipe) -> str:
     model, method = recipe.aggregator.model, recipe.aggregator.method
     if method == "vote":
         return (
-            "The proposals vote: the answer that most of them give is the answer (method vote). The "
-            f"aggregator is {model}, which is asked only where the vote does not decide."
+            "The proposals vote, and the answer that wins the vote is the answer (method vote). The "
+            f"aggregator, {model}, merges the proposals only if no answer is found in any of them."
         )
     return f"Then the aggregator, {model}, {METHODS[method]}."
 

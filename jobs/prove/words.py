@@ -46,12 +46,12 @@ def headline(proof: Proof) -> Verdict:
 def others(proof: Proof) -> Iterator[tuple[str, Verdict]]:
     """A question and its answer for each other way."""
     titles = {
-        "self_moa": "Is it better than several answers of its best member, merged into one?",
-        "pick": "Is it better than picking one of the proposals?",
-        "merge": "Is it better than merging the proposals?",
-        "vote": "Is it better than a vote of the proposals?",
-        "self_vote": "Is it better than a vote of several answers of its best member?",
-        "same_tokens": "Is it better than its best member, asked until it has written as much?",
+        "self_moa": "Is the mixture better than several answers of its best member, merged into one?",
+        "pick": "Is the mixture better than picking one of the proposals?",
+        "merge": "Is the mixture better than merging the proposals?",
+        "vote": "Is the mixture better than a vote of the proposals?",
+        "self_vote": "Is the mixture better than a vote of several answers of its best member?",
+        "same_tokens": "Is the mixture better than its best member, asked until it wrote as much?",
     }
     for kind, title in titles.items():
         found = proof.of(kind)
@@ -82,8 +82,9 @@ def self_moa_meaning(proof: Proof) -> str:
     if found is None:
         return ""
     return (
-        f"Self-MoA is a mixture of one model with itself: the best member, {found.way.model}, writes "
-        f"all {found.way.samples} proposals, and the same aggregator makes one answer from them."
+        "Self-MoA is a mixture in which one model writes all proposals. Here the best member, "
+        f"{found.way.model}, writes {found.way.samples}, and the same aggregator makes one answer from "
+        "them."
     )
 
 
@@ -164,10 +165,13 @@ def _other(proof: Proof, facts: WayFacts, found: Comparison) -> Verdict:
     what = _thing(proof, facts)
     basis = tuple(_counts(proof, found, "the other way"))
     if found.outcome == "better":
-        return Verdict("better", f"Yes: it beats {what} by {_points(found)}.", basis)
+        return Verdict("better", f"Yes: the mixture beats {what} by {_points(found)}.", basis)
     if found.outcome == "worse":
         return Verdict("worse", f"No: {what} is better, by {_points(found)}.", basis)
-    text = f"With {_these(found.questions)} nobody can tell: it may be better or worse than {what}."
+    text = (
+        f"With {_these(found.questions)} nobody can tell: the mixture may be better or worse than "
+        f"{what}."
+    )
     return Verdict("open", text, basis)
 
 
@@ -189,13 +193,18 @@ def _counts(proof: Proof, found: Comparison, other: str) -> Iterator[str]:
     rest = "other " if found.gained or found.lost else ""
     if proof.checked:
         won = f"On {_questions(found.gained)} only the mixture was right, and on "
-        won += f"{_questions(found.lost)} only {other}. On the {rest}{_count(same)}, "
-        yield f"{won}both were right or both were wrong."
+        won += f"{_questions(found.lost)} only {other}."
+        yield f"{won} On the {rest}{_count(same)}, both were right or both were wrong." if same else won
         return
     yield (
         f"The judge preferred the mixture on {_questions(found.gained)}, and {other} on "
-        f"{_questions(found.lost)}. On the {rest}{_count(same)}, the two answers are equal, or the "
-        "judge contradicted itself when their order was turned."
+        f"{_questions(found.lost)}."
+        + (
+            f" On the {rest}{_count(same)}, the two answers are equal, or the judge contradicted "
+            "itself when their order was turned."
+            if same
+            else ""
+        )
     )
 
 

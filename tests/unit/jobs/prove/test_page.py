@@ -49,9 +49,12 @@ def test_the_page_names_the_members_the_aggregator_and_the_file(apps: Apps, tmp_
     for said in (text_of(html(proof)), "\n".join(lines(proof))):
         assert "For each question, a writes 2 proposals and b writes 1 proposal." in said
         assert "the aggregator, z, reads all proposals and writes one answer from them" in said
-        assert said.index("Self-MoA is a mixture of one model with itself") == said.index("Self-MoA")
+        assert said.index(
+            "Self-MoA is a mixture in which one model writes all proposals"
+        ) == said.index("Self-MoA")
         assert "Prices in money are not known here, because a recipe has no prices." in said
         assert "layer" not in said
+        assert "so a higher share of right answers is no victory" in said
     assert "12 questions from your file mine.jsonl" in text_of(html(proof))
     assert "of mine " not in text_of(html(proof))
 
