@@ -7,14 +7,15 @@ from rich.console import Console
 
 from jobs.prove.compare import compare
 from jobs.prove.examples import SHOWN
-from jobs.prove.facts import Proof, WayFacts
+from jobs.prove.facts import Proof, WayFacts, read_proof
 from jobs.prove.marks import beside_best, beside_mixture
 from jobs.prove.page import html, lines, table
-from jobs.prove.prices import Price
+from jobs.prove.prices import Price, keep_price
 from jobs.prove.ways import Way
+from jobs.store import Store
 from tests.unit.jobs.answering import recipe
 from tests.unit.jobs.fake_apps import Apps
-from tests.unit.jobs.prove.test_prove import ROWS, a_set, merges, number, proved, right, wrong
+from tests.unit.jobs.prove.test_prove import ROWS, a_set, judges, merges, number, proved, right, wrong
 from tests.unit.scripts import Asked, Step
 from tests.unit.serve_app.mixture.comparing import is_short, tokens
 
@@ -152,3 +153,30 @@ def test_a_way_is_compared_with_the_best_member_too(apps: Apps, tmp_path: Path) 
     assert by_kind["self_moa"].outcome == "worse"
     assert by_kind["pick"] is not None
     assert by_kind["pick"].outcome == "open"
+
+
+def test_seconds_are_the_median_and_the_slowest_of_the_timed_answers(
+    apps: Apps, tmp_path: Path
+) -> None:
+    apps.models.scripts |= {"a": right, "b": wrong, "z": merges}
+    folder = tmp_path / "run"
+    name = proved(folder, a_set(tmp_path)).ways[0].way.name
+    for row, took in enumerate([1.0, 2.0, 1.0, 1.0, 100.0, 500.0]):  # the last one is not timed
+        keep_price(folder, name, row, Price(3, 10, 10, took, 2 * took))
+    with Store.open(folder, read_only=True) as store:
+        found = read_proof(store, folder).ways[0]
+    assert found.price is not None
+    assert found.slowest is not None
+    assert (found.price.shortest_s, found.price.longest_s) == (1.0, 2.0)
+    assert (found.slowest.shortest_s, found.slowest.longest_s) == (100.0, 200.0)
+
+
+def test_a_judged_page_has_examples_that_are_neither_right_nor_wrong(
+    apps: Apps, tmp_path: Path
+) -> None:
+    apps.models.scripts |= {"a": right, "b": wrong, "z": judges}
+    proof = proved(tmp_path / "run", a_set(tmp_path, answers=False), judge="z")
+    page = html(proof)
+    assert "<h3>Proposal 1, by a</h3>" in page
+    assert "against the<br>best member" not in page
+    assert {each.beside_best for each in proof.ways} == {None}
