@@ -134,11 +134,16 @@ def prove(
                 ("", None) if form is not None else _judge(recipe, judge, judge_url, judge_key_env)
             )
             work(
-                ProveTask(run, recipe, loaded, form, by, remote, seed, in_flight, verbose),
+                ProveTask(run, recipe, loaded, form, by, remote, seed, in_flight, verbose, _file(name)),
                 command_line(),
                 err,
             )
     _show(run, as_json=as_json)
+
+
+def _file(name: str) -> str:
+    """The name of a file of the user's own, without its folder; empty for a public set."""
+    return Path(name).name if Path(name).is_file() else ""
 
 
 def _require_libraries() -> None:

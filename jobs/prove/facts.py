@@ -1,22 +1,23 @@
 """The figures of a proof, as its page shows them: who won, how surely, and at what price."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
+from configs.schema import Recipe
 from jobs.judges.pairwise import is_switched
 from jobs.judges.prompt import first_question
 from jobs.prove.compare import Comparison, compare, compare_with_best
+from jobs.prove.examples import Shown, read_examples
 from jobs.prove.prices import Price
 from jobs.prove.reader import ProofReader, agreed
+from jobs.prove.team import describe
 from jobs.prove.ways import Way
 from jobs.records import Row
 from jobs.scores.paired import Interval, share
 from jobs.store import Store
 from serve_app.mixture.agree import find_answer
-
-SHOWN = 40
-"""Most questions that a page shows in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,14 @@ class WayFacts:
     comparison: Comparison | None
     """The mixture against this way; None for the mixture itself, and before there are answers."""
     price: Price | None
-    """Mean calls and tokens of an answer, and seconds of those answers that were timed."""
+    """Mean calls and tokens of an answer, and the median seconds of those answers that were timed."""
     timed: int
     """Answers whose seconds were measured with one answer in work at a time."""
+    slowest: Price | None = None
+    """The timed answer that took longest."""
+    beside_best: Comparison | None = None
+    """This way against the best member. None for the members, and where answers are judged, because
+    the judge compares each way with the mixture only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +81,6 @@ class JudgeFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One question in full."""
-
-    row: int
-    question: str
-    expected: str
-    """The right answer; empty if answers are judged."""
-    mixture: str
-    best: str
-    won: int
-    """1 if the mixture won the question against the best member, -1 if it lost, 0 otherwise."""
-    alike: str
-    """What is said of a question that neither won."""
-
-
-@dataclass(frozen=True, slots=True)
 class Proof:
     """Everything that a page shows."""
 
@@ -111,6 +101,10 @@ class Proof:
     failed: int
     """Answers that failed."""
     shown: tuple[Shown, ...]
+    team: tuple[str, ...] = ()
+    """Sentences that name the proposers and the aggregator."""
+    file: str = ""
+    """The name of the user's own file of questions; empty for a public set."""
 
     def of(self, kind: str) -> WayFacts | None:
         """The way of a kind, and the best member for `member`; None if the proof has no such way."""
@@ -140,7 +134,9 @@ def read_proof(store: Store, folder: Path) -> Proof:
         judge=_judge(reader),
         left_out=tuple(reader.kept.get("left_out", ())),
         failed=len(store.failures("generate")) + len(store.failures("judge")),
-        shown=tuple(_shown(reader, best)) if best is not None else (),
+        shown=tuple(read_examples(reader, best)) if best is not None else (),
+        team=describe(Recipe.model_validate(reader.about["recipe"])),
+        file=str(reader.kept.get("file", "")),
     )
 
 
@@ -165,6 +161,8 @@ def _facts(reader: ProofReader, way: Way, best: str | None) -> WayFacts:
         comparison=_comparison(reader, way, best),
         price=_price(prices, measured),
         timed=len(measured),
+        slowest=max(measured, key=lambda price: (price.shortest_s, price.longest_s), default=None),
+        beside_best=_beside_best(reader, way, best),
     )
 
 
@@ -176,13 +174,30 @@ def _comparison(reader: ProofReader, way: Way, best: str | None) -> Comparison |
     return compare(won)
 
 
+def _beside_best(reader: ProofReader, way: Way, best: str | None) -> Comparison | None:
+    if best is None or reader.form is None or way.kind == "member":
+        return None
+    if way.kind == "mixture":
+        return compare_with_best(reader.won_by_member(), best)
+    name = next(w.name for w in reader.ways if w.kind == "member" and w.model == best)
+    ours, theirs = reader.right(way.name), reader.right(name)
+    won = {row: ours[row] - theirs[row] for row in ours if row in theirs}
+    return compare(won) if won else None
+
+
 def _price(prices: Sequence[Price], measured: Sequence[Price]) -> Price | None:
     """Calls and tokens of all answers, and the seconds of those that were timed."""
     if not prices:
         return None
     mean = Price.mean(prices)
-    seconds = Price.mean(measured or prices)
-    return Price(mean.calls, mean.read, mean.written, seconds.shortest_s, seconds.longest_s)
+    seconds = measured or prices
+    return Price(
+        mean.calls,
+        mean.read,
+        mean.written,
+        median(price.shortest_s for price in seconds),
+        median(price.longest_s for price in seconds),
+    )
 
 
 def _bounds(reader: ProofReader, best: str | None) -> Bounds | None:
@@ -240,25 +255,3 @@ def _first_share(row: Row, pair: tuple[float, float]) -> float:
     # A verdict on (generator, baseline) shows the generator first if the row is switched.
     ours_first, ours_second = pair if is_switched(first_question(row)) else (pair[1], pair[0])
     return ((ours_first > 0.5) + (ours_second < 0.5)) / 2
-
-
-def _shown(reader: ProofReader, best: str) -> Iterator[Shown]:
-    """The questions that the page shows in full. First come those that the mixture or the best member
-    won."""
-    name = next(w.name for w in reader.ways if w.kind == "member" and w.model == best)
-    won: Mapping[int, int] = reader.won(name)
-    for row in sorted(won, key=lambda row: (won[row] == 0, row))[:SHOWN]:
-        alike = "Neither preferred in both orders"
-        if reader.form is not None:
-            alike = (
-                "Both right" if reader.is_right(reader.answers[name][row].text, row) else "Both wrong"
-            )
-        yield Shown(
-            row=row,
-            question=reader.rows[row].turns[0],
-            expected=" or ".join(sorted(reader.expected.get(row, ()))),
-            mixture=reader.answers[reader.mixture][row].text,
-            best=reader.answers[name][row].text,
-            won=won[row],
-            alike=alike,
-        )

@@ -10,13 +10,20 @@ from typing import Any
 from rich.table import Table
 
 from jobs.atomic_file import write_atomically
-from jobs.prove import words
+from jobs.prove import harmless, judge_words, marks, words
 from jobs.prove.facts import Proof, WayFacts
 from jobs.report import formats
 from jobs.report.page import environment
 
 HTML = "proof.html"
 """Name of the page in the run's folder."""
+
+MONEY = (
+    "Prices in money are not known here, because a recipe has no prices. For a price in money, "
+    "multiply the tokens read and the tokens written by what your provider charges for each, or the "
+    "seconds by what your machine costs."
+)
+"""What is said of money."""
 
 
 def write(proof: Proof, folder: Path) -> Path:
@@ -28,24 +35,28 @@ def write(proof: Proof, folder: Path) -> Path:
 
 def html(proof: Proof) -> str:
     """The proof as a page, which loads nothing from the network."""
-    return (
-        environment(autoescape=True)
-        .get_template("prove.html")
-        .render(
-            proof=proof,
-            unfinished=words.unfinished(proof),
-            headline=words.headline(proof),
-            others=list(words.others(proof)),
-            bounds=words.bounds(proof),
-            dangers=words.judge_dangers(proof),
-            timed=max((each.timed for each in proof.ways), default=0),
-            written=formats.day(datetime.now(UTC)),
-            name=partial(words.way_name, proof),
-            right=_right,
-            range=_range,
-            interval=words.interval,
-            seconds=words.seconds,
-        )
+    made = environment(autoescape=True)
+    made.filters |= {"safe_text": harmless.harmless, "cut": harmless.cut, "title_of": harmless.title}
+    return made.get_template("prove.html").render(
+        proof=proof,
+        unfinished=words.unfinished(proof),
+        headline=words.headline(proof),
+        others=list(words.others(proof)),
+        bounds=words.bounds(proof),
+        dangers=judge_words.judge_dangers(proof),
+        timed=max((each.timed for each in proof.ways), default=0),
+        written=formats.day(datetime.now(UTC)),
+        name=partial(words.way_name, proof),
+        right=_right,
+        range=_range,
+        interval=words.interval,
+        seconds=words.seconds,
+        questions=words.questions_of(proof),
+        self_moa=words.self_moa_meaning(proof),
+        money=MONEY,
+        meaning=marks.MEANING,
+        beside_mixture=marks.beside_mixture,
+        beside_best=marks.beside_best,
     )
 
 
@@ -53,15 +64,19 @@ def lines(proof: Proof) -> Iterator[str]:
     """The sentences of the page, for a terminal."""
     found = words.headline(proof)
     yield from (found.sentence, *found.basis)
+    yield from ("", f"The mixture {proof.recipe}:", *proof.team)
+    if meaning := words.self_moa_meaning(proof):
+        yield meaning
     if missing := words.unfinished(proof):
         yield missing
     if reached := words.bounds(proof):
         yield from ("", "How many right answers do the proposals hold?", *reached)
     for title, verdict in words.others(proof):
         yield from ("", title, verdict.sentence, *verdict.basis)
-    if dangers := words.judge_dangers(proof):
+    if dangers := judge_words.judge_dangers(proof):
         yield from ("", "How far to trust the judge:", *dangers)
     yield from (f"Not compared: {reason}." for reason in proof.left_out)
+    yield from ("", marks.MEANING, MONEY)
 
 
 def table(proof: Proof) -> Table:
@@ -73,7 +88,10 @@ def table(proof: Proof) -> Table:
         *checked,
         "won, lost",
         "difference in 100",
+        "beside mixture",
+        *(["beside best"] if proof.checked else []),
         "seconds",
+        "slowest",
         "written",
         "read",
         "calls",
@@ -84,8 +102,11 @@ def table(proof: Proof) -> Table:
         cells = [words.way_name(proof, each)]
         cells += [_right(each), _range(each)] if proof.checked else []
         cells += ["", ""] if found is None else [f"{found.gained}, {found.lost}", words.interval(found)]
+        cells += [marks.beside_mixture(found)]
+        cells += [marks.beside_best(each.beside_best)] if proof.checked else []
         if price is not None:
-            cells += [words.seconds(price), f"{price.written:.0f}", f"{price.read:.0f}"]
+            slowest = "" if each.slowest is None else words.seconds(each.slowest)
+            cells += [words.seconds(price), slowest, f"{price.written:.0f}", f"{price.read:.0f}"]
             cells += [f"{price.calls:.1f}"]
         shown.add_row(*cells)
     return shown

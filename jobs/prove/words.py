@@ -46,12 +46,12 @@ def headline(proof: Proof) -> Verdict:
 def others(proof: Proof) -> Iterator[tuple[str, Verdict]]:
     """A question and its answer for each other way."""
     titles = {
-        "self_moa": "Is it better than several answers of its best member, merged into one?",
-        "pick": "Is it better than picking one of the proposals?",
-        "merge": "Is it better than merging the proposals?",
-        "vote": "Is it better than a vote of the proposals?",
-        "self_vote": "Is it better than a vote of several answers of its best member?",
-        "same_tokens": "Is it better than its best member, asked until it has written as much?",
+        "self_moa": "Is the mixture better than several answers of its best member, merged into one?",
+        "pick": "Is the mixture better than picking one of the proposals?",
+        "merge": "Is the mixture better than merging the proposals?",
+        "vote": "Is the mixture better than a vote of the proposals?",
+        "self_vote": "Is the mixture better than a vote of several answers of its best member?",
+        "same_tokens": "Is the mixture better than its best member, asked until it wrote as much?",
     }
     for kind, title in titles.items():
         found = proof.of(kind)
@@ -67,6 +67,24 @@ def unfinished(proof: Proof) -> str:
     return (
         f"Unfinished: {missing:,} of {proof.questions * len(proof.ways):,} answers are missing. The "
         "same command goes on where it stopped."
+    )
+
+
+def questions_of(proof: Proof) -> str:
+    """How many questions were asked, and where they come from."""
+    source = f"your file {proof.file}" if proof.file else f"the set {proof.set}"
+    return f"{_questions(proof.questions)} from {source}"
+
+
+def self_moa_meaning(proof: Proof) -> str:
+    """What Self-MoA is; empty if the proof has no such way."""
+    found = proof.of("self_moa")
+    if found is None:
+        return ""
+    return (
+        "Self-MoA is a mixture in which one model writes all proposals. Here the best member, "
+        f"{found.way.model}, writes {found.way.samples}, and the same aggregator makes one answer from "
+        "them."
     )
 
 
@@ -122,41 +140,6 @@ def bounds(proof: Proof) -> list[str]:
     return said
 
 
-def judge_dangers(proof: Proof) -> list[str]:
-    """What speaks against trusting the judge."""
-    judge = proof.judge
-    if judge is None:
-        return []
-    said = [
-        f"No right answers are known for these questions, so a model, {judge.name}, judged which of "
-        "two answers is better. It was not told who wrote which. It saw each pair twice, with the "
-        "other answer first the second time. A question counts for a side only if both times say the "
-        "same.",
-    ]
-    if judge.is_member:
-        said.append(
-            f"{judge.name} takes part in the mixture itself. Models like their own way of writing, so "
-            "this judge is partial, and a small model is a weak judge. Give another judge with --judge "
-            "and --judge-url before you pay for anything."
-        )
-    if judge.pairs:
-        agreed = judge.agreed / judge.pairs
-        said.append(
-            f"It gave the same verdict both times for {judge.agreed} of {judge.pairs} pairs "
-            f"({100 * agreed:.0f}%). A judge that throws a coin does so for half of the pairs."
-            + (" So this judge tells hardly more than a coin." if agreed < 0.6 else "")
-        )
-        said.append(
-            f"It preferred the answer that stood first in {100 * judge.first:.0f}% of verdicts."
-        )
-    if judge.longer is not None:
-        said.append(
-            f"Where it was sure, it preferred the longer answer in {100 * judge.longer:.0f}% of pairs. "
-            "Judges tend to like length as such."
-        )
-    return said
-
-
 def seconds(price: Price) -> str:
     """How long one answer takes."""
     low, high = price.shortest_s, price.longest_s
@@ -182,10 +165,13 @@ def _other(proof: Proof, facts: WayFacts, found: Comparison) -> Verdict:
     what = _thing(proof, facts)
     basis = tuple(_counts(proof, found, "the other way"))
     if found.outcome == "better":
-        return Verdict("better", f"Yes: it beats {what} by {_points(found)}.", basis)
+        return Verdict("better", f"Yes: the mixture beats {what} by {_points(found)}.", basis)
     if found.outcome == "worse":
         return Verdict("worse", f"No: {what} is better, by {_points(found)}.", basis)
-    text = f"With {_these(found.questions)} nobody can tell: it may be better or worse than {what}."
+    text = (
+        f"With {_these(found.questions)} nobody can tell: the mixture may be better or worse than "
+        f"{what}."
+    )
     return Verdict("open", text, basis)
 
 
@@ -207,13 +193,18 @@ def _counts(proof: Proof, found: Comparison, other: str) -> Iterator[str]:
     rest = "other " if found.gained or found.lost else ""
     if proof.checked:
         won = f"On {_questions(found.gained)} only the mixture was right, and on "
-        won += f"{_questions(found.lost)} only {other}. On the {rest}{_count(same)}, "
-        yield f"{won}both were right or both were wrong."
+        won += f"{_questions(found.lost)} only {other}."
+        yield f"{won} On the {rest}{_count(same)}, both were right or both were wrong." if same else won
         return
     yield (
         f"The judge preferred the mixture on {_questions(found.gained)}, and {other} on "
-        f"{_questions(found.lost)}. On the {rest}{_count(same)}, the two answers are equal, or the "
-        "judge contradicted itself when their order was turned."
+        f"{_questions(found.lost)}."
+        + (
+            f" On the {rest}{_count(same)}, the two answers are equal, or the judge contradicted "
+            "itself when their order was turned."
+            if same
+            else ""
+        )
     )
 
 
@@ -258,8 +249,8 @@ def _what_to_do(proof: Proof, member: WayFacts, found: Comparison) -> Iterator[s
     ours, theirs = mixture.price, member.price
     best = member.way.model
     cost = (
-        f"One answer of {proof.recipe} takes {seconds(ours)} s{_times(ours, theirs)}, and has "
-        f"{ours.written:.0f} written tokens (pieces of words). One answer of {best} takes "
+        f"A typical answer of {proof.recipe} takes {seconds(ours)} s{_times(ours, theirs)}, and has "
+        f"{ours.written:.0f} written tokens (pieces of words). A typical answer of {best} takes "
         f"{seconds(theirs)} s, and has {theirs.written:.0f}."
     )
     if theirs.written and found.outcome == "better":

@@ -51,6 +51,9 @@ class ProveTask:
     in_flight: int = 1024
     verbose: bool = False
 
+    file: str = ""
+    """The name of the user's own file of questions, as the page shows it; empty for a public set."""
+
 
 def prove(task: ProveTask, command: str, console: Console) -> None:
     """Answer and judge what is not there yet.
@@ -145,6 +148,7 @@ class _Work:
             "ways": [way.to_json() for way in self._ways],
             "left_out": self._left_out,
             "timed": self._timed,
+            "file": self._task.file,
             "form": form if form is None or isinstance(form, str) else form.model_dump(),
         }
         if self._judge is not None:

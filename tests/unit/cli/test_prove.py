@@ -111,3 +111,13 @@ def test_a_proof_is_told_in_words_and_as_json(apps: Apps, mix: str, tmp_path: Pa
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["verdict"]["outcome"] == "open"
     assert len(apps.models.asked) == asked
+
+
+def test_the_page_says_which_file_the_questions_are_from(apps: Apps, mix: str, tmp_path: Path) -> None:
+    apps.models.scripts = dict.fromkeys("abcyz", ("It is 3.",))
+    mine = a_set(tmp_path, {"question": "Say 3", "reference": 3}, {"question": "3?", "reference": 3})
+    ran = CliRunner().invoke(app, ["prove", mix, "--set", mine, "--out", "run"])
+    assert ran.exit_code == 0, ran.output
+    page = (tmp_path / "run" / "proof.html").read_text("utf-8")
+    assert "2 questions from your file mine.jsonl" in page
+    assert str(tmp_path) not in page

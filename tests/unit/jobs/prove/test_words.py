@@ -57,7 +57,7 @@ def test_a_loss_that_is_shown_says_to_take_the_member() -> None:
         ((0, 1, 19), "about 120 questions like these would show it"),
         (
             (3, 2, 15),
-            "One answer of mix takes 3.0 to 4.0 s (about 3 times as long), and has 200 written",
+            "A typical answer of mix takes 3.0 to 4.0 s (about 3 times as long), and has 200 written",
         ),
     ],
 )
@@ -73,11 +73,20 @@ def test_what_cannot_be_told_is_never_told_as_a_gain(counts: tuple[int, int, int
 def test_each_other_way_has_its_question() -> None:
     (title, found), *rest = others(proof(3, 2, 15, pick=(0, 9, 11)))
     assert rest == []
-    assert title == "Is it better than picking one of the proposals?"
+    assert title == "Is the mixture better than picking one of the proposals?"
     assert (
         found.sentence
         == "No: the proposal that the aggregator picks is better, by 45 questions of 100."
     )
+
+
+def test_no_sentence_speaks_of_zero_other_questions() -> None:
+    assert "other 0 questions" not in " ".join(headline(proof(6, 6, 0)).basis)
+
+
+def test_an_open_comparison_names_the_mixture() -> None:
+    (_, found), *_ = others(proof(3, 2, 15, pick=(2, 2, 16)))
+    assert "the mixture may be better or worse than the proposal" in found.sentence
 
 
 def test_seconds_are_a_range_where_order_matters() -> None:
