@@ -81,7 +81,7 @@ class Split:
         for k in range(min(self.gained, self.lost)):
             ways = ways * (differ - k) // (k + 1)
             tail += ways
-        return min(1.0, 2 * tail / 2**differ)
+        return float(min(1.0, 2 * tail / 2**differ))
 
 
 def smallest_difference(questions: int, differing: float = USUAL_DIFFERING) -> float:
