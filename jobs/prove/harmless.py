@@ -18,7 +18,7 @@ KEPT = "\n\t\u200c\u200d"
 
 
 def harmless(text: str) -> str:
-    """The text with each hidden character as its number, such as [U+202E]."""
+    """The text, in which each hidden character is replaced by its number, such as [U+202E]."""
     return "".join(_seen(each) for each in text.replace("\r\n", "\n"))
 
 

@@ -89,8 +89,8 @@ class ProposalDoneEvent(Described):
 
 
 class ProposalDroppedEvent(Described):
-    """A proposal will not be used: its model failed or was late, or its layer, which was not the first,
-    had fewer proposals than the quorum."""
+    """A proposal will not be used. Its model failed or was late, or a later layer than the first had
+    fewer proposals than the quorum."""
 
     type: Literal["proposal.dropped"]
     place: Place
