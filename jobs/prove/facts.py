@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from configs.schema import Recipe
 from jobs.judges.pairwise import is_switched
@@ -34,7 +33,7 @@ class WayFacts:
     comparison: Comparison | None
     """The mixture against this way; None for the mixture itself, and before there are answers."""
     price: Price | None
-    """Mean calls and tokens of an answer, and the median seconds of those answers that were timed."""
+    """Mean calls and tokens of an answer, and the mean seconds of those answers that were timed."""
     timed: int
     """Answers whose seconds were measured with one answer in work at a time."""
     slowest: Price | None = None
@@ -190,14 +189,10 @@ def _price(prices: Sequence[Price], measured: Sequence[Price]) -> Price | None:
     if not prices:
         return None
     mean = Price.mean(prices)
-    seconds = measured or prices
-    return Price(
-        mean.calls,
-        mean.read,
-        mean.written,
-        median(price.shortest_s for price in seconds),
-        median(price.longest_s for price in seconds),
-    )
+    # A mean and not a median: the medians of two ways often come from different questions, whose
+    # answers differ in length. Then the ratio of the medians says nothing.
+    seconds = Price.mean(measured or prices)
+    return Price(mean.calls, mean.read, mean.written, seconds.shortest_s, seconds.longest_s)
 
 
 def _bounds(reader: ProofReader, best: str | None) -> Bounds | None:

@@ -249,8 +249,8 @@ def _what_to_do(proof: Proof, member: WayFacts, found: Comparison) -> Iterator[s
     ours, theirs = mixture.price, member.price
     best = member.way.model
     cost = (
-        f"A typical answer of {proof.recipe} takes {seconds(ours)} s{_times(ours, theirs)}, and has "
-        f"{ours.written:.0f} written tokens (pieces of words). A typical answer of {best} takes "
+        f"On average, an answer of {proof.recipe} takes {seconds(ours)} s{_times(ours, theirs)}, "
+        f"and has {ours.written:.0f} written tokens (pieces of words). An answer of {best} takes "
         f"{seconds(theirs)} s, and has {theirs.written:.0f}."
     )
     if theirs.written and found.outcome == "better":

@@ -57,7 +57,7 @@ def test_a_loss_that_is_shown_says_to_take_the_member() -> None:
         ((0, 1, 19), "about 120 questions like these would show it"),
         (
             (3, 2, 15),
-            "A typical answer of mix takes 3.0 to 4.0 s (about 3 times as long), and has 200 written",
+            "On average, an answer of mix takes 3.0 to 4.0 s (about 3 times as long), and has 200",
         ),
     ],
 )
