@@ -31,9 +31,9 @@ class Pieces:
         self._read.clear()
 
     def of(self, tokens: Sequence[int], block_tokens: int, adapter: str | None) -> Iterator[list[int]]:
-        """The beginnings of a prompt to read one after the other, each longer than the one before.
+        """Yield the beginnings of a prompt that are to be read, each longer than the beginning before.
 
-        A piece counts as read when the next one is asked for.
+        A piece counts as read when the next piece is asked for.
 
         Args:
             tokens: the prompt.

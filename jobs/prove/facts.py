@@ -189,8 +189,8 @@ def _price(prices: Sequence[Price], measured: Sequence[Price]) -> Price | None:
     if not prices:
         return None
     mean = Price.mean(prices)
-    # A mean and not a median: the medians of two ways often come from different questions, whose
-    # answers differ in length. Then the ratio of the medians says nothing.
+    # This is a mean. The medians of two ways often come from different questions, whose answers differ
+    # in length, and then the ratio of the medians says nothing.
     seconds = Price.mean(measured or prices)
     return Price(mean.calls, mean.read, mean.written, seconds.shortest_s, seconds.longest_s)
 

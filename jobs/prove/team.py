@@ -8,7 +8,7 @@ METHODS = {
     "select_or_merge": "says which proposal is the best, and that proposal is the answer; where it is "
     "not sure, it writes one answer from the best two (method select_or_merge)",
 }
-"""What an aggregator does, by its method. A vote has a sentence of its own."""
+"""What the aggregator does, by its method. The sentence of a vote is in `_aggregator`."""
 
 
 def describe(recipe: Recipe) -> tuple[str, ...]:
