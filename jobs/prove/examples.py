@@ -36,7 +36,7 @@ class Shown:
     won: int
     """1 if the mixture won the question against the best member, -1 if it lost, 0 otherwise."""
     alike: str
-    """What is said of a question that neither won."""
+    """The words for a question that neither side won."""
 
 
 def read_examples(reader: ProofReader, best: str) -> Iterator[Shown]:

@@ -25,7 +25,7 @@ def judge_dangers(proof: Proof) -> list[str]:
         said.append(
             f"It gave the same verdict both times for {judge.agreed} of {judge.pairs} pairs "
             f"({100 * agreed:.0f}%). A judge that throws a coin does so for half of the pairs."
-            + (" So this judge tells hardly more than a coin." if agreed < 0.6 else "")
+            + (" So its verdicts say next to nothing." if agreed < 0.6 else "")
         )
         said.append(
             f"It preferred the answer that stood first in {100 * judge.first:.0f}% of verdicts."

@@ -23,7 +23,7 @@ MONEY = (
     "multiply the tokens read and the tokens written by what your provider charges for each, or the "
     "seconds by what your machine costs."
 )
-"""What is said of money."""
+"""What the page says about prices in money."""
 
 
 def write(proof: Proof, folder: Path) -> Path:

@@ -91,7 +91,7 @@ def first_ways(recipe: Recipe, form: AnswerForm | None) -> Ways:
     if method in ("select", "vote"):
         ways.add("merge", lambda: by_method(recipe, "merge"))
     if form is not None and recipe.layers[-1].samples < FEWEST_VOTES:
-        ways.left_out.append(f"a vote needs {FEWEST_VOTES} proposals, and the mixture has fewer")
+        ways.left_out.append(f"a vote needs {FEWEST_VOTES} proposals, and the last round has fewer")
     elif form is not None and (method != "vote" or not is_plain):
         ways.add("vote", lambda: by_method(recipe, "vote", form))
     return ways

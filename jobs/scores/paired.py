@@ -44,11 +44,11 @@ class Split:
     """How the questions split between two ways that answered the same questions."""
 
     gained: int
-    """Questions that only the first way answered rightly."""
+    """Number of questions that only the first way answered rightly."""
     lost: int
-    """Questions that only the other way answered rightly."""
+    """Number of questions that only the other way answered rightly."""
     questions: int
-    """All questions."""
+    """Number of all questions."""
 
     @classmethod
     def of(cls, one: Sequence[bool], other: Sequence[bool]) -> Self:
